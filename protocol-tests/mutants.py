@@ -44,7 +44,9 @@ RECENT = 20
 MODULES = {
     "protocol": (["src/protocol"], [CONFORMANCE]),
     "session": (["src/session"], [CONFORMANCE]),
+    "channel": (["src/channel"], [CONFORMANCE]),
     "hub": (["src/hub"], [CONFORMANCE]),
+    "broker": (["src/broker"], [CONFORMANCE, CLUSTER]),
     "shard": (["src/shard"], [CONFORMANCE]),
     "cluster": (["src/cluster"], [SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]),
     "webhook": (["src/webhook", "src/http_client", "src/backoff.rs"], [CONFORMANCE, CLUSTER_WEBHOOKS]),

@@ -6,7 +6,7 @@
 //! # Layers
 //!
 //! Four kinds of code, kept apart: **values** ([`protocol`]), **state machines without I/O**
-//! ([`session`], the topics of [`cluster`]), **shared state that never blocks** ([`hub`]), and **I/O
+//! ([`channel`], [`session`], the topics of [`cluster`]), **shared state that never blocks** ([`hub`]), and **I/O
 //! without decisions** ([`shard`], [`http`], the link of [`cluster`]). They form layers; a lower one
 //! never imports a higher one, which the test `tidy` checks by the `use` lines.
 //!
@@ -17,9 +17,9 @@
 //! 4  node                     hubs, broker, webhooks and counters as one, for layer 5
 //! 3  broker     webhook       what decides for one node or for all; webhooks
 //!    cluster                  the state shared by nodes
-//! 2  session     hub          one client's protocol without I/O; channels and users of this node
+//! 2  session     hub          one client's protocol without I/O; subscribers of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
-//!    channel                  the state of a channel and its transitions, without I/O and locks
+//!    channel                  the state of a channel and its transitions
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
 //!    http_client  backoff
 //! ```

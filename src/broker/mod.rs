@@ -8,16 +8,15 @@ mod local;
 mod redis;
 
 pub use crate::cluster::NotPublished;
+pub use local::CacheStats;
 pub use redis::RedisBroker;
 
 use crate::{
+    channel::{ChannelSummary, Counts},
     clock,
     cluster::{ChannelList, Cluster, ConnectionPermit, Unavailable},
     config::RedisConfig,
-    hub::{
-        ChannelSummary, ConnectionRef, Counts, Hub, HubEvent, ShardIndex, ShardSet, SignedIn,
-        Subscribed,
-    },
+    hub::{ConnectionRef, Hub, HubEvent, ShardIndex, ShardSet, Subscribed},
     protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal, User, event},
 };
 use prometheus_client::registry::Registry;
@@ -79,6 +78,15 @@ pub struct SubscribeRequest<'a> {
     pub channel: &'a ChannelName,
     /// On a presence channel, the member that joins.
     pub member: &'a Option<Member>,
+}
+
+/// The messages for a connection that has signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The `pusher:signin_success` message.
+    pub success: Frame,
+    /// The online state of the watched users, if there are any and it is known at once.
+    pub watchlist: Option<Frame>,
 }
 
 /// The channels with subscribers.
@@ -156,8 +164,18 @@ impl Broker {
 
     /// Applies a changed configuration of the hub's app.
     pub fn reconfigured(&self, hub: &Hub) {
-        if let Self::Redis(broker) = self {
-            broker.cluster().trim_cache(hub);
+        match self {
+            Self::Local => local::reconfigured(hub),
+            Self::Redis(broker) => broker.cluster().trim_cache(hub),
+        }
+    }
+
+    /// Runs the due timers of the hub's app. Must be called a few times a second.
+    pub fn on_time(&self, hub: &Hub, now: Instant) {
+        match self {
+            Self::Local => local::on_time(hub, now),
+            // The cluster has a clock of its own.
+            Self::Redis(_) => {}
         }
     }
 
@@ -203,9 +221,9 @@ impl Broker {
         user_id: Option<&Arc<str>>,
         now: Instant,
     ) {
-        hub.unsubscribe(shard, channel, user_id.map(|id| &**id), now);
-        if let Self::Redis(broker) = self {
-            broker.cluster().unsubscribe(hub, channel, user_id);
+        match self {
+            Self::Local => local::unsubscribe(hub, shard, channel, user_id, now),
+            Self::Redis(broker) => broker.unsubscribe(hub, shard, channel, user_id),
         }
     }
 
@@ -221,7 +239,7 @@ impl Broker {
         before: Option<&User>,
     ) -> SignedIn {
         match self {
-            Self::Local => hub.sign_in(connection, user, user_data, before),
+            Self::Local => local::sign_in(hub, connection, user, user_data, before),
             Self::Redis(broker) => broker.sign_in(hub, connection, user, user_data),
         }
     }
@@ -229,8 +247,8 @@ impl Broker {
     /// Signs a connection out that was signed in as `user`.
     pub fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
         match self {
-            Self::Local => hub.sign_out(connection, user, now),
-            Self::Redis(broker) => broker.sign_out(hub, connection, user, now),
+            Self::Local => local::sign_out(hub, connection, user, now),
+            Self::Redis(broker) => broker.sign_out(hub, connection, user),
         }
     }
 
@@ -275,7 +293,7 @@ impl Broker {
         prefix: &str,
     ) -> Result<OccupiedChannels, BrokerUnavailable> {
         match self {
-            Self::Local => Ok(OccupiedChannels::Local(hub.occupied_channels(prefix))),
+            Self::Local => Ok(OccupiedChannels::Local(local::occupied_channels(hub, prefix))),
             Self::Redis(broker) => {
                 Ok(OccupiedChannels::Shared(broker.cluster().channels(hub, prefix).await?))
             }
@@ -293,7 +311,7 @@ impl Broker {
         name: &ChannelName,
     ) -> Result<ChannelSummary, BrokerUnavailable> {
         match self {
-            Self::Local => Ok(hub.channel_summary(name, clock::now())),
+            Self::Local => Ok(local::channel(hub, name, clock::now())),
             Self::Redis(broker) => broker.channel(hub, name).await,
         }
     }
@@ -311,7 +329,7 @@ impl Broker {
         with_info: bool,
     ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
         match self {
-            Self::Local => Ok(hub.users(name)),
+            Self::Local => Ok(local::users(hub, name)),
             Self::Redis(broker) => broker.users(hub, name, with_info).await,
         }
     }
@@ -376,6 +394,16 @@ impl Broker {
     pub async fn leave(&self, patience: Duration) {
         if let Some(cluster) = self.cluster() {
             cluster.leave(patience).await;
+        }
+    }
+
+    /// Counters of the last events of the app's cache channels in the memory of this node.
+    #[must_use]
+    pub fn cache_stats(&self, hub: &Hub) -> CacheStats {
+        match self {
+            Self::Local => local::cache_stats(hub),
+            // Redis has them, and the broker's own metrics count them.
+            Self::Redis(_) => CacheStats::default(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Several nodes: the cluster decides in Redis, and the hub delivers to this node's subscribers.
 
-use super::{AcceptedClientEvent, AppEvent, BrokerUnavailable, NotPublished, SubscribeRequest};
+use super::{
+    AcceptedClientEvent, AppEvent, BrokerUnavailable, NotPublished, SignedIn, SubscribeRequest,
+};
 use crate::{
+    channel::{ChannelSummary, Counts},
     cluster::{Asked, Cluster, OutgoingEvent},
     config::WebhookEvent,
-    hub::{ChannelSummary, ConnectionRef, Counts, Hub, ShardSet, SignedIn},
+    hub::{ConnectionRef, Hub, ShardIndex, ShardSet},
     protocol::{ChannelName, User, event},
 };
 use parking_lot::Mutex;
@@ -51,7 +54,18 @@ impl RedisBroker {
         self.cluster.subscribe(hub, channel, connection, ticket, member.clone());
     }
 
-    /// The hub knows the connection, to close it; the cluster has the watchlists of all nodes.
+    pub(super) fn unsubscribe(
+        &self,
+        hub: &Hub,
+        shard: ShardIndex,
+        channel: &ChannelName,
+        user_id: Option<&Arc<str>>,
+    ) {
+        hub.remove_subscriber(shard, channel);
+        self.cluster.unsubscribe(hub, channel, user_id);
+    }
+
+    /// The online state of the watchlist is delivered later.
     pub(super) fn sign_in(
         &self,
         hub: &Hub,
@@ -60,12 +74,13 @@ impl RedisBroker {
         user_data: &str,
     ) -> SignedIn {
         self.cluster.sign_in(hub, connection, user);
-        hub.sign_in(connection, &without_watchlist(user), user_data, None)
+        hub.sign_in(&user.id, connection);
+        SignedIn { success: event::signin_success(user_data), watchlist: None }
     }
 
-    pub(super) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
+    pub(super) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
         self.cluster.sign_out(connection);
-        hub.sign_out(connection, &without_watchlist(user), now);
+        hub.sign_out(&user.id, connection);
     }
 
     pub(super) async fn publish(
@@ -163,9 +178,4 @@ impl Collector for ClusterMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(self.0.metrics(), encoder)
     }
-}
-
-/// The user without its watchlist, for a hub whose watchlists the cluster handles.
-fn without_watchlist(user: &User) -> User {
-    User { watchlist: Vec::new(), ..user.clone() }
 }

@@ -1,7 +1,7 @@
 //! The list of an app's occupied channels, and the requests that share the reads of it.
 
 use super::{clock::now, error::Unavailable};
-use crate::{hub::Counts, protocol::ChannelName};
+use crate::{channel::Counts, protocol::ChannelName};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{

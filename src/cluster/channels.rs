@@ -12,7 +12,7 @@ use super::{
     scripts::{ScriptCall, Unexpected},
     shared::{ANSWER_GRACE, ClusterState},
 };
-use crate::{hub::Counts, protocol::ChannelName};
+use crate::{channel::Counts, protocol::ChannelName};
 use futures_util::{StreamExt as _, stream};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout_at};

@@ -1,7 +1,7 @@
 //! Records for webhooks: which changes of a topic are logged.
 
 use super::{names::Subject, partition::Partition, shared::ClusterState};
-use crate::{config::WebhookEvent as Kind, hub::Hub, protocol::ChannelName};
+use crate::{channel::is_counted, config::WebhookEvent as Kind, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
@@ -16,10 +16,11 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn of(hub: &Hub, subject: &Subject) -> Self {
         match subject {
-            Subject::Channel(channel) if channel.server_to_user().is_none() => Self {
+            Subject::Channel(channel) if channel.is_listed() => Self {
                 turns: hub.wants(Kind::ChannelOccupied),
                 members: channel.is_presence() && hub.wants(Kind::MemberAdded),
-                counts: is_counted(hub, channel) && hub.wants(Kind::SubscriptionCount),
+                counts: hub.read_config(|config| is_counted(channel, config))
+                    && hub.wants(Kind::SubscriptionCount),
             },
             Subject::User(_) => Self { turns: hub.wants(Kind::UserOnline), ..Self::default() },
             Subject::Channel(_) | Subject::Connections => Self::default(),
@@ -42,10 +43,6 @@ impl Wanted {
         let flags = [(self.turns, 'w'), (self.members, 'm'), (self.counts, 'n')];
         flags.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, flag)| flag)
     }
-}
-
-fn is_counted(hub: &Hub, channel: &ChannelName) -> bool {
-    hub.app().config.subscription_count && !channel.is_presence()
 }
 
 impl ClusterState {

@@ -104,9 +104,10 @@ pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
 
 use crate::{
+    channel::Counts,
     clock,
     config::RedisConfig,
-    hub::{ConnectionRef, Counts, Hub},
+    hub::{ConnectionRef, Hub},
     protocol::{ChannelName, Member, User},
 };
 use coordinator::{Coordinator, Input};

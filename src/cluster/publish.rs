@@ -13,7 +13,7 @@ use super::{
     shared::ClusterState,
 };
 use crate::{
-    hub::Counts,
+    channel::Counts,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
 use redis::{RedisError, Value};

@@ -14,7 +14,7 @@ use super::{
     shared::ClusterState,
 };
 use crate::{
-    hub::{ChannelSummary, Counts},
+    channel::{ChannelSummary, Counts},
     protocol::{ChannelName, Member, repaired},
 };
 use serde::Deserialize;

@@ -26,7 +26,11 @@ use super::{
     sync::{SyncOutcome, read, sync_call},
     topic::{Effect, Step, SyncRequest, Synced, Topic},
 };
-use crate::{hub::Hub, protocol::CloseCode};
+use crate::{
+    config::WebhookEvent as Kind,
+    hub::{Hub, HubEvent},
+    protocol::CloseCode,
+};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use redis::{RedisResult, Value};
 use std::{
@@ -165,7 +169,7 @@ impl Topics {
             let Some((_, name)) = self.delayed_totals.pop_first() else { return };
             let Some(topic) = self.all.get_mut(&name) else { continue };
             let effects = topic.announce_due_total(now);
-            self.apply(&name, effects, false, now);
+            self.apply(&name, effects, false);
         }
     }
 
@@ -387,7 +391,7 @@ impl Topics {
         if topic.has_settled() || !topic.is_heard() {
             self.unsettled.remove(name);
         }
-        self.apply(name, effects, membership.is_joined(), now);
+        self.apply(name, effects, membership.is_joined());
         self.scheduler.add(name);
         is_logged.then_some(app_id)
     }
@@ -405,12 +409,12 @@ impl Topics {
         if let Some(topic) = self.all.get_mut(name) {
             topic.on_message(message, is_known, now, &mut effects);
         }
-        self.apply(name, effects, is_joined, now);
+        self.apply(name, effects, is_joined);
         self.scheduler.add(name);
     }
 
     /// Applies the effects of a topic on this node.
-    fn apply(&mut self, name: &Arc<str>, effects: Vec<Effect>, is_joined: bool, now: Instant) {
+    fn apply(&mut self, name: &Arc<str>, effects: Vec<Effect>, is_joined: bool) {
         let Some(topic) = self.all.get(name) else { return };
         let Some(hub) = self.hubs.get(&topic.name.app_id).cloned() else { return };
         let subject = topic.name.subject.clone();
@@ -420,13 +424,17 @@ impl Topics {
                     Effect::Attach { connection, ticket, user_id, initial },
                     Subject::Channel(channel),
                 ) => {
+                    if initial.is_cache_miss {
+                        let channel = channel.clone();
+                        hub.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel });
+                    }
                     hub.attach(channel, connection, ticket, user_id, initial);
                 }
                 (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
                     hub.refuse(channel, connection, ticket, refusal);
                 }
                 (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
-                    hub.publish(channel, &frame, except, None, now);
+                    hub.deliver(channel, &frame, except);
                 }
                 (Effect::AnnounceTotalAt(at), _) => {
                     self.delayed_totals.insert((at, Arc::clone(name)));

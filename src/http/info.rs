@@ -1,6 +1,6 @@
 //! The `info` attributes of a channel.
 
-use crate::{hub::Counts, protocol::ChannelName};
+use crate::{channel::Counts, protocol::ChannelName};
 use std::fmt::Write;
 
 /// The requested attributes. The app's `subscription_count` setting makes no difference here: the

@@ -1,8 +1,6 @@
-//! The hub as part of a cluster: the cluster decides, and the hub delivers to this node's
-//! subscribers.
+//! Results of decisions that were made elsewhere, delivered to connections of this node.
 
-use super::{Attached, ConnectionRef, Delivery, Hub, HubEvent, Subscribed};
-use crate::config::WebhookEvent as Kind;
+use super::{Attached, ConnectionRef, Delivery, Hub, Subscribed};
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
 use std::sync::Arc;
 
@@ -22,7 +20,7 @@ pub struct InitialState {
 }
 
 impl Hub {
-    /// Registers a subscription that the cluster has accepted, and delivers the result to the
+    /// Registers a subscription that the broker has accepted, and delivers the result to the
     /// connection's shard under its `ticket`.
     pub fn attach(
         self: &Arc<Self>,
@@ -32,9 +30,7 @@ impl Hub {
         user_id: Option<Arc<str>>,
         initial: InitialState,
     ) {
-        let mut entry = self.enter(name);
-        let channel = entry.value_mut();
-        self.count_subscription(name, channel.subscribers() == 0);
+        let mut channel = self.enter(name);
         channel.add_subscriber(connection.shard);
         let subscribed = Subscribed {
             channel: channel.id(),
@@ -44,9 +40,6 @@ impl Hub {
             count: initial.total.map(|total| event::subscription_count(name, total)),
             announced: initial.announced,
         };
-        if initial.is_cache_miss {
-            self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
-        }
         let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
         self.inboxes.of(connection.shard).push(Delivery::Subscription {

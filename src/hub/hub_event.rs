@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 /// An event that the application may be notified of.
 ///
-/// These are facts as the hub sees them: a client that leaves and returns at once causes two.
+/// These are facts as the broker sees them: a client that leaves and returns at once causes two.
 /// Debouncing happens later.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HubEvent {

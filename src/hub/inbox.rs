@@ -156,6 +156,12 @@ impl ShardSet {
         self.0 &= !(1 << shard.0);
     }
 
+    /// Whether no shard is in the set.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// The union of both sets.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
@@ -294,6 +300,7 @@ mod tests {
         assert_eq!(set.iter().map(ShardIndex::get).collect::<Vec<_>>(), [0, 7, 63]);
         set.remove(ShardIndex::new(7));
         assert_eq!(set.iter().map(ShardIndex::get).collect::<Vec<_>>(), [0, 63]);
+        assert!(!set.is_empty() && ShardSet::default().is_empty());
         assert_eq!(ShardSet::default().iter().count(), 0);
     }
 

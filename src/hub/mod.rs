@@ -1,59 +1,53 @@
-//! Channels, counts, members and users of one app on this node.
+//! The subscribers and signed-in connections of one app on this node, and their inboxes.
 //!
-//! Apps share nothing: each has its own hub, and no key can reach another app's channels. Every
-//! change of a channel and every publish to it happens under that channel's lock. Code under a lock
-//! never blocks: frames are pushed to the inboxes of the shards, which gives a channel one order
-//! for all its subscribers. Transitions are reported by the operation that makes them.
+//! Apps share nothing: each has its own hub, and no key can reach another app's channels. The hub
+//! decides nothing; the broker does. It locks a channel, decides, and delivers under that lock.
+//! Code under a lock never blocks: frames are pushed to the inboxes of the shards, which gives a
+//! channel one order for all its subscribers.
 //!
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
 
 mod attach;
-#[path = "../broker/local/cache.rs"]
-mod cache;
 mod channel;
 mod hub_event;
 mod inbox;
-mod query;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-#[path = "../broker/local/timer_queue.rs"]
-mod timer_queue;
-#[path = "../broker/local/watchlists.rs"]
 mod users;
 
 pub use attach::InitialState;
-pub use cache::{CacheStats, ToCache};
+pub use channel::LockedChannel;
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
 pub use hub_event::{HubEvent, Observer};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
-pub use query::{ChannelSummary, Counts};
-pub use users::SignedIn;
 
 use crate::{
     app::App,
-    config::WebhookEvent as Kind,
+    channel::State,
+    config::{AppConfig, WebhookEvent as Kind},
     permit::{Permit, Quota},
-    protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
+    protocol::{ChannelName, Frame, SocketId},
     rate::{Rate, TokenBucket},
 };
 use arc_swap::ArcSwap;
-use cache::Cache;
 use channel::Channel;
-use dashmap::{DashMap, Entry, mapref::one::RefMut};
+use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::{
+    any::Any,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
-use timer_queue::{TimerQueue, TimerTask};
-use users::Users;
+use users::SignedIn;
 
 /// Identifies a channel to the shards. Ids are not reused, so a late delivery for a removed channel
 /// finds no subscribers.
@@ -66,13 +60,11 @@ pub struct Hub {
     app: Arc<ArcSwap<App>>,
     app_id: Arc<str>,
     observer: Arc<dyn Observer>,
-    is_one_of_many: bool,
     is_served: AtomicBool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
-    cache: Cache,
-    users: Users,
-    timers: TimerQueue,
+    signed_in: SignedIn,
+    broker_state: OnceLock<Box<dyn Any + Send + Sync>>,
     connections: Arc<Quota>,
     requests: Mutex<TokenBucket>,
     subscriptions: AtomicUsize,
@@ -97,25 +89,7 @@ pub struct Subscribed {
     pub announced: usize,
 }
 
-/// The result of publishing an event on one channel.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Published {
-    /// The counts of the channel at that moment.
-    pub counts: Counts,
-    /// The shards that deliver the event.
-    pub shards: ShardSet,
-}
-
 impl Hub {
-    /// Minimum interval of a channel's subscription counts once it has more than
-    /// [`Hub::COUNT_UNTHROTTLED_MAX`] subscribers. Source: Pusher Channels docs, "Events".
-    pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-    /// Up to this many subscribers, each change of the count is sent at once.
-    pub const COUNT_UNTHROTTLED_MAX: usize = 100;
-    /// How long a user may be without a connection before it is reported as offline, so that a page
-    /// reload is not reported. Pusher's webhooks have the same delay.
-    pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
-
     /// An empty hub for `app`, which delivers to `inboxes` and reports events to `observer`.
     #[must_use]
     pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
@@ -123,25 +97,27 @@ impl Hub {
             connections: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
             is_served: AtomicBool::new(app.config.enabled),
-            cache: Cache::new(app.config.max_cache_bytes),
             app: Arc::new(ArcSwap::from_pointee(app)),
             observer,
-            is_one_of_many: false,
             inboxes,
             channels: DashMap::new(),
-            users: Users::default(),
-            timers: TimerQueue::default(),
+            signed_in: SignedIn::default(),
+            broker_state: OnceLock::new(),
             requests: Mutex::new(TokenBucket::full(now)),
             subscriptions: AtomicUsize::new(0),
             occupied: AtomicUsize::new(0),
         }
     }
 
-    /// The same hub as part of a cluster, which makes the decisions for all nodes.
-    #[must_use]
-    pub fn clustered(mut self) -> Self {
-        self.is_one_of_many = true;
-        self
+    /// The state that the broker keeps for the app besides the channels, made by `init` at its first
+    /// use. The hub does not use it.
+    ///
+    /// # Panics
+    ///
+    /// If it was made with another type before.
+    pub fn broker_state<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> &T {
+        let state = self.broker_state.get_or_init(|| Box::new(init()));
+        state.downcast_ref().expect("a hub has one broker")
     }
 
     /// Reports an event to the observer, if it is of interest.
@@ -164,14 +140,6 @@ impl Hub {
         }
     }
 
-    /// Reports an event that this hub decided. In a cluster it does nothing: the cluster reports
-    /// the event for all nodes.
-    fn decided(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
-        if !self.is_one_of_many {
-            self.observe(kind, hub_event);
-        }
-    }
-
     /// The app's id.
     #[must_use]
     pub fn app_id(&self) -> Arc<str> {
@@ -184,6 +152,11 @@ impl Hub {
         self.app.load_full()
     }
 
+    /// Reads the app's current configuration; cheaper than [`Hub::app`].
+    pub fn read_config<T>(&self, read: impl FnOnce(&AppConfig) -> T) -> T {
+        read(&self.app.load().config)
+    }
+
     /// The app's configuration as a handle, for users that outlive a reload.
     #[must_use]
     pub fn live_app(&self) -> Arc<ArcSwap<App>> {
@@ -194,7 +167,6 @@ impl Hub {
     /// its connections are closed as by [`Hub::close`].
     pub fn reconfigure(self: &Arc<Self>, app: App) {
         self.connections.set_max(app.config.max_connections);
-        self.cache.set_max_bytes(app.config.max_cache_bytes);
         let is_enabled = app.config.enabled;
         self.app.store(Arc::new(app));
         if is_enabled {
@@ -237,168 +209,89 @@ impl Hub {
         self.requests.lock().take(rate, now)
     }
 
-    /// Registers a subscription of a connection of `shard`, and notifies the other subscribers.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscriptionRefusal::RosterFull`] if `member` exceeds the limit; nothing has changed.
-    pub fn subscribe(
-        &self,
-        shard: ShardIndex,
-        name: &ChannelName,
-        member: Option<&Member>,
-        now: Instant,
-    ) -> Result<Subscribed, SubscriptionRefusal> {
-        let mut entry = self.enter(name);
-        let channel = entry.value_mut();
-        // Only an existing channel can be full, so a rejection never creates one.
-        let announced = channel.join(name, member, self.app.load().config.max_presence_members)?;
-        let is_first = channel.subscribers() == 0;
-        self.count_subscription(name, is_first);
-        if is_first && name.server_to_user().is_none() {
-            self.decided(Kind::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
-        }
-        let mut announced_bytes = 0;
-        if let Some(member_added) = announced {
-            announced_bytes = channel.subscribers() * member_added.bytes().len();
-            channel.deliver(&self.inboxes, &member_added, None);
-            if let Some(member) = member {
-                self.decided(Kind::MemberAdded, || HubEvent::MemberAdded {
-                    channel: name.clone(),
-                    user_id: Arc::clone(&member.user_id),
-                });
-            }
-        }
-        channel.add_subscriber(shard);
-        let subscribed = Subscribed {
-            channel: channel.id(),
-            since: channel.sequence(),
-            acknowledgement: channel.acknowledgement(name),
-            cached: name.is_cache().then(|| self.cached_or_miss(name, now)),
-            count: None,
-            announced: announced_bytes,
-        };
-        self.count_changed(name, channel, now);
-        Ok(subscribed)
+    /// Locks a channel, which is created if this node has no subscriber of it: one must be added.
+    #[must_use]
+    pub fn enter<'a>(&'a self, name: &'a ChannelName) -> LockedChannel<'a> {
+        let make = || Channel::new(ChannelId(self.inboxes.next_id()));
+        let channel = self.channels.entry(name.clone()).or_insert_with(make);
+        LockedChannel { hub: self, name, channel }
     }
 
-    /// The last event of a cache channel, or a cache miss, which is reported to the observer.
-    fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
-        self.cache.frame(name, now).unwrap_or_else(|| {
-            self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
-            event::cache_miss(name)
-        })
+    /// Locks a channel, if it has subscribers on this node.
+    #[must_use]
+    pub fn lock<'a>(&'a self, name: &'a ChannelName) -> Option<LockedChannel<'a>> {
+        let channel = self.channels.get_mut(name)?;
+        Some(LockedChannel { hub: self, name, channel })
     }
 
-    fn count_subscription(&self, name: &ChannelName, is_first: bool) {
-        if is_first && name.server_to_user().is_none() {
-            self.occupied.fetch_add(1, Ordering::Relaxed);
-        }
-        self.subscriptions.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The locked channel, created if it does not exist.
-    fn enter(&self, name: &ChannelName) -> RefMut<'_, ChannelName, Channel> {
-        self.channels
-            .entry(name.clone())
-            .or_insert_with(|| Channel::new(ChannelId(self.inboxes.next_id())))
-    }
-
-    /// Ends a subscription, and notifies the remaining subscribers.
-    pub fn unsubscribe(
-        &self,
-        shard: ShardIndex,
-        name: &ChannelName,
-        user_id: Option<&str>,
-        now: Instant,
-    ) {
-        let Some(mut entry) = self.channels.get_mut(name) else { return };
-        let channel = entry.value_mut();
-        channel.remove_subscriber(shard);
-        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        if let Some(member_removed) = user_id.and_then(|user_id| channel.leave(name, user_id)) {
-            channel.deliver(&self.inboxes, &member_removed, None);
-            if let Some(user_id) = user_id {
-                self.decided(Kind::MemberRemoved, || HubEvent::MemberRemoved {
-                    channel: name.clone(),
-                    user_id: user_id.into(),
-                });
-            }
-        }
-        if channel.subscribers() == 0 {
-            if name.server_to_user().is_none() {
-                self.occupied.fetch_sub(1, Ordering::Relaxed);
-                self.decided(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
-            }
-            drop(entry);
-            self.channels.remove_if(name, |_, channel| channel.is_disposable());
-        } else {
-            self.count_changed(name, channel, now);
-        }
-    }
-
-    /// Delivers `frame` to every subscriber of the channel except `except`. A cache channel keeps
-    /// `to_cache`, even without subscribers.
-    pub fn publish(
+    /// Runs `decide` under the lock of a channel, which it gets if this node has subscribers of it. If
+    /// not, no connection subscribes meanwhile.
+    pub fn with_lock<T>(
         &self,
         name: &ChannelName,
-        frame: &Frame,
-        except: Option<SocketId>,
-        to_cache: Option<&ToCache>,
-        now: Instant,
-    ) -> Published {
-        let Some(event) = to_cache.filter(|_| name.is_cache()) else {
-            let channel = self.channels.get_mut(name);
-            return channel.map_or_else(Published::default, |mut channel| {
-                self.deliver(&mut channel, frame, except)
-            });
-        };
-        let expires_at = now + Duration::from_secs(self.app.load().config.cache_ttl_s);
-        // The lock blocks subscriptions even if the channel does not exist, so that no subscriber
-        // misses the event or receives it twice.
-        let mut entry = self.channels.entry(name.clone());
-        self.cache.keep(name, event, frame, expires_at);
-        match &mut entry {
-            Entry::Occupied(channel) => self.deliver(channel.get_mut(), frame, except),
-            Entry::Vacant(_) => Published::default(),
-        }
-    }
-
-    fn deliver(&self, channel: &mut Channel, frame: &Frame, except: Option<SocketId>) -> Published {
-        channel.deliver(&self.inboxes, frame, except);
-        Published { counts: channel.counts(), shards: channel.shards() }
-    }
-
-    /// Sends the subscription count, at once or when its interval has passed.
-    fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
-        let is_counted = !name.is_presence() && name.server_to_user().is_none();
-        if !is_counted || self.is_one_of_many || !self.app.load().config.subscription_count {
-            return;
-        }
-        match channel.announce_count(&self.inboxes, name, now) {
-            Ok(Some(count)) => {
-                let channel = name.clone();
-                let told = || HubEvent::SubscriptionCount { channel, count };
-                self.decided(Kind::SubscriptionCount, told);
+        decide: impl FnOnce(Option<&mut LockedChannel<'_>>) -> T,
+    ) -> T {
+        match self.channels.entry(name.clone()) {
+            Entry::Occupied(entry) => {
+                let channel = entry.into_ref();
+                decide(Some(&mut LockedChannel { hub: self, name, channel }))
             }
-            Ok(None) => {}
-            Err(not_before) => self.timers.add(not_before, TimerTask::AnnounceCount(name.clone())),
+            Entry::Vacant(_lock) => decide(None),
         }
     }
 
-    /// Runs the due timers, and removes expired events.
-    pub fn on_time(&self, now: Instant) {
-        self.cache.expire(now);
-        while let Some(task) = self.timers.take_due(now) {
-            match task {
-                TimerTask::AnnounceCount(name) => {
-                    if let Some(mut channel) = self.channels.get_mut(&name) {
-                        channel.count_is_due();
-                        self.count_changed(&name, &mut channel, now);
-                    }
-                }
-                TimerTask::GoOffline(user_id) => self.user_is_due(&user_id, now),
-            }
+    /// Removes a subscriber of a channel on a shard.
+    pub fn remove_subscriber(&self, shard: ShardIndex, name: &ChannelName) {
+        if let Some(mut channel) = self.lock(name) {
+            channel.remove_subscriber(shard);
+            channel.release();
         }
+    }
+
+    /// Delivers `frame` to this node's subscribers of the channel except `except`.
+    pub fn deliver(&self, name: &ChannelName, frame: &Frame, except: Option<SocketId>) {
+        if let Some(mut channel) = self.lock(name) {
+            channel.deliver(frame, except);
+        }
+    }
+
+    /// Reads the broker's state of a channel with subscribers on this node.
+    pub fn read<T>(&self, name: &ChannelName, read: impl FnOnce(&State) -> T) -> Option<T> {
+        self.channels.get(name).map(|channel| read(channel.state()))
+    }
+
+    /// Reads the broker's state of each channel with subscribers on this node.
+    pub fn read_each<T>(&self, read: impl Fn(&ChannelName, &State) -> Option<T>) -> Vec<T> {
+        self.channels.iter().filter_map(|entry| read(entry.key(), entry.state())).collect()
+    }
+
+    /// The shards with subscribers of a channel.
+    #[must_use]
+    pub fn shards_of(&self, name: &ChannelName) -> ShardSet {
+        self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()
+    }
+
+    /// The number of admitted connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.used()
+    }
+
+    /// The number of subscriptions, server-to-user channels included.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// The number of channels with subscribers, without server-to-user channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.occupied.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread holds the lock of a channel.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self, name: &ChannelName) -> bool {
+        self.channels.try_get_mut(name).is_locked()
     }
 }

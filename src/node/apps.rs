@@ -3,6 +3,7 @@
 use super::{Node, admission::AdmissionPolicy};
 use crate::{
     app::App,
+    channel::OFFLINE_GRACE,
     clock,
     config::{AppConfig, Config},
     hub::{Hub, Inboxes, Observer},
@@ -25,14 +26,13 @@ pub(super) struct Apps {
 pub(super) struct HubFactory<'a> {
     pub(super) inboxes: &'a Arc<Inboxes>,
     pub(super) webhooks: &'a Arc<Webhooks>,
-    pub(super) is_clustered: bool,
 }
 
 /// How often it is checked whether the connections of a removed app are closed.
 const RETIRE_TICK: Duration = Duration::from_millis(100);
 /// How long events that follow from closed connections may take: a user goes offline after a delay,
 /// and Redis may have to be asked.
-const RETIRE_GRACE: Duration = Hub::OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
+const RETIRE_GRACE: Duration = OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
 /// Maximum time for which a removed app is kept. A shard closes tens of thousands of connections in
 /// a second.
 const RETIRE_MAX: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl HubFactory<'_> {
         let observer: Arc<dyn Observer> = Arc::clone(self.webhooks) as _;
         let app = App::new(config);
         let hub = Hub::new(app, Arc::clone(self.inboxes), observer, clock::now());
-        Arc::new(if self.is_clustered { hub.clustered() } else { hub })
+        Arc::new(hub)
     }
 }
 
@@ -97,11 +97,7 @@ impl Node {
         self.connection_rates.set_max(connection.new_connections_per_second_per_ip);
         self.policy.store(Arc::new(AdmissionPolicy::new(connection)));
         let before = self.apps.load();
-        let factory = HubFactory {
-            inboxes: &self.inboxes,
-            webhooks: &self.webhooks,
-            is_clustered: self.broker.cluster().is_some(),
-        };
+        let factory = HubFactory { inboxes: &self.inboxes, webhooks: &self.webhooks };
         let (apps, gone) = Apps::new(&config.apps, &before, factory);
         for app in &config.apps {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
@@ -127,7 +123,7 @@ impl Node {
         let mut empty_since = None;
         while clock::now() < ends {
             let now = clock::now();
-            hub.on_time(now);
+            self.broker.on_time(&hub, now);
             let is_empty = hub.connections() == 0;
             empty_since = is_empty.then(|| empty_since.unwrap_or(now));
             if empty_since.is_some_and(|since| since + RETIRE_GRACE <= now) {

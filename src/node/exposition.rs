@@ -2,7 +2,8 @@
 
 use super::Node;
 use crate::{
-    hub::{CacheStats, Hub},
+    broker::{Broker, CacheStats},
+    hub::Hub,
     metrics::Metrics,
 };
 use prometheus_client::{
@@ -13,9 +14,15 @@ use prometheus_client::{
 };
 use std::{fmt, sync::Arc};
 
-/// Gauges by app, read from the hubs at each scrape.
+/// Gauges by app, read at each scrape.
 #[derive(Debug)]
-struct AppGauges(Vec<Arc<Hub>>);
+struct AppGauges(Vec<AppGauge>);
+
+#[derive(Debug)]
+struct AppGauge {
+    hub: Arc<Hub>,
+    cache: CacheStats,
+}
 
 /// The metrics of the node, which outlive the registry of one scrape.
 #[derive(Debug)]
@@ -30,7 +37,7 @@ impl Node {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(AppGauges(self.hubs())));
+        registry.register_collector(Box::new(AppGauges::new(self.hubs(), &self.broker)));
         registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
         self.broker.register_metrics(&mut registry);
         registry.register_collector(Box::new(self.webhooks.metrics()));
@@ -47,13 +54,18 @@ impl Collector for NodeMetrics {
 }
 
 impl AppGauges {
+    fn new(hubs: Vec<Arc<Hub>>, broker: &Broker) -> Self {
+        let gauges = hubs.into_iter().map(|hub| AppGauge { cache: broker.cache_stats(&hub), hub });
+        Self(gauges.collect())
+    }
+
     /// Writes the counters of cached events that were not kept until they expired.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Last events of cache channels that were dropped for max_cache_bytes";
         let name = "campanile_cache_events_dropped";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for hub in &self.0 {
-            let CacheStats { evicted, too_large, .. } = hub.cache_stats();
+        for AppGauge { hub, cache } in &self.0 {
+            let CacheStats { evicted, too_large, .. } = *cache;
             for (reason, count) in [("evicted", evicted), ("too_large", too_large)] {
                 let labels = [("app", hub.app_id().to_string()), ("reason", reason.to_owned())];
                 family
@@ -67,22 +79,22 @@ impl AppGauges {
 
 impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        type ReadGauge = fn(&Hub) -> usize;
+        type ReadGauge = fn(&AppGauge) -> usize;
         let gauges: [(&str, &str, ReadGauge); 4] = [
-            ("campanile_connections", "WebSocket connections by app", Hub::connections),
-            ("campanile_subscriptions", "Subscriptions by app", Hub::subscriptions),
-            ("campanile_channels", "Channels with subscribers by app", Hub::channels),
+            ("campanile_connections", "WebSocket connections by app", |app| app.hub.connections()),
+            ("campanile_subscriptions", "Subscriptions by app", |app| app.hub.subscriptions()),
+            ("campanile_channels", "Channels with subscribers by app", |app| app.hub.channels()),
             (
                 "campanile_cache_bytes",
                 "Bytes of the last events of cache channels in memory, by app",
-                |hub| hub.cache_stats().bytes,
+                |app| app.cache.bytes,
             ),
         ];
         for (name, help, read) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for hub in &self.0 {
-                let labels = [("app", hub.app_id().to_string())];
-                family.encode_family(&labels)?.encode_gauge(&(read(hub) as u64))?;
+            for app in &self.0 {
+                let labels = [("app", app.hub.app_id().to_string())];
+                family.encode_family(&labels)?.encode_gauge(&(read(app) as u64))?;
             }
         }
         self.encode_cache(&mut encoder)

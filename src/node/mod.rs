@@ -60,8 +60,7 @@ impl Node {
         webhooks: Arc<Webhooks>,
     ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
-        let is_clustered = config.redis.target().is_some();
-        let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks, is_clustered };
+        let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks };
         Self {
             apps: ArcSwap::from_pointee(Apps::new(&config.apps, &Apps::default(), factory).0),
             metrics: Arc::new(Metrics::new(shards)),
@@ -187,7 +186,7 @@ impl Node {
     /// Runs the due timers. Must be called a few times a second.
     pub fn on_time(&self, now: Instant) {
         for hub in self.hubs() {
-            hub.on_time(now);
+            self.broker.on_time(&hub, now);
         }
         self.connection_rates.forget(now);
         self.refusals.on_time(now);

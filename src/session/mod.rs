@@ -1,7 +1,7 @@
 //! The protocol of one client as a state machine without I/O.
 //!
 //! The driver in `shard` passes it text and time, and executes what it returns: at most one
-//! [`Action`] for each input. After an action that the hub can reject or that changes the session,
+//! [`Action`] for each input. After an action that the broker can reject or that changes the session,
 //! the driver reports the result: [`Session::subscribed`] and [`Session::signed_in`].
 //!
 //! A message is handled with the app's current configuration. The settings that all sessions share

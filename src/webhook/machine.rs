@@ -3,7 +3,7 @@
 //! - Paired events alternate. A subject that leaves and returns within [`Machine::DELAY`] is not
 //!   reported: its departure is *held*, and cancelled by the return.
 //! - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
-//! - Counts of many subscribers are limited to an interval; on a single node the hub does that.
+//! - Counts of many subscribers are limited to an interval; on a single node the broker does that.
 //! - Everything else is reported at once.
 //!
 //! Time is an argument, in ms of the log's clock: for a log in memory since its reader began, for one
@@ -15,7 +15,8 @@ mod subject;
 
 use super::record;
 use crate::{
-    hub::{Hub, HubEvent},
+    channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX},
+    hub::HubEvent,
     protocol::ChannelName,
 };
 use present::PresentSubjects;
@@ -74,7 +75,7 @@ fn ms(duration: Duration) -> u64 {
 
 /// The maximum time between an event and its deadline.
 fn hold_max_ms() -> u64 {
-    ms(Machine::DELAY.max(Hub::COUNT_INTERVAL))
+    ms(Machine::DELAY.max(COUNT_INTERVAL))
 }
 
 /// Whether `at_ms` is in the interval that ends at `until`. An end that is further away was computed before the clock
@@ -180,7 +181,7 @@ impl Machine {
         }
         if now_ms < self.tidied_ms || self.tidied_ms + TIDY_MS < now_ms {
             self.tidied_ms = now_ms;
-            tidy(&mut self.counted, now_ms, Hub::COUNT_INTERVAL);
+            tidy(&mut self.counted, now_ms, COUNT_INTERVAL);
             tidy(&mut self.missed, now_ms, Self::MISS_INTERVAL);
         }
     }
@@ -252,7 +253,7 @@ impl Machine {
     fn report(&mut self, subject: &Subject, ready: &mut Vec<HubEvent>) {
         let Some(held) = self.held.remove(subject) else { return };
         if let HubEvent::SubscriptionCount { channel, .. } = &held.hub_event {
-            self.counted.insert(channel.clone(), held.due_ms + ms(Hub::COUNT_INTERVAL));
+            self.counted.insert(channel.clone(), held.due_ms + ms(COUNT_INTERVAL));
         } else {
             self.left(subject);
         }
@@ -322,19 +323,19 @@ impl Machine {
             return true;
         }
         let subject = Subject::Count(channel.clone());
-        if count <= Hub::COUNT_UNTHROTTLED_MAX {
+        if count <= COUNT_UNTHROTTLED_MAX {
             self.release(&subject);
             // Without subscribers, the channel is reported as vacated.
             return 0 < count;
         }
         let was_held = self.held.get(&subject).map(|held| held.due_ms);
         let until = was_held.or_else(|| self.counted.get(channel).copied());
-        if let Some(until) = until.filter(|until| is_within(at_ms, *until, Hub::COUNT_INTERVAL)) {
+        if let Some(until) = until.filter(|until| is_within(at_ms, *until, COUNT_INTERVAL)) {
             let hub_event = HubEvent::SubscriptionCount { channel: channel.clone(), count };
             self.hold(&subject, until, hub_event);
             return false;
         }
-        self.counted.insert(channel.clone(), at_ms + ms(Hub::COUNT_INTERVAL));
+        self.counted.insert(channel.clone(), at_ms + ms(COUNT_INTERVAL));
         true
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 /// An event that cache channels keep: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
-pub struct ToCache(Arc<CachedEvent>);
+pub(super) struct ToCache(Arc<CachedEvent>);
 
 #[derive(Debug)]
 struct CachedEvent {
@@ -26,8 +26,7 @@ struct CachedEvent {
 
 impl ToCache {
     /// Copies the parts of an event that are kept.
-    #[must_use]
-    pub fn new(name: &str, data: &EventData<'_>) -> Self {
+    pub(super) fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
         Self(Arc::new(CachedEvent { name: name.into(), data: data.token().into(), channels }))
     }

@@ -1,39 +1,266 @@
-//! A single node: the hub has all subscribers, and decides at once.
+//! A single node: it has all subscribers, and decides at once, under the lock of the channel or user.
+//!
+//! A decision is delivered and reported under the lock that it was made under, so that subscribers
+//! and observer receive the transitions in order.
 
-use super::{AcceptedClientEvent, AppEvent, SubscribeRequest};
+mod cache;
+#[cfg(test)]
+mod tests;
+mod timer_queue;
+mod watchlists;
+
+pub use cache::CacheStats;
+
+use super::{AcceptedClientEvent, AppEvent, SignedIn, SubscribeRequest};
 use crate::{
-    config::WebhookEvent,
-    hub::{Counts, Hub, ShardSet, Subscribed, ToCache},
-    protocol::{ChannelName, SubscriptionRefusal, event},
+    channel::{ChannelSummary, CountStep, Counts, State, is_counted},
+    config::WebhookEvent as Kind,
+    hub::{ConnectionRef, Hub, HubEvent, LockedChannel, ShardIndex, ShardSet, Subscribed},
+    protocol::{ChannelName, Frame, SubscriptionRefusal, User, event},
 };
-use std::time::Instant;
+use cache::{Cache, ToCache};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use timer_queue::{TimerQueue, TimerTask};
+use watchlists::Watchlists;
 
+/// The state of one app that does not belong to one channel.
+#[derive(Debug)]
+struct AppState {
+    cache: Cache,
+    watchlists: Watchlists,
+    timers: TimerQueue,
+}
+
+fn app_state(hub: &Hub) -> &AppState {
+    hub.broker_state(|| AppState {
+        cache: Cache::new(hub.read_config(|config| config.max_cache_bytes)),
+        watchlists: Watchlists::default(),
+        timers: TimerQueue::default(),
+    })
+}
+
+/// Applies a changed configuration of the hub's app.
+pub(super) fn reconfigured(hub: &Hub) {
+    app_state(hub).cache.set_max_bytes(hub.read_config(|config| config.max_cache_bytes));
+}
+
+/// Registers a subscription, and notifies the other subscribers.
 pub(super) fn subscribe(
     hub: &Hub,
     request: SubscribeRequest<'_>,
     now: Instant,
 ) -> Result<Subscribed, SubscriptionRefusal> {
-    let SubscribeRequest { connection, channel, member, .. } = request;
-    hub.subscribe(connection.shard, channel, member.as_ref(), now)
+    let SubscribeRequest { connection, channel: name, member, .. } = request;
+    let member = member.as_ref();
+    let mut channel = hub.enter(name);
+    // Only an existing channel can be full, so a rejection never creates one.
+    let max_members = hub.read_config(|config| config.max_presence_members);
+    let joined = channel.state().join(member, max_members)?;
+    if joined.is_occupied && name.is_listed() {
+        hub.observe(Kind::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
+    }
+    let mut announced = 0;
+    if let Some(member) = member.filter(|_| joined.is_member_added) {
+        let member_added = event::member_added(name, member);
+        let others = channel.state().counts().subscriptions - 1;
+        announced = others * member_added.bytes().len();
+        channel.deliver(&member_added, None);
+        hub.observe(Kind::MemberAdded, || HubEvent::MemberAdded {
+            channel: name.clone(),
+            user_id: Arc::clone(&member.user_id),
+        });
+    }
+    channel.add_subscriber(connection.shard);
+    let subscribed = Subscribed {
+        channel: channel.id(),
+        since: channel.sequence(),
+        acknowledgement: channel.state().acknowledgement(name),
+        cached: name.is_cache().then(|| cached_or_miss(hub, name, now)),
+        count: None,
+        announced,
+    };
+    announce_count(hub, &mut channel, now);
+    Ok(subscribed)
 }
 
+/// The last event of a cache channel, or a cache miss, which is reported to the observer.
+fn cached_or_miss(hub: &Hub, name: &ChannelName, now: Instant) -> Frame {
+    app_state(hub).cache.frame(name, now).unwrap_or_else(|| {
+        hub.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
+        event::cache_miss(name)
+    })
+}
+
+/// Ends a subscription, and notifies the remaining subscribers.
+pub(super) fn unsubscribe(
+    hub: &Hub,
+    shard: ShardIndex,
+    name: &ChannelName,
+    user_id: Option<&Arc<str>>,
+    now: Instant,
+) {
+    let Some(mut channel) = hub.lock(name) else { return };
+    channel.remove_subscriber(shard);
+    let left = channel.state().leave(user_id.map(|id| &**id));
+    if let Some(user_id) = user_id.filter(|_| left.is_member_removed) {
+        channel.deliver(&event::member_removed(name, user_id), None);
+        hub.observe(Kind::MemberRemoved, || HubEvent::MemberRemoved {
+            channel: name.clone(),
+            user_id: Arc::clone(user_id),
+        });
+    }
+    if left.is_vacated {
+        if name.is_listed() {
+            hub.observe(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
+        }
+        channel.release();
+    } else {
+        announce_count(hub, &mut channel, now);
+    }
+}
+
+/// Sends the subscription count, at once or when its interval has passed.
+fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
+    let name = channel.name();
+    if !hub.read_config(|config| is_counted(name, config)) {
+        return;
+    }
+    match channel.state().announce_count(now) {
+        CountStep::Send(count) => {
+            channel.deliver(&event::subscription_count(name, count), None);
+            hub.observe(Kind::SubscriptionCount, || HubEvent::SubscriptionCount {
+                channel: name.clone(),
+                count,
+            });
+        }
+        CountStep::Wait(until) => {
+            app_state(hub).timers.add(until, TimerTask::AnnounceCount(name.clone()));
+        }
+        CountStep::Keep => {}
+    }
+}
+
+/// Publishes events, each on its channels, in this order. Returns the counts of each channel, and
+/// the shards that have deliveries.
 pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<Counts>, ShardSet) {
     let mut shards = ShardSet::default();
     let mut counts = Vec::new();
     for event in events {
         let is_cached = event.channels.iter().any(ChannelName::is_cache);
         let to_cache = is_cached.then(|| ToCache::new(&event.name, &event.data));
-        for channel in &event.channels {
-            let frame = event::published(&event.name, channel, &event.data, now);
-            let published = hub.publish(channel, &frame, event.except, to_cache.as_ref(), now);
-            shards = shards.union(published.shards);
-            counts.push(published.counts);
+        for name in &event.channels {
+            let frame = event::published(&event.name, name, &event.data, now);
+            let mut deliver = |channel: &mut LockedChannel<'_>| {
+                channel.deliver(&frame, event.except);
+                shards = shards.union(channel.shards());
+                channel.state().counts()
+            };
+            let channel_counts = match to_cache.as_ref().filter(|_| name.is_cache()) {
+                // It is kept even without subscribers, and under the lock, so that no new
+                // subscriber misses the event or receives it twice.
+                Some(to_cache) => hub.with_lock(name, |channel| {
+                    keep(hub, name, to_cache, &frame, now);
+                    channel.map(deliver)
+                }),
+                None => hub.lock(name).map(|mut channel| deliver(&mut channel)),
+            };
+            counts.push(channel_counts.unwrap_or_default());
         }
     }
     (counts, shards)
 }
 
+/// Keeps an event as the last one of a cache channel.
+fn keep(hub: &Hub, name: &ChannelName, to_cache: &ToCache, frame: &Frame, now: Instant) {
+    let expires_at = now + Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
+    app_state(hub).cache.keep(name, to_cache, frame, expires_at);
+}
+
+/// Delivers a client event to the other subscribers.
 pub(super) fn publish_client_event(hub: &Hub, event: AcceptedClientEvent<'_>, now: Instant) {
-    hub.publish(event.channel, &event.frame(now), Some(event.sender), None, now);
-    hub.observe(WebhookEvent::ClientEvent, || event.hub_event());
+    hub.deliver(event.channel, &event.frame(now), Some(event.sender));
+    hub.observe(Kind::ClientEvent, || event.hub_event());
+}
+
+/// Signs a connection in. `before` is its previous sign-in.
+pub(super) fn sign_in(
+    hub: &Hub,
+    connection: ConnectionRef,
+    user: &User,
+    user_data: &str,
+    before: Option<&User>,
+) -> SignedIn {
+    let watchlists = &app_state(hub).watchlists;
+    for watched in before.iter().flat_map(|before| &before.watchlist) {
+        watchlists.unwatch(watched, connection);
+    }
+    if hub.sign_in(&user.id, connection) {
+        watchlists.connect(hub, &user.id);
+    }
+    let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
+        user.watchlist.iter().partition(|watched| watchlists.watch(watched, connection));
+    let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
+    SignedIn { success: event::signin_success(user_data), watchlist }
+}
+
+/// Signs a connection out that was signed in as `user`.
+pub(super) fn sign_out(hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
+    let state = app_state(hub);
+    for watched in &user.watchlist {
+        state.watchlists.unwatch(watched, connection);
+    }
+    if hub.sign_out(&user.id, connection)
+        && let Some(due) = state.watchlists.disconnect(&user.id, now)
+    {
+        state.timers.add(due, TimerTask::GoOffline(Arc::clone(&user.id)));
+    }
+}
+
+/// The channels with subscribers whose names begin with `prefix`, without server-to-user channels.
+pub(super) fn occupied_channels(hub: &Hub, prefix: &str) -> Vec<(ChannelName, Counts)> {
+    hub.read_each(|name, state| {
+        let counts = state.counts();
+        let is_wanted =
+            name.as_str().starts_with(prefix) && 0 < counts.subscriptions && name.is_listed();
+        is_wanted.then(|| (name.clone(), counts))
+    })
+}
+
+/// The state of one channel, whether or not it has subscribers.
+pub(super) fn channel(hub: &Hub, name: &ChannelName, now: Instant) -> ChannelSummary {
+    ChannelSummary {
+        counts: hub.read(name, State::counts).unwrap_or_default(),
+        cached: app_state(hub).cache.data(name, now),
+    }
+}
+
+/// The distinct members of a presence channel and their infos, sorted by id.
+pub(super) fn users(hub: &Hub, name: &ChannelName) -> Vec<(Arc<str>, Arc<str>)> {
+    hub.read(name, State::members).unwrap_or_default()
+}
+
+/// Counters of the last events of cache channels.
+pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
+    app_state(hub).cache.stats()
+}
+
+/// Runs the due timers, and removes expired events.
+pub(super) fn on_time(hub: &Hub, now: Instant) {
+    let state = app_state(hub);
+    state.cache.expire(now);
+    while let Some(task) = state.timers.take_due(now) {
+        match task {
+            TimerTask::AnnounceCount(name) => {
+                if let Some(mut channel) = hub.lock(&name)
+                    && channel.state().take_due_count(now)
+                {
+                    announce_count(hub, &mut channel, now);
+                }
+            }
+            TimerTask::GoOffline(user_id) => state.watchlists.take_due(hub, &user_id, now),
+        }
+    }
 }

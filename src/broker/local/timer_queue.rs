@@ -1,4 +1,4 @@
-//! The timers of a hub.
+//! The timers of an app.
 
 use crate::protocol::ChannelName;
 use parking_lot::Mutex;

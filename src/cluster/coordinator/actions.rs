@@ -48,7 +48,7 @@ impl Coordinator {
                 self.topics.lose_data(&changed);
             }
             (Action::SyncAll, _) => self.topics.sync_all(),
-            (Action::Resubscribe { spared }, _) => self.topics.resubscribe(&spared, now()),
+            (Action::Resubscribe { spared }, _) => self.topics.resubscribe(&spared),
             (Action::ReadAgain, _) => self.topics.read_provisional_again(),
             (Action::LogJoined { others }, _) => {
                 shared.metrics.joined();

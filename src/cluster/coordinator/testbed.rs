@@ -50,7 +50,7 @@ impl Testbed {
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
         let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
-        let hub = Arc::new(hub.clustered());
+        let hub = Arc::new(hub);
         let shared = Arc::new(ClusterState::new(PREFIX, is_cluster, Duration::from_secs(2)));
         let endpoint = network.endpoint(0, &SERVERS, is_cluster);
         let hubs = HashMap::from([(Arc::from(APP), hub)]);

@@ -12,7 +12,6 @@ use crate::{
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Instant,
 };
 
 impl Topics {
@@ -102,11 +101,11 @@ impl Topics {
     }
 
     /// Closes the subscribers that may have missed events, except in the `spared` partitions.
-    pub(in crate::cluster) fn resubscribe(&mut self, spared: &BTreeSet<Partition>, now: Instant) {
+    pub(in crate::cluster) fn resubscribe(&mut self, spared: &BTreeSet<Partition>) {
         for name in std::mem::take(&mut self.unverified) {
             let partition = self.all.get(&name).map(|topic| topic.partition);
             if partition.is_some_and(|partition| !spared.contains(&partition)) {
-                self.apply(&name, vec![Effect::ForceResubscribe], false, now);
+                self.apply(&name, vec![Effect::ForceResubscribe], false);
             }
         }
     }

@@ -11,8 +11,7 @@ use crate::{
         sync::tests::answer,
     },
     config::AppConfig,
-    config::WebhookEvent as Kind,
-    hub::{Delivery, HubEvent, Inboxes, Observer},
+    hub::{Delivery, Inboxes, Observer},
 };
 use parking_lot::Mutex;
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    hub::{Delivery, Hub},
+    channel::OFFLINE_GRACE,
+    hub::Delivery,
     protocol::SubscriptionRefusal,
     shard::{
         connection::{CLOSING_TIMEOUT, ShardHandle, SubscriptionState},
@@ -86,7 +87,7 @@ async fn a_user_whose_connection_ends_is_offline() {
             bench.settle();
         }
         let grace = async |bench: &mut Bench| {
-            tokio::time::advance(Hub::OFFLINE_GRACE).await;
+            tokio::time::advance(OFFLINE_GRACE).await;
             bench.node.on_time(clock::now());
             bench.settle();
         };

@@ -114,7 +114,7 @@ fn departures_keep_their_order_although_the_clock_steps_backward() {
 #[test]
 fn misses_and_counts_are_reported_although_the_clock_steps_backward() {
     const STEP: u64 = 400_000;
-    let many = Hub::COUNT_UNTHROTTLED_MAX + 1;
+    let many = COUNT_UNTHROTTLED_MAX + 1;
     let miss = HubEvent::CacheMiss { channel: channel("cache-t") };
     for event in [miss, count(many)] {
         let mut machine = of_redis();
@@ -254,7 +254,7 @@ fn large_counts_are_reported_every_five_seconds_and_the_last_one_at_the_end() {
     // A channel that loses all subscribers has no held count.
     assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
     assert_eq!(ready(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
-    // On a single node, the hub has limited them.
+    // On a single node, the broker has limited them.
     assert_eq!(ready(&mut Machine::of_memory(), &log, 4_000).len(), 120);
 }
 
@@ -275,7 +275,7 @@ fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
     let log = [&offline, &online, &online, &offline, &offline].map(|event| (0, event.clone()));
     let mut machine = Machine::of_memory();
     assert_eq!(ready(&mut machine, &log, 0), [online, offline]);
-    assert_eq!(machine.deadline_ms(), None, "the hub has waited");
+    assert_eq!(machine.deadline_ms(), None, "the broker has waited");
 }
 
 #[test]

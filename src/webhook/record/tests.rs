@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     app::App,
+    channel::OFFLINE_GRACE,
     cluster::{SimulatedNode, SimulatedRedis},
     config::AppConfig,
     hub::{
@@ -83,7 +84,7 @@ fn hub(node: &SimulatedNode) -> Arc<Hub> {
     let config = AppConfig { subscription_count: true, ..AppConfig::development() };
     let inboxes = Arc::new(Inboxes::new(1));
     let hub = Hub::new(App::new(config), inboxes, Arc::new(WantsAll), crate::clock::now());
-    let hub = Arc::new(hub.clustered());
+    let hub = Arc::new(hub);
     node.cluster.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
     hub
 }
@@ -116,7 +117,7 @@ async fn logged() -> Vec<String> {
     node.cluster.unsubscribe(&hub, &room, Some(&user_id));
     sleep(WRITTEN).await;
     node.cluster.sign_out(connection);
-    sleep(Hub::OFFLINE_GRACE + WRITTEN).await;
+    sleep(OFFLINE_GRACE + WRITTEN).await;
     redis.ask(&["LRANGE", &redis.key("log{").expect("something is logged"), "0", "-1"])
 }
 

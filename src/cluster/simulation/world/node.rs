@@ -96,7 +96,7 @@ impl Node {
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
         let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
-        let hub = Arc::new(hub.clustered());
+        let hub = Arc::new(hub);
         let named: Vec<(&str, u16)> =
             addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
         let endpoint = network.endpoint(id, &named, is_cluster);
@@ -148,7 +148,7 @@ impl Node {
         let Some(subscribed) = &connection.subscribed else { return };
         let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
         self.connections.remove(&slot);
-        self.hub.unsubscribe(ShardIndex::new(0), &channel, user_id.as_deref(), now());
+        self.hub.remove_subscriber(ShardIndex::new(0), &channel);
         self.cluster.unsubscribe(&self.hub, &channel, user_id.as_ref());
     }
 
@@ -160,7 +160,6 @@ impl Node {
         for delivery in batch {
             self.deliver(delivery, &mut sent);
         }
-        self.hub.on_time(now());
         sent
     }
 

@@ -1,6 +1,6 @@
 //! The events that the observer receives, and their order.
 
-use super::*;
+use super::{users::user, *};
 use std::sync::{Mutex, OnceLock, Weak};
 
 /// Records the events, each as its kind and its subject.
@@ -28,13 +28,9 @@ impl Observer for Recorder {
 }
 
 fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
-    let mut config = AppConfig::development();
-    change(&mut config);
-    let now = Instant::now();
     let recorder = Arc::new(Recorder::default());
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
-    let hub = Hub::new(App::new(config), Arc::new(Inboxes::new(2)), observer, now);
-    (Bench { hub, now }, recorder)
+    (bench_with(change, observer), recorder)
 }
 
 impl Recorder {
@@ -48,7 +44,7 @@ impl Recorder {
 fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_removed() {
     let (bench, told) = observed(|_| {});
     let leave = |user: &str| {
-        bench.hub.unsubscribe(shard(0), &name("presence-r"), Some(user), bench.now);
+        bench.unsubscribe(0, "presence-r", Some(user));
     };
     bench.subscribe(0, "presence-r", Some("1"));
     assert_eq!(told.told(), ["channel_occupied ", "member_added 1"]);
@@ -69,14 +65,14 @@ fn server_to_user_channels_are_neither_counted_nor_reported() {
     let (bench, told) = observed(|app| app.subscription_count = true);
     bench.subscribe(0, "#server-to-user-7", None);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 1));
-    assert!(bench.hub.occupied_channels("").is_empty());
+    assert!(occupied_channels(&bench.hub, "").is_empty());
     bench.subscribe(0, "news-1", None);
     bench.subscribe(0, "other", None);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (2, 3));
-    let listed = bench.hub.occupied_channels("news-");
+    let listed = occupied_channels(&bench.hub, "news-");
     assert_eq!(listed, [(name("news-1"), Counts { subscriptions: 1, users: 0 })]);
     for channel in ["#server-to-user-7", "other"] {
-        bench.hub.unsubscribe(shard(0), &name(channel), None, bench.now);
+        bench.unsubscribe(0, channel, None);
     }
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (1, 1));
     let expected = [
@@ -112,10 +108,10 @@ fn a_count_is_sent_to_subscribers_and_observer() {
     assert_eq!(at_once.last().unwrap(), "subscription_count 100");
     assert_eq!(bench.heard(0).len(), 100);
     bench.now += Duration::from_millis(4_999);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert!(told.told().is_empty());
     bench.now += Duration::from_millis(1);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert_eq!(told.told(), ["subscription_count 150"]);
     assert_eq!(bench.heard(0).len(), 1);
 }
@@ -125,51 +121,40 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
     let (mut bench, told) = observed(|_| {});
     let [watcher, first, second] = [connection(0, 1), connection(1, 2), connection(1, 3)];
     let ann = user("ann", &[]);
-    let _ = bench.hub.sign_in(watcher, &user("bob", &["ann"]), "{}", None);
-    let _ = bench.hub.sign_in(first, &ann, "{}", None);
-    let _ = bench.hub.sign_in(second, &ann, "{}", None);
+    let _ = sign_in(&bench.hub, watcher, &user("bob", &["ann"]), "{}", None);
+    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
+    let _ = sign_in(&bench.hub, second, &ann, "{}", None);
     assert_eq!(told.told(), ["user_online bob", "user_online ann"]);
     assert_eq!(bench.heard(0).len(), 1);
     // The user has another connection.
-    bench.hub.sign_out(first, &ann, bench.now);
+    sign_out(&bench.hub, first, &ann, bench.now);
     bench.now += Duration::from_secs(10);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert!(told.told().is_empty() && bench.heard(0).is_empty());
     // Back within three seconds, to stay.
-    bench.hub.sign_out(second, &ann, bench.now);
+    sign_out(&bench.hub, second, &ann, bench.now);
     bench.now += Duration::from_millis(2_999);
-    bench.hub.on_time(bench.now);
-    let _ = bench.hub.sign_in(first, &ann, "{}", None);
+    on_time(&bench.hub, bench.now);
+    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
     bench.now += Duration::from_secs(10);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert!(told.told().is_empty() && bench.heard(0).is_empty(), "it came back, and stays");
     // Offline for three seconds.
-    bench.hub.sign_out(first, &ann, bench.now);
+    sign_out(&bench.hub, first, &ann, bench.now);
     bench.now += Duration::from_secs(3);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert_eq!(told.told(), ["user_offline ann"]);
-    bench.hub.on_time(bench.now + Duration::from_secs(60));
+    on_time(&bench.hub, bench.now + Duration::from_secs(60));
     assert!(told.told().is_empty(), "once");
     assert_eq!(bench.heard(0).len(), 1);
-    let _ = bench.hub.sign_in(first, &ann, "{}", None);
+    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
     assert_eq!(told.told(), ["user_online ann"]);
     assert_eq!(bench.heard(0).len(), 1);
 }
 
 #[test]
-fn a_clustered_hub_reports_only_cache_misses() {
-    let (mut bench, told) = observed(|app| app.subscription_count = true);
-    bench.hub = bench.hub.clustered();
-    bench.subscribe(0, "presence-r", Some("1"));
-    bench.subscribe(0, "c", None);
-    bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("1"), bench.now);
-    let ann = user("ann", &[]);
-    let _ = bench.hub.sign_in(connection(0, 1), &ann, "{}", None);
-    bench.hub.sign_out(connection(0, 1), &ann, bench.now);
-    bench.hub.on_time(bench.now + Duration::from_secs(3));
-    assert!(told.told().is_empty());
-    bench.subscribe(0, "cache-c", None);
-    assert_eq!(told.told(), ["cache_miss "]);
+fn an_event_that_was_decided_elsewhere_has_its_time() {
+    let (bench, told) = observed(|_| {});
     bench.hub.observe_at(Kind::ChannelVacated, 7, || HubEvent::Vacated { channel: name("c") });
     assert_eq!(told.told(), ["channel_vacated @7"]);
 }
@@ -182,14 +167,14 @@ fn unsubscribing_does_not_send_a_large_count_at_once() {
     }
     told.told();
     bench.now += Duration::from_secs(5);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert_eq!(told.told(), ["subscription_count 150"]);
     for _ in 0..2 {
-        bench.hub.unsubscribe(shard(0), &name("c"), None, bench.now);
+        bench.unsubscribe(0, "c", None);
     }
     assert!(told.told().is_empty());
     bench.now += Duration::from_secs(5);
-    bench.hub.on_time(bench.now);
+    on_time(&bench.hub, bench.now);
     assert_eq!(told.told(), ["subscription_count 148"]);
 }
 
@@ -209,8 +194,8 @@ impl Observer for LockObserver {
     fn observe(&self, app_id: &str, hub_event: HubEvent) {
         let hub = self.hub.get().unwrap().upgrade().unwrap();
         let is_locked = match (hub_event.channel(), hub_event.user_id()) {
-            (Some(channel), _) => hub.channels.try_get_mut(channel).is_locked(),
-            (None, Some(user_id)) => hub.users.is_locked(user_id),
+            (Some(channel), _) => hub.is_locked(channel),
+            (None, Some(user_id)) => app_state(&hub).watchlists.is_locked(user_id),
             (None, None) => false,
         };
         assert!(is_locked, "{hub_event:?} is reported without the lock");
@@ -218,7 +203,7 @@ impl Observer for LockObserver {
     }
 
     fn observe_at(&self, _app_id: &str, _at_us: u64, hub_event: HubEvent) {
-        panic!("{hub_event:?} is decided by this hub");
+        panic!("{hub_event:?} is decided by this node");
     }
 }
 
@@ -226,25 +211,23 @@ impl Observer for LockObserver {
 fn transitions_are_reported_under_the_lock_that_made_them() {
     let observer = Arc::new(LockObserver::default());
     let reports = Arc::clone(&observer) as Arc<dyn Observer>;
-    let mut now = Instant::now();
-    let app = App::new(AppConfig::development());
-    let hub = Arc::new(Hub::new(app, Arc::new(Inboxes::new(2)), reports, now));
+    let bench = bench_with(|_| {}, reports);
+    let (hub, mut now) = (Arc::clone(&bench.hub), bench.now);
     observer.hub.set(Arc::downgrade(&hub)).unwrap();
     let ann = user("ann", &["bob"]);
     for watched in [&[][..], &["ann"]] {
         let bob = user("bob", watched);
         for (slot, user) in [(1, &ann), (2, &bob), (3, &ann)] {
-            let _ = hub.sign_in(connection(0, slot), user, "{}", None);
+            let _ = sign_in(&hub, connection(0, slot), user, "{}", None);
         }
         for (slot, user) in [(1, &ann), (2, &bob), (3, &ann)] {
-            hub.sign_out(connection(0, slot), user, now);
+            sign_out(&hub, connection(0, slot), user, now);
         }
-        now += Hub::OFFLINE_GRACE;
-        hub.on_time(now);
+        now += OFFLINE_GRACE;
+        on_time(&hub, now);
     }
-    let room = name("presence-r");
-    hub.subscribe(shard(0), &room, Some(&member("1")), now).unwrap();
-    hub.unsubscribe(shard(0), &room, Some("1"), now);
+    bench.subscribe(0, "presence-r", Some("1"));
+    bench.unsubscribe(0, "presence-r", Some("1"));
     let users = ["user_online ann", "user_online bob", "user_offline ann", "user_offline bob"];
     let channels = ["channel_occupied ", "member_added 1", "member_removed 1", "channel_vacated "];
     let mut told = observer.recorder.told();

@@ -1,0 +1,298 @@
+use super::*;
+use crate::{
+    app::App,
+    channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, OFFLINE_GRACE},
+    config::AppConfig,
+    hub::{
+        Delivery, Inboxes, Observer,
+        testing::{NoopObserver, connection, member, name, said, shard},
+    },
+    protocol::{EventData, Member, SocketId},
+};
+use serde_json::{Value, json};
+use std::{borrow::Cow, collections::VecDeque};
+
+mod cache;
+mod model;
+mod observed;
+mod users;
+
+/// A hub with two shards, and a simulated clock.
+struct Bench {
+    hub: Arc<Hub>,
+    inboxes: Arc<Inboxes>,
+    now: Instant,
+}
+
+fn bench(change: impl FnOnce(&mut AppConfig)) -> Bench {
+    bench_with(change, Arc::new(NoopObserver))
+}
+
+fn bench_with(change: impl FnOnce(&mut AppConfig), observer: Arc<dyn Observer>) -> Bench {
+    let mut config = AppConfig::development();
+    change(&mut config);
+    let now = Instant::now();
+    let inboxes = Arc::new(Inboxes::new(2));
+    let hub = Hub::new(App::new(config), Arc::clone(&inboxes), observer, now);
+    Bench { hub: Arc::new(hub), inboxes, now }
+}
+
+impl Bench {
+    fn join(
+        &self,
+        index: usize,
+        channel: &str,
+        member: Option<&Member>,
+    ) -> Result<Subscribed, SubscriptionRefusal> {
+        let (connection, channel) = (connection(index, 0), &name(channel));
+        let member = &member.cloned();
+        let request = SubscribeRequest { connection, ticket: 0, channel, member };
+        subscribe(&self.hub, request, self.now)
+    }
+
+    fn subscribe(&self, index: usize, channel: &str, user: Option<&str>) -> Subscribed {
+        self.join(index, channel, user.map(member).as_ref()).unwrap()
+    }
+
+    fn unsubscribe(&self, index: usize, channel: &str, user: Option<&str>) {
+        let user_id = user.map(Arc::from);
+        unsubscribe(&self.hub, shard(index), &name(channel), user_id.as_ref(), self.now);
+    }
+
+    fn publish(&self, channel: &str, data: &str) -> (Counts, ShardSet) {
+        self.publish_except(channel, data, None)
+    }
+
+    fn publish_except(
+        &self,
+        channel: &str,
+        data: &str,
+        except: Option<SocketId>,
+    ) -> (Counts, ShardSet) {
+        let raw = json!(data).to_string();
+        let event = AppEvent {
+            name: Cow::Borrowed("e"),
+            data: EventData::new(&raw),
+            channels: vec![name(channel)],
+            except,
+        };
+        let (counts, shards) = publish(&self.hub, &[event], self.now);
+        (counts[0], shards)
+    }
+
+    fn deliveries(&self, index: usize) -> VecDeque<Delivery> {
+        crate::hub::testing::deliveries(&self.inboxes, index)
+    }
+
+    fn heard(&self, index: usize) -> Vec<(String, Value)> {
+        crate::hub::testing::heard(&self.inboxes, index)
+    }
+
+    fn has_no_channels(&self) -> bool {
+        self.hub.read_each(|_, _| Some(())).is_empty()
+    }
+}
+
+#[test]
+fn a_subscriber_receives_only_later_sequences() {
+    let bench = bench(|_| {});
+    bench.subscribe(0, "c", None);
+    bench.publish("c", "before");
+    let second = bench.subscribe(0, "c", None);
+    bench.publish("c", "after");
+    let sequences: Vec<u64> = bench
+        .deliveries(0)
+        .iter()
+        .map(|delivery| {
+            let Delivery::Channel { sequence, channel, .. } = delivery else { panic!() };
+            assert_eq!(*channel, second.channel);
+            *sequence
+        })
+        .collect();
+    assert_eq!(sequences, [second.since, second.since + 1]);
+}
+
+#[test]
+fn only_shards_with_subscribers_receive_deliveries() {
+    let bench = bench(|_| {});
+    bench.subscribe(1, "c", None);
+    assert_eq!(bench.publish("c", "1").1.iter().collect::<Vec<_>>(), [shard(1)]);
+    assert_eq!(bench.heard(0), []);
+    assert_eq!(bench.heard(1).len(), 1);
+    bench.unsubscribe(1, "c", None);
+    assert_eq!(bench.publish("c", "2"), (Counts::default(), ShardSet::default()));
+    assert_eq!(bench.heard(1), []);
+}
+
+#[test]
+fn a_channel_without_subscribers_takes_no_memory() {
+    let bench = bench(|_| {});
+    bench.publish("c", "1");
+    assert!(bench.has_no_channels());
+    bench.subscribe(0, "c", None);
+    bench.unsubscribe(0, "c", None);
+    assert!(bench.has_no_channels());
+    assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 0));
+}
+
+#[test]
+fn a_member_is_announced_to_the_others_once() {
+    let bench = bench(|_| {});
+    let first = bench.subscribe(0, "presence-r", Some("1"));
+    let roster = json!({"presence": {"count": 1, "ids": ["1"], "hash": {"1": {}}}});
+    assert_eq!(said(&first.acknowledgement).1, roster);
+    assert_eq!(bench.heard(0), []);
+
+    let second = bench.subscribe(0, "presence-r", Some("2"));
+    let Some(Delivery::Channel { sequence, .. }) = bench.deliveries(0).pop_front() else {
+        panic!()
+    };
+    assert!(sequence <= second.since, "the joiner does not hear of itself");
+
+    bench.subscribe(0, "presence-r", Some("2"));
+    bench.unsubscribe(0, "presence-r", Some("2"));
+    assert_eq!(bench.heard(0), []);
+    bench.unsubscribe(0, "presence-r", Some("2"));
+    let removed = ("pusher_internal:member_removed".to_owned(), json!({"user_id": "2"}));
+    assert_eq!(bench.heard(0), [removed]);
+}
+
+#[test]
+fn a_refused_member_changes_nothing() {
+    let bench = bench(|app| app.max_presence_members = 1);
+    bench.subscribe(0, "presence-r", Some("1"));
+    let refused = bench.join(1, "presence-r", Some(&member("2")));
+    assert_eq!(refused.unwrap_err(), SubscriptionRefusal::RosterFull { max: 1 });
+    assert_eq!(bench.hub.subscriptions(), 1);
+    assert_eq!(bench.publish("presence-r", "1").1.iter().collect::<Vec<_>>(), [shard(0)]);
+}
+
+#[test]
+fn every_change_of_a_small_count_is_sent_at_once() {
+    let bench = bench(|app| app.subscription_count = true);
+    let count = |count: usize| {
+        ("pusher_internal:subscription_count".to_owned(), json!({"subscription_count": count}))
+    };
+    bench.subscribe(0, "c", None);
+    assert_eq!(bench.heard(0), [count(1)]);
+    bench.subscribe(0, "c", None);
+    assert_eq!(bench.heard(0), [count(2)]);
+    bench.unsubscribe(0, "c", None);
+    assert_eq!(bench.heard(0), [count(1)]);
+    bench.subscribe(0, "presence-r", Some("1"));
+    assert_eq!(bench.heard(0), []);
+}
+
+#[test]
+fn a_subscriber_that_returns_to_a_cached_channel_receives_the_count() {
+    let bench = bench(|app| app.subscription_count = true);
+    bench.publish("cache-c", "1");
+    for _ in 0..2 {
+        bench.subscribe(0, "cache-c", None);
+        assert_eq!(bench.heard(0).len(), 1);
+        bench.unsubscribe(0, "cache-c", None);
+    }
+}
+
+#[test]
+fn a_large_count_is_sent_every_five_seconds_at_most() {
+    let mut bench = bench(|app| app.subscription_count = true);
+    for _ in 0..150 {
+        bench.subscribe(0, "c", None);
+    }
+    let at_once = bench.heard(0).len();
+    assert_eq!(at_once, COUNT_UNTHROTTLED_MAX);
+    bench.now += COUNT_INTERVAL - Duration::from_millis(1);
+    on_time(&bench.hub, bench.now);
+    assert_eq!(bench.heard(0), []);
+    bench.now += Duration::from_millis(1);
+    on_time(&bench.hub, bench.now);
+    assert_eq!(bench.heard(0).last().unwrap().1, json!({"subscription_count": 150}));
+    bench.now += COUNT_INTERVAL * 2;
+    on_time(&bench.hub, bench.now);
+    assert_eq!(bench.heard(0), [], "nothing has changed");
+}
+
+#[test]
+fn a_shard_receives_deliveries_until_its_last_subscriber_has_left() {
+    let bench = bench(|_| {});
+    let channel = name("room");
+    for _ in 0..2 {
+        bench.subscribe(0, "room", None);
+    }
+    // The shard may know only one of the two: the other is still in its inbox.
+    bench.unsubscribe(0, "room", None);
+    assert_eq!(bench.hub.shards_of(&channel).iter().count(), 1);
+    bench.unsubscribe(0, "room", None);
+    assert_eq!(bench.hub.shards_of(&channel).iter().count(), 0);
+}
+
+#[test]
+fn the_cost_of_a_member_is_what_the_others_receive() {
+    let bench = bench(|_| {});
+    let join = |user| bench.subscribe(0, "presence-r", Some(user)).announced;
+    assert_eq!(join("1"), 0, "the channel is empty");
+    let added = event::member_added(&name("presence-r"), &member("2")).bytes().len();
+    assert_eq!(join("2"), added);
+    assert_eq!(join("2"), 0, "a second connection is not announced");
+    assert_eq!(join("3"), 3 * added);
+    assert_eq!(bench.subscribe(0, "c", None).announced, 0);
+}
+
+#[test]
+fn the_first_connection_of_a_user_sets_its_info() {
+    let bench = bench(|_| {});
+    let with_info = |info: &str| Member { user_id: "1".into(), user_info: info.into() };
+    let join = |info: &str| bench.join(0, "presence-r", Some(&with_info(info))).unwrap();
+    join(r#"{"n":1}"#);
+    let second = join(r#"{"n":2}"#);
+    let hash = json!({ "1": { "n": 1 } });
+    assert_eq!(said(&second.acknowledgement).1["presence"]["hash"], hash);
+    let listed = users(&bench.hub, &name("presence-r"));
+    assert_eq!(listed, [("1".into(), r#"{"n":1}"#.into())]);
+    // The first connection leaves: the info belongs to the user, not to the connection.
+    bench.unsubscribe(0, "presence-r", Some("1"));
+    assert_eq!(&*users(&bench.hub, &name("presence-r"))[0].1, r#"{"n":1}"#);
+    bench.unsubscribe(0, "presence-r", Some("1"));
+    join(r#"{"n":3}"#);
+    assert_eq!(&*users(&bench.hub, &name("presence-r"))[0].1, r#"{"n":3}"#);
+}
+
+#[test]
+fn a_publish_carries_the_excluded_connection_and_the_counts() {
+    let bench = bench(|_| {});
+    bench.subscribe(0, "presence-r", Some("1"));
+    bench.subscribe(1, "presence-r", Some("1"));
+    for index in 0..2 {
+        bench.deliveries(index);
+    }
+    let id = SocketId::from_random(7);
+    let (counts, shards) = bench.publish_except("presence-r", "x", Some(id));
+    assert_eq!(counts, Counts { subscriptions: 2, users: 1 });
+    assert_eq!(shards.iter().collect::<Vec<_>>(), [shard(0), shard(1)]);
+    for index in 0..2 {
+        let Some(Delivery::Channel { except, .. }) = bench.deliveries(index).pop_front() else {
+            panic!("it is delivered")
+        };
+        assert_eq!(except, Some(id));
+    }
+}
+
+#[test]
+fn the_events_of_a_batch_have_one_order_and_each_its_counts() {
+    let bench = bench(|_| {});
+    bench.subscribe(0, "a", None);
+    bench.subscribe(1, "b", None);
+    let event = |text: &'static str, channels: &[&str]| AppEvent {
+        name: Cow::Borrowed(text),
+        data: EventData::new("\"x\""),
+        channels: channels.iter().map(|text| name(text)).collect(),
+        except: None,
+    };
+    let events = [event("first", &["a", "none", "b"]), event("second", &["a"])];
+    let (counts, shards) = publish(&bench.hub, &events, bench.now);
+    let counts: Vec<usize> = counts.iter().map(|counts| counts.subscriptions).collect();
+    assert_eq!((counts, shards.iter().count()), (vec![1, 0, 1, 1], 2));
+    let names = |index| bench.heard(index).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!((names(0), names(1)), (vec!["first".into(), "second".into()], vec!["first".into()]));
+}

@@ -1,0 +1,120 @@
+//! Random operations on one presence channel, compared with a model.
+
+use super::*;
+use std::collections::BTreeMap;
+
+const CHANNEL: &str = "presence-r";
+
+/// A subscription in the model.
+struct Window {
+    shard: usize,
+    user: String,
+    since: u64,
+    heard: Vec<Value>,
+    expected: Vec<Value>,
+}
+
+/// A presence channel of at most three members, as a model to compare the broker with.
+struct Model {
+    bench: Bench,
+    windows: BTreeMap<u32, Window>,
+    present: BTreeMap<String, usize>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let bench = bench(|app| app.max_presence_members = 3);
+        Self { bench, windows: BTreeMap::new(), present: BTreeMap::new() }
+    }
+
+    fn expect(&mut self, event: &Value) {
+        for window in self.windows.values_mut() {
+            window.expected.push(event.clone());
+        }
+    }
+
+    fn join(&mut self, id: u32, index: usize, user: String) {
+        let joined = self.bench.join(index, CHANNEL, Some(&member(&user)));
+        let is_new = !self.present.contains_key(&user);
+        assert_eq!(joined.is_err(), is_new && self.present.len() == 3);
+        let Ok(joined) = joined else { return };
+        if is_new {
+            self.expect(&json!(["+", user]));
+        }
+        *self.present.entry(user.clone()).or_insert(0) += 1;
+        let ids: Vec<&String> = self.present.keys().collect();
+        assert_eq!(said(&joined.acknowledgement).1["presence"]["ids"], json!(ids));
+        let (heard, expected) = (Vec::new(), Vec::new());
+        self.windows
+            .insert(id, Window { shard: index, user, since: joined.since, heard, expected });
+    }
+
+    fn leave(&mut self, id: u32) {
+        self.settle();
+        let Some(window) = self.windows.remove(&id) else { return };
+        assert_eq!(window.heard, window.expected);
+        self.bench.unsubscribe(window.shard, CHANNEL, Some(&window.user));
+        let connections = self.present.get_mut(&window.user).unwrap();
+        *connections -= 1;
+        if *connections == 0 {
+            self.present.remove(&window.user);
+            self.expect(&json!(["-", window.user]));
+        }
+    }
+
+    fn publish(&mut self, data: u32) {
+        self.bench.publish(CHANNEL, &data.to_string());
+        self.expect(&json!(data));
+    }
+
+    /// Delivers like the shards.
+    fn settle(&mut self) {
+        for index in 0..2 {
+            for delivery in self.bench.deliveries(index) {
+                let Delivery::Channel { sequence, frame, .. } = delivery else { panic!() };
+                let heard = match said(&frame) {
+                    (event, data) if event.ends_with("member_added") => {
+                        json!(["+", data["user_id"]])
+                    }
+                    (event, data) if event.ends_with("member_removed") => {
+                        json!(["-", data["user_id"]])
+                    }
+                    (_, data) => data,
+                };
+                let on_shard = self.windows.values_mut().filter(|window| window.shard == index);
+                for window in on_shard.filter(|window| window.since < sequence) {
+                    window.heard.push(heard.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Random joins, leaves and publishes: each subscriber receives exactly the events of its time, in
+/// order, and the members that it knows are correct throughout.
+#[test]
+fn any_interleaving_delivers_each_window_and_the_correct_members() {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    for seed in 0..200 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut model = Model::new();
+        for step in 0..120 {
+            match random.random_range(0..4) {
+                0 | 1 => model.join(
+                    step,
+                    random.random_range(0..2),
+                    random.random_range(0..5).to_string(),
+                ),
+                2 if step != 0 => model.leave(random.random_range(0..step)),
+                _ => model.publish(step),
+            }
+        }
+        model.settle();
+        for window in model.windows.values() {
+            assert_eq!(window.heard, window.expected, "seed {seed}");
+        }
+        let ids: Vec<String> =
+            users(&model.bench.hub, &name(CHANNEL)).iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(ids, model.present.into_keys().collect::<Vec<_>>(), "seed {seed}");
+    }
+}

@@ -1,0 +1,75 @@
+//! What the tests of the hub and of brokers share.
+
+use super::{
+    ConnectionKey, ConnectionRef, Delivery, HubEvent, Inboxes, Kind, Observer, ShardIndex,
+};
+use crate::protocol::{ChannelName, Frame, Member};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+/// Ignores all events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoopObserver;
+
+impl Observer for NoopObserver {
+    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+        false
+    }
+
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
+}
+
+pub(crate) fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text, 200).unwrap()
+}
+
+pub(crate) fn member(user_id: &str) -> Member {
+    Member { user_id: user_id.into(), user_info: "{}".into() }
+}
+
+pub(crate) fn shard(index: usize) -> ShardIndex {
+    ShardIndex::new(index)
+}
+
+pub(crate) fn connection(index: usize, slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: shard(index), key: ConnectionKey { slot, generation: 0 } }
+}
+
+fn json_of(frame: &Frame) -> Value {
+    let start = frame.bytes().iter().position(|byte| *byte == b'{').unwrap();
+    serde_json::from_slice(&frame.bytes()[start..]).unwrap()
+}
+
+/// The event's name, and its parsed data.
+pub(crate) fn said(frame: &Frame) -> (String, Value) {
+    let outer = json_of(frame);
+    let data = outer["data"].as_str().map(|text| serde_json::from_str(text).unwrap_or(json!(text)));
+    (outer["event"].as_str().unwrap().to_owned(), data.unwrap_or(Value::Null))
+}
+
+/// What waits in the inbox of a shard.
+pub(crate) fn deliveries(inboxes: &Inboxes, index: usize) -> VecDeque<Delivery> {
+    let mut batch = VecDeque::new();
+    inboxes.of(shard(index)).take(&mut batch);
+    batch
+}
+
+/// The messages to the subscribers on a shard since the last call.
+pub(crate) fn heard(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> {
+    deliveries(inboxes, index)
+        .iter()
+        .map(|delivery| match delivery {
+            Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => said(frame),
+            Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
+                (code.to_string(), Value::Null)
+            }
+            Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
+            Delivery::Subscription { ticket, result, .. } => match result {
+                Ok(attached) => said(&attached.subscribed.acknowledgement),
+                Err(_refusal) => (format!("refused {ticket}"), Value::Null),
+            },
+        })
+        .collect()
+}
