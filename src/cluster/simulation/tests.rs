@@ -1,7 +1,8 @@
 //! Explores fault sequences and timings of nodes, network and Redis, derived from seeds.
 //!
 //! `CAMPANILE_SEED` is the first seed and `CAMPANILE_SIMULATION_SEEDS` the number of seeds, for one Redis and for a
-//! Redis Cluster. A failing seed fails reproducibly.
+//! Redis Cluster. A failing seed fails reproducibly. `CAMPANILE_SIMULATION_FAULTS` limits the faults to those that it
+//! names, such as `Cut,Flush`; `CAMPANILE_SIMULATION_SETTLE_SECONDS` is the time within which they must be repaired.
 
 use super::{
     paused_runtime,
@@ -41,13 +42,28 @@ fn variable(name: &str, default: u64) -> u64 {
     }
 }
 
+/// The faults that `CAMPANILE_SIMULATION_FAULTS` names; without it none, which means all.
+fn named_faults(is_cluster: bool) -> Vec<Fault> {
+    let Ok(names) = std::env::var("CAMPANILE_SIMULATION_FAULTS") else { return Vec::new() };
+    let all = Fault::all(is_cluster);
+    let named = |name: &str| all.iter().copied().find(|fault| format!("{fault:?}") == name);
+    names.split(',').map(|name| named(name).unwrap_or_else(|| panic!("no fault {name}"))).collect()
+}
+
 fn explore(name: &str, is_cluster: bool, seeds: u64) {
     let first = variable("CAMPANILE_SEED", 1);
     let last = first + variable("CAMPANILE_SIMULATION_SEEDS", seeds);
     let started = std::time::Instant::now();
+    let faults = named_faults(is_cluster);
+    let settle_s = variable("CAMPANILE_SIMULATION_SETTLE_SECONDS", SETTLES_WITHIN.as_secs());
     let mut commands = 0;
     for seed in first..last {
-        let (result, _, executed) = run(&plan(seed, is_cluster));
+        let plan = RunPlan {
+            faults: faults.clone(),
+            settles_within: Duration::from_secs(settle_s),
+            ..plan(seed, is_cluster)
+        };
+        let (result, _, executed) = run(&plan);
         commands += executed;
         if let Err(violation) = result {
             panic!("{name}: CAMPANILE_SEED={seed}: {violation}");

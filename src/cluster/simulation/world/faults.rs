@@ -92,7 +92,7 @@ impl Fault {
         [Self::PauseRedis, Self::Flush, Self::ClockForward, Self::MoveSlot, Self::EmptyServer];
 
     /// All faults except for the eviction of keys.
-    fn all(is_cluster: bool) -> Vec<Self> {
+    pub(in crate::cluster::simulation) fn all(is_cluster: bool) -> Vec<Self> {
         let of_nodes = Self::OF_NODES.iter();
         if is_cluster {
             of_nodes.chain(&Self::ON_CLUSTER).copied().collect()
