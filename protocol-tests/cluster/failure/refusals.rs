@@ -82,7 +82,7 @@ async fn a_redis_without_memory() {
 
 #[tokio::test]
 async fn a_redis_that_can_not_save() {
-    let redis = Redis::start_with(&["--save", "3600 1", "--appendonly", "no"]).await;
+    let redis = Redis::start_with(&["--save", "3600", "1", "--appendonly", "no"]).await;
     // A snapshot can't replace a directory.
     redis.make_directory("dump.rdb");
     let mut client = redis.client().await;
