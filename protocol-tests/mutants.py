@@ -191,7 +191,7 @@ def suites_of(name, is_fast):
     True
     """
     file = place(name)[0]
-    own = (("--lib", "--", file.removeprefix("src/").removesuffix(".rs").split("/")[0] + "::", "--skip", "simulation::"), 300)
+    own = (("--lib", "--", file.removeprefix("src/").removesuffix(".rs").split("/")[0] + "::", "--skip", "simulation::"), 120)
     def has(path):
         return file == path or file.startswith(path + "/")
 
