@@ -298,7 +298,7 @@ async fn is_rejected(
     client.text(&text).await;
     let refused = format!(r#"messages_refused_total{{kind="{kind}",reason="{reason}"}}"#);
     let what = format!("{refused} for {text}");
-    // The hub rejects a full channel after the session has accepted the message.
+    // The broker rejects a full channel after the session has accepted the message.
     let received = if reason == "roster_full" { "subscribe" } else { "refused" };
     let expected = rise([
         (&refused, 1),

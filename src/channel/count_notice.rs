@@ -11,8 +11,9 @@ pub const COUNT_UNTHROTTLED_MAX: usize = 100;
 /// The subscription count that the subscribers of a channel have received.
 #[derive(Debug, Default)]
 pub struct CountNotice {
-    /// The count that was sent last, and when.
-    sent: Option<(usize, Instant)>,
+    /// The count that all subscribers have received, unless theirs differ, and when a count was last
+    /// sent to all.
+    sent: Option<(Option<usize>, Instant)>,
     /// When the next count may be sent, while one is delayed.
     due: Option<Instant>,
 }
@@ -22,17 +23,17 @@ pub struct CountNotice {
 pub enum CountStep {
     /// Send this count to all subscribers now.
     Send(usize),
-    /// Look again at this time.
+    /// Call again at this time.
     Wait(Instant),
-    /// Nothing: the subscribers have received the count, or it is delayed already.
-    Keep,
+    /// All subscribers have received the count, or it is delayed already.
+    Skip,
 }
 
 impl CountNotice {
     /// What to do about `count`, which may have changed.
     pub fn on_count(&mut self, count: usize, now: Instant) -> CountStep {
-        if self.due.is_some() || self.sent.is_some_and(|(sent, _)| sent == count) {
-            return CountStep::Keep;
+        if self.due.is_some() || self.sent.is_some_and(|(sent, _)| sent == Some(count)) {
+            return CountStep::Skip;
         }
         let not_before = self.sent.map(|(_, at)| at + COUNT_INTERVAL);
         if let Some(not_before) = not_before.filter(|at| now < *at)
@@ -41,14 +42,25 @@ impl CountNotice {
             self.due = Some(not_before);
             return CountStep::Wait(not_before);
         }
-        self.sent = Some((count, now));
+        self.sent = Some((Some(count), now));
         CountStep::Send(count)
     }
 
     /// Records that a new subscriber receives `count` with its subscription. That of the first one
     /// counts as sent.
     pub fn on_subscribed(&mut self, count: usize, now: Instant) {
-        self.sent.get_or_insert((count, now));
+        match &mut self.sent {
+            Some((sent, _)) if *sent != Some(count) => *sent = None,
+            Some(_) => {}
+            None => self.sent = Some((Some(count), now)),
+        }
+    }
+
+    /// Records that a new subscriber receives no count with its subscription.
+    pub fn on_subscribed_without_count(&mut self) {
+        if let Some((sent, _)) = &mut self.sent {
+            *sent = None;
+        }
     }
 
     /// Ends the delay of a count that is due. Returns false if none is.
@@ -73,7 +85,7 @@ mod tests {
         let (mut notice, now) = (CountNotice::default(), Instant::now());
         for count in [1, COUNT_UNTHROTTLED_MAX, 2] {
             assert_eq!(notice.on_count(count, now), CountStep::Send(count));
-            assert_eq!(notice.on_count(count, now), CountStep::Keep);
+            assert_eq!(notice.on_count(count, now), CountStep::Skip);
         }
         assert!(!notice.take_due(now + COUNT_INTERVAL));
     }
@@ -85,8 +97,8 @@ mod tests {
         assert_eq!(notice.on_count(many, start), CountStep::Send(many), "the first one");
         let due = start + COUNT_INTERVAL;
         assert_eq!(notice.on_count(many + 1, start + MS), CountStep::Wait(due));
-        assert_eq!(notice.on_count(many + 2, start + MS), CountStep::Keep, "one delay at a time");
-        assert_eq!(notice.on_count(1, start + MS), CountStep::Keep, "even if it is small again");
+        assert_eq!(notice.on_count(many + 2, start + MS), CountStep::Skip, "one delay at a time");
+        assert_eq!(notice.on_count(1, start + MS), CountStep::Skip, "even if it is small again");
         assert!(!notice.take_due(due - MS));
         assert!(notice.take_due(due) && !notice.take_due(due));
         assert_eq!(notice.on_count(many + 2, due), CountStep::Send(many + 2));
@@ -95,12 +107,33 @@ mod tests {
     }
 
     #[test]
-    fn the_first_subscriber_has_received_the_count_and_later_ones_do_not_speak_for_it() {
+    fn only_the_count_of_the_first_subscriber_counts_as_sent() {
         let (mut notice, now) = (CountNotice::default(), Instant::now());
         notice.on_subscribed(3, now);
-        assert_eq!(notice.on_count(3, now), CountStep::Keep);
+        assert_eq!(notice.on_count(3, now), CountStep::Skip);
         notice.on_subscribed(4, now);
         assert_eq!(notice.on_count(4, now), CountStep::Send(4), "the first one has not");
+    }
+
+    /// The count rises, somebody subscribes, and the count falls to the one that was sent.
+    #[test]
+    fn a_count_is_sent_again_if_a_new_subscriber_has_received_another_or_none() {
+        let many = COUNT_UNTHROTTLED_MAX + 1;
+        let subscribed: [fn(&mut CountNotice, Instant); 2] = [
+            |notice, now| notice.on_subscribed(COUNT_UNTHROTTLED_MAX + 2, now),
+            |notice, _| notice.on_subscribed_without_count(),
+        ];
+        for subscribe in subscribed {
+            let (mut notice, start) = (CountNotice::default(), Instant::now());
+            assert_eq!(notice.on_count(many, start), CountStep::Send(many));
+            let due = start + COUNT_INTERVAL;
+            subscribe(&mut notice, start + MS);
+            assert_eq!(notice.on_count(many + 1, start + MS), CountStep::Wait(due));
+            assert_eq!(notice.on_count(many, start + MS), CountStep::Skip);
+            assert!(notice.take_due(due));
+            assert_eq!(notice.on_count(many, due), CountStep::Send(many));
+            assert_eq!(notice.on_count(many, due), CountStep::Skip, "all have it now");
+        }
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! What the state of a channel and of a user is, and which transitions it has. No I/O, no locks, no
-//! delivery: a broker changes the state under a lock, and carries out the transitions that a change
+//! The state of channels and users, and its transitions. No I/O, no locks, no delivery: a broker changes the state under a lock, and carries out the transitions that a change
 //! returns.
 //!
 //! A single node keeps a [`State`] for each channel. In a cluster, Redis decides about all nodes;
@@ -68,10 +67,16 @@ pub struct ChannelSummary {
     pub cached: Option<(String, Duration)>,
 }
 
+/// Whether the subscribers of a channel may receive its subscription count.
+#[must_use]
+pub fn is_countable(channel: &ChannelName) -> bool {
+    !channel.is_presence() && channel.is_listed()
+}
+
 /// Whether the subscribers of a channel receive its subscription count.
 #[must_use]
 pub fn is_counted(channel: &ChannelName, config: &AppConfig) -> bool {
-    config.subscription_count && !channel.is_presence() && channel.is_listed()
+    config.subscription_count && is_countable(channel)
 }
 
 impl State {
@@ -91,6 +96,7 @@ impl State {
         };
         let is_occupied = self.subscriptions == 0;
         self.subscriptions += 1;
+        self.count.on_subscribed_without_count();
         Ok(Joined { is_occupied, is_member_added })
     }
 
@@ -202,7 +208,7 @@ mod tests {
         for _ in 0..2 {
             assert!(state.join(None, 1).is_ok());
             assert_eq!(state.announce_count(now), CountStep::Send(1));
-            assert_eq!(state.announce_count(now), CountStep::Keep);
+            assert_eq!(state.announce_count(now), CountStep::Skip);
             state.leave(None);
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// reload is not reported. Pusher's webhooks have the same delay.
 pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// Whether a user is online for watchers and webhooks: it remains online for a moment after its last
-/// connection.
+/// Whether a user is online for watchers and webhooks: it remains online for [`OFFLINE_GRACE`] after
+/// its last connection.
 #[derive(Debug, Default)]
 pub struct OnlineState {
     connections: usize,
@@ -16,7 +16,7 @@ pub struct OnlineState {
 }
 
 impl OnlineState {
-    /// Whether the user has a connection, or had one a moment ago.
+    /// Whether the user has a connection, or had one within [`OFFLINE_GRACE`].
     #[must_use]
     pub fn is_online(&self) -> bool {
         0 < self.connections || self.leaving_since.is_some()
@@ -30,8 +30,8 @@ impl OnlineState {
         !was_online
     }
 
-    /// Removes a connection. After the last one, returns when the user goes offline unless it
-    /// returns.
+    /// Removes a connection. For the last one, returns the time at which the user goes offline if no
+    /// connection signs in before.
     pub fn disconnect(&mut self, now: Instant) -> Option<Instant> {
         self.connections -= 1;
         (self.connections == 0).then(|| *self.leaving_since.insert(now) + OFFLINE_GRACE)

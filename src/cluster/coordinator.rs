@@ -196,7 +196,7 @@ impl Coordinator {
             }
             Input::Leave { app_id, channel, user_id } => {
                 let channel = Subject::Channel(channel);
-                self.topics.change(&app_id, channel, |topic| topic.leave(user_id.as_deref()));
+                self.topics.change(&app_id, channel, |topic| topic.leave(user_id.as_ref()));
             }
             Input::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);

@@ -424,6 +424,7 @@ impl Topics {
                     Effect::Attach { connection, ticket, user_id, initial },
                     Subject::Channel(channel),
                 ) => {
+                    // All of a topic happens on one task, so the report needs no lock.
                     if initial.is_cache_miss {
                         let channel = channel.clone();
                         hub.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel });

@@ -30,7 +30,7 @@ impl Hub {
         user_id: Option<Arc<str>>,
         initial: InitialState,
     ) {
-        let mut channel = self.enter(name);
+        let mut channel = self.lock_or_create(name);
         channel.add_subscriber(connection.shard);
         let subscribed = Subscribed {
             channel: channel.id(),

@@ -22,7 +22,8 @@ pub(super) struct Channel {
 }
 
 /// A locked channel: what is decided and delivered until it is released has one order for all
-/// subscribers. The thread that has it must not lock another channel of the hub.
+/// subscribers. While a thread has it, it must not call a method of the hub that reads or locks a
+/// channel, this one included.
 #[derive(Debug)]
 pub struct LockedChannel<'a> {
     pub(super) hub: &'a Hub,

@@ -1,7 +1,7 @@
 //! The subscribers and signed-in connections of one app on this node, and their inboxes.
 //!
 //! Apps share nothing: each has its own hub, and no key can reach another app's channels. The hub
-//! decides nothing; the broker does. It locks a channel, decides, and delivers under that lock.
+//! decides nothing about channels and users; the broker does. It locks a channel, decides, and delivers under that lock.
 //! Code under a lock never blocks: frames are pushed to the inboxes of the shards, which gives a
 //! channel one order for all its subscribers.
 //!
@@ -47,7 +47,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use users::SignedIn;
+use users::SignedInConnections;
 
 /// Identifies a channel to the shards. Ids are not reused, so a late delivery for a removed channel
 /// finds no subscribers.
@@ -63,7 +63,7 @@ pub struct Hub {
     is_served: AtomicBool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
-    signed_in: SignedIn,
+    signed_in: SignedInConnections,
     broker_state: OnceLock<Box<dyn Any + Send + Sync>>,
     connections: Arc<Quota>,
     requests: Mutex<TokenBucket>,
@@ -101,7 +101,7 @@ impl Hub {
             observer,
             inboxes,
             channels: DashMap::new(),
-            signed_in: SignedIn::default(),
+            signed_in: SignedInConnections::default(),
             broker_state: OnceLock::new(),
             requests: Mutex::new(TokenBucket::full(now)),
             subscriptions: AtomicUsize::new(0),
@@ -209,9 +209,10 @@ impl Hub {
         self.requests.lock().take(rate, now)
     }
 
-    /// Locks a channel, which is created if this node has no subscriber of it: one must be added.
+    /// Locks a channel, and creates it if needed. The caller must add a subscriber, or the empty
+    /// channel is never removed.
     #[must_use]
-    pub fn enter<'a>(&'a self, name: &'a ChannelName) -> LockedChannel<'a> {
+    pub fn lock_or_create<'a>(&'a self, name: &'a ChannelName) -> LockedChannel<'a> {
         let make = || Channel::new(ChannelId(self.inboxes.next_id()));
         let channel = self.channels.entry(name.clone()).or_insert_with(make);
         LockedChannel { hub: self, name, channel }

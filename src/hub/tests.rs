@@ -17,7 +17,7 @@ fn hub(change: impl FnOnce(&mut AppConfig)) -> Arc<Hub> {
 /// Adds a subscriber on a shard, and returns the channel's id.
 fn subscribe(hub: &Hub, index: usize, channel: &str) -> ChannelId {
     let channel = name(channel);
-    let mut locked = hub.enter(&channel);
+    let mut locked = hub.lock_or_create(&channel);
     locked.add_subscriber(shard(index));
     locked.id()
 }
@@ -162,14 +162,14 @@ fn no_two_channels_have_the_same_id() {
 }
 
 #[test]
-fn the_hub_counts_its_subscribers_and_forgets_channels_without() {
+fn the_hub_counts_its_subscribers_and_removes_channels_without_any() {
     let hub = hub(|_| {});
     let counts = || (hub.channels(), hub.subscriptions());
     for index in [0, 1, 1] {
         subscribe(&hub, index, "c");
     }
     subscribe(&hub, 0, "#server-to-user-7");
-    assert_eq!(counts(), (1, 4), "a server-to-user channel is no channel of its own");
+    assert_eq!(counts(), (1, 4), "server-to-user channels are not counted");
     for (index, left) in [(1, 3), (1, 2), (0, 1)] {
         hub.remove_subscriber(shard(index), &name("c"));
         assert_eq!(hub.subscriptions(), left);
@@ -214,4 +214,35 @@ fn the_state_of_the_broker_is_made_once() {
     let hub = hub(|_| {});
     assert_eq!(*hub.broker_state(|| 1_u8), 1);
     assert_eq!(*hub.broker_state(|| 2_u8), 1);
+}
+
+/// Records the reports, each with its time if it was decided elsewhere.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<(Option<u64>, HubEvent)>>);
+
+impl Observer for Recorder {
+    fn wants(&self, _app_id: &str, kind: Kind) -> bool {
+        kind == Kind::ChannelVacated
+    }
+
+    fn observe(&self, _app_id: &str, hub_event: HubEvent) {
+        self.0.lock().push((None, hub_event));
+    }
+
+    fn observe_at(&self, _app_id: &str, at_us: u64, hub_event: HubEvent) {
+        self.0.lock().push((Some(at_us), hub_event));
+    }
+}
+
+#[test]
+fn an_event_that_was_decided_elsewhere_has_its_time() {
+    let recorder = Arc::new(Recorder::default());
+    let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
+    let app = App::new(AppConfig::development());
+    let hub = Hub::new(app, Arc::new(Inboxes::new(1)), observer, Instant::now());
+    let vacated = || HubEvent::Vacated { channel: name("c") };
+    hub.observe_at(Kind::ChannelVacated, 7, vacated);
+    hub.observe(Kind::ChannelVacated, vacated);
+    hub.observe(Kind::ChannelOccupied, || panic!("nobody wants it"));
+    assert_eq!(*recorder.0.lock(), [(Some(7), vacated()), (None, vacated())]);
 }

@@ -7,9 +7,9 @@ use std::{collections::HashSet, sync::Arc};
 
 /// The signed-in connections, by user.
 #[derive(Debug, Default)]
-pub(super) struct SignedIn(DashMap<Arc<str>, HashSet<ConnectionRef>>);
+pub(super) struct SignedInConnections(DashMap<Arc<str>, HashSet<ConnectionRef>>);
 
-impl SignedIn {
+impl SignedInConnections {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -16,10 +16,10 @@ use std::{fmt, sync::Arc};
 
 /// Gauges by app, read at each scrape.
 #[derive(Debug)]
-struct AppGauges(Vec<AppGauge>);
+struct AppGauges(Vec<AppStats>);
 
 #[derive(Debug)]
-struct AppGauge {
+struct AppStats {
     hub: Arc<Hub>,
     cache: CacheStats,
 }
@@ -55,7 +55,7 @@ impl Collector for NodeMetrics {
 
 impl AppGauges {
     fn new(hubs: Vec<Arc<Hub>>, broker: &Broker) -> Self {
-        let gauges = hubs.into_iter().map(|hub| AppGauge { cache: broker.cache_stats(&hub), hub });
+        let gauges = hubs.into_iter().map(|hub| AppStats { cache: broker.cache_stats(&hub), hub });
         Self(gauges.collect())
     }
 
@@ -64,7 +64,7 @@ impl AppGauges {
         let help = "Last events of cache channels that were dropped for max_cache_bytes";
         let name = "campanile_cache_events_dropped";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for AppGauge { hub, cache } in &self.0 {
+        for AppStats { hub, cache } in &self.0 {
             let CacheStats { evicted, too_large, .. } = *cache;
             for (reason, count) in [("evicted", evicted), ("too_large", too_large)] {
                 let labels = [("app", hub.app_id().to_string()), ("reason", reason.to_owned())];
@@ -79,7 +79,7 @@ impl AppGauges {
 
 impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        type ReadGauge = fn(&AppGauge) -> usize;
+        type ReadGauge = fn(&AppStats) -> usize;
         let gauges: [(&str, &str, ReadGauge); 4] = [
             ("campanile_connections", "WebSocket connections by app", |app| app.hub.connections()),
             ("campanile_subscriptions", "Subscriptions by app", |app| app.hub.subscriptions()),

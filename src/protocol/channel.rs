@@ -104,7 +104,7 @@ impl ChannelName {
         self.0.strip_prefix(SERVER_TO_USER)
     }
 
-    /// Whether the channel is listed, counted, and reported as occupied and vacated. Server-to-user
+    /// Whether the channel is listed, counted as occupied, and reported as occupied and vacated. Server-to-user
     /// channels are not.
     #[must_use]
     pub fn is_listed(&self) -> bool {

@@ -319,7 +319,7 @@ impl Machine {
     /// last one is reported at its end.
     fn counts(&mut self, channel: &ChannelName, count: usize, at_ms: u64) -> bool {
         if matches!(self.log, Log::Memory(_)) {
-            // The hub has limited them already.
+            // The broker has limited them already.
             return true;
         }
         let subject = Subject::Count(channel.clone());

@@ -13,7 +13,7 @@ pub use cache::CacheStats;
 
 use super::{AcceptedClientEvent, AppEvent, SignedIn, SubscribeRequest};
 use crate::{
-    channel::{ChannelSummary, CountStep, Counts, State, is_counted},
+    channel::{ChannelSummary, CountStep, Counts, State, is_countable},
     config::WebhookEvent as Kind,
     hub::{ConnectionRef, Hub, HubEvent, LockedChannel, ShardIndex, ShardSet, Subscribed},
     protocol::{ChannelName, Frame, SubscriptionRefusal, User, event},
@@ -55,7 +55,7 @@ pub(super) fn subscribe(
 ) -> Result<Subscribed, SubscriptionRefusal> {
     let SubscribeRequest { connection, channel: name, member, .. } = request;
     let member = member.as_ref();
-    let mut channel = hub.enter(name);
+    let mut channel = hub.lock_or_create(name);
     // Only an existing channel can be full, so a rejection never creates one.
     let max_members = hub.read_config(|config| config.max_presence_members);
     let joined = channel.state().join(member, max_members)?;
@@ -112,20 +112,18 @@ pub(super) fn unsubscribe(
             user_id: Arc::clone(user_id),
         });
     }
-    if left.is_vacated {
-        if name.is_listed() {
-            hub.observe(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
-        }
-        channel.release();
-    } else {
+    if !left.is_vacated {
         announce_count(hub, &mut channel, now);
+    } else if name.is_listed() {
+        hub.observe(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
     }
+    channel.release();
 }
 
 /// Sends the subscription count, at once or when its interval has passed.
 fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
     let name = channel.name();
-    if !hub.read_config(|config| is_counted(name, config)) {
+    if !is_countable(name) || !hub.read_config(|config| config.subscription_count) {
         return;
     }
     match channel.state().announce_count(now) {
@@ -139,7 +137,7 @@ fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
         CountStep::Wait(until) => {
             app_state(hub).timers.add(until, TimerTask::AnnounceCount(name.clone()));
         }
-        CountStep::Keep => {}
+        CountStep::Skip => {}
     }
 }
 
@@ -150,7 +148,10 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
     let mut counts = Vec::new();
     for event in events {
         let is_cached = event.channels.iter().any(ChannelName::is_cache);
-        let to_cache = is_cached.then(|| ToCache::new(&event.name, &event.data));
+        let to_cache = is_cached.then(|| {
+            let ttl = Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
+            (&app_state(hub).cache, ToCache::new(&event.name, &event.data), now + ttl)
+        });
         for name in &event.channels {
             let frame = event::published(&event.name, name, &event.data, now);
             let mut deliver = |channel: &mut LockedChannel<'_>| {
@@ -161,8 +162,8 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
             let channel_counts = match to_cache.as_ref().filter(|_| name.is_cache()) {
                 // It is kept even without subscribers, and under the lock, so that no new
                 // subscriber misses the event or receives it twice.
-                Some(to_cache) => hub.with_lock(name, |channel| {
-                    keep(hub, name, to_cache, &frame, now);
+                Some((cache, to_cache, expires_at)) => hub.with_lock(name, |channel| {
+                    cache.keep(name, to_cache, &frame, *expires_at);
                     channel.map(deliver)
                 }),
                 None => hub.lock(name).map(|mut channel| deliver(&mut channel)),
@@ -171,12 +172,6 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
         }
     }
     (counts, shards)
-}
-
-/// Keeps an event as the last one of a cache channel.
-fn keep(hub: &Hub, name: &ChannelName, to_cache: &ToCache, frame: &Frame, now: Instant) {
-    let expires_at = now + Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
-    app_state(hub).cache.keep(name, to_cache, frame, expires_at);
 }
 
 /// Delivers a client event to the other subscribers.

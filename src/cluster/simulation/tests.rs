@@ -46,8 +46,8 @@ fn variable(name: &str, default: u64) -> u64 {
 fn named_faults(is_cluster: bool) -> Vec<Fault> {
     let Ok(names) = std::env::var("CAMPANILE_SIMULATION_FAULTS") else { return Vec::new() };
     let all = Fault::all(is_cluster);
-    let named = |name: &str| all.iter().copied().find(|fault| format!("{fault:?}") == name);
-    names.split(',').map(|name| named(name).unwrap_or_else(|| panic!("no fault {name}"))).collect()
+    let find = |name: &str| all.iter().copied().find(|fault| format!("{fault:?}") == name);
+    names.split(',').map(|name| find(name).unwrap_or_else(|| panic!("no fault {name}"))).collect()
 }
 
 fn explore(name: &str, is_cluster: bool, seeds: u64) {

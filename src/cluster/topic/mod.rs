@@ -200,7 +200,7 @@ impl Topic {
     }
 
     /// Ends a subscription that was attached.
-    pub(in crate::cluster) fn leave(&mut self, user_id: Option<&str>) {
+    pub(in crate::cluster) fn leave(&mut self, user_id: Option<&Arc<str>>) {
         match self.count.checked_sub(1) {
             Some(count) => {
                 self.count = count;
@@ -213,7 +213,7 @@ impl Topic {
         }
         let Some(user_id) = user_id else { return };
         if self.users.leave(user_id) {
-            self.departed.insert(user_id.into());
+            self.departed.insert(Arc::clone(user_id));
         }
     }
 

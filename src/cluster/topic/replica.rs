@@ -255,16 +255,15 @@ impl Topic {
 
     /// Sends the total to the subscribers of this node, at once or when its interval has passed.
     fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
-        let Some(channel) = self.channel().cloned() else { return };
         if !self.is_counted || self.count == 0 {
             return;
         }
-        effects.extend(match self.total_notice.on_count(total, now) {
-            CountStep::Send(total) => {
-                Some(Effect::Deliver(event::subscription_count(&channel, total), None))
+        effects.extend(match (self.total_notice.on_count(total, now), self.channel()) {
+            (CountStep::Send(total), Some(channel)) => {
+                Some(Effect::Deliver(event::subscription_count(channel, total), None))
             }
-            CountStep::Wait(until) => Some(Effect::AnnounceTotalAt(until)),
-            CountStep::Keep => None,
+            (CountStep::Wait(until), _) => Some(Effect::AnnounceTotalAt(until)),
+            (CountStep::Skip, _) | (CountStep::Send(_), None) => None,
         });
     }
 

@@ -205,7 +205,7 @@ fn members_join_and_leave_by_versions() {
 #[test]
 fn a_return_before_the_departure_was_synced_is_no_departure() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.leave(Some("1"));
+    topic.leave(Some(&"1".into()));
     topic.join(subscriber(2, Some("1")));
     let said = request(&mut topic);
     assert!(said.departed.is_empty());
@@ -217,7 +217,7 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.join(subscriber(3, Some("3")));
     request(&mut topic);
-    topic.leave(Some("1"));
+    topic.leave(Some(&"1".into()));
     assert!(topic.next_step(Instant::now()).is_none());
     answer(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
@@ -229,7 +229,7 @@ fn a_user_with_another_pending_connection_stays() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("1")));
     request(&mut topic);
-    topic.leave(Some("1"));
+    topic.leave(Some(&"1".into()));
     assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = request(&mut topic);
     assert_eq!(next.base, 1);

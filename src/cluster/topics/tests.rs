@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     app::App,
-    channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX},
+    channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, OFFLINE_GRACE},
     cluster::{
         coordinator::{
             Completion, Input,
@@ -138,6 +138,11 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
     let (app_id, user_id) = (Arc::from(APP), Arc::from("ann"));
     let (connection, watchlist) = (connection(1), Vec::new());
     testbed.input(Input::SignIn { app_id, connection, user_id, watchlist });
+    testbed.settle().await;
+    let (name, user_id) = (channel_name("presence-r"), Some(Arc::from("1")));
+    testbed.input(Input::Leave { app_id: Arc::from(APP), channel: name, user_id });
+    testbed.input(Input::SignOut { connection });
+    tokio::time::advance(OFFLINE_GRACE + COUNT_INTERVAL).await;
     testbed.settle().await;
     assert_eq!(*recorder.0.lock(), []);
     for slot in [3, 4] {

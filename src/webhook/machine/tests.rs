@@ -270,7 +270,7 @@ fn a_cache_miss_is_reported_once_in_ten_seconds() {
 }
 
 #[test]
-fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
+fn user_online_is_sent_once_if_the_broker_missed_the_departure() {
     let [.., online, offline] = one_of_each();
     let log = [&offline, &online, &online, &offline, &offline].map(|event| (0, event.clone()));
     let mut machine = Machine::of_memory();

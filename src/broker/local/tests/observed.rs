@@ -12,18 +12,17 @@ impl Observer for Recorder {
         app_id == AppConfig::development().id
     }
 
-    fn observe(&self, app_id: &str, hub_event: HubEvent) {
-        self.observe_at(app_id, 0, hub_event);
-    }
-
-    fn observe_at(&self, _app_id: &str, at_us: u64, hub_event: HubEvent) {
+    fn observe(&self, _app_id: &str, hub_event: HubEvent) {
         let subject = if let HubEvent::SubscriptionCount { count, .. } = &hub_event {
             count.to_string()
         } else {
             hub_event.user_id().map(ToString::to_string).unwrap_or_default()
         };
-        let at = if at_us == 0 { String::new() } else { format!("@{at_us}") };
-        self.0.lock().unwrap().push(format!("{} {subject}{at}", hub_event.kind().as_str()));
+        self.0.lock().unwrap().push(format!("{} {subject}", hub_event.kind().as_str()));
+    }
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, hub_event: HubEvent) {
+        panic!("{hub_event:?} is decided by this node");
     }
 }
 
@@ -153,13 +152,6 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
 }
 
 #[test]
-fn an_event_that_was_decided_elsewhere_has_its_time() {
-    let (bench, told) = observed(|_| {});
-    bench.hub.observe_at(Kind::ChannelVacated, 7, || HubEvent::Vacated { channel: name("c") });
-    assert_eq!(told.told(), ["channel_vacated @7"]);
-}
-
-#[test]
 fn unsubscribing_does_not_send_a_large_count_at_once() {
     let (mut bench, told) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
@@ -211,7 +203,7 @@ impl Observer for LockObserver {
 fn transitions_are_reported_under_the_lock_that_made_them() {
     let observer = Arc::new(LockObserver::default());
     let reports = Arc::clone(&observer) as Arc<dyn Observer>;
-    let bench = bench_with(|_| {}, reports);
+    let bench = bench_with(|app| app.subscription_count = true, reports);
     let (hub, mut now) = (Arc::clone(&bench.hub), bench.now);
     observer.hub.set(Arc::downgrade(&hub)).unwrap();
     let ann = user("ann", &["bob"]);
@@ -228,11 +220,13 @@ fn transitions_are_reported_under_the_lock_that_made_them() {
     }
     bench.subscribe(0, "presence-r", Some("1"));
     bench.unsubscribe(0, "presence-r", Some("1"));
+    bench.subscribe(0, "cache-c", None);
     let users = ["user_online ann", "user_online bob", "user_offline ann", "user_offline bob"];
     let channels = ["channel_occupied ", "member_added 1", "member_removed 1", "channel_vacated "];
+    let cache = ["channel_occupied ", "cache_miss ", "subscription_count 1"];
     let mut told = observer.recorder.told();
     // Both are offline at the same time.
     told[2..4].sort_unstable();
     told[6..8].sort_unstable();
-    assert_eq!(told, [users, users, channels].concat());
+    assert_eq!(told, [&users[..], &users, &channels, &cache].concat());
 }

@@ -375,7 +375,7 @@ fn an_unused_topic_has_no_steps() {
 #[test]
 fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
-    topic.leave(Some("1"));
+    topic.leave(Some(&"1".into()));
     let said = relink(&mut topic);
     assert!(said.is_full && said.departed.is_empty(), "a full sync lists all members");
     assert_eq!(said.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);

@@ -236,7 +236,7 @@ fn a_channel_without_subscribers_forces_no_resubscribe() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "nor a total");
+    assert_eq!(answer(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "and no total");
 }
 
 #[test]
