@@ -38,7 +38,7 @@ pub struct BrokerMetrics {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
-    completion: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -123,11 +123,11 @@ impl BrokerMetrics {
     }
 
     pub(super) fn refused(&self, why: NotPublished) {
-        let completion = match why {
+        let outcome = match why {
             NotPublished::Unreached => "unreached",
             NotPublished::Unknown => "unknown",
         };
-        self.refused.get_or_create(&OutcomeLabel { completion }).inc();
+        self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     pub(super) fn sent(&self, envelopes: usize) {
@@ -293,6 +293,32 @@ impl Collector for BrokerMetrics {
 mod tests {
     use super::*;
     use prometheus_client::{encoding::prometheus_text, registry::Registry};
+
+    /// Conformance compares docs/metrics.md with a running server, where nothing goes wrong: these metrics have no samples
+    /// there.
+    #[test]
+    fn metrics_of_failures_have_the_documented_labels() {
+        let metrics = BrokerMetrics::default();
+        metrics.refused(NotPublished::Unreached);
+        metrics.unavailable("link");
+        metrics.cache_evicted("1", 2);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        let documented = include_str!("../../docs/metrics.md");
+        for (name, label, value) in [
+            ("campanile_broker_refused_total", "outcome", "unreached"),
+            ("campanile_broker_unavailable", "reason", "link"),
+            ("campanile_broker_cache_evicted_total", "app", "1"),
+        ] {
+            assert!(
+                documented.contains(&format!("| `{name}` | `{label}` |")),
+                "{name} in the docs"
+            );
+            assert!(page.contains(&format!("{name}{{{label}=\"{value}\"}}")), "{name}: {page}");
+        }
+    }
 
     #[test]
     fn answers_of_redis_are_counted_by_their_latency() {
