@@ -157,8 +157,9 @@ impl Broker {
 
     /// Replaces the apps, by their ids.
     pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        if let Self::Redis(broker) = self {
-            broker.cluster().serve(hubs);
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.cluster().serve(hubs),
         }
     }
 
@@ -181,8 +182,9 @@ impl Broker {
 
     /// Forgets an app that is not served any more, once its connections have ended.
     pub fn forget(&self, app_id: &str) {
-        if let Self::Redis(broker) = self {
-            broker.forget(app_id);
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.forget(app_id),
         }
     }
 
@@ -362,38 +364,52 @@ impl Broker {
     /// The reason why the broker is unavailable; `None` while it is available.
     #[must_use]
     pub fn unavailable_reason(&self) -> Option<Arc<str>> {
-        self.cluster().and_then(Cluster::unavailable_reason)
+        match self {
+            Self::Local => None,
+            Self::Redis(broker) => broker.cluster().unavailable_reason(),
+        }
     }
 
     /// Whether so much waits for the broker that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.cluster().is_some_and(Cluster::is_busy)
+        match self {
+            Self::Local => false,
+            Self::Redis(broker) => broker.cluster().is_busy(),
+        }
     }
 
     /// Notifies the other nodes that this one takes no more connections.
     pub fn announce_drain(&self) {
-        if let Some(cluster) = self.cluster() {
-            cluster.drain();
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.cluster().drain(),
         }
     }
 
     /// Whether this node is joined, and there are other nodes, ready or not.
     #[must_use]
     pub fn has_others(&self) -> bool {
-        self.cluster().is_some_and(Cluster::has_others)
+        match self {
+            Self::Local => false,
+            Self::Redis(broker) => broker.cluster().has_others(),
+        }
     }
 
     /// Whether another node takes connections.
     #[must_use]
     pub fn is_another_ready(&self) -> bool {
-        self.cluster().is_some_and(Cluster::is_another_ready)
+        match self {
+            Self::Local => false,
+            Self::Redis(broker) => broker.cluster().is_another_ready(),
+        }
     }
 
     /// Leaves the other nodes, once every connection has ended. Takes `patience` at most.
     pub async fn leave(&self, patience: Duration) {
-        if let Some(cluster) = self.cluster() {
-            cluster.leave(patience).await;
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.cluster().leave(patience).await,
         }
     }
 
@@ -409,8 +425,9 @@ impl Broker {
 
     /// Adds the broker's metrics to those of a scrape.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        if let Self::Redis(broker) = self {
-            broker.register_metrics(registry);
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.register_metrics(registry),
         }
     }
 }
