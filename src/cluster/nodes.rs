@@ -33,9 +33,9 @@ pub(super) const STRANGER_MEMORY: Duration = Duration::from_secs(40);
 /// second which of them are nodes.
 const KNOWN_MAX: usize = 1_024;
 
-/// The process of a node.
-fn process_of(node: &str) -> &str {
-    node.split('.').next().unwrap_or_default()
+/// The process in the name of a node or of a lease.
+pub(super) fn process_of(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 impl Nodes {

@@ -1,5 +1,6 @@
 //! Notifications of an app's tasks, received on the bus.
 
+use super::nodes::process_of;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -22,8 +23,8 @@ pub(super) struct AppNotifiers {
     heard: Mutex<HashMap<String, Instant>>,
 }
 
-/// Time without a heartbeat after which a process is considered dead. Heartbeats are sent every
-/// second.
+/// Time without a heartbeat after which other nodes try to take the webhook lease of a process.
+/// Heartbeats are sent every second.
 const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 /// When the entry of a silent process is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -77,11 +78,6 @@ impl AppNotifiers {
     fn last_heard(&self, process: &str) -> Option<Instant> {
         self.heard.lock().get(process).copied()
     }
-}
-
-/// The process in the name of a node or of a lease.
-pub(super) fn process_of(name: &str) -> &str {
-    name.split('.').next().unwrap_or_default()
 }
 
 #[cfg(test)]

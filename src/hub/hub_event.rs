@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 /// An event that the application may be notified of.
 ///
 /// These are facts as the broker sees them: a client that leaves and returns at once causes two.
-/// Debouncing happens later.
+/// Absences of channels and members are debounced later.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HubEvent {
     /// The channel has its first subscriber.
@@ -55,7 +55,8 @@ pub enum HubEvent {
         /// The cache channel without a kept event.
         channel: ChannelName,
     },
-    /// The number of subscribers of a channel has changed. The observer limits the rate.
+    /// The number of subscribers of a channel has changed. With Redis, each change is reported here, and the
+    /// webhooks limit the rate.
     SubscriptionCount {
         /// The channel, which is not a presence channel.
         channel: ChannelName,

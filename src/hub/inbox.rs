@@ -92,11 +92,11 @@ pub enum Delivery {
 /// A subscription that was registered while its connection waited for the broker.
 #[derive(Clone, Debug)]
 pub struct Attached {
-    /// The registered subscription.
+    /// The hub of the connection's app.
     pub hub: Arc<Hub>,
     /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
-    /// The frames for the connection.
+    /// The registered subscription, and the frames for the connection.
     pub subscribed: Subscribed,
 }
 

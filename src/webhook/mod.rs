@@ -7,7 +7,7 @@
 //! decides which events are reported and when: paired events alternate, and absences of less than
 //! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
-//! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
+//! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`delivery`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
 //! In a cluster, log and queues are in Redis (`store`, `record`), and one node at a time reads them

@@ -5,8 +5,11 @@ use super::{
     pushes::ServerId,
     stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
 };
-use crate::config::{RedisTarget, Secret};
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
+use crate::{
+    cluster::reason::was_refused,
+    config::{RedisTarget, Secret},
+};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd, from_redis_value};
 use std::{fmt, io};
 use tokio::time::timeout;
 
@@ -140,7 +143,7 @@ impl RedisServer {
         let role = match patiently(self.request(&cmd("ROLE"))).await {
             Ok(Value::Array(role)) => role,
             Ok(_) => return Ok(()),
-            Err(error) if is_refusal(&error) => return Ok(()),
+            Err(error) if was_refused(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
         let role: Option<String> =
@@ -176,11 +179,6 @@ impl RedisServer {
 pub(super) async fn patiently<T>(asking: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let late = || Err(RedisError::from(timed_out("an answer of redis", ROUND_TRIP)));
     timeout(ROUND_TRIP, asking).await.unwrap_or_else(|_elapsed| late())
-}
-
-/// Whether the server has refused a command without effect on the connection.
-pub(super) fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 impl fmt::Display for RedisServer {

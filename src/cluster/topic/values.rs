@@ -28,7 +28,7 @@ pub(in crate::cluster) enum Waiter {
 /// A command to send to Redis.
 #[derive(Debug)]
 pub(in crate::cluster) enum Step {
-    /// Register this node's contribution, and subscribe to the bus.
+    /// Subscribe to the bus.
     Enter,
     /// Sync the contribution of this node.
     Sync(SyncRequest),
