@@ -28,7 +28,7 @@
 //! # Webhooks
 //!
 //! `lua/sync.lua` logs changes in the step that makes them, in the partition of the topic. On a Redis
-//! Cluster, `forwarding` passes the records on to the app's log. [`AppScripts`] runs the scripts of the node that delivers
+//! Cluster, `forwarding` passes the records on to the app's log. `AppScripts` runs the scripts of the node that delivers
 //! them.
 //!
 //! # Failures
