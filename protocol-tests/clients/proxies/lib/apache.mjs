@@ -1,7 +1,7 @@
 // Apache with the configuration in docs/proxies.md.
 
 import { changed, documented, documentedModules } from './documentation.mjs';
-import { IS_ROOT, Proxy } from './proxy.mjs';
+import { IS_ROOT, PID, Proxy } from './proxy.mjs';
 
 const BINARY = process.env.APACHE_BIN ?? '/usr/sbin/apache2';
 const MODULES = process.env.APACHE_MODULES ?? '/usr/lib/apache2/modules';
@@ -24,7 +24,7 @@ const main = ({ folder, port, tlsPort }) => `
 ServerRoot ${folder}
 ServerName localhost
 DefaultRuntimeDir ${folder}
-PidFile apache2.pid
+PidFile ${PID}
 GracefulShutdownTimeout 2
 ${IS_ROOT ? 'User www-data\nGroup www-data' : ''}
 ErrorLog error.log

@@ -1,7 +1,7 @@
 // nginx with the configuration in docs/proxies.md.
 
 import { changed, documented } from './documentation.mjs';
-import { IS_ROOT, Proxy } from './proxy.mjs';
+import { IS_ROOT, PID, Proxy } from './proxy.mjs';
 
 const BINARY = process.env.NGINX_BIN ?? '/usr/sbin/nginx';
 
@@ -14,7 +14,7 @@ const LIMITS = 'in /etc/nginx/nginx.conf, in place of the lines that are there';
 /** The relevant part of Debian's nginx.conf other than `limits`; temporary files are in a writable directory. */
 const main = (limits) => `
 daemon off;
-pid nginx.pid;
+pid ${PID};
 ${IS_ROOT ? 'user www-data;' : ''}
 worker_processes 1;
 error_log error.log info;

@@ -17,6 +17,9 @@ import { ask } from './plain.mjs';
 const ATTEMPTS = 3;
 const TAKEN = /address already in use/i;
 
+/** The file that a proxy writes its process id to, in its directory. */
+export const PID = 'proxy.pid';
+
 /** Apache kills workers that do not end after ten seconds. */
 const END_MS = 15_000;
 
@@ -85,7 +88,9 @@ export class Proxy {
       throw new Error(`${binary} ended with ${code} before it answered:\n${this.log}`);
     });
     early.catch(() => {});
-    await Promise.race([early, until(`${binary} that answers`, () => ask(this, '/').catch(() => undefined))]);
+    // A proxy writes its pid once it has bound its ports. Before, another process that has taken one may answer.
+    const answers = async () => (existsSync(join(this.#folder, PID)) ? ask(this, '/').catch(() => undefined) : undefined);
+    await Promise.race([early, until(`${binary} that answers`, answers)]);
   }
 
   #spawn(binary, args) {
