@@ -74,3 +74,14 @@ async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
         assert_eq!(shared.attempt_deadline(asked, long), distant, "three round trips");
     }
 }
+
+/// Heartbeats learn the clock as well. A publish does not wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_late_publish_learns_the_clock_and_is_accepted() {
+    let testbed = Testbed::joined(true).await;
+    let (_, partition) = testbed.channel("a");
+    testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
+    let shared = Arc::clone(&testbed.coordinator.shared);
+    let published = shared.publish(&APP.into(), &[event("a", Duration::ZERO)], usize::MAX).await;
+    assert_eq!(published, Ok(vec![Counts::default()]));
+}
