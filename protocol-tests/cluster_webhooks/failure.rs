@@ -236,7 +236,7 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     // The delivery lease belongs to a process that does not exist.
     let seized =
-        group.redis[0].command(&["SET", "campanile:teller{460}3", "ffffff.1", "PX", "4000"]).await;
+        group.redis[0].command(&["SET", "campanile:leader{460}3", "ffffff.1", "PX", "4000"]).await;
     assert_eq!(seized.text(), "OK");
     client.subscribe("b").await;
     until("no node delivers", async || {

@@ -167,7 +167,7 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
     let mut client = group.client(0).await;
     client.subscribe("t").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
-    let (home, leader) = find(&group, "campanile:teller{*}3").await;
+    let (home, leader) = find(&group, "campanile:leader{*}3").await;
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
     let (home_tag, tag) = (tag(&leader), tag(&channel));
     assert_ne!(home_tag, tag, "the channel and the app's log are in different partitions");

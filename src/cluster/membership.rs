@@ -52,7 +52,7 @@ pub(super) struct Membership {
 }
 
 /// The version of the key layout: nodes of another one can't share a prefix.
-pub(super) const LAYOUT: &str = "2";
+pub(super) const LAYOUT: &str = "3";
 /// Interval of the heartbeats of a joined node. Its lease is several times as long.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the heartbeats while joining.

@@ -20,7 +20,7 @@ const OF_WEBHOOKS: [&str; 7] = [
     "campanile:held{",
     "campanile:queue{",
     "campanile:aside{",
-    "campanile:teller{",
+    "campanile:leader{",
     "campanile:appended{",
 ];
 /// By how many seconds the clock is stepped.

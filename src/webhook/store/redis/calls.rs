@@ -123,7 +123,7 @@ impl StoreClient {
         let mut call = self
             .app
             .call(&self.scripts.poll)?
-            .key(self.app.key("teller"))
+            .key(self.app.key("leader"))
             .key(self.app.log_key())
             .key(self.app.log_state_key())
             .key(self.app.key("held"))
@@ -155,7 +155,7 @@ impl StoreClient {
             .app
             .call(&self.scripts.commit)
             .map_err(|Unavailable| NotCommitted::Unknown)?
-            .key(self.app.key("teller"))
+            .key(self.app.key("leader"))
             .key(self.app.log_key())
             .key(self.app.log_state_key())
             .key(self.app.key("held"));
@@ -214,7 +214,7 @@ impl StoreClient {
     pub(in crate::webhook) async fn release(&self, lease: &str) {
         // If it fails, the lease expires.
         let Ok(call) = self.app.call(&self.scripts.release) else { return };
-        let call = call.key(self.app.key("teller")).arg(lease);
+        let call = call.key(self.app.key("leader")).arg(lease);
         let Ok(mut answer) = self.run(call).await else { return };
         if self.flag(&mut answer) == Ok(true) {
             self.app.notify_vacant().await;
