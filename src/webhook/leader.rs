@@ -45,7 +45,7 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// the settings change, it restarts with the state in Redis.
 pub(super) async fn dispatch(
     app: Arc<AppWebhooks>,
-    shared: Arc<RedisStore>,
+    store: Arc<RedisStore>,
     connector: Arc<ArcSwap<Connector>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
@@ -58,24 +58,24 @@ pub(super) async fn dispatch(
                 _ = changes.changed() => continue,
             }
         }
-        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector));
-        let mut dispatcher = Leader::new(made_of, settings);
+        let made_of = (Arc::clone(&app), Arc::clone(&store), Arc::clone(&connector));
+        let mut leader = Leader::new(made_of, settings);
         loop {
-            let step = dispatcher.step().await;
+            let step = leader.step().await;
             tokio::select! {
-                () = dispatcher.rest(step) => {}
+                () = leader.rest(step) => {}
                 _ = ending.wait_for(|is_ending| *is_ending) => {}
                 _ = changes.changed() => {}
             }
-            if *ending.borrow() || !dispatcher.is_current() {
+            if *ending.borrow() || !leader.is_current() {
                 break;
             }
         }
-        if *ending.borrow() && dispatcher.is_current() {
-            return dispatcher.finish().await;
+        if *ending.borrow() && leader.is_current() {
+            return leader.finish().await;
         }
         let next = Arc::clone(&changes.borrow());
-        dispatcher.make_way(&next).await;
+        leader.make_way(&next).await;
     }
 }
 
@@ -92,7 +92,7 @@ enum Step {
 
 struct Leader {
     app: Arc<AppWebhooks>,
-    shared: Arc<RedisStore>,
+    store: Arc<RedisStore>,
     connector: Arc<ArcSwap<Connector>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
@@ -112,17 +112,17 @@ struct Delivering {
 
 impl Leader {
     fn new(
-        (app, shared, connector): (Arc<AppWebhooks>, Arc<RedisStore>, Arc<ArcSwap<Connector>>),
+        (app, store, connector): (Arc<AppWebhooks>, Arc<RedisStore>, Arc<ArcSwap<Connector>>),
         settings: Arc<Settings>,
     ) -> Self {
-        shared.lease.ends();
+        store.lease.ends();
         Self {
             names: names(&settings),
-            name: shared.client.new_lease(),
+            name: store.client.new_lease(),
             machine: Machine::of_redis(Vec::new()),
             delivering: None,
             app,
-            shared,
+            store,
             connector,
             settings,
         }
@@ -134,7 +134,7 @@ impl Leader {
     }
 
     fn store(&self) -> &StoreClient {
-        &self.shared.client
+        &self.store.client
     }
 
     /// Polls the log, and queues requests for what it contains.
@@ -154,7 +154,7 @@ impl Leader {
             }
             Err(Unavailable) => return Step::Wait(asked + RETRY),
         };
-        self.shared.lease.lasts_until(asked + StoreClient::LEASE - LEASE_MARGIN);
+        self.store.lease.lasts_until(asked + StoreClient::LEASE - LEASE_MARGIN);
         if view.is_new {
             self.begin(&view);
         }
@@ -207,7 +207,7 @@ impl Leader {
         let mut queues = Vec::new();
         for (endpoint, name) in self.settings.endpoints.iter().zip(&self.names) {
             let queue = Arc::new(RedisQueue::new(
-                Arc::clone(&self.shared),
+                Arc::clone(&self.store),
                 name.clone(),
                 Arc::clone(endpoint),
                 self.settings.signer.clone(),
@@ -226,7 +226,7 @@ impl Leader {
         if self.delivering.take().is_some() {
             tracing::info!(app = self.app.id, "another node became webhook leader");
         }
-        self.shared.lease.ends();
+        self.store.lease.ends();
         for endpoint in &self.settings.endpoints {
             endpoint.stats.waiting.set(0);
             endpoint.stats.set_aside.set(0);
@@ -257,7 +257,7 @@ impl Leader {
         if commit.records == 0 && commit.held.is_empty() && commit.requests.is_empty() {
             return Ok(view.records.len());
         }
-        let store = &self.shared.client;
+        let store = &self.store.client;
         let queued = store.commit(&self.name, &self.names, QUEUE_BYTES_MAX, &commit).await?;
         let now = now();
         for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
@@ -315,7 +315,7 @@ impl Leader {
         }
     }
 
-    /// Ends the dispatcher when the node stops.
+    /// Ends this leader when the node stops.
     async fn finish(mut self) {
         if self.delivering.is_none() {
             return;
@@ -331,7 +331,7 @@ impl Leader {
         self.stand_down();
     }
 
-    /// Ends the dispatcher so that another can start with `next`. Queues that keep their names are
+    /// Ends this leader so that another can start with `next`. Queues that keep their names are
     /// left unchanged; the others are tried once more.
     async fn make_way(mut self, next: &Settings) {
         let Some(Delivering { mut tasks, ends, .. }) = self.delivering.take() else { return };

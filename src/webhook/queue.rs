@@ -18,13 +18,13 @@ pub(super) trait Queue: Send + Sync {
     /// Like [`Queue::first`], without waiting.
     fn first_now(&self) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
-    /// Removes the request at `request_id`, if it was not dropped meanwhile.
+    /// Removes the request with `request_id`, if it was not dropped meanwhile.
     fn ack(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Drops requests created at `before` or earlier, and returns their number of events.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 
-    /// Replaces the oldest request by its two halves, if it is the one at `request_id`. Returns false if
+    /// Replaces the oldest request by its two halves, if it is the one with `request_id`. Returns false if
     /// that failed: then nothing has changed.
     fn split(
         &self,
@@ -32,7 +32,7 @@ pub(super) trait Queue: Send + Sync {
         halves: [Notice; 2],
     ) -> impl Future<Output = bool> + Send;
 
-    /// Sets the oldest request aside, if it is the one at `request_id`. Returns the number of events
+    /// Sets the oldest request aside, if it is the one with `request_id`. Returns the number of events
     /// dropped to make room, of the oldest requests set aside; `None` if it failed.
     fn set_aside(&self, request_id: RequestId) -> impl Future<Output = Option<usize>> + Send;
 
@@ -45,7 +45,7 @@ pub(super) trait Queue: Send + Sync {
     /// The next request when those set aside are retried in turn, starting at turn 0.
     fn aside(&self, turn: usize) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
-    /// Removes the request at `request_id` from those that are set aside.
+    /// Removes the request with `request_id` from those that are set aside.
     fn ack_aside(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Like [`Queue::drop_older`], for requests that are set aside.

@@ -92,7 +92,7 @@ impl Retries {
     /// fewer.
     const UNPACED_MAX: u32 = 32;
 
-    /// Records an attempt at the request at `request_id`. Returns true if it was tried before.
+    /// Records an attempt at the request with `request_id`. Returns true if it was tried before.
     pub(super) fn tries(&mut self, request_id: RequestId) -> bool {
         let is_repeated = self.request_id.replace(request_id) == Some(request_id);
         if !is_repeated {

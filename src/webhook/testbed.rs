@@ -27,7 +27,7 @@ pub(super) const BATCH_WAIT: Duration = Duration::from_millis(50);
 pub(super) struct Member {
     pub(super) node: SimulatedNode,
     pub(super) app: Arc<AppWebhooks>,
-    pub(super) shared: Arc<RedisStore>,
+    pub(super) store: Arc<RedisStore>,
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -54,17 +54,17 @@ impl Member {
         let node = redis.start_node();
         let stores = StoreClients::new(&node.cluster);
         node.until_joined().await;
-        let shared = Arc::new(RedisStore::new(stores.store(APP)));
-        let store = Store::Redis(Arc::clone(&shared));
-        let app = Arc::new(AppWebhooks::new(APP.to_owned(), Arc::new(settings(urls)), store));
-        Self { node, app, shared, tasks: JoinSet::new() }
+        let store = Arc::new(RedisStore::new(stores.store(APP)));
+        let of_app = Store::Redis(Arc::clone(&store));
+        let app = Arc::new(AppWebhooks::new(APP.to_owned(), Arc::new(settings(urls)), of_app));
+        Self { node, app, store, tasks: JoinSet::new() }
     }
 
     /// Runs the tasks.
     pub(super) fn start(&mut self) {
-        let (logging, ending) = (Arc::clone(&self.shared), self.app.ending.subscribe());
+        let (logging, ending) = (Arc::clone(&self.store), self.app.ending.subscribe());
         self.tasks.spawn(async move { logging.log(ending).await });
-        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), connector()));
+        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.store), connector()));
     }
 
     /// Ends the tasks as a node does that stops.
@@ -78,7 +78,7 @@ impl Member {
     }
 
     pub(super) fn store(&self) -> &StoreClient {
-        &self.shared.client
+        &self.store.client
     }
 
     /// Puts requests with these numbers of events into the queue of this name.

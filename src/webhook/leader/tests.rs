@@ -57,7 +57,7 @@ fn queue_of(redis: &SimulatedRedis, name: &str) -> Vec<String> {
 
 /// Whether each node delivers.
 fn leads<const N: usize>(members: [&Member; N]) -> [bool; N] {
-    members.map(|member| member.shared.is_leader())
+    members.map(|member| member.store.is_leader())
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +79,7 @@ async fn one_node_delivers_what_all_nodes_observe() {
         (endpoint.stats.waiting.get(), 0 < endpoint.stats.failed.get())
     };
     assert_eq!((stats(&one), stats(&other)), ((2, true), (0, false)));
-    assert_eq!((one.shared.unlogged(), other.shared.unlogged()), (0, 0));
+    assert_eq!((one.store.unlogged(), other.store.unlogged()), (0, 0));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(leads([&one, &other]), [true, false], "it is renewed");
     let length: usize = redis.key("log{").map_or(0, |key| redis.ask(&["LLEN", &key]));
@@ -108,7 +108,7 @@ async fn a_departure_is_reported_after_three_seconds_by_the_leader_of_that_time(
     other.observe(&vacated("d"));
     sleep(TOLD).await;
     drop(one);
-    while !other.shared.is_leader() {
+    while !other.store.is_leader() {
         assert!(began.elapsed() < Duration::from_secs(20), "no node delivers");
         sleep(Duration::from_millis(10)).await;
     }
@@ -127,7 +127,7 @@ async fn a_node_that_dies_is_replaced_when_it_has_been_silent() {
     let asked = redis.commands();
     drop(one);
     let began = time::Instant::now();
-    while !other.shared.is_leader() {
+    while !other.store.is_leader() {
         assert!(began.elapsed() < Duration::from_secs(20), "no node delivers");
         sleep(Duration::from_millis(10)).await;
     }
@@ -144,7 +144,7 @@ async fn a_node_that_stops_delivers_all_events_and_releases_the_lease() {
     one.observe(&occupied("c"));
     let began = time::Instant::now();
     one.stop().await;
-    assert_eq!(one.shared.unlogged(), 0);
+    assert_eq!(one.store.unlogged(), 0);
     sleep(TOLD).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(leads([&one, &other]), [false, true]);
@@ -158,7 +158,7 @@ async fn a_node_that_stops_delivers_all_events_and_releases_the_lease() {
     sleep(TOLD).await;
     assert_eq!(leads([&other, &third]), [true, false]);
     other.stop().await;
-    assert_eq!(redis.key("teller"), None);
+    assert_eq!(redis.key("leader"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +172,7 @@ async fn new_settings_apply_to_events_after_them() {
     sleep(TOLD).await;
     one.observe(&occupied("d"));
     sleep(TOLD).await;
-    assert!(one.shared.is_leader());
+    assert!(one.store.is_leader());
     assert_eq!(queued(&redis, &one, 0), ["channel_occupied d"]);
     assert_eq!(queued(&redis, &one, 1), ["channel_occupied c", "channel_occupied d"]);
     assert_eq!(names(&one.app.settings())[1], of_a);
@@ -212,7 +212,7 @@ async fn an_outage_loses_and_repeats_nothing() {
     redis.stop();
     one.observe(&occupied("while-stopped"));
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(one.shared.unlogged(), 1);
+    assert_eq!(one.store.unlogged(), 1);
     redis.restart();
     sleep(Duration::from_secs(15)).await;
     let told = queued(&redis, &one, 0).join(", ");
@@ -222,7 +222,7 @@ async fn an_outage_loses_and_repeats_nothing() {
         .map(|name| format!("channel_occupied {name}"))
         .collect();
     assert_eq!(told.split(", ").collect::<Vec<_>>(), expected);
-    assert!(one.shared.is_leader());
+    assert!(one.store.is_leader());
     assert_eq!(one.app.lost.get(), 0);
 }
 
@@ -234,7 +234,7 @@ async fn a_node_that_stops_while_redis_is_away_does_not_wait_for_it() {
     sleep(Duration::from_secs(1)).await;
     one.observe(&occupied("c"));
     time::timeout(Duration::from_secs(10), one.stop()).await.unwrap();
-    assert_eq!(one.shared.unlogged(), 1);
+    assert_eq!(one.store.unlogged(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +265,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     };
     one.store().append(1, &entries(0..700)).await.unwrap();
     one.store().append(2, &entries(700..1_400)).await.unwrap();
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
+    let made_of = (Arc::clone(&one.app), Arc::clone(&one.store), connector());
     let mut dispatcher = Leader::new(made_of, one.app.settings());
     assert!(matches!(dispatcher.step().await, Step::GoOn), "there is more");
     let Step::Wait(until) = dispatcher.step().await else { panic!("there is no more") };
@@ -282,7 +282,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
 async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
+    let made_of = (Arc::clone(&one.app), Arc::clone(&one.store), connector());
     let mut dispatcher = Leader::new(made_of, one.app.settings());
     let entry = |number: u64| LogRecord {
         at_us: 0,
@@ -315,7 +315,7 @@ async fn an_expired_lease_commits_nothing() {
     let one = Member::join(&mut redis, &[A]).await;
     let other = Member::join(&mut redis, &[A]).await;
     let dispatcher = |member: &Member| {
-        let made_of = (Arc::clone(&member.app), Arc::clone(&member.shared), connector());
+        let made_of = (Arc::clone(&member.app), Arc::clone(&member.store), connector());
         Leader::new(made_of, member.app.settings())
     };
     let (mut first, mut second) = (dispatcher(&one), dispatcher(&other));
@@ -329,7 +329,7 @@ async fn an_expired_lease_commits_nothing() {
     let Ok(Poll::Ours(mut view)) = one.store().poll(&first.name, &first.names).await else {
         panic!("it holds the lease")
     };
-    redis.ask::<redis::Value>(&["DEL", &redis.key("teller").unwrap()]);
+    redis.ask::<redis::Value>(&["DEL", &redis.key("leader").unwrap()]);
     assert!(matches!(second.step().await, Step::Wait(_)));
     view.records = vec![[b"5 ", encode(&occupied("c")).as_bytes()].concat()];
     assert_eq!(first.take(view).await, Err(NotCommitted::NotOurs));

@@ -53,7 +53,7 @@ impl RequestQueue {
         Some(notice)
     }
 
-    /// Removes the oldest request, if it is the one at `request_id`.
+    /// Removes the oldest request, if it is the one with `request_id`.
     fn pop_if(&mut self, request_id: RequestId) -> Option<Notice> {
         let is_first = self.notices.front().is_some_and(|(first, _)| *first == request_id);
         if is_first { self.pop() } else { None }

@@ -12,8 +12,8 @@ async fn queue(redis: &mut SimulatedRedis) -> (Member, RedisQueue) {
     let member = Member::join(redis, &[URL]).await;
     let endpoint = Arc::clone(&member.app.settings().endpoints[0]);
     let queue =
-        RedisQueue::new(Arc::clone(&member.shared), NAME.into(), endpoint, Signer::new("s"));
-    member.shared.lease.lasts_until(now() + Duration::from_secs(3_600));
+        RedisQueue::new(Arc::clone(&member.store), NAME.into(), endpoint, Signer::new("s"));
+    member.store.lease.lasts_until(now() + Duration::from_secs(3_600));
     (member, queue)
 }
 
@@ -30,10 +30,10 @@ async fn requests_are_read_in_order_while_the_lease_lasts() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(2, "a"), (3, "b")]).await;
-    member.shared.lease.ends();
+    member.store.lease.ends();
     assert!(queue.first_now().await.is_none());
     assert!(queue.aside(0).await.is_none());
-    member.shared.lease.lasts_until(now() + Duration::from_secs(3_600));
+    member.store.lease.lasts_until(now() + Duration::from_secs(3_600));
     sleep(Duration::from_secs(10)).await;
     let (place, first) = queue.first_now().await.unwrap();
     assert_eq!((first.events, &*first.body), (2, &b"a"[..]));
