@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(notice.on_count(4, now), CountStep::Send(4), "the first one has not");
     }
 
-    /// The count rises, somebody subscribes, and the count falls to the one that was sent.
+    /// The count rises, a connection subscribes, and the count falls to the one that was sent.
     #[test]
     fn a_count_is_sent_again_if_a_new_subscriber_has_received_another_or_none() {
         let many = COUNT_UNTHROTTLED_MAX + 1;

@@ -81,7 +81,7 @@ fn a_forced_resubscribe_closes_the_subscribers_of_the_channel() {
     let channel = subscribe(&hub, 1, "c");
     subscribe(&hub, 0, "other");
     hub.force_resubscribe(&name("c"), &CloseCode::Interrupted);
-    hub.force_resubscribe(&name("nobody"), &CloseCode::Interrupted);
+    hub.force_resubscribe(&name("unknown"), &CloseCode::Interrupted);
     assert!(deliveries(&hub.inboxes, 0).is_empty());
     let Some(Delivery::CloseChannel { channel: closed, code }) =
         deliveries(&hub.inboxes, 1).pop_front()
@@ -176,7 +176,7 @@ fn the_hub_counts_its_subscribers_and_removes_channels_without_any() {
     }
     assert!(hub.read(&name("c"), |_| ()).is_none());
     hub.remove_subscriber(shard(0), &name("#server-to-user-7"));
-    hub.remove_subscriber(shard(0), &name("nobody"));
+    hub.remove_subscriber(shard(0), &name("unknown"));
     assert_eq!(counts(), (0, 0));
     assert!(hub.channels.is_empty());
 }
@@ -243,6 +243,6 @@ fn an_event_that_was_decided_elsewhere_has_its_time() {
     let vacated = || HubEvent::Vacated { channel: name("c") };
     hub.observe_at(Kind::ChannelVacated, 7, vacated);
     hub.observe(Kind::ChannelVacated, vacated);
-    hub.observe(Kind::ChannelOccupied, || panic!("nobody wants it"));
+    hub.observe(Kind::ChannelOccupied, || panic!("it is not of interest"));
     assert_eq!(*recorder.0.lock(), [(Some(7), vacated()), (None, vacated())]);
 }

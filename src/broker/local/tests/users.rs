@@ -76,7 +76,7 @@ fn terminating_a_user_closes_all_its_connections() {
         let _ = sign_in(&bench.hub, connection(1, slot), &user("a", &[]), "{}", None);
     }
     bench.hub.terminate("a");
-    bench.hub.terminate("nobody");
+    bench.hub.terminate("unknown");
     let Some(Delivery::Close { keys, .. }) = bench.deliveries(1).pop_front() else { panic!() };
     assert_eq!(keys.len(), 3);
     assert!(bench.deliveries(0).is_empty());
