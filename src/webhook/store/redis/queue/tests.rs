@@ -11,8 +11,7 @@ const NAME: &str = "q";
 async fn queue(redis: &mut SimulatedRedis) -> (Member, RedisQueue) {
     let member = Member::join(redis, &[URL]).await;
     let endpoint = Arc::clone(&member.app.settings().endpoints[0]);
-    let queue =
-        RedisQueue::new(Arc::clone(&member.store), NAME.into(), endpoint, Signer::new("s"));
+    let queue = RedisQueue::new(Arc::clone(&member.store), NAME.into(), endpoint, Signer::new("s"));
     member.store.lease.lasts_until(now() + Duration::from_secs(3_600));
     (member, queue)
 }
