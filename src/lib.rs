@@ -6,8 +6,8 @@
 //! # Layers
 //!
 //! Four kinds of code, kept apart: **values** ([`protocol`]), **state machines without I/O**
-//! ([`channel`], [`session`], the topics of [`cluster`]), **shared state that never blocks** ([`hub`]), and **I/O
-//! without decisions** ([`shard`], [`http`], the link of [`cluster`]). They form layers; a lower one
+//! ([`channel`], [`session`], the topics of [`broker::redis`]), **shared state that never blocks** ([`hub`]), and **I/O
+//! without decisions** ([`shard`], [`http`], the link of [`broker::redis`]). They form layers; a lower one
 //! never imports a higher one, which the test `tidy` checks by the `use` lines.
 //!
 //! ```text
@@ -15,8 +15,7 @@
 //! 6  server                   builds the parts, runs them, drains them in order
 //! 5  shard       http         sockets; the HTTP API
 //! 4  node                     hubs, broker, webhooks and counters as one, for layer 5
-//! 3  broker     webhook       what decides for one node or for all; webhooks
-//!    cluster                  the state shared by nodes
+//! 3  broker     webhook       what decides, for one node or for all that share a Redis; webhooks
 //! 2  session     hub          one client's protocol without I/O; subscribers of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //!    channel                  the state of a channel and its transitions
@@ -30,7 +29,7 @@
 //! each channel as a [`protocol::Frame`]. The [`hub`] of the app takes the channel's lock,
 //! advances its sequence and pushes a handle of the frame into the inbox of each shard that has
 //! subscribers. In a cluster, the event is published through Redis first and delivered to the
-//! hubs of all nodes ([`cluster`]). Each [`shard`] queues it in the outboxes of its subscribers, and writes those in
+//! hubs of all nodes ([`broker::redis`]). Each [`shard`] queues it in the outboxes of its subscribers, and writes those in
 //! slices.
 
 pub mod app;
@@ -39,7 +38,6 @@ pub mod broker;
 pub mod channel;
 pub mod cli;
 pub mod clock;
-pub mod cluster;
 pub mod config;
 pub mod file;
 pub mod host;

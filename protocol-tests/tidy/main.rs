@@ -21,7 +21,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("http", 5),
     ("node", 4),
     ("broker", 3),
-    ("cluster", 3),
     ("webhook", 3),
     ("session", 2),
     ("hub", 2),

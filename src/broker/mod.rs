@@ -5,21 +5,20 @@
 //! delivered later, to the inbox of the connection's shard.
 
 mod local;
-mod redis;
+pub mod redis;
 
-pub use crate::cluster::NotPublished;
 pub use local::CacheStats;
-pub use redis::RedisBroker;
+pub use redis::{NotPublished, RedisBroker};
 
 use crate::{
     channel::{ChannelSummary, Counts},
     clock,
-    cluster::{ChannelList, Cluster, ConnectionPermit, Unavailable},
     config::RedisConfig,
     hub::{ConnectionRef, Hub, HubEvent, ShardIndex, ShardSet, Subscribed},
     protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal, User, event},
 };
 use prometheus_client::registry::Registry;
+use redis::{ChannelList, Cluster, ConnectionPermit, Unavailable};
 use std::{
     borrow::Cow,
     collections::HashMap,

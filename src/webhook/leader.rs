@@ -14,7 +14,7 @@ use super::{
     stats::Dropped,
     store::redis::{Commit, NotCommitted, Poll, RedisQueue, RedisStore, StoreClient, View},
 };
-use crate::{clock::now, cluster::Unavailable, http_client::Connector, hub::HubEvent};
+use crate::{broker::redis::Unavailable, clock::now, http_client::Connector, hub::HubEvent};
 use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,

@@ -48,8 +48,8 @@ pub use metrics::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
+    broker::redis::Cluster,
     clock::now,
-    cluster::Cluster,
     config::Config,
     http_client::Connector,
     hub::{HubEvent, Observer},

@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    cluster::{SimulatedNode, SimulatedRedis},
+    broker::redis::{SimulatedNode, SimulatedRedis},
     config::{AppConfig, WebhookConfig, WebhookEvent},
     http_client::Connector,
     hub::HubEvent,

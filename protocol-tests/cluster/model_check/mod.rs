@@ -7,7 +7,7 @@ mod same;
 mod scripts;
 
 #[expect(dead_code, reason = "the simulation uses all of it")]
-#[path = "../../../src/cluster/simulation/model/mod.rs"]
+#[path = "../../../src/broker/redis/simulation/model/mod.rs"]
 mod model;
 
 use redis::{Connection, ConnectionLike, Value};

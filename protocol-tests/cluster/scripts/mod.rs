@@ -19,7 +19,7 @@ mod mutants;
 mod mutator;
 mod state;
 
-#[path = "../../../src/cluster/lua.rs"]
+#[path = "../../../src/broker/redis/lua.rs"]
 mod lua;
 
 use std::{
@@ -32,7 +32,7 @@ use bench::Bench;
 use case::Case;
 
 /// The folders of the scripts: those of the cluster, and those of the webhooks.
-const FOLDERS: [&str; 2] = ["src/cluster/lua", "src/webhook/store/redis/lua"];
+const FOLDERS: [&str; 2] = ["src/broker/redis/lua", "src/webhook/store/redis/lua"];
 
 /// Files that are parts of scripts. Their mutants run in the scripts that include them.
 const PARTS: [&str; 2] = ["guard", "log"];

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cluster::SimulatedRedis,
+    broker::redis::SimulatedRedis,
     hub::hub_event_tests::{channel, one_of_each},
     webhook::{
         record::encode,

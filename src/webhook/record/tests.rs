@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     app::App,
+    broker::redis::{SimulatedNode, SimulatedRedis},
     channel::OFFLINE_GRACE,
-    cluster::{SimulatedNode, SimulatedRedis},
     config::AppConfig,
     hub::{
         ConnectionKey, ConnectionRef, Hub, Inboxes, Observer, ShardIndex,

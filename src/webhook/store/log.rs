@@ -1,10 +1,10 @@
 //! What the logs in memory and in Redis have in common: their limits.
 
-use crate::{cluster, hub::HubEvent};
+use crate::{broker::redis, hub::HubEvent};
 
 /// Maximum size of the log of one app, in bytes: in memory about 200,000 pairs of events, which take
 /// seconds without a reader.
-pub(in crate::webhook) const LOG_BYTES_MAX: usize = cluster::LOG_BYTES_MAX;
+pub(in crate::webhook) const LOG_BYTES_MAX: usize = redis::LOG_BYTES_MAX;
 /// Momentary events may fill half of it; the rest is for events that come in pairs.
 pub(in crate::webhook) const MOMENTARY_BYTES_MAX: usize = LOG_BYTES_MAX / 2;
 

@@ -5,8 +5,8 @@ use super::{
     values::{Head, QueueState},
 };
 use crate::{
+    broker::redis::Unavailable,
     clock::now,
-    cluster::Unavailable,
     signature::Signer,
     webhook::{
         endpoint::Endpoint,

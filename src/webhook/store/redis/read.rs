@@ -1,7 +1,7 @@
 //! Parses the answers of the store's scripts.
 
 use super::values::{CommitResult, Head, Poll, QueueState, View};
-use crate::cluster::{ScriptReply, Unexpected};
+use crate::broker::redis::{ScriptReply, Unexpected};
 use std::time::Duration;
 
 pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<Poll, Unexpected> {

@@ -1,6 +1,6 @@
 //! The Lua scripts of the log and the queues.
 
-use crate::cluster::{Cluster, Script};
+use crate::broker::redis::{Cluster, Script};
 use std::sync::Arc;
 
 /// The scripts of all apps.
@@ -34,7 +34,7 @@ impl StoreScripts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::SimulatedRedis;
+    use crate::broker::redis::SimulatedRedis;
 
     #[tokio::test(start_paused = true)]
     async fn every_script_checks_the_lease_first() {

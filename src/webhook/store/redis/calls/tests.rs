@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cluster::{SimulatedNode, SimulatedRedis},
+    broker::redis::{SimulatedNode, SimulatedRedis},
     webhook::store::{log::LOG_BYTES_MAX, redis::View},
 };
 use futures_util::FutureExt as _;

@@ -1,7 +1,7 @@
 //! The queue of an endpoint in a simulated Redis.
 
 use super::*;
-use crate::{cluster::SimulatedRedis, webhook::testbed::Member};
+use crate::{broker::redis::SimulatedRedis, webhook::testbed::Member};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant as Time, sleep};
 

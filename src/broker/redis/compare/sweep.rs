@@ -1,0 +1,139 @@
+//! Scans the lists in Redis for topics that this node does not hold.
+
+use super::{MEMBERS_MAX, TOPICS_MAX, compare_call, read};
+use crate::{
+    broker::redis::{
+        cleanup::clean_topic,
+        lease::Lease,
+        link::RedisConnection,
+        names::{Subject, TopicName},
+        partition::Partition,
+        reason::was_refused,
+        shared::ClusterState,
+    },
+    hub::Hub,
+    protocol::ChannelName,
+};
+use redis::{RedisResult, cmd};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Maximum entries of a list in one page.
+const PAGE: usize = 4_096;
+
+/// A list of topics in a partition.
+#[derive(Clone, Debug)]
+pub(super) enum TopicList {
+    /// Those to which this node contributes.
+    Own(Partition),
+    /// An app's occupied channels.
+    Channels(Arc<str>, Partition),
+    /// An app's users that are signed in.
+    Users(Arc<str>, Partition),
+}
+
+/// A scan of pages of the lists.
+pub(super) struct Sweep {
+    pub(super) shared: Arc<ClusterState>,
+    pub(super) lease: Arc<Lease>,
+    pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
+    /// The topics of this node, which are compared by themselves.
+    pub(super) held: BTreeSet<Arc<str>>,
+    pub(super) connection: RedisConnection,
+}
+
+impl Sweep {
+    /// Scans one page, and returns the cursor of the next; 0 if there is none. Topics that are listed
+    /// as this node's, and that it does not hold, are added to `own`.
+    pub(super) async fn page(
+        &self,
+        list: &TopicList,
+        cursor: u64,
+        own: &mut Vec<TopicName>,
+    ) -> RedisResult<u64> {
+        let names = &self.shared.names;
+        let (command, key, partition) = match list {
+            TopicList::Own(partition) => {
+                ("SSCAN", names.topics_of(&self.lease.node, *partition), *partition)
+            }
+            TopicList::Channels(app_id, partition) => {
+                ("HSCAN", names.channel_index(app_id, *partition), *partition)
+            }
+            TopicList::Users(app_id, partition) => {
+                ("HSCAN", names.user_index(app_id, *partition), *partition)
+            }
+        };
+        let mut scan = cmd(command);
+        scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
+        let scanned: RedisResult<(u64, Vec<String>)> =
+            self.connection.query(partition, &scan).await;
+        let (next, entries) = match scanned {
+            Ok(scanned) => scanned,
+            // A key of another type: the next sync removes it.
+            Err(error) if was_refused(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        if matches!(list, TopicList::Own(_)) {
+            let own_of_page = entries.iter().filter_map(|entry| names.parse(entry));
+            own.extend(own_of_page.filter(|name| !self.holds(name)));
+            return Ok(next);
+        }
+        // Each name is followed by its counts, the total and the members.
+        let listed = entries.chunks_exact(2).filter_map(|entry| {
+            let members = entry[1].rsplit(' ').next()?.parse().unwrap_or(0);
+            Some((list.topic(&entry[0])?, members))
+        });
+        let unheld: Vec<(TopicName, usize)> =
+            listed.filter(|(name, _)| !self.holds(name)).collect();
+        let mut batch = Vec::new();
+        let mut members = 0;
+        for (name, count) in unheld {
+            batch.push(name);
+            members += count;
+            if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
+                members = 0;
+                self.check(partition, &std::mem::take(&mut batch)).await?;
+            }
+        }
+        if !batch.is_empty() {
+            self.check(partition, &batch).await?;
+        }
+        Ok(next)
+    }
+
+    fn holds(&self, name: &TopicName) -> bool {
+        self.held.contains(&*self.shared.names.topic(name))
+    }
+
+    /// Repairs the inconsistent ones among topics that this node does not hold.
+    async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
+        let by = (&*self.shared, &*self.lease);
+        let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
+        let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
+        // A name without a registration: only inconsistencies are removed.
+        let no_node = format!("{}.0", self.shared.process());
+        for (name, found) in topics.iter().zip(found) {
+            if found.is_wrong {
+                self.shared.metrics.repaired();
+                clean_topic(by, &self.hubs, name, &no_node, &self.connection).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TopicList {
+    /// The topic of an index entry.
+    fn topic(&self, entry: &str) -> Option<TopicName> {
+        let (app_id, subject) = match self {
+            Self::Own(_) => return None,
+            Self::Channels(app_id, _) => {
+                (app_id, Subject::Channel(ChannelName::parse(entry, usize::MAX).ok()?))
+            }
+            Self::Users(app_id, _) => (app_id, Subject::User(entry.into())),
+        };
+        Some(TopicName { app_id: Arc::clone(app_id), subject })
+    }
+}

@@ -1,0 +1,133 @@
+//! Carries out the actions of the membership.
+
+use super::{Completion, Coordinator};
+use crate::broker::redis::{
+    cleanup::CleanUp,
+    clock::now,
+    heartbeat,
+    link_state::{Joined, LinkState},
+    membership::{Action, HeartbeatPhase, Situation},
+    reason::Reason,
+    restore,
+};
+use std::{sync::Arc, time::Instant};
+
+impl Coordinator {
+    /// Carries out what is due for the membership.
+    pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
+        let situation = Situation {
+            is_refused: self.shared.is_refused(self.membership.lease.link),
+            is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
+            suspect_after: self.shared.suspect_after(),
+            in_flight: self.topics.in_flight.time(),
+            is_settled: self.topics.is_settled(),
+        };
+        let actions = self.membership.on_time(now, &situation);
+        self.carry_out(actions);
+    }
+
+    /// Carries out actions of the membership, in their order.
+    pub(in crate::broker::redis) fn carry_out(
+        &mut self,
+        actions: impl IntoIterator<Item = Action>,
+    ) {
+        for action in actions {
+            self.carry_out_one(action);
+        }
+    }
+
+    fn carry_out_one(&mut self, action: Action) {
+        let shared = Arc::clone(&self.shared);
+        match (action, self.link.connection.clone()) {
+            (Action::Connect, _) => {
+                let connecting = heartbeat::connect(Arc::clone(&self.link.endpoint), shared);
+                self.link.begin(async move { Completion::Connected(connecting.await) });
+            }
+            (Action::Suspect, _) => shared.suspect(),
+            (Action::Close(reason), _) => self.lose_link(reason),
+            (Action::Rename, _) => self.topics.forget_acknowledgements(),
+            (Action::Registered { changed }, _) => {
+                shared.clear_refusal();
+                self.topics.lose_data(&changed);
+            }
+            (Action::SyncAll, _) => self.topics.sync_all(),
+            (Action::Resubscribe { spared }, _) => self.topics.resubscribe(&spared),
+            (Action::ReadAgain, _) => self.topics.read_provisional_again(),
+            (Action::LogJoined { others }, _) => {
+                shared.metrics.joined();
+                self.link.log.log_joined(self.membership.node(), others);
+            }
+            (Action::AllowRequests, Some(connection)) => {
+                let lease = Arc::clone(&self.membership.lease);
+                shared.link_state.set(LinkState::Joined(Joined { connection, lease }));
+            }
+            (Action::Heartbeat(phase, partitions), Some(connection)) => {
+                let membership = &self.membership;
+                let round = heartbeat::round(&shared, membership, phase, partitions, connection);
+                self.link.begin(async move { Completion::Heartbeat(phase, round.await) });
+            }
+            (Action::Restore(partitions), Some(connection)) => {
+                let sequences = restore::reached(&shared, &self.topics, &partitions, now());
+                let lease = Arc::clone(&self.membership.lease);
+                let restoring = restore::restore_sequences(shared, lease, connection, sequences);
+                self.link.begin(async move { Completion::Restored(restoring.await) });
+            }
+            (Action::CleanUp(node), Some(connection)) => {
+                let lease = Arc::clone(&self.membership.lease);
+                let cleaning = CleanUp { shared, hubs: self.topics.hubs.clone(), lease, node };
+                let cleaning = cleaning.run(connection);
+                self.link.begin_long(async move { Completion::Cleaned(cleaning.await) });
+            }
+            (Action::Leave(partitions), Some(connection)) => {
+                let phase = HeartbeatPhase::Leave;
+                let membership = &self.membership;
+                let round = heartbeat::round(&shared, membership, phase, partitions, connection);
+                self.link.begin(async move {
+                    // If it fails, the others clean up.
+                    if let Err(reason) = round.await {
+                        let reason = &*reason.text;
+                        tracing::debug!(reason, "leaving was not recorded in redis");
+                    }
+                    Completion::LeaseReleased
+                });
+            }
+            // The link was lost meanwhile.
+            (
+                Action::AllowRequests
+                | Action::Heartbeat(..)
+                | Action::Restore(_)
+                | Action::CleanUp(_)
+                | Action::Leave(_),
+                None,
+            ) => {}
+        }
+    }
+
+    /// Closes the link. Everything is synced and read again over the next one.
+    pub(in crate::broker::redis) fn lose_link(&mut self, reason: impl Into<Reason>) {
+        if self.link.connection.is_none() {
+            return;
+        }
+        let reason = reason.into();
+        tracing::debug!(reason = &*reason.text, "link to redis closed");
+        self.shared.metrics.disconnected();
+        self.topics.detach_all();
+        self.disconnect(reason);
+    }
+
+    pub(super) fn disconnect(&mut self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        if !self.membership.is_stopping() {
+            self.link.log.log_failed(&reason);
+        }
+        self.shared.metrics.unavailable(reason.kind);
+        self.link.connection = None;
+        self.link.pushes = None;
+        self.link.number += 1;
+        self.topics.on_disconnected();
+        self.comparison.clear();
+        self.forwarding.stop(&self.shared);
+        self.membership.on_disconnected(now());
+        self.shared.link_state.set(LinkState::Unavailable(reason));
+    }
+}

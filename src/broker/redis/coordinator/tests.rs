@@ -1,0 +1,228 @@
+use super::{
+    testbed::{APP, Testbed, channel_name},
+    *,
+};
+use crate::broker::redis::membership::{Action, HEARTBEAT_INTERVAL, LINK_TIMEOUT, Stage};
+use crate::hub::Delivery;
+
+const HOME: Partition = Partition::HOME;
+const MS: Duration = Duration::from_millis(1);
+
+/// Makes Redis forget the node, as if another node had declared it dead.
+fn declare_dead(testbed: &Testbed, node: &str) {
+    let registry = testbed.registry(HOME);
+    testbed.ask(HOME, &["HDEL", &registry, &format!("n:{node}"), &format!("e:{node}")]);
+    testbed.ask(HOME, &["HSET", &registry, &format!("d:{node}"), "1"]);
+}
+
+fn is_away(testbed: &Testbed) -> bool {
+    matches!(testbed.coordinator.membership.stage, Stage::Disconnected(_))
+}
+
+/// A message that can't be read shows whether messages of its server are read at all.
+#[tokio::test(start_paused = true)]
+async fn messages_count_only_from_the_server_of_the_subscription() {
+    let mut testbed = Testbed::joined(true).await;
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let (bus, partition) = testbed.channel("a");
+    let unexpected = |testbed: &Testbed| testbed.coordinator.shared.metrics.unexpected_data.get();
+    testbed.coordinator.on_message(ServerId::test(1_000), bus.as_bytes(), b"unreadable");
+    assert_eq!(unexpected(&testbed), 0, "another server");
+    testbed.ask(partition, &["SPUBLISH", &bus, "unreadable"]);
+    testbed.run_for(Duration::from_secs(1)).await;
+    assert_eq!(unexpected(&testbed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_declared_dead_joins_again_under_another_name() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "presence-a", Some("u"));
+    testbed.settle().await;
+    let before = testbed.coordinator.membership.lease.as_ref().clone();
+    let (key, _) = testbed.channel("presence-a");
+    let old = format!("n:{}", before.node);
+    assert_eq!(testbed.field(HOME, &key, &old), "1");
+    declare_dead(&testbed, &before.node);
+    let is_back = |coordinator: &Coordinator| {
+        coordinator.membership.is_joined() && coordinator.membership.node() != before.node
+    };
+    testbed.until("joined under another name", is_back).await;
+    let process = testbed.coordinator.membership.process.clone();
+    let node = testbed.coordinator.membership.node().to_owned();
+    assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
+    assert!(before.link < testbed.coordinator.membership.lease.link);
+    assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is synced again");
+    // Its earlier name is cleaned up at once, before the round of the comparison.
+    testbed.run_for(Duration::from_secs(3)).await;
+    let dump = testbed.dump();
+    assert!(!dump.contains(&format!("{process}.1")), "{dump}");
+    assert!(testbed.coordinator.membership.nodes.former.is_empty());
+    assert_eq!(testbed.field(HOME, &key, "t"), "1", "counted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_join_has_a_higher_link_number() {
+    let mut testbed = Testbed::joined(false).await;
+    for _ in 0..3 {
+        let (node, link) = {
+            let lease = &testbed.coordinator.membership.lease;
+            (lease.node.clone(), lease.link)
+        };
+        testbed.coordinator.lose_link("a test");
+        assert!(is_away(&testbed));
+        testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
+        let lease = &testbed.coordinator.membership.lease;
+        assert_eq!((&lease.node, lease.link), (&node, link + 1));
+        let field = format!("n:{node}");
+        assert_eq!(testbed.field(HOME, &testbed.registry(HOME), &field), lease.link.to_string());
+    }
+    assert_eq!(testbed.coordinator.shared.metrics.disconnects.get(), 3);
+    assert_eq!(testbed.coordinator.shared.metrics.joins.get(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_is_closed_without_an_answer_in_time() {
+    let mut testbed = Testbed::joined(false).await;
+    let asked = now();
+    testbed.coordinator.membership.asked = Some(asked);
+    let shared = Arc::clone(&testbed.coordinator.shared);
+    let suspect_after = shared.suspect_after();
+    testbed.coordinator.keep_membership(asked + suspect_after);
+    assert!(shared.joined_now().is_some(), "not suspected yet");
+    testbed.coordinator.keep_membership(asked + suspect_after + MS);
+    assert!(shared.joined_now().is_none() && !is_away(&testbed), "suspected, but not given up");
+    testbed.coordinator.keep_membership(asked + LINK_TIMEOUT);
+    assert!(!is_away(&testbed), "not given up yet");
+    testbed.coordinator.keep_membership(asked + LINK_TIMEOUT + MS);
+    assert!(is_away(&testbed));
+    assert_eq!(shared.unavailable_reason().as_deref(), Some("redis does not answer"));
+    assert!(
+        testbed.coordinator.link.connection.is_none()
+            && testbed.coordinator.membership.asked.is_none()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_is_closed_when_redis_refuses_its_writes() {
+    let mut testbed = Testbed::joined(false).await;
+    let lease = testbed.coordinator.membership.lease.as_ref().clone();
+    let earlier = crate::broker::redis::lease::Lease { link: lease.link - 1, ..lease.clone() };
+    testbed.coordinator.shared.refused(&earlier);
+    testbed.coordinator.keep_membership(now());
+    assert!(!is_away(&testbed), "of an earlier link");
+    testbed.coordinator.shared.refused(&lease);
+    testbed.coordinator.keep_membership(now());
+    assert!(is_away(&testbed));
+    // Without a link, the refusal has no effect any more.
+    testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
+    assert!(!testbed.coordinator.shared.is_refused(lease.link));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspected_redis_is_asked_at_once() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.coordinator.membership.asked = None;
+    testbed.coordinator.membership.next_heartbeat = now() + HEARTBEAT_INTERVAL;
+    testbed.coordinator.keep_membership(now());
+    assert_eq!(testbed.coordinator.membership.asked, None, "a heartbeat is not due");
+    testbed.coordinator.shared.suspect();
+    testbed.coordinator.keep_membership(now());
+    assert_eq!(testbed.coordinator.membership.asked, Some(now()));
+    testbed.until("not suspected", |coordinator| coordinator.shared.joined_now().is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sequences_are_restored_after_redis_has_lost_its_data() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let (key, _) = testbed.channel("a");
+    let (published, _) = testbed.channel("b");
+    testbed.coordinator.shared.published_sequences.note(&published, 7, now());
+    let is_current = |coordinator: &Coordinator| {
+        coordinator.topics.all.values().all(|topic| topic.reached() == 0)
+    };
+    assert!(is_current(&testbed.coordinator));
+    // An event that a publisher has numbered.
+    testbed.coordinator.shared.published_sequences.note(&key, 3, now());
+    let generation = testbed.coordinator.membership.lease.generation(HOME).to_owned();
+    testbed.network.flush("redis0", 6379);
+    let is_back = |coordinator: &Coordinator| {
+        let lease = &coordinator.membership.lease;
+        coordinator.membership.is_joined() && lease.generation(HOME) != generation
+    };
+    testbed.until("another generation", is_back).await;
+    assert_eq!(testbed.field(HOME, &key, "s"), "3");
+    assert_eq!(testbed.field(HOME, &published, "s"), "7");
+    assert_eq!(testbed.coordinator.membership.node().split('.').nth(1), Some("1"), "the same name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_link_leaves_no_state() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let coordinator = &mut testbed.coordinator;
+    coordinator.membership.nodes.cleaning.insert("dead".into());
+    coordinator.topics.sync_all();
+    assert!(!coordinator.topics.is_settled());
+    coordinator.membership.closed.insert(HOME);
+    let link = coordinator.link.number;
+    coordinator.lose_link("a test");
+    assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.is_settled());
+    assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_heard);
+    assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
+    assert_eq!(coordinator.link.number, link + 1);
+    assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
+    coordinator.lose_link("again");
+    assert_eq!(coordinator.link.number, link + 1, "there is no link");
+    assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
+    let name = coordinator.topics.open(&APP.into(), Subject::Channel(channel_name("a")));
+    assert!(!coordinator.topics.all[&name].has_settled(), "it is synced again");
+    testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
+    testbed.settle().await;
+    assert!(testbed.coordinator.topics.all[&name].has_settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
+    let mut testbed = Testbed::joined(false).await;
+    let coordinator = &mut testbed.coordinator;
+    let reply = HeartbeatReply {
+        partition: HOME,
+        status: crate::broker::redis::membership::Registered::Yes,
+        generation: coordinator.membership.lease.generation(HOME).to_owned(),
+        is_open: true,
+        was_open: true,
+        redis_ms: 77_000,
+        times: (now(), now()),
+        dead: Vec::new(),
+        alive: vec![coordinator.membership.node().to_owned()],
+        age: Duration::ZERO,
+    };
+    coordinator.shared.suspect();
+    assert!(!coordinator.may_sync(), "nothing is sent to a suspected redis");
+    let answered = Completion::Heartbeat(HeartbeatPhase::Heartbeat, Ok(vec![reply]));
+    coordinator.on_completion(answered);
+    assert_eq!(coordinator.shared.clock.at(HOME, now()), 77_000);
+    assert!(coordinator.shared.joined_now().is_some() && coordinator.may_sync());
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_spared_partitions() {
+    for (spared, expected) in [(vec![HOME], 0), (Vec::new(), 1)] {
+        let mut testbed = Testbed::joined(false).await;
+        testbed.subscribe(1, "a", None);
+        testbed.settle().await;
+        testbed.deliveries();
+        let (key, _) = testbed.channel("a");
+        testbed.coordinator.topics.doubt(&key.into());
+        let spared = spared.into_iter().collect();
+        testbed.coordinator.carry_out([Action::Resubscribe { spared }]);
+        let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
+        assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
+        let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();
+        assert_eq!(closed, expected as u64);
+    }
+}

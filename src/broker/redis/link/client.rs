@@ -1,0 +1,299 @@
+//! A client of one Redis server over one stream.
+//!
+//! Requests are sent in the order in which they were made, and answered in that order. RESP3
+//! distinguishes pushes from answers, except that answers to subscriptions are pushes as well.
+//! Redis Cluster ends subscriptions by itself, and then pushes what it would answer to an
+//! unsubscription; a client that counts such a push as an answer assigns every later answer to the
+//! wrong request. This client does not:
+//!
+//! - subscriptions are confirmed by as many pushes of their kind, which are never sent unrequested,
+//!   or refused by one error;
+//! - an unsubscription is followed by a `HELLO`, the only command here that is answered with a map.
+//!   Everything up to the map belongs to it.
+
+use super::{
+    pending::{ExpectedAnswer, Noting, Pending, TimerAction, silent},
+    stream::Stream,
+};
+use crate::broker::redis::clock::now;
+use parking_lot::Mutex;
+use redis::{
+    Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value, parse_redis_value_async,
+};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _, WriteHalf},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::sleep_until,
+};
+
+/// Maximum number of requests that wait to be written.
+const QUEUE: usize = 1_024;
+/// Maximum number of bytes that are written at once.
+const CHUNK: usize = 64 * 1_024;
+/// Maximum interval between two checks of overdue answers.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An event of a connection besides answers.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Incoming {
+    /// A message on a bus.
+    Message { bus: Vec<u8>, message: Vec<u8> },
+    /// The server has ended a subscription by itself.
+    Unsubscribed { bus: Vec<u8> },
+    /// The connection is lost; nothing follows.
+    Lost,
+}
+
+/// A connection with its task, which ends with it.
+#[derive(Debug)]
+pub(super) struct RespClient {
+    requests: mpsc::Sender<Request>,
+    _task: AbortOnDrop,
+}
+
+/// A task that is stopped when this is dropped.
+#[derive(Debug)]
+pub(super) struct AbortOnDrop(JoinHandle<()>);
+
+#[derive(Debug)]
+struct Request {
+    bytes: Vec<u8>,
+    answer: ExpectedAnswer,
+    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+}
+
+impl RespClient {
+    /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the
+    /// answers that the server sent after them.
+    pub(super) fn start(
+        stream: Box<dyn Stream>,
+        heard: impl Fn(Incoming) + Send + Sync + 'static,
+    ) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let pings = requests.clone();
+        let task = AbortOnDrop::spawn(async move {
+            let error = run(stream, queue, pings, &heard).await;
+            tracing::debug!(%error, "a connection to redis has ended");
+            heard(Incoming::Lost);
+        });
+        Self { requests, _task: task }
+    }
+
+    /// The answer to a command. An error of the server is an error.
+    pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
+        let mut values = self.send(command.get_packed_command(), ExpectedAnswer::Values(1)).await?;
+        values.pop().ok_or_else(unexpected)?.extract_error()
+    }
+
+    /// The answers to several commands that are sent at once. Errors of the server are values.
+    pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let bytes = commands.iter().flat_map(Cmd::get_packed_command).collect();
+        self.send(bytes, ExpectedAnswer::Values(commands.len())).await
+    }
+
+    /// Subscribes with a command that names this many buses.
+    pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
+        let values =
+            self.send(command.get_packed_command(), ExpectedAnswer::Subscribed(buses)).await?;
+        values.into_iter().try_for_each(|value| value.extract_error().map(drop))
+    }
+
+    /// Unsubscribes with a command that names buses.
+    pub(super) async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
+        let mut bytes = command.get_packed_command();
+        bytes.extend(cmd("HELLO").get_packed_command());
+        let values = self.send(bytes, ExpectedAnswer::Unsubscribed).await?;
+        values.into_iter().try_for_each(|value| value.extract_error().map(drop))
+    }
+
+    async fn send(&self, bytes: Vec<u8>, answer: ExpectedAnswer) -> RedisResult<Vec<Value>> {
+        let (caller, answered) = oneshot::channel();
+        let request = Request { bytes, answer, caller };
+        self.requests.send(request).await.map_err(|_| lost())?;
+        answered.await.map_err(|_| lost())?
+    }
+}
+
+impl AbortOnDrop {
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads and writes until the stream ends, and returns the reason.
+async fn run(
+    stream: Box<dyn Stream>,
+    queue: mpsc::Receiver<Request>,
+    pings: mpsc::Sender<Request>,
+    heard: &(impl Fn(Incoming) + Sync),
+) -> RedisError {
+    let (from_server, to_server) = tokio::io::split(stream);
+    let pending = Mutex::new(Pending::new());
+    let mut from_server = Noting { from: from_server, pending: &pending };
+    let reading = async {
+        let mut decoder = combine::stream::Decoder::new();
+        loop {
+            match parse_redis_value_async(&mut decoder, &mut from_server).await {
+                Ok(value) => {
+                    if take(value, &pending, heard).is_none() {
+                        return unexpected();
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::select! {
+        biased;
+        error = reading => error,
+        error = write(to_server, queue, &pending) => error,
+        error = overdue(&pending) => error,
+        error = ping(pings, &pending) => error,
+    };
+    pending.lock().fail(&error);
+    error
+}
+
+/// Pings whenever the connection is quiet.
+async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
+    loop {
+        let look = now() + LOOK;
+        let due = pending.lock().due();
+        match due {
+            TimerAction::Ping(at) if at <= now() => {
+                let (caller, answered) = oneshot::channel();
+                let bytes = cmd("PING").get_packed_command();
+                let request = Request { bytes, answer: ExpectedAnswer::Values(1), caller };
+                if requests.send(request).await.is_err() || answered.await.is_err() {
+                    return lost();
+                }
+            }
+            TimerAction::Ping(at) => sleep_until(at.min(look).into()).await,
+            TimerAction::GiveUp(_) => sleep_until(look.into()).await,
+        }
+    }
+}
+
+/// Ends when an answer takes too long.
+async fn overdue(pending: &Mutex<Pending>) -> RedisError {
+    loop {
+        let mut look = now() + LOOK;
+        if let TimerAction::GiveUp(at) = pending.lock().due() {
+            if at <= now() {
+                return silent();
+            }
+            look = look.min(at);
+        }
+        sleep_until(look.into()).await;
+    }
+}
+
+async fn write(
+    mut to_server: WriteHalf<impl AsyncWrite>,
+    mut queue: mpsc::Receiver<Request>,
+    pending: &Mutex<Pending>,
+) -> RedisError {
+    let mut bytes = Vec::new();
+    while let Some(mut request) = queue.recv().await {
+        bytes.clear();
+        loop {
+            // Cancelled requests are not sent.
+            if !request.caller.is_closed() {
+                bytes.extend_from_slice(&request.bytes);
+                pending.lock().add(request.answer, request.bytes.len(), request.caller);
+            }
+            match queue.try_recv() {
+                Ok(next) if bytes.len() < CHUNK => request = next,
+                Ok(next) => {
+                    if let Err(error) = to_server.write_all(&bytes).await {
+                        return error.into();
+                    }
+                    bytes.clear();
+                    request = next;
+                }
+                Err(_) => break,
+            }
+        }
+        let written = async {
+            to_server.write_all(&bytes).await?;
+            to_server.flush().await
+        };
+        if let Err(error) = written.await {
+            return error.into();
+        }
+        bytes.shrink_to(CHUNK);
+    }
+    lost()
+}
+
+/// Handles a value that the server has sent; `None` if it violates the protocol.
+fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Option<()> {
+    let mut pending = pending.lock();
+    if let Value::Push { kind, data } = value {
+        let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
+        let mut next = || data.next()?.ok();
+        // No other push was requested.
+        if matches!(kind, PushKind::Message | PushKind::SMessage) {
+            heard(Incoming::Message { bus: next()?, message: next()? });
+        } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
+            let ExpectedAnswer::Subscribed(left) = &mut pending.front()?.answer else {
+                return None;
+            };
+            *left -= 1;
+            if *left == 0 {
+                pending.answer();
+            }
+        } else if matches!(kind, PushKind::Unsubscribe | PushKind::SUnsubscribe) {
+            let is_asked = pending
+                .front()
+                .is_some_and(|sent| matches!(sent.answer, ExpectedAnswer::Unsubscribed));
+            if !is_asked {
+                heard(Incoming::Unsubscribed { bus: next()? });
+            }
+        }
+        return Some(());
+    }
+    let front = pending.front()?;
+    let is_complete = match front.answer {
+        ExpectedAnswer::Values(count) => {
+            front.values.push(value);
+            front.values.len() == count
+        }
+        ExpectedAnswer::Subscribed(_) => {
+            front.values.push(value);
+            true
+        }
+        ExpectedAnswer::Unsubscribed => {
+            let is_map = matches!(value, Value::Map(_));
+            if !is_map && !front.values.is_empty() {
+                return None;
+            }
+            if !is_map {
+                front.values.push(value);
+            }
+            is_map
+        }
+    };
+    if is_complete {
+        pending.answer();
+    }
+    Some(())
+}
+
+/// The error of a request on a connection that has ended.
+fn lost() -> RedisError {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the connection to redis is lost").into()
+}
+
+fn unexpected() -> RedisError {
+    io::Error::new(io::ErrorKind::InvalidData, "redis sent what does not belong to any request")
+        .into()
+}

@@ -1,0 +1,221 @@
+//! The unanswered requests of a connection, and their timeouts.
+//!
+//! A connection of which one direction has failed stays open: only a timeout detects it. An idle
+//! connection is therefore pinged, and one that owes an answer and delivers nothing is closed.
+
+use super::stream::timed_out;
+use crate::broker::redis::{clock::now, in_flight::time_for};
+use parking_lot::Mutex;
+use redis::{RedisError, RedisResult, Value};
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::oneshot,
+};
+
+/// Maximum time without an answer, besides the time that a slow link needs. Somewhat longer than a
+/// pause of Redis that the heartbeats survive.
+pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
+/// Maximum time granted for the bytes of requests, messages and answers.
+const SLOW_MAX: Duration = Duration::from_secs(30);
+/// A connection that was silent for this long is pinged.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
+
+/// The values that an answer consists of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ExpectedAnswer {
+    /// This many values.
+    Values(usize),
+    /// This many confirmations, or an error.
+    Subscribed(usize),
+    /// Everything up to a map.
+    Unsubscribed,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(super) struct SentRequest {
+    pub(super) answer: ExpectedAnswer,
+    pub(super) values: Vec<Value>,
+    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    bytes: usize,
+    at: Instant,
+}
+
+/// The requests that are not answered yet, in order.
+#[derive(Debug)]
+pub(super) struct Pending {
+    sent: VecDeque<SentRequest>,
+    /// The bytes of all of them.
+    bytes: usize,
+    /// When bytes arrived last.
+    heard: Instant,
+    /// Bytes that have arrived since the wait for the next answer began.
+    received: usize,
+    /// When a request was answered last.
+    answered: Instant,
+}
+
+/// The next timer.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum TimerAction {
+    Ping(Instant),
+    GiveUp(Instant),
+}
+
+impl Pending {
+    pub(super) fn new() -> Self {
+        let now = now();
+        Self { sent: VecDeque::new(), bytes: 0, heard: now, received: 0, answered: now }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        answer: ExpectedAnswer,
+        bytes: usize,
+        caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    ) {
+        if self.sent.is_empty() {
+            self.received = 0;
+        }
+        self.bytes += bytes;
+        self.sent.push_back(SentRequest { answer, values: Vec::new(), caller, bytes, at: now() });
+    }
+
+    /// The request that is answered next.
+    pub(super) fn front(&mut self) -> Option<&mut SentRequest> {
+        self.sent.front_mut()
+    }
+
+    /// Passes the answer of the first request to its caller.
+    pub(super) fn answer(&mut self) {
+        if let Some(SentRequest { values, caller, bytes, .. }) = self.sent.pop_front() {
+            self.bytes -= bytes;
+            self.received = 0;
+            self.answered = now();
+            // The caller may have stopped waiting.
+            let _ = caller.send(Ok(values));
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: &RedisError) {
+        for request in self.sent.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = request.caller.send(Err(error.clone()));
+        }
+    }
+
+    pub(super) fn due(&self) -> TimerAction {
+        let Some(front) = self.sent.front() else { return TimerAction::Ping(self.heard + QUIET) };
+        // Messages may arrive continuously without answers: they only extend the timeout by the
+        // time for their bytes.
+        let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
+        TimerAction::GiveUp(self.answered.max(front.at) + SILENCE + slow)
+    }
+}
+
+/// Notes when bytes of a server arrive, and how many.
+#[derive(Debug)]
+pub(super) struct Noting<'a, R> {
+    pub(super) from: R,
+    pub(super) pending: &'a Mutex<Pending>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.from).poll_read(context, buffer))?;
+        let mut pending = self.pending.lock();
+        pending.heard = now();
+        pending.received += buffer.filled().len() - before;
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub(super) fn silent() -> RedisError {
+    timed_out("an answer of redis", SILENCE).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncReadExt as _, sync::oneshot::Receiver, time::advance};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
+        let (caller, answered) = oneshot::channel();
+        pending.add(ExpectedAnswer::Values(1), bytes, caller);
+        answered
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
+        let mut pending = Pending::new();
+        let start = now();
+        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET));
+        advance(SECOND).await;
+        let (first, slow) = (add(&mut pending, 32_000), time_for(32_000));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + slow));
+        advance(SECOND).await;
+        let second = add(&mut pending, 32_000);
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + 2 * slow));
+        advance(SECOND).await;
+        pending.answer();
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + SILENCE + slow));
+        assert_eq!(first.await.unwrap().unwrap(), []);
+        pending.answer();
+        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET), "nothing is owed");
+        assert!(second.await.unwrap().is_ok());
+        advance(SECOND).await;
+        let failed = add(&mut pending, 99 * 32_000_000);
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + 4 * SECOND + SILENCE + SLOW_MAX));
+        pending.fail(&silent());
+        assert!(failed.await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_arrive_take_their_time_until_the_next_answer() {
+        let pending = Mutex::new(Pending::new());
+        let receive = async || {
+            let bytes = vec![0; 16_000];
+            let from = bytes.as_slice().chain(bytes.as_slice());
+            let mut noting = Noting { from, pending: &pending };
+            noting.read_exact(&mut vec![0; 32_000]).await.unwrap();
+        };
+        advance(SECOND).await;
+        receive().await;
+        assert_eq!(
+            pending.lock().due(),
+            TimerAction::Ping(now() + QUIET),
+            "since bytes arrived last"
+        );
+        let first = add(&mut pending.lock(), 3_200);
+        let (sent, second) = (now(), add(&mut pending.lock(), 3_200));
+        let own = time_for(3_200);
+        assert_eq!(
+            pending.lock().due(),
+            TimerAction::GiveUp(sent + SILENCE + 2 * own),
+            "not for those before"
+        );
+        advance(SECOND).await;
+        receive().await;
+        assert_eq!(
+            pending.lock().due(),
+            TimerAction::GiveUp(sent + SILENCE + 2 * own + time_for(32_000))
+        );
+        pending.lock().answer();
+        assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + SILENCE + own));
+        drop((first, second));
+    }
+}

@@ -1,0 +1,148 @@
+//! Messages that a link delivers, and changes of its servers.
+
+use super::client::Incoming;
+use crate::broker::redis::partition::Partition;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::mpsc;
+
+/// Maximum size of queued messages. Beyond it, this node is too slow for its subscriptions: the
+/// link is closed.
+const WAITING_MAX: usize = 64 * 1024 * 1024;
+
+/// A message of a link, or a change of its servers.
+#[derive(Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) enum Push {
+    /// A message on a bus.
+    Message { from: ServerId, bus: Vec<u8>, message: Vec<u8> },
+    /// The partition has another server, or its server ended a subscription: subscribe to the
+    /// partition's buses and read its topics again.
+    Moved(Partition),
+    /// The link has failed, for this reason.
+    Lost(&'static str),
+}
+
+/// A server of a link, in the order in which they were opened. One that was opened again is another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) struct ServerId(pub(super) u32);
+
+/// The receiving end of a link's messages, in order.
+#[derive(Debug)]
+pub(in crate::broker::redis) struct Pushes {
+    arrived: mpsc::UnboundedReceiver<Push>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The sending end of [`Pushes`].
+#[derive(Clone, Debug)]
+pub(super) struct PushSender {
+    queue: mpsc::UnboundedSender<Push>,
+    waiting: Arc<AtomicUsize>,
+}
+
+pub(super) const LOST: &str = "the link to redis is lost";
+const TOO_SLOW: &str = "this node takes messages more slowly than they arrive";
+
+impl ServerId {
+    /// The server of a link that has only one.
+    pub(in crate::broker::redis) const ONLY: Self = Self(0);
+
+    #[cfg(test)]
+    pub(in crate::broker::redis) fn test(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl PushSender {
+    pub(super) fn new() -> (Self, Pushes) {
+        let (queue, arrived) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let pushes = Pushes { arrived, waiting: Arc::clone(&waiting) };
+        (Self { queue, waiting }, pushes)
+    }
+
+    pub(super) fn push(&self, push: Push) {
+        let len = len_of(&push);
+        let is_full = WAITING_MAX < self.waiting.fetch_add(len, Ordering::Relaxed) + len;
+        let push = if is_full && 0 < len { Push::Lost(TOO_SLOW) } else { push };
+        // The link may have been dropped.
+        let _ = self.queue.send(push);
+    }
+
+    /// Passes on the events of the only server.
+    pub(super) fn hear(&self, heard: Incoming) {
+        self.push(match heard {
+            Incoming::Message { bus, message } => {
+                Push::Message { from: ServerId::ONLY, bus, message }
+            }
+            Incoming::Unsubscribed { .. } => Push::Moved(Partition::HOME),
+            Incoming::Lost => Push::Lost(LOST),
+        });
+    }
+}
+
+impl Pushes {
+    /// The next event of the link. Safe to cancel.
+    pub(in crate::broker::redis) async fn next(&mut self) -> Push {
+        let Some(push) = self.arrived.recv().await else { return Push::Lost(LOST) };
+        self.waiting.fetch_sub(len_of(&push), Ordering::Relaxed);
+        push
+    }
+}
+
+/// The size of a message.
+fn len_of(push: &Push) -> usize {
+    match push {
+        Push::Message { bus, message, .. } => bus.len() + message.len() + size_of::<Push>(),
+        Push::Moved(_) | Push::Lost(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::slice::from_ref;
+
+    fn message(bytes: usize) -> Push {
+        Push::Message {
+            from: ServerId::ONLY,
+            bus: vec![0],
+            message: vec![0; bytes - size_of::<Push>() - 1],
+        }
+    }
+
+    #[tokio::test]
+    async fn queued_messages_are_limited_in_bytes() {
+        let (outbox, mut pushes) = PushSender::new();
+        outbox.push(message(WAITING_MAX / 2));
+        outbox.push(message(WAITING_MAX / 2));
+        for _ in 0..2 {
+            assert!(matches!(pushes.next().await, Push::Message { .. }), "so many may wait");
+        }
+        outbox.push(message(WAITING_MAX));
+        outbox.push(Push::Moved(Partition::HOME));
+        assert!(matches!(pushes.next().await, Push::Message { .. }), "those before were taken");
+        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME));
+        for bytes in [WAITING_MAX, 100] {
+            outbox.push(message(bytes));
+        }
+        outbox.push(Push::Moved(Partition::HOME));
+        assert!(matches!(pushes.next().await, Push::Message { .. }));
+        assert_eq!(pushes.next().await, Push::Lost(TOO_SLOW));
+        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME), "changes always arrive");
+        drop(outbox);
+        assert_eq!(pushes.next().await, Push::Lost(LOST));
+    }
+
+    #[tokio::test]
+    async fn the_only_server_is_that_of_the_home_partition() {
+        let (outbox, mut pushes) = PushSender::new();
+        outbox.hear(Incoming::Message { bus: vec![1], message: vec![2] });
+        outbox.hear(Incoming::Lost);
+        let heard = Push::Message { from: ServerId::ONLY, bus: vec![1], message: vec![2] };
+        assert_eq!(from_ref(&pushes.next().await), [heard]);
+        assert_eq!(pushes.next().await, Push::Lost(LOST));
+    }
+}

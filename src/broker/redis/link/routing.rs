@@ -1,0 +1,313 @@
+//! The servers of a Redis Cluster, and the partitions of each.
+//!
+//! The map of partitions to masters is checked each second. A partition is reported as moved if the
+//! map has changed, a server answered with `MOVED`, or a server ended a subscription. A
+//! subscription ends when its server leaves the map: a master that was emptied and became a replica
+//! still accepts subscriptions, and publishes nothing.
+
+use super::{
+    client::{AbortOnDrop, Incoming},
+    pushes::{LOST, Push, PushSender, ServerId},
+    server::{Opener, RedisServer, Work, patiently},
+    slots::{Map, Redirection},
+    stream::ServerAddress,
+};
+use crate::{backoff::Backoff, broker::redis::partition::Partition};
+use futures_util::future::{join_all, select_ok, try_join_all};
+use parking_lot::Mutex;
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OnceCell},
+    time::{self, MissedTickBehavior, sleep},
+};
+
+/// The interval at which the map is checked.
+pub(super) const REFRESH: Duration = Duration::from_secs(1);
+/// Pause before the map is refreshed for a reason: servers give several at once.
+const COALESCE: Duration = Duration::from_millis(10);
+
+/// Maximum number of redirections of a command. More in a row mean that servers contradict one
+/// another.
+const REDIRECTIONS_MAX: usize = 5;
+/// The delays before a temporarily refused command is sent again.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
+/// Maximum number of pauses: a command is retried for about a second.
+const PAUSES_MAX: u32 = 8;
+
+/// The servers, with the task that checks the map.
+#[derive(Debug)]
+pub(super) struct RedisCluster {
+    routing: Arc<Routing>,
+    _task: AbortOnDrop,
+}
+
+#[derive(Debug)]
+struct Routing {
+    opener: Opener,
+    outbox: PushSender,
+    state: Mutex<RoutingState>,
+    /// The number of servers opened so far.
+    opened: AtomicU32,
+    alarm: Arc<Alarm>,
+}
+
+#[derive(Debug)]
+struct RoutingState {
+    map: Map,
+    /// Servers by address, each opened when it is first needed.
+    servers: BTreeMap<ServerAddress, Arc<OnceCell<Arc<RedisServer>>>>,
+    /// Round-robin counter of the server that is asked next.
+    turn: usize,
+}
+
+/// Events that require a refresh of the map at once.
+#[derive(Debug, Default)]
+struct Alarm {
+    noted: Mutex<Noted>,
+    is_noted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    moved: BTreeSet<Partition>,
+    lost: BTreeSet<ServerAddress>,
+}
+
+impl RedisCluster {
+    /// Connects to all masters. The map is that of the first of the seeds that answers.
+    pub(super) async fn connect(
+        opener: &Opener,
+        seeds: &[(String, u16)],
+        outbox: PushSender,
+    ) -> RedisResult<Self> {
+        let seeds = seeds.iter().map(|(host, port)| ServerAddress::Tcp(host.clone(), *port));
+        let asking = seeds.map(|seed| {
+            Box::pin(async move {
+                let wire = opener.open(&seed, |_| {}).await?;
+                let answer = patiently(wire.request(&slots())).await?;
+                let map =
+                    Map::read(answer, &seed).ok_or_else(|| no_map("an answer that is no map"))?;
+                match map.gap() {
+                    None => Ok(map),
+                    Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
+                }
+            })
+        });
+        let (map, _) = select_ok(asking).await?;
+        let masters = map.masters();
+        let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), turn: 0 });
+        let routing = Arc::new(Routing {
+            opener: opener.clone(),
+            outbox,
+            state,
+            opened: AtomicU32::new(0),
+            alarm: Arc::default(),
+        });
+        try_join_all(masters.iter().map(|master| routing.server(master))).await?;
+        let task = AbortOnDrop::spawn(Arc::clone(&routing).keep_map());
+        Ok(Self { routing, _task: task })
+    }
+
+    /// Runs a request on the master of a partition.
+    pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
+        let routing = &self.routing;
+        let mut redirection = None;
+        let (mut redirections, mut pauses) = (0, 0);
+        loop {
+            let (address, is_asking) = match redirection.take() {
+                Some(redirection) => redirection,
+                None => (routing.master(partition)?, false),
+            };
+            let server = routing.server(&address).await?;
+            let error = match server.work(work, is_asking).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match Redirection::of(&error, &address) {
+                // The server has ended the subscriptions itself.
+                Some(Redirection::Moved(_) | Redirection::Ask(_))
+                    if matches!(work, Work::Unsubscribe(_)) =>
+                {
+                    return Ok(Value::Nil);
+                }
+                Some(Redirection::Moved(to)) if redirections < REDIRECTIONS_MAX => {
+                    redirections += 1;
+                    routing.move_partition(partition, to.clone());
+                    redirection = Some((to, false));
+                }
+                Some(Redirection::Ask(to)) if redirections < REDIRECTIONS_MAX => {
+                    redirections += 1;
+                    redirection = Some((to, true));
+                }
+                Some(Redirection::Later) if pauses < PAUSES_MAX => {
+                    sleep(BACKOFF.delay(pauses, 0.0)).await;
+                    pauses += 1;
+                }
+                Some(_) | None => return Err(error),
+            }
+        }
+    }
+
+    /// All masters.
+    pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
+        let masters = self.routing.state.lock().map.masters();
+        try_join_all(masters.iter().map(|master| self.routing.server(master))).await
+    }
+}
+
+impl Routing {
+    fn master(&self, partition: Partition) -> RedisResult<ServerAddress> {
+        let master = self.state.lock().map.master(partition).cloned();
+        master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
+    }
+
+    /// The server at an address; connects if necessary.
+    async fn server(&self, address: &ServerAddress) -> RedisResult<Arc<RedisServer>> {
+        let cell = Arc::clone(self.state.lock().servers.entry(address.clone()).or_default());
+        let opened = cell.get_or_try_init(|| async {
+            let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
+            let on_commands = move |heard| {
+                if heard == Incoming::Lost {
+                    alarm.lost(&at);
+                }
+            };
+            let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
+            let (alarm, at, outbox) =
+                (Arc::clone(&self.alarm), address.clone(), self.outbox.clone());
+            let on_bus = move |heard| match heard {
+                Incoming::Message { bus, message } => {
+                    outbox.push(Push::Message { from: id, bus, message });
+                }
+                Incoming::Unsubscribed { bus } => {
+                    if let Some(partition) = partition_of(&bus) {
+                        alarm.moved(partition);
+                    }
+                }
+                Incoming::Lost => alarm.lost(&at),
+            };
+            self.opener.server(id, address, on_commands, on_bus).await.map(Arc::new)
+        });
+        opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
+    }
+
+    /// Moves a partition to the server that a `MOVED` names.
+    fn move_partition(&self, partition: Partition, to: ServerAddress) {
+        let mut state = self.state.lock();
+        if state.map.master(partition) != Some(&to) {
+            state.map.set(partition, to);
+            self.alarm.moved(partition);
+        }
+    }
+
+    /// Keeps the map up to date while the link exists.
+    async fn keep_map(self: Arc<Self>) {
+        let mut ticks = time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_urgent = tokio::select! {
+                biased;
+                _ = ticks.tick() => false,
+                () = self.alarm.is_noted.notified() => true,
+            };
+            let changed = if is_urgent {
+                sleep(COALESCE).await;
+                self.refresh().await
+            } else {
+                self.look().await
+            };
+            let Noted { mut moved, lost } = std::mem::take(&mut *self.alarm.noted.lock());
+            moved.extend(changed);
+            for partition in moved {
+                self.outbox.push(Push::Moved(partition));
+            }
+            for address in lost {
+                let mut state = self.state.lock();
+                state.servers.remove(&address);
+                if state.map.masters().contains(&address) {
+                    self.outbox.push(Push::Lost(LOST));
+                }
+            }
+        }
+    }
+
+    /// Asks one server for the map, and all of them if its map differs.
+    async fn look(&self) -> Vec<Partition> {
+        let server = {
+            let mut state = self.state.lock();
+            state.turn += 1;
+            let servers = opened(&state);
+            servers.get(state.turn % servers.len().max(1)).cloned()
+        };
+        let view = match server {
+            Some(server) => view(&server).await,
+            None => None,
+        };
+        if view.as_ref() == Some(&self.state.lock().map) {
+            return Vec::new();
+        }
+        self.refresh().await
+    }
+
+    /// Asks all servers for the map, and follows it.
+    async fn refresh(&self) -> Vec<Partition> {
+        let servers = opened(&self.state.lock());
+        let views = join_all(servers.iter().map(|server| view(server))).await;
+        let views: Vec<Map> = views.into_iter().flatten().collect();
+        let mut state = self.state.lock();
+        let changed = state.map.follow(&views);
+        if !changed.is_empty() {
+            let masters = state.map.masters();
+            state.servers.retain(|address, _| masters.contains(address));
+        }
+        changed
+    }
+}
+
+impl Alarm {
+    fn moved(&self, partition: Partition) {
+        self.noted.lock().moved.insert(partition);
+        self.is_noted.notify_one();
+    }
+
+    fn lost(&self, address: &ServerAddress) {
+        self.noted.lock().lost.insert(address.clone());
+        self.is_noted.notify_one();
+    }
+}
+
+fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
+    state.servers.values().filter_map(|cell| cell.get().cloned()).collect()
+}
+
+async fn view(server: &RedisServer) -> Option<Map> {
+    let answer = patiently(server.request(&slots())).await.ok()?;
+    Map::read(answer, &server.address)
+}
+
+fn slots() -> Cmd {
+    let mut slots = cmd("CLUSTER");
+    slots.arg("SLOTS");
+    slots
+}
+
+/// The partition of a bus, by the hash tag in its name.
+fn partition_of(bus: &[u8]) -> Option<Partition> {
+    let name = str::from_utf8(bus).ok()?;
+    let (_, rest) = name.split_once('{')?;
+    let (tag, _) = rest.split_once('}')?;
+    Partition::of_tag(tag)
+}
+
+fn no_map(why: &str) -> RedisError {
+    io::Error::other(format!("the Redis Cluster can't be used: {why}")).into()
+}

@@ -1,0 +1,188 @@
+//! Connections to one Redis server.
+
+use super::{
+    client::{Incoming, RespClient},
+    pushes::ServerId,
+    stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
+};
+use crate::{
+    broker::redis::reason::was_refused,
+    config::{RedisTarget, Secret},
+};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd, from_redis_value};
+use std::{fmt, io};
+use tokio::time::timeout;
+
+/// Opens connections to servers that share user, password and database.
+#[derive(Clone, Debug)]
+pub(super) struct Opener {
+    pub(super) dialer: RedisDialer,
+    username: Option<String>,
+    password: Option<Secret>,
+    db: i64,
+}
+
+/// The two connections to a server.
+#[derive(Debug)]
+pub(super) struct RedisServer {
+    id: ServerId,
+    pub(super) address: ServerAddress,
+    /// For commands. It has no subscriptions: for Redis it is not a pub/sub client, whose output
+    /// buffer is limited.
+    commands: RespClient,
+    /// For subscriptions, with answers in order with the messages.
+    bus: RespClient,
+}
+
+/// A request to a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work<'a> {
+    Query(&'a Cmd),
+    QueryInOrder(&'a Cmd),
+    /// With the number of buses. The answer is the number of the server.
+    Subscribe(&'a Cmd, usize),
+    Unsubscribe(&'a Cmd),
+}
+
+impl Opener {
+    pub(super) fn new(dialer: RedisDialer, target: &RedisTarget) -> Self {
+        Self {
+            dialer,
+            username: target.username.clone(),
+            password: target.password.clone(),
+            db: target.db,
+        }
+    }
+
+    /// Opens both connections to a server.
+    pub(super) async fn server(
+        &self,
+        id: ServerId,
+        address: &ServerAddress,
+        on_commands: impl Fn(Incoming) + Send + Sync + 'static,
+        on_bus: impl Fn(Incoming) + Send + Sync + 'static,
+    ) -> RedisResult<RedisServer> {
+        let (commands, bus) =
+            tokio::try_join!(self.open(address, on_commands), self.open(address, on_bus))?;
+        Ok(RedisServer { id, address: address.clone(), commands, bus })
+    }
+
+    /// Opens one connection: RESP3, signed in, with its database selected.
+    pub(super) async fn open(
+        &self,
+        address: &ServerAddress,
+        heard: impl Fn(Incoming) + Send + Sync + 'static,
+    ) -> RedisResult<RespClient> {
+        let client = RespClient::start(self.dialer.dial(address).await?, heard);
+        let mut hello = cmd("HELLO");
+        hello.arg(3);
+        if let Some(password) = &self.password {
+            let username = self.username.as_deref().unwrap_or("default");
+            hello.arg("AUTH").arg(username).arg(password.expose());
+        }
+        let mut setup = vec![hello];
+        if self.db != 0 {
+            let mut select = cmd("SELECT");
+            select.arg(self.db);
+            setup.push(select);
+        }
+        for answer in patiently(client.request_all(&setup)).await? {
+            answer.extract_error()?;
+        }
+        Ok(client)
+    }
+}
+
+impl RedisServer {
+    /// Runs a request; with `is_asking`, on a server that is about to receive the keys.
+    pub(super) async fn work(&self, work: Work<'_>, is_asking: bool) -> RedisResult<Value> {
+        let (client, command) = match work {
+            Work::Query(command) => (&self.commands, command),
+            Work::QueryInOrder(command) => (&self.bus, command),
+            Work::Subscribe(command, buses) => {
+                self.bus.subscribe(command, buses).await?;
+                return Ok(Value::Int(self.id.0.into()));
+            }
+            Work::Unsubscribe(command) => {
+                return self.bus.unsubscribe(command).await.map(|()| Value::Nil);
+            }
+        };
+        if !is_asking {
+            return client.request(command).await;
+        }
+        let mut answers = client.request_all(&[cmd("ASKING"), command.clone()]).await?;
+        answers.pop().unwrap_or(Value::Nil).extract_error()
+    }
+
+    /// The answers to commands on the commands connection, sent together.
+    pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        self.commands.request_all(commands).await
+    }
+
+    pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
+        self.commands.request(command).await
+    }
+
+    /// Loads scripts. Returns their names, in order.
+    pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
+        let load = |script: &&str| {
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(*script);
+            load
+        };
+        let commands: Vec<Cmd> = scripts.iter().map(load).collect();
+        let answers = self.request_all(&commands).await?;
+        let name = |answer: Value| Ok(from_redis_value(answer.extract_error()?)?);
+        answers.into_iter().map(name).collect()
+    }
+
+    /// # Errors
+    ///
+    /// The server is a replica. Without permission to ask, it is assumed to be a master.
+    pub(super) async fn check_role(&self) -> RedisResult<()> {
+        let role = match patiently(self.request(&cmd("ROLE"))).await {
+            Ok(Value::Array(role)) => role,
+            Ok(_) => return Ok(()),
+            Err(error) if was_refused(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let role: Option<String> =
+            role.into_iter().next().and_then(|role| from_redis_value(role).ok());
+        match role.as_deref() {
+            Some("slave") => Err(io::Error::other("this Redis is a replica").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A warning if the server may evict keys.
+    pub(super) async fn memory_warning(&self) -> Option<String> {
+        let mut info = cmd("INFO");
+        info.arg("memory");
+        let info: String = from_redis_value(self.request(&info).await.ok()?).ok()?;
+        let value = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        let policy = value("maxmemory_policy").filter(|policy| policy.starts_with("allkeys-"))?;
+        let address = &self.address;
+        let when = match value("maxmemory") {
+            Some("0") | None => "as soon as maxmemory is set",
+            Some(_) => "when its memory is full",
+        };
+        Some(format!(
+            "the Redis at {address} may evict any key {when}: set its maxmemory-policy to \
+             noeviction, it is {policy}"
+        ))
+    }
+}
+
+/// Waits for one answer while connecting.
+pub(super) async fn patiently<T>(asking: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let late = || Err(RedisError::from(timed_out("an answer of redis", ROUND_TRIP)));
+    timeout(ROUND_TRIP, asking).await.unwrap_or_else(|_elapsed| late())
+}
+
+impl fmt::Display for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}

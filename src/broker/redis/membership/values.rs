@@ -1,0 +1,144 @@
+//! The inputs, outputs and parts of the membership.
+
+use crate::broker::redis::{partition::Partition, reason::Reason};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// What this node receives on the bus.
+#[derive(Debug)]
+pub(in crate::broker::redis) struct Bus {
+    /// When it last received a message, or the answer to a sync.
+    pub(in crate::broker::redis) heard: Option<Instant>,
+    /// When it last received a message while it was joined; `None` while it is.
+    pub(super) deaf_since: Option<Instant>,
+    /// When it last received its own heartbeat.
+    pub(in crate::broker::redis) echoed: Instant,
+    /// Whether it has received its own heartbeat.
+    pub(in crate::broker::redis) is_heard: bool,
+}
+
+/// The progress of joining.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) enum Stage {
+    /// There is no link; the next attempt is due.
+    Disconnected(Instant),
+    Connecting,
+    /// Linked; the registration was requested.
+    Joining,
+    /// Redis has begun a new generation: this node reports the sequences that it knows.
+    Restoring,
+    /// Everything that this node has is synced.
+    Syncing,
+    /// Everything is synced, which was reported.
+    Arriving,
+    /// Waiting for its own heartbeat on the bus, and for all partitions to open.
+    Waiting,
+    Joined,
+}
+
+/// The progress of leaving.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stopping {
+    No,
+    /// All contributions are withdrawn.
+    Withdrawing,
+    /// They were withdrawn, and the lease is being released; or there is no link, and another node does
+    /// both.
+    Leaving,
+}
+
+/// What the coordinator does for the membership.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) enum Action {
+    /// Connect to Redis.
+    Connect,
+    /// Send a round of heartbeats to the home partition and to these.
+    Heartbeat(HeartbeatPhase, Vec<Partition>),
+    /// Send nothing more until Redis answers: an answer is overdue.
+    Suspect,
+    /// Close the link.
+    Close(Reason),
+    /// Forget what Redis has acknowledged: the node has another name there.
+    Rename,
+    /// All partitions have registered this node.
+    Registered {
+        /// Those that may have lost data.
+        changed: BTreeSet<Partition>,
+    },
+    /// Report the sequences that this node knows to these partitions.
+    Restore(BTreeSet<Partition>),
+    /// Sync every topic.
+    SyncAll,
+    /// Close the subscribers that may have missed events, except in these partitions.
+    Resubscribe {
+        /// Partitions in which no event was published meanwhile.
+        spared: BTreeSet<Partition>,
+    },
+    /// Read the topics again that were read before all nodes had arrived.
+    ReadAgain,
+    /// Log and count that the node has joined.
+    LogJoined {
+        /// The number of other processes.
+        others: usize,
+    },
+    /// Allow requests to use the link.
+    AllowRequests,
+    /// Clean up after a dead node.
+    CleanUp(String),
+    /// Release the lease in all partitions.
+    Leave(Vec<Partition>),
+}
+
+/// What the coordinator knows besides, when it asks for due actions.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker::redis) struct Situation {
+    /// Whether Redis refuses the writes of this link.
+    pub(in crate::broker::redis) is_refused: bool,
+    /// Whether an answer of Redis is overdue.
+    pub(in crate::broker::redis) is_suspect: bool,
+    /// How long an answer may take until Redis is suspected to be away.
+    pub(in crate::broker::redis) suspect_after: Duration,
+    /// The time that a slow link needs for the writes in flight.
+    pub(in crate::broker::redis) in_flight: Duration,
+    /// Whether every topic is synced.
+    pub(in crate::broker::redis) is_settled: bool,
+}
+
+/// The purpose of a heartbeat.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) enum HeartbeatPhase {
+    Join,
+    Busy,
+    Arrive,
+    Heartbeat,
+    Leave,
+}
+
+/// A partition's answer to a heartbeat.
+#[derive(Clone, Debug)]
+pub(in crate::broker::redis) struct HeartbeatReply {
+    pub(in crate::broker::redis) partition: Partition,
+    pub(in crate::broker::redis) status: Registered,
+    pub(in crate::broker::redis) generation: String,
+    pub(in crate::broker::redis) is_open: bool,
+    pub(in crate::broker::redis) was_open: bool,
+    pub(in crate::broker::redis) redis_ms: u64,
+    /// The times of the request and of the answer.
+    pub(in crate::broker::redis) times: (Instant, Instant),
+    pub(in crate::broker::redis) dead: Vec<String>,
+    pub(in crate::broker::redis) alive: Vec<String>,
+    /// The age of the generation.
+    pub(in crate::broker::redis) age: Duration,
+}
+
+/// Whether a node is registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::broker::redis) enum Registered {
+    Yes,
+    /// The registration is not valid: the node was declared dead, its name has a later link, or Redis has lost its data.
+    LeaseExpired,
+    /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
+    OtherLayout,
+}

@@ -1,0 +1,353 @@
+//! The metrics of the cluster.
+
+use super::error::NotPublished;
+use crate::{metrics::Histogram, throttle::LogThrottle};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
+};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Counters and gauges of this node's use of Redis.
+#[derive(Debug)]
+pub struct BrokerMetrics {
+    latency: Histogram<{ LATENCY_BOUNDS_US.len() }>,
+    pub(super) joins: Counter,
+    pub(super) disconnects: Counter,
+    waiting: Gauge,
+    refused: Family<OutcomeLabel, Counter>,
+    envelopes: Family<DirectionLabel, Counter>,
+    repeated: Counter,
+    pub(super) forced_resubscribes: Counter,
+    pub(super) unexpected_data: Counter,
+    pub(super) cleanups: Counter,
+    pub(super) repaired: Counter,
+    pub(super) late: Counter,
+    joined: Gauge,
+    topics: Gauge,
+    cache_evicted: Family<AppLabel, Counter>,
+    cache_bytes: Family<AppLabel, Gauge>,
+    unexpected_data_log: LogThrottle,
+    /// The reason why this node is not joined, while it is not.
+    away: Family<ReasonLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AppLabel {
+    app: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+/// Bounds of buckets, from a fast network to an outage.
+const LATENCY_BOUNDS_US: [u64; 11] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000];
+
+impl Default for BrokerMetrics {
+    fn default() -> Self {
+        Self {
+            latency: Histogram::new(&LATENCY_BOUNDS_US),
+            joins: Counter::default(),
+            disconnects: Counter::default(),
+            waiting: Gauge::default(),
+            refused: Family::default(),
+            envelopes: Family::default(),
+            repeated: Counter::default(),
+            forced_resubscribes: Counter::default(),
+            unexpected_data: Counter::default(),
+            cleanups: Counter::default(),
+            repaired: Counter::default(),
+            late: Counter::default(),
+            joined: Gauge::default(),
+            topics: Gauge::default(),
+            cache_evicted: Family::default(),
+            cache_bytes: Family::default(),
+            unexpected_data_log: LogThrottle::default(),
+            away: Family::default(),
+        }
+    }
+}
+
+/// A request that waits for the broker; dropping it ends the wait.
+#[derive(Debug)]
+pub(super) struct WaitGuard<'a>(&'a Gauge);
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl BrokerMetrics {
+    pub(super) fn answered_after(&self, duration: Duration) {
+        self.latency.observe(duration);
+    }
+
+    pub(super) fn joined(&self) {
+        self.joins.inc();
+        self.joined.set(1);
+        self.away.clear();
+    }
+
+    pub(super) fn disconnected(&self) {
+        self.disconnects.inc();
+        self.joined.set(0);
+    }
+
+    /// Records that this node is not joined, with the kind of the reason.
+    pub(super) fn unavailable(&self, reason: &'static str) {
+        self.away.clear();
+        self.away.get_or_create(&ReasonLabel { reason }).set(1);
+    }
+
+    pub(super) fn waiting(&self) -> WaitGuard<'_> {
+        self.waiting.inc();
+        WaitGuard(&self.waiting)
+    }
+
+    pub(super) fn refused(&self, why: NotPublished) {
+        let outcome = match why {
+            NotPublished::Unreached => "unreached",
+            NotPublished::Unknown => "unknown",
+        };
+        self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn sent(&self, envelopes: usize) {
+        let label = DirectionLabel { direction: "out" };
+        self.envelopes.get_or_create(&label).inc_by(envelopes as u64);
+    }
+
+    pub(super) fn received(&self, is_repeated: bool) {
+        self.envelopes.get_or_create(&DirectionLabel { direction: "in" }).inc();
+        if is_repeated {
+            self.repeated.inc();
+        }
+    }
+
+    /// Records the bytes that Redis holds for the cache channels of an app.
+    pub(super) fn cached_bytes(&self, app_id: &str, bytes: u64) {
+        let label = AppLabel { app: app_id.to_owned() };
+        self.cache_bytes.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn cache_evicted(&self, app_id: &str, events: u64) {
+        let label = AppLabel { app: app_id.to_owned() };
+        self.cache_evicted.get_or_create(&label).inc_by(events);
+    }
+
+    pub(super) fn forced_resubscribes(&self) {
+        self.forced_resubscribes.inc();
+    }
+
+    pub(super) fn cleaned_up(&self) {
+        self.cleanups.inc();
+    }
+
+    /// Counts a topic whose data in Redis differed from that of the nodes.
+    pub(super) fn repaired(&self) {
+        self.repaired.inc();
+    }
+
+    /// Counts a sync that reached Redis after its deadline, by the clock of Redis.
+    pub(super) fn late(&self) {
+        self.late.inc();
+    }
+
+    pub(super) fn set_topics(&self, topics: usize) {
+        self.topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
+    }
+
+    /// Counts and logs unexpected data under the prefix in Redis.
+    pub(super) fn unexpected_data(&self, what: &str) {
+        self.unexpected_data.inc();
+        if let Some(times) = self.unexpected_data_log.due(1, Instant::now()) {
+            tracing::warn!(what, times, "unexpected data under the prefix in redis is ignored");
+        }
+    }
+}
+
+impl BrokerMetrics {
+    fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, &Counter); 8] = [
+            ("campanile_broker_joins", "Times that this node joined the others", &self.joins),
+            (
+                "campanile_broker_disconnects",
+                "Times that the link to Redis was lost",
+                &self.disconnects,
+            ),
+            (
+                "campanile_broker_repeated",
+                "Envelopes that arrived twice and were delivered once",
+                &self.repeated,
+            ),
+            (
+                "campanile_broker_forced_resubscribes",
+                "Channels whose subscribers were closed because they may have missed events",
+                &self.forced_resubscribes,
+            ),
+            (
+                "campanile_broker_unexpected_data",
+                "Unexpected messages and keys under the prefix in Redis",
+                &self.unexpected_data,
+            ),
+            (
+                "campanile_broker_cleanups",
+                "Dead nodes that this node cleaned up after",
+                &self.cleanups,
+            ),
+            (
+                "campanile_broker_repairs",
+                "Topics that were repaired because their data in Redis differed from that of the nodes",
+                &self.repaired,
+            ),
+            (
+                "campanile_broker_late_syncs",
+                "Syncs that Redis refused because its clock was ahead of the node's estimate",
+                &self.late,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.cache_evicted.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_evicted",
+            "Last events of cache channels that this node evicted from Redis, by app",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.cache_bytes.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_bytes",
+            "Bytes of the last events of cache channels in Redis when this node last published one, by app",
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+}
+
+impl Collector for BrokerMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_counters(&mut encoder)?;
+        let gauges: [(&str, &str, &Gauge); 3] = [
+            ("campanile_broker_joined", "Whether this node is joined to the others", &self.joined),
+            ("campanile_broker_waiting", "Requests that wait for the broker", &self.waiting),
+            (
+                "campanile_broker_topics",
+                "Channels, users and apps that this node shares",
+                &self.topics,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        self.away.encode(encoder.encode_descriptor(
+            "campanile_broker_unavailable",
+            "1 while this node is not joined, by the kind of the reason",
+            None,
+            MetricType::Gauge,
+        )?)?;
+        self.refused.encode(encoder.encode_descriptor(
+            "campanile_broker_refused",
+            "Publishes that were not accepted, by whether that is certain",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.encode_cache(&mut encoder)?;
+        self.envelopes.encode(encoder.encode_descriptor(
+            "campanile_broker_envelopes",
+            "Events sent to and received from the other nodes, this one included",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.latency.encode(encoder.encode_descriptor(
+            "campanile_broker_latency_seconds",
+            "Time that Redis took to answer",
+            None,
+            MetricType::Histogram,
+        )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::{encoding::prometheus_text, registry::Registry};
+
+    /// Conformance compares docs/metrics.md with a running server, where nothing goes wrong: these metrics have no samples
+    /// there.
+    #[test]
+    fn metrics_of_failures_have_the_documented_labels() {
+        let metrics = BrokerMetrics::default();
+        metrics.refused(NotPublished::Unreached);
+        metrics.unavailable("link");
+        metrics.cache_evicted("1", 2);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        let documented = include_str!("../../../docs/metrics.md");
+        for (name, label, value) in [
+            ("campanile_broker_refused_total", "outcome", "unreached"),
+            ("campanile_broker_unavailable", "reason", "link"),
+            ("campanile_broker_cache_evicted_total", "app", "1"),
+        ] {
+            assert!(
+                documented.contains(&format!("| `{name}` | `{label}` |")),
+                "{name} in the docs"
+            );
+            assert!(page.contains(&format!("{name}{{{label}=\"{value}\"}}")), "{name}: {page}");
+        }
+    }
+
+    #[test]
+    fn answers_of_redis_are_counted_by_their_latency() {
+        let metrics = BrokerMetrics::default();
+        for us in [250, 251, 5_000_000, 5_000_001] {
+            metrics.answered_after(Duration::from_micros(us));
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("campanile_broker_latency_"));
+        let buckets = [
+            ("0.00025", 1),
+            ("0.0005", 2),
+            ("0.001", 2),
+            ("0.0025", 2),
+            ("0.005", 2),
+            ("0.01", 2),
+            ("0.025", 2),
+            ("0.1", 2),
+            ("0.5", 2),
+            ("1", 2),
+            ("5", 3),
+            ("+Inf", 4),
+        ];
+        let buckets =
+            buckets.map(|(bound, count)| format!("seconds_bucket{{le=\"{bound}\"}} {count}"));
+        let totals = ["seconds_sum 10.000502", "seconds_count 4"].map(ToOwned::to_owned);
+        assert_eq!(lines.collect::<Vec<_>>(), [&buckets[..], &totals].concat());
+    }
+}

@@ -1,0 +1,87 @@
+use super::*;
+use crate::{
+    broker::redis::coordinator::testbed::{APP, Testbed, channel_name},
+    protocol::{EventData, event},
+};
+
+fn event(channel: &str, remember: Duration) -> OutgoingEvent {
+    let channel = channel_name(channel);
+    let frame = event::published("e", &channel, &EventData::new("1"), now());
+    OutgoingEvent { channel, frame, except: None, remember }
+}
+
+#[test]
+fn cache_channels_keep_events_within_the_limit() {
+    let minute = Duration::from_mins(1);
+    let plain = event("a", minute);
+    assert_eq!(plain.remember_ms(usize::MAX), 0, "not a cache channel");
+    let cached = event("cache-a", minute);
+    let bytes = cached.cache_bytes();
+    assert_eq!(cached.remember_ms(bytes), 60_000, "it fits exactly");
+    assert_eq!(cached.remember_ms(bytes - 1), -1, "it is too large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parts_of_a_publish_have_the_positions_of_their_events() {
+    let testbed = Testbed::new(true);
+    let events: Vec<_> =
+        (0..6).map(|number| event(&format!("{}", number % 3), Duration::ZERO)).collect();
+    let parts = testbed.coordinator.shared.parts(APP, &events);
+    let mut positions: Vec<usize> = Vec::new();
+    for part in &parts {
+        for (event, position) in part.events.iter().zip(&part.positions) {
+            assert_eq!(event.channel, events[*position].channel);
+            let partition = testbed.channel(event.channel.as_str()).1;
+            assert_eq!(part.partition, partition);
+        }
+        positions.extend(&part.positions);
+    }
+    positions.sort_unstable();
+    assert_eq!((parts.len(), positions), (3, (0..6).collect()));
+}
+
+#[test]
+fn a_receipt_is_parsed() {
+    let text = |text: &str| Value::BulkString(text.into());
+    let answer = |status: &str| {
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
+        Value::Array([text(status)].into_iter().chain(numbers).collect())
+    };
+    let Some((PublishAttempt::Done(receipts, 2), 1)) = read(answer("ok"), 2) else {
+        panic!("done")
+    };
+    let read_back: Vec<_> = receipts
+        .iter()
+        .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
+        .collect();
+    assert_eq!(read_back, [(3, 4, 5), (6, 7, 8)]);
+    assert!(matches!(read(answer("late"), 2), Some((PublishAttempt::Late, 1))));
+    assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::WithoutLease, 1))));
+    assert!(read(answer("ok"), 3).is_none(), "one receipt is missing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
+    let asked = now();
+    let (long, short) = (asked + Duration::from_secs(2), asked + Duration::from_millis(100));
+    for (is_cluster, expected) in [(true, asked + Duration::from_millis(500)), (false, long)] {
+        let testbed = Testbed::new(is_cluster);
+        let shared = &testbed.coordinator.shared;
+        assert_eq!(shared.attempt_deadline(asked, long), expected);
+        assert_eq!(shared.attempt_deadline(asked, short), short, "the publish is over");
+        shared.answered_in(Duration::from_millis(300));
+        let distant = if is_cluster { asked + Duration::from_millis(900) } else { long };
+        assert_eq!(shared.attempt_deadline(asked, long), distant, "three round trips");
+    }
+}
+
+/// Heartbeats learn the clock as well. A publish does not wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_late_publish_learns_the_clock_and_is_accepted() {
+    let testbed = Testbed::joined(true).await;
+    let (_, partition) = testbed.channel("a");
+    testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
+    let shared = Arc::clone(&testbed.coordinator.shared);
+    let published = shared.publish(&APP.into(), &[event("a", Duration::ZERO)], usize::MAX).await;
+    assert_eq!(published, Ok(vec![Counts::default()]));
+}

@@ -1,0 +1,53 @@
+//! Random numbers: from the operating system, or in tests from a seed of the thread.
+
+use std::collections::{HashMap, HashSet};
+
+/// A map with a random order of iteration, deterministic in tests.
+pub(in crate::broker::redis) type Map<K, V> = HashMap<K, V, State>;
+/// A set with a random order of iteration, deterministic in tests.
+pub(in crate::broker::redis) type Set<K> = HashSet<K, State>;
+
+#[cfg(test)]
+pub(in crate::broker::redis) use seeded::{State, number, seed};
+#[cfg(not(test))]
+pub(in crate::broker::redis) use system::{State, number};
+
+/// Sixteen hexadecimal digits.
+pub(in crate::broker::redis) fn digits() -> String {
+    format!("{:016x}", number())
+}
+
+#[cfg(not(test))]
+mod system {
+    pub(in crate::broker::redis) type State = std::hash::RandomState;
+
+    /// A random number.
+    pub(in crate::broker::redis) fn number() -> u64 {
+        rand::random()
+    }
+}
+
+#[cfg(test)]
+mod seeded {
+    use rand::{SeedableRng as _, rngs::StdRng};
+    use std::{
+        cell::RefCell,
+        hash::{BuildHasherDefault, DefaultHasher},
+    };
+
+    pub(in crate::broker::redis) type State = BuildHasherDefault<DefaultHasher>;
+
+    thread_local! {
+        static NUMBERS: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(0));
+    }
+
+    /// The next number of this thread.
+    pub(in crate::broker::redis) fn number() -> u64 {
+        NUMBERS.with_borrow_mut(rand::RngExt::random)
+    }
+
+    /// Seeds the numbers of this thread.
+    pub(in crate::broker::redis) fn seed(seed: u64) {
+        NUMBERS.with_borrow_mut(|numbers| *numbers = StdRng::seed_from_u64(seed));
+    }
+}

@@ -1,0 +1,497 @@
+//! The simulated world: nodes, clients and publishers on the network, with faults.
+
+mod faults;
+mod history;
+mod node;
+mod report;
+
+pub(in crate::broker::redis) use node::WantsAll;
+
+pub(super) use faults::Fault;
+
+use super::network::{Late, Network, Wires};
+use crate::{
+    broker::redis::{Asked, NotPublished, OutgoingEvent, random},
+    protocol::{ChannelName, EventData, event},
+};
+use history::{Event, Heard, History, Outcome, Session, Violation};
+use node::{BROKER_WAIT, Node, PREFIX, Sent};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+/// The duration of one step.
+const STEP: Duration = Duration::from_millis(20);
+/// The channels, presence channels among them.
+const CHANNELS: [&str; 5] = ["a", "presence-b", "private-c", "presence-d", "presence-e"];
+const USERS: usize = 6;
+const CLIENTS: usize = 12;
+
+/// The parameters of a run.
+#[derive(Clone, Debug)]
+pub(super) struct RunPlan {
+    pub(super) seed: u64,
+    pub(super) nodes: usize,
+    pub(super) is_cluster: bool,
+    pub(super) time: Duration,
+    /// The faults to draw from; empty for all that are possible.
+    pub(super) faults: Vec<Fault>,
+    /// The factor by which clients subscribe and leave more often than usual.
+    pub(super) churn: u32,
+    /// The time after the last fault within which the state must be right.
+    pub(super) settles_within: Duration,
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub(super) struct World {
+    plan: RunPlan,
+    network: Network,
+    addresses: Vec<(String, u16)>,
+    random: StdRng,
+    start: Instant,
+    /// The nodes by slot; `None` while a node is down.
+    nodes: Vec<Option<Node>>,
+    /// The restart time of each node that is down.
+    revivals: BTreeMap<usize, Instant>,
+    /// The end times of faults of Redis and of the network.
+    mends: Vec<(Instant, Fault)>,
+    /// The node whose network is interrupted, and the delay of its bytes.
+    away: Option<(usize, Duration)>,
+    /// Servers of a Redis Cluster that have lost all slots and became replicas.
+    replicas: BTreeSet<usize>,
+    history: History,
+    /// The sessions of the clients; `None` while a client has none.
+    clients: Vec<Option<usize>>,
+    publishes: Vec<(usize, JoinHandle<()>)>,
+    /// The injected faults, for the report.
+    pub(super) log: Vec<(Duration, String)>,
+    is_calm: bool,
+}
+
+impl World {
+    pub(super) fn new(plan: RunPlan) -> Self {
+        random::seed(plan.seed);
+        let network = Network::new(plan.seed);
+        let servers = if plan.is_cluster { 3 } else { 1 };
+        let addresses: Vec<(String, u16)> =
+            (0..servers).map(|number| (format!("redis{number}"), 6379)).collect();
+        for (host, port) in &addresses {
+            network.add_server(host, *port);
+            // Pushes follow replies, as from Redis 7.2 on, with every other seed.
+            network.rules(host, *port, |rules| rules.pushes_after_reply = plan.seed % 2 == 1);
+        }
+        if plan.is_cluster {
+            let named: Vec<(&str, u16)> =
+                addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+            network.make_cluster(&named);
+        }
+        let mut world = Self {
+            random: StdRng::seed_from_u64(plan.seed ^ 0x5EED),
+            network,
+            addresses,
+            start: Instant::now(),
+            nodes: Vec::new(),
+            revivals: BTreeMap::new(),
+            mends: Vec::new(),
+            away: None,
+            replicas: BTreeSet::new(),
+            history: History::default(),
+            clients: vec![None; CLIENTS],
+            publishes: Vec::new(),
+            log: Vec::new(),
+            is_calm: false,
+            plan,
+        };
+        for slot in 0..world.plan.nodes {
+            let node = world.start_node(slot);
+            world.nodes.push(Some(node));
+        }
+        world
+    }
+
+    fn start_node(&self, slot: usize) -> Node {
+        Node::start(&self.network, slot, &self.addresses, self.plan.is_cluster)
+    }
+
+    fn note(&mut self, what: String) {
+        self.log.push((self.start.elapsed(), what));
+    }
+
+    /// Runs the whole plan: a period with faults, and a calm one, after which the state must be
+    /// right.
+    pub(super) async fn run(&mut self) -> Result<(), Violation> {
+        self.until_ready(Duration::from_secs(10)).await?;
+        let end = Instant::now() + self.plan.time;
+        let mut next_fault = Instant::now() + self.draw(500..3_000);
+        while Instant::now() < end {
+            self.step().await;
+            if next_fault <= Instant::now() {
+                next_fault = Instant::now() + self.draw(300..6_000);
+                self.fault();
+            }
+        }
+        self.calm();
+        self.settles().await?;
+        self.last_events_reach_all().await?;
+        self.history.check(Instant::now())?;
+        self.nothing_is_left().await
+    }
+
+    async fn until_ready(&mut self, within: Duration) -> Result<(), Violation> {
+        let end = Instant::now() + within;
+        while !self.nodes.iter().flatten().all(Node::is_ready) {
+            if end < Instant::now() {
+                return Err(format!("not ready within {within:?}"));
+            }
+            self.step().await;
+        }
+        Ok(())
+    }
+
+    /// Draws a duration from a range of milliseconds.
+    fn draw(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.random.random_range(range))
+    }
+
+    /// Runs one step, in which clients subscribe and leave and events are published.
+    async fn step(&mut self) {
+        tokio::time::sleep(STEP).await;
+        self.revive();
+        self.mend();
+        for slot in 0..self.nodes.len() {
+            let Some(node) = &mut self.nodes[slot] else { continue };
+            let sent = node.take();
+            for (session, sent) in sent {
+                self.hear(session, sent);
+            }
+        }
+        for client in 0..CLIENTS {
+            self.live(client);
+        }
+        if !self.is_calm && self.random.random_range(0..4) == 0 {
+            let channel = self.random.random_range(0..CHANNELS.len());
+            let slot = self.random.random_range(0..self.nodes.len());
+            self.publish(slot, channel);
+        }
+        self.publishes.retain(|(_, publish)| !publish.is_finished());
+    }
+
+    fn hear(&mut self, number: usize, sent: Sent) {
+        let now = Instant::now();
+        let session = &mut self.history.sessions[number];
+        if !session.is_open() {
+            return;
+        }
+        let Sent::Text(text) = sent else {
+            session.heard.push((now, Heard::Closed));
+            session.ended = Some(now);
+            for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
+                *client = None;
+            }
+            return;
+        };
+        if let Some(heard) = read(&text) {
+            if matches!(heard, Heard::Acknowledged(_)) {
+                session.acknowledged = Some(now);
+            }
+            session.heard.push((now, heard));
+        }
+    }
+
+    /// Lets a client connect, stay or leave.
+    fn live(&mut self, client: usize) {
+        let Some(number) = self.clients[client] else {
+            if self.is_calm || self.random.random_range(0..25) < self.plan.churn {
+                self.connect(client);
+            }
+            return;
+        };
+        if !self.is_calm && self.random.random_range(0..400) < self.plan.churn {
+            self.disconnect(client, number);
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let slot = self.random.random_range(0..self.nodes.len());
+        let channel = self.random.random_range(0..CHANNELS.len());
+        let user = self.random.random_range(0..USERS);
+        let Some(node) = &mut self.nodes[slot] else { return };
+        let name = CHANNELS[channel];
+        let user = name.starts_with("presence-").then(|| format!("u{user}"));
+        let number = self.history.sessions.len();
+        node.connect(number, &channel_name(name), user.as_deref());
+        self.history.sessions.push(Session {
+            slot,
+            channel,
+            user,
+            heard: Vec::new(),
+            acknowledged: None,
+            ended: None,
+        });
+        self.clients[client] = Some(number);
+    }
+
+    fn disconnect(&mut self, client: usize, number: usize) {
+        self.clients[client] = None;
+        let session = &mut self.history.sessions[number];
+        session.ended = Some(Instant::now());
+        if let Some(node) = &mut self.nodes[session.slot] {
+            node.disconnect(number);
+        }
+    }
+
+    fn publish(&mut self, slot: usize, channel: usize) {
+        let Some(node) = &self.nodes[slot] else { return };
+        let events = Arc::clone(&self.history.events);
+        let id = {
+            let mut events = events.lock().expect("one thread");
+            events.push(Event { channel, slot, begun: Instant::now(), answered: None });
+            events.len() - 1
+        };
+        let name = channel_name(CHANNELS[channel]);
+        let data = format!("\"{id}\"");
+        let frame = event::published(
+            "e",
+            &name,
+            &EventData::new(&data),
+            crate::broker::redis::clock::now(),
+        );
+        let outgoing =
+            OutgoingEvent { channel: name, frame, except: None, remember: Duration::ZERO };
+        let (cluster, hub) = (node.cluster.clone(), Arc::clone(&node.hub));
+        let publish = tokio::spawn(async move {
+            let outcome = match cluster.publish(&hub, &[outgoing]).await {
+                Ok(_) => Outcome::Accepted,
+                Err(NotPublished::Unreached) => Outcome::Refused,
+                Err(NotPublished::Unknown) => Outcome::Unknown,
+            };
+            events.lock().expect("one thread")[id].answered = Some((Instant::now(), outcome));
+        });
+        self.publishes.push((slot, publish));
+    }
+
+    fn kill(&mut self, slot: usize, late: Late) {
+        let Some(node) = self.nodes[slot].take() else { return };
+        let now = Instant::now();
+        for number in node.kill() {
+            self.history.sessions[number].ended = Some(now);
+            for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
+                *client = None;
+            }
+        }
+        for (_, publish) in self.publishes.extract_if(.., |(of, _)| *of == slot) {
+            publish.abort();
+        }
+        self.network.cut(&Wires::all().of(slot), late);
+    }
+
+    fn revive(&mut self) {
+        let now = Instant::now();
+        let due: Vec<usize> =
+            self.revivals.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot).collect();
+        for slot in due {
+            self.revivals.remove(&slot);
+            self.note(format!("node {slot} starts again"));
+            self.nodes[slot] = Some(self.start_node(slot));
+        }
+    }
+
+    /// Ends all actions of the test. Afterwards, only the nodes are active.
+    fn calm(&mut self) {
+        self.note("calm".to_owned());
+        self.is_calm = true;
+        self.network.heal();
+        for at in self.revivals.values_mut() {
+            *at = Instant::now();
+        }
+        for (at, _) in &mut self.mends {
+            *at = Instant::now();
+        }
+        self.network.set_latency(None, faults::NEAR);
+        for slot in 0..self.nodes.len() {
+            self.network.set_latency(Some(slot), faults::NEAR);
+            self.network.set_bandwidth(slot, None);
+        }
+    }
+
+    /// Waits until the state is right; it must be within some time.
+    async fn settles(&mut self) -> Result<(), Violation> {
+        let end = Instant::now() + self.plan.settles_within;
+        loop {
+            for _ in 0..25 {
+                self.step().await;
+            }
+            match self.is_right().await {
+                Ok(()) => return Ok(()),
+                Err(violation) if end < Instant::now() => return Err(violation),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The users and counts of each channel, according to the frames that its clients have received.
+    fn truth(&self) -> Vec<(BTreeSet<String>, usize)> {
+        let mut truth = vec![(BTreeSet::new(), 0); CHANNELS.len()];
+        for session in self.history.sessions.iter().filter(|session| session.is_open()) {
+            let (users, count) = &mut truth[session.channel];
+            users.extend(session.user.clone());
+            *count += 1;
+        }
+        truth
+    }
+
+    /// Whether every client and every node has the true state.
+    async fn is_right(&self) -> Result<(), Violation> {
+        let truth = self.truth();
+        for client in &self.clients {
+            let number = client.ok_or("a client has no connection")?;
+            let session = &self.history.sessions[number];
+            let name = CHANNELS[session.channel];
+            if session.acknowledged.is_none() {
+                return Err(format!("session {number} waits for {name}"));
+            }
+            let (users, count) = &truth[session.channel];
+            let members = session.members()?;
+            if session.user.is_some() && members != *users {
+                return Err(format!(
+                    "session {number} on {name} received {members:?} instead of {users:?}"
+                ));
+            }
+            if session.user.is_none() && session.count().is_some_and(|received| received != *count)
+            {
+                let received = session.count();
+                return Err(format!(
+                    "session {number} on {name} received {received:?} instead of {count}"
+                ));
+            }
+        }
+        for node in &self.nodes {
+            let node = node.as_ref().ok_or("a node is down")?;
+            if let Some(reason) = node.cluster.unavailable_reason() {
+                return Err(format!("node {} is not ready: {reason}", node.id));
+            }
+            self.node_is_right(node, &truth).await?;
+        }
+        Ok(())
+    }
+
+    async fn node_is_right(
+        &self,
+        node: &Node,
+        truth: &[(BTreeSet<String>, usize)],
+    ) -> Result<(), Violation> {
+        let id = node.id;
+        for (name, (users, count)) in CHANNELS.iter().zip(truth) {
+            let answer = node.cluster.channel(&node.hub, &channel_name(name), Asked::Users).await;
+            let answer = answer.map_err(|_| format!("node {id} does not answer"))?;
+            let known: BTreeSet<String> =
+                answer.users.iter().map(|(user, _)| user.to_string()).collect();
+            let counts = answer.summary.counts;
+            if known != *users || counts.subscriptions != *count || counts.users != users.len() {
+                return Err(format!(
+                    "{name}: node {id} reports {known:?} {counts:?} instead of {users:?} {count}"
+                ));
+            }
+        }
+        let listed = node.cluster.channels(&node.hub, "").await;
+        let listed = listed.map_err(|_| format!("node {id} does not answer"))?;
+        let listed: BTreeMap<String, usize> = listed
+            .with_prefix("")
+            .map(|(name, counts)| (name.as_str().to_owned(), counts.subscriptions))
+            .collect();
+        let occupied: BTreeMap<String, usize> = CHANNELS
+            .iter()
+            .zip(truth)
+            .filter(|(_, (_, count))| 0 < *count)
+            .map(|(name, (_, count))| ((*name).to_owned(), *count))
+            .collect();
+        if listed != occupied {
+            return Err(format!("node {id} lists {listed:?} instead of {occupied:?}"));
+        }
+        Ok(())
+    }
+
+    /// Checks that events published through each node reach all clients.
+    async fn last_events_reach_all(&mut self) -> Result<(), Violation> {
+        for slot in 0..self.nodes.len() {
+            for channel in 0..CHANNELS.len() {
+                self.publish(slot, channel);
+            }
+        }
+        let end = Instant::now() + BROKER_WAIT + Duration::from_secs(1);
+        while Instant::now() < end {
+            self.step().await;
+        }
+        let events = self.history.events.lock().expect("one thread");
+        let last = events.iter().rev().take(self.nodes.len() * CHANNELS.len());
+        match last.filter(|event| !matches!(event.answered, Some((_, Outcome::Accepted)))).count() {
+            0 => Ok(()),
+            refused => Err(format!("{refused} of the last events were not accepted")),
+        }
+    }
+
+    /// Checks that every remaining key expires once all clients and nodes have left.
+    async fn nothing_is_left(&mut self) -> Result<(), Violation> {
+        for client in 0..CLIENTS {
+            if let Some(number) = self.clients[client] {
+                self.disconnect(client, number);
+            }
+        }
+        // Meanwhile, nodes that were declared dead are cleaned up.
+        for _ in 0..1_000 {
+            tokio::time::sleep(STEP).await;
+            for node in self.nodes.iter_mut().flatten() {
+                let _ = node.take();
+            }
+        }
+        for node in self.nodes.iter().flatten() {
+            node.cluster.leave(Duration::from_secs(5)).await;
+        }
+        for (host, port) in &self.addresses {
+            for key in self.network.keys(host, *port) {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                let rest = key.strip_prefix(PREFIX).unwrap_or_default();
+                // The webhook log waits for a node that delivers it.
+                let is_log = rest.starts_with(":log{") || rest.starts_with(":logstate{");
+                let ttl = self.network.ask(host, *port, &["PTTL", &key]);
+                if !is_log && ttl == redis::Value::Int(-1) {
+                    let fields = self.network.ask(host, *port, &["HGETALL", &key]);
+                    return Err(format!("{key} remains: {fields:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn channel_name(name: &str) -> ChannelName {
+    ChannelName::parse(name, 100).expect("a good name")
+}
+
+/// Parses a frame for a client of the test.
+fn read(text: &str) -> Option<Heard> {
+    let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    let data = frame["data"].as_str().unwrap_or_default();
+    let inner: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+    let user = || inner["user_id"].as_str().unwrap_or_default().to_owned();
+    match frame["event"].as_str()? {
+        "pusher_internal:subscription_succeeded" => {
+            let ids = inner["presence"]["ids"].as_array().cloned().unwrap_or_default();
+            let ids = ids.iter().filter_map(|id| id.as_str().map(str::to_owned));
+            Some(Heard::Acknowledged(ids.collect()))
+        }
+        "pusher_internal:member_added" => Some(Heard::Added(user())),
+        "pusher_internal:member_removed" => Some(Heard::Removed(user())),
+        "pusher_internal:subscription_count" => {
+            let count = inner["subscription_count"].as_u64()?;
+            Some(Heard::Count(usize::try_from(count).ok()?))
+        }
+        "e" => Some(Heard::Event(data.parse().expect("a number"))),
+        _ => None,
+    }
+}

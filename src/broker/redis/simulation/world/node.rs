@@ -1,0 +1,225 @@
+//! A simulated node: the production cluster code and hub. The connections of the test's clients replace shards and
+//! sockets.
+
+use crate::{
+    app::App,
+    broker::redis::{
+        Cluster,
+        shared::ClusterState,
+        simulation::network::{Network, NodeId},
+    },
+    config::{AppConfig, WebhookEvent},
+    hub::{ConnectionKey, ConnectionRef, Delivery, Hub, HubEvent, Inboxes, Observer, ShardIndex},
+    protocol::{ChannelName, Member},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+
+/// The app that all nodes serve.
+pub(super) const APP: &str = "app";
+/// The prefix of all names in Redis.
+pub(super) const PREFIX: &str = "sim";
+/// `redis.node_timeout_ms`: the time without heartbeats after which a node is declared dead.
+pub(super) const NODE_TIMEOUT: Duration = Duration::from_secs(6);
+/// `redis.broker_wait_ms`: how long a publish waits for Redis.
+pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
+
+/// A running node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) cluster: Cluster,
+    pub(super) hub: Arc<Hub>,
+    inboxes: Arc<Inboxes>,
+    tasks: Vec<JoinHandle<()>>,
+    connections: BTreeMap<u32, SimConnection>,
+    last_slot: u32,
+}
+
+/// A connection of a client, which subscribes to one channel.
+#[derive(Debug)]
+struct SimConnection {
+    session: usize,
+    channel: ChannelName,
+    subscribed: Option<Subscribed>,
+    /// Whether the client has closed the connection.
+    is_gone: bool,
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    channel: crate::hub::ChannelId,
+    since: u64,
+    user_id: Option<Arc<str>>,
+}
+
+/// Something that a client was sent.
+#[derive(Clone, Debug)]
+pub(super) enum Sent {
+    /// The text of a frame.
+    Text(String),
+    /// The close of the connection with code 4200.
+    Closed,
+}
+
+/// An observer that subscribes the application to all webhooks.
+#[derive(Debug)]
+pub(in crate::broker::redis) struct WantsAll;
+
+impl Observer for WantsAll {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
+        true
+    }
+
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
+}
+
+fn now() -> Instant {
+    crate::broker::redis::clock::now()
+}
+
+impl Node {
+    /// Starts a node with this id that reaches Redis over the network.
+    pub(super) fn start(
+        network: &Network,
+        id: NodeId,
+        addresses: &[(String, u16)],
+        is_cluster: bool,
+    ) -> Self {
+        let config =
+            AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
+        let inboxes = Arc::new(Inboxes::new(1));
+        let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
+        let hub = Arc::new(hub);
+        let named: Vec<(&str, u16)> =
+            addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+        let endpoint = network.endpoint(id, &named, is_cluster);
+        let shared = ClusterState::new(PREFIX, is_cluster, BROKER_WAIT);
+        let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
+        let (cluster, tasks) = Cluster::start(shared, endpoint, hubs, NODE_TIMEOUT);
+        let tasks = tasks.into_iter().map(tokio::spawn).collect();
+        Self { id, cluster, hub, inboxes, tasks, connections: BTreeMap::new(), last_slot: 0 }
+    }
+
+    /// Whether the node is joined.
+    pub(super) fn is_ready(&self) -> bool {
+        self.cluster.unavailable_reason().is_none()
+    }
+
+    /// Ends the process; it sends nothing more. Returns the sessions that end with it.
+    pub(super) fn kill(self) -> Vec<usize> {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.connections.values().filter(|one| !one.is_gone).map(|one| one.session).collect()
+    }
+
+    /// Opens a connection that subscribes to a channel.
+    pub(super) fn connect(&mut self, session: usize, channel: &ChannelName, user: Option<&str>) {
+        self.last_slot += 1;
+        let slot = self.last_slot;
+        let connection =
+            SimConnection { session, channel: channel.clone(), subscribed: None, is_gone: false };
+        self.connections.insert(slot, connection);
+        let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
+        self.cluster.subscribe(&self.hub, channel, reference(slot), slot, member);
+    }
+
+    /// Closes the connection of a session, if there is one.
+    pub(super) fn disconnect(&mut self, session: usize) {
+        let found =
+            self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_gone);
+        let Some((slot, connection)) = found else { return };
+        connection.is_gone = true;
+        let slot = *slot;
+        self.end(slot);
+    }
+
+    /// Ends a subscription, if it has begun.
+    fn end(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(&slot) else { return };
+        // A subscription can only be ended once it has begun: before that, the cluster has no record of it.
+        let Some(subscribed) = &connection.subscribed else { return };
+        let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
+        self.connections.remove(&slot);
+        self.hub.remove_subscriber(ShardIndex::new(0), &channel);
+        self.cluster.unsubscribe(&self.hub, &channel, user_id.as_ref());
+    }
+
+    /// Returns what the connections were sent since the last call, with their sessions.
+    pub(super) fn take(&mut self) -> Vec<(usize, Sent)> {
+        let mut batch = VecDeque::new();
+        self.inboxes.of(ShardIndex::new(0)).take(&mut batch);
+        let mut sent = Vec::new();
+        for delivery in batch {
+            self.deliver(delivery, &mut sent);
+        }
+        sent
+    }
+
+    fn deliver(&mut self, delivery: Delivery, sent: &mut Vec<(usize, Sent)>) {
+        match delivery {
+            Delivery::Subscription { key, result, .. } => {
+                let attached = result.expect("the rosters have room");
+                let Some(connection) = self.connections.get_mut(&key.slot) else { return };
+                let subscribed = attached.subscribed;
+                if !connection.is_gone {
+                    let frames =
+                        [Some(subscribed.acknowledgement), subscribed.cached, subscribed.count];
+                    for frame in frames.into_iter().flatten() {
+                        let text = frame.text_of().expect("it is text").to_owned();
+                        sent.push((connection.session, Sent::Text(text)));
+                    }
+                }
+                connection.subscribed = Some(Subscribed {
+                    channel: subscribed.channel,
+                    since: subscribed.since,
+                    user_id: attached.user_id,
+                });
+                if connection.is_gone {
+                    self.end(key.slot);
+                }
+            }
+            Delivery::Channel { channel, sequence, frame, .. } => {
+                let text = frame.text_of().expect("it is text");
+                for connection in self.connections.values().filter(|one| !one.is_gone) {
+                    let hears = connection.subscribed.as_ref().is_some_and(|subscribed| {
+                        subscribed.channel == channel && subscribed.since < sequence
+                    });
+                    if hears {
+                        sent.push((connection.session, Sent::Text(text.to_owned())));
+                    }
+                }
+            }
+            Delivery::CloseChannel { channel, .. } => {
+                let closed: Vec<u32> = self
+                    .connections
+                    .iter()
+                    .filter(|(_, one)| {
+                        let on = one.subscribed.as_ref();
+                        !one.is_gone && on.is_some_and(|on| on.channel == channel)
+                    })
+                    .map(|(slot, _)| *slot)
+                    .collect();
+                for slot in closed {
+                    if let Some(connection) = self.connections.get_mut(&slot) {
+                        connection.is_gone = true;
+                        sent.push((connection.session, Sent::Closed));
+                    }
+                    self.end(slot);
+                }
+            }
+            Delivery::Connections { .. } | Delivery::Close { .. } | Delivery::CloseHub(_) => {}
+        }
+    }
+}
+
+fn reference(slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { slot, generation: 0 } }
+}

@@ -1,0 +1,60 @@
+//! The report of a violation.
+
+use super::{CHANNELS, World};
+use std::fmt::Write as _;
+use tokio::time::Instant;
+
+impl World {
+    /// A hash of all observations.
+    pub(in crate::broker::redis::simulation) fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        for session in &self.history.sessions {
+            for (at, heard) in &session.heard {
+                ((*at - self.start).as_micros(), format!("{heard:?}")).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
+    /// How many commands Redis has executed.
+    pub(in crate::broker::redis::simulation) fn commands(&self) -> u64 {
+        self.addresses.iter().map(|(host, port)| self.network.commands(host, *port)).sum()
+    }
+
+    /// The plan, the injected faults, and the observations of the session and the event that the violation names.
+    pub(in crate::broker::redis::simulation) fn report(&self, violation: &str) -> String {
+        let mut text = format!("{violation}\n{:?}", self.plan);
+        self.write_report(&mut text, violation).expect("a String takes all text");
+        text
+    }
+
+    fn write_report(&self, text: &mut String, violation: &str) -> std::fmt::Result {
+        let since = |at: Instant| (at - self.start).as_secs_f64();
+        for (at, what) in &self.log {
+            write!(text, "\n  {:9.3} {what}", at.as_secs_f64())?;
+        }
+        if let Some(session) =
+            number(violation, "session ").and_then(|at| self.history.sessions.get(at))
+        {
+            let (slot, channel) = (session.slot, CHANNELS[session.channel]);
+            write!(text, "\nsession on node {slot} channel {channel} user {:?}", session.user)?;
+            for (at, heard) in &session.heard {
+                write!(text, "\n  {:9.3} {heard:?}", since(*at))?;
+            }
+        }
+        let events = self.history.events.lock().expect("one thread");
+        if let Some(event) = number(violation, "event ").and_then(|at| events.get(at)) {
+            let answered = event.answered.map(|(at, outcome)| (since(at), outcome));
+            let (slot, begun) = (event.slot, since(event.begun));
+            write!(text, "\nevent through node {slot} at {begun:.3}, answered {answered:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The number that follows a word.
+fn number(text: &str, word: &str) -> Option<usize> {
+    let rest = text.split_once(word)?.1;
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}

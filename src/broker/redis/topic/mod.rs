@@ -1,0 +1,457 @@
+//! A topic on one node, as a state machine without I/O.
+//!
+//! The node's contribution is written to Redis as a whole, one sync at a time; later changes are
+//! part of the next sync. Redis' answers and the messages of the bus maintain a *replica* of the
+//! state of all nodes, from which new subscribers are answered. After a lost link everything is
+//! synced and read again, and clients receive the differences.
+
+mod compare;
+mod replica;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(super) use compare::{Difference, Found, Held};
+pub(super) use values::{Effect, Joining, Step, SyncRequest, Synced, Waiter};
+
+use super::{
+    envelope::{Envelope, Message},
+    link::ServerId,
+    names::{Subject, TopicName},
+    partition::Partition,
+    random::Set,
+};
+use crate::{
+    channel::{self, CountNotice, Roster},
+    config::AppConfig,
+    hub::ConnectionRef,
+    protocol::{ChannelName, event},
+};
+use replica::Replica;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long an unused topic stays subscribed: longer than a page reload takes.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// Maximum number of joins in one sync.
+const JOINS_MAX: usize = 512;
+/// How long other nodes may take to restore their contributions after the loss of a hash.
+const PUT_BACK: Duration = Duration::from_secs(3);
+
+/// The state of the topic's subscription to its bus.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum BusPhase {
+    Out,
+    Entering,
+    In,
+    Leaving,
+}
+
+/// Whether Redis still has this node's last write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LastWrite {
+    /// A missing part means that its keys were deleted.
+    Kept,
+    /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
+    /// new.
+    Lost,
+}
+
+/// The state machine of one topic.
+#[derive(Debug)]
+pub(in crate::broker::redis) struct Topic {
+    pub(in crate::broker::redis) name: TopicName,
+    pub(in crate::broker::redis) partition: Partition,
+    /// The number of the subscription attempt; results of earlier attempts are discarded.
+    pub(in crate::broker::redis) attempt: u32,
+    /// The number of syncs made.
+    syncs: u64,
+    /// Whether subscribers receive the subscription count.
+    is_counted: bool,
+    /// The total that the subscribers of this node have received.
+    total_notice: CountNotice,
+    phase: BusPhase,
+    /// The server of the latest subscription.
+    server: Option<ServerId>,
+    /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
+    count: usize,
+    /// The number of ends that were reported before their starts.
+    owed: usize,
+    /// The users of this node.
+    users: Roster,
+    departed: Set<Arc<str>>,
+    /// This node's part of the total, as last acknowledged by Redis.
+    told: usize,
+    written: LastWrite,
+    waiting: VecDeque<Waiter>,
+    /// The waiters of the sync in flight.
+    sent: Option<Vec<Waiter>>,
+    /// Whether everything must be synced and read again.
+    is_doubtful: bool,
+    replica: Option<Replica>,
+    /// The deadline for other nodes to restore their contributions after the loss of the hash.
+    put_back_until: Option<Instant>,
+    /// Whether the replica has been kept since it was read.
+    is_current: bool,
+    /// Messages of the bus that arrived before the replica was read.
+    early: Vec<(Message, bool)>,
+    watchers: Set<ConnectionRef>,
+    /// The number of watchers that wait for an answer.
+    pub(in crate::broker::redis) pending_watchers: usize,
+    /// Ended sign-ins, by the time at which they count as ended.
+    ending: VecDeque<Instant>,
+    idle_since: Option<Instant>,
+}
+
+impl Topic {
+    pub(in crate::broker::redis) fn new(
+        name: TopicName,
+        partition: Partition,
+        config: &AppConfig,
+    ) -> Self {
+        Self {
+            is_counted: is_counted(&name.subject, config),
+            total_notice: CountNotice::default(),
+            name,
+            partition,
+            attempt: 0,
+            syncs: 0,
+            phase: BusPhase::Out,
+            server: None,
+            count: 0,
+            owed: 0,
+            users: Roster::default(),
+            departed: Set::default(),
+            told: 0,
+            written: LastWrite::Kept,
+            waiting: VecDeque::new(),
+            sent: None,
+            is_doubtful: false,
+            replica: None,
+            put_back_until: None,
+            is_current: false,
+            early: Vec::new(),
+            watchers: Set::default(),
+            pending_watchers: 0,
+            ending: VecDeque::new(),
+            idle_since: None,
+        }
+    }
+
+    /// Applies another configuration of its app.
+    pub(in crate::broker::redis) fn follow(&mut self, config: &AppConfig) {
+        self.is_counted = is_counted(&self.name.subject, config);
+    }
+
+    /// Records that Redis has nothing of this node under its current name.
+    pub(in crate::broker::redis) fn is_unknown(&mut self) {
+        self.told = 0;
+        self.is_doubtful = true;
+    }
+
+    /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
+    /// again.
+    pub(in crate::broker::redis) fn lose_data(&mut self) {
+        self.written = LastWrite::Lost;
+    }
+
+    /// Ends the subscriptions whose clients may still return: they do not.
+    pub(in crate::broker::redis) fn end_all(&mut self) {
+        self.count = self.count.saturating_sub(self.ending.len());
+        self.ending.clear();
+    }
+
+    /// Whether Redis has nothing of this node and no withdrawal is due.
+    pub(in crate::broker::redis) fn has_said_all(&self) -> bool {
+        self.told == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether the topic is subscribed to its bus.
+    pub(in crate::broker::redis) fn is_heard(&self) -> bool {
+        self.name.subject != Subject::Connections
+    }
+
+    /// Whether an event belongs to the channel on whose bus it was received.
+    pub(in crate::broker::redis) fn is_for(&self, envelope: &Envelope) -> bool {
+        self.channel().is_some_and(|channel| {
+            envelope.frame.text_of().is_some_and(|text| event::is_on_channel(text, channel))
+        })
+    }
+
+    /// Whether an event may have this sequence in Redis: the next one, or a later one while the
+    /// sequences have not been read yet.
+    pub(in crate::broker::redis) fn expects(&self, sequence: u64) -> bool {
+        let later = sequence.checked_sub(self.reached());
+        if self.is_current { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
+    }
+
+    fn channel(&self) -> Option<&ChannelName> {
+        match &self.name.subject {
+            Subject::Channel(channel) => Some(channel),
+            Subject::User(_) | Subject::Connections => None,
+        }
+    }
+
+    pub(in crate::broker::redis) fn join(&mut self, waiter: Waiter) {
+        self.waiting.push_back(waiter);
+    }
+
+    /// Ends a subscription that was attached.
+    pub(in crate::broker::redis) fn leave(&mut self, user_id: Option<&Arc<str>>) {
+        match self.count.checked_sub(1) {
+            Some(count) => {
+                self.count = count;
+                if count == 0 {
+                    self.total_notice.reset();
+                }
+            }
+            // It ended before its answer arrived.
+            None => self.owed += 1,
+        }
+        let Some(user_id) = user_id else { return };
+        if self.users.leave(user_id) {
+            self.departed.insert(Arc::clone(user_id));
+        }
+    }
+
+    /// Adds a subscription without a waiter.
+    pub(in crate::broker::redis) fn add(&mut self) {
+        match self.owed.checked_sub(1) {
+            Some(owed) => self.owed = owed,
+            None => self.count += 1,
+        }
+    }
+
+    /// Removes a subscription at `at`, unless it returns before.
+    pub(in crate::broker::redis) fn end_at(&mut self, at: Instant) {
+        self.ending.push_back(at);
+    }
+
+    pub(in crate::broker::redis) fn next_end(&self) -> Option<Instant> {
+        self.ending.front().copied()
+    }
+
+    pub(in crate::broker::redis) fn watch(&mut self, watcher: ConnectionRef) {
+        self.watchers.insert(watcher);
+    }
+
+    pub(in crate::broker::redis) fn unwatch(&mut self, watcher: ConnectionRef) {
+        self.watchers.remove(&watcher);
+    }
+
+    pub(in crate::broker::redis) fn watchers(&self) -> impl Iterator<Item = ConnectionRef> {
+        self.watchers.iter().copied()
+    }
+
+    /// Whether the user is signed in on any node; `None` while that is unknown.
+    pub(in crate::broker::redis) fn is_online(&self) -> Option<bool> {
+        self.replica.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
+    }
+
+    /// The latest sequence that its subscribers have received; 0 if none is known.
+    pub(in crate::broker::redis) fn reached(&self) -> u64 {
+        self.replica.as_ref().map_or(0, |replica| replica.sequence)
+    }
+
+    pub(in crate::broker::redis) fn has_settled(&self) -> bool {
+        self.is_current && !self.is_doubtful
+    }
+
+    /// Requests that provisional state is read again. Returns false if there is none.
+    pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
+        // Topics without a subscription have no replica.
+        let was_provisional =
+            !self.is_heard() || self.replica.as_mut().is_some_and(Replica::end_provisional);
+        self.is_doubtful |= was_provisional;
+        was_provisional
+    }
+
+    pub(in crate::broker::redis) fn is_forgotten(&self) -> bool {
+        self.phase == BusPhase::Out && !self.is_needed() && self.told == 0
+    }
+
+    fn is_needed(&self) -> bool {
+        0 < self.count
+            || !self.waiting.is_empty()
+            || self.sent.is_some()
+            || !self.watchers.is_empty()
+            || 0 < self.pending_watchers
+    }
+
+    /// Resets the topic after the link is lost, or its partition has moved.
+    pub(in crate::broker::redis) fn detach(&mut self) {
+        self.phase = BusPhase::Out;
+        self.attempt = self.attempt.wrapping_add(1);
+        for waiter in self.sent.take().into_iter().flatten().rev() {
+            self.waiting.push_front(waiter);
+        }
+        self.is_doubtful = true;
+        self.is_current = false;
+        self.early.clear();
+        if !self.is_needed() {
+            // Only the withdrawal remains, which a full sync includes.
+            self.departed.clear();
+        }
+    }
+
+    /// Queues the waiters again, after a sync was not executed.
+    pub(in crate::broker::redis) fn not_synced(&mut self) {
+        for waiter in self.sent.take().into_iter().flatten().rev() {
+            self.waiting.push_front(waiter);
+        }
+        self.is_doubtful = true;
+    }
+
+    pub(in crate::broker::redis) fn entered(&mut self, server: ServerId) {
+        self.phase = BusPhase::In;
+        self.server = Some(server);
+    }
+
+    /// Whether messages from this server count. A master that was replaced may publish until it
+    /// notices that. Messages that it sends after the topic was subscribed at another server are not
+    /// part of the state that is read there.
+    pub(in crate::broker::redis) fn hears(&self, server: ServerId) -> bool {
+        self.phase != BusPhase::In || self.server == Some(server)
+    }
+
+    pub(in crate::broker::redis) fn left(&mut self) {
+        self.phase = BusPhase::Out;
+        self.replica = None;
+        self.is_current = false;
+        self.is_doubtful = false;
+        self.early.clear();
+    }
+
+    /// Frees the memory of an expired last event.
+    pub(in crate::broker::redis) fn expire(&mut self, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            replica.expire(now);
+        }
+    }
+
+    /// The time of the next step, if nothing else happens.
+    pub(in crate::broker::redis) fn wake_at(&self) -> Option<Instant> {
+        let linger = self.idle_since.map(|since| since + LINGER);
+        [linger, self.next_end(), self.put_back_until].into_iter().flatten().min()
+    }
+
+    /// The next step to take, if any.
+    pub(in crate::broker::redis) fn next_step(&mut self, now: Instant) -> Option<Step> {
+        while self.ending.front().is_some_and(|at| *at <= now) {
+            self.ending.pop_front();
+            self.count = self.count.saturating_sub(1);
+        }
+        if self.put_back_until.take_if(|at| *at <= now).is_some() {
+            self.end_provisional();
+        }
+        let is_needed = self.is_needed();
+        if self.phase == BusPhase::Out && (is_needed || 0 < self.told) {
+            self.phase = if self.is_heard() { BusPhase::Entering } else { BusPhase::In };
+            if self.is_heard() {
+                return Some(Step::Enter);
+            }
+        }
+        match self.phase {
+            BusPhase::In if self.sent.is_some() => None,
+            BusPhase::In if self.must_sync() => Some(Step::Sync(self.request())),
+            BusPhase::In if is_needed => {
+                self.idle_since = None;
+                None
+            }
+            BusPhase::In => {
+                let since = *self.idle_since.get_or_insert(now);
+                if now < since + LINGER {
+                    return None;
+                }
+                self.idle_since = None;
+                self.phase = if self.is_heard() { BusPhase::Leaving } else { BusPhase::Out };
+                self.is_heard().then_some(Step::Leave)
+            }
+            BusPhase::Out | BusPhase::Entering | BusPhase::Leaving => None,
+        }
+    }
+
+    /// The approximate size of a snapshot in bytes.
+    fn snapshot_bytes(&self) -> usize {
+        ANSWER_BYTES
+            + match &self.replica {
+                Some(replica) => replica.bytes(),
+                None if self.channel().is_some_and(ChannelName::is_presence) => {
+                    UNKNOWN_ROSTER_BYTES
+                }
+                None => 0,
+            }
+    }
+
+    /// Whether other nodes contribute. Without published totals, only members show it.
+    fn knows_others(&self) -> bool {
+        let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
+        self.replica.as_ref().is_some_and(|replica| {
+            (has_totals && self.told < replica.total) || self.users.count() < replica.members.len()
+        })
+    }
+
+    fn must_sync(&self) -> bool {
+        self.is_doubtful
+            || !self.waiting.is_empty()
+            || !self.departed.is_empty()
+            || self.count != self.told
+            || (self.is_heard() && !self.is_current)
+    }
+
+    fn request(&mut self) -> SyncRequest {
+        self.idle_since = None;
+        self.syncs += 1;
+        let is_full = self.is_doubtful || (self.is_heard() && !self.is_current);
+        self.is_doubtful = false;
+        let waiters: Vec<Waiter> =
+            self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
+        let mut request = SyncRequest {
+            base: self.count,
+            is_full,
+            was_told: self.written == LastWrite::Kept && 0 < self.told,
+            knows_others: self.written == LastWrite::Kept && self.knows_others(),
+            reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
+            answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
+            ..SyncRequest::default()
+        };
+        if is_full {
+            // Messages of the bus from now on are compared with the answer.
+            self.is_current = false;
+            let users = self.users.members();
+            request.joins = users.map(|(id, info)| Joining::counted(id, info)).collect();
+            self.departed.clear();
+        }
+        for waiter in &waiters {
+            match waiter {
+                Waiter::Subscriber { member: Some(member), .. } => {
+                    // A user who returned before the departure was synced has not left.
+                    self.departed.remove(&member.user_id);
+                    request.joins.push(Joining::limited(&member.user_id, &member.user_info));
+                }
+                Waiter::Subscriber { member: None, .. } => request.base += 1,
+                Waiter::Admission(_) => {
+                    request.joins.push(Joining::limited(&"".into(), &"".into()));
+                }
+            }
+        }
+        request.departed = self.departed.drain().collect();
+        self.sent = Some(waiters);
+        request
+    }
+}
+
+/// The approximate size of the answer to a sync without a snapshot, in bytes.
+const ANSWER_BYTES: usize = 256;
+/// The assumed size of a presence channel's snapshot while it is unknown.
+const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
+
+fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
+    match subject {
+        Subject::Channel(channel) => channel::is_counted(channel, config),
+        Subject::User(_) | Subject::Connections => false,
+    }
+}

@@ -1,0 +1,435 @@
+//! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
+
+use super::{BusPhase, Effect, LastWrite, PUT_BACK, Synced, Topic, Waiter};
+use crate::{
+    broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
+    channel::CountStep,
+    hub::InitialState,
+    protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRefusal, event},
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Maximum messages kept while the replica is being read; beyond them it is read again.
+pub(super) const EARLY_MAX: usize = 4_096;
+
+/// The state of all nodes, as of the latest answer or message.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) epoch: String,
+    pub(super) version: u64,
+    pub(super) sequence: u64,
+    /// The id of the event that has this sequence, if it is known. Two masters that were both in office for a moment
+    /// have given one sequence to different events.
+    latest: Option<EnvelopeId>,
+    pub(super) total: usize,
+    pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
+    /// The frame for new subscribers of a presence channel, valid until the members change.
+    acknowledgement: Option<Frame>,
+    pub(super) last: Option<Last>,
+    /// Whether it was read while other nodes still had to restore their contributions: missing
+    /// members have not left.
+    is_provisional: bool,
+}
+
+/// The last event of a cache channel.
+#[derive(Debug)]
+pub(super) struct Last {
+    id: EnvelopeId,
+    frame: Frame,
+    expires_at: Instant,
+}
+
+impl Replica {
+    /// Frees the memory of an expired event.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.last.take_if(|last| last.expires_at <= now);
+    }
+
+    /// Its approximate size in an answer of Redis, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members.iter();
+        let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
+        members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
+    }
+
+    /// Ends the provisional state. Returns whether it was provisional.
+    pub(super) fn end_provisional(&mut self) -> bool {
+        std::mem::take(&mut self.is_provisional)
+    }
+
+    /// The channel's `subscription_succeeded` frame, encoded once until its members change.
+    fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+        if !channel.is_presence() {
+            return event::subscription_succeeded(channel);
+        }
+        if let Some(kept) = &self.acknowledgement {
+            return kept.clone();
+        }
+        let frame = event::presence_succeeded(channel, self.members.iter());
+        self.acknowledgement.insert(frame).clone()
+    }
+}
+
+impl Topic {
+    /// Handles the answer to a sync. `max_members` is for the refusal's text;
+    /// `is_provisional`: other nodes still have to write their contributions.
+    pub(in crate::broker::redis) fn on_synced(
+        &mut self,
+        synced: Synced,
+        is_full: bool,
+        (max_members, is_provisional): (usize, bool),
+        now: Instant,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.told = synced.mine;
+        self.written = LastWrite::Kept;
+        let waiters = self.sent.take().unwrap_or_default();
+        let mut accepted = synced.accepted.clone();
+        if is_full && self.is_heard() {
+            self.read(&synced, is_provisional, now, &mut effects);
+        }
+        for change in synced.changes {
+            self.on_message(change, false, now, &mut effects);
+        }
+        if let Some(replica) = &self.replica
+            && !is_full
+            && (replica.epoch != synced.epoch || replica.version < synced.version)
+        {
+            self.is_doubtful = true;
+        }
+        let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
+        // Users that were only synced come first, and are never refused.
+        let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
+        for waiter in waiters {
+            let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
+            effects.push(self.answer(waiter, is_accepted, max_members, now));
+        }
+        if is_full && self.is_heard() {
+            for (message, is_known) in std::mem::take(&mut self.early) {
+                let is_later = match &message {
+                    Message::Event { sequence, .. } => synced.sequence < *sequence,
+                    Message::Evicted(_) => true,
+                    // Of another epoch: the hash was created or replaced after the answer.
+                    Message::Change { epoch, version, .. } => {
+                        *epoch != synced.epoch || synced.version < *version
+                    }
+                };
+                if is_later {
+                    self.on_message(message, is_known, now, &mut effects);
+                }
+            }
+        }
+        effects
+    }
+
+    fn answer(
+        &mut self,
+        waiter: Waiter,
+        is_accepted: bool,
+        max_members: usize,
+        now: Instant,
+    ) -> Effect {
+        if is_accepted {
+            self.add();
+        }
+        match waiter {
+            Waiter::Admission(admission) => Effect::Admit(admission, is_accepted),
+            Waiter::Subscriber { connection, ticket, .. } if !is_accepted => Effect::Refuse {
+                connection,
+                ticket,
+                refusal: SubscriptionRefusal::RosterFull { max: max_members },
+            },
+            Waiter::Subscriber { connection, ticket, member } => {
+                let initial = self.initial(member.as_ref(), now);
+                let user_id = member.map(|member| {
+                    self.users.add(&member);
+                    // It may have left with another connection meanwhile.
+                    self.departed.remove(&member.user_id);
+                    member.user_id
+                });
+                Effect::Attach { connection, ticket, user_id, initial }
+            }
+        }
+    }
+
+    fn initial(&mut self, member: Option<&Member>, now: Instant) -> InitialState {
+        let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
+            unreachable!("only channels have subscribers, and they are read first")
+        };
+        // Not reported again for a user of this node. For a user of another node this is unknown
+        // here.
+        let is_new = member.filter(|member| !self.users.contains(&member.user_id));
+        let is_counted = self.is_counted;
+        let replica = self.replica.as_mut().expect("just looked at");
+        if is_counted {
+            self.total_notice.on_subscribed(replica.total, now);
+        }
+        let last = replica.last.as_ref().filter(|last| now < last.expires_at);
+        let announced = is_new.map(|member| {
+            replica.members.len() * event::member_added(&channel, member).bytes().len()
+        });
+        InitialState {
+            cached: channel.is_cache().then(|| {
+                last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
+            }),
+            is_cache_miss: channel.is_cache() && last.is_none(),
+            total: is_counted.then_some(replica.total),
+            announced: announced.unwrap_or_default(),
+            acknowledgement: replica.acknowledgement(&channel),
+        }
+    }
+
+    /// Replaces the replica by a snapshot, and sends the differences to clients.
+    fn read(
+        &mut self,
+        synced: &Synced,
+        is_provisional: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut new = Replica {
+            epoch: synced.epoch.clone(),
+            version: synced.version,
+            sequence: synced.sequence,
+            latest: synced.latest,
+            total: synced.total,
+            members: synced.members.iter().cloned().collect(),
+            acknowledgement: None,
+            last: synced.last.clone().map(|(id, frame, ttl)| Last {
+                id,
+                frame,
+                expires_at: now + ttl,
+            }),
+            is_provisional: false,
+        };
+        if let Some(old) = self.replica.take() {
+            self.compare_events(&old, synced, effects);
+            // The sequence never decreases, even if Redis has lost events.
+            if new.sequence < old.sequence {
+                (new.sequence, new.latest) = (old.sequence, old.latest);
+            }
+            // The hash was deleted or evicted: the other nodes put their contributions back.
+            let is_less = synced.total < old.total || synced.members.len() < old.members.len();
+            let was_taken = old.epoch != synced.epoch && is_less;
+            if was_taken && !is_provisional && self.put_back_until.is_none() {
+                self.put_back_until = Some(now + PUT_BACK);
+            }
+            if is_provisional || self.put_back_until.is_some() {
+                new.is_provisional = true;
+                new.total = old.total;
+                for (user_id, user_info) in &old.members {
+                    new.members.entry(Arc::clone(user_id)).or_insert_with(|| Arc::clone(user_info));
+                }
+            }
+            self.tell_difference(&old, &new, effects);
+            if old.total != new.total {
+                self.announce_total(new.total, now, effects);
+            }
+        }
+        self.replica = Some(new);
+        self.is_current = true;
+    }
+
+    fn tell_difference(&self, old: &Replica, new: &Replica, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channel() else {
+            if (0 < old.total) != (0 < new.total) {
+                effects.push(Effect::Online(0 < new.total));
+            }
+            return;
+        };
+        for user_id in old.members.keys().filter(|id| !new.members.contains_key(*id)) {
+            effects.push(Effect::Deliver(event::member_removed(channel, user_id), None));
+        }
+        for (user_id, user_info) in &new.members {
+            if !old.members.contains_key(user_id) {
+                let member =
+                    Member { user_id: Arc::clone(user_id), user_info: Arc::clone(user_info) };
+                effects.push(Effect::Deliver(event::member_added(channel, &member), None));
+            }
+        }
+    }
+
+    /// Sends the total to the subscribers of this node, at once or when its interval has passed.
+    fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.is_counted || self.count == 0 {
+            return;
+        }
+        effects.extend(match (self.total_notice.on_count(total, now), self.channel()) {
+            (CountStep::Send(total), Some(channel)) => {
+                Some(Effect::Deliver(event::subscription_count(channel, total), None))
+            }
+            (CountStep::Wait(until), _) => Some(Effect::AnnounceTotalAt(until)),
+            (CountStep::Skip, _) | (CountStep::Send(_), None) => None,
+        });
+    }
+
+    /// Announces the total whose delay has ended.
+    pub(in crate::broker::redis) fn announce_due_total(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(replica) = &self.replica
+            && self.total_notice.take_due(now)
+        {
+            self.announce_total(replica.total, now, &mut effects);
+        }
+        effects
+    }
+
+    /// Whether the subscribers have every event up to the snapshot.
+    fn compare_events(&mut self, old: &Replica, synced: &Synced, effects: &mut Vec<Effect>) {
+        if self.channel().is_none() || self.count == 0 {
+            return;
+        }
+        let is_same = old.epoch == synced.epoch;
+        let (mut reached, mut latest) = (old.sequence, old.latest);
+        let mut caught_up = Vec::new();
+        for (message, is_known) in &self.early {
+            let Message::Event { sequence, envelope } = message else { continue };
+            if synced.sequence < *sequence {
+                continue;
+            }
+            let is_next = is_same && *sequence == reached + 1;
+            // The bus brings each event once: while the hash is missing nothing is counted, and a new
+            // hash counts from 0 again.
+            if is_next || *sequence <= reached {
+                if reached < *sequence {
+                    (reached, latest) = (*sequence, Some(envelope.id));
+                }
+                if !is_known {
+                    let frame = envelope.frame.clone();
+                    caught_up.push(Effect::Deliver(frame, envelope.except));
+                }
+            }
+        }
+        // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
+        // earlier data if its sequence is lower than this node's.
+        let is_other = latest.zip(synced.latest).is_some_and(|(ours, theirs)| ours != theirs);
+        let has_diverged = is_same && (synced.sequence < reached || is_other);
+        if reached < synced.sequence || has_diverged {
+            return effects.push(Effect::ForceResubscribe);
+        }
+        if !is_same {
+            effects.push(Effect::Doubt);
+        }
+        effects.append(&mut caught_up);
+    }
+
+    /// Handles a message of the bus. `is_known`: its envelope was received before.
+    pub(in crate::broker::redis) fn on_message(
+        &mut self,
+        message: Message,
+        is_known: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_current {
+            if self.phase == BusPhase::In || self.phase == BusPhase::Entering {
+                self.early.push((message, is_known));
+                if EARLY_MAX < self.early.len() {
+                    self.early.clear();
+                    self.is_doubtful = true;
+                }
+            }
+            return;
+        }
+        match message {
+            Message::Event { sequence, envelope } => {
+                self.on_event(sequence, envelope, is_known, now, effects);
+            }
+            Message::Evicted(id) => {
+                if let Some(replica) = &mut self.replica {
+                    replica.last.take_if(|last| last.id == id);
+                }
+            }
+            Message::Change { epoch, version, change } => {
+                self.on_change(&epoch, (version, change), now, effects);
+            }
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        sequence: u64,
+        envelope: Envelope,
+        is_known: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_cache = self.channel().is_some_and(ChannelName::is_cache);
+        let Some(replica) = &mut self.replica else { return };
+        if replica.sequence < sequence {
+            if replica.sequence + 1 < sequence {
+                effects.push(Effect::ForceResubscribe);
+            }
+            (replica.sequence, replica.latest) = (sequence, Some(envelope.id));
+        } else {
+            // The hash is missing, or a new one.
+            self.is_doubtful = true;
+        }
+        if is_known {
+            return;
+        }
+        if is_cache && envelope.frame.kind() == FrameKind::Event {
+            let expires_at = now + Duration::from_millis(envelope.remember_ms);
+            let (id, frame) = (envelope.id, envelope.frame.clone());
+            // An event too large to be kept replaces the previous one.
+            replica.last = (0 < envelope.remember_ms).then_some(Last { id, frame, expires_at });
+        }
+        effects.push(Effect::Deliver(envelope.frame, envelope.except));
+    }
+
+    fn on_change(
+        &mut self,
+        epoch: &str,
+        (version, change): (u64, Change),
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let channel = self.channel().cloned();
+        let Some(replica) = &mut self.replica else { return };
+        if replica.epoch != epoch {
+            self.is_doubtful = true;
+            return;
+        }
+        if version <= replica.version {
+            return;
+        }
+        if replica.version + 1 < version {
+            self.is_doubtful = true;
+        }
+        replica.version = version;
+        match (change, channel) {
+            (Change::Added(member), Some(channel)) => {
+                let Member { user_id, user_info } = member.clone();
+                replica.acknowledgement = None;
+                if replica.members.insert(user_id, user_info).is_none() {
+                    effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
+                }
+            }
+            (Change::Removed(user_id), Some(channel)) => {
+                replica.acknowledgement = None;
+                if replica.members.remove(&user_id).is_some() {
+                    effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
+                }
+            }
+            // It lacks the contributions that are still to be written.
+            (Change::Total(_), _) if replica.is_provisional => {}
+            (Change::Total(total), channel) => {
+                let was_online = 0 < std::mem::replace(&mut replica.total, total);
+                if channel.is_some() {
+                    self.announce_total(total, now, effects);
+                } else if was_online != (0 < total) {
+                    effects.push(Effect::Online(0 < total));
+                }
+            }
+            (Change::Sequence(sequence), _) if replica.sequence < sequence => {
+                (replica.sequence, replica.latest) = (sequence, None);
+                effects.push(Effect::ForceResubscribe);
+            }
+            (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The inputs and outputs of a topic.
+
+use crate::{
+    broker::redis::envelope::{EnvelopeId, Message},
+    hub::{ConnectionRef, InitialState},
+    protocol::{Frame, Member, SocketId, SubscriptionRefusal},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// A connection that waits for a sync.
+#[derive(Debug)]
+pub(in crate::broker::redis) enum Waiter {
+    /// A connection that subscribes.
+    Subscriber {
+        connection: ConnectionRef,
+        /// Identifies the attempt for the connection's shard.
+        ticket: u32,
+        member: Option<Member>,
+    },
+    /// A connection that waits for admission.
+    Admission(oneshot::Sender<bool>),
+}
+
+/// A command to send to Redis.
+#[derive(Debug)]
+pub(in crate::broker::redis) enum Step {
+    /// Subscribe to the bus.
+    Enter,
+    /// Sync the contribution of this node.
+    Sync(SyncRequest),
+    /// Unsubscribe from the bus.
+    Leave,
+}
+
+/// The contribution of this node to a topic.
+#[derive(Debug, Default)]
+pub(in crate::broker::redis) struct SyncRequest {
+    /// The node's part of the total, without the joins.
+    pub(in crate::broker::redis) base: usize,
+    pub(in crate::broker::redis) joins: Vec<Joining>,
+    /// Users that have left.
+    pub(in crate::broker::redis) departed: Vec<Arc<str>>,
+    /// Whether the joins contain all users of this node, and a snapshot is requested.
+    pub(in crate::broker::redis) is_full: bool,
+    /// Whether Redis has acknowledged a contribution of this node, and no new generation has begun since: if it has
+    /// none, it was deleted.
+    pub(in crate::broker::redis) was_told: bool,
+    /// Whether Redis has had contributions of other nodes.
+    pub(in crate::broker::redis) knows_others: bool,
+    /// The epoch, and the sequence in it that this node has received.
+    pub(in crate::broker::redis) reached: Option<(String, u64)>,
+    /// The approximate size of the answer in bytes.
+    pub(in crate::broker::redis) answer_bytes: usize,
+}
+
+/// A user that joins on this node.
+#[derive(Debug)]
+pub(in crate::broker::redis) struct Joining {
+    pub(in crate::broker::redis) user_id: Arc<str>,
+    pub(in crate::broker::redis) user_info: Arc<str>,
+    pub(in crate::broker::redis) connections: usize,
+    /// Whether the limit of members applies to it.
+    pub(in crate::broker::redis) is_limited: bool,
+}
+
+/// The answer of Redis to a sync.
+#[derive(Debug, Default)]
+pub(in crate::broker::redis) struct Synced {
+    pub(in crate::broker::redis) epoch: String,
+    pub(in crate::broker::redis) version: u64,
+    pub(in crate::broker::redis) sequence: u64,
+    pub(in crate::broker::redis) total: usize,
+    /// This node's part of the total after the sync.
+    pub(in crate::broker::redis) mine: usize,
+    /// For each join, whether it was accepted.
+    pub(in crate::broker::redis) accepted: Vec<bool>,
+    /// With a full sync, the members.
+    pub(in crate::broker::redis) members: Vec<(Arc<str>, Arc<str>)>,
+    /// With a full sync, a cache channel's last event, and for how long it still is.
+    pub(in crate::broker::redis) last: Option<(EnvelopeId, Frame, Duration)>,
+    /// With a full sync, the id of the event that has this sequence, if it is known.
+    pub(in crate::broker::redis) latest: Option<EnvelopeId>,
+    /// The messages that the sync has published; none with a snapshot.
+    pub(in crate::broker::redis) changes: Vec<Message>,
+    /// Whether the log of the topic's partition was empty before, and has records now.
+    pub(in crate::broker::redis) is_logged: bool,
+}
+
+/// An effect on this node.
+#[derive(Debug)]
+pub(in crate::broker::redis) enum Effect {
+    /// A subscription was accepted.
+    Attach {
+        connection: ConnectionRef,
+        ticket: u32,
+        user_id: Option<Arc<str>>,
+        initial: InitialState,
+    },
+    /// A subscription was rejected.
+    Refuse { connection: ConnectionRef, ticket: u32, refusal: SubscriptionRefusal },
+    /// A connection was admitted, or not.
+    Admit(oneshot::Sender<bool>, bool),
+    /// A frame for all subscribers.
+    Deliver(Frame, Option<SocketId>),
+    /// The total has changed, and must be announced to the subscribers at this time.
+    AnnounceTotalAt(Instant),
+    /// The subscribers have missed events: close them, so that they subscribe again.
+    ForceResubscribe,
+    /// The subscribers may have missed events; that depends on the generation.
+    Doubt,
+    /// The online state must be sent to the watchers.
+    Online(bool),
+}
+
+impl Waiter {
+    /// Whether Redis decides about it individually.
+    pub(super) fn is_named(&self) -> bool {
+        match self {
+            Self::Subscriber { member, .. } => member.is_some(),
+            Self::Admission(_) => true,
+        }
+    }
+}
+
+impl Joining {
+    /// A user whose connections on this node are counted already.
+    pub(super) fn counted(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+        Self { connections: 0, is_limited: false, ..Self::limited(user_id, user_info) }
+    }
+
+    /// A user that joins with a connection, if the limit of members permits it.
+    pub(super) fn limited(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+        Self {
+            user_id: Arc::clone(user_id),
+            user_info: Arc::clone(user_info),
+            connections: 1,
+            is_limited: true,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What happens to all topics of this node: when apps are replaced, the node registers, joins or
+//! leaves, and the link is lost.
+
+use super::Topics;
+use crate::{
+    broker::redis::{
+        partition::Partition,
+        topic::{Effect, Topic},
+    },
+    hub::Hub,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+impl Topics {
+    /// Replaces the apps, and applies their settings to the topics.
+    pub(in crate::broker::redis) fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        self.retired.extend(self.hubs.keys().cloned());
+        self.retired.retain(|app_id| !hubs.contains_key(app_id));
+        self.hubs.extend(hubs);
+        for topic in self.all.values_mut() {
+            if let Some(hub) = self.hubs.get(&topic.name.app_id) {
+                topic.follow(&hub.app().config);
+            }
+        }
+    }
+
+    /// Removes deleted apps without topics.
+    pub(in crate::broker::redis) fn forget_retired(&mut self) {
+        let topics = &self.all;
+        let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
+        let hubs = &mut self.hubs;
+        self.retired.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
+    }
+
+    /// Schedules a sync of everything that this node has.
+    pub(in crate::broker::redis) fn sync_all(&mut self) {
+        self.all.keys().for_each(|name| self.scheduler.add(name));
+        self.unsettled = self.all.keys().cloned().collect();
+    }
+
+    /// Whether every topic is synced since the node has registered.
+    pub(in crate::broker::redis) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Ends all subscriptions. Returns whether everything is withdrawn.
+    pub(in crate::broker::redis) fn withdraw_all(&mut self) -> bool {
+        for topic in self.all.values_mut() {
+            topic.end_all();
+        }
+        for (name, _) in self.all.iter().filter(|(_, topic)| !topic.has_said_all()) {
+            self.scheduler.add(name);
+        }
+        !self.has_steps()
+    }
+
+    /// Redis has nothing of this node under its new name.
+    pub(in crate::broker::redis) fn forget_acknowledgements(&mut self) {
+        self.all.values_mut().for_each(Topic::is_unknown);
+    }
+
+    /// Redis may have lost the data of these partitions.
+    pub(in crate::broker::redis) fn lose_data(&mut self, changed: &BTreeSet<Partition>) {
+        for topic in self.all.values_mut().filter(|topic| changed.contains(&topic.partition)) {
+            topic.lose_data();
+        }
+    }
+
+    /// Subscribes to and reads all topics of a partition again, after its server has changed or has
+    /// ended a subscription.
+    pub(in crate::broker::redis) fn on_moved(&mut self, partition: Partition) {
+        for (name, topic) in &mut self.all {
+            if topic.partition == partition {
+                topic.detach();
+                self.scheduler.add(name);
+            }
+        }
+    }
+
+    /// Everything is synced and read again over the next link.
+    pub(in crate::broker::redis) fn detach_all(&mut self) {
+        self.all.values_mut().for_each(Topic::detach);
+    }
+
+    /// There is no link any more: nothing is in flight.
+    pub(in crate::broker::redis) fn on_disconnected(&mut self) {
+        self.in_flight.clear();
+        self.unsettled.clear();
+    }
+
+    /// Reads provisional topics again, once all other nodes have arrived.
+    pub(in crate::broker::redis) fn read_provisional_again(&mut self) {
+        for (name, topic) in &mut self.all {
+            if topic.end_provisional() {
+                self.scheduler.add(name);
+            }
+        }
+    }
+
+    /// Closes the subscribers that may have missed events, except in the `spared` partitions.
+    pub(in crate::broker::redis) fn resubscribe(&mut self, spared: &BTreeSet<Partition>) {
+        for name in std::mem::take(&mut self.unverified) {
+            let partition = self.all.get(&name).map(|topic| topic.partition);
+            if partition.is_some_and(|partition| !spared.contains(&partition)) {
+                self.apply(&name, vec![Effect::ForceResubscribe], false);
+            }
+        }
+    }
+
+    /// Records that the subscribers of a topic may have missed events.
+    #[cfg(test)]
+    pub(in crate::broker::redis) fn doubt(&mut self, name: &Arc<str>) {
+        self.unverified.push(Arc::clone(name));
+    }
+}
