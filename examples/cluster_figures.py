@@ -159,9 +159,9 @@ def channels(urls):
     whole = sum(
         status == 200 and len(json.loads(body)["channels"]) == wanted for status, body, _ in answers
     )
-    refused = sum(status != 200 for status, _, _ in publishes)
+    rejected = sum(status != 200 for status, _, _ in publishes)
     print(f"{whole} of {LISTS_AT_ONCE} requests listed all {wanted:,} channels, the slowest after {slowest(answers):.2f} s")
-    print(f"{len(publishes)} publishes meanwhile, {refused} failed, the slowest took {slowest(publishes):.3f} s")
+    print(f"{len(publishes)} publishes meanwhile, {rejected} failed, the slowest took {slowest(publishes):.3f} s")
 
 
 def restart(urls, redis, start_redis):

@@ -208,13 +208,13 @@ class Cluster:
         self.redis.process.send_signal(signal.SIGCONT)
         heard = wait_for("the event arrives", lambda: listener.heard("paused"))
         if publishing.wait() != 0:
-            sys.exit("a publish was refused in a pause of one second")
+            sys.exit("a publish was rejected in a pause of one second")
         listener.end()
         return heard
 
     def redis_is_away(self):
         self.redis.kill()
-        accepted, took = self.nodes[0].publish("refused")
+        accepted, took = self.nodes[0].publish("rejected")
         if accepted:
             sys.exit("a publish was accepted without Redis")
         self.redis.run()
@@ -261,7 +261,7 @@ def main():
             ("a node leaves (SIGTERM, no clients): until its process has ended", cluster.node_leaves),
             ("a node dies (kill -9): until one of the others has cleaned up after it", cluster.node_dies),
             ("Redis pauses for 1 s: from its end until an event published meanwhile arrives", cluster.redis_pauses),
-            ("Redis is away: until a publish is refused with 503", cluster.redis_is_away),
+            ("Redis is away: until a publish is rejected with 503", cluster.redis_is_away),
             ("Redis restarts empty: until all nodes take part again", cluster.redis_restarts_empty),
             ("Redis restarts with its data: until all nodes take part again", cluster.redis_restarts_with_data),
             ("one node's link is cut: from its end until the node takes part again", cluster.link_is_cut),

@@ -281,9 +281,9 @@ mod tests {
         assert!(!check(id, "presence-x", None));
         // Only for an empty text the signature may omit it.
         let plain = Some(auth(format!("{id}:presence-x")));
-        let refused = app.authorize_channel(plain.as_deref(), id, "presence-x", Some("data"));
-        let Err(AuthError::Signature { string_to_sign, .. }) = refused else {
-            panic!("{refused:?}")
+        let rejected = app.authorize_channel(plain.as_deref(), id, "presence-x", Some("data"));
+        let Err(AuthError::Signature { string_to_sign, .. }) = rejected else {
+            panic!("{rejected:?}")
         };
         assert_eq!(string_to_sign, format!("{id}:presence-x:data"));
         let of_user = auth(format!("{id}::user::data"));

@@ -26,7 +26,7 @@ pub struct Metrics {
     publishes: Family<StatusLabel, Counter>,
     ended: Family<EndedLabels, Counter>,
     certificate_expiry: AtomicU64,
-    refused: Family<RefusedLabels, Counter>,
+    rejected: Family<RejectedLabels, Counter>,
     server: ServerMetrics,
 }
 
@@ -62,7 +62,7 @@ pub enum ReceivedKind {
     /// A message without an action, such as a pong.
     Other,
     /// A message that was answered with an error.
-    Refused,
+    Rejected,
 }
 
 impl ReceivedKind {
@@ -73,7 +73,7 @@ impl ReceivedKind {
         Self::SignIn,
         Self::ClientEvent,
         Self::Other,
-        Self::Refused,
+        Self::Rejected,
     ];
 
     fn as_str(self) -> &'static str {
@@ -84,7 +84,7 @@ impl ReceivedKind {
             Self::SignIn => "signin",
             Self::ClientEvent => "client_event",
             Self::Other => "other",
-            Self::Refused => "refused",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -101,7 +101,7 @@ struct EndedLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RefusedLabels {
+struct RejectedLabels {
     kind: &'static str,
     reason: &'static str,
 }
@@ -226,7 +226,7 @@ impl Metrics {
             publishes: Family::default(),
             ended: Family::default(),
             certificate_expiry: AtomicU64::new(0),
-            refused: Family::default(),
+            rejected: Family::default(),
             server: ServerMetrics::default(),
         }
     }
@@ -257,8 +257,8 @@ impl Metrics {
     }
 
     /// Counts a rejected message, by its kind and the reason. Both are from a closed set.
-    pub fn message_refused(&self, kind: &'static str, reason: &'static str) {
-        self.refused.get_or_create(&RefusedLabels { kind, reason }).inc();
+    pub fn message_rejected(&self, kind: &'static str, reason: &'static str) {
+        self.rejected.get_or_create(&RejectedLabels { kind, reason }).inc();
     }
 
     /// Sets the current limits.
@@ -277,8 +277,8 @@ impl Metrics {
     }
 
     /// Counts a rejected reload.
-    pub fn reload_refused(&self) {
-        self.server.reload_refused();
+    pub fn reload_rejected(&self) {
+        self.server.reload_rejected();
     }
 
     fn encode_traffic<const N: usize>(
@@ -378,8 +378,8 @@ impl Collector for Metrics {
             None,
             MetricType::Counter,
         )?)?;
-        self.refused.encode(encoder.encode_descriptor(
-            "campanile_messages_refused",
+        self.rejected.encode(encoder.encode_descriptor(
+            "campanile_messages_rejected",
             "Messages of clients that were answered by an error, by kind and reason",
             None,
             MetricType::Counter,
@@ -411,10 +411,10 @@ mod tests {
         metrics.shard(0).was_busy(Duration::from_millis(1_500));
         metrics.publish_answered(200);
         metrics.connection_ended("slow_consumer", 4100);
-        metrics.message_refused("subscribe", "auth_signature");
+        metrics.message_rejected("subscribe", "auth_signature");
         metrics.set_limits(10_000, 4_096);
         metrics.reloaded();
-        metrics.reload_refused();
+        metrics.reload_rejected();
         let version = env!("CARGO_PKG_VERSION");
         let build = format!("campanile_build_info{{version=\"{version}\"}} 1");
 
@@ -425,11 +425,11 @@ mod tests {
         assert!(!page.contains("e+308"), "one bucket without a bound");
         for line in [
             build.as_str(),
-            "campanile_messages_refused_total{kind=\"subscribe\",reason=\"auth_signature\"} 1",
+            "campanile_messages_rejected_total{kind=\"subscribe\",reason=\"auth_signature\"} 1",
             "campanile_max_connections 10000",
             "campanile_max_http_connections 4096",
             "campanile_config_reloads_total{result=\"success\"} 1",
-            "campanile_config_reloads_total{result=\"refused\"} 1",
+            "campanile_config_reloads_total{result=\"rejected\"} 1",
             "campanile_messages_received_total{kind=\"subscribe\"} 2",
             "campanile_bytes_received_total{kind=\"subscribe\"} 100",
             "campanile_messages_sent_total{kind=\"event\"} 1000",

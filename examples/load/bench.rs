@@ -252,7 +252,7 @@ impl Measured {
                 verdict.wrong, verdict.connections
             ));
         }
-        for (status, count) in &self.published.refused {
+        for (status, count) in &self.published.rejected {
             outcome.fault(format!("{count} publishes answered with {status}"));
         }
         let counters = &self.sum.counters;

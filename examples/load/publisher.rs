@@ -74,7 +74,7 @@ pub(crate) struct Published {
     /// The number of events that were answered with 200.
     pub(crate) accepted: u64,
     /// The other answers, by status; 0 means no answer.
-    pub(crate) refused: BTreeMap<u16, u64>,
+    pub(crate) rejected: BTreeMap<u16, u64>,
     /// The time from each request to its answer.
     pub(crate) answers: Packed,
 }
@@ -265,7 +265,7 @@ impl Loop {
         }
         let unanswered = wide(self.connections.len() - self.idle.len());
         if unanswered != 0 {
-            *self.published.refused.entry(0).or_default() += unanswered;
+            *self.published.rejected.entry(0).or_default() += unanswered;
         }
         self.gate.wake(None);
         self.published.answers = self.answers.pack();
@@ -358,7 +358,7 @@ impl Loop {
             self.published.accepted += 1;
             self.shared.accepted.store(self.published.accepted, SeqCst);
         } else {
-            *self.published.refused.entry(answer.status).or_default() += 1;
+            *self.published.rejected.entry(answer.status).or_default() += 1;
         }
         self.idle.push(at);
     }
@@ -367,7 +367,7 @@ impl Loop {
     /// unknown.
     fn on_end(&mut self, at: usize) -> Result<(), Failure> {
         if self.connections[at].since_us.is_some() {
-            *self.published.refused.entry(0).or_default() += 1;
+            *self.published.rejected.entry(0).or_default() += 1;
             self.idle.push(at);
         }
         self.reopen(at)

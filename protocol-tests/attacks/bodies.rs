@@ -53,7 +53,7 @@ async fn bodies_that_are_only_announced_take_no_memory() {
     let attack = async |server: &Server| {
         let lengths = ["1048577", "68719476736", "9223372036854775807", "18446744073709551615"];
         let beyond = ["18446744073709551616", "99999999999999999999999999", "-1", "1e9"];
-        let (began, mut refused) = (Instant::now(), 0);
+        let (began, mut rejected) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
             for length in lengths.iter().chain(&beyond) {
                 let signed = Call::post_text("events", "x");
@@ -65,10 +65,10 @@ async fn bodies_that_are_only_announced_take_no_memory() {
                 let reply = answer_to(server, &stranger.head(&[("content-length", length)])).await;
                 let status = reply.get(9..12).unwrap_or_default();
                 assert!(["401", "400", "431"].contains(&status), "{length}: {reply}");
-                refused += 2;
+                rejected += 2;
             }
         }
-        format!("{refused} refused with 413, 431, 401 or 400 before any body came")
+        format!("{rejected} rejected with 413, 431, 401 or 400 before any body came")
     };
     setup.attacked_by("huge declared bodies", attack).await;
 }
@@ -93,7 +93,7 @@ async fn endless_bodies_are_closed() {
         }
         let poured = attackers.join_all().await;
         let most = poured.iter().max().expect("there were some") / 1_024;
-        format!("{} refused with 413 or 401 and cut off, the last after {most} KiB", poured.len())
+        format!("{} rejected with 413 or 401 and cut off, the last after {most} KiB", poured.len())
     };
     setup.attacked_by("endless bodies", attack).await;
 }
@@ -122,8 +122,8 @@ async fn pour(mut stream: TcpStream, call: Call) -> usize {
     // The server reads from a client that is still sending for two more seconds, so that the answer arrives.
     within("the server to have had enough", async { tokio::join!(pouring, listening) }).await;
     let received = String::from_utf8_lossy(&received);
-    let is_refused = ["413", "401"].contains(&received.get(9..12).unwrap_or_default());
-    assert!(is_refused, "{received}");
+    let is_rejected = ["413", "401"].contains(&received.get(9..12).unwrap_or_default());
+    assert!(is_rejected, "{received}");
     assert_eq!(received.matches("HTTP/1.1 ").count(), 1, "{received}");
     poured
 }

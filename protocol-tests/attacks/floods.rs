@@ -193,7 +193,7 @@ async fn the_memory_of_twenty_thousand_channels_is_released() {
         assert_eq!(occupied, 20_001, "a thousand per attacker, and the bystander's");
         drop(clients);
         only_the_bystander_is_left(server).await;
-        "20,000 channels of 200 bytes occupied by 20 connections, one more refused to each"
+        "20,000 channels of 200 bytes occupied by 20 connections, one more rejected to each"
             .to_owned()
     };
     setup.attacked_by("channel-name floods", attack).await;
@@ -207,8 +207,8 @@ async fn occupy(mut client: Client, at: usize) -> Client {
         if number < 1_000 {
             client.subscribed(&name).await;
         } else {
-            let refusal = client.refusal(&name).await;
-            assert!(refusal.message.contains("1000"), "{refusal:?}");
+            let rejection = client.rejection(&name).await;
+            assert!(rejection.message.contains("1000"), "{rejection:?}");
         }
     }
     client
@@ -243,16 +243,16 @@ async fn unauthenticated_requests_cost_little() {
             let mut http = Http::connect(server.address).await;
             attackers.spawn(async move {
                 let call = Call::post("events", &json!({ "name": "e" })).signature(&"0".repeat(64));
-                let (began, mut refused) = (Instant::now(), 0);
+                let (began, mut rejected) = (Instant::now(), 0);
                 while began.elapsed() < A_WHILE {
                     call.send_on(&mut http).await.error(401);
-                    refused += 1;
+                    rejected += 1;
                 }
-                refused
+                rejected
             });
         }
-        let refused: usize = attackers.join_all().await.into_iter().sum();
-        format!("{refused} refused with 401")
+        let rejected: usize = attackers.join_all().await.into_iter().sum();
+        format!("{rejected} rejected with 401")
     };
     setup.attacked_by("requests with a wrong signature", attack).await;
 }
@@ -265,7 +265,7 @@ async fn long_unauthenticated_queries_cost_little() {
         let mut http = Http::connect(server.address).await;
         let shapes = ["k[]=a&", "k%5B0%5D=%61&", "K=&", "&", "%"]
             .map(|pair| pair.repeat(15_000 / pair.len()));
-        let (began, mut refused, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+        let (began, mut rejected, mut slowest) = (Instant::now(), 0, Duration::ZERO);
         while began.elapsed() < A_WHILE {
             for shape in &shapes {
                 let call = Call::get("channels").signature(&"0".repeat(64));
@@ -273,11 +273,11 @@ async fn long_unauthenticated_queries_cost_little() {
                 let asked = Instant::now();
                 call.send_target_on(&mut http, &target).await.error(401);
                 slowest = slowest.max(asked.elapsed());
-                refused += 1;
+                rejected += 1;
             }
         }
         format!(
-            "{refused} refused with 401, the slowest after {:.1} ms",
+            "{rejected} rejected with 401, the slowest after {:.1} ms",
             slowest.as_secs_f64() * 1e3
         )
     };

@@ -8,10 +8,10 @@ use crate::setup::{A_WHILE, AttackSetup, affordable};
 use kit::{Client, Frame, KEY, Server, Settings, frames};
 
 #[tokio::test]
-async fn frames_that_are_only_announced_are_refused_at_once() {
+async fn frames_that_are_only_announced_are_rejected_at_once() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        let (began, mut refused) = (Instant::now(), 0);
+        let (began, mut rejected) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
             for length in [65_537, 1 << 24, 1 << 32, (1 << 63) - 1, 1 << 63, usize::MAX] {
                 for opcode in [frames::TEXT, frames::BINARY, frames::PING] {
@@ -19,11 +19,11 @@ async fn frames_that_are_only_announced_are_refused_at_once() {
                     client.bytes(frames::announced(frames::FIN | opcode, length)).await;
                     let (code, _) = client.closed_after_anything().await;
                     assert!([1002, 1009].contains(&code), "{opcode} of {length}: {code}");
-                    refused += 1;
+                    rejected += 1;
                 }
             }
         }
-        format!("{refused} closed with 1009 or 1002")
+        format!("{rejected} closed with 1009 or 1002")
     };
     setup.attacked_by("frames announced as huge", attack).await;
 }
@@ -115,7 +115,7 @@ async fn compressed_frames_are_neither_negotiated_nor_read() {
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
             "x-webkit-deflate-frame",
         ];
-        let (began, mut refused) = (Instant::now(), 0);
+        let (began, mut rejected) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
             for (offer, first) in offers.iter().zip([0xc1, 0xc2, 0x41]) {
                 let target = format!("/app/{KEY}?protocol=7");
@@ -126,10 +126,10 @@ async fn compressed_frames_are_neither_negotiated_nor_read() {
                 client.bytes(frames::masked(first, &bomb)).await;
                 let (code, _) = client.closed_after_anything().await;
                 assert_eq!(code, 1002, "{first:#x}");
-                refused += 1;
+                rejected += 1;
             }
         }
-        format!("{refused} closed with 1002, none of their offers taken up")
+        format!("{rejected} closed with 1002, none of their offers taken up")
     };
     setup.attacked_by("compressed garbage", attack).await;
 }

@@ -121,11 +121,11 @@ async fn forged_addresses_do_not_bypass_the_limit() {
         .await
         .attacked_by("forged X-Forwarded-For", async |server| {
             let mut stayed = Vec::new();
-            let mut refused = 0;
+            let mut rejected = 0;
             let began = Instant::now();
             while began.elapsed() < A_WHILE {
                 let address =
-                    format!("203.0.113.{}, 198.51.100.{}", refused % 250, refused / 250 % 250);
+                    format!("203.0.113.{}, 198.51.100.{}", rejected % 250, rejected / 250 % 250);
                 let headers = [
                     ("x-forwarded-for", address.as_str()),
                     ("forwarded", "for=203.0.113.9"),
@@ -137,7 +137,7 @@ async fn forged_addresses_do_not_bypass_the_limit() {
                 if first["event"] == "pusher:error" {
                     assert_eq!(first["data"]["code"], 4100, "{first}");
                     assert!(matches!(client.frame().await, Some(Frame::Close(4100, _))));
-                    refused += 1;
+                    rejected += 1;
                 } else {
                     stayed.push(client);
                 }
@@ -149,7 +149,7 @@ async fn forged_addresses_do_not_bypass_the_limit() {
                 "the log must contain the real address"
             );
             format!(
-                "{} let in, {refused} refused with 4100 and logged by their real address",
+                "{} let in, {rejected} rejected with 4100 and logged by their real address",
                 stayed.len()
             )
         })

@@ -80,8 +80,8 @@ async fn a_full_channel_with_large_infos_is_limited() {
         let members = full_room(server).await;
         let mut late = server.client().await;
         late.ask_with(ROOM, &member_of(MEMBERS_MAX, INFO_MAX)).await;
-        let refusal = late.refusal(ROOM).await;
-        assert!(refusal.message.contains("100"), "{refusal:?}");
+        let rejection = late.rejection(ROOM).await;
+        assert!(rejection.message.contains("100"), "{rejection:?}");
         // All of them toggle without reading the resulting events.
         let mut attackers = JoinSet::new();
         for (at, client) in members.into_iter().enumerate() {
@@ -90,7 +90,7 @@ async fn a_full_channel_with_large_infos_is_limited() {
         }
         let (sent, answered) = sum(&attackers.join_all().await);
         format!(
-            "100 members of 1 KiB sent {sent} KiB, a fifth of them read {answered} KiB; one more was refused"
+            "100 members of 1 KiB sent {sent} KiB, a fifth of them read {answered} KiB; one more was rejected"
         )
     };
     setup.attacked_by("presence floods", attack).await;

@@ -8,24 +8,24 @@ use crate::setup::{A_WHILE, AttackSetup};
 use kit::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
 
 #[tokio::test]
-async fn requests_are_refused_outside_of_their_window() {
+async fn requests_are_rejected_outside_of_their_window() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let event = json!({ "name": "e", "channel": "a", "data": "1" });
         let at =
             |time: u64| Call::post("events", &event).query("auth_timestamp", &time.to_string());
         let mut http = Http::connect(server.address).await;
-        let (began, mut refused) = (Instant::now(), 0);
+        let (began, mut rejected) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
             for age in [-86_400, -3_600, -601, 601, 3_600, 86_400] {
                 let call = at(unix_now().saturating_add_signed(age));
                 let sentence = call.send_on(&mut http).await.error(401);
                 assert!(sentence.contains("Timestamp expired"), "{age}: {sentence}");
-                refused += 1;
+                rejected += 1;
             }
             for time in [0, u64::MAX, u64::MAX - 599] {
                 at(time).send_on(&mut http).await.error(401);
-                refused += 1;
+                rejected += 1;
             }
             // An old signature with a new timestamp is invalid.
             let old = at(unix_now() - 700);
@@ -39,9 +39,9 @@ async fn requests_are_refused_outside_of_their_window() {
                 Call::post("batch_events", &event).query("auth_timestamp", &unix_now().to_string());
             elsewhere.signature(&signature).send_on(&mut http).await.error(401);
             taken.query("more", "1").signature(&signature).send_on(&mut http).await.error(401);
-            refused += 4;
+            rejected += 4;
         }
-        format!("{refused} refused with 401")
+        format!("{rejected} rejected with 401")
     };
     setup.attacked_by("replays of requests", attack).await;
 }
@@ -53,7 +53,7 @@ async fn subscriptions_signed_for_others_are_rejected() {
         let owner = server.client().await;
         let member = r#"{"user_id":"1"}"#;
         let user = r#"{"id":"1"}"#;
-        let (began, mut refused, mut closed) = (Instant::now(), 0, 0);
+        let (began, mut rejected, mut closed) = (Instant::now(), 0, 0);
         while began.elapsed() < A_WHILE {
             let mut thief = server.client().await;
             let stolen = [
@@ -70,19 +70,19 @@ async fn subscriptions_signed_for_others_are_rejected() {
                 let data =
                     json!({ "channel": channel, "auth": auth, "channel_data": channel_data });
                 thief.command("pusher:subscribe", data).await;
-                let refusal = thief.refusal(channel).await;
-                assert_eq!(refusal.details["type"], "AuthError", "{refusal:?}");
-                refused += 1;
+                let rejection = thief.rejection(channel).await;
+                assert_eq!(rejection.details["type"], "AuthError", "{rejection:?}");
+                rejected += 1;
             }
             let auth = sign::user_auth(KEY, SECRET, &owner.socket_id, user);
             thief.command("pusher:signin", json!({ "auth": auth, "user_data": user })).await;
             assert_eq!(thief.error().await.0, 4009);
-            refused += 1;
+            rejected += 1;
             // Further guesses close the connection.
             closed += usize::from(guess(&mut thief).await == 4100);
         }
         assert!(0 < closed);
-        format!("{refused} refused, {closed} connections closed with 4100 for guessing on")
+        format!("{rejected} rejected, {closed} connections closed with 4100 for guessing on")
     };
     setup.attacked_by("replays of subscriptions", attack).await;
 }

@@ -115,7 +115,7 @@ struct Account {
 impl Memory {
     /// Resets the peak, and starts to measure.
     fn watch(process: u32) -> Self {
-        // Where the kernel refuses the reset, the peak since the start is higher, never lower.
+        // Where the kernel rejects the reset, the peak since the start is higher, never lower.
         let _reset = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
         Self { process, before: figure(process, "VmRSS:") }
     }

@@ -100,8 +100,8 @@ async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
     other.sign_in(r#"{"id":"bob"}"#).await;
     let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
     assert_eq!((reply.status, reply.json()), (200, json!({})));
-    a.refused(4009).await;
-    b.refused(4009).await;
+    a.rejected(4009).await;
+    b.rejected(4009).await;
     other.ping_barrier().await;
 }
 
@@ -137,8 +137,8 @@ async fn c06_the_app_limit_counts_the_connections_of_all_nodes() {
     let group = Group::with(2, settings, Redis::start().await).await;
     let (a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
     for node in &group.nodes {
-        let mut refused = node.open("/app/278d425bdf160c739803?protocol=7").await;
-        refused.refused(4004).await;
+        let mut rejected = node.open("/app/278d425bdf160c739803?protocol=7").await;
+        rejected.rejected(4004).await;
     }
     b.ping_barrier().await;
     drop(a);
@@ -158,7 +158,7 @@ async fn p14_the_limit_of_members_counts_those_of_all_nodes() {
     b.join(R, "2").await;
     let mut third = group.nodes[0].client().await;
     third.ask_with(R, r#"{"user_id":"3"}"#).await;
-    third.refusal(R).await;
+    third.rejection(R).await;
     let mut first_again = group.nodes[1].client().await;
     assert_eq!(first_again.join(R, "1").await["count"], 2);
 }

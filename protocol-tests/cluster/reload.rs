@@ -62,7 +62,7 @@ async fn the_state_of_an_app_is_removed_and_restored_with_it() {
     join(&mut leaves, "1").await;
     stays.expect_member_added(R, "1", json!({ "n": "1" })).await;
     reload(&group, 0, cluster_settings()).await;
-    leaves.refused(4003).await;
+    leaves.rejected(4003).await;
     stays.expect_member_removed(R, "1").await;
     let users = [("info", "user_count")];
     assert_eq!(ask(two, &format!("channels/{R}"), &users).await.json()["user_count"], 1);
@@ -145,7 +145,7 @@ async fn a_new_limit_of_an_app_applies_to_all_nodes() {
     let _clients = [group.nodes[0].client().await, group.nodes[1].client().await];
     for node in &group.nodes {
         let target = format!("/app/{}", kit::KEY);
-        node.open(&target).await.refused(4004).await;
+        node.open(&target).await.rejected(4004).await;
     }
     group.are_ready(Duration::from_secs(5)).await;
 }

@@ -171,7 +171,7 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     let mut node = group.nodes.remove(leader);
     let stopped = Instant::now();
     node.signal("TERM");
-    member.refused(4200).await;
+    member.rejected(4200).await;
     let mut member = group.client(0).await;
     member.join(R, "10").await;
     let reconnected_after = stopped.elapsed();

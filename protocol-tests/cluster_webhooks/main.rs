@@ -7,5 +7,5 @@ mod failure;
 mod group;
 mod once;
 mod partitions;
-mod refused;
+mod rejected;
 mod reload;

@@ -220,7 +220,7 @@ async fn listen_prints_why_it_is_rejected() {
         Settings::new().app("secret", quoted("wrong")).server("port", server.address.port());
     directory.write("config.toml", &wrong.server("host", quoted("127.0.0.1")).toml());
     let mut process = Process::spawn(&["listen", "private-b", "--json"], directory.path());
-    let line = process.line("the refusal", |line| line.contains("Invalid signature")).await;
+    let line = process.line("the rejection", |line| line.contains("Invalid signature")).await;
     assert!(serde_json::from_str::<Value>(&line).unwrap()["event"].is_string(), "{line}");
 }
 

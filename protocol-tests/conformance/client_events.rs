@@ -113,8 +113,8 @@ async fn e06_public_channels_take_no_client_events() {
             }
         }
         a.whisper("client-x", channel, json!({})).await;
-        let (refused, code, _) = a.event_error().await;
-        assert_eq!((refused, code), (json!(channel), Value::Null));
+        let (rejected, code, _) = a.event_error().await;
+        assert_eq!((rejected, code), (json!(channel), Value::Null));
         server.assert_no_other_events(channel, &mut [&mut a, &mut b]).await;
     }
 }
@@ -197,7 +197,7 @@ async fn e09_an_app_without_client_events_relays_none() {
 }
 
 #[tokio::test]
-async fn e10_of_fifteen_at_once_ten_are_relayed_and_five_refused_4301() {
+async fn e10_of_fifteen_at_once_ten_are_relayed_and_five_rejected_4301() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = two_on_private(&server).await;
     let event = |number| {

@@ -58,23 +58,23 @@ async fn c04_an_unknown_key_is_closed_4001_with_an_error() {
 }
 
 #[tokio::test]
-async fn c04_a_key_of_any_length_is_refused_with_a_reason_that_fits() {
+async fn c04_a_key_of_any_length_is_rejected_with_a_reason_that_fits() {
     let server = Settings::new().start().await;
     let mut client = server.open(&format!("/app/{}?protocol=7", "k".repeat(2_000))).await;
-    client.refused(4001).await;
+    client.rejected(4001).await;
 }
 
 #[tokio::test]
 async fn c05_a_disabled_app_is_closed_4003() {
     let server = Settings::new().app("enabled", false).start().await;
-    server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4003).await;
+    server.open(&format!("/app/{KEY}?protocol=7")).await.rejected(4003).await;
 }
 
 #[tokio::test]
 async fn c06_the_app_limit_is_enforced_and_released() {
     let server = Settings::new().app("max_connections", 1).start().await;
     let mut first = server.client().await;
-    server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4004).await;
+    server.open(&format!("/app/{KEY}?protocol=7")).await.rejected(4004).await;
     first.ping_barrier().await;
     drop(first);
     server.has_connections(0).await;
@@ -84,9 +84,9 @@ async fn c06_the_app_limit_is_enforced_and_released() {
 #[tokio::test]
 async fn c07_strict_mode_requires_a_protocol() {
     let server = Settings::new().connection("strict_protocol", true).start().await;
-    server.open(&format!("/app/{KEY}")).await.refused(4008).await;
-    server.open(&format!("/app/{KEY}?client=js")).await.refused(4008).await;
-    server.open(&format!("/app/{KEY}?protocol=abc")).await.refused(4006).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4008).await;
+    server.open(&format!("/app/{KEY}?client=js")).await.rejected(4008).await;
+    server.open(&format!("/app/{KEY}?protocol=abc")).await.rejected(4006).await;
     server.client().await.ping_barrier().await;
 }
 
@@ -94,7 +94,7 @@ async fn c07_strict_mode_requires_a_protocol() {
 async fn c08_the_protocols_1_to_3_are_rejected() {
     let server = Settings::new().start().await;
     for protocol in 1..=3 {
-        server.open(&format!("/app/{KEY}?protocol={protocol}")).await.refused(4007).await;
+        server.open(&format!("/app/{KEY}?protocol={protocol}")).await.rejected(4007).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn c09_protocol_5_works_and_receives_the_reason_of_a_close() {
     client.sign_in(r#"{"id":"1"}"#).await;
     let reply = server.post("users/1/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
-    client.refused(4009).await;
+    client.rejected(4009).await;
 }
 
 #[tokio::test]
@@ -317,10 +317,10 @@ async fn c25_shutdown_closes_connections_with_4100_and_rejects_new_ones() {
     let publish = UnfinishedPublish::begin(&server).await;
     server.signal("TERM");
     for client in &mut clients {
-        client.refused(4100).await;
+        client.rejected(4100).await;
     }
     for _ in 0..3 {
-        server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4100).await;
+        server.open(&format!("/app/{KEY}?protocol=7")).await.rejected(4100).await;
     }
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(server.process.exit_code().await, Some(0));
@@ -333,21 +333,21 @@ async fn c26_a_tls_only_app_is_closed_4000_without_tls() {
         .app("tls_only", true)
         .start()
         .await;
-    server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4000).await;
+    server.open(&format!("/app/{KEY}?protocol=7")).await.rejected(4000).await;
 }
 
 #[tokio::test]
 async fn c27_a_foreign_origin_is_closed_4009() {
     let server = Settings::new().app("allowed_origins", r#"["example.com"]"#).start().await;
     let headers = [("Origin", "https://evil.test")];
-    server.open_with(&format!("/app/{KEY}?protocol=7"), &headers).await.refused(4009).await;
+    server.open_with(&format!("/app/{KEY}?protocol=7"), &headers).await.rejected(4009).await;
 }
 
 #[tokio::test]
 async fn c28_a_connection_that_never_authorizes_is_closed_4009() {
     let server = authorized_in_time().start().await;
     let start = Instant::now();
-    let sentence = server.client().await.refused(4009).await;
+    let sentence = server.client().await.rejected(4009).await;
     assert_eq!(sentence, "Connection not authorized within timeout");
     assert!(Duration::from_secs(3) <= start.elapsed(), "closed after {:?}", start.elapsed());
 }
@@ -362,7 +362,7 @@ async fn c29_a_private_subscription_or_a_sign_in_authorizes() {
     member.join("presence-x", "1").await;
     user.sign_in(r#"{"id":"1"}"#).await;
     // This connection began later and times out, so the timeout of the others has passed too.
-    server.client().await.refused(4009).await;
+    server.client().await.rejected(4009).await;
     subscriber.ping_barrier().await;
     member.ping_barrier().await;
     user.ping_barrier().await;
@@ -377,9 +377,9 @@ async fn c30_neither_a_public_channel_nor_a_failed_private_one_authorizes() {
     failed
         .command("pusher:subscribe", json!({ "auth": format!("{KEY}:00"), "channel": "private-x" }))
         .await;
-    failed.refusal("private-x").await;
-    public.refused(4009).await;
-    failed.refused(4009).await;
+    failed.rejection("private-x").await;
+    public.rejected(4009).await;
+    failed.rejected(4009).await;
 }
 
 /// `docs/protocol.md#admission`: if several reasons apply, the client receives the first.
@@ -393,17 +393,17 @@ async fn rejections_are_checked_in_order() {
         .app("enabled", false)
         .start()
         .await;
-    server.open("/app/nope?protocol=3").await.refused(4007).await;
-    server.open(&format!("/app/{KEY}?protocol=3")).await.refused(4007).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4000).await;
+    server.open("/app/nope?protocol=3").await.rejected(4007).await;
+    server.open(&format!("/app/{KEY}?protocol=3")).await.rejected(4007).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4000).await;
     let server =
         Settings::new().app("enabled", false).app("allowed_origins", origins).start().await;
-    server.open_with(&format!("/app/{KEY}"), &foreign).await.refused(4003).await;
+    server.open_with(&format!("/app/{KEY}"), &foreign).await.rejected(4003).await;
     let settings = Settings::new().app("allowed_origins", origins).app("max_connections", 1);
     let server = settings.start().await;
     let _only = server.client().await;
-    server.open_with(&format!("/app/{KEY}"), &foreign).await.refused(4009).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4004).await;
+    server.open_with(&format!("/app/{KEY}"), &foreign).await.rejected(4009).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4004).await;
 }
 
 #[tokio::test]

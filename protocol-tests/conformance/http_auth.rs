@@ -62,7 +62,7 @@ async fn h04_the_order_of_the_parameters_does_not_matter() {
 }
 
 #[tokio::test]
-async fn h05_a_signature_wrong_by_one_digit_is_refused_with_what_should_have_been_signed() {
+async fn h05_a_signature_wrong_by_one_digit_is_rejected_with_what_should_have_been_signed() {
     let server = Settings::new().start().await;
     let call = Call::post("events", &event());
     let right = call.right_signature();
@@ -132,7 +132,7 @@ async fn h08_only_auth_version_1_0_is_accepted() {
 }
 
 #[tokio::test]
-async fn h09_a_body_that_was_changed_is_refused() {
+async fn h09_a_body_that_was_changed_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
@@ -328,7 +328,7 @@ async fn a_path_that_is_encoded_twice_does_not_verify() {
 }
 
 #[tokio::test]
-async fn an_escaped_separator_in_the_query_is_refused() {
+async fn an_escaped_separator_in_the_query_is_rejected() {
     let server = Settings::new().start().await;
     let call = Call::get("channels").query("filter_by_prefix", "presence-a=b");
     assert_eq!(call.send(&server).await.status, 200);

@@ -122,7 +122,7 @@ async fn invalid_http_is_400_and_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn a_head_that_is_too_large_is_rejected() {
     let server = Settings::new().start().await;
     let mut http = RawHttp::connect(server.address).await;
     // The server may reject the head before all of it is sent.
@@ -227,7 +227,7 @@ async fn a_websocket_route_without_an_upgrade_is_426() {
 }
 
 #[tokio::test]
-async fn a_broken_handshake_is_refused() {
+async fn a_broken_handshake_is_rejected() {
     let server = Settings::new().start().await;
     let right = upgrade_request(&format!("/app/{KEY}"), &[]);
     for (part, other) in [
@@ -300,8 +300,8 @@ async fn a_request_id_is_kept_or_generated() {
     let server = Settings::new().start().await;
     let reply = event("1").header("x-request-id", "abc-123").send(&server).await;
     assert_eq!(reply.header("x-request-id"), Some("abc-123"));
-    let refused = event("1").signature("00").header("x-request-id", "abc-124").send(&server).await;
-    assert_eq!((refused.status, refused.header("x-request-id")), (401, Some("abc-124")));
+    let rejected = event("1").signature("00").header("x-request-id", "abc-124").send(&server).await;
+    assert_eq!((rejected.status, rejected.header("x-request-id")), (401, Some("abc-124")));
     let made =
         [event("1").send(&server).await, Http::plain(server.address, "GET", "/up", &[]).await];
     let ids: Vec<&str> = made.iter().map(|reply| reply.header("x-request-id").unwrap()).collect();
@@ -325,10 +325,10 @@ async fn a_page_of_an_allowed_origin_may_use_the_api() {
         (reply.status, reply.header("access-control-allow-origin")),
         (200, Some("https://example.com"))
     );
-    let refused =
+    let rejected =
         event("1").signature("00").header("origin", "https://example.com").send(&server).await;
     assert_eq!(
-        (refused.status, refused.header("access-control-allow-origin")),
+        (rejected.status, rejected.header("access-control-allow-origin")),
         (401, Some("https://example.com"))
     );
     let foreign = event("1").header("origin", "https://evil.test").send(&server).await;

@@ -53,7 +53,7 @@ fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_ot
 }
 
 #[test]
-fn arguments_and_files_that_are_not_utf_8_are_refused_with_a_line() {
+fn arguments_and_files_that_are_not_utf_8_are_rejected_with_a_line() {
     let directory = configured();
     for argument in [&b"--host=\xff"[..], b"--config=\xff", b"--env-file=\xff", b"\xff"] {
         let output = Command::new(program())

@@ -15,8 +15,8 @@ const TARGET: &str = "/app/278d425bdf160c739803?protocol=7";
 async fn max_connections_of_the_node_is_4100_and_released() {
     let server = Settings::new().server("max_connections", 2).start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
-    server.open(TARGET).await.refused(4100).await;
-    server.open(TARGET).await.refused(4100).await;
+    server.open(TARGET).await.rejected(4100).await;
+    server.open(TARGET).await.rejected(4100).await;
     a.ping_barrier().await;
     drop(a);
     server.has_connections(1).await;
@@ -29,14 +29,14 @@ async fn rejections_and_failed_handshakes_take_no_permit() {
     let server =
         Settings::new().server("max_connections", 2).app("max_connections", 1).start().await;
     for _ in 0..5 {
-        server.open("/app/nope").await.refused(4001).await;
+        server.open("/app/nope").await.rejected(4001).await;
         drop(server.open("/app/nope").await);
         drop(server.open(TARGET).await);
         server.has_connections(0).await;
     }
     let _first = server.client().await;
     for _ in 0..5 {
-        server.open(TARGET).await.refused(4004).await;
+        server.open(TARGET).await.rejected(4004).await;
     }
     assert_eq!(server.connections().await, 1);
 }
@@ -47,7 +47,7 @@ async fn max_connections_of_an_app_is_4004_and_does_not_affect_other_apps() {
         Settings::new().app("max_connections", 2).another_app("4", "key-of-4", "secret-of-4");
     let server = settings.start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
-    server.open(TARGET).await.refused(4004).await;
+    server.open(TARGET).await.rejected(4004).await;
     server.open("/app/key-of-4").await.established().await;
     a.ping_barrier().await;
     b.ping_barrier().await;
@@ -58,7 +58,7 @@ async fn max_connections_per_ip_counts_addresses_separately() {
     let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
     let mut a = connect_from(&server, "127.0.0.1:0").await;
     a.established().await;
-    connect_from(&server, "127.0.0.1:0").await.refused(4100).await;
+    connect_from(&server, "127.0.0.1:0").await.rejected(4100).await;
     connect_from(&server, "127.0.0.2:0").await.established().await;
     a.ping_barrier().await;
     drop(a);
@@ -75,7 +75,7 @@ async fn max_connections_per_ip_ignores_headers_of_unlisted_proxies() {
         let server = settings.start().await;
         let mut first = forwarded(&server, "10.0.0.1").await;
         first.established().await;
-        forwarded(&server, "10.0.0.2").await.refused(4100).await;
+        forwarded(&server, "10.0.0.2").await.rejected(4100).await;
         first.ping_barrier().await;
     }
 }
@@ -91,11 +91,11 @@ async fn max_connections_per_ip_trusts_only_the_entry_of_a_listed_proxy() {
     first.established().await;
     let mut second = forwarded(&server, "10.0.0.2").await;
     second.established().await;
-    forwarded(&server, "10.0.0.1").await.refused(4100).await;
+    forwarded(&server, "10.0.0.1").await.rejected(4100).await;
     // Everything before the address that the proxy appended was written by the client.
-    forwarded(&server, "203.0.113.9, 10.0.0.1").await.refused(4100).await;
+    forwarded(&server, "203.0.113.9, 10.0.0.1").await.rejected(4100).await;
     // Two proxies, both listed.
-    forwarded(&server, "10.0.0.1, 192.0.2.1").await.refused(4100).await;
+    forwarded(&server, "10.0.0.1, 192.0.2.1").await.rejected(4100).await;
     forwarded(&server, "2001:db8::1").await.established().await;
     first.ping_barrier().await;
     second.ping_barrier().await;
@@ -143,7 +143,7 @@ async fn max_channels_counts_current_subscriptions() {
     client.subscribe("a").await;
     client.subscribe("b").await;
     client.ask_for("c").await;
-    client.refusal("c").await;
+    client.rejection("c").await;
     client.unsubscribe("a").await;
     client.subscribe("c").await;
     client.ping_barrier().await;
@@ -209,7 +209,7 @@ async fn max_channel_name_length_applies_to_publishers_and_clients() {
     let (longest, longer) = ("c".repeat(10), "c".repeat(11));
     client.subscribe(&longest).await;
     client.ask_for(&longer).await;
-    client.refusal(&longer).await;
+    client.rejection(&longer).await;
     server.publish(&longest, "e", "1").await;
     client.expect_event(&longest, "e", "1").await;
     server.post("events", &json!({ "name": "e", "channel": longer, "data": "1" })).await.error(400);
@@ -222,7 +222,7 @@ async fn max_presence_members_of_one_is_a_channel_for_one() {
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join("presence-r", "1").await;
     b.ask_with("presence-r", r#"{"user_id":"2"}"#).await;
-    b.refusal("presence-r").await;
+    b.rejection("presence-r").await;
     server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     b.join("presence-r", "1").await;
 }
@@ -234,7 +234,7 @@ async fn max_presence_user_info_bytes_counts_the_json_of_the_information() {
         let (mut a, mut b) = (server.client().await, server.client().await);
         a.join_with("presence-r", &member_with_info_of(limit)).await;
         b.ask_with("presence-r", &member_with_info_of(limit + 1)).await;
-        b.refusal("presence-r").await;
+        b.rejection("presence-r").await;
         server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     }
 }
@@ -252,7 +252,7 @@ async fn max_presence_user_info_bytes_applies_to_signed_in_members() {
         if bytes == 50 {
             assert_eq!(client.joined("presence-r").await["hash"]["1"], info);
         } else {
-            client.refusal("presence-r").await;
+            client.rejection("presence-r").await;
         }
         client.ping_barrier().await;
     }
@@ -305,7 +305,7 @@ async fn allowed_origins_are_patterns_of_the_host() {
         "example",
     ];
     for origin in foreign {
-        server.open_with(TARGET, &[("Origin", origin)]).await.refused(4009).await;
+        server.open_with(TARGET, &[("Origin", origin)]).await.rejected(4009).await;
     }
     server.client().await.ping_barrier().await;
 }

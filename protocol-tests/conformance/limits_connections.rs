@@ -34,7 +34,7 @@ async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
     let mut first = client_from(&server, "127.0.0.1:0").await;
     first.established().await;
     client_from(&server, "127.0.0.1:0").await.established().await;
-    let sentence = client_from(&server, "127.0.0.1:0").await.refused(4100).await;
+    let sentence = client_from(&server, "127.0.0.1:0").await.rejected(4100).await;
     assert!(sentence.contains("new connections"), "{sentence}");
     client_from(&server, "127.0.0.2:0").await.established().await;
     first.ping_barrier().await;
@@ -47,9 +47,9 @@ async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
 async fn new_connections_per_second_per_ip_counts_rejected_clients() {
     let server = slow_door().start().await;
     for _ in 0..2 {
-        server.open("/app/nope").await.refused(4001).await;
+        server.open("/app/nope").await.rejected(4001).await;
     }
-    server.open("/app/nope").await.refused(4100).await;
+    server.open("/app/nope").await.rejected(4100).await;
 }
 
 #[tokio::test]
@@ -63,10 +63,10 @@ async fn new_connections_per_second_per_ip_answers_429_with_retry_after() {
     assert_eq!(call.send(&server).await.status, 200);
     let mut http = RawHttp::connect(server.address).await;
     http.write(call.bytes()).await;
-    let refused = http.reply().await;
-    let sentence = refused.error(429);
+    let rejected = http.reply().await;
+    let sentence = rejected.error(429);
     assert!(sentence.contains("new_connections_per_second_per_ip"), "{sentence}");
-    assert_eq!(refused.header("retry-after"), Some("1"), "{refused}");
+    assert_eq!(rejected.header("retry-after"), Some("1"), "{rejected}");
     http.ended().await;
     for probe in ["/up", "/ready"] {
         assert_eq!(Http::plain(server.address, "GET", probe, &[]).await.status, 200);
@@ -85,9 +85,9 @@ async fn new_connections_per_second_per_ip_counts_the_client_behind_a_listed_pro
         for _ in 0..2 {
             from(address).await.established().await;
         }
-        from(address).await.refused(4100).await;
+        from(address).await.rejected(4100).await;
     }
-    from("2001:db8::2").await.refused(4100).await;
+    from("2001:db8::2").await.rejected(4100).await;
     from("2001:db8:0:1::1").await.established().await;
     let headers = [("X-Forwarded-For", "192.0.2.1")];
     Http::plain(server.address, "GET", "/metrics", &headers).await.error(429);
@@ -171,11 +171,11 @@ async fn max_http_connections_evicts_idle_kept_alive_connections() {
 #[tokio::test]
 async fn max_http_connections_counts_rejected_clients_until_they_are_closed() {
     let server = Settings::new().server("max_http_connections", 1).start().await;
-    let mut refused = server.open("/app/nope").await;
-    assert_eq!(refused.error().await.0, 4001);
+    let mut rejected = server.open("/app/nope").await;
+    assert_eq!(rejected.error().await.0, 4001);
     let mut next = RawHttp::connect(server.address).await;
     next.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(matches!(refused.frame().await, Some(Frame::Close(4001, _))));
+    assert!(matches!(rejected.frame().await, Some(Frame::Close(4001, _))));
     let begun = Instant::now();
     // The client does not answer the close frame, so the permit is released at the closing timeout.
     assert_eq!(next.reply().await.status, 200);
@@ -364,7 +364,7 @@ async fn max_messages_is_reverbs_rate_limit() {
         }
         client.ask_for("d").await;
         if closes {
-            client.refused(4100).await;
+            client.rejected(4100).await;
         } else {
             let (code, sentence) = client.error().await;
             assert_eq!(code, 4301, "{sentence}");

@@ -122,10 +122,10 @@ async fn requests_per_second_is_429_with_retry_after() {
         let reply = http.reply().await;
         assert_eq!(reply.status, 200, "{reply}");
     }
-    let refused = http.reply().await;
-    refused.error(429);
-    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert_eq!(seconds, 1, "a fifth of a second, in whole seconds: {refused}");
+    let rejected = http.reply().await;
+    rejected.error(429);
+    let seconds: u64 = rejected.header("retry-after").unwrap().parse().unwrap();
+    assert_eq!(seconds, 1, "a fifth of a second, in whole seconds: {rejected}");
     let other = Call::new("GET", "/apps/4/channels", "").credentials("key-of-4", "secret-of-4");
     assert_eq!(other.send(&server).await.status, 200, "another app has its own limit");
     // The limit is per second, so the test waits.

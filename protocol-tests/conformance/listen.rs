@@ -120,7 +120,7 @@ async fn publish_reads_its_data_from_standard_input() {
     };
     assert_eq!(publish(b"{\"x\":\n1}\n").status.code(), Some(0));
     client.expect_event("a", "e", "{\"x\":\n1}").await;
-    let refused = publish(b"\xff");
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("not UTF-8"));
+    let rejected = publish(b"\xff");
+    assert_eq!(rejected.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&rejected.stderr).contains("not UTF-8"));
 }

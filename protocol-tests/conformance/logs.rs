@@ -44,7 +44,7 @@ async fn a_rejected_request_is_logged_with_its_error() {
     let reply =
         call.query("filter_by_prefix", "words-of-a-query").signature("00").send(&server).await;
     assert_eq!(reply.status, 401);
-    let logged = line(&server, "request refused", |line| line["status"] == 401).await;
+    let logged = line(&server, "request rejected", |line| line["status"] == 401).await;
     for (name, value) in [
         ("request_id", json!("id-of-a-request")),
         ("method", json!("GET")),
@@ -57,12 +57,12 @@ async fn a_rejected_request_is_logged_with_its_error() {
     }
     let reply = Http::plain(server.address, "POST", "/apps/nobody/events", &[]).await;
     let sentence = reply.error(404);
-    let logged = line(&server, "request refused", |line| line["status"] == 404).await;
+    let logged = line(&server, "request rejected", |line| line["status"] == 404).await;
     assert_eq!((&logged["error"], &logged["app"]), (&json!(sentence), &json!("nobody")));
     let mut raw = RawHttp::connect(server.address).await;
     raw.write("nonsense\r\n\r\n").await;
     assert_eq!(raw.reply().await.status, 400);
-    line(&server, "request refused", |line| line["status"] == 400).await;
+    line(&server, "request rejected", |line| line["status"] == 400).await;
     assert!(!server.process.output().contains("words-of-a-query"));
 }
 
@@ -85,9 +85,9 @@ async fn connections_are_logged_with_their_address() {
     assert!(ended.get("code").is_none(), "there was no close frame: {ended}");
 
     let target = "/app/no-such-key?protocol=7";
-    let mut refused = server.open_with(target, &[("Origin", "https://example.org")]).await;
-    refused.refused(4001).await;
-    let logged = line(&server, "connection refused", |_| true).await;
+    let mut rejected = server.open_with(target, &[("Origin", "https://example.org")]).await;
+    rejected.rejected(4001).await;
+    let logged = line(&server, "connection rejected", |_| true).await;
     for (name, value) in [
         ("key", json!("no-such-key")),
         ("address", json!("127.0.0.1")),
@@ -108,12 +108,12 @@ async fn failed_subscriptions_and_sign_ins_are_logged_and_counted_by_reason() {
     let auth = format!("{KEY}:{}", "0".repeat(64));
     let data = json!({"channel": "private-a", "auth": auth});
     client.command("pusher:subscribe", data).await;
-    client.refusal("private-a").await;
+    client.rejection("private-a").await;
     let data = json!({"auth": auth, "user_data": r#"{"id":"words-of-a-user"}"#});
     client.command("pusher:signin", data).await;
     client.error().await;
     for (kind, channel) in [("subscribe", json!("private-a")), ("signin", Value::Null)] {
-        let logged = line(&server, "message refused", |line| line["kind"] == kind).await;
+        let logged = line(&server, "message rejected", |line| line["kind"] == kind).await;
         assert_eq!(logged["level"], "DEBUG");
         assert_eq!(logged["reason"], "auth_signature", "{logged}");
         assert_eq!(logged["error"], "Invalid signature", "{logged}");
@@ -123,7 +123,7 @@ async fn failed_subscriptions_and_sign_ins_are_logged_and_counted_by_reason() {
     let page = metrics(&server).await;
     for kind in ["subscribe", "signin"] {
         let line = format!(
-            "campanile_messages_refused_total{{kind=\"{kind}\",reason=\"auth_signature\"}} 1"
+            "campanile_messages_rejected_total{{kind=\"{kind}\",reason=\"auth_signature\"}} 1"
         );
         assert!(page.contains(&line), "{line} in {page}");
     }
@@ -146,7 +146,7 @@ async fn the_metrics_show_process_build_limits_and_reloads() {
     let log = server.reload(&settings).await;
     assert!(log.contains("reloaded"), "{log}");
     let log = server.reload_text("nonsense").await;
-    assert!(log.contains("refused"), "{log}");
+    assert!(log.contains("rejected"), "{log}");
     let page = metrics(&server).await;
     let value = |name: &str| -> f64 {
         let prefix = format!("{name} ");
@@ -166,7 +166,7 @@ async fn the_metrics_show_process_build_limits_and_reloads() {
     for line in [
         build.as_str(),
         r#"campanile_config_reloads_total{result="success"} 1"#,
-        r#"campanile_config_reloads_total{result="refused"} 1"#,
+        r#"campanile_config_reloads_total{result="rejected"} 1"#,
         r#"campanile_publishes_total{status="404"} 1"#,
     ] {
         assert!(page.lines().any(|found| found == line), "{line} in {page}");
@@ -174,7 +174,7 @@ async fn the_metrics_show_process_build_limits_and_reloads() {
 }
 
 #[tokio::test]
-async fn a_publish_whose_head_is_refused_is_counted_and_logged_with_its_route() {
+async fn a_publish_whose_head_is_rejected_is_counted_and_logged_with_its_route() {
     let settings = json_log().section("metrics", "token", quoted("t"));
     let server = settings.another_app("5", "key-of-5", "app-secret").start().await;
     let publish = |app: &str, path: &str, line: &str| {
@@ -189,7 +189,7 @@ async fn a_publish_whose_head_is_refused_is_counted_and_logged_with_its_route() 
         let mut raw = RawHttp::connect(server.address).await;
         raw.write(request).await;
         assert_eq!(raw.reply().await.status, status);
-        let logged = line(&server, "request refused", |line| line["status"] == status).await;
+        let logged = line(&server, "request rejected", |line| line["status"] == status).await;
         assert_eq!(logged["route"], route, "{logged}");
         let counted = format!("campanile_publishes_total{{status=\"{status}\"}} 1");
         let page = metrics(&server).await;
@@ -205,7 +205,7 @@ async fn a_publish_to_the_development_app_from_elsewhere_is_counted() {
     let mut raw = RawHttp::connect(server.address).await;
     raw.write("POST /apps/app-id/events HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
     assert_eq!(raw.reply().await.status, 403);
-    let logged = line(&server, "request refused", |line| line["status"] == 403).await;
+    let logged = line(&server, "request rejected", |line| line["status"] == 403).await;
     assert_eq!(logged["route"], "publish", "{logged}");
     let page = metrics(&server).await;
     assert!(page.contains("campanile_publishes_total{status=\"403\"} 1"), "{page}");
@@ -244,8 +244,8 @@ async fn a_log_in_json_holds_values() {
     client.sign_in(r#"{"id":"id-of-a-user"}"#).await;
     server.publish("private-a", "e", "x").await;
     client.expect_event("private-a", "e", "x").await;
-    server.open("/app/no-such-key?protocol=7").await.refused(4001).await;
-    server.open(&format!("/app/{KEY}?protocol=3")).await.refused(4007).await;
+    server.open("/app/no-such-key?protocol=7").await.rejected(4001).await;
+    server.open(&format!("/app/{KEY}?protocol=3")).await.rejected(4007).await;
     Http::plain(server.address, "GET", "/nothing", &[]).await.error(404);
     drop(client);
     line(&server, "connection ended", |_| true).await;
@@ -280,30 +280,30 @@ async fn log_lines_of_one_address_are_limited() {
         Client::open(server.address, "/app/no-such-key?protocol=7", &headers)
             .await
             .0
-            .refused(4001)
+            .rejected(4001)
             .await;
         let path = format!("/{}", "y".repeat(8_000));
         Http::plain(server.address, "GET", &path, &[]).await.error(404);
     }
-    // On a slow machine, the refusals are spread over several periods of ten seconds.
-    let refused = |log: &str| {
-        log.matches("connection refused").count() + log.matches("request refused").count()
+    // On a slow machine, the rejections are spread over several periods of ten seconds.
+    let rejected = |log: &str| {
+        log.matches("connection rejected").count() + log.matches("request rejected").count()
     };
     let left_out = |log: &str| -> Vec<usize> {
-        let counts = log.lines().filter_map(|line| line.split_once(" more refused"));
+        let counts = log.lines().filter_map(|line| line.split_once(" more rejected"));
         let last = |text: &str| text.rsplit(' ').next().and_then(|count| count.parse().ok());
         counts.map(|(before, _)| last(before).expect("a count")).collect()
     };
     let is_complete = || {
         let log = server.process.stream("err");
-        refused(&log) + left_out(&log).iter().sum::<usize>() == 400
+        rejected(&log) + left_out(&log).iter().sum::<usize>() == 400
     };
-    eventually("every refusal is logged or counted", async || is_complete()).await;
+    eventually("every rejection is logged or counted", async || is_complete()).await;
     let log = server.process.stream("err");
     let periods = left_out(&log).len();
     assert!((1..=1 + began.elapsed().as_secs() / 10).contains(&(periods as u64)), "{log}");
     // The last period may contain only lines within the limit.
-    assert!((5 * periods..=5 * (periods + 1)).contains(&refused(&log)), "{log}");
+    assert!((5 * periods..=5 * (periods + 1)).contains(&rejected(&log)), "{log}");
     assert!(log.len() < 20_000 * periods, "{} bytes: {log}", log.len());
     assert!(log.lines().all(|line| line.len() < 1_200), "{log}");
     assert!(!log.contains('\u{9b}'));
@@ -367,7 +367,7 @@ async fn with_just_enough_file_descriptors_every_place_can_be_taken() {
         client.established().await;
         clients.push(client);
     }
-    Client::open(address, &target, &[]).await.0.refused(4100).await;
+    Client::open(address, &target, &[]).await.0.rejected(4100).await;
     assert_eq!(Http::plain(address, "GET", "/up", &[]).await.status, 200);
     clients[0].ping_barrier().await;
 }

@@ -296,12 +296,12 @@ async fn is_rejected(
     let risen = watch(server).await;
     let text = message.to_string();
     client.text(&text).await;
-    let refused = format!(r#"messages_refused_total{{kind="{kind}",reason="{reason}"}}"#);
-    let what = format!("{refused} for {text}");
+    let rejected = format!(r#"messages_rejected_total{{kind="{kind}",reason="{reason}"}}"#);
+    let what = format!("{rejected} for {text}");
     // The broker rejects a full channel after the session has accepted the message.
-    let received = if reason == "roster_full" { "subscribe" } else { "refused" };
+    let received = if reason == "roster_full" { "subscribe" } else { "rejected" };
     let expected = rise([
-        (&refused, 1),
+        (&rejected, 1),
         (&format!(r#"messages_received_total{{kind="{received}"}}"#), 1),
         (&format!(r#"bytes_received_total{{kind="{received}"}}"#), text.len()),
     ]);
@@ -460,7 +460,7 @@ async fn reloads_are_counted_by_result_and_the_load_time_is_that_of_the_last_suc
     for text in ["nonsense", "[server]\nmax_connections = -1\n"] {
         let risen = watch(&server).await;
         server.reload_text(text).await;
-        expect("a rejected reload", risen, [(&result("refused"), 1)]).await;
+        expect("a rejected reload", risen, [(&result("rejected"), 1)]).await;
     }
     assert_eq!(loaded_at().await, started, "the configuration is still the first");
     let risen = watch(&server).await;

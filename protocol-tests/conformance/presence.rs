@@ -74,7 +74,7 @@ async fn p06_a_member_without_data_is_rejected() {
         json!({ "channel": R, "auth": auth, "channel_data": null }),
     ] {
         b.command("pusher:subscribe", data).await;
-        b.refusal(R).await;
+        b.rejection(R).await;
     }
     b.ping_barrier().await;
     server.assert_no_other_events(R, &mut [&mut a]).await;
@@ -167,14 +167,14 @@ async fn p10_an_invalid_user_id_is_rejected() {
     ];
     let unreadable = ["not json", "[]", "null", "7", r#""1""#, r#"{"user_id":"1""#];
     for member in bad.into_iter().chain(unreadable) {
-        refuses_member(member).await;
+        rejects_member(member).await;
     }
 }
 
 #[tokio::test]
-async fn p11_user_info_that_is_no_object_is_refused() {
+async fn p11_user_info_that_is_no_object_is_rejected() {
     for info in [r#""text""#, "7", "[1]", "true"] {
-        let message = refuses_member(&format!(r#"{{"user_id":"1","user_info":{info}}}"#)).await;
+        let message = rejects_member(&format!(r#"{{"user_id":"1","user_info":{info}}}"#)).await;
         assert!(
             message.contains("user_info supplied to presence subscription is invalid"),
             "{message}"
@@ -183,8 +183,8 @@ async fn p11_user_info_that_is_no_object_is_refused() {
 }
 
 #[tokio::test]
-async fn p12_user_info_of_1100_bytes_is_refused_and_of_1000_is_not() {
-    refuses_member(&member_with_info_of(1_100)).await;
+async fn p12_user_info_of_1100_bytes_is_rejected_and_of_1000_is_not() {
+    rejects_member(&member_with_info_of(1_100)).await;
     let server = Settings::new().start().await;
     server.client().await.join_with(R, &member_with_info_of(1_000)).await;
 }
@@ -208,7 +208,7 @@ async fn p12_user_info_is_measured_without_escapes() {
         users_become(&server, &[]).await;
         let mut client = server.client().await;
         client.ask_with(R, &info("x")).await;
-        client.refusal(R).await;
+        client.rejection(R).await;
     }
 }
 
@@ -252,7 +252,7 @@ async fn user_info_is_readable_by_every_parser() {
     };
     let mut c = server.client().await;
     c.ask_with(R, &nested(65)).await;
-    let message = c.refusal(R).await.message;
+    let message = c.rejection(R).await.message;
     assert!(message.contains("64"), "{message}");
     // Swift and Go reject such a number, and PHP an object with such a name.
     for data in [
@@ -261,7 +261,7 @@ async fn user_info_is_readable_by_every_parser() {
         r#"{"user_id":"\u0000","user_info":{}}"#,
     ] {
         c.ask_with(R, data).await;
-        c.refusal(R).await;
+        c.rejection(R).await;
     }
     let data = r#"{"user_id":"a\u0000","user_info":{"a\u0000":["\u0000",1e308]}}"#;
     c.join_with(R, data).await;
@@ -279,7 +279,7 @@ async fn a_signature_is_over_the_text_as_it_was_signed() {
     let auth = client.auth(R, Some(&escaped.replace("d800", "fffd")));
     let data = json!({ "channel": R, "auth": auth, "channel_data": escaped });
     client.command("pusher:subscribe", data).await;
-    client.refusal(R).await;
+    client.rejection(R).await;
     let signed = "{\"user_id\":\"\u{fffd}\"}";
     let auth = client.auth(R, Some(signed));
     let data = json!({ "channel": R, "auth": auth, "channel_data": signed }).to_string();
@@ -289,8 +289,8 @@ async fn a_signature_is_over_the_text_as_it_was_signed() {
 }
 
 #[tokio::test]
-async fn p13_a_user_id_of_129_characters_is_refused_and_of_128_is_not() {
-    refuses_member(&json!({ "user_id": "u".repeat(129) }).to_string()).await;
+async fn p13_a_user_id_of_129_characters_is_rejected_and_of_128_is_not() {
+    rejects_member(&json!({ "user_id": "u".repeat(129) }).to_string()).await;
     let server = Settings::new().start().await;
     let id = "u".repeat(128);
     let roster = server.client().await.join_with(R, &json!({ "user_id": id }).to_string()).await;
@@ -307,10 +307,10 @@ async fn p14_the_limit_counts_users_and_not_connections() {
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
     let mut third = server.client().await;
     third.ask_with(R, r#"{"user_id":"3"}"#).await;
-    let refusal = third.refusal(R).await;
-    if !refusal.details.is_null() {
+    let rejection = third.rejection(R).await;
+    if !rejection.details.is_null() {
         assert_eq!(
-            (&refusal.details["type"], &refusal.details["status"]),
+            (&rejection.details["type"], &rejection.details["status"]),
             (&json!("LimitReached"), &json!(4100))
         );
     }
@@ -441,14 +441,14 @@ async fn one_and_two_tabs(server: &Server) -> (Client, Client, Client) {
 }
 
 /// Asserts that a correctly signed member is rejected and the channel stays empty; returns the message.
-async fn refuses_member(channel_data: &str) -> String {
+async fn rejects_member(channel_data: &str) -> String {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.ask_with(R, channel_data).await;
-    let refusal = client.refusal(R).await;
+    let rejection = client.rejection(R).await;
     client.ping_barrier().await;
     assert_users(&server, &[]).await;
-    refusal.message
+    rejection.message
 }
 
 /// A member whose `user_info` has this many bytes as JSON.

@@ -26,10 +26,10 @@ async fn new_connections_to_a_draining_server_get_4100_and_publishers_503() {
     assert_eq!(client.closed_after_anything().await.0, 4100);
     for _ in 0..3 {
         // An error message and a close frame, both with the code.
-        server.open(TARGET).await.refused(4100).await;
+        server.open(TARGET).await.rejected(4100).await;
     }
-    let refused = Call::post("events", &serde_json::json!({})).send(&server).await;
-    assert_eq!(refused.status, 503, "{refused}");
+    let rejected = Call::post("events", &serde_json::json!({})).send(&server).await;
+    assert_eq!(rejected.status, 503, "{rejected}");
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(server.process.exit_code().await, Some(0));
 }
@@ -121,7 +121,7 @@ async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
 
 /// Two thousand connections, opened as fast as possible while the server is replaced.
 #[tokio::test]
-async fn no_connection_is_refused_or_reset_across_a_hand_over() {
+async fn no_connection_is_rejected_or_reset_across_a_hand_over() {
     let settings = Settings::new().server("reuse_port", true);
     let mut old = settings.start().await;
     let address = old.address;
@@ -135,7 +135,7 @@ async fn no_connection_is_refused_or_reset_across_a_hand_over() {
             for count in 0..100 {
                 match come(address).await {
                     Outcome::Established => outcomes.0 += 1,
-                    Outcome::Refused => outcomes.1 += 1,
+                    Outcome::Rejected => outcomes.1 += 1,
                 }
                 if count == 20 {
                     signalled.store(true, Ordering::Relaxed);
@@ -294,11 +294,11 @@ async fn a_reload_checks_the_address_of_the_inherited_socket() {
     let guessed = Settings::new().another_app("5", "key-of-5", "changeme");
     directory.write("config.toml", &guessed.toml());
     process.signal("HUP");
-    let outcome = |line: &str| line.contains(" reloaded") || line.contains("reload refused");
+    let outcome = |line: &str| line.contains(" reloaded") || line.contains("reload rejected");
     eventually("the log says what came of it", async || process.stream("err").lines().any(outcome))
         .await;
     let said = process.stream("err");
-    assert!(said.contains("reload refused"), "{said}");
+    assert!(said.contains("reload rejected"), "{said}");
     assert!(said.contains("apps[1].secret: is a published placeholder"), "{said}");
 }
 
@@ -318,16 +318,16 @@ async fn says(server: &Server, part: &str) {
 enum Outcome {
     Established,
     /// Closed with 4100.
-    Refused,
+    Rejected,
 }
 
-/// Connects and reads the first message. A connection that the kernel refuses or resets is a failure.
+/// Connects and reads the first message. A connection that the kernel rejects or resets is a failure.
 async fn come(address: std::net::SocketAddr) -> Outcome {
     let mut client = Client::open(address, &format!("/app/{KEY}?protocol=7"), &[]).await.0;
     let first = client.next().await;
     match first["event"].as_str() {
         Some("pusher:connection_established") => Outcome::Established,
-        Some("pusher:error") if first["data"]["code"] == 4100 => Outcome::Refused,
+        Some("pusher:error") if first["data"]["code"] == 4100 => Outcome::Rejected,
         _ => panic!("neither served nor closed with 4100: {first}"),
     }
 }

@@ -45,7 +45,7 @@ async fn u02_a_bad_signature_is_an_error() {
         client.error().await;
     }
     client.ping_barrier().await;
-    is_refused_the_inbox(&mut client).await;
+    is_rejected_the_inbox(&mut client).await;
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn u05_another_user_may_not_and_the_first_one_stays() {
     terminate(&server, "6").await;
     client.ping_barrier().await;
     terminate(&server, "12345").await;
-    client.refused(4009).await;
+    client.rejected(4009).await;
 }
 
 #[tokio::test]
@@ -147,12 +147,12 @@ async fn u06_a_user_subscribes_to_its_own_channel() {
 async fn u07_other_users_can_not_subscribe_to_it() {
     let server = Settings::new().start().await;
     let (mut stranger, mut other) = (server.client().await, server.client().await);
-    is_refused_the_inbox(&mut stranger).await;
+    is_rejected_the_inbox(&mut stranger).await;
     other.sign_in(r#"{"id":"1234"}"#).await;
-    is_refused_the_inbox(&mut other).await;
+    is_rejected_the_inbox(&mut other).await;
     let auth = stranger.auth(INBOX, None);
     stranger.command("pusher:subscribe", json!({ "auth": auth, "channel": INBOX })).await;
-    stranger.refusal(INBOX).await;
+    stranger.rejection(INBOX).await;
     server.is_unheard(INBOX, &mut stranger).await;
     server.is_unheard(INBOX, &mut other).await;
 }
@@ -191,8 +191,8 @@ async fn u09_terminating_a_user_closes_its_connections_and_no_others() {
     member.join("presence-r", "12345").await;
     other.sign_in(r#"{"id":"1234"}"#).await;
     terminate(&server, "12345").await;
-    a.refused(4009).await;
-    b.refused(4009).await;
+    a.rejected(4009).await;
+    b.rejected(4009).await;
     member.ping_barrier().await;
     other.ping_barrier().await;
     terminate(&server, "nobody").await;
@@ -266,7 +266,7 @@ async fn u13_a_disabled_sign_in_is_an_error() {
     client.ask_to_sign_in(r#"{"id":"12345"}"#).await;
     assert_eq!(client.error().await.0, Value::Null);
     client.ping_barrier().await;
-    is_refused_the_inbox(&mut client).await;
+    is_rejected_the_inbox(&mut client).await;
 }
 
 async fn in_the_inbox(server: &Server) -> Client {
@@ -276,9 +276,9 @@ async fn in_the_inbox(server: &Server) -> Client {
     client
 }
 
-async fn is_refused_the_inbox(client: &mut Client) {
+async fn is_rejected_the_inbox(client: &mut Client) {
     client.command("pusher:subscribe", json!({ "auth": "", "channel": INBOX })).await;
-    client.refusal(INBOX).await;
+    client.rejection(INBOX).await;
     client.ping_barrier().await;
 }
 

@@ -49,7 +49,7 @@ async fn s04_a_private_subscription_with_its_signature_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn s05_a_signature_for_another_socket_is_refused() {
+async fn s05_a_signature_for_another_socket_is_rejected() {
     let server = Settings::new().start().await;
     let other = server.client().await;
     let mut client = server.client().await;
@@ -59,14 +59,14 @@ async fn s05_a_signature_for_another_socket_is_refused() {
             json!({ "channel": "private-foobar", "auth": other.auth("private-foobar", None) }),
         )
         .await;
-    let refusal = client.refusal("private-foobar").await;
-    assert!(refusal.code.is_null() || refusal.code == 4009, "{refusal:?}");
-    assert!(refusal.message.contains("private-foobar"), "{refusal:?}");
+    let rejection = client.rejection("private-foobar").await;
+    assert!(rejection.code.is_null() || rejection.code == 4009, "{rejection:?}");
+    assert!(rejection.message.contains("private-foobar"), "{rejection:?}");
     server.is_unheard("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
-async fn s06_a_private_subscription_without_auth_is_refused() {
+async fn s06_a_private_subscription_without_auth_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for data in [
@@ -77,13 +77,13 @@ async fn s06_a_private_subscription_without_auth_is_refused() {
         json!({ "channel": "private-foobar", "auth": ["x"] }),
     ] {
         client.command("pusher:subscribe", data).await;
-        client.refusal("private-foobar").await;
+        client.rejection("private-foobar").await;
     }
     server.is_unheard("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
-async fn s07_the_right_signature_under_another_key_is_refused() {
+async fn s07_the_right_signature_under_another_key_is_rejected() {
     let server = Settings::new().another_app("4", "key-of-4", SECRET).start().await;
     let mut client = server.client().await;
     for key in ["XX", "key-of-4", "", "278d425bdf160c73980", "278D425BDF160C739803"] {
@@ -91,13 +91,13 @@ async fn s07_the_right_signature_under_another_key_is_refused() {
         client
             .command("pusher:subscribe", json!({ "channel": "private-foobar", "auth": auth }))
             .await;
-        client.refusal("private-foobar").await;
+        client.rejection("private-foobar").await;
     }
     server.is_unheard("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
-async fn s08_an_auth_without_a_colon_or_half_a_signature_is_refused() {
+async fn s08_an_auth_without_a_colon_or_half_a_signature_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let whole = client.auth("private-foobar", None);
@@ -117,7 +117,7 @@ async fn s08_an_auth_without_a_colon_or_half_a_signature_is_refused() {
         client
             .command("pusher:subscribe", json!({ "channel": "private-foobar", "auth": auth }))
             .await;
-        client.refusal("private-foobar").await;
+        client.rejection("private-foobar").await;
     }
     server.is_unheard("private-foobar", &mut client).await;
 }
@@ -147,7 +147,7 @@ async fn s09_empty_channel_data_may_be_signed_or_not() {
 }
 
 #[tokio::test]
-async fn s10_channel_data_that_was_not_signed_is_refused() {
+async fn s10_channel_data_that_was_not_signed_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let auth = client.auth("private-x", None);
@@ -157,7 +157,7 @@ async fn s10_channel_data_that_was_not_signed_is_refused() {
             json!({ "channel": "private-x", "auth": auth, "channel_data": r#"{"a":1}"# }),
         )
         .await;
-    client.refusal("private-x").await;
+    client.rejection("private-x").await;
     server.is_unheard("private-x", &mut client).await;
 }
 
@@ -176,7 +176,7 @@ async fn s11_a_cache_prefix_does_not_bypass_authorization() {
             json!({ "channel": channel }),
         ] {
             client.command("pusher:subscribe", data).await;
-            client.refusal(channel).await;
+            client.rejection(channel).await;
         }
         server.is_unheard(channel, &mut client).await;
     }
@@ -224,7 +224,7 @@ async fn s13_invalid_names_are_rejected() {
     let names = ["bad name!", "a#b", "", &long, "ä", "a:b", "a/b", "a\0b", "a\n", "##x", "#"];
     for channel in names {
         client.command("pusher:subscribe", json!({ "channel": channel, "auth": "" })).await;
-        client.refusal(channel).await;
+        client.rejection(channel).await;
         client.ping_barrier().await;
     }
     let reply = server.get("channels", &[]).await;
@@ -232,7 +232,7 @@ async fn s13_invalid_names_are_rejected() {
 }
 
 #[tokio::test]
-async fn s13_a_channel_that_is_no_string_is_refused() {
+async fn s13_a_channel_that_is_no_string_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for data in [
@@ -269,7 +269,7 @@ async fn s15_a_rejected_signature_is_a_subscription_error() {
             json!({ "channel": "private-foobar", "auth": format!("{KEY}:00") }),
         )
         .await;
-    let details = client.refusal("private-foobar").await.details;
+    let details = client.rejection("private-foobar").await.details;
     let sentence = details["error"].clone();
     assert_eq!(details, json!({ "type": "AuthError", "error": sentence, "status": 401 }));
 }
@@ -292,7 +292,7 @@ async fn rejections_have_the_messages_of_hosted_pusher() {
         (json!(format!("{KEY}:00")), &digest),
     ] {
         client.command("pusher:subscribe", json!({ "channel": "private-x", "auth": auth })).await;
-        let message = client.refusal("private-x").await.message;
+        let message = client.rejection("private-x").await.message;
         assert!(message.starts_with(sentence), "{message:?} should begin with {sentence:?}");
     }
 }
@@ -315,18 +315,18 @@ async fn s15_a_hundred_wrong_signatures_are_closed_despite_valid_ones_in_between
     for _ in 0..110 {
         client.try_bytes(&round).await;
     }
-    let mut refused = 0;
+    let mut rejected = 0;
     let code = loop {
         match client.frame().await {
             Some(Frame::Close(code, _)) => break code,
-            Some(Frame::Text(text)) => refused += usize::from(text.contains("Invalid signature")),
+            Some(Frame::Text(text)) => rejected += usize::from(text.contains("Invalid signature")),
             Some(_) => {}
             None => panic!("cut off"),
         }
     };
     assert_eq!(code, 4100);
     // Each one causes two events.
-    assert!((2 * 99..2 * 105).contains(&refused), "{refused}");
+    assert!((2 * 99..2 * 105).contains(&rejected), "{rejected}");
 }
 
 #[tokio::test]

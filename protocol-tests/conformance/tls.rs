@@ -129,7 +129,7 @@ async fn the_protocol_is_the_same_with_tls() {
         let padding = "y".repeat(60_000);
         b.text(format!(r#"{{"event":"pusher:ping","data":"{padding}"}}"#)).await;
         b.expect(json!({ "event": "pusher:pong", "data": {} })).await;
-        server.open("/app/nope").await.refused(4001).await;
+        server.open("/app/nope").await.rejected(4001).await;
         drop(a);
         b.expect_member_removed("presence-r", "1").await;
     }
@@ -261,7 +261,7 @@ async fn tls_only_accepts_only_tls_clients() {
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.ping_barrier().await;
     let headers = [("X-Forwarded-Proto", "http")];
-    server.open_with(&target(), &headers).await.refused(4000).await;
+    server.open_with(&target(), &headers).await.rejected(4000).await;
 }
 
 #[tokio::test]

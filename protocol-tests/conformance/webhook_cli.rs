@@ -48,13 +48,13 @@ async fn each_configured_event_is_sent_to_each_webhook_and_the_answer_is_printed
 
 #[tokio::test]
 async fn a_failed_webhook_fails_the_command_after_all_were_tried() {
-    let refusing = WebhookReceiver::answering(|_| Some(500)).await;
+    let rejecting = WebhookReceiver::answering(|_| Some(500)).await;
     let healthy = WebhookReceiver::new().await;
     let nobody = std::net::TcpListener::bind("127.0.0.2:0").expect("there are free ports");
     let gone = format!("http://{}/hooks", nobody.local_addr().expect("it is bound"));
     drop(nobody);
     let kinds: &[Kind] = &[Kind::ChannelOccupied];
-    let urls = [refusing.url(), gone, healthy.url()];
+    let urls = [rejecting.url(), gone, healthy.url()];
     let directory = configured(&urls.each_ref().map(|url| (url.as_str(), kinds)));
     let mut process = Process::spawn(&["webhooks", "test"], directory.path());
     assert_eq!(process.exit_code().await, Some(1), "{}", process.output());

@@ -198,7 +198,7 @@ async fn a_stopping_server_reports_all_departures() {
     client.join("presence-r", "1").await;
     let mut events = told(&mut receiver, 2).await;
     server.process.signal("TERM");
-    client.refused(4100).await;
+    client.rejected(4100).await;
     assert_eq!(server.process.exit_code().await, Some(0));
     events.extend(told(&mut receiver, 2).await);
     let mut names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();
@@ -216,7 +216,7 @@ async fn a_hanging_endpoint_does_not_delay_a_server_without_successor() {
     client.subscribe("a").await;
     receiver.next().await;
     server.process.signal("TERM");
-    client.refused(4100).await;
+    client.rejected(4100).await;
     assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period ends");
     let log = server.process.stream("err");
     assert!(log.contains("webhook events left at the end"), "{log}");

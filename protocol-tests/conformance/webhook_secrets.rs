@@ -32,13 +32,13 @@ fn closed() -> tokio::net::TcpSocket {
 #[tokio::test]
 async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
     let location = || format!("http://127.0.0.1:9/{SECRET}?token={SECRET}");
-    let refusing = WebhookReceiver::answering_with(move |_| (400, location())).await;
+    let rejecting = WebhookReceiver::answering_with(move |_| (400, location())).await;
     let redirecting = WebhookReceiver::answering_with(move |_| (302, location())).await;
     let failing = WebhookReceiver::answering(|_| Some(500)).await;
-    let receivers = [&refusing, &redirecting, &failing].map(WebhookReceiver::authority);
+    let receivers = [&rejecting, &redirecting, &failing].map(WebhookReceiver::authority);
     let closed = closed();
-    let refused = closed.local_addr().expect("it is bound").to_string();
-    let authorities = [&receivers[..], &[refused, "unknown.invalid".to_owned()]].concat();
+    let rejected = closed.local_addr().expect("it is bound").to_string();
+    let authorities = [&receivers[..], &[rejected, "unknown.invalid".to_owned()]].concat();
     let mut server = settings(&authorities).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -64,11 +64,11 @@ async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
         server.process.stream("err").contains(r#"reason="removed""#)
     })
     .await;
-    let refused = server.reload(&settings(&[format!("user:{SECRET}@a.test")])).await;
-    assert!(refused.contains("webhooks[0].url"), "{refused}");
+    let rejected = server.reload(&settings(&[format!("user:{SECRET}@a.test")])).await;
+    assert!(rejected.contains("webhooks[0].url"), "{rejected}");
     client.subscribe("b").await;
     server.signal("TERM");
-    client.refused(4100).await;
+    client.rejected(4100).await;
     assert_eq!(server.process.exit_code().await, Some(0));
     shown += &server.process.output();
     assert!(!shown.contains(SECRET), "{shown}");

@@ -239,7 +239,7 @@ async fn w08_a_rejected_request_is_repeated_byte_for_byte_with_growing_delays() 
 }
 
 #[tokio::test]
-async fn w08_a_redirect_is_a_refusal_and_is_not_followed() {
+async fn w08_a_redirect_is_a_rejection_and_is_not_followed() {
     let elsewhere = WebhookReceiver::new().await;
     let location = elsewhere.url();
     let mut receiver = WebhookReceiver::answering_with(move |at| {

@@ -86,7 +86,7 @@ class Publishing(SdkTest):
         self.assertEqual([data for _, channel, data in heard if channel == "news"], ["0", "2", "3"])
         self.assertEqual([data for _, channel, data in heard if channel == "private-orders"], ["1"])
 
-    def test_a_batch_of_more_than_ten_is_refused(self):
+    def test_a_batch_of_more_than_ten_is_rejected(self):
         batch = [{"channel": "news", "name": "flash", "data": "x"} for _ in range(11)]
 
         self.assertRaises(PusherBadRequest, self.sdk.trigger_batch, batch)
@@ -143,7 +143,7 @@ class Asking(SdkTest):
         self.assertEqual(sorted(user["id"] for user in users), ["ann", "bob"])
         self.assertEqual(self.sdk.users_info("presence-empty"), {"users": []})
 
-    def test_users_of_another_kind_of_channel_are_refused(self):
+    def test_users_of_another_kind_of_channel_are_rejected(self):
         self.assertRaises(PusherBadRequest, self.sdk.users_info, "news")
 
 
@@ -154,17 +154,17 @@ class Credentials(SdkTest):
 
         self.assertEqual(answer, {"presence": {"count": 1, "ids": ["ann"], "hash": {"ann": {"name": "Ann"}}}})
 
-    def test_a_wrong_secret_is_refused_when_asking_and_when_publishing(self):
+    def test_a_wrong_secret_is_rejected_when_asking_and_when_publishing(self):
         guess = open_sdk(self.server.port, secret="guess")
 
         self.assertRaises(PusherBadAuth, guess.channels_info)
         self.assertRaises(PusherBadAuth, guess.trigger, "news", "flash", "x")
 
-    def test_an_unknown_key_is_refused(self):
+    def test_an_unknown_key_is_rejected(self):
         with self.assertRaisesRegex(PusherBadRequest, "Unknown auth_key"):
             open_sdk(self.server.port, key="nobodys-key").channels_info()
 
-    def test_an_unknown_app_is_refused(self):
+    def test_an_unknown_app_is_rejected(self):
         with self.assertRaisesRegex(PusherBadStatus, "404"):
             open_sdk(self.server.port, app_id="404").channels_info()
 

@@ -75,7 +75,7 @@ class Webhooks(unittest.TestCase):
         self.assertEqual([webhook["events"][0]["name"] for webhook in webhooks], EVENTS)
         self.assertTrue(all(isinstance(webhook["time_ms"], int) for webhook in webhooks))
 
-    def test_what_was_changed_is_refused(self):
+    def test_what_was_changed_is_rejected(self):
         headers, body = self.requests[0]
 
         self.assertIsNotNone(self.read(headers, body))

@@ -15,7 +15,9 @@ use crate::{
     clock,
     config::RedisConfig,
     hub::{ConnectionRef, Hub, HubEvent, ShardIndex, ShardSet, Subscribed},
-    protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal, User, event},
+    protocol::{
+        ChannelName, EventData, Frame, Member, SocketId, SubscriptionRejection, User, event,
+    },
 };
 use prometheus_client::registry::Registry;
 use redis::{ChannelList, Cluster, ConnectionPermit, Unavailable};
@@ -203,7 +205,7 @@ impl Broker {
         hub: &Hub,
         request: SubscribeRequest<'_>,
         now: Instant,
-    ) -> Option<Result<Subscribed, SubscriptionRefusal>> {
+    ) -> Option<Result<Subscribed, SubscriptionRejection>> {
         match self {
             Self::Local => Some(local::subscribe(hub, request, now)),
             Self::Redis(broker) => {

@@ -15,7 +15,7 @@ pub use roster::Roster;
 
 use crate::{
     config::AppConfig,
-    protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event},
+    protocol::{ChannelName, Frame, Member, SubscriptionRejection, event},
 };
 use std::{
     sync::Arc,
@@ -84,12 +84,12 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`SubscriptionRefusal::RosterFull`] if the channel has `max_members`; nothing has changed.
+    /// [`SubscriptionRejection::RosterFull`] if the channel has `max_members`; nothing has changed.
     pub fn join(
         &mut self,
         member: Option<&Member>,
         max_members: usize,
-    ) -> Result<Joined, SubscriptionRefusal> {
+    ) -> Result<Joined, SubscriptionRejection> {
         let is_member_added = match member {
             Some(member) => self.roster.get_or_insert_default().join(member, max_members)?,
             None => false,
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(
             state.join(None, 1),
             Ok(joined(false, false)),
-            "without members, none is refused"
+            "without members, none is rejected"
         );
         assert_eq!(state.counts(), Counts { subscriptions: 2, users: 0 });
         assert_eq!(state.leave(None), left(false, false));
@@ -193,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_member_changes_nothing() {
+    fn a_rejected_member_changes_nothing() {
         let mut state = State::default();
         assert_eq!(state.join(Some(&member("1")), 1), Ok(joined(true, true)));
-        let full = SubscriptionRefusal::RosterFull { max: 1 };
+        let full = SubscriptionRejection::RosterFull { max: 1 };
         assert_eq!(state.join(Some(&member("2")), 1), Err(full));
         assert_eq!(state.counts(), Counts { subscriptions: 1, users: 1 });
         assert_eq!(state.leave(Some("1")), left(true, true));

@@ -1,6 +1,6 @@
 //! The members of a presence channel: users, each with one or more connections.
 
-use crate::protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event};
+use crate::protocol::{ChannelName, Frame, Member, SubscriptionRejection, event};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The distinct users of a presence channel, each with its number of connections: of the channel, or
@@ -25,13 +25,13 @@ impl Roster {
     /// # Errors
     ///
     /// The channel has `max` members and the user is not one of them.
-    pub fn join(&mut self, member: &Member, max: usize) -> Result<bool, SubscriptionRefusal> {
+    pub fn join(&mut self, member: &Member, max: usize) -> Result<bool, SubscriptionRejection> {
         if let Some(present) = self.members.get_mut(&member.user_id) {
             present.connections += 1;
             return Ok(false);
         }
         if max <= self.members.len() {
-            return Err(SubscriptionRefusal::RosterFull { max });
+            return Err(SubscriptionRejection::RosterFull { max });
         }
         let present = Present { user_info: Arc::clone(&member.user_info), connections: 1 };
         self.members.insert(Arc::clone(&member.user_id), present);
@@ -107,7 +107,7 @@ mod tests {
         let mut roster = Roster::default();
         assert_eq!(roster.join(&member("1", ""), 2), Ok(true));
         assert_eq!(roster.join(&member("2", ""), 2), Ok(true));
-        let full = SubscriptionRefusal::RosterFull { max: 2 };
+        let full = SubscriptionRejection::RosterFull { max: 2 };
         assert_eq!(roster.join(&member("3", ""), 2), Err(full));
         assert_eq!(roster.join(&member("1", ""), 2), Ok(false));
     }

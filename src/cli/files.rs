@@ -26,5 +26,5 @@ pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigErr
     {
         faults.extend(error.faults());
     }
-    loaded.refuse(faults)
+    loaded.reject(faults)
 }

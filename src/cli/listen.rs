@@ -365,9 +365,9 @@ mod tests {
 
     #[test]
     fn reconnects_to_an_unreachable_server_back_off() {
-        let refused = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
+        let rejected = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let pauses =
-            (0..8).map(|failures| match next(&ListenEnd::Broken(refused()), false, failures) {
+            (0..8).map(|failures| match next(&ListenEnd::Broken(rejected()), false, failures) {
                 NextStep::Reconnect(pause) => pause.as_secs(),
                 NextStep::Stop => panic!("stops"),
             });

@@ -249,7 +249,7 @@ mod tests {
                 origin,
                 app,
                 %address,
-                "connection refused"
+                "connection rejected"
             );
         });
         let fields = line.as_object().unwrap();
@@ -258,7 +258,7 @@ mod tests {
                 .map(|name| fields[name].clone()),
             [
                 Value::from("INFO"),
-                "connection refused".into(),
+                "connection rejected".into(),
                 4_009.into(),
                 1.5.into(),
                 true.into(),
@@ -273,7 +273,7 @@ mod tests {
     fn values_are_truncated_at_a_character_boundary() {
         for long in ["é".repeat(10_000), "x".repeat(16_384), "\u{1b}".repeat(9_999)] {
             let line = as_json(
-                || tracing::info!(target: "other", origin = long, error = %long, "refused"),
+                || tracing::info!(target: "other", origin = long, error = %long, "rejected"),
             );
             for name in ["origin", "error"] {
                 let value = line[name].as_str().unwrap();
@@ -284,12 +284,12 @@ mod tests {
             }
             let text = written(
                 TEXT,
-                || tracing::info!(target: "other", origin = long, error = %long, "refused"),
+                || tracing::info!(target: "other", origin = long, error = %long, "rejected"),
             );
             assert!(text.len() < 700, "{}", text.len());
         }
         let exact = "x".repeat(VALUE_MAX);
-        let line = as_json(|| tracing::info!(target: "other", origin = exact, "refused"));
+        let line = as_json(|| tracing::info!(target: "other", origin = exact, "rejected"));
         assert_eq!(line["origin"], exact.as_str());
     }
 
@@ -306,20 +306,20 @@ mod tests {
         let hostile = "x\n2026 INFO forged\u{1b}[2J\u{9b}\u{202e} status=200 \"\\";
         let text = written(
             TEXT,
-            || tracing::info!(target: "other", origin = hostile, path = %hostile, "refused"),
+            || tracing::info!(target: "other", origin = hostile, path = %hostile, "rejected"),
         );
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
         let value = r#""x\n2026 INFO forged\u{1b}[2J\u{9b}\u{202e} status=200 \"\\""#;
-        let fields = format!("refused origin={value} path={value}\n");
+        let fields = format!("rejected origin={value} path={value}\n");
         assert!(text.ends_with(&fields), "{text}");
-        let line = as_json(|| tracing::info!(target: "other", origin = hostile, "refused"));
+        let line = as_json(|| tracing::info!(target: "other", origin = hostile, "rejected"));
         assert!(!line["origin"].as_str().unwrap().chars().any(is_unsafe), "{line}");
     }
 
     #[test]
     fn without_colours_there_is_no_escape_sequence() {
-        let log = || tracing::warn!(status = 404, "refused");
+        let log = || tracing::warn!(status = 404, "rejected");
         assert!(!written(TEXT, log).contains('\x1b'));
         assert!(written(LogLine::Text { has_colours: true }, log).contains("\x1b[33m"));
     }

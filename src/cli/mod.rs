@@ -129,13 +129,13 @@ pub fn main() -> ExitCode {
 impl ConfigArgs {
     /// Loads the configuration, or prints one line for each error in it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        self.read(flags, Files::default()).map_err(refuse)
+        self.read(flags, Files::default()).map_err(reject)
     }
 
     /// Loads the configuration and the files that it names, as at startup.
     fn load_all(&self, flags: Flags) -> Result<Loaded, ExitCode> {
         let mut loaded = self.load(flags)?;
-        files::check(&mut loaded, true).map_err(refuse)?;
+        files::check(&mut loaded, true).map_err(reject)?;
         Ok(loaded)
     }
 
@@ -153,7 +153,7 @@ impl ConfigArgs {
 
 /// Prints one line for each error of a configuration.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn refuse(error: ConfigError) -> ExitCode {
+fn reject(error: ConfigError) -> ExitCode {
     error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
     ExitCode::from(EXIT_USAGE)
 }

@@ -26,7 +26,7 @@ struct LoadedFiles {
 
 /// The error of a rejected reload.
 #[derive(Debug)]
-enum Refused {
+enum Rejected {
     /// The configuration is invalid.
     Config(ConfigError),
     /// The configuration cannot be applied.
@@ -47,23 +47,23 @@ impl Reloading {
                     files = read.files;
                     this.apply(&read.notes, prepared);
                 }
-                Ok(Err(Refused::Config(error))) => refuse(error),
-                Ok(Err(Refused::Reload(error))) => refuse(error),
+                Ok(Err(Rejected::Config(error))) => reject(error),
+                Ok(Err(Rejected::Reload(error))) => reject(error),
                 Err(_panicked) => tracing::error!("panic recovered"),
             }
         }
     }
 
-    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), Refused> {
-        self.prepare(before).inspect_err(|_| self.reloader.count_refused())
+    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), Rejected> {
+        self.prepare(before).inspect_err(|_| self.reloader.count_rejected())
     }
 
     /// Reads everything again, as at startup, and changes nothing.
-    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), Refused> {
-        let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
-        files::check(&mut loaded, false).map_err(Refused::Config)?;
+    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), Rejected> {
+        let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Rejected::Config)?;
+        files::check(&mut loaded, false).map_err(Rejected::Config)?;
         let Loaded { config, notes, files, .. } = loaded;
-        let prepared = self.reloader.prepare(config).map_err(Refused::Reload)?;
+        let prepared = self.reloader.prepare(config).map_err(Rejected::Reload)?;
         Ok((LoadedFiles { notes, files }, prepared))
     }
 
@@ -83,8 +83,8 @@ fn more_talkative(one: LogLevel, other: LogLevel) -> LogLevel {
     if tracing::Level::from(one) < tracing::Level::from(other) { other } else { one }
 }
 
-fn refuse(error: impl Display) {
-    tracing::error!(%error, "reload refused, everything stays as it was");
+fn reject(error: impl Display) {
+    tracing::error!(%error, "reload rejected, everything stays as it was");
 }
 
 /// Logs the changes in one line, and the settings that need a restart in others.

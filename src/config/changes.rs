@@ -58,7 +58,7 @@ impl Config {
     ///
     /// The address is reachable from the network, and an app has such a secret.
     pub fn check_for(&self, address: IpAddr) -> Result<(), ConfigError> {
-        guessable::refuse(self, &address.to_canonical().to_string(), None)
+        guessable::reject(self, &address.to_canonical().to_string(), None)
     }
 
     fn changes_to(&self, fresh: &Self) -> Changes {

@@ -78,13 +78,13 @@ impl Compat {
         match self {
             Self::Reverb => {
                 "configured by REVERB_* variables: unset settings have Reverb's defaults. Unlike in \
-                 Reverb, client events on public channels are refused, refused connections are closed, signed requests \
+                 Reverb, client events on public channels are rejected, rejected connections are closed, signed requests \
                  are valid for 600 s, and one connection has at most connection.max_channels subscriptions, \
                  connection.max_messages_per_second messages and connection.max_outbox_bytes waiting for it"
             }
             Self::Soketi => {
                 "configured by SOKETI_* variables: unset settings have soketi's defaults. Unlike in \
-                 soketi, client events on public channels are refused, signed requests are valid for 600 s, metrics \
+                 soketi, client events on public channels are rejected, signed requests are valid for 600 s, metrics \
                  have Campanile's names, and one connection has at most connection.max_channels subscriptions, \
                  connection.max_messages_per_second messages and connection.max_message_bytes in one message"
             }

@@ -87,7 +87,7 @@ fn why(app: &AppConfig) -> Option<&'static str> {
 
 /// Rejects guessable secrets if the server is reachable from the network. `host` is its listen
 /// address.
-pub(super) fn refuse(
+pub(super) fn reject(
     config: &Config,
     host: &str,
     draft: Option<&Draft>,

@@ -152,7 +152,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     foreign::read_port(&variables, &mut draft, &mut notes);
     if faults.is_empty() {
-        faults.take(unsupported::refuse_without_redis(&variables, &draft));
+        faults.take(unsupported::reject_without_redis(&variables, &draft));
     }
     let compat = Compat::of(&draft, &variables);
     if let Some(compat) = compat {
@@ -184,14 +184,14 @@ fn settle(
     if faults.is_empty() {
         faults.take(lists_are_whole(draft, notes));
     }
-    faults.take(unsupported::refuse_keys(draft));
+    faults.take(unsupported::reject_keys(draft));
     faults.take(check_values(draft));
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));
     let confined = faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
     if confined.is_some() {
-        faults.take(guessable::refuse(&config, &config.server.host, Some(draft)));
+        faults.take(guessable::reject(&config, &config.server.host, Some(draft)));
     }
     faults.result()?;
     guessable::note(&config, draft, notes);

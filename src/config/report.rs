@@ -13,7 +13,7 @@ impl Loaded {
     /// # Errors
     ///
     /// There are errors.
-    pub fn refuse(
+    pub fn reject(
         &self,
         faults: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Result<(), ConfigError> {

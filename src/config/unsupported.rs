@@ -17,7 +17,7 @@ const NEED_REDIS: [&str; 3] =
     ["SOKETI_CACHE_DRIVER", "SOKETI_QUEUE_DRIVER", "SOKETI_RATE_LIMITER_DRIVER"];
 
 /// Rejects variables that need Redis if `draft` has none.
-pub(super) fn refuse_without_redis(
+pub(super) fn reject_without_redis(
     variables: &Variables,
     draft: &Draft,
 ) -> Result<(), ConfigError> {
@@ -35,7 +35,7 @@ pub(super) fn refuse_without_redis(
 }
 
 /// Rejects keys that request unsupported features.
-pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
+pub(super) fn reject_keys(draft: &Draft) -> Result<(), ConfigError> {
     all(draft.settings().map(|(key, setting)| {
         let empty = setting.value == Value::String(String::new());
         let setting_of = schema::setting(&key.pattern());

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn attributes_that_a_channel_cannot_have_are_errors() {
-        for (name, attributes, refused) in [
+        for (name, attributes, rejected) in [
             ("a", "subscription_count", None),
             ("a", "user_count", Some("presence channel")),
             ("a", "cache", Some("cache channel")),
@@ -156,9 +156,9 @@ mod tests {
         ] {
             let name = ChannelName::parse(name, 200).unwrap();
             let error = check_attributes(Info::parse(attributes).0, &name).err();
-            assert_eq!(error.is_some(), refused.is_some(), "{name} {attributes}");
+            assert_eq!(error.is_some(), rejected.is_some(), "{name} {attributes}");
             let error = format!("{error:?}");
-            assert!(error.contains(refused.unwrap_or_default()), "{error}");
+            assert!(error.contains(rejected.unwrap_or_default()), "{error}");
         }
     }
 

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{AppConfig, Secret},
-        http::reply::Refusal,
+        http::reply::Rejection,
     };
 
     const NOW_S: u64 = 1_353_088_179;
@@ -424,7 +424,7 @@ mod tests {
         let error = authenticate(&app(), line, now(), |_| false).unwrap_err();
         let reply = error.into_reply();
         assert_eq!(reply.status(), 401);
-        let logged = &reply.extensions().get::<Refusal>().unwrap().0;
+        let logged = &reply.extensions().get::<Rejection>().unwrap().0;
         assert_eq!(logged, "Invalid signature", "the log does not hold what was signed");
     }
 

@@ -32,7 +32,7 @@ pub(super) fn head(parts: &Parts) -> Result<(), ApiError> {
 ///
 /// 403.
 pub(super) fn is_from_loopback(parts: &Parts) -> Result<(), ApiError> {
-    let refuse = |what: &str, value: &[u8]| {
+    let reject = |what: &str, value: &[u8]| {
         let value = String::from_utf8_lossy(&value[..value.len().min(100)]);
         let message = format!(
             "The app's secret is the well-known one of the development app, so only localhost, \
@@ -44,13 +44,13 @@ pub(super) fn is_from_loopback(parts: &Parts) -> Result<(), ApiError> {
     let is_loopback = |host: Option<Host<'_>>| host.is_some_and(|host| host.is_loopback());
     for origin in values(&parts.headers, ORIGIN) {
         if !is_loopback(Host::of_origin(origin)) {
-            return refuse("Origin", origin);
+            return reject("Origin", origin);
         }
     }
     let in_target = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     for host in values(&parts.headers, HOST).chain(in_target) {
         if !is_loopback(Host::parse(host)) {
-            return refuse("Host", host);
+            return reject("Host", host);
         }
     }
     Ok(())
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_pages_and_hosts_of_this_machine_are_from_loopback() {
-        for (target, lines, refused) in [
+        for (target, lines, rejected) in [
             ("/", &["host: localhost:8080"][..], None),
             ("/", &["host: 127.0.0.1", "origin: http://app.test"], None),
             ("http://[::1]/", &["host: localhost"], None),
@@ -211,9 +211,9 @@ mod tests {
         ] {
             let result = is_from_loopback(&parts(Method::GET, target, lines));
             let error = result.err().map(|error| format!("{error:?}").replace("\\\"", "\""));
-            assert_eq!(error.is_some(), refused.is_some(), "{target} {lines:?}");
+            assert_eq!(error.is_some(), rejected.is_some(), "{target} {lines:?}");
             let error = error.unwrap_or_default();
-            assert!(error.contains(refused.unwrap_or_default()), "{error}");
+            assert!(error.contains(rejected.unwrap_or_default()), "{error}");
         }
         let origin = format!("origin: http://{}", "y".repeat(200));
         let error = is_from_loopback(&parts(Method::GET, "/", &[&origin])).unwrap_err();

@@ -47,7 +47,7 @@ struct Activity {
     /// Whether output is held back.
     holds: bool,
     /// The status with which the library rejected the request.
-    refused: Option<StatusCode>,
+    rejected: Option<StatusCode>,
     /// Whether a request was received before.
     has_requested: bool,
 }
@@ -120,8 +120,8 @@ impl IdleTracker {
     }
 
     /// The status with which the library rejected a request that it could not parse.
-    pub(super) fn refused(&self) -> Option<StatusCode> {
-        self.lock().refused
+    pub(super) fn rejected(&self) -> Option<StatusCode> {
+        self.lock().rejected
     }
 
     /// Waits until the client exceeds its time: `patience` for the rest of a head and for reading
@@ -152,7 +152,7 @@ impl WeakIdleTracker {
 
 impl Activity {
     fn new(waits_for: WaitsFor) -> Self {
-        Self { waits_for, blocked_since: None, holds: false, refused: None, has_requested: false }
+        Self { waits_for, blocked_since: None, holds: false, rejected: None, has_requested: false }
     }
 
     fn deadline(&self, patience: Duration) -> Option<Instant> {
@@ -190,7 +190,7 @@ impl WatchedStream {
 
 /// The status of a reply that the library generates for a request it can't parse. The server's own
 /// replies have a request id and a body.
-fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
+fn bare_rejection(bytes: &[u8]) -> Option<StatusCode> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_REPLY_MAX)?;
     let status = text.strip_prefix("HTTP/1.1 4").and(text.get(9..12))?;
     let is_bare = text.contains("content-length: 0\r\n") && !text.contains("x-request-id");
@@ -230,8 +230,8 @@ impl AsyncWrite for WatchedStream {
             self.held.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
-        if let Some(status) = bare_refusal(bytes) {
-            self.tracker.lock().refused = Some(status);
+        if let Some(status) = bare_rejection(bytes) {
+            self.tracker.lock().rejected = Some(status);
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
@@ -249,7 +249,7 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.tracker.refused().is_some() {
+        if self.tracker.rejected().is_some() {
             // The server's own answer is still to be written.
             return Poll::Ready(Ok(()));
         }
@@ -271,10 +271,10 @@ mod tests {
     fn only_generated_rejections_are_recognised() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: x\r\n\r\n";
-        assert_eq!(bare_refusal(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
+        assert_eq!(bare_rejection(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
         for (len, is_bare) in [(BARE_REPLY_MAX, true), (BARE_REPLY_MAX + 1, false)] {
             let reply = bare.replace(": x", &format!(": {}", "x".repeat(len + 1 - bare.len())));
-            assert_eq!((reply.len(), bare_refusal(reply.as_bytes()).is_some()), (len, is_bare));
+            assert_eq!((reply.len(), bare_rejection(reply.as_bytes()).is_some()), (len, is_bare));
         }
         for ours in [
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -283,7 +283,7 @@ mod tests {
             "HTTP/1.1 4",
             "",
         ] {
-            assert_eq!(bare_refusal(ours.as_bytes()), None, "{ours}");
+            assert_eq!(bare_rejection(ours.as_bytes()), None, "{ours}");
         }
     }
 
@@ -387,7 +387,7 @@ mod tests {
         let (mut stream, tracker, mut client) = watched(b"").await;
         let bare = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(bare).await.unwrap();
-        assert_eq!(tracker.refused(), Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+        assert_eq!(tracker.rejected(), Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
         stream.shutdown().await.unwrap();
         let (mut socket, ..) = stream.into_parts();
         socket.write_all(b"ours").await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::{
     Http, HttpConnectionLimiter, MetricsAccess, Purpose,
-    reply::{ApiError, Refusal, Reply, json_reply, ok, with_type},
+    reply::{ApiError, Rejection, Reply, json_reply, ok, with_type},
     serve,
 };
 use crate::{node::Node, shutdown::Shutdown, signature::same_secret};
@@ -38,7 +38,7 @@ impl Http {
         if !reasons.is_empty() {
             let body = json!({"ready": false, "reasons": reasons}).to_string();
             let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
-            reply.extensions_mut().insert(Refusal(format!("not ready: {}", reasons.join(", "))));
+            reply.extensions_mut().insert(Rejection(format!("not ready: {}", reasons.join(", "))));
             return reply;
         }
         ok(r#"{"ready":true}"#)

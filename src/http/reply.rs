@@ -81,14 +81,14 @@ impl ApiError {
         if let Some((name, value)) = self.header {
             reply.headers_mut().insert(name, value);
         }
-        reply.extensions_mut().insert(Refusal(self.logged.map_or(self.message, String::from)));
+        reply.extensions_mut().insert(Rejection(self.logged.map_or(self.message, String::from)));
         reply
     }
 }
 
 /// The reason of a rejection for the log. It is attached to the reply, and not sent.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal(pub(super) String);
+pub(super) struct Rejection(pub(super) String);
 
 /// The code in the body when it is unknown whether an event was published.
 const OUTCOME_UNKNOWN: u16 = 5031;
@@ -164,13 +164,13 @@ mod tests {
 
     #[test]
     fn the_part_of_a_request_is_named_in_the_answer_and_in_the_log() {
-        let refusal =
-            |error: ApiError| error.into_reply().extensions().get::<Refusal>().unwrap().0.clone();
+        let rejection =
+            |error: ApiError| error.into_reply().extensions().get::<Rejection>().unwrap().0.clone();
         let error = || ApiError::bad_request("secret text").within("batch[3]");
-        assert_eq!(refusal(error()), "batch[3]: secret text");
+        assert_eq!(rejection(error()), "batch[3]: secret text");
         let quoting = ApiError::bad_request("secret text").logged_as("text").within("batch[3]");
         assert_eq!(quoting.message, "batch[3]: secret text");
-        assert_eq!(refusal(quoting), "batch[3]: text");
+        assert_eq!(rejection(quoting), "batch[3]: text");
         let reply = ApiError::wrong_method("GET").into_reply();
         assert_eq!(
             (reply.status().as_u16(), &reply.headers()[ALLOW]),

@@ -5,7 +5,7 @@ use super::{
     idle::{IdleTracker, WatchedStream},
     limiter::PendingConnection,
     other_protocol::OtherProtocol,
-    reply::{ApiError, Refusal, Reply},
+    reply::{ApiError, Rejection, Reply},
     route::{ApiCall, Route},
     stream::{Stream, linger},
     upgrade::Granted,
@@ -103,7 +103,7 @@ pub async fn serve(
     {
         let is_tls = stream.is_tls();
         if let Some(other) = OtherProtocol::of(&received, is_tls) {
-            return http.refuse(stream, other, peer).await;
+            return http.reject(stream, other, peer).await;
         }
         let stream = WatchedStream::new(stream, received, tracker.clone());
         let granted = Mutex::new(None);
@@ -161,11 +161,11 @@ async fn serve_requests(
             () = connection.tracker.evicted() => return tracing::debug!(%peer, "connection evicted"),
         }
     };
-    let mut refused = connection.tracker.refused();
+    let mut rejected = connection.tracker.rejected();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
         // For a few errors the library generates no answer.
-        refused = refused.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
+        rejected = rejected.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
     if connection.has_granted() {
         let parts = hyper_connection.into_parts();
@@ -178,7 +178,7 @@ async fn serve_requests(
     drop(drain);
     let parts = hyper_connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
-    let answer = refused.map(|status| http.unreadable(status, &parts.read_buf, peer));
+    let answer = rejected.map(|status| http.unreadable(status, &parts.read_buf, peer));
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
 }
 
@@ -347,7 +347,7 @@ impl HttpConnection {
         }
         let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
         if 400 <= status {
-            self.log_refusal(&http, &parts, id, label, &reply);
+            self.log_rejection(&http, &parts, id, label, &reply);
         } else {
             let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(request_id = id, method = %parts.method, route = label, status, elapsed_us, "request answered");
@@ -360,7 +360,7 @@ impl HttpConnection {
     }
 
     /// Logs why a request was rejected, unless the limit of such lines for its address is reached.
-    fn log_refusal(
+    fn log_rejection(
         &self,
         http: &Http,
         parts: &Parts,
@@ -369,14 +369,14 @@ impl HttpConnection {
         reply: &Reply,
     ) {
         let address = http.peer(&parts.headers, self.peer.ip(), self.is_tls).address;
-        if !http.node.logs_refusal(address, Instant::now()) {
+        if !http.node.logs_rejection(address, Instant::now()) {
             return;
         }
         let asked = Route::parse(&parts.method, parts.uri.path(), &http.prefix).ok();
         let app = asked.as_ref().and_then(Route::app);
-        let error = reply.extensions().get::<Refusal>().map(|Refusal(why)| why.as_str());
+        let error = reply.extensions().get::<Rejection>().map(|Rejection(why)| why.as_str());
         let (method, status) = (parts.method.as_str(), reply.status().as_u16());
-        tracing::info!(request_id, method, route, app, status, %address, error, "request refused");
+        tracing::info!(request_id, method, route, app, status, %address, error, "request rejected");
     }
 
     /// Counts a connection when its first request shows the client's address. Returns the reply if

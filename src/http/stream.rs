@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn fixed_answers_have_a_content_length() {
-        for refusal in [SPEAK_TLS, DRAINING] {
-            let text = std::str::from_utf8(refusal).unwrap();
+        for rejection in [SPEAK_TLS, DRAINING] {
+            let text = std::str::from_utf8(rejection).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
         }

@@ -15,7 +15,7 @@ const TARGET_MAX: usize = 65_534;
 impl Http {
     /// Answers and closes a connection that uses another protocol. Logs it occasionally, since the
     /// server, the proxy or the client must be changed.
-    pub(super) async fn refuse(&self, stream: Stream, other: OtherProtocol, peer: SocketAddr) {
+    pub(super) async fn reject(&self, stream: Stream, other: OtherProtocol, peer: SocketAddr) {
         let advice = other.advice();
         if let Some(connections) = self.protocol_log.count(other, Instant::now()) {
             let protocol = other.name();
@@ -48,9 +48,9 @@ impl Http {
                 .to_owned(),
         };
         let (request_id, address) = (self.request_id(), peer.ip().to_canonical());
-        if self.node.logs_refusal(address, Instant::now()) {
+        if self.node.logs_rejection(address, Instant::now()) {
             let (status, error) = (status.as_u16(), message.as_str());
-            tracing::info!(request_id, status, %address, error, "request refused");
+            tracing::info!(request_id, status, %address, error, "request rejected");
         }
         last_answer(status, &message, &request_id)
     }

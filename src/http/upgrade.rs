@@ -37,14 +37,14 @@ impl Http {
     }
 
     /// Logs why a client was rejected, unless the limit of such lines for its address is reached.
-    fn log_refusal(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
+    fn log_rejection(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
         let ConnectRequest { key, origin, peer: Peer { address, .. }, .. } = request;
-        if !self.node.logs_refusal(*address, Instant::now()) {
+        if !self.node.logs_rejection(*address, Instant::now()) {
             return;
         }
         let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
         let (app, reason, code) = (app.as_deref(), code.label(), code.number());
-        tracing::info!(reason, code, key, app, %address, origin, "connection refused");
+        tracing::info!(reason, code, key, app, %address, origin, "connection rejected");
     }
 
     /// Answers a WebSocket handshake. A rejected client gets its connection too, so that it
@@ -70,7 +70,7 @@ impl Http {
         };
         let granted = self.node.admit(request).await.map(Box::new);
         if let Err(code) = &granted {
-            self.log_refusal(&request, code);
+            self.log_rejection(&request, code);
         }
         let version = Version::negotiate(protocol.as_deref(), false).unwrap_or(Version::NEWEST);
         Ok((switching(accept, sub_protocol(&parts.headers, version)), granted))

@@ -308,8 +308,8 @@ mod tests {
         let stream = connect(&addresses).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
         assert!(stream.nodelay().unwrap());
-        let refused = connect(&addresses[..1]).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let rejected = connect(&addresses[..1]).await.unwrap_err();
+        assert_eq!(rejected.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(connect(&[]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

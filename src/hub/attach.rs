@@ -1,7 +1,7 @@
 //! Results of decisions that were made elsewhere, delivered to connections of this node.
 
 use super::{Attached, ConnectionRef, Delivery, Hub, Subscribed};
-use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
+use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRejection, event};
 use std::sync::Arc;
 
 /// The initial messages of a subscriber.
@@ -51,18 +51,18 @@ impl Hub {
     }
 
     /// Delivers a rejected subscription to the connection's shard.
-    pub fn refuse(
+    pub fn reject(
         &self,
         name: &ChannelName,
         connection: ConnectionRef,
         ticket: u32,
-        refusal: SubscriptionRefusal,
+        rejection: SubscriptionRejection,
     ) {
         self.inboxes.of(connection.shard).push(Delivery::Subscription {
             key: connection.key,
             ticket,
             name: name.clone(),
-            result: Err(refusal),
+            result: Err(rejection),
         });
     }
 

@@ -1,7 +1,7 @@
 //! The inboxes, through which hubs deliver to shards.
 
 use super::{ChannelId, Hub, Subscribed};
-use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal};
+use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -69,7 +69,7 @@ pub enum Delivery {
         /// The channel's name.
         name: ChannelName,
         /// The registered subscription, or the reason of the rejection.
-        result: Result<Box<Attached>, SubscriptionRefusal>,
+        result: Result<Box<Attached>, SubscriptionRejection>,
     },
     /// Closes all subscribers of a channel.
     CloseChannel {

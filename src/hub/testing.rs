@@ -68,7 +68,7 @@ pub(crate) fn heard(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> {
             Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(attached) => said(&attached.subscribed.acknowledgement),
-                Err(_refusal) => (format!("refused {ticket}"), Value::Null),
+                Err(_rejection) => (format!("rejected {ticket}"), Value::Null),
             },
         })
         .collect()

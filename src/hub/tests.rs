@@ -2,7 +2,7 @@ use super::{
     testing::{NoopObserver, connection, deliveries, heard, name, said, shard},
     *,
 };
-use crate::protocol::{CloseCode, EventData, SubscriptionRefusal, event};
+use crate::protocol::{CloseCode, EventData, SubscriptionRejection, event};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -56,7 +56,7 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
 #[test]
 fn rejections_and_messages_for_one_connection_are_delivered_to_its_shard() {
     let hub = hub(|_| {});
-    hub.refuse(&name("c"), connection(1, 5), 9, SubscriptionRefusal::Rate);
+    hub.reject(&name("c"), connection(1, 5), 9, SubscriptionRejection::Rate);
     hub.tell_watchlist(connection(1, 5), &["a".into()], &["b".into()]);
     let [a, b] = [connection(1, 2), connection(1, 3)];
     hub.tell_watchers([a, b].into_iter(), &"a".into(), true);
@@ -67,7 +67,7 @@ fn rejections_and_messages_for_one_connection_are_delivered_to_its_shard() {
         (name, json!({ "events": serde_json::from_str::<Value>(text).unwrap() }))
     };
     let told = heard(&hub.inboxes, 1);
-    assert_eq!(told[0].0, "refused 9");
+    assert_eq!(told[0].0, "rejected 9");
     let both = r#"[{"name":"online","user_ids":["a"]},{"name":"offline","user_ids":["b"]}]"#;
     assert_eq!(told[1], events(both));
     assert_eq!(told[2], events(r#"[{"name":"online","user_ids":["a"]}]"#));

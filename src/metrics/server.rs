@@ -14,7 +14,7 @@ pub(super) struct ServerMetrics {
     max_connections: AtomicU64,
     max_http_connections: AtomicU64,
     reloads: AtomicU64,
-    refused_reloads: AtomicU64,
+    rejected_reloads: AtomicU64,
     /// Load time of the current configuration, in seconds since 1970.
     loaded_at: AtomicU64,
 }
@@ -36,8 +36,8 @@ impl ServerMetrics {
         self.loaded();
     }
 
-    pub(super) fn reload_refused(&self) {
-        self.refused_reloads.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn reload_rejected(&self) {
+        self.rejected_reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ impl ServerMetrics {
         }
         let (name, help) = ("campanile_config_reloads", "Reloads of the configuration by result");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (result, count) in [("success", &self.reloads), ("refused", &self.refused_reloads)] {
+        for (result, count) in [("success", &self.reloads), ("rejected", &self.rejected_reloads)] {
             counter(&mut family, &[("result", result)], read(count))?;
         }
         Ok(())

@@ -6,7 +6,7 @@ mod admission;
 mod apps;
 mod connection_rate;
 mod exposition;
-mod refusals;
+mod rejections;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
@@ -25,7 +25,7 @@ use admission::AdmissionPolicy;
 use apps::{Apps, HubFactory};
 use arc_swap::ArcSwap;
 use connection_rate::ConnectionRateLimiter;
-use refusals::RefusalLog;
+use rejections::RejectionLog;
 use std::{
     io,
     net::IpAddr,
@@ -43,7 +43,7 @@ pub struct Node {
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     connection_rates: ConnectionRateLimiter,
-    refusals: RefusalLog,
+    rejections: RejectionLog,
     shutdown: Shutdown,
     broker: Broker,
     webhooks: Arc<Webhooks>,
@@ -70,7 +70,7 @@ impl Node {
             connection_rates: ConnectionRateLimiter::new(
                 config.connection.new_connections_per_second_per_ip,
             ),
-            refusals: RefusalLog::new(),
+            rejections: RejectionLog::new(),
             shutdown,
             webhooks,
             inboxes,
@@ -179,8 +179,8 @@ impl Node {
     /// Counts a rejected request or connection from `address`. True if it may be logged: the number
     /// of lines for one address is limited.
     #[must_use]
-    pub fn logs_refusal(&self, address: IpAddr, now: Instant) -> bool {
-        self.refusals.count(address, now)
+    pub fn logs_rejection(&self, address: IpAddr, now: Instant) -> bool {
+        self.rejections.count(address, now)
     }
 
     /// Runs the due timers. Must be called a few times a second.
@@ -189,6 +189,6 @@ impl Node {
             self.broker.on_time(&hub, now);
         }
         self.connection_rates.forget(now);
-        self.refusals.on_time(now);
+        self.rejections.on_time(now);
     }
 }

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn illegal_names_are_refused_with_the_rule() {
+    fn illegal_names_are_rejected_with_the_rule() {
         for text in ["bad name!", "a#b", "#a", "#server-to-user-", "#server-to-user-a#", "a:b", "é"]
         {
             assert_eq!(ChannelName::parse(text, 200), Err(InvalidChannelName::Character), "{text}");
@@ -221,11 +221,11 @@ mod tests {
     fn a_users_channel_names_its_user() {
         assert_eq!(name("#server-to-user-a@b.c").server_to_user(), Some("a@b.c"));
         assert_eq!(ChannelName::of_user("7", 200), Ok(name("#server-to-user-7")));
-        let refused = |id: &str, max| ChannelName::of_user(id, max).unwrap_err();
-        assert_eq!(refused("Ann Smith", 200), InvalidChannelName::Character);
+        let rejected = |id: &str, max| ChannelName::of_user(id, max).unwrap_err();
+        assert_eq!(rejected("Ann Smith", 200), InvalidChannelName::Character);
         let too_long = |max| InvalidChannelName::UserIdTooLong { max };
-        assert_eq!(refused(&"x".repeat(185), 200), too_long(184));
-        assert_eq!(refused("x", 10), too_long(0));
+        assert_eq!(rejected(&"x".repeat(185), 200), too_long(184));
+        assert_eq!(rejected("x", 10), too_long(0));
         assert_eq!(name("server-to-user-7").server_to_user(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The errors of clients, with their codes and consequences.
 
-use super::{ClientEventRefusal, InvalidChannelName, Malformed, VersionError, refusal::cut};
+use super::{ClientEventRejection, InvalidChannelName, Malformed, VersionError, rejection::cut};
 use std::fmt;
 
 /// The reason for which the server closes a connection. The close code tells the client library
@@ -221,19 +221,19 @@ pub enum ProtocolError {
         /// The channel as the client named it.
         channel: String,
         /// The reason of the rejection.
-        refusal: SubscriptionRefusal,
+        rejection: SubscriptionRejection,
     },
     /// A client event, or an unknown event, was rejected.
     ClientEvent {
         /// The channel as the client sent it; `None` if it named none.
         channel: Option<String>,
         /// The reason of the rejection.
-        refusal: ClientEventRefusal,
+        rejection: ClientEventRejection,
     },
     /// Sign-in is disabled for the app.
     SignInDisabled,
     /// A sign-in was rejected.
-    SignIn(SignInRefusal),
+    SignIn(SignInRejection),
     /// A sign-in succeeded, but only the first ids of its watchlist are watched.
     WatchlistTooLong {
         /// The number of watched ids.
@@ -243,7 +243,7 @@ pub enum ProtocolError {
 
 /// The reason of a rejected subscription.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SubscriptionRefusal {
+pub enum SubscriptionRejection {
     /// The channel's name is invalid.
     Name(InvalidChannelName),
     /// The connection is already subscribed to the channel; that subscription stays.
@@ -298,7 +298,7 @@ pub enum AuthError {
 
 /// The reason of a rejected sign-in.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SignInRefusal {
+pub enum SignInRejection {
     /// The authorization is missing or wrong.
     Auth(AuthError),
     /// The user's data violates a rule, which the text contains.
@@ -315,8 +315,8 @@ impl ProtocolError {
             Self::TooManyMistakes => Severity::Close(CloseCode::TooManyMistakes),
             Self::TooManyMessages => Severity::Close(CloseCode::TooManyMessages),
             Self::MessageRate { .. }
-            | Self::ClientEvent { refusal: ClientEventRefusal::Rate, .. }
-            | Self::Subscription { refusal: SubscriptionRefusal::Rate, .. } => {
+            | Self::ClientEvent { rejection: ClientEventRejection::Rate, .. }
+            | Self::Subscription { rejection: SubscriptionRejection::Rate, .. } => {
                 Severity::Report(Some(ErrorCode::Rate))
             }
             Self::WatchlistTooLong { .. } => Severity::Report(Some(ErrorCode::WatchlistTooLong)),
@@ -345,7 +345,7 @@ impl ProtocolError {
     }
 }
 
-impl SubscriptionRefusal {
+impl SubscriptionRejection {
     /// The `type` and `status` of a `pusher:subscription_error`, or nothing where an older
     /// subscription of the same name lives on and must not look failed.
     #[must_use]
@@ -411,12 +411,12 @@ impl fmt::Display for ProtocolError {
             Self::TooManyMistakes => CloseCode::TooManyMistakes.fmt(f),
             Self::MessageRate { .. } => f.write_str("Rate limit exceeded: message dropped"),
             Self::TooManyMessages => CloseCode::TooManyMessages.fmt(f),
-            Self::Subscription { channel, refusal } => f.write_str(&refusal.message(channel)),
-            Self::ClientEvent { channel, refusal } => {
-                f.write_str(&refusal.message(channel.as_deref().unwrap_or_default()))
+            Self::Subscription { channel, rejection } => f.write_str(&rejection.message(channel)),
+            Self::ClientEvent { channel, rejection } => {
+                f.write_str(&rejection.message(channel.as_deref().unwrap_or_default()))
             }
             Self::SignInDisabled => f.write_str("User authentication is disabled for this app"),
-            Self::SignIn(refusal) => refusal.fmt(f),
+            Self::SignIn(rejection) => rejection.fmt(f),
             Self::WatchlistTooLong { max } => {
                 write!(f, "Watchlist limit exceeded: only the first {max} ids are watched")
             }
@@ -424,7 +424,7 @@ impl fmt::Display for ProtocolError {
     }
 }
 
-impl fmt::Display for SignInRefusal {
+impl fmt::Display for SignInRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auth(AuthError::Missing | AuthError::Format) => {

@@ -1,6 +1,8 @@
 //! Labels of client errors for the log and the metrics. No label contains text chosen by a client.
 
-use super::{AuthError, ClientEventRefusal, ProtocolError, SignInRefusal, SubscriptionRefusal};
+use super::{
+    AuthError, ClientEventRejection, ProtocolError, SignInRejection, SubscriptionRejection,
+};
 
 impl ProtocolError {
     /// The kind of the rejected message, and the reason.
@@ -11,10 +13,10 @@ impl ProtocolError {
             Self::TooManyMistakes => ("other", "too_many_mistakes"),
             Self::MessageRate { .. } => ("other", "rate"),
             Self::TooManyMessages => ("other", "too_many_messages"),
-            Self::Subscription { refusal, .. } => ("subscribe", refusal.label()),
-            Self::ClientEvent { refusal, .. } => ("client_event", refusal.label()),
+            Self::Subscription { rejection, .. } => ("subscribe", rejection.label()),
+            Self::ClientEvent { rejection, .. } => ("client_event", rejection.label()),
             Self::SignInDisabled => ("signin", "disabled"),
-            Self::SignIn(refusal) => ("signin", refusal.label()),
+            Self::SignIn(rejection) => ("signin", rejection.label()),
             Self::WatchlistTooLong { .. } => ("signin", "watchlist_too_long"),
         }
     }
@@ -22,8 +24,8 @@ impl ProtocolError {
     /// The text for the log: the client's error message without signed data and signatures.
     #[must_use]
     pub fn log_text(&self) -> String {
-        if let Self::Subscription { refusal: SubscriptionRefusal::Auth(error), .. }
-        | Self::SignIn(SignInRefusal::Auth(error)) = self
+        if let Self::Subscription { rejection: SubscriptionRejection::Auth(error), .. }
+        | Self::SignIn(SignInRejection::Auth(error)) = self
         {
             return error.log_text().to_owned();
         }
@@ -31,7 +33,7 @@ impl ProtocolError {
     }
 }
 
-impl SubscriptionRefusal {
+impl SubscriptionRejection {
     fn label(&self) -> &'static str {
         match self {
             Self::Name(_) => "channel_name",
@@ -48,7 +50,7 @@ impl SubscriptionRefusal {
     }
 }
 
-impl ClientEventRefusal {
+impl ClientEventRejection {
     fn label(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown_event",
@@ -63,7 +65,7 @@ impl ClientEventRefusal {
     }
 }
 
-impl SignInRefusal {
+impl SignInRejection {
     fn label(&self) -> &'static str {
         match self {
             Self::Auth(error) => error.label(),
@@ -110,39 +112,39 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_its_label() {
+    fn every_rejection_has_its_label() {
         let auth = ["auth_missing", "auth_format", "auth_key", "auth_signature"];
         let subscription =
-            |refusal| ProtocolError::Subscription { channel: "c".into(), refusal }.labels();
-        let of_auth = auth_errors().map(|error| subscription(SubscriptionRefusal::Auth(error)));
+            |rejection| ProtocolError::Subscription { channel: "c".into(), rejection }.labels();
+        let of_auth = auth_errors().map(|error| subscription(SubscriptionRejection::Auth(error)));
         all(of_auth, &auth.map(|label| ("subscribe", label)));
         let of_auth =
-            auth_errors().map(|error| ProtocolError::SignIn(SignInRefusal::Auth(error)).labels());
+            auth_errors().map(|error| ProtocolError::SignIn(SignInRejection::Auth(error)).labels());
         all(of_auth, &auth.map(|label| ("signin", label)));
-        for (refusal, label) in [
-            (SubscriptionRefusal::Name(InvalidChannelName::Empty), "channel_name"),
-            (SubscriptionRefusal::Existing, "existing"),
-            (SubscriptionRefusal::TooMany { max: 1 }, "too_many"),
-            (SubscriptionRefusal::NotThatUser, "other_user"),
-            (SubscriptionRefusal::MemberMissing, "member_missing"),
-            (SubscriptionRefusal::Member("rule"), "member"),
-            (SubscriptionRefusal::MemberTooLarge { max: 1 }, "member_too_large"),
-            (SubscriptionRefusal::RosterFull { max: 1 }, "roster_full"),
-            (SubscriptionRefusal::Rate, "rate"),
+        for (rejection, label) in [
+            (SubscriptionRejection::Name(InvalidChannelName::Empty), "channel_name"),
+            (SubscriptionRejection::Existing, "existing"),
+            (SubscriptionRejection::TooMany { max: 1 }, "too_many"),
+            (SubscriptionRejection::NotThatUser, "other_user"),
+            (SubscriptionRejection::MemberMissing, "member_missing"),
+            (SubscriptionRejection::Member("rule"), "member"),
+            (SubscriptionRejection::MemberTooLarge { max: 1 }, "member_too_large"),
+            (SubscriptionRejection::RosterFull { max: 1 }, "roster_full"),
+            (SubscriptionRejection::Rate, "rate"),
         ] {
-            assert_eq!(subscription(refusal), ("subscribe", label));
+            assert_eq!(subscription(rejection), ("subscribe", label));
         }
-        for (refusal, label) in [
-            (ClientEventRefusal::Unknown { name: "e".into() }, "unknown_event"),
-            (ClientEventRefusal::Disabled, "disabled"),
-            (ClientEventRefusal::NoChannel, "no_channel"),
-            (ClientEventRefusal::Channel, "channel_kind"),
-            (ClientEventRefusal::NotSubscribed, "not_subscribed"),
-            (ClientEventRefusal::Name { max: 1 }, "name_too_long"),
-            (ClientEventRefusal::Size { max: 1 }, "too_large"),
-            (ClientEventRefusal::Rate, "rate"),
+        for (rejection, label) in [
+            (ClientEventRejection::Unknown { name: "e".into() }, "unknown_event"),
+            (ClientEventRejection::Disabled, "disabled"),
+            (ClientEventRejection::NoChannel, "no_channel"),
+            (ClientEventRejection::Channel, "channel_kind"),
+            (ClientEventRejection::NotSubscribed, "not_subscribed"),
+            (ClientEventRejection::Name { max: 1 }, "name_too_long"),
+            (ClientEventRejection::Size { max: 1 }, "too_large"),
+            (ClientEventRejection::Rate, "rate"),
         ] {
-            let error = ProtocolError::ClientEvent { channel: None, refusal };
+            let error = ProtocolError::ClientEvent { channel: None, rejection };
             assert_eq!(error.labels(), ("client_event", label));
         }
         for (error, labels) in [
@@ -151,8 +153,8 @@ mod tests {
             (ProtocolError::MessageRate { channel: None }, ("other", "rate")),
             (ProtocolError::TooManyMessages, ("other", "too_many_messages")),
             (ProtocolError::SignInDisabled, ("signin", "disabled")),
-            (ProtocolError::SignIn(SignInRefusal::User("rule")), ("signin", "user")),
-            (ProtocolError::SignIn(SignInRefusal::OtherUser), ("signin", "other_user")),
+            (ProtocolError::SignIn(SignInRejection::User("rule")), ("signin", "user")),
+            (ProtocolError::SignIn(SignInRejection::OtherUser), ("signin", "other_user")),
             (ProtocolError::WatchlistTooLong { max: 1 }, ("signin", "watchlist_too_long")),
         ] {
             assert_eq!(error.labels(), labels);
@@ -167,10 +169,11 @@ mod tests {
             "the key in auth is not the app's",
             "Invalid signature",
         ];
-        let subscription = |refusal| ProtocolError::Subscription { channel: "c".into(), refusal };
-        let of_auth = |error| subscription(SubscriptionRefusal::Auth(error)).log_text();
+        let subscription =
+            |rejection| ProtocolError::Subscription { channel: "c".into(), rejection };
+        let of_auth = |error| subscription(SubscriptionRejection::Auth(error)).log_text();
         all(auth_errors().map(of_auth), &texts.map(str::to_owned));
-        let of_auth = |error| ProtocolError::SignIn(SignInRefusal::Auth(error)).log_text();
+        let of_auth = |error| ProtocolError::SignIn(SignInRejection::Auth(error)).log_text();
         all(auth_errors().map(of_auth), &texts.map(str::to_owned));
     }
 }

@@ -1,6 +1,6 @@
 //! Members of presence channels.
 
-use super::{SubscriptionRefusal, json};
+use super::{SubscriptionRejection, json};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::sync::Arc;
@@ -44,21 +44,21 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// The refusal with the violated rule.
-    pub fn parse(channel_data: &str, limits: MemberLimits) -> Result<Self, SubscriptionRefusal> {
+    /// The rejection with the violated rule.
+    pub fn parse(channel_data: &str, limits: MemberLimits) -> Result<Self, SubscriptionRejection> {
         let channel_data = json::repaired(channel_data);
         let data: ChannelData<'_> = Some(&*channel_data)
             .filter(|text| text.trim_start().starts_with('{'))
             .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or(SubscriptionRefusal::Member("channel_data must be a JSON object"))?;
+            .ok_or(SubscriptionRejection::Member("channel_data must be a JSON object"))?;
         let user_id = data
             .user_id
             .and_then(|raw| json::id(raw.get()))
             .filter(|id| is_name(id))
-            .ok_or(SubscriptionRefusal::Member(
+            .ok_or(SubscriptionRejection::Member(
                 "channel_data needs a user_id: a number, or a non-empty text without a leading NUL",
             ))?;
-        let info = user_info(data.user_info).map_err(SubscriptionRefusal::Member)?;
+        let info = user_info(data.user_info).map_err(SubscriptionRejection::Member)?;
         Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
     }
 
@@ -75,12 +75,12 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// The refusal with the violated rule.
+    /// The rejection with the violated rule.
     pub fn from_user(
         user_id: Arc<str>,
         info: Option<&str>,
         limits: MemberLimits,
-    ) -> Result<Self, SubscriptionRefusal> {
+    ) -> Result<Self, SubscriptionRejection> {
         Self::bounded(user_id, info.unwrap_or(NO_INFO).into(), limits)
     }
 
@@ -88,13 +88,13 @@ impl Member {
         user_id: Arc<str>,
         user_info: Arc<str>,
         limits: MemberLimits,
-    ) -> Result<Self, SubscriptionRefusal> {
+    ) -> Result<Self, SubscriptionRejection> {
         if Self::USER_ID_LEN_MAX < user_id.chars().count() {
-            return Err(SubscriptionRefusal::Member("user_id is longer than 128 characters"));
+            return Err(SubscriptionRejection::Member("user_id is longer than 128 characters"));
         }
         let max = limits.max_user_info_bytes;
         if max < user_info.len() {
-            return Err(SubscriptionRefusal::MemberTooLarge { max });
+            return Err(SubscriptionRejection::MemberTooLarge { max });
         }
         Ok(Self { user_id, user_info })
     }
@@ -156,7 +156,7 @@ mod tests {
 
     const LIMITS: MemberLimits = MemberLimits { max_user_info_bytes: 1_024 };
 
-    fn parse(data: &str) -> Result<(String, String), SubscriptionRefusal> {
+    fn parse(data: &str) -> Result<(String, String), SubscriptionRejection> {
         Member::parse(data, LIMITS).map(|m| (m.user_id.to_string(), m.user_info.to_string()))
     }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_user_is_refused() {
+    fn what_names_no_user_is_rejected() {
         for data in [
             "",
             "5",
@@ -196,7 +196,7 @@ mod tests {
             r#"{"user_id":"1","user_info":{"a":1e999}}"#,
             r#"{"user_id":"1","user_info":{"a":{"\u0000":1}}}"#,
         ] {
-            assert!(matches!(parse(data), Err(SubscriptionRefusal::Member(_))), "{data}");
+            assert!(matches!(parse(data), Err(SubscriptionRejection::Member(_))), "{data}");
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
             parse(&format!(r#"{{"user_id":"1","user_info":{{"n":"{}"}}}}"#, "x".repeat(len - 8)))
         };
         assert!(with_info(1_024).is_ok());
-        assert_eq!(with_info(1_025), Err(SubscriptionRefusal::MemberTooLarge { max: 1_024 }));
+        assert_eq!(with_info(1_025), Err(SubscriptionRejection::MemberTooLarge { max: 1_024 }));
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[0,{"a":"#, r#"},{"b":[]}]"#)] {
             let levels = open.matches(['[', '{']).count();
             let nested = |times: usize, value: &str| {

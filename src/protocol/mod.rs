@@ -15,21 +15,22 @@ mod json;
 mod labels;
 mod member;
 mod message;
-mod refusal;
+mod rejection;
 mod socket_id;
 mod user;
 mod version;
 
 pub use channel::{ChannelName, InvalidChannelName};
 pub use error::{
-    AuthError, CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SubscriptionRefusal,
+    AuthError, CloseCode, ErrorCode, ProtocolError, Severity, SignInRejection,
+    SubscriptionRejection,
 };
 pub use event::EventData;
 pub use frame::{Frame, FrameKind, WeakFrame};
 pub use json::{compact, id, repaired, unescaped_len};
 pub use member::{Member, MemberLimits};
 pub use message::{ClientEventMessage, ClientMessage, Malformed, SignIn, Subscribe};
-pub use refusal::ClientEventRefusal;
+pub use rejection::ClientEventRejection;
 pub use socket_id::{InvalidSocketId, SocketId};
 pub use user::User;
 pub use version::{Version, VersionError};

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_ids_match_no_connection_and_invalid_ones_are_refused() {
+    fn unknown_ids_match_no_connection_and_invalid_ones_are_rejected() {
         for text in ["999999999999.1", "0.1", "01.5", "1.99999999999999999999"] {
             assert_eq!(SocketId::parse(text), Ok(None), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Users that connections sign in as.
 
 use super::{
-    ChannelName, InvalidChannelName, SignInRefusal,
+    ChannelName, InvalidChannelName, SignInRejection,
     json::{self, quoted},
     member::user_info,
 };
@@ -56,27 +56,28 @@ impl User {
     ///
     /// # Errors
     ///
-    /// The refusal with the violated rule.
-    pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRefusal> {
+    /// The rejection with the violated rule.
+    pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRejection> {
         let user_data = json::repaired(user_data);
         let data = UserData::read(&user_data)
-            .ok_or(SignInRefusal::User("user_data must be a JSON object"))?;
-        let id = data.id.and_then(|raw| json::id(raw.get())).ok_or(SignInRefusal::User(ID_RULE))?;
+            .ok_or(SignInRejection::User("user_data must be a JSON object"))?;
+        let id =
+            data.id.and_then(|raw| json::id(raw.get())).ok_or(SignInRejection::User(ID_RULE))?;
         ChannelName::of_user(&id, max_channel_name_length).map_err(|rule| {
             let is_too_long = matches!(rule, InvalidChannelName::UserIdTooLong { .. });
-            SignInRefusal::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE })
+            SignInRejection::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE })
         })?;
-        let info = user_info(data.user_info).map_err(SignInRefusal::User)?;
+        let info = user_info(data.user_info).map_err(SignInRejection::User)?;
         let watchlist: Option<Vec<&RawValue>> = data
             .watchlist
             .map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
-            .map_err(|_| SignInRefusal::User(WATCHLIST_RULE))?;
+            .map_err(|_| SignInRejection::User(WATCHLIST_RULE))?;
         let mut watchlist = watchlist
             .unwrap_or_default()
             .into_iter()
             .map(|raw| json::id(raw.get()).map(Arc::from))
             .collect::<Option<Vec<Arc<str>>>>()
-            .ok_or(SignInRefusal::User(WATCHLIST_RULE))?;
+            .ok_or(SignInRejection::User(WATCHLIST_RULE))?;
         let watchlist_was_cut = Self::WATCHLIST_MAX < watchlist.len();
         watchlist.truncate(Self::WATCHLIST_MAX);
         watchlist.sort_unstable();
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_user_is_refused() {
+    fn what_names_no_user_is_rejected() {
         for data in [
             "",
             "[]",
@@ -168,9 +169,13 @@ mod tests {
     fn an_id_that_is_too_long_is_reported() {
         let parse = |length| User::parse(&format!(r#"{{"id":"{}"}}"#, "x".repeat(length)), 200);
         assert!(parse(184).is_ok());
-        let SignInRefusal::User(rule) = parse(185).unwrap_err() else { panic!("another refusal") };
+        let SignInRejection::User(rule) = parse(185).unwrap_err() else {
+            panic!("another rejection")
+        };
         assert!(rule.contains("max_channel_name_length"), "{rule}");
-        let SignInRefusal::User(rule) = parse(0).unwrap_err() else { panic!("another refusal") };
+        let SignInRejection::User(rule) = parse(0).unwrap_err() else {
+            panic!("another rejection")
+        };
         assert!(rule.contains("non-empty"), "{rule}");
     }
 }

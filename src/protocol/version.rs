@@ -21,7 +21,7 @@ impl Version {
     const OLDEST: u64 = 4;
 
     /// Reads the `protocol` parameter of the query. Versions from the future are served as the
-    /// newest: they are likelier to work than not. `strict` refuses what is missing or garbled.
+    /// newest: they are likelier to work than not. `strict` rejects what is missing or garbled.
     ///
     /// # Errors
     ///
@@ -71,12 +71,12 @@ mod tests {
             assert_eq!(Version::negotiate(Some(asked), true).map(Version::number), Ok(served));
         }
         for asked in ["0", "1", "3"] {
-            let refused = Version::negotiate(Some(asked), false);
-            assert_eq!(refused, Err(VersionError::Unsupported), "{asked}");
+            let rejected = Version::negotiate(Some(asked), false);
+            assert_eq!(rejected, Err(VersionError::Unsupported), "{asked}");
         }
         for asked in ["", "-1", "7.0"] {
-            let refused = Version::negotiate(Some(asked), true);
-            assert_eq!(refused, Err(VersionError::Malformed), "{asked}");
+            let rejected = Version::negotiate(Some(asked), true);
+            assert_eq!(rejected, Err(VersionError::Malformed), "{asked}");
         }
     }
 }

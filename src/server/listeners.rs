@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_inherited_socket_for_the_same_service_is_refused_by_name() {
+    fn a_second_inherited_socket_for_the_same_service_is_rejected_by_name() {
         for (names, what) in [(["a", "b"], "the server"), (["metrics", "metrics"], "the metrics")] {
             let (passed, addresses) = sockets(&names);
             let said = assign(passed).unwrap_err().to_string();

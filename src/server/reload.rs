@@ -88,7 +88,7 @@ impl Reloader {
         let before = running.tls.as_deref();
         let (config, changes) =
             running.config.follow(fresh, self.address.ip()).map_err(ReloadError::Config)?;
-        self.refuse_the_end_of_all_apps(&changes)?;
+        self.reject_the_end_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (before, &tls) {
@@ -106,7 +106,7 @@ impl Reloader {
 
     /// Rejects a reload that would close the connections of every app at once: a configuration
     /// without any of the apps is most likely a mistake.
-    fn refuse_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
+    fn reject_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
         let running = self.running.load();
         if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
             return Ok(());
@@ -139,8 +139,8 @@ impl Reloader {
 
 impl Reloader {
     /// Counts a reload that was rejected because of an error.
-    pub fn count_refused(&self) {
-        self.node.metrics().reload_refused();
+    pub fn count_rejected(&self) {
+        self.node.metrics().reload_rejected();
     }
 }
 

@@ -17,9 +17,9 @@ use crate::{
     app::App,
     config::ClientEvents,
     protocol::{
-        ChannelName, ClientEventMessage, ClientEventRefusal, ClientMessage, CloseCode, EventData,
-        Malformed, Member, ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe,
-        SubscriptionRefusal, User,
+        ChannelName, ClientEventMessage, ClientEventRejection, ClientMessage, CloseCode, EventData,
+        Malformed, Member, ProtocolError, SignIn, SignInRejection, SocketId, Subscribe,
+        SubscriptionRejection, User,
     },
     rate::{Rate, TokenBucket},
 };
@@ -252,8 +252,8 @@ impl<P> Session<P> {
             ClientMessage::SignIn(request) => self.sign_in(&app, request, now).map(Some),
             ClientMessage::ClientEvent(event) => self.client_event(&app, event, now).map(Some),
             ClientMessage::Unknown { name, channel } => {
-                let refusal = ClientEventRefusal::Unknown { name: name.into_owned() };
-                Err(ProtocolError::ClientEvent { channel, refusal })
+                let rejection = ClientEventRejection::Unknown { name: name.into_owned() };
+                Err(ProtocolError::ClientEvent { channel, rejection })
             }
         }
     }
@@ -330,7 +330,7 @@ impl<P> Session<P> {
     }
 
     /// Removes a subscription that was rejected later.
-    pub fn refused(&mut self, channel: &ChannelName) {
+    pub fn rejected(&mut self, channel: &ChannelName) {
         self.subscriptions.remove(channel);
     }
 
@@ -345,34 +345,34 @@ impl<P> Session<P> {
         request: Subscribe,
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
-        let refusal = match self.judge_subscribe(app, &request) {
+        let rejection = match self.judge_subscribe(app, &request) {
             Ok((channel, member)) => match self.joins.pass(self.config.join_rate(), now) {
                 Decision::Allow => return Ok(Action::Subscribe { channel, member }),
-                Decision::Drop => SubscriptionRefusal::Rate,
+                Decision::Drop => SubscriptionRejection::Rate,
                 Decision::Close => return Err(ProtocolError::TooManyMessages),
             },
-            Err(refusal) => refusal,
+            Err(rejection) => rejection,
         };
-        if matches!(refusal, SubscriptionRefusal::Auth(_)) {
+        if matches!(rejection, SubscriptionRejection::Auth(_)) {
             self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
         }
-        Err(ProtocolError::Subscription { channel: request.channel, refusal })
+        Err(ProtocolError::Subscription { channel: request.channel, rejection })
     }
 
     fn judge_subscribe(
         &self,
         app: &App,
         request: &Subscribe,
-    ) -> Result<(ChannelName, Option<Member>), SubscriptionRefusal> {
+    ) -> Result<(ChannelName, Option<Member>), SubscriptionRejection> {
         let limits = &app.config;
         let channel = ChannelName::parse(&request.channel, limits.max_channel_name_length)
-            .map_err(SubscriptionRefusal::Name)?;
+            .map_err(SubscriptionRejection::Name)?;
         if self.subscriptions.contains_key(&channel) {
-            return Err(SubscriptionRefusal::Existing);
+            return Err(SubscriptionRejection::Existing);
         }
         let max = self.config.max_channels;
         if max <= self.subscriptions.len() {
-            return Err(SubscriptionRefusal::TooMany { max });
+            return Err(SubscriptionRejection::TooMany { max });
         }
         let channel_data = request.channel_data.as_deref();
         if channel.needs_auth() {
@@ -382,14 +382,14 @@ impl<P> Session<P> {
                 channel.as_str(),
                 channel_data,
             )
-            .map_err(SubscriptionRefusal::Auth)?;
+            .map_err(SubscriptionRejection::Auth)?;
         }
         if let Some(user_id) = channel.server_to_user() {
             let is_user = self.user().is_some_and(|user| &*user.id == user_id);
             return if is_user {
                 Ok((channel, None))
             } else {
-                Err(SubscriptionRefusal::NotThatUser)
+                Err(SubscriptionRejection::NotThatUser)
             };
         }
         let member =
@@ -398,14 +398,18 @@ impl<P> Session<P> {
     }
 
     /// The joining member: that of `channel_data`, else the signed-in user.
-    fn member(&self, app: &App, channel_data: Option<&str>) -> Result<Member, SubscriptionRefusal> {
+    fn member(
+        &self,
+        app: &App,
+        channel_data: Option<&str>,
+    ) -> Result<Member, SubscriptionRejection> {
         let limits = app.member_limits();
         match (channel_data, self.user()) {
             (Some(data), _) => Member::parse(data, limits),
             (None, Some(user)) => {
                 Member::from_user(Arc::clone(&user.id), user.info.as_deref(), limits)
             }
-            (None, None) => Err(SubscriptionRefusal::MemberMissing),
+            (None, None) => Err(SubscriptionRejection::MemberMissing),
         }
     }
 
@@ -422,32 +426,32 @@ impl<P> Session<P> {
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
         let limits = &app.config;
-        let refused = |channel, refusal| Err(ProtocolError::ClientEvent { channel, refusal });
+        let rejected = |channel, rejection| Err(ProtocolError::ClientEvent { channel, rejection });
         if limits.client_events == ClientEvents::None {
-            return refused(event.channel, ClientEventRefusal::Disabled);
+            return rejected(event.channel, ClientEventRejection::Disabled);
         }
         let Some(channel) = event.channel else {
-            return refused(None, ClientEventRefusal::NoChannel);
+            return rejected(None, ClientEventRejection::NoChannel);
         };
         let subscribed = self.subscriptions.get_key_value(channel.as_str());
         let Some((name, subscription)) = subscribed.filter(|(name, _)| name.needs_auth()) else {
-            let refusal = match ChannelName::parse(&channel, limits.max_channel_name_length) {
-                Ok(name) if name.needs_auth() => ClientEventRefusal::NotSubscribed,
-                Ok(_) | Err(_) => ClientEventRefusal::Channel,
+            let rejection = match ChannelName::parse(&channel, limits.max_channel_name_length) {
+                Ok(name) if name.needs_auth() => ClientEventRejection::NotSubscribed,
+                Ok(_) | Err(_) => ClientEventRejection::Channel,
             };
-            return refused(Some(channel), refusal);
+            return rejected(Some(channel), rejection);
         };
         let max = limits.max_event_name_length;
         if max < event.name.chars().count() {
-            return refused(Some(channel), ClientEventRefusal::Name { max });
+            return rejected(Some(channel), ClientEventRejection::Name { max });
         }
         let data = event.data.map_or_else(EventData::absent, EventData::new);
         let max = limits.max_event_bytes;
         if max < data.byte_len() {
-            return refused(Some(channel), ClientEventRefusal::Size { max });
+            return rejected(Some(channel), ClientEventRejection::Size { max });
         }
         if self.client_events.take(app.client_event_rate(), now).is_err() {
-            return refused(Some(channel), ClientEventRefusal::Rate);
+            return rejected(Some(channel), ClientEventRejection::Rate);
         }
         let user_id = subscription.user_id.clone();
         Ok(Action::Publish { channel: name.clone(), name: event.name, data, user_id })
@@ -471,21 +475,21 @@ impl<P> Session<P> {
                 Decision::Drop => Err(ProtocolError::MessageRate { channel: None }),
                 Decision::Close => Err(ProtocolError::TooManyMessages),
             },
-            Err(refusal) => {
-                if matches!(refusal, SignInRefusal::Auth(_)) {
+            Err(rejection) => {
+                if matches!(rejection, SignInRejection::Auth(_)) {
                     self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
                 }
-                Err(ProtocolError::SignIn(refusal))
+                Err(ProtocolError::SignIn(rejection))
             }
         }
     }
 
-    fn judge_sign_in(&self, app: &App, request: &SignIn) -> Result<User, SignInRefusal> {
+    fn judge_sign_in(&self, app: &App, request: &SignIn) -> Result<User, SignInRejection> {
         app.authorize_user(request.auth.as_deref(), self.socket_id, &request.user_data)
-            .map_err(SignInRefusal::Auth)?;
+            .map_err(SignInRejection::Auth)?;
         let user = User::parse(&request.user_data, app.config.max_channel_name_length)?;
         match self.user() {
-            Some(present) if present.id != user.id => Err(SignInRefusal::OtherUser),
+            Some(present) if present.id != user.id => Err(SignInRejection::OtherUser),
             Some(_) | None => Ok(user),
         }
     }

@@ -45,7 +45,7 @@ fn subscribe_text(session: &Session<u32>, channel: &str, channel_data: Option<&s
 fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now: Instant) {
     let text = subscribe_text(session, channel, data);
     let Ok(Some(Action::Subscribe { channel, member })) = session.on_text(&text, now) else {
-        panic!("{channel} is refused")
+        panic!("{channel} is rejected")
     };
     session.subscribed(channel, member.map(|member| member.user_id), 0);
 }
@@ -62,9 +62,9 @@ fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<
     Ok(())
 }
 
-fn refusal(result: Result<Option<Action<'_, u32>>, ProtocolError>) -> SubscriptionRefusal {
+fn rejection(result: Result<Option<Action<'_, u32>>, ProtocolError>) -> SubscriptionRejection {
     match result {
-        Err(ProtocolError::Subscription { refusal, .. }) => refusal,
+        Err(ProtocolError::Subscription { rejection, .. }) => rejection,
         other => panic!("{other:?}"),
     }
 }
@@ -139,7 +139,7 @@ fn a_signature_is_valid_for_its_channel_and_connection_only() {
 fn a_rejected_subscription_is_removed() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "presence-r", Some("{}"));
-    assert!(matches!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Member(_)));
+    assert!(matches!(rejection(session.on_text(&text, now)), SubscriptionRejection::Member(_)));
     assert!(session.take_subscriptions().is_empty());
 }
 
@@ -148,7 +148,7 @@ fn a_subscription_that_is_rejected_later_is_removed() {
     let (mut session, now) = session();
     subscribe(&mut session, "a", None, now);
     subscribe(&mut session, "b", None, now);
-    session.refused(&ChannelName::parse("a", 100).unwrap());
+    session.rejected(&ChannelName::parse("a", 100).unwrap());
     let left = session.subscriptions.keys().map(ChannelName::as_str);
     assert_eq!(left.collect::<Vec<_>>(), ["b"]);
     subscribe(&mut session, "a", None, now);
@@ -159,7 +159,7 @@ fn a_second_subscription_to_a_channel_is_rejected() {
     let (mut session, now) = session();
     subscribe(&mut session, "c", None, now);
     let text = subscribe_text(&session, "c", None);
-    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Existing);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::Existing);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn subscriptions_are_limited() {
         subscribe(&mut session, channel, None, now);
     }
     let text = subscribe_text(&session, "f", None);
-    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::TooMany { max: 5 });
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::TooMany { max: 5 });
     let unsubscribe = r#"{"event":"pusher:unsubscribe","data":{"channel":"a"}}"#;
     assert!(matches!(session.on_text(unsubscribe, now), Ok(Some(Action::Unsubscribe { .. }))));
     subscribe(&mut session, "f", None, now);
@@ -179,7 +179,7 @@ fn subscriptions_are_limited() {
 fn a_member_comes_from_channel_data_or_from_the_sign_in() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "presence-r", None);
-    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::MemberMissing);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::MemberMissing);
 
     sign_in(&mut session, r#"{"id":"9","user_info":{"n":"x"}}"#, now).unwrap();
     let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now)
@@ -200,11 +200,11 @@ fn a_member_comes_from_channel_data_or_from_the_sign_in() {
 fn a_server_to_user_channel_is_limited_to_its_user() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "#server-to-user-1", None);
-    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::NotThatUser);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::NotThatUser);
     sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
     subscribe(&mut session, "#server-to-user-1", None, now);
     let text = subscribe_text(&session, "#server-to-user-2", None);
-    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::NotThatUser);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::NotThatUser);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_connection_cannot_change_its_user() {
     sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
     sign_in(&mut session, r#"{"id":"1","user_info":{}}"#, now).unwrap();
     let other = sign_in(&mut session, r#"{"id":"2"}"#, now);
-    assert_eq!(other, Err(ProtocolError::SignIn(SignInRefusal::OtherUser)));
+    assert_eq!(other, Err(ProtocolError::SignIn(SignInRejection::OtherUser)));
     assert_eq!(session.user().map(|user| &*user.id), Some("1"));
 }
 
@@ -225,19 +225,19 @@ fn client_event(session: &mut Session<u32>, text: &str, now: Instant) -> Result<
 fn client_events_need_a_subscription_to_a_channel_with_authorization() {
     let (mut session, now) = session();
     let text = |channel: &str| format!(r#"{{"event":"client-x","channel":"{channel}"}}"#);
-    let refused = |channel: &str, refusal| {
+    let rejected = |channel: &str, rejection| {
         let channel = (!channel.is_empty()).then(|| channel.to_owned());
-        Err(ProtocolError::ClientEvent { channel, refusal })
+        Err(ProtocolError::ClientEvent { channel, rejection })
     };
     let unsubscribed = client_event(&mut session, &text("private-x"), now);
-    assert_eq!(unsubscribed, refused("private-x", ClientEventRefusal::NotSubscribed));
+    assert_eq!(unsubscribed, rejected("private-x", ClientEventRejection::NotSubscribed));
     subscribe(&mut session, "private-x", None, now);
     subscribe(&mut session, "cache-x", None, now);
     assert_eq!(client_event(&mut session, &text("private-x"), now), Ok(()));
     let public = client_event(&mut session, &text("cache-x"), now);
-    assert_eq!(public, refused("cache-x", ClientEventRefusal::Channel));
+    assert_eq!(public, rejected("cache-x", ClientEventRejection::Channel));
     let without = client_event(&mut session, r#"{"event":"client-x"}"#, now);
-    assert_eq!(without, refused("", ClientEventRefusal::NoChannel));
+    assert_eq!(without, rejected("", ClientEventRejection::NoChannel));
 }
 
 #[test]
@@ -252,13 +252,17 @@ fn client_events_are_limited_in_name_size_and_rate() {
         let text = format!(r#"{{"event":"{name}","channel":"private-x","data":{data}}}"#);
         client_event(&mut session, &text, now)
     };
-    let refused =
-        |refusal| Err(ProtocolError::ClientEvent { channel: Some("private-x".into()), refusal });
-    assert_eq!(send("client-1234", "1"), refused(ClientEventRefusal::Name { max: 10 }));
-    assert_eq!(send("client-x", r#""12345678901""#), refused(ClientEventRefusal::Size { max: 10 }));
+    let rejected = |rejection| {
+        Err(ProtocolError::ClientEvent { channel: Some("private-x".into()), rejection })
+    };
+    assert_eq!(send("client-1234", "1"), rejected(ClientEventRejection::Name { max: 10 }));
+    assert_eq!(
+        send("client-x", r#""12345678901""#),
+        rejected(ClientEventRejection::Size { max: 10 })
+    );
     assert_eq!(send("client-123", r#""1234567890""#), Ok(()));
     assert_eq!(send("client-x", "[1,2,3,4 ]"), Ok(()));
-    assert_eq!(send("client-x", "1"), refused(ClientEventRefusal::Rate));
+    assert_eq!(send("client-x", "1"), rejected(ClientEventRejection::Rate));
 }
 
 #[test]
@@ -266,11 +270,11 @@ fn client_events_can_be_disabled() {
     let (mut session, now) = session_with(|app| app.client_events = ClientEvents::None);
     subscribe(&mut session, "private-x", None, now);
     let text = r#"{"event":"client-x","channel":"private-x"}"#;
-    let refused = ProtocolError::ClientEvent {
+    let rejected = ProtocolError::ClientEvent {
         channel: Some("private-x".into()),
-        refusal: ClientEventRefusal::Disabled,
+        rejection: ClientEventRejection::Disabled,
     };
-    assert_eq!(client_event(&mut session, text, now), Err(refused));
+    assert_eq!(client_event(&mut session, text, now), Err(rejected));
 }
 
 /// Sends as many valid messages as the server accepts.
@@ -386,7 +390,7 @@ fn subscriptions_beyond_the_burst_are_rate_limited() {
     };
     let dropped = Err(ProtocolError::Subscription {
         channel: "c".into(),
-        refusal: SubscriptionRefusal::Rate,
+        rejection: SubscriptionRejection::Rate,
     });
     for _ in 0..6 {
         assert_eq!(turn(start), Ok(()), "five channels, and a sign-in");
@@ -408,7 +412,7 @@ fn a_rejected_subscription_does_not_count_for_the_rate() {
     for step in 0..20 {
         let now = start + Duration::from_millis(step * 50);
         let text = subscribe_text(&session, "presence-r", Some("{}"));
-        assert!(matches!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Member(_)));
+        assert!(matches!(rejection(session.on_text(&text, now)), SubscriptionRejection::Member(_)));
     }
     let now = start + Duration::from_secs(1);
     for channel in ["a", "b", "c", "d", "e"] {

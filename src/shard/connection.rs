@@ -120,7 +120,7 @@ pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum time to close a rejected connection: enough for a slow network, and short, since it
 /// holds a permit that another connection may wait for.
-pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const REJECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
     pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: Drain) -> Self {

@@ -3,7 +3,7 @@
 use super::{connection::SubscriptionState, dirty::Urgency, engine::Engine};
 use crate::{
     hub::{Attached, ChannelId, ConnectionKey, Delivery, Inbox},
-    protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal},
+    protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection},
 };
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl Engine {
         key: ConnectionKey,
         ticket: u32,
         name: ChannelName,
-        result: Result<Box<Attached>, SubscriptionRefusal>,
+        result: Result<Box<Attached>, SubscriptionRejection>,
     ) -> usize {
         let waits = SubscriptionState::Waits(ticket);
         // If the app was removed and added again, the new hub is the one that answers.
@@ -110,11 +110,11 @@ impl Engine {
                 let node = Arc::clone(&self.node);
                 node.broker().unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
             }
-            Err(refusal) if is_waiting => {
+            Err(rejection) if is_waiting => {
                 if let Some(client) = self.client(key.slot) {
-                    client.session.refused(&name);
+                    client.session.rejected(&name);
                 }
-                self.on_refused(key.slot, &name, refusal);
+                self.on_rejected(key.slot, &name, rejection);
             }
             Err(_receiver_gone) => {}
         }

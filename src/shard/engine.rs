@@ -3,7 +3,7 @@
 use super::{
     BACKPRESSURE_BYTES,
     connection::{
-        Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT, ReadUntil, UpgradedSocket,
+        Closing, ClosingPeer, Connection, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
     },
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
@@ -278,11 +278,11 @@ impl Engine {
         let slot = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
         let key = ConnectionKey { slot, generation: self.generation };
-        let refusal = admission.as_ref().err().cloned();
+        let rejection = admission.as_ref().err().cloned();
         let phase = match admission {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
-                by: self.now + REFUSAL_TIMEOUT,
+                by: self.now + REJECTION_TIMEOUT,
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
                 reads_at: None,
@@ -294,7 +294,7 @@ impl Engine {
         let registered = self.readiness.register(connection.socket.source(), key);
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         self.schedule_check(slot);
-        self.greet(slot, Frame::raw(response), refusal.as_ref());
+        self.greet(slot, Frame::raw(response), rejection.as_ref());
         match registered {
             Err(_broken) => self.drop_connection(slot, Ended::Transport),
             Ok(()) if received.is_empty() => {}
@@ -312,11 +312,11 @@ impl Engine {
     }
 
     /// Queues the first frames, so that they are sent in one write.
-    fn greet(&mut self, slot: u32, response: Frame, refusal: Option<&CloseCode>) {
+    fn greet(&mut self, slot: u32, response: Frame, rejection: Option<&CloseCode>) {
         self.metrics().sent(response.kind(), 1, response.bytes().len());
         let connection = &mut self.connections[slot as usize];
         connection.outbox.push(response);
-        if let Some(code) = refusal {
+        if let Some(code) = rejection {
             return self.queue_close_frames(slot, code);
         }
         if let Phase::Open(client) = &connection.phase {

@@ -16,7 +16,7 @@ use crate::{
     metrics::ReceivedKind,
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
-        SubscriptionRefusal, User, event,
+        SubscriptionRejection, User, event,
     },
     session::{Action, Subscription},
 };
@@ -260,19 +260,19 @@ impl Engine {
     }
 
     fn on_error(&mut self, slot: u32, error: &ProtocolError, bytes: usize) {
-        self.metrics().received(ReceivedKind::Refused, bytes);
+        self.metrics().received(ReceivedKind::Rejected, bytes);
         self.report(slot, error);
     }
 
     /// Reports an error to the client, or closes the connection.
     fn report(&mut self, slot: u32, error: &ProtocolError) {
         let (kind, reason) = error.labels();
-        self.node.metrics().message_refused(kind, reason);
-        self.log_refused(slot, error, kind, reason);
-        if let ProtocolError::Subscription { channel, refusal } = error
-            && let Some((kind, status)) = refusal.subscription_error()
+        self.node.metrics().message_rejected(kind, reason);
+        self.log_rejected(slot, error, kind, reason);
+        if let ProtocolError::Subscription { channel, rejection } = error
+            && let Some((kind, status)) = rejection.subscription_error()
         {
-            let message = refusal.message(channel);
+            let message = rejection.message(channel);
             self.answer(slot, event::subscription_error(channel, kind, status, &message));
         }
         match error.severity() {
@@ -289,7 +289,7 @@ impl Engine {
         }
     }
 
-    fn log_refused(&mut self, slot: u32, error: &ProtocolError, kind: &str, reason: &str) {
+    fn log_rejected(&mut self, slot: u32, error: &ProtocolError, kind: &str, reason: &str) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
@@ -301,7 +301,7 @@ impl Engine {
             None
         };
         let error = error.log_text();
-        tracing::debug!(%socket_id, app = &*app, kind, channel, reason, error, "message refused");
+        tracing::debug!(%socket_id, app = &*app, kind, channel, reason, error, "message rejected");
     }
 
     fn apply(&mut self, slot: u32, action: Action<'_, ShardHandle>) {
@@ -333,7 +333,7 @@ impl Engine {
                 let user_id = member.map(|member| member.user_id);
                 self.on_subscribed(slot, channel, user_id, subscribed);
             }
-            Some(Err(refusal)) => self.on_refused(slot, &channel, refusal),
+            Some(Err(rejection)) => self.on_rejected(slot, &channel, rejection),
             None => {
                 let user_id = member.map(|member| member.user_id);
                 let waits = ShardHandle(SubscriptionState::Waits(ticket));
@@ -347,14 +347,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_refused(
+    pub(super) fn on_rejected(
         &mut self,
         slot: u32,
         channel: &ChannelName,
-        refusal: SubscriptionRefusal,
+        rejection: SubscriptionRejection,
     ) {
         let channel = channel.as_str().to_owned();
-        self.report(slot, &ProtocolError::Subscription { channel, refusal });
+        self.report(slot, &ProtocolError::Subscription { channel, rejection });
     }
 
     pub(super) fn on_subscribed(

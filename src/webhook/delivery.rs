@@ -189,7 +189,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     fn context(&self) -> Context {
         Context {
-            refuses_some: 0 < self.queue.asides(),
+            rejects_some: 0 < self.queue.asides(),
             is_last: self.is_last(),
             chance: rand::random(),
         }
@@ -256,8 +256,8 @@ impl<P: Post, Q: Queue> Main<P, Q> {
             self.retries.stepped_aside(2);
         } else {
             let Some(dropped) = self.queue.set_aside(request_id).await else { return false };
-            self.endpoint.log_refusal("webhook event set aside", notice, error);
-            self.endpoint.count_dropped(Dropped::Refused, dropped, now());
+            self.endpoint.log_rejection("webhook event set aside", notice, error);
+            self.endpoint.count_dropped(Dropped::Rejected, dropped, now());
             self.retries.stepped_aside(0);
         }
         self.is_failing.store(false, Ordering::Relaxed);
@@ -345,7 +345,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
                 true
             }
             DeliveryAttempt::Failed(_, error) => {
-                self.endpoint.log_refusal("webhook event refused again", notice, &error);
+                self.endpoint.log_rejection("webhook event rejected again", notice, &error);
                 false
             }
         }
@@ -355,7 +355,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         let now = now();
         if let Some(before) = now.checked_sub(LIFETIME) {
             let events = self.queue.drop_older_asides(before).await;
-            self.endpoint.count_dropped(Dropped::Refused, events, now);
+            self.endpoint.count_dropped(Dropped::Rejected, events, now);
         }
     }
 }

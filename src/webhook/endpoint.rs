@@ -33,7 +33,7 @@ pub(super) struct Endpoint {
     pub(super) signer: ArcSwap<Signer>,
     headers: Arc<ArcSwap<HeaderMap>>,
     drops: LogThrottle,
-    pub(super) refusals: LogThrottle,
+    pub(super) rejections: LogThrottle,
 }
 
 impl Endpoint {
@@ -56,7 +56,7 @@ impl Endpoint {
             stats: Stats::default(),
             signer: ArcSwap::from_pointee(Signer::new(app.secret.expose())),
             drops: LogThrottle::every(LOG_INTERVAL),
-            refusals: LogThrottle::every(LOG_INTERVAL),
+            rejections: LogThrottle::every(LOG_INTERVAL),
         })
     }
 
@@ -84,8 +84,8 @@ impl Endpoint {
     }
 
     /// Logs an event that the endpoint rejects, at a limited rate.
-    pub(super) fn log_refusal(&self, what: &str, notice: &Notice, error: &str) {
-        if let Some(requests) = self.refusals.due(1, now()) {
+    pub(super) fn log_rejection(&self, what: &str, notice: &Notice, error: &str) {
+        if let Some(requests) = self.rejections.due(1, now()) {
             let (event, channel) = notice.label();
             tracing::warn!(
                 app = self.app_id,
@@ -147,7 +147,7 @@ mod tests {
         endpoint.count_dropped(Dropped::Overflow, 3, now);
         endpoint.count_dropped(Dropped::Overflow, 4, now);
         endpoint.count_dropped(Dropped::Expired, 0, now);
-        let counts = [Dropped::Overflow, Dropped::Expired, Dropped::Refused]
+        let counts = [Dropped::Overflow, Dropped::Expired, Dropped::Rejected]
             .map(|reason| endpoint.stats.dropped(reason).get());
         assert_eq!(counts, [7, 0, 0]);
         let large = || "x".repeat(2 * 1_024 * 1_024);

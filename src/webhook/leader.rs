@@ -185,7 +185,7 @@ impl Leader {
             }
             Err(NotCommitted::Unknown) => {
                 // The next poll shows whether it was committed. A request in transit has the old
-                // name, and is refused.
+                // name, and is rejected.
                 self.name = self.store().new_lease();
                 Step::Wait(asked + RETRY)
             }

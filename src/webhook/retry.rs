@@ -52,7 +52,7 @@ pub(super) enum RetryDecision {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
     /// Whether events are set aside now: the endpoint is known to reject some.
-    pub(super) refuses_some: bool,
+    pub(super) rejects_some: bool,
     /// Whether each request has one attempt left.
     pub(super) is_last: bool,
     /// A random number between 0 and 1.
@@ -112,7 +112,7 @@ impl Retries {
     pub(super) fn failed(&mut self, failure: Failure, context: Context) -> RetryDecision {
         self.tries += 1;
         self.in_row += 1;
-        let is_suspect = context.refuses_some || 0 < self.suspects;
+        let is_suspect = context.rejects_some || 0 < self.suspects;
         match failure {
             Failure::Unavailable => self.retry(context),
             Failure::Rejected => {
@@ -146,7 +146,7 @@ impl Retries {
         } else {
             return self.retry(context);
         }
-        if is_about_pace || context.refuses_some || 0 < self.suspects {
+        if is_about_pace || context.rejects_some || 0 < self.suspects {
             return self.step_aside();
         }
         self.is_accused = true;
@@ -202,8 +202,8 @@ mod tests {
         }
     }
 
-    const NEW: Context = Context { refuses_some: false, is_last: false, chance: 0.0 };
-    const KNOWN: Context = Context { refuses_some: true, ..NEW };
+    const NEW: Context = Context { rejects_some: false, is_last: false, chance: 0.0 };
+    const KNOWN: Context = Context { rejects_some: true, ..NEW };
     const AT_ONCE: RetryDecision = RetryDecision::StepAside(Duration::ZERO);
 
     fn seconds(seconds: u64) -> RetryDecision {

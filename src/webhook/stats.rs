@@ -63,7 +63,7 @@ pub(super) enum Dropped {
     /// They were too old.
     Expired,
     /// Set aside because the endpoint rejected them, and never accepted.
-    Refused,
+    Rejected,
     /// The server has ended.
     Shutdown,
     /// The webhook was removed from the configuration.
@@ -72,13 +72,13 @@ pub(super) enum Dropped {
 
 impl Dropped {
     pub(super) const ALL: [Self; 5] =
-        [Self::Overflow, Self::Expired, Self::Refused, Self::Shutdown, Self::Removed];
+        [Self::Overflow, Self::Expired, Self::Rejected, Self::Shutdown, Self::Removed];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
             Self::Expired => "expired",
-            Self::Refused => "refused",
+            Self::Rejected => "rejected",
             Self::Shutdown => "shutdown",
             Self::Removed => "removed",
         }

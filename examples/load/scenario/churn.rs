@@ -87,7 +87,7 @@ impl Bench {
             outcome.fault(format!("{disorder} gaps within a subscription"));
         }
         if lost != 0 {
-            outcome.fault(format!("{lost} connections lost or refused: {why}"));
+            outcome.fault(format!("{lost} connections lost or rejected: {why}"));
         }
         Ok(outcome)
     }

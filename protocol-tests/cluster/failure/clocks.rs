@@ -71,7 +71,7 @@ async fn commands(redis: &RedisCluster) -> u64 {
 }
 
 #[tokio::test]
-async fn no_publish_is_refused_when_the_clock_of_redis_steps_forward() {
+async fn no_publish_is_rejected_when_the_clock_of_redis_steps_forward() {
     let stepped = Stepped::start().await;
     for (seconds, pause) in [(3, 3), (3_600, 4), (3_600 + 8, 3)] {
         stepped.steps(seconds, Duration::from_secs(pause)).await;
@@ -167,13 +167,13 @@ impl Stepped {
         for publishing in self.publishing {
             publishing.stop().await;
         }
-        let refused: Vec<_> = self
+        let rejected: Vec<_> = self
             .ledger
             .all()
             .into_iter()
             .filter(|event| event.outcome != Outcome::Accepted)
             .collect();
-        assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused[0]);
+        assert!(rejected.is_empty(), "{} rejected: {:?}", rejected.len(), rejected[0]);
         let is_three_here = self.group.nodes.len() == 3;
         let (count, users): (u64, &[&str]) =
             if is_three_here { (3, &["1", "2", "3"]) } else { (2, &["1", "2"]) };

@@ -11,8 +11,8 @@ use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node, rea
 
 /// Less than `node_timeout_ms`: the node is not expired.
 const SHORT: Duration = Duration::from_millis(4_500);
-/// `broker_wait_ms`, plus 200 ms for the refusal.
-const REFUSED: Duration = Duration::from_millis(2_200);
+/// `broker_wait_ms`, plus 200 ms for the rejection.
+const REJECTED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
 async fn a_node_that_redis_does_not_receive_rejects_publishes_and_recovers() {
@@ -91,7 +91,7 @@ impl Cut {
         if time == Duration::ZERO {
             far.ping_barrier().await;
         } else {
-            self.is_refusing(&ledger, time).await;
+            self.is_rejecting(&ledger, time).await;
         }
         self.proxy.set(Link::Whole);
         let whole_again = Instant::now();
@@ -115,9 +115,9 @@ impl Cut {
         let from_the_whole = |published: &&crate::support::Published| {
             published.node == self.whole.address && published.outcome != Outcome::Accepted
         };
-        let refused = ledger.all();
-        let refused: Vec<_> = refused.iter().filter(from_the_whole).collect();
-        assert!(refused.is_empty(), "the connected node is not affected: {refused:?}");
+        let rejected = ledger.all();
+        let rejected: Vec<_> = rejected.iter().filter(from_the_whole).collect();
+        assert!(rejected.is_empty(), "the connected node is not affected: {rejected:?}");
         assert_eq!(ledger.count(Outcome::Broken), 0, "every request is answered");
         assert_eq!(near.closed(), None, "its node received every event");
         let is_there = far.closed().is_none();
@@ -137,8 +137,8 @@ impl Cut {
         assert_agrees(&ledger, &[near, far, far_again]).await;
     }
 
-    /// The disconnected node is not ready for a while; publishes through it wait and are refused in time.
-    async fn is_refusing(&self, ledger: &Ledger, time: Duration) {
+    /// The disconnected node is not ready for a while; publishes through it wait and are rejected in time.
+    async fn is_rejecting(&self, ledger: &Ledger, time: Duration) {
         let cut = Instant::now();
         let mut was_unready = false;
         while cut.elapsed() < time {
@@ -147,16 +147,16 @@ impl Cut {
         }
         assert!(was_unready, "a disconnected node is not ready");
         assert_eq!(readiness(self.whole.address).await.0, 200, "the other node is not affected");
-        let refused = ledger.all();
-        let mut refused = refused.iter().filter(|published| {
+        let rejected = ledger.all();
+        let mut rejected = rejected.iter().filter(|published| {
             published.node == self.distant.address && published.outcome != Outcome::Accepted
         });
-        let late = unhurried(REFUSED);
+        let late = unhurried(REJECTED);
         assert!(
-            refused.clone().next().is_some(),
-            "publishes through the disconnected node are refused"
+            rejected.clone().next().is_some(),
+            "publishes through the disconnected node are rejected"
         );
-        let slow = refused.find(|published| late < published.answered - published.begun);
-        assert!(slow.is_none(), "refused late: {slow:?}");
+        let slow = rejected.find(|published| late < published.answered - published.begun);
+        assert!(slow.is_none(), "rejected late: {slow:?}");
     }
 }

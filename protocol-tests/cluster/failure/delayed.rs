@@ -60,7 +60,7 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
         &truth(&["watcher", "far"]).with_count(NEWS, 1),
     )
     .await;
-    assert!(0 < ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown));
+    assert!(0 < ledger.count(Outcome::Rejected) + ledger.count(Outcome::Unknown));
     let listeners = [watcher, far];
     assert_agrees(&ledger, &listeners).await;
 

@@ -15,7 +15,7 @@ mod layout;
 mod one_connection;
 mod outage;
 mod paused;
-mod refusals;
+mod rejections;
 mod restart;
 mod rolling;
 mod rosters;

@@ -13,7 +13,7 @@ use kit::{
 
 /// The default of `broker_wait_ms`, and the tolerance of the answer.
 const BROKER_WAIT: Duration = Duration::from_secs(2);
-const BROKER_WAIT_REFUSED: Duration = Duration::from_millis(2_200);
+const BROKER_WAIT_REJECTED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
 async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
@@ -31,7 +31,7 @@ async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_are_never_delivered()
+async fn a_silence_longer_than_broker_wait_rejects_publishes_in_time_and_they_are_never_delivered()
 {
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
@@ -42,10 +42,10 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_ar
     group.redis.freeze();
     many_publishes(&group, &ledger, 10).await.expect("every answer was a possible one");
     // The publish may have been sent to Redis without an answer, or not have been sent: the outcome can be unknown.
-    let not_accepted = ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown);
+    let not_accepted = ledger.count(Outcome::Rejected) + ledger.count(Outcome::Unknown);
     assert_eq!(not_accepted, 20, "{:?}", ledger.all());
-    let slowest = ledger.slowest(Outcome::Refused).max(ledger.slowest(Outcome::Unknown));
-    assert!(slowest <= unhurried(BROKER_WAIT_REFUSED), "refused after {slowest:?}");
+    let slowest = ledger.slowest(Outcome::Rejected).max(ledger.slowest(Outcome::Unknown));
+    assert!(slowest <= unhurried(BROKER_WAIT_REJECTED), "rejected after {slowest:?}");
     // Redis finds the sent commands in its socket buffers.
     group.redis.thaw();
     group.are_ready(HEALED).await;
@@ -58,12 +58,12 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_ar
         // Their deadline had passed before Redis resumed.
         assert_eq!(listener.count("numbered", C), 4, "{}", listener.tail(30));
     }
-    let refused: f64 = {
+    let rejected: f64 = {
         let (one, two) =
             (metrics(group.nodes[0].address).await, metrics(group.nodes[1].address).await);
-        one.sum("campanile_broker_refused_total") + two.sum("campanile_broker_refused_total")
+        one.sum("campanile_broker_rejected_total") + two.sum("campanile_broker_rejected_total")
     };
-    assert!((refused - 20.0).abs() < 0.5, "{refused} refused publishes are counted");
+    assert!((rejected - 20.0).abs() < 0.5, "{rejected} rejected publishes are counted");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_batch_without_redis_is_rejected_as_a_whole() {
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
     group.redis.freeze();
-    let event = json!({ "channel": C, "name": "refused", "data": "1" });
+    let event = json!({ "channel": C, "name": "rejected", "data": "1" });
     let reply = group.nodes[0].post("batch_events", &json!({ "batch": [event, event] })).await;
     assert_eq!(reply.status, 503, "{reply}");
     assert!(reply.header("retry-after").is_some(), "{reply}");
@@ -80,7 +80,7 @@ async fn a_batch_without_redis_is_rejected_as_a_whole() {
     group.nodes[1].publish(C, "marker", "1").await;
     for listener in &listeners {
         listener.hears("marker", C, 1, HEALED).await;
-        assert_eq!(listener.count("refused", C), 0, "{}", listener.tail(10));
+        assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
     }
 }
 
@@ -94,8 +94,8 @@ async fn publishes_without_redis_are_rejected_in_time_with_a_readiness_reason() 
         becomes_unready(node, unhurried(BROKER_WAIT)).await;
     }
     many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
-    assert_eq!(ledger.count(Outcome::Refused), 10, "{:?}", ledger.all());
-    assert!(ledger.slowest(Outcome::Refused) <= unhurried(BROKER_WAIT_REFUSED));
+    assert_eq!(ledger.count(Outcome::Rejected), 10, "{:?}", ledger.all());
+    assert!(ledger.slowest(Outcome::Rejected) <= unhurried(BROKER_WAIT_REJECTED));
     for node in &group.nodes {
         let (status, body) = readiness(node.address).await;
         assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
@@ -208,7 +208,7 @@ async fn a_node_that_starts_before_redis_joins_later() {
     let (status, body) = readiness(node.address).await;
     assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
     assert_eq!(Http::plain(node.address, "GET", "/up", &[]).await.status, 200);
-    assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Refused);
+    assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Rejected);
     let _redis = Redis::start_at(port).await;
     becomes_ready(&node, HEALED).await;
     let listener = Listener::of(&node).await;

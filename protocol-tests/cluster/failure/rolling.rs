@@ -54,9 +54,9 @@ async fn a_rolling_restart_loses_nothing() {
             connected[at % 2].push(listener);
         }
     }
-    let refused: Vec<_> =
+    let rejected: Vec<_> =
         ledger.all().into_iter().filter(|event| event.outcome != Outcome::Accepted).collect();
-    assert!(refused.is_empty(), "{refused:?}");
+    assert!(rejected.is_empty(), "{rejected:?}");
     finished.extend(connected.into_iter().flatten());
     assert_agrees(&ledger, &finished).await;
 }
@@ -130,7 +130,7 @@ async fn a_node_may_drain_after_another_relied_on_it() {
     }
     group.nodes[0].signal("TERM");
     clients[0].until("the first is closed", HEALED, |_| clients[0].closed().is_some()).await;
-    group.nodes[0].open(&format!("/app/{KEY}?protocol=7")).await.refused(4100).await;
+    group.nodes[0].open(&format!("/app/{KEY}?protocol=7")).await.rejected(4100).await;
     group.nodes[1].signal("TERM");
     for client in &clients {
         client.until("it is closed", HEALED, |_| client.closed().is_some()).await;

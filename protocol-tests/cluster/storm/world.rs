@@ -195,7 +195,7 @@ impl World {
 
     /// A summary of the run in numbers.
     pub(super) fn summary(&self, lives: &[Life]) -> String {
-        let outcomes = [Outcome::Accepted, Outcome::Refused, Outcome::Unknown, Outcome::Broken];
+        let outcomes = [Outcome::Accepted, Outcome::Rejected, Outcome::Unknown, Outcome::Broken];
         let outcomes =
             outcomes.map(|outcome| format!("{} {outcome:?}", self.ledger.count(outcome)));
         let sessions: usize = lives.iter().map(|life| life.past.len()).sum();
@@ -206,9 +206,9 @@ impl World {
             closed +=
                 entries.iter().filter(|entry| matches!(entry.what, Heard::Closed(4200))).count();
         }
-        let refused = self.ledger.slowest(Outcome::Refused);
+        let rejected = self.ledger.slowest(Outcome::Rejected);
         format!(
-            "publishes: {}; slowest refusal {refused:?}; {sessions} past connections, {closed} of them closed 4200, \
+            "publishes: {}; slowest rejection {rejected:?}; {sessions} past connections, {closed} of them closed 4200, \
              heard {heard} messages",
             outcomes.join(", ")
         )

@@ -18,7 +18,7 @@ pub(crate) enum Outcome {
     /// 200: every subscriber receives the event.
     Accepted,
     /// 503 with `code` 503: the event is never delivered.
-    Refused,
+    Rejected,
     /// 503 with `code` 5031: the event is delivered once or not at all.
     Unknown,
     /// No answer, since the node died: the event is delivered once or not at all.
@@ -116,7 +116,7 @@ fn outcome(answer: &Answer) -> Outcome {
     assert!(answer.head.to_lowercase().contains("retry-after:"), "no Retry-After: {answer:?}");
     assert!(answer.body["error"].is_string(), "no error message: {answer:?}");
     match answer.body["code"].as_u64() {
-        Some(503) => Outcome::Refused,
+        Some(503) => Outcome::Rejected,
         Some(5031) => Outcome::Unknown,
         _ => panic!("neither 503 nor 5031: {answer:?}"),
     }

@@ -72,7 +72,7 @@ impl Watched {
         self.servers.iter().position(is_it).expect("one of the two is the master")
     }
 
-    /// Has the Sentinels promote the replica while the master runs. They refuse during a failover, or without a
+    /// Has the Sentinels promote the replica while the master runs. They reject during a failover, or without a
     /// replica.
     pub(crate) async fn fail_over(&self) {
         let mut client = self.sentinels[0].client().await;

@@ -24,8 +24,8 @@ async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut C
     client.ping_barrier().await;
     other.ping_barrier().await;
     let target = format!("/app/{}", OTHER.1);
-    server.open_with(&target, &[("origin", "https://b.example")]).await.refused(4009).await;
-    server.open("/app/app-key").await.refused(4001).await;
+    server.open_with(&target, &[("origin", "https://b.example")]).await.rejected(4009).await;
+    server.open("/app/app-key").await.rejected(4001).await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn an_app_absent_from_a_file_with_others_is_removed() {
     let (server, mut client, mut other) = with_clients().await;
     let said = server.reload(&Settings::new()).await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
-    other.refused(4003).await;
+    other.rejected(4003).await;
     client.ping_barrier().await;
 }
 
@@ -106,7 +106,7 @@ async fn the_last_app_of_a_file_can_be_removed_alone() {
     cut(&server.directory.path().join("config.toml"), |text| text.rfind("[[apps]]"));
     let said = server.hang_up().await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
-    other.refused(4003).await;
+    other.rejected(4003).await;
     client.ping_barrier().await;
 }
 
@@ -117,13 +117,13 @@ async fn all_apps_can_be_removed_at_once_only_without_connections() {
     let said = server.reload(&stranger).await;
     assert!(said.contains(" ERROR ") && said.contains("2 connections"), "{said}");
     nothing_has_changed(&server, &mut client, &mut other).await;
-    server.open("/app/key-of-9").await.refused(4001).await;
+    server.open("/app/key-of-9").await.rejected(4001).await;
     // Disabled first, as the error message advises.
     let off = Settings::new().app("enabled", false);
     let (id, key, secret) = OTHER;
     server.reload(&off.another_app(id, key, secret).app("enabled", false)).await;
-    client.refused(4003).await;
-    other.refused(4003).await;
+    client.rejected(4003).await;
+    other.rejected(4003).await;
     eventually("it is taken", async || server.reload(&stranger).await.contains(" reloaded")).await;
     server.open("/app/key-of-9").await.established().await;
     assert_eq!(publish_as_other(&server, "c").await, 404);
@@ -153,7 +153,7 @@ async fn a_development_server_stays_one_or_gets_apps() {
     // The file exists from now on.
     fs::remove_file(directory.path().join("config.toml")).unwrap();
     process.signal("HUP");
-    eventually("it is refused", async || outcomes("config.toml: is missing") == 1).await;
+    eventually("it is rejected", async || outcomes("config.toml: is missing") == 1).await;
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ pub(super) async fn max_presence_members_applies_to_the_next_member() {
     first.join("presence-a", "1").await;
     reload(&server, Settings::new().app("max_presence_members", 1), "max_presence_members").await;
     second.ask_with("presence-a", r#"{"user_id":"2"}"#).await;
-    second.refusal("presence-a").await;
+    second.rejection("presence-a").await;
     reload(&server, Settings::new().app("max_presence_members", 2), "max_presence_members").await;
     second.join("presence-a", "2").await;
 }
@@ -88,7 +88,7 @@ pub(super) async fn max_presence_user_info_bytes_applies_to_the_next_member() {
     reload(&server, Settings::new().app(KEY, 50), KEY).await;
     client.join_with("presence-a", &member_with_info_of(50)).await;
     client.ask_with("presence-b", &member_with_info_of(51)).await;
-    client.refusal("presence-b").await;
+    client.rejection("presence-b").await;
     reload(&server, Settings::new().app(KEY, 51), KEY).await;
     client.join_with("presence-b", &member_with_info_of(51)).await;
 }
@@ -158,7 +158,7 @@ pub(super) async fn max_messages_closes_applies_to_living_connections() {
     let closing = with_max_messages(2, 86_400).app("max_messages_closes", true);
     reload(&server, closing, "max_messages_closes").await;
     client.ask_for("c").await;
-    client.refused(4100).await;
+    client.rejected(4100).await;
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ pub(super) async fn tls_only_applies_to_connections_that_begin() {
     let server = proxied().start().await;
     let mut client = server.client().await;
     reload(&server, proxied().app("tls_only", true), "tls_only").await;
-    server.open(&format!("/app/{KEY}")).await.refused(4000).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4000).await;
     client.ping_barrier().await;
     reload(&server, proxied(), "tls_only").await;
     server.client().await.ping_barrier().await;
@@ -183,7 +183,7 @@ pub(super) async fn authorized_connections_timeout_s_applies_to_connections_that
     let mut limited = server.client().await;
     reload(&server, Settings::new(), KEY).await;
     let mut after = server.client().await;
-    limited.refused(4009).await;
+    limited.rejected(4009).await;
     before.ping_barrier().await;
     after.ping_barrier().await;
 }

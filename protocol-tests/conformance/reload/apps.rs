@@ -37,11 +37,11 @@ pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothin
     let said = server.reload(&Settings::new()).await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
     for mut client in clients {
-        assert_eq!(client.refused(4003).await, "Application is disabled");
+        assert_eq!(client.rejected(4003).await, "Application is disabled");
     }
     // For new requests, the app is unknown.
     assert_eq!(publish_as_other(&server, "c").await, 404);
-    server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
+    server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
     let wrong = Call::get("channels").credentials(OTHER.1, OTHER.2).send(&server).await;
     assert!(wrong.error(400).contains("Unknown auth_key"));
     server.assert_no_other_events("c", &mut [&mut stays]).await;
@@ -69,20 +69,20 @@ pub(super) async fn the_members_of_a_removed_app_are_counted_no_more() {
     };
     assert!(metrics().await.contains(r#"campanile_connections{app="4"} 1"#));
     server.reload(&settings(Settings::new())).await;
-    client.refused(4003).await;
+    client.rejected(4003).await;
     let page = metrics().await;
     assert!(page.contains(r#"campanile_connections{app="3"} 0"#), "{page}");
     assert!(!page.contains(r#"app="4""#), "{page}");
 }
 
 #[tokio::test]
-pub(super) async fn a_disabled_app_refuses_everything_until_it_is_enabled_again() {
+pub(super) async fn a_disabled_app_rejects_everything_until_it_is_enabled_again() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let said = server.reload(&Settings::new().app("enabled", false)).await;
     assert!(said.contains(r#"apps_changed="3 (enabled)""#), "{said}");
-    client.refused(4003).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4003).await;
+    client.rejected(4003).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4003).await;
     assert_eq!(server.post("events", &event("c", "1")).await.status, 403);
     server.reload(&Settings::new()).await;
     let mut client = server.client().await;
@@ -99,8 +99,8 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
     let renamed = with_key("new-key").app("subscription_count", true);
     let said = server.reload(&renamed).await;
     assert!(said.contains(r#"apps_changed="3 (key)""#), "{said}");
-    client.refused(4003).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4001).await;
+    client.rejected(4003).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4001).await;
     let mut client = server.open("/app/new-key").await;
     client.established().await;
     client.subscribe("c").await;
@@ -133,7 +133,7 @@ pub(super) async fn another_secret_applies_to_later_signatures() {
     // Existing connections stay open and receive events.
     client.expect_event("private-a", "e", "1").await;
     ask_signed_by(&mut client, KEY, SECRET, "private-b").await;
-    client.refusal("private-b").await;
+    client.rejection("private-b").await;
     ask_signed_by(&mut client, KEY, NEW, "private-b").await;
     client.subscribed("private-b").await;
 }
@@ -144,7 +144,7 @@ pub(super) async fn other_origins_hold_for_newcomers() {
     let from = [("origin", "https://a.example")];
     let mut client = server.client_with(&from).await;
     server.reload(&Settings::new().app("allowed_origins", r#"["b.example"]"#)).await;
-    server.open_with(&format!("/app/{KEY}"), &from).await.refused(4009).await;
+    server.open_with(&format!("/app/{KEY}"), &from).await.rejected(4009).await;
     server.client_with(&[("origin", "https://b.example")]).await;
     client.ping_barrier().await;
 }
@@ -154,12 +154,12 @@ pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
     let server = Settings::new().start().await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     server.reload(&Settings::new().app("max_connections", 1)).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4004).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4004).await;
     first.ping_barrier().await;
     second.ping_barrier().await;
     drop(first);
     eventually("one has left", async || server.connections().await == 1).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4004).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4004).await;
     server.reload(&Settings::new().app("max_connections", 2)).await;
     server.client().await;
 }
@@ -187,7 +187,7 @@ pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
     client.ask_to_sign_in(r#"{"id":"1"}"#).await;
     client.error().await;
     client.ask_for(&"c".repeat(21)).await;
-    client.refusal(&"c".repeat(21)).await;
+    client.rejection(&"c".repeat(21)).await;
     assert_eq!(server.post("events", &event("private-a", "12345678901")).await.status, 413);
     server.publish("private-a", "e", "1234567890").await;
     peer.expect_event("private-a", "e", "1234567890").await;

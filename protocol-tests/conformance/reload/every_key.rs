@@ -47,7 +47,7 @@ const TESTS: [(&str, fn()); 55] = [
     ("apps[].id", apps::a_new_app_is_served_at_once_and_the_others_notice_nothing),
     ("apps[].key", apps::an_app_with_another_key_is_another_app),
     ("apps[].secret", apps::another_secret_applies_to_later_signatures),
-    ("apps[].enabled", apps::a_disabled_app_refuses_everything_until_it_is_enabled_again),
+    ("apps[].enabled", apps::a_disabled_app_rejects_everything_until_it_is_enabled_again),
     ("apps[].allowed_origins", apps::other_origins_hold_for_newcomers),
     ("apps[].tls_only", app_limits::tls_only_applies_to_connections_that_begin),
     ("apps[].max_connections", apps::another_limit_of_connections_holds_for_newcomers),

@@ -5,7 +5,7 @@ mod app_limits;
 mod apps;
 mod connections;
 mod every_key;
-mod refused;
+mod rejected;
 mod restart;
 mod settings;
 mod tls;

@@ -22,12 +22,12 @@ pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
     // A session keeps the settings with which it began.
     before.subscribe("a").await;
     before.subscribe("b").await;
-    server.open(&format!("/app/{KEY}")).await.refused(4008).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4008).await;
     let mut after = server.open(&format!("/app/{KEY}?protocol=7")).await;
     assert_eq!(after.established().await["activity_timeout"], 60);
     after.subscribe("a").await;
     after.ask_for("b").await;
-    after.refusal("b").await;
+    after.rejection("b").await;
     // The size of messages is checked by the shard, for all of its connections.
     for client in [&mut before, &mut after] {
         client.text(format!(r#"{{"event":"x","data":"{}"}}"#, "y".repeat(2_048))).await;
@@ -40,11 +40,11 @@ pub(super) async fn places_of_the_node_follow() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     server.reload(&Settings::new().server("max_connections", 1)).await;
-    server.open(&format!("/app/{KEY}")).await.refused(4100).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4100).await;
     server.reload(&Settings::new().connection("max_connections_per_ip", 1)).await;
     // Connections from the time without this limit are not counted.
     let mut second = server.client().await;
-    server.open(&format!("/app/{KEY}")).await.refused(4100).await;
+    server.open(&format!("/app/{KEY}")).await.rejected(4100).await;
     server.reload(&Settings::new()).await;
     server.client().await;
     client.ping_barrier().await;
@@ -135,7 +135,7 @@ pub(super) async fn proxies_are_believed_as_soon_as_they_are_listed() {
     let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
     let (one, other) = ([("x-forwarded-for", "192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);
     let _first = server.client_with(&one).await;
-    server.open_with(&format!("/app/{KEY}"), &other).await.refused(4100).await;
+    server.open_with(&format!("/app/{KEY}"), &other).await.rejected(4100).await;
     let trusting = Settings::new()
         .connection("max_connections_per_ip", 1)
         .server("trusted_proxies", r#"["127.0.0.1"]"#);

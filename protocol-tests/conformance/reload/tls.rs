@@ -42,7 +42,7 @@ async fn tickets_stay_valid_across_reloads_and_other_certificates() {
         assert_eq!(handshake(&server, &client()).await, HandshakeKind::Full);
         // A rejected reload does not invalidate tickets either.
         directory.write("key.pem", &old.key);
-        assert!(server.hang_up().await.contains("reload refused"));
+        assert!(server.hang_up().await.contains("reload rejected"));
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
     client.subscribe("c").await;
     assert_eq!(receiver.next().await.events(), [told("channel_occupied", "c")]);
     server.reload(&Settings::new()).await;
-    client.refused(4003).await;
+    client.rejected(4003).await;
     assert_eq!(receiver.next().await.events(), [told("channel_vacated", "c")]);
     // The tasks of the app end, and do not delay the shutdown.
     server.signal("TERM");

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use campanile::app::App;
 use campanile::config::AppConfig;
 use campanile::protocol::{
-    CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SocketId, SubscriptionRefusal,
+    CloseCode, ErrorCode, ProtocolError, Severity, SignInRejection, SocketId, SubscriptionRejection,
 };
 use campanile::rate::Rate;
 use campanile::session::{Action, Due, Session, SessionConfig};
@@ -185,8 +185,8 @@ impl Driver {
         assert!(!error.to_string().is_empty());
         let points = match error {
             ProtocolError::Malformed(_) => 9,
-            ProtocolError::Subscription { refusal: SubscriptionRefusal::Auth(_), .. }
-            | ProtocolError::SignIn(SignInRefusal::Auth(_)) => 1,
+            ProtocolError::Subscription { rejection: SubscriptionRejection::Auth(_), .. }
+            | ProtocolError::SignIn(SignInRejection::Auth(_)) => 1,
             ProtocolError::TooManyMistakes
             | ProtocolError::Subscription { .. }
             | ProtocolError::ClientEvent { .. }

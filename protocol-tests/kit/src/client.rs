@@ -31,7 +31,7 @@ pub struct Client {
 
 /// The error messages of a rejected subscription.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Rejection {
     /// `data` of `pusher:subscription_error`, null if there was no such message.
     pub details: Value,
     pub code: Value,
@@ -228,7 +228,7 @@ impl Client {
     }
 
     /// Expects a rejected or closed connection: `pusher:error`, then a close frame with the same code.
-    pub async fn refused(&mut self, code: u16) -> String {
+    pub async fn rejected(&mut self, code: u16) -> String {
         let (said, sentence) = self.error().await;
         assert_eq!(said, code, "code of pusher:error: {sentence}");
         let (closed, _) = self.closed().await;
@@ -322,7 +322,7 @@ impl Client {
     }
 
     /// Expects that a subscription is rejected and the connection stays open.
-    pub async fn refusal(&mut self, channel: &str) -> Refusal {
+    pub async fn rejection(&mut self, channel: &str) -> Rejection {
         let mut message = self.next().await;
         let mut details = Value::Null;
         if message["event"] == "pusher:subscription_error" {
@@ -334,7 +334,7 @@ impl Client {
         assert_eq!(message["event"], "pusher:error", "{message}");
         assert_eq!(message.get("channel"), None, "{message}");
         let (code, message) = error_parts(&message);
-        Refusal { details, code, message }
+        Rejection { details, code, message }
     }
 
     // Users

@@ -222,7 +222,7 @@ impl Server {
         let outcomes = || -> Vec<String> {
             let log = self.process.stream("err");
             let is_outcome =
-                |line: &&str| line.contains(" reloaded") || line.contains("reload refused");
+                |line: &&str| line.contains(" reloaded") || line.contains("reload rejected");
             log.lines().filter(is_outcome).map(str::to_owned).collect()
         };
         let before = outcomes().len();

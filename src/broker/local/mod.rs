@@ -16,7 +16,7 @@ use crate::{
     channel::{ChannelSummary, CountStep, Counts, State, is_countable},
     config::WebhookEvent as Kind,
     hub::{ConnectionRef, Hub, HubEvent, LockedChannel, ShardIndex, ShardSet, Subscribed},
-    protocol::{ChannelName, Frame, SubscriptionRefusal, User, event},
+    protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
 use cache::{Cache, ToCache};
 use std::{
@@ -52,7 +52,7 @@ pub(super) fn subscribe(
     hub: &Hub,
     request: SubscribeRequest<'_>,
     now: Instant,
-) -> Result<Subscribed, SubscriptionRefusal> {
+) -> Result<Subscribed, SubscriptionRejection> {
     let SubscribeRequest { connection, channel: name, member, .. } = request;
     let member = member.as_ref();
     let mut channel = hub.lock_or_create(name);

@@ -43,7 +43,7 @@ impl Bench {
         index: usize,
         channel: &str,
         member: Option<&Member>,
-    ) -> Result<Subscribed, SubscriptionRefusal> {
+    ) -> Result<Subscribed, SubscriptionRejection> {
         let (connection, channel) = (connection(index, 0), &name(channel));
         let member = &member.cloned();
         let request = SubscribeRequest { connection, ticket: 0, channel, member };
@@ -158,11 +158,11 @@ fn a_member_is_announced_to_the_others_once() {
 }
 
 #[test]
-fn a_refused_member_changes_nothing() {
+fn a_rejected_member_changes_nothing() {
     let bench = bench(|app| app.max_presence_members = 1);
     bench.subscribe(0, "presence-r", Some("1"));
-    let refused = bench.join(1, "presence-r", Some(&member("2")));
-    assert_eq!(refused.unwrap_err(), SubscriptionRefusal::RosterFull { max: 1 });
+    let rejected = bench.join(1, "presence-r", Some(&member("2")));
+    assert_eq!(rejected.unwrap_err(), SubscriptionRejection::RosterFull { max: 1 });
     assert_eq!(bench.hub.subscriptions(), 1);
     assert_eq!(bench.publish("presence-r", "1").1.iter().collect::<Vec<_>>(), [shard(0)]);
 }

@@ -1,5 +1,5 @@
 //! Scripts of other modules, which are run in the home partition of an app, and notifications of the
-//! app's tasks on all nodes. Redis refuses scripts of a node whose lease has expired (see
+//! app's tasks on all nodes. Redis rejects scripts of a node whose lease has expired (see
 //! `lua/guard.lua`).
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     notifiers::AppNotifier,
     partition::Partition,
     random,
-    reason::was_refused,
+    reason::was_rejected,
     scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
 };
@@ -31,7 +31,7 @@ pub(crate) struct AppScripts {
     notifier: Arc<AppNotifier>,
 }
 
-/// A call of a script, which is refused if the node's lease ends before.
+/// A call of a script, which is rejected if the node's lease ends before.
 #[derive(Debug)]
 pub(crate) struct AppCall {
     joined: Joined,
@@ -111,7 +111,7 @@ impl AppScripts {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
-                if was_refused(&error) {
+                if was_rejected(&error) {
                     return Err(self.unexpected_reply());
                 }
                 return Err(Unavailable);
@@ -121,7 +121,7 @@ impl AppScripts {
         let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
         match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
             (Status::Done, now_ms) => return Ok((answer, now_ms)),
-            (Status::Refused, _) => self.shared.refused(&joined.lease),
+            (Status::Rejected, _) => self.shared.rejected(&joined.lease),
             (Status::Late, _) => {}
         }
         Err(Unavailable)

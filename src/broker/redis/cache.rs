@@ -26,7 +26,7 @@ const MEMORY_MS: u64 = 60_000;
 /// The logged reason when the timeout passes.
 const LATE: &str = "Redis does not answer";
 /// The logged reason when this node's lease has expired.
-const REFUSED: &str = "the lease of this node has ended";
+const REJECTED: &str = "the lease of this node has ended";
 /// How long publishes are collected for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
 /// How many calls one account makes before those of other apps continue.
@@ -88,8 +88,8 @@ impl ClusterState {
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
             let answer = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
             if matches!(answer, Ok(None)) {
-                self.refused(&joined.lease);
-                return Err(REFUSED.to_owned());
+                self.rejected(&joined.lease);
+                return Err(REJECTED.to_owned());
             }
             account.entries.clear();
             let Ok(Some((bytes, is_more, to_evict))) = answer else {
@@ -156,7 +156,7 @@ impl ClusterState {
         let mut answer = ScriptReply::new(value).ok()?;
         let (status, _) = answer.status().ok()?;
         if status != Status::Done {
-            self.refused(&joined.lease);
+            self.rejected(&joined.lease);
             return None;
         }
         let was_there = answer.number() == Ok(1);

@@ -142,7 +142,7 @@ impl CleanUp {
         let mut answer = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
         match answer.status() {
             Ok((Status::Done, _)) => Ok(answer.number() == Ok(1)),
-            Ok((Status::Late | Status::Refused, _)) | Err(_) => Err(timed_out()),
+            Ok((Status::Late | Status::Rejected, _)) | Err(_) => Err(timed_out()),
         }
     }
 }
@@ -178,7 +178,7 @@ pub(super) async fn clean_topic(
             shared.clock.learn(partition, redis_ms, (asked, now()));
             Err(timed_out())
         }
-        Ok((SyncOutcome::Refused, _)) | Err(_) => Err(timed_out()),
+        Ok((SyncOutcome::Rejected, _)) | Err(_) => Err(timed_out()),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     membership::{LEASE_ENDED, Membership},
     names::{Subject, TopicName},
     partition::Partition,
-    reason::{Reason, was_refused},
+    reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     sync::index_of,
@@ -204,8 +204,8 @@ impl Comparison {
                 shared.metrics.unexpected_data("an answer about topics");
                 return Ok(None);
             }
-            Err(error) if was_refused(&error) => {
-                tracing::debug!(%error, "redis refused a comparison");
+            Err(error) if was_rejected(&error) => {
+                tracing::debug!(%error, "redis rejected a comparison");
                 return Ok(None);
             }
             // The link reports its loss itself.

@@ -84,7 +84,7 @@ pub(super) enum Input {
 /// The result of background work of the coordinator.
 #[derive(Debug)]
 pub(super) enum Completion {
-    /// A command timed out or was refused: the link must be replaced.
+    /// A command timed out or was rejected: the link must be replaced.
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,

@@ -246,7 +246,7 @@ impl Forward {
             (Status::Late, redis_ms) => {
                 self.shared.clock.learn(partition, redis_ms, (asked, now()));
             }
-            (Status::Refused, _) => self.shared.refused(&self.lease),
+            (Status::Rejected, _) => self.shared.rejected(&self.lease),
         }
         Err(failed())
     }

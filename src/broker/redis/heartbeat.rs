@@ -6,7 +6,7 @@ use super::{
     membership::{HeartbeatPhase, HeartbeatReply, LAYOUT, Membership, OTHER_LAYOUT, Registered},
     partition::Partition,
     random,
-    reason::{Reason, was_refused},
+    reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Unexpected},
     shared::ClusterState,
 };
@@ -76,7 +76,7 @@ async fn has_unversioned_nodes(
     match counted {
         Ok(nodes) => Ok(0 < nodes),
         // A key of another type is not a lease.
-        Err(error) if was_refused(&error) => Ok(false),
+        Err(error) if was_rejected(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -3,7 +3,7 @@
 use super::partition::Partition;
 use std::sync::Arc;
 
-/// Node, link number and generations that each write names. Redis refuses a write with outdated ones.
+/// Node, link number and generations that each write names. Redis rejects a write with outdated ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Lease {
     /// The node's name.

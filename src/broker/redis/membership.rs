@@ -153,7 +153,7 @@ impl Membership {
                 actions.push(Action::Suspect);
             }
         }
-        if self.is_linked() && situation.is_refused {
+        if self.is_linked() && situation.is_rejected {
             return vec![Action::Close(LEASE_ENDED.into())];
         }
         // From its first heartbeat on, this node receives its own messages on the bus.

@@ -19,7 +19,7 @@ pub struct BrokerMetrics {
     pub(super) joins: Counter,
     pub(super) disconnects: Counter,
     waiting: Gauge,
-    refused: Family<OutcomeLabel, Counter>,
+    rejected: Family<OutcomeLabel, Counter>,
     envelopes: Family<DirectionLabel, Counter>,
     repeated: Counter,
     pub(super) forced_resubscribes: Counter,
@@ -67,7 +67,7 @@ impl Default for BrokerMetrics {
             joins: Counter::default(),
             disconnects: Counter::default(),
             waiting: Gauge::default(),
-            refused: Family::default(),
+            rejected: Family::default(),
             envelopes: Family::default(),
             repeated: Counter::default(),
             forced_resubscribes: Counter::default(),
@@ -122,12 +122,12 @@ impl BrokerMetrics {
         WaitGuard(&self.waiting)
     }
 
-    pub(super) fn refused(&self, why: NotPublished) {
+    pub(super) fn rejected(&self, why: NotPublished) {
         let outcome = match why {
             NotPublished::Unreached => "unreached",
             NotPublished::Unknown => "unknown",
         };
-        self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.rejected.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     pub(super) fn sent(&self, envelopes: usize) {
@@ -220,7 +220,7 @@ impl BrokerMetrics {
             ),
             (
                 "campanile_broker_late_syncs",
-                "Syncs that Redis refused because its clock was ahead of the node's estimate",
+                "Syncs that Redis rejected because its clock was ahead of the node's estimate",
                 &self.late,
             ),
         ];
@@ -267,8 +267,8 @@ impl Collector for BrokerMetrics {
             None,
             MetricType::Gauge,
         )?)?;
-        self.refused.encode(encoder.encode_descriptor(
-            "campanile_broker_refused",
+        self.rejected.encode(encoder.encode_descriptor(
+            "campanile_broker_rejected",
             "Publishes that were not accepted, by whether that is certain",
             None,
             MetricType::Counter,
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn metrics_of_failures_have_the_documented_labels() {
         let metrics = BrokerMetrics::default();
-        metrics.refused(NotPublished::Unreached);
+        metrics.rejected(NotPublished::Unreached);
         metrics.unavailable("link");
         metrics.cache_evicted("1", 2);
         let mut registry = Registry::default();
@@ -308,7 +308,7 @@ mod tests {
         prometheus_text::encode(&mut page, &registry).unwrap();
         let documented = include_str!("../../../docs/metrics.md");
         for (name, label, value) in [
-            ("campanile_broker_refused_total", "outcome", "unreached"),
+            ("campanile_broker_rejected_total", "outcome", "unreached"),
             ("campanile_broker_unavailable", "reason", "link"),
             ("campanile_broker_cache_evicted_total", "app", "1"),
         ] {

@@ -9,7 +9,7 @@
 //! - `partition`: keys with the same hash tag, so that one script may use all of them. A Redis Cluster
 //!   has 256, a single Redis one. `names` makes the names of keys and buses.
 //! - *Registry* (`lua/guard.lua`): a hash in each partition, with its generation and the registered
-//!   nodes with their link numbers. Each write names all three, and Redis refuses it if one is outdated.
+//!   nodes with their link numbers. Each write names all three, and Redis rejects it if one is outdated.
 //! - *Topic*: the hash of a channel, of a user, or of an app's connections.
 //!
 //! # Publishing
@@ -40,7 +40,7 @@
 //! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
 //! - `cleanup` removes what a node contributed whose lease has expired.
 //! - `compare` continuously compares the state of this node with that in Redis, and repairs it.
-//! - Publishes wait for Redis for a bounded time. The scripts refuse those that arrive later.
+//! - Publishes wait for Redis for a bounded time. The scripts reject those that arrive later.
 //!
 //! # Tests
 //!

@@ -8,7 +8,7 @@ use super::{
     error::{NotPublished, Unavailable},
     link_state::Joined,
     partition::Partition,
-    reason::{Reason, was_refused},
+    reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
     shared::ClusterState,
 };
@@ -36,8 +36,8 @@ pub struct OutgoingEvent {
     pub remember: Duration,
 }
 
-/// The pause before a publish is retried after a refusal.
-const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before a publish is retried after a rejection.
+const REJECTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How much longer than `broker_wait_ms` the ids of events are kept, to recognise a repetition.
 const REPEAT_MARGIN: Duration = Duration::from_secs(5);
@@ -54,8 +54,8 @@ enum PublishAttempt {
     Done(Vec<Receipt>, u64),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
-    /// Redis refused it temporarily.
-    Refused,
+    /// Redis rejected it temporarily.
+    Rejected,
     /// The lease of this node is not valid any more: the node is about to join again.
     WithoutLease,
     /// There was no answer: it may have been published, and until this time it still may be.
@@ -139,7 +139,7 @@ impl ClusterState {
             self.publish_all(app_id, events, max_cache_bytes, give_up).await
         };
         if let Err(why) = &result {
-            self.metrics.refused(*why);
+            self.metrics.rejected(*why);
         }
         result
     }
@@ -237,9 +237,9 @@ impl ClusterState {
                     let receipts = (receipts, at_us);
                     return Ok(PublishedBatch::new(&part.events, &ids, max_cache_bytes, receipts));
                 }
-                Some(PublishAttempt::Refused | PublishAttempt::Late) => {
+                Some(PublishAttempt::Rejected | PublishAttempt::Late) => {
                     let left = give_up.saturating_duration_since(now());
-                    time::sleep(REFUSED_PAUSE.min(left)).await;
+                    time::sleep(REJECTED_PAUSE.min(left)).await;
                 }
                 Some(PublishAttempt::Lost { until }) => {
                     may_be_done = true;
@@ -299,7 +299,7 @@ impl ClusterState {
         Some(match answer {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) = read(value, ids.len()) else {
-                    return Some(PublishAttempt::Refused);
+                    return Some(PublishAttempt::Rejected);
                 };
                 match &attempt {
                     PublishAttempt::Done(receipts, _) => {
@@ -309,14 +309,14 @@ impl ClusterState {
                         }
                     }
                     PublishAttempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
-                    PublishAttempt::WithoutLease => self.refused(&lease),
-                    PublishAttempt::Refused | PublishAttempt::Lost { .. } => {}
+                    PublishAttempt::WithoutLease => self.rejected(&lease),
+                    PublishAttempt::Rejected | PublishAttempt::Lost { .. } => {}
                 }
                 attempt
             }
-            Some(Err(error)) if was_refused(&error) => {
-                self.log_refusal(&error, give_up);
-                PublishAttempt::Refused
+            Some(Err(error)) if was_rejected(&error) => {
+                self.log_rejection(&error, give_up);
+                PublishAttempt::Rejected
             }
             Some(Err(_)) | None => {
                 PublishAttempt::Lost { until: if self.is_cluster { deadline } else { now() } }
@@ -331,13 +331,13 @@ impl ClusterState {
         if self.is_cluster { give_up.min(asked + self.suspect_after()) } else { give_up }
     }
 
-    /// Logs a publish that is refused until its timeout, although this node is joined.
-    fn log_refusal(&self, error: &RedisError, give_up: Instant) {
+    /// Logs a publish that is rejected until its timeout, although this node is joined.
+    fn log_rejection(&self, error: &RedisError, give_up: Instant) {
         let (now, reason) = (now(), Reason::of(error));
         let is_lasting = give_up.saturating_duration_since(now) < self.broker_wait / 2;
-        tracing::debug!(reason = &*reason.text, "redis refused a publish");
+        tracing::debug!(reason = &*reason.text, "redis rejected a publish");
         if let Some(times) = self.logs.publishes.due(u64::from(is_lasting), now) {
-            tracing::warn!(reason = &*reason.text, times, "redis refuses publishes");
+            tracing::warn!(reason = &*reason.text, times, "redis rejects publishes");
         }
     }
 
@@ -356,7 +356,7 @@ impl ClusterState {
             Some(PublishAttempt::Done(..)) => Ok(()),
             Some(
                 PublishAttempt::Late
-                | PublishAttempt::Refused
+                | PublishAttempt::Rejected
                 | PublishAttempt::WithoutLease
                 | PublishAttempt::Lost { .. },
             )
@@ -371,7 +371,7 @@ fn read(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
     let (status, redis_ms) = answer.status().ok()?;
     match status {
         Status::Late => return Some((PublishAttempt::Late, redis_ms)),
-        Status::Refused => return Some((PublishAttempt::WithoutLease, redis_ms)),
+        Status::Rejected => return Some((PublishAttempt::WithoutLease, redis_ms)),
         Status::Done => {}
     }
     let at_us = answer.number().ok()?;

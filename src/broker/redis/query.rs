@@ -9,7 +9,7 @@ use super::{
     link_state::Joined,
     names::{Subject, TopicName},
     partition::Partition,
-    reason::{Reason, was_refused},
+    reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
 };
@@ -149,10 +149,10 @@ impl ClusterState {
                     match status {
                         Status::Done => return Ok((answer, lease)),
                         Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
-                        Status::Refused => self.refused(&lease),
+                        Status::Rejected => self.rejected(&lease),
                     }
                 }
-                Err(error) if !was_refused(&error) => self.suspect(),
+                Err(error) if !was_rejected(&error) => self.suspect(),
                 Err(error) => return Err(self.unavailable(&error)),
             }
             if give_up <= now() {
@@ -168,7 +168,7 @@ impl ClusterState {
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
         tracing::debug!(reason = &*Reason::of(error).text, "redis gave no answer");
-        if was_refused(error) {
+        if was_rejected(error) {
             self.metrics.unexpected_data("a key of another type");
         }
         Unavailable

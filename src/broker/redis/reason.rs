@@ -24,14 +24,14 @@ const QUOTED_MAX: usize = 200;
 const ARGUMENTS: &str = ", with args beginning with";
 
 /// Errors of Redis by code: the kind, the explanation, and whether the error is quoted.
-const REFUSALS: [(&str, &str, &str, bool); 16] = [
-    ("NOPERM", "rights", "redis refuses the user's rights", true),
-    ("can't run this command", "rights", "redis refuses the user's rights", true),
-    ("WRONGPASS", "password", "redis refuses the password", false),
-    ("NOAUTH", "password", "redis refuses the password: it needs one", false),
+const REJECTIONS: [(&str, &str, &str, bool); 16] = [
+    ("NOPERM", "rights", "redis rejects the user's rights", true),
+    ("can't run this command", "rights", "redis rejects the user's rights", true),
+    ("WRONGPASS", "password", "redis rejects the password", false),
+    ("NOAUTH", "password", "redis rejects the password: it needs one", false),
     ("READONLY", "read_only", "redis is read-only: it is a replica", false),
     ("OOM", "memory", "redis is out of memory", false),
-    ("MISCONF", "persistence", "redis can't save, and refuses writes (MISCONF)", false),
+    ("MISCONF", "persistence", "redis can't save, and rejects writes (MISCONF)", false),
     ("NOREPLICAS", "replicas", "redis has too few replicas to write (NOREPLICAS)", false),
     ("LOADING", "loading", "redis is loading its data", false),
     ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
@@ -45,11 +45,11 @@ const REFUSALS: [(&str, &str, &str, bool); 16] = [
         "redis is a node of a Redis Cluster: use a redis+cluster:// URL",
         false,
     ),
-    ("DENIED", "refused", "redis is in protected mode: it refuses other hosts (DENIED)", false),
+    ("DENIED", "rejected", "redis is in protected mode: it rejects other hosts (DENIED)", false),
 ];
 
 /// Whether Redis reported that it has not executed the command.
-pub(super) fn was_refused(error: &RedisError) -> bool {
+pub(super) fn was_rejected(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
@@ -68,7 +68,8 @@ impl Reason {
                 || matches!(code, "" | "ERR") && detail.split(' ').any(|word| is(word, name))
         };
         let is_said = |name: &str| names(name) || (name.contains(' ') && detail.contains(name));
-        if let Some((_, kind, text, is_quoted)) = REFUSALS.iter().find(|(name, ..)| is_said(name)) {
+        if let Some((_, kind, text, is_quoted)) = REJECTIONS.iter().find(|(name, ..)| is_said(name))
+        {
             let text = if *is_quoted {
                 format!("{text}: {}", quoted(&[code, detail].join(" ")))
             } else {
@@ -77,7 +78,7 @@ impl Reason {
             return Self { kind, text: text.into() };
         }
         if error.kind() == ErrorKind::AuthenticationFailed {
-            return Self { kind: "password", text: "redis refuses the password".into() };
+            return Self { kind: "password", text: "redis rejects the password".into() };
         }
         if error.is_timeout() {
             return Self { kind: "unreachable", text: "redis does not answer".into() };
@@ -91,8 +92,8 @@ impl Reason {
             return Self { kind: "unreachable", text: text.into() };
         }
         if !code.is_empty() {
-            let text = format!("redis refuses: {}", quoted(&[code, detail].join(" ")));
-            return Self { kind: "refused", text: text.into() };
+            let text = format!("redis rejects: {}", quoted(&[code, detail].join(" ")));
+            return Self { kind: "rejected", text: text.into() };
         }
         // The client library appends the kind of its own errors to the text.
         let text = error.to_string();
@@ -223,7 +224,7 @@ mod tests {
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
                 "password",
-                "refuses the password",
+                "rejects the password",
             ),
             (
                 "NOAUTH HELLO must be called with the client already authenticated",
@@ -267,9 +268,9 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", "replica", "replica"),
             ("WRONGTYPE Operation against a key", "unexpected_data", "another type"),
             ("MOVED 1 127.0.0.1:7000", "cluster", "redis+cluster://"),
-            ("DENIED Redis is running in protected mode", "refused", "protected mode"),
-            ("ERR max number of clients reached", "refused", "max number of clients reached"),
-            ("NEWERR something", "refused", "NEWERR something"),
+            ("DENIED Redis is running in protected mode", "rejected", "protected mode"),
+            ("ERR max number of clients reached", "rejected", "max number of clients reached"),
+            ("NEWERR something", "rejected", "NEWERR something"),
         ] {
             let reason = Reason::of(&error(reply));
             assert_eq!(reason.kind, kind, "{reply}: {reason:?}");
@@ -281,7 +282,7 @@ mod tests {
     fn a_reason_contains_no_argument_and_is_short() {
         let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
         let reason = Reason::of(&error(echo));
-        assert_eq!(&*reason.text, "redis refuses: ERR unknown command 'HELLO'");
+        assert_eq!(&*reason.text, "redis rejects: ERR unknown command 'HELLO'");
         let long = Reason::of(&error(&format!("ERR {}", "é".repeat(500))));
         assert!(long.text.len() < 300, "{long:?}");
     }

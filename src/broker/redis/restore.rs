@@ -81,7 +81,7 @@ async fn restore(
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
     match ScriptReply::new(value).and_then(|mut answer| answer.status()) {
         Ok((Status::Done, _)) => Ok(()),
-        Ok((Status::Late | Status::Refused, _)) => Err("another generation has begun".into()),
+        Ok((Status::Late | Status::Rejected, _)) => Err("another generation has begun".into()),
         Err(_) => Err("unexpected reply about a sequence".into()),
     }
 }

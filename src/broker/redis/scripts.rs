@@ -148,7 +148,7 @@ impl ScriptCall {
         }
     }
 
-    /// A call that is refused unless `lease` holds in its partition (see `lua/guard.lua`).
+    /// A call that is rejected unless `lease` holds in its partition (see `lua/guard.lua`).
     pub(super) fn guarded(
         script: &Arc<Script>,
         partition: Partition,
@@ -250,7 +250,7 @@ pub(super) enum Status {
     /// The deadline had passed; nothing was changed.
     Late,
     /// The lease is not valid in this partition; nothing was changed.
-    Refused,
+    Rejected,
 }
 
 /// A script's answer, read value by value.
@@ -311,7 +311,7 @@ impl ScriptReply {
         let status = match self.text()?.as_str() {
             "ok" => Status::Done,
             "late" => Status::Late,
-            "other" => Status::Refused,
+            "other" => Status::Rejected,
             _ => return Err(Unexpected),
         };
         Ok((status, self.number()?))

@@ -48,8 +48,8 @@ pub(super) struct ClusterState {
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
     warned: AtomicBool,
-    /// The number of the link whose writes Redis refuses; 0 for none.
-    refused: AtomicU64,
+    /// The number of the link whose writes Redis rejects; 0 for none.
+    rejected: AtomicU64,
     /// The latest round trip of a heartbeat, in ms.
     round_trip_ms: AtomicU64,
     process: u32,
@@ -59,7 +59,7 @@ pub(super) struct ClusterState {
 /// Throttles of frequent log lines.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    /// Publishes that Redis refuses from a node that is joined.
+    /// Publishes that Redis rejects from a node that is joined.
     pub(super) publishes: LogThrottle,
     /// Cleanups that are postponed.
     pub(super) cleanups: LogThrottle,
@@ -150,7 +150,7 @@ impl ClusterState {
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             round_trip_ms: AtomicU64::new(0),
             process: u32::try_from(random::number() >> 40).expect("24 bits are left"),
             envelopes: AtomicU64::new(0),
@@ -231,20 +231,20 @@ impl ClusterState {
         self.round_trip_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// Records that Redis refuses the writes of this link: the node has to join again.
-    pub(super) fn refused(&self, lease: &Lease) {
-        self.refused.fetch_max(lease.link, Ordering::Relaxed);
+    /// Records that Redis rejects the writes of this link: the node has to join again.
+    pub(super) fn rejected(&self, lease: &Lease) {
+        self.rejected.fetch_max(lease.link, Ordering::Relaxed);
         self.suspect();
     }
 
-    /// Whether Redis refuses the writes of this link.
-    pub(super) fn is_refused(&self, link: u64) -> bool {
-        self.refused.load(Ordering::Relaxed) == link && link != 0
+    /// Whether Redis rejects the writes of this link.
+    pub(super) fn is_rejected(&self, link: u64) -> bool {
+        self.rejected.load(Ordering::Relaxed) == link && link != 0
     }
 
-    /// Clears the refusals of earlier links.
-    pub(super) fn clear_refusal(&self) {
-        self.refused.store(0, Ordering::Relaxed);
+    /// Clears the rejections of earlier links.
+    pub(super) fn clear_rejection(&self) {
+        self.rejected.store(0, Ordering::Relaxed);
     }
 
     /// Records that an answer of Redis is overdue. Nothing more is sent until it answers.
@@ -330,15 +330,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_applies_to_one_link() {
+    fn a_rejection_applies_to_one_link() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
-        assert!(!shared.is_refused(0) && !shared.is_refused(1), "none is");
-        shared.refused(&lease(4));
-        shared.refused(&lease(3));
-        assert!(shared.is_refused(4), "the latest");
-        assert!(!shared.is_refused(3) && !shared.is_refused(5));
-        shared.clear_refusal();
-        assert!(!shared.is_refused(4));
+        assert!(!shared.is_rejected(0) && !shared.is_rejected(1), "none is");
+        shared.rejected(&lease(4));
+        shared.rejected(&lease(3));
+        assert!(shared.is_rejected(4), "the latest");
+        assert!(!shared.is_rejected(3) && !shared.is_rejected(5));
+        shared.clear_rejection();
+        assert!(!shared.is_rejected(4));
     }
 
     #[test]

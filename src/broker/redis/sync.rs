@@ -150,7 +150,7 @@ pub(super) enum SyncOutcome {
     /// It was too late, and was not executed.
     Late,
     /// The lease is not valid, and it was not executed.
-    Refused,
+    Rejected,
 }
 
 /// Parses the script's answer, with the server's clock in ms.
@@ -159,7 +159,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
     let (status, redis_ms) = answer.status()?;
     match status {
         Status::Late => return Ok((SyncOutcome::Late, redis_ms)),
-        Status::Refused => return Ok((SyncOutcome::Refused, redis_ms)),
+        Status::Rejected => return Ok((SyncOutcome::Rejected, redis_ms)),
         Status::Done => {}
     }
     let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);

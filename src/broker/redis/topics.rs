@@ -19,7 +19,7 @@ use super::{
     names::{Subject, TopicName},
     partition::Partition,
     random::{Map, Set},
-    reason::{Reason, was_refused},
+    reason::{Reason, was_rejected},
     scheduler::Scheduler,
     scripts::Unexpected,
     shared::ClusterState,
@@ -359,12 +359,12 @@ impl Topics {
                 self.scheduler.add_at(&name, now + LATE_PAUSE);
                 Ok(None)
             }
-            Ok(Ok((SyncOutcome::Refused, _))) => Err(LEASE_ENDED.into()),
+            Ok(Ok((SyncOutcome::Rejected, _))) => Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
                 self.shared.metrics.unexpected_data("an answer about a topic");
                 Err("unexpected reply about a topic".into())
             }
-            Err(error) if was_refused(&error) => Err(Reason::of(&error)),
+            Err(error) if was_rejected(&error) => Err(Reason::of(&error)),
             // The link reports it itself.
             Err(_lost) => Ok(None),
         }
@@ -431,8 +431,8 @@ impl Topics {
                     }
                     hub.attach(channel, connection, ticket, user_id, initial);
                 }
-                (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
-                    hub.refuse(channel, connection, ticket, refusal);
+                (Effect::Reject { connection, ticket, rejection }, Subject::Channel(channel)) => {
+                    hub.reject(channel, connection, ticket, rejection);
                 }
                 (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
                     hub.deliver(channel, &frame, except);

@@ -3,7 +3,7 @@
 use super::{Setup, origin, with_app};
 use crate::config::Config;
 
-const REFUSED: &str = "server.host: must be a loopback address, because the development app has a well-known secret; \
+const REJECTED: &str = "server.host: must be a loopback address, because the development app has a well-known secret; \
     configure an app of your own";
 
 #[test]
@@ -30,14 +30,14 @@ fn any_address_in_the_file_is_narrowed() {
 }
 
 #[test]
-fn a_chosen_address_is_refused() {
+fn a_chosen_address_is_rejected() {
     let file = Setup::default().file("[server]\nhost = \"192.168.1.7\"");
-    assert_eq!(file.error(), format!("config.toml:2: {REFUSED}"));
+    assert_eq!(file.error(), format!("config.toml:2: {REJECTED}"));
     let env = Setup::default().env("CAMPANILE_SERVER__HOST", "0.0.0.0");
-    assert_eq!(env.error(), format!("environment CAMPANILE_SERVER__HOST: {REFUSED}"));
+    assert_eq!(env.error(), format!("environment CAMPANILE_SERVER__HOST: {REJECTED}"));
     let mut flag = Setup::default();
     flag.sources.flags.host = Some("0.0.0.0".to_owned());
-    assert_eq!(flag.error(), format!("flag --host: {REFUSED}"));
+    assert_eq!(flag.error(), format!("flag --host: {REJECTED}"));
 }
 
 #[test]

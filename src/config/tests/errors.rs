@@ -75,14 +75,14 @@ fn a_named_file_must_exist() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_in_the_file() {
+fn what_is_not_built_is_rejected_in_the_file() {
     let error = Setup::default().file("[console]\npassword = \"x\"").error();
     let rule = "is not supported by this version of Campanile";
     assert_eq!(error, format!("config.toml:2: console.password: {rule}"));
 }
 
 #[test]
-fn what_is_not_built_is_refused_in_the_environment() {
+fn what_is_not_built_is_rejected_in_the_environment() {
     for (name, value, what) in [
         ("SOKETI_ADAPTER_DRIVER", "nats", "an adapter other than `local` and `redis`"),
         ("SOKETI_ADAPTER_DRIVER", "cluster", "an adapter other than `local` and `redis`"),

@@ -100,7 +100,7 @@ fn hostile_text_ends_without_a_panic() {
 }
 
 #[test]
-fn a_broken_dotenv_is_refused_with_its_line() {
+fn a_broken_dotenv_is_rejected_with_its_line() {
     let error = with_app().dotenv("APP_NAME=Laravel\nAPP_URL=a b").error();
     assert_eq!(error, ".env:2: a value with white space needs quotes");
 }

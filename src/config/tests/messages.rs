@@ -161,9 +161,9 @@ fn variables_of_redis_that_are_not_utf_8_matter_wherever_scaling_is_switched_on(
         setup.sources.not_utf8.insert("REDIS_PASSWORD".to_owned());
         setup
     };
-    let refused = "environment REDIS_PASSWORD: holds bytes that are not UTF-8";
-    assert_eq!(setup().env("REVERB_SCALING_ENABLED", "true").error(), refused);
-    assert_eq!(setup().dotenv("REVERB_SCALING_ENABLED=true").error(), refused);
+    let rejected = "environment REDIS_PASSWORD: holds bytes that are not UTF-8";
+    assert_eq!(setup().env("REVERB_SCALING_ENABLED", "true").error(), rejected);
+    assert_eq!(setup().dotenv("REVERB_SCALING_ENABLED=true").error(), rejected);
     assert!(setup().dotenv("REVERB_SCALING_ENABLED=false").load().is_ok());
     assert!(setup().dotenv("OTHER=1").load().is_ok());
 }

@@ -81,7 +81,7 @@ impl Setup {
     }
 
     fn error(self) -> String {
-        self.load().expect_err("it must be refused")
+        self.load().expect_err("it must be rejected")
     }
 }
 

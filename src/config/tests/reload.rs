@@ -31,34 +31,34 @@ impl RunningConfig {
     }
 
     /// The error after `change` was applied to the file `name`.
-    fn refused(name: &str, change: impl FnOnce(&std::path::Path)) -> String {
+    fn rejected(name: &str, change: impl FnOnce(&std::path::Path)) -> String {
         let running = Self::new();
         change(&running.dir.0.join(name));
-        running.read().expect_err("it must be refused")
+        running.read().expect_err("it must be rejected")
     }
 
-    fn refused_with(name: &str, text: impl AsRef<[u8]>) -> String {
-        Self::refused(name, |path| fs::write(path, text).unwrap())
+    fn rejected_with(name: &str, text: impl AsRef<[u8]>) -> String {
+        Self::rejected(name, |path| fs::write(path, text).unwrap())
     }
 }
 
 #[test]
 fn a_file_that_was_read_before_is_required_at_reload() {
     for name in ["config.toml", ".env"] {
-        let missing = RunningConfig::refused(name, |path| fs::remove_file(path).unwrap());
+        let missing = RunningConfig::rejected(name, |path| fs::remove_file(path).unwrap());
         assert_eq!(missing, format!("{name}: is missing, and was there when it was read last"));
-        let dangling = RunningConfig::refused(name, |path| {
+        let dangling = RunningConfig::rejected(name, |path| {
             fs::remove_file(path).unwrap();
             symlink("nowhere", path).unwrap();
         });
         assert_eq!(dangling, format!("{name}: is a link to a file that does not exist"));
-        let folder = RunningConfig::refused(name, |path| {
+        let folder = RunningConfig::rejected(name, |path| {
             fs::remove_file(path).unwrap();
             fs::create_dir(path).unwrap();
         });
         assert!(folder.starts_with(&format!("{name}: cannot be read: ")), "{folder}");
         for empty in ["", "\n", " \t\r\n\n", "\u{feff}"] {
-            let empty = RunningConfig::refused_with(name, empty);
+            let empty = RunningConfig::rejected_with(name, empty);
             assert_eq!(empty, format!("{name}: is empty, and was not when it was read last"));
         }
     }
@@ -102,7 +102,7 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
         assert!(made.success());
     };
     for name in ["config.toml", ".env"] {
-        let said = RunningConfig::refused(name, |path| {
+        let said = RunningConfig::rejected(name, |path| {
             fs::remove_file(path).unwrap();
             pipe(path);
         });
@@ -141,10 +141,10 @@ fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
 }
 
 #[test]
-fn a_file_without_apps_is_refused_where_it_had_some() {
-    let none = RunningConfig::refused_with("config.toml", "[server]\nport = 1\n# none yet\n");
+fn a_file_without_apps_is_rejected_where_it_had_some() {
+    let none = RunningConfig::rejected_with("config.toml", "[server]\nport = 1\n# none yet\n");
     assert_eq!(none, "config.toml: has no apps any more, and had some when it was read last");
-    let only_comments = RunningConfig::refused_with("config.toml", "# nothing\n");
+    let only_comments = RunningConfig::rejected_with("config.toml", "# nothing\n");
     assert_eq!(only_comments, none);
 }
 
@@ -154,10 +154,10 @@ fn a_file_truncated_at_any_position_is_rejected() {
         let second = text.rfind("[[apps]]").unwrap_or(text.len());
         // A cut between two apps is not detected: the second may have been removed on purpose.
         for at in (0..text.len() - 1).filter(|at| ![second - 1, second].contains(at)) {
-            let error = RunningConfig::refused_with(name, &text[..at]);
+            let error = RunningConfig::rejected_with(name, &text[..at]);
             assert!(error.starts_with(name), "{at}: {error}");
         }
-        let named = RunningConfig::refused_with(name, &text[..text.len() / 2]);
+        let named = RunningConfig::rejected_with(name, &text[..text.len() / 2]);
         assert!(named.contains("cut short"), "{named}");
     }
 }

@@ -22,8 +22,8 @@ fn every_range_ends_where_it_says() {
         assert_eq!(rule(&key, &(least - 1).to_string()), expected, "{key}");
         assert_eq!(rule(&key, &(largest + 1).to_string()), expected, "{key}");
         for bound in [least, largest] {
-            let refused = rule(&key, &bound.to_string());
-            assert!(refused.is_none_or(|rule| rule.starts_with("must be at ")), "{key} {bound}");
+            let rejected = rule(&key, &bound.to_string());
+            assert!(rejected.is_none_or(|rule| rule.starts_with("must be at ")), "{key} {bound}");
         }
     }
     assert_eq!(ranges, 34);

@@ -134,7 +134,7 @@ fn what_has_no_effect_is_noted_unless_it_is_soketis_default() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_refused() {
+fn a_value_of_the_wrong_kind_is_rejected() {
     for (name, value, expected) in [
         ("SOKETI_PORT", "x", "server.port: must be an integer"),
         ("SOKETI_DEBUG", "x", "must be true or false, or 1 or 0"),

@@ -97,7 +97,7 @@ fn soketi_batches_when_it_is_told_to() {
 }
 
 #[test]
-fn what_soketi_has_and_we_have_not_is_refused() {
+fn what_soketi_has_and_we_have_not_is_rejected() {
     for (webhooks, expected) in [
         (
             "[{\"lambda_function\":\"f\"}]",

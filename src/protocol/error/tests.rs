@@ -54,32 +54,32 @@ fn what_a_client_chose_is_repeated_up_to_a_bound() {
     assert_eq!(cut(&format!("{}é", "x".repeat(199))), "x".repeat(199));
 }
 
-/// Subscription refusals with the type, status and code that clients are told.
+/// Subscription rejections with the type, status and code that clients are told.
 #[test]
-fn every_refusal_of_a_subscription_has_its_kind_and_its_code() {
+fn every_rejection_of_a_subscription_has_its_kind_and_its_code() {
     let rate = Some(ErrorCode::Rate);
-    for (refusal, error, code) in [
-        (SubscriptionRefusal::Existing, None, None),
-        (SubscriptionRefusal::Auth(AuthError::Missing), Some(("AuthError", 401)), None),
-        (SubscriptionRefusal::NotThatUser, Some(("AuthError", 401)), None),
-        (SubscriptionRefusal::MemberMissing, Some(("AuthError", 401)), None),
-        (SubscriptionRefusal::Member("rule"), Some(("AuthError", 401)), None),
+    for (rejection, error, code) in [
+        (SubscriptionRejection::Existing, None, None),
+        (SubscriptionRejection::Auth(AuthError::Missing), Some(("AuthError", 401)), None),
+        (SubscriptionRejection::NotThatUser, Some(("AuthError", 401)), None),
+        (SubscriptionRejection::MemberMissing, Some(("AuthError", 401)), None),
+        (SubscriptionRejection::Member("rule"), Some(("AuthError", 401)), None),
         (
-            SubscriptionRefusal::Name(InvalidChannelName::Empty),
+            SubscriptionRejection::Name(InvalidChannelName::Empty),
             Some(("InvalidChannel", 4009)),
             None,
         ),
-        (SubscriptionRefusal::MemberTooLarge { max: 7 }, Some(("LimitReached", 4301)), None),
-        (SubscriptionRefusal::Rate, Some(("LimitReached", 4301)), rate),
-        (SubscriptionRefusal::RosterFull { max: 7 }, Some(("LimitReached", 4100)), None),
-        (SubscriptionRefusal::TooMany { max: 7 }, Some(("LimitReached", 4100)), None),
+        (SubscriptionRejection::MemberTooLarge { max: 7 }, Some(("LimitReached", 4301)), None),
+        (SubscriptionRejection::Rate, Some(("LimitReached", 4301)), rate),
+        (SubscriptionRejection::RosterFull { max: 7 }, Some(("LimitReached", 4100)), None),
+        (SubscriptionRejection::TooMany { max: 7 }, Some(("LimitReached", 4100)), None),
     ] {
-        assert_eq!(refusal.subscription_error(), error, "{refusal:?}");
-        let message = refusal.message("a-channel");
-        let names_it = refusal == SubscriptionRefusal::Auth(AuthError::Missing)
+        assert_eq!(rejection.subscription_error(), error, "{rejection:?}");
+        let message = rejection.message("a-channel");
+        let names_it = rejection == SubscriptionRejection::Auth(AuthError::Missing)
             || message.contains("a-channel");
         assert!(names_it, "{message}");
-        let whole = ProtocolError::Subscription { channel: "a-channel".into(), refusal };
+        let whole = ProtocolError::Subscription { channel: "a-channel".into(), rejection };
         assert_eq!(whole.severity(), Severity::Report(code), "{whole:?}");
         assert_eq!((whole.to_string(), whole.channel()), (message, None));
     }
@@ -90,15 +90,15 @@ fn only_floods_close_the_connection() {
     let close = |error: ProtocolError| matches!(error.severity(), Severity::Close(_));
     assert!(close(ProtocolError::TooManyMistakes) && close(ProtocolError::TooManyMessages));
     let channel = || Some("private-c".to_owned());
-    let event = |refusal| ProtocolError::ClientEvent { channel: channel(), refusal };
+    let event = |rejection| ProtocolError::ClientEvent { channel: channel(), rejection };
     for (error, code) in [
         (ProtocolError::Malformed(Malformed::Binary), None),
         (ProtocolError::SignInDisabled, None),
-        (event(ClientEventRefusal::Disabled), None),
-        (event(ClientEventRefusal::Size { max: 1 }), None),
-        (event(ClientEventRefusal::Rate), Some(4301)),
+        (event(ClientEventRejection::Disabled), None),
+        (event(ClientEventRejection::Size { max: 1 }), None),
+        (event(ClientEventRejection::Rate), Some(4301)),
         (ProtocolError::MessageRate { channel: channel() }, Some(4301)),
-        (ProtocolError::SignIn(SignInRefusal::OtherUser), Some(4009)),
+        (ProtocolError::SignIn(SignInRejection::OtherUser), Some(4009)),
         (ProtocolError::WatchlistTooLong { max: 100 }, Some(4302)),
     ] {
         let Severity::Report(reported) = error.severity() else { panic!("{error:?}") };
@@ -115,11 +115,11 @@ fn signed_data_is_not_logged() {
     let auth = || AuthError::Signature { string_to_sign: "signed-data".into(), sent: "ab".into() };
     let subscription = ProtocolError::Subscription {
         channel: "c".into(),
-        refusal: SubscriptionRefusal::Auth(auth()),
+        rejection: SubscriptionRejection::Auth(auth()),
     };
     for (error, kind) in [
         (subscription, "subscribe"),
-        (ProtocolError::SignIn(SignInRefusal::Auth(auth())), "signin"),
+        (ProtocolError::SignIn(SignInRejection::Auth(auth())), "signin"),
     ] {
         assert_eq!(error.labels(), (kind, "auth_signature"));
         assert_eq!(error.log_text(), "Invalid signature");
@@ -130,49 +130,56 @@ fn signed_data_is_not_logged() {
 }
 
 #[test]
-fn every_refusal_tells_the_client_what_is_wrong() {
+fn every_rejection_tells_the_client_what_is_wrong() {
     let key = || AuthError::Key { sent: "sent-key".into() };
     let signature =
         || AuthError::Signature { string_to_sign: "to-sign".into(), sent: "sent-digest".into() };
     let subscription =
-        |refusal| ProtocolError::Subscription { channel: "a-channel".into(), refusal };
-    let event = |refusal| ProtocolError::ClientEvent { channel: Some("a-channel".into()), refusal };
+        |rejection| ProtocolError::Subscription { channel: "a-channel".into(), rejection };
+    let event =
+        |rejection| ProtocolError::ClientEvent { channel: Some("a-channel".into()), rejection };
     let sign_in = ProtocolError::SignIn;
     let name = InvalidChannelName::TooLong { max: 77 };
     for (error, words) in [
         (
-            subscription(SubscriptionRefusal::Name(name)),
+            subscription(SubscriptionRejection::Name(name)),
             "'a-channel': a channel name has at most 77",
         ),
-        (subscription(SubscriptionRefusal::Existing), "Existing subscription to channel a-channel"),
-        (subscription(SubscriptionRefusal::TooMany { max: 77 }), "has at most 77 channels"),
-        (subscription(SubscriptionRefusal::Auth(AuthError::Missing)), "to subscribe to a-channel"),
-        (subscription(SubscriptionRefusal::Auth(AuthError::Format)), "format 'key:signature'"),
-        (subscription(SubscriptionRefusal::Auth(key())), "'sent-key' (channel a-channel)"),
-        (subscription(SubscriptionRefusal::Auth(signature())), "of to-sign, but got sent-digest"),
-        (subscription(SubscriptionRefusal::NotThatUser), "a-channel is for the signed-in user"),
         (
-            subscription(SubscriptionRefusal::MemberMissing),
+            subscription(SubscriptionRejection::Existing),
+            "Existing subscription to channel a-channel",
+        ),
+        (subscription(SubscriptionRejection::TooMany { max: 77 }), "has at most 77 channels"),
+        (
+            subscription(SubscriptionRejection::Auth(AuthError::Missing)),
+            "to subscribe to a-channel",
+        ),
+        (subscription(SubscriptionRejection::Auth(AuthError::Format)), "format 'key:signature'"),
+        (subscription(SubscriptionRejection::Auth(key())), "'sent-key' (channel a-channel)"),
+        (subscription(SubscriptionRejection::Auth(signature())), "of to-sign, but got sent-digest"),
+        (subscription(SubscriptionRejection::NotThatUser), "a-channel is for the signed-in user"),
+        (
+            subscription(SubscriptionRejection::MemberMissing),
             "channel_data, or a sign-in, is required",
         ),
-        (subscription(SubscriptionRefusal::Member("a rule")), "a rule (channel a-channel)"),
-        (subscription(SubscriptionRefusal::MemberTooLarge { max: 77 }), "larger than 77 bytes"),
-        (subscription(SubscriptionRefusal::Rate), "too many subscriptions a second"),
-        (subscription(SubscriptionRefusal::RosterFull { max: 77 }), "has its 77 members already"),
-        (event(ClientEventRefusal::Unknown { name: "a-name".into() }), "Unknown event 'a-name'"),
-        (event(ClientEventRefusal::Disabled), "you must enable this feature"),
-        (event(ClientEventRefusal::NoChannel), "must contain channel and data"),
-        (event(ClientEventRefusal::Channel), "presence channels, not on a-channel"),
-        (event(ClientEventRefusal::NotSubscribed), "not subscribed to channel a-channel"),
-        (event(ClientEventRefusal::Name { max: 77 }), "its name is longer than 77 characters"),
-        (event(ClientEventRefusal::Size { max: 77 }), "its data is larger than 77 bytes"),
-        (event(ClientEventRefusal::Rate), "rejected due to rate limit"),
-        (sign_in(SignInRefusal::Auth(AuthError::Missing)), "must have the format key:signature"),
-        (sign_in(SignInRefusal::Auth(AuthError::Format)), "must have the format key:signature"),
-        (sign_in(SignInRefusal::Auth(key())), "Invalid key in sign-in auth data: 'sent-key'"),
-        (sign_in(SignInRefusal::Auth(signature())), "of to-sign, but got sent-digest"),
-        (sign_in(SignInRefusal::User("a rule")), "a rule"),
-        (sign_in(SignInRefusal::OtherUser), "already signed in as another user"),
+        (subscription(SubscriptionRejection::Member("a rule")), "a rule (channel a-channel)"),
+        (subscription(SubscriptionRejection::MemberTooLarge { max: 77 }), "larger than 77 bytes"),
+        (subscription(SubscriptionRejection::Rate), "too many subscriptions a second"),
+        (subscription(SubscriptionRejection::RosterFull { max: 77 }), "has its 77 members already"),
+        (event(ClientEventRejection::Unknown { name: "a-name".into() }), "Unknown event 'a-name'"),
+        (event(ClientEventRejection::Disabled), "you must enable this feature"),
+        (event(ClientEventRejection::NoChannel), "must contain channel and data"),
+        (event(ClientEventRejection::Channel), "presence channels, not on a-channel"),
+        (event(ClientEventRejection::NotSubscribed), "not subscribed to channel a-channel"),
+        (event(ClientEventRejection::Name { max: 77 }), "its name is longer than 77 characters"),
+        (event(ClientEventRejection::Size { max: 77 }), "its data is larger than 77 bytes"),
+        (event(ClientEventRejection::Rate), "rejected due to rate limit"),
+        (sign_in(SignInRejection::Auth(AuthError::Missing)), "must have the format key:signature"),
+        (sign_in(SignInRejection::Auth(AuthError::Format)), "must have the format key:signature"),
+        (sign_in(SignInRejection::Auth(key())), "Invalid key in sign-in auth data: 'sent-key'"),
+        (sign_in(SignInRejection::Auth(signature())), "of to-sign, but got sent-digest"),
+        (sign_in(SignInRejection::User("a rule")), "a rule"),
+        (sign_in(SignInRejection::OtherUser), "already signed in as another user"),
         (ProtocolError::Malformed(Malformed::Binary), "expected a text message"),
         (ProtocolError::TooManyMistakes, "Too many invalid messages"),
         (ProtocolError::TooManyMessages, "Too many messages"),
@@ -185,7 +192,7 @@ fn every_refusal_tells_the_client_what_is_wrong() {
     let long = "x".repeat(300);
     let echoed = ProtocolError::Subscription {
         channel: long.clone(),
-        refusal: SubscriptionRefusal::Auth(AuthError::Key { sent: long }),
+        rejection: SubscriptionRejection::Auth(AuthError::Key { sent: long }),
     };
     assert_eq!(echoed.to_string().matches('x').count(), 400, "each is cut");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     channel::OFFLINE_GRACE,
     hub::Delivery,
-    protocol::SubscriptionRefusal,
+    protocol::SubscriptionRejection,
     shard::{
         connection::{CLOSING_TIMEOUT, ShardHandle, SubscriptionState},
         socket::tests::{Client as TlsClient, handshake},
@@ -146,13 +146,13 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
     let new = bench.connection_of(&after).key;
     assert!(new.slot == old.slot && new.generation != old.generation);
     let name = ChannelName::parse("c", 200).unwrap();
-    let refusal = || Err(SubscriptionRefusal::RosterFull { max: 1 });
+    let rejection = || Err(SubscriptionRejection::RosterFull { max: 1 });
     for ticket in 0..10 {
         bench.push(Delivery::Subscription {
             key: old,
             ticket,
             name: name.clone(),
-            result: refusal(),
+            result: rejection(),
         });
     }
     bench.push(Delivery::Connections { keys: vec![old], frame: text_frame() });
@@ -176,7 +176,7 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     let admission = bench.engine.client(key.slot).unwrap();
     admission.session.subscribed(waiting.clone(), None, waits);
     let answer = |ticket, name: &ChannelName| {
-        let result = Err(SubscriptionRefusal::RosterFull { max: 1 });
+        let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
     };
     bench.push(answer(6, &waiting));

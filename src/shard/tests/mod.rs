@@ -256,7 +256,7 @@ impl Bench {
     }
 
     /// A connection that is rejected, and that the client never closes.
-    fn refused(&self, drain: Drain) -> TcpStream {
+    fn rejected(&self, drain: Drain) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         let (socket, _) = self.listener.accept().unwrap();
@@ -378,12 +378,12 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let mut bench = Bench::new();
     // A request that was in progress when the shutdown began.
     let early_drain = bench.shutdown.drain();
-    let refused_before = bench.refused(bench.shutdown.drain());
+    let rejected_before = bench.rejected(bench.shutdown.drain());
     let silent = bench.connect(&[]);
     bench.settle();
     bench.shutdown.start();
     bench.shutdown.set_plan(DrainPlan::Alone);
-    let refused_since = bench.refused(bench.shutdown.drain());
+    let rejected_since = bench.rejected(bench.shutdown.drain());
     bench.settle();
     assert_eq!(bench.engine.connections.len(), 3, "they have time to answer");
     while bench.engine.connections.len() == 3 {
@@ -391,11 +391,11 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     }
     assert_eq!(bench.shutdown.dropped(), 1, "the admitted one");
     assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain schedule is left");
-    let refused_late = bench.refused(early_drain);
+    let rejected_late = bench.rejected(early_drain);
     bench.settle();
     let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());
     assert!(is_late && bench.engine.connections.len() == 1, "it is not waited for");
-    for client in [&refused_before, &silent, &refused_since, &refused_late] {
+    for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {
         let said = read_all(client);
         assert!(said.contains("4100"), "{said}");
     }

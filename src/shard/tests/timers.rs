@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::shard::{
-    connection::{CLOSING_TIMEOUT, REFUSAL_TIMEOUT},
+    connection::{CLOSING_TIMEOUT, REJECTION_TIMEOUT},
     wheel::Wheel,
 };
 
@@ -140,12 +140,12 @@ async fn a_complete_message_has_no_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_a_close_frame_has_a_timeout() {
-    for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REFUSAL_TIMEOUT, 2)] {
+    for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REJECTION_TIMEOUT, 2)] {
         assert_eq!(by, Duration::from_secs(seconds));
         let mut bench = Bench::with_timeouts(3_600, 30);
         let mut connect = || match code {
             4003 => bench.connect(b""),
-            _ => bench.refused(bench.shutdown.drain()),
+            _ => bench.rejected(bench.shutdown.drain()),
         };
         let (silent, answers) = (connect(), connect());
         bench.settle();

@@ -251,8 +251,8 @@ async fn a_poisonous_event_does_not_block_others() {
         let late = accepted.iter().zip(&pushed).map(|(is, was)| is.1 - was.1).max().unwrap();
         assert!(late < Duration::from_millis(soon_ms), "{status}: {late:?}");
         // They are dropped when they are five minutes old.
-        let refused = bench.dropped(Dropped::Refused);
-        assert!((100..=200).contains(&refused), "{status}: {refused}");
+        let rejected = bench.dropped(Dropped::Rejected);
+        assert!((100..=200).contains(&rejected), "{status}: {rejected}");
         assert_eq!(bench.endpoint.queue.events(), 0);
         let requests = bench.posted().0.len();
         let seconds = usize::try_from((now() - start).as_secs()).unwrap();
@@ -276,7 +276,7 @@ async fn a_request_set_aside_is_delivered_once_the_endpoint_accepts_it() {
     time::sleep(Duration::from_secs(62)).await;
     let stats = &bench.endpoint.stats;
     assert_eq!((bench.endpoint.queue.asides(), stats.sent.get()), (0, 3));
-    assert_eq!(bench.dropped(Dropped::Refused), 0);
+    assert_eq!(bench.dropped(Dropped::Rejected), 0);
 }
 
 /// During an outage of the endpoint, nothing is set aside, and the order is kept.
@@ -319,13 +319,13 @@ async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
 /// A queue whose store does not answer a number of requests to split or set aside.
 struct Stubborn {
     queue: MemoryQueue,
-    refusals: AtomicUsize,
+    rejections: AtomicUsize,
 }
 
 impl Stubborn {
-    fn refuses(&self) -> bool {
+    fn rejects(&self) -> bool {
         let fewer = |left: usize| left.checked_sub(1);
-        self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+        self.rejections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 }
 
@@ -347,11 +347,11 @@ impl Queue for Stubborn {
     }
 
     async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
-        !self.refuses() && Queue::split(&self.queue, request_id, halves).await
+        !self.rejects() && Queue::split(&self.queue, request_id, halves).await
     }
 
     async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
-        if self.refuses() { None } else { Queue::set_aside(&self.queue, request_id).await }
+        if self.rejects() { None } else { Queue::set_aside(&self.queue, request_id).await }
     }
 
     fn asides(&self) -> usize {
@@ -387,7 +387,7 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
             judge: Arc::new(|_, text| Ok(if text.contains("[1") { 422 } else { 200 })),
             rests: Arc::default(),
         };
-        let queue = Stubborn { queue: MemoryQueue::default(), refusals: AtomicUsize::new(3) };
+        let queue = Stubborn { queue: MemoryQueue::default(), rejections: AtomicUsize::new(3) };
         let queue = Arc::new(queue);
         queue.queue.push(notice(text, events, now()));
         let (_end, ends) = watch::channel(End::Open);
@@ -395,11 +395,11 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
         let delivery =
             EndpointDelivery::new(Arc::clone(&endpoint), Arc::clone(&queue), scripts, ends);
         let task = tokio::spawn(delivery.run());
-        while 0 < queue.refusals.load(Ordering::Relaxed) {
+        while 0 < queue.rejections.load(Ordering::Relaxed) {
             time::sleep(Duration::from_millis(1)).await;
         }
-        let refused = posted.lock().unwrap().clone();
-        for two in refused.windows(2) {
+        let rejected = posted.lock().unwrap().clone();
+        for two in rejected.windows(2) {
             let gap = (two[1].0 - two[0].0).as_secs_f64();
             assert!(0.8 <= gap, "{gap} s");
             assert_eq!(two[0].1, two[1].1, "the same request");

@@ -32,11 +32,11 @@ pub(in crate::storm) enum RedisFault {
     Freeze,
     /// Redis is killed with SIGKILL and starts again empty.
     Restart,
-    /// Redis refuses writes for lack of memory, intermittently.
+    /// Redis rejects writes for lack of memory, intermittently.
     OutOfMemory,
     /// Redis is a replica without a master.
     ReadOnly,
-    /// Redis refuses writes because it can't save.
+    /// Redis rejects writes because it can't save.
     Misconf,
     /// The nodes' user has no permission to run scripts.
     Acl,

@@ -20,7 +20,7 @@ impl Checker {
         }
         for (id, event) in events {
             let was_there = event.in_place_since.is_some_and(|since| since < history.asked)
-                && event.published.outcome != Outcome::Refused
+                && event.published.outcome != Outcome::Rejected
                 && !event.is_excused
                 && !event.published.id.starts_with(super::WHISPER);
             let was_lost = || {

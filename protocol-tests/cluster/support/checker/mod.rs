@@ -33,8 +33,8 @@ pub(crate) enum Rule {
     Once,
     /// Only published events are received, and on their channel.
     Published,
-    /// A refused event is never received.
-    Refused,
+    /// A rejected event is never received.
+    Rejected,
     /// All connections receive a channel's events in one order.
     Order,
     /// A subscription misses no event between two events that it received.
@@ -221,7 +221,7 @@ impl Checker {
         found
     }
 
-    /// Checks that each event is received once, was published on this channel, and was not refused.
+    /// Checks that each event is received once, was published on this channel, and was not rejected.
     fn check_receipts(&self, history: &History) -> Result<(), Violation> {
         let mut seen = HashSet::new();
         let cached = history.cached.as_deref().map(|id| (history.acknowledged, id));
@@ -237,9 +237,9 @@ impl Checker {
                 let text = format!("belongs to another channel: {:?}", event.published);
                 return Err(history.violation(Rule::Published, at, &text));
             }
-            if event.published.outcome == Outcome::Refused {
-                let text = format!("received a refused event: {:?}", event.published);
-                return Err(history.violation(Rule::Refused, at, &text));
+            if event.published.outcome == Outcome::Rejected {
+                let text = format!("received a rejected event: {:?}", event.published);
+                return Err(history.violation(Rule::Rejected, at, &text));
             }
         }
         Ok(())
@@ -329,7 +329,7 @@ fn gap(history: &History, order: &Order<'_>, events: &HashMap<&str, &Event>) -> 
         for id in order.between(pair[0], pair[1]) {
             let event = events.get(id).filter(|event| {
                 let is_delivered =
-                    event.in_place_since.is_some() && event.published.outcome != Outcome::Refused;
+                    event.in_place_since.is_some() && event.published.outcome != Outcome::Rejected;
                 // A new subscriber receives the cached event, and the cache holds no client events.
                 let is_cacheable = !is_from_cache || !id.starts_with(WHISPER);
                 let is_judged_elsewhere = is_from_cache && was_there(event);

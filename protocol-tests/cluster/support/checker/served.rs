@@ -1,4 +1,4 @@
-//! Lower bounds on successes without a fault: otherwise, nodes that refuse everything would violate no guarantee.
+//! Lower bounds on successes without a fault: otherwise, nodes that reject everything would violate no guarantee.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,8 @@ pub(crate) struct Least {
     pub(crate) joins: usize,
 }
 
-/// One of this many publishes may be refused in these periods, since the machine is busy.
-const MAY_BE_REFUSED: usize = 4;
+/// One of this many publishes may be rejected in these periods, since the machine is busy.
+const MAY_BE_REJECTED: usize = 4;
 /// At least one of this many accepted events must be received. The others may be on channels without subscribers; other
 /// rules detect events that a subscriber misses.
 const MUST_BE_RECEIVED: usize = 4;
@@ -46,7 +46,7 @@ impl Checker {
             (
                 "accepted publishes",
                 accepted.len(),
-                publishes.len() - publishes.len() / MAY_BE_REFUSED,
+                publishes.len() - publishes.len() / MAY_BE_REJECTED,
             ),
             (
                 "accepted events that were received",

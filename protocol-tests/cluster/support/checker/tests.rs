@@ -175,15 +175,15 @@ fn events_before_a_subscription_and_after_its_end_are_not_missed() {
 }
 
 #[test]
-fn duplicates_unknown_events_and_refused_ones_are_found() {
+fn duplicates_unknown_events_and_rejected_ones_are_found() {
     let story = Story::new();
     let all = ["1", "2", "3", "4", "5"];
     let twice = cut(story.heard("a", &["1", "1"]));
     assert!(story.broken(vec![twice]).contains(&Rule::Once));
     let unknown = cut(story.heard("a", &["6"]));
     assert_eq!(story.broken(vec![unknown]), [Rule::Published]);
-    let refused = Story::new().with_outcome("2", Outcome::Refused);
-    assert_eq!(refused.broken(vec![refused.heard("a", &all)]), [Rule::Refused]);
+    let rejected = Story::new().with_outcome("2", Outcome::Rejected);
+    assert_eq!(rejected.broken(vec![rejected.heard("a", &all)]), [Rule::Rejected]);
     let unknown = Story::new().with_outcome("2", Outcome::Unknown);
     assert_eq!(
         unknown.broken(vec![unknown.heard("a", &all)]),
@@ -408,11 +408,11 @@ fn nodes_that_serve_nothing_are_found() {
     assert_eq!(unserved(&story, both(&["1"])), [unreceived]);
     let one_joined = "1 acknowledged subscriptions without a fault instead of at least 2";
     assert_eq!(unserved(&story, vec![story.heard("a", &all)]), [one_joined]);
-    let refused =
-        all.iter().fold(Story::new(), |story, id| story.with_outcome(id, Outcome::Refused));
-    let subscribed = vec![refused.heard("a", &[]), refused.heard("b", &[])];
+    let rejected =
+        all.iter().fold(Story::new(), |story, id| story.with_outcome(id, Outcome::Rejected));
+    let subscribed = vec![rejected.heard("a", &[]), rejected.heard("b", &[])];
     let unaccepted = "0 accepted publishes without a fault instead of at least 4";
-    assert_eq!(unserved(&refused, subscribed), [unaccepted]);
+    assert_eq!(unserved(&rejected, subscribed), [unaccepted]);
     for outcome in [Outcome::Unknown, Outcome::Broken] {
         let story = Story::new().with_outcome("1", outcome).with_outcome("2", outcome);
         let histories = vec![story.heard("a", &all), story.heard("b", &all)];
@@ -424,7 +424,7 @@ fn nodes_that_serve_nothing_are_found() {
 #[test]
 fn only_what_begins_and_ends_without_a_fault_has_a_lower_bound() {
     let story =
-        Story::new().with_outcome("1", Outcome::Refused).with_outcome("5", Outcome::Refused);
+        Story::new().with_outcome("1", Outcome::Rejected).with_outcome("5", Outcome::Rejected);
     let calm = |begin, end| Period { begin: story.second(begin), end: story.second(end) };
     let heard = || vec![story.heard("a", &["2", "3", "4"])];
     let unserved = |calm: &[Period], publishes| {

@@ -8,7 +8,7 @@ use crate::{
         link::RedisConnection,
         names::{Subject, TopicName},
         partition::Partition,
-        reason::was_refused,
+        reason::was_rejected,
         shared::ClusterState,
     },
     hub::Hub,
@@ -72,7 +72,7 @@ impl Sweep {
         let (next, entries) = match scanned {
             Ok(scanned) => scanned,
             // A key of another type: the next sync removes it.
-            Err(error) if was_refused(&error) => return Ok(0),
+            Err(error) if was_rejected(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
         if matches!(list, TopicList::Own(_)) {

@@ -16,7 +16,7 @@ impl Coordinator {
     /// Carries out what is due for the membership.
     pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
         let situation = Situation {
-            is_refused: self.shared.is_refused(self.membership.lease.link),
+            is_rejected: self.shared.is_rejected(self.membership.lease.link),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
             in_flight: self.topics.in_flight.time(),
@@ -47,7 +47,7 @@ impl Coordinator {
             (Action::Close(reason), _) => self.lose_link(reason),
             (Action::Rename, _) => self.topics.forget_acknowledgements(),
             (Action::Registered { changed }, _) => {
-                shared.clear_refusal();
+                shared.clear_rejection();
                 self.topics.lose_data(&changed);
             }
             (Action::SyncAll, _) => self.topics.sync_all(),

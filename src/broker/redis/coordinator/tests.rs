@@ -104,19 +104,19 @@ async fn the_link_is_closed_without_an_answer_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_link_is_closed_when_redis_refuses_its_writes() {
+async fn the_link_is_closed_when_redis_rejects_its_writes() {
     let mut testbed = Testbed::joined(false).await;
     let lease = testbed.coordinator.membership.lease.as_ref().clone();
     let earlier = crate::broker::redis::lease::Lease { link: lease.link - 1, ..lease.clone() };
-    testbed.coordinator.shared.refused(&earlier);
+    testbed.coordinator.shared.rejected(&earlier);
     testbed.coordinator.keep_membership(now());
     assert!(!is_away(&testbed), "of an earlier link");
-    testbed.coordinator.shared.refused(&lease);
+    testbed.coordinator.shared.rejected(&lease);
     testbed.coordinator.keep_membership(now());
     assert!(is_away(&testbed));
-    // Without a link, the refusal has no effect any more.
+    // Without a link, the rejection has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
-    assert!(!testbed.coordinator.shared.is_refused(lease.link));
+    assert!(!testbed.coordinator.shared.is_rejected(lease.link));
 }
 
 #[tokio::test(start_paused = true)]

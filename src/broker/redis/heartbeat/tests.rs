@@ -9,7 +9,7 @@ async fn a_round_asks_the_home_partition_first_and_last_when_leaving() {
     let all = testbed.coordinator.shared.names.partitions().len();
     testbed.coordinator.membership.closed = Partition::all(all).skip(3).take(2).collect();
     let node = format!("n:{}", testbed.coordinator.membership.node());
-    // The home partition refuses another registration with this link number, and is asked first.
+    // The home partition rejects another registration with this link number, and is asked first.
     for (phase, expected) in
         [(HeartbeatPhase::Join, 1), (HeartbeatPhase::Heartbeat, 3), (HeartbeatPhase::Leave, 1)]
     {

@@ -7,7 +7,7 @@
 //! wrong request. This client does not:
 //!
 //! - subscriptions are confirmed by as many pushes of their kind, which are never sent unrequested,
-//!   or refused by one error;
+//!   or rejected by one error;
 //! - an unsubscription is followed by a `HELLO`, the only command here that is answered with a map.
 //!   Everything up to the map belongs to it.
 

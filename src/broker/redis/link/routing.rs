@@ -38,7 +38,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 /// Maximum number of redirections of a command. More in a row mean that servers contradict one
 /// another.
 const REDIRECTIONS_MAX: usize = 5;
-/// The delays before a temporarily refused command is sent again.
+/// The delays before a temporarily rejected command is sent again.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
 /// Maximum number of pauses: a command is retried for about a second.

@@ -6,7 +6,7 @@ use super::{
     stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
 };
 use crate::{
-    broker::redis::reason::was_refused,
+    broker::redis::reason::was_rejected,
     config::{RedisTarget, Secret},
 };
 use redis::{Cmd, RedisError, RedisResult, Value, cmd, from_redis_value};
@@ -143,7 +143,7 @@ impl RedisServer {
         let role = match patiently(self.request(&cmd("ROLE"))).await {
             Ok(Value::Array(role)) => role,
             Ok(_) => return Ok(()),
-            Err(error) if was_refused(&error) => return Ok(()),
+            Err(error) if was_rejected(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
         let role: Option<String> =

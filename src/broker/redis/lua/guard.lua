@@ -14,7 +14,7 @@
 --   x:PROC  a process that is expected to arrive in this generation
 --
 -- A write names the generation, the node and the link. A write of an old link, of a node that was declared dead, or of an earlier
--- generation is refused.
+-- generation is rejected.
 -- A key that has another type is replaced, so that it can't block repairs.
 local ours = function(command, key, ...)
   local answer = redis.pcall(command, key, ...)

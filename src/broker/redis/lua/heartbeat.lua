@@ -68,9 +68,9 @@ if phase == 'join' and fields.v and fields.v ~= ARGV[13] and not has_living() th
   fields, order = {}, {}
 end
 if fields.v and fields.v ~= ARGV[13] then
-  local refused = answer('layout')
-  refused[2] = fields.v
-  return refused
+  local rejected = answer('layout')
+  rejected[2] = fields.v
+  return rejected
 end
 if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lease_expired') end
 if phase == 'join' then

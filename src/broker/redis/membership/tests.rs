@@ -9,7 +9,7 @@ const NODE: &str = "0000ab.1";
 const GENERATION: &str = "g1";
 /// Nothing is unusual, and every topic is synced.
 const SITUATION: Situation = Situation {
-    is_refused: false,
+    is_rejected: false,
     is_suspect: false,
     suspect_after: Duration::from_millis(500),
     in_flight: Duration::ZERO,
@@ -184,9 +184,9 @@ fn the_link_is_closed_when_the_bus_is_silent() {
 }
 
 #[test]
-fn the_link_is_closed_when_redis_refuses_its_writes() {
+fn the_link_is_closed_when_redis_rejects_its_writes() {
     let now = Instant::now();
-    let situation = Situation { is_refused: true, ..SITUATION };
+    let situation = Situation { is_rejected: true, ..SITUATION };
     assert_eq!(joined(now).on_time(now, &situation), close(LEASE_ENDED));
     let mut connecting = membership(1, now);
     connecting.stage = Stage::Connecting;

@@ -94,8 +94,8 @@ pub(in crate::broker::redis) enum Action {
 /// What the coordinator knows besides, when it asks for due actions.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::redis) struct Situation {
-    /// Whether Redis refuses the writes of this link.
-    pub(in crate::broker::redis) is_refused: bool,
+    /// Whether Redis rejects the writes of this link.
+    pub(in crate::broker::redis) is_rejected: bool,
     /// Whether an answer of Redis is overdue.
     pub(in crate::broker::redis) is_suspect: bool,
     /// How long an answer may take until Redis is suspected to be away.

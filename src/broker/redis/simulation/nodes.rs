@@ -79,7 +79,7 @@ impl SimulatedRedis {
         self.network.pause(HOST, PORT, Instant::now() + duration);
     }
 
-    /// Closes all connections and refuses new ones, until [`Self::restart`].
+    /// Closes all connections and rejects new ones, until [`Self::restart`].
     pub(crate) fn stop(&self) {
         self.network.kill(HOST, PORT);
     }

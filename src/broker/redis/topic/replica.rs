@@ -5,7 +5,7 @@ use crate::{
     broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
     channel::CountStep,
     hub::InitialState,
-    protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRefusal, event},
+    protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRejection, event},
 };
 use std::{
     collections::BTreeMap,
@@ -75,7 +75,7 @@ impl Replica {
 }
 
 impl Topic {
-    /// Handles the answer to a sync. `max_members` is for the refusal's text;
+    /// Handles the answer to a sync. `max_members` is for the rejection's text;
     /// `is_provisional`: other nodes still have to write their contributions.
     pub(in crate::broker::redis) fn on_synced(
         &mut self,
@@ -102,7 +102,7 @@ impl Topic {
             self.is_doubtful = true;
         }
         let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
-        // Users that were only synced come first, and are never refused.
+        // Users that were only synced come first, and are never rejected.
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
@@ -138,10 +138,10 @@ impl Topic {
         }
         match waiter {
             Waiter::Admission(admission) => Effect::Admit(admission, is_accepted),
-            Waiter::Subscriber { connection, ticket, .. } if !is_accepted => Effect::Refuse {
+            Waiter::Subscriber { connection, ticket, .. } if !is_accepted => Effect::Reject {
                 connection,
                 ticket,
-                refusal: SubscriptionRefusal::RosterFull { max: max_members },
+                rejection: SubscriptionRejection::RosterFull { max: max_members },
             },
             Waiter::Subscriber { connection, ticket, member } => {
                 let initial = self.initial(member.as_ref(), now);

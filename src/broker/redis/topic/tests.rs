@@ -82,7 +82,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
         .iter()
         .map(|effect| match effect {
             Effect::Attach { ticket, .. } => format!("attach {ticket}"),
-            Effect::Refuse { ticket, .. } => format!("refuse {ticket}"),
+            Effect::Reject { ticket, .. } => format!("reject {ticket}"),
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
             Effect::Deliver(frame, _) => text(frame),
             Effect::AnnounceTotalAt(_) => "total later".into(),
@@ -243,7 +243,7 @@ fn a_full_channel_rejects_only_new_users() {
     topic.join(subscriber(3, Some("1")));
     request(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
-    assert_eq!(answer(&mut topic, verdicts, false), ["refuse 2", "attach 3"]);
+    assert_eq!(answer(&mut topic, verdicts, false), ["reject 2", "attach 3"]);
     assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     broker::redis::envelope::{EnvelopeId, Message},
     hub::{ConnectionRef, InitialState},
-    protocol::{Frame, Member, SocketId, SubscriptionRefusal},
+    protocol::{Frame, Member, SocketId, SubscriptionRejection},
 };
 use std::{
     sync::Arc,
@@ -101,7 +101,7 @@ pub(in crate::broker::redis) enum Effect {
         initial: InitialState,
     },
     /// A subscription was rejected.
-    Refuse { connection: ConnectionRef, ticket: u32, refusal: SubscriptionRefusal },
+    Reject { connection: ConnectionRef, ticket: u32, rejection: SubscriptionRejection },
     /// A connection was admitted, or not.
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.

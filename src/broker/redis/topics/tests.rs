@@ -72,14 +72,14 @@ async fn a_late_sync_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_sync_closes_the_link() {
-    let refusal = redis::make_extension_error("OOM".to_owned(), None);
+async fn a_rejected_sync_closes_the_link() {
+    let rejection = redis::make_extension_error("OOM".to_owned(), None);
     let lost = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
     for (result, ends) in [
         (Ok(answer("ok", 1)), false),
         (Ok(answer("other", 1)), true),
         (Ok(Value::Int(1)), true),
-        (Err(refusal), true),
+        (Err(rejection), true),
         (Err(lost), false),
     ] {
         let (mut testbed, topic) = asserting().await;

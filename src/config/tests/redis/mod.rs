@@ -116,7 +116,7 @@ const SOCKET: &str =
 const MASTER: &str = "must end with the master's name, such as /mymaster or /mymaster/0";
 const CLUSTER: &str = "must have no database but 0, because a Redis Cluster has no other";
 
-const REFUSED: &[(&str, &str)] = &[
+const REJECTED: &[(&str, &str)] = &[
     ("hunter2", SCHEME),
     ("localhost:6379", SCHEME),
     ("tls://h", SCHEME),
@@ -169,8 +169,8 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_url_that_cannot_be_meant_is_refused_without_being_shown() {
-    for (url, expected) in REFUSED {
+fn a_url_that_cannot_be_meant_is_rejected_without_being_shown() {
+    for (url, expected) in REJECTED {
         assert_eq!(url.parse::<RedisUrl>(), Err(*expected), "{url}");
         let error = Setup::default().file(&format!("[redis]\n\nurl = \"{url}\"")).error();
         assert_eq!(error, format!("config.toml:3: redis.url: {expected}"));

@@ -57,14 +57,14 @@ async fn after_a_success_the_delays_restart() {
 /// A probe is sent after a time-out, not after a failed connection.
 #[tokio::test(start_paused = true)]
 async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
-    fn refused() -> std::io::Error {
+    fn rejected() -> std::io::Error {
         std::io::ErrorKind::ConnectionRefused.into()
     }
     let errors: [(fn() -> HttpError, _); 5] = [
         (|| HttpError::Timeout(Duration::from_secs(10)), true),
-        (|| HttpError::Connect(ConnectError::Resolve(refused())), false),
-        (|| HttpError::Connect(ConnectError::Connect(refused())), false),
-        (|| HttpError::Connect(ConnectError::Tls(refused())), false),
+        (|| HttpError::Connect(ConnectError::Resolve(rejected())), false),
+        (|| HttpError::Connect(ConnectError::Connect(rejected())), false),
+        (|| HttpError::Connect(ConnectError::Tls(rejected())), false),
         (|| HttpError::Connect(ConnectError::Private([10, 0, 0, 1].into())), false),
     ];
     for (error, is_probed) in errors {
@@ -94,11 +94,11 @@ async fn a_request_set_aside_is_retried_every_thirty_seconds_for_five_minutes() 
     assert!((0.8..=1.0 + SLACK).contains(&gaps[0]), "the second rejection: {gaps:?}");
     assert!(gaps[1..].iter().all(|gap| (30.0..31.1).contains(gap)), "{gaps:?}");
     assert!((9..=10).contains(&gaps.len()), "{gaps:?}");
-    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Refused)), (1, 0));
+    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Rejected)), (1, 0));
     let retried = bench.endpoint.stats.retried.get();
     assert_eq!(usize::try_from(retried).unwrap(), gaps.len());
     time::sleep(seconds(32)).await;
-    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Refused)), (0, 1));
+    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Rejected)), (0, 1));
     assert_eq!(bench.dropped(Dropped::Expired), 0);
     assert!(gaps_of(&bench, "\"poison\"").len() <= gaps.len() + 1);
 }

@@ -179,7 +179,7 @@ impl Queue for RedisQueue {
         }
         let aside = self.store.client.aside(&self.name, None, LIFETIME, turn).await.ok()?;
         let (expired, head) = self.take_aside(aside);
-        self.endpoint.count_dropped(Dropped::Refused, expired, now());
+        self.endpoint.count_dropped(Dropped::Rejected, expired, now());
         head
     }
 
@@ -188,7 +188,7 @@ impl Queue for RedisQueue {
             match self.store.client.aside(&self.name, Some(request_id.0), LIFETIME, 0).await {
                 Ok(aside) => {
                     let (expired, _) = self.take_aside(aside);
-                    return self.endpoint.count_dropped(Dropped::Refused, expired, now());
+                    return self.endpoint.count_dropped(Dropped::Rejected, expired, now());
                 }
                 Err(Unavailable) => time::sleep(RETRY).await,
             }

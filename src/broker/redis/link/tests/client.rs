@@ -53,7 +53,7 @@ async fn an_unrequested_unsubscription_is_not_a_reply() {
 }
 
 /// The server ends the subscription while an unsubscription is in flight; the unsubscription is
-/// then refused.
+/// then rejected.
 #[tokio::test]
 async fn an_unsubscription_that_crosses_the_servers_own_keeps_the_order_of_answers() {
     let answers = [
@@ -80,7 +80,7 @@ async fn an_unsubscription_that_crosses_the_servers_own_keeps_the_order_of_answe
 }
 
 #[tokio::test]
-async fn a_subscription_is_confirmed_for_each_bus_or_refused_for_all() {
+async fn a_subscription_is_confirmed_for_each_bus_or_rejected_for_all() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     let many: Vec<Arc<str>> = (0..2_000).map(|number| format!("bus-{number}").into()).collect();

@@ -17,13 +17,13 @@ async fn reason(url: &str) -> String {
 #[tokio::test]
 async fn the_error_of_a_failed_connection_has_the_reason() {
     let fake = Fake::start().await;
-    for refusal in [
+    for rejection in [
         "WRONGPASS invalid username-password pair or user is disabled.",
         "NOAUTH HELLO must be called with the client already authenticated",
         "NOPERM this user has no permissions to run the 'hello' command",
     ] {
-        let (code, text) = refusal.split_once(' ').unwrap();
-        fake.answer(move |line| line.starts_with("HELLO").then(|| format!("-{refusal}\r\n")));
+        let (code, text) = rejection.split_once(' ').unwrap();
+        fake.answer(move |line| line.starts_with("HELLO").then(|| format!("-{rejection}\r\n")));
         for scheme in ["redis", "redis+cluster"] {
             let url = format!("{scheme}://:secret@127.0.0.1:{}", fake.port);
             let error = connect(&url).await.unwrap_err();

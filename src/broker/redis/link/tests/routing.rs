@@ -135,15 +135,15 @@ async fn a_moved_partition_is_followed_at_once_and_reported_once() {
     let [one, two] = ports(&fakes);
     let before = [(0, 8_191, one), (8_192, LAST, two)];
     let slot = partition(3).slot();
-    let refuse = move |line: &str| {
+    let reject = move |line: &str| {
         line.starts_with("ECHO").then(|| format!("-MOVED {slot} 127.0.0.1:{two}\r\n"))
     };
-    say(&fakes[0], &before, refuse);
+    say(&fakes[0], &before, reject);
     say(&fakes[1], &before, |_| None);
     let (connection, mut pushes) = connected(&[&fakes[0]]).await;
     // From now on both servers know the new map.
     let after = [(0, slot - 1, one), (slot, slot, two), (slot + 1, 8_191, one), (8_192, LAST, two)];
-    say(&fakes[0], &after, refuse);
+    say(&fakes[0], &after, reject);
     say(&fakes[1], &after, |_| None);
     for _ in 0..10 {
         assert_eq!(ask(&connection, partition(3)).await.unwrap(), "ECHO a");
@@ -187,23 +187,23 @@ async fn a_migrating_key_is_queried_on_the_other_server() {
 
 #[tokio::test]
 async fn temporary_errors_are_retried_for_a_second() {
-    for refusal in ["TRYAGAIN x", "CLUSTERDOWN x", "LOADING x", "MASTERDOWN x"] {
+    for rejection in ["TRYAGAIN x", "CLUSTERDOWN x", "LOADING x", "MASTERDOWN x"] {
         let fake = Fake::start().await;
         let map = [(0, LAST, fake.port)];
         let left = std::sync::Mutex::new(2);
         say(&fake, &map, move |line| {
             let mut left = left.lock().unwrap();
-            let is_refused = line.starts_with("ECHO") && 0 < *left;
-            *left -= i32::from(is_refused);
-            is_refused.then(|| format!("-{refusal}\r\n"))
+            let is_rejected = line.starts_with("ECHO") && 0 < *left;
+            *left -= i32::from(is_rejected);
+            is_rejected.then(|| format!("-{rejection}\r\n"))
         });
         let (connection, _pushes) = connected(&[&fake]).await;
         assert_eq!(ask(&connection, partition(0)).await.unwrap(), "ECHO a");
         assert_eq!(fake.seen("ECHO"), 3);
-        say(&fake, &map, move |line| line.starts_with("ECHO").then(|| format!("-{refusal}\r\n")));
+        say(&fake, &map, move |line| line.starts_with("ECHO").then(|| format!("-{rejection}\r\n")));
         let start = std::time::Instant::now();
         let error = ask(&connection, partition(0)).await.unwrap_err();
-        assert_eq!(error.code(), refusal.split(' ').next());
+        assert_eq!(error.code(), rejection.split(' ').next());
         let waited = start.elapsed();
         assert!(
             Duration::from_millis(500) < waited && waited < Duration::from_secs(3),
@@ -335,13 +335,13 @@ async fn a_silent_master_ends_the_link() {
 
 #[tokio::test]
 async fn an_unsubscription_follows_no_redirection() {
-    for refusal in ["MOVED", "ASK"] {
+    for rejection in ["MOVED", "ASK"] {
         let fakes = servers(2).await;
         let [one, two] = ports(&fakes);
         say(&fakes[1], &[(0, LAST, one)], |_| None);
         say(&fakes[0], &[(0, LAST, one)], move |line| {
-            let is_refused = line.starts_with("SUNSUBSCRIBE");
-            is_refused.then(|| format!("-{refusal} 1 127.0.0.1:{two}\r\n"))
+            let is_rejected = line.starts_with("SUNSUBSCRIBE");
+            is_rejected.then(|| format!("-{rejection} 1 127.0.0.1:{two}\r\n"))
         });
         let (connection, mut pushes) = connected(&[&fakes[0]]).await;
         connection.unsubscribe(partition(1), &[Arc::from("x")]).await.unwrap();

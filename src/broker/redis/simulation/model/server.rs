@@ -169,8 +169,8 @@ impl ModelServer {
         state.is_asking = is_asking;
         state.script_has_written = false;
         state.store.now_us = now_us;
-        if let Some(refused) = &state.rules.everything {
-            return vec![Failure::new(refused.clone()).to_value()];
+        if let Some(rejected) = &state.rules.everything {
+            return vec![Failure::new(rejected.clone()).to_value()];
         }
         let space = match command[0].as_slice() {
             b"SUBSCRIBE" | b"UNSUBSCRIBE" => Some(Space::Global),

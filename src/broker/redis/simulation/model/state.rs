@@ -1,4 +1,4 @@
-//! The state of a server that scripts and connections access: data, subscriptions, slots, and refusal rules.
+//! The state of a server that scripts and connections access: data, subscriptions, slots, and rejection rules.
 
 use super::{
     commands::{self, Access, Protocol, Spec},
@@ -10,7 +10,7 @@ use super::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// The commands that a server refuses, and the order of its pushes.
+/// The commands that a server rejects, and the order of its pushes.
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of a server by itself")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Rules {
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// Fails if the server refuses commands with this access.
+    /// Fails if the server rejects commands with this access.
     pub(super) fn check_rules(&self, access: Access) -> Result<(), Failure> {
         if access == Access::Read {
             return Ok(());

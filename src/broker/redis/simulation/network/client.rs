@@ -21,7 +21,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// No server listens there, or it refuses the connection.
+    /// No server listens there, or it rejects the connection.
     pub(crate) async fn connect(
         &self,
         host: &str,

@@ -151,7 +151,7 @@ impl Network {
         });
     }
 
-    /// Stops a server. Its connections are closed, and new ones refused.
+    /// Stops a server. Its connections are closed, and new ones rejected.
     pub(crate) fn kill(&self, host: &str, port: u16) {
         self.change(|state| {
             let id = state.host_at(host, port);
@@ -212,7 +212,7 @@ impl Network {
         });
     }
 
-    /// Makes every former master at that address a replica: it refuses writes with `READONLY`.
+    /// Makes every former master at that address a replica: it rejects writes with `READONLY`.
     pub(crate) fn demote_old(&self, host: &str, port: u16) {
         let mut state = self.lock();
         let address = (host.to_owned(), port);

@@ -100,7 +100,7 @@ impl NetworkState {
         match arrived {
             Up::Open => {
                 let is_listening = host.is_some_and(|host| !self.hosts[host].is_down);
-                self.send_down(id, if is_listening { Down::Accepted } else { Down::Refused });
+                self.send_down(id, if is_listening { Down::Accepted } else { Down::Rejected });
             }
             Up::Bytes(bytes) => {
                 wire.input.extend_from_slice(&bytes);

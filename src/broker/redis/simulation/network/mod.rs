@@ -185,7 +185,7 @@ impl Network {
         state.hosts[state.host_at(host, port)].commands
     }
 
-    /// Changes the refusal rules of a server.
+    /// Changes the rejection rules of a server.
     pub(crate) fn rules(&self, host: &str, port: u16, change: impl FnOnce(&mut Rules)) {
         let mut state = self.lock();
         let host = state.host_at(host, port);

@@ -201,7 +201,7 @@ async fn a_paused_server_executes_nothing_until_it_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_server_refuses_connections_and_restarts_with_the_kept_data() {
+async fn a_killed_server_rejects_connections_and_restarts_with_the_kept_data() {
     for (keep, left) in
         [(Keep::All, text("3")), (Keep::AllBut(1), text("2")), (Keep::Nothing, Value::Nil)]
     {
@@ -215,8 +215,8 @@ async fn a_killed_server_refuses_connections_and_restarts_with_the_kept_data() {
         network.kill(HOST, PORT);
         assert_eq!(pushes.recv().await.unwrap().kind, PushKind::Disconnection);
         let (sender, _pushes) = mpsc::unbounded_channel::<PushInfo>();
-        let refused = network.connect(HOST, PORT, 0, sender).await.unwrap_err();
-        assert!(refused.is_connection_refusal(), "{refused}");
+        let rejected = network.connect(HOST, PORT, 0, sender).await.unwrap_err();
+        assert!(rejected.is_connection_refusal(), "{rejected}");
         network.restart(HOST, PORT, keep);
         let (mut client, _pushes) = connect(&network, HOST, PORT, 0).await;
         assert_eq!(request(&mut client, &["GET", "k"]).await.unwrap(), left);
@@ -245,8 +245,8 @@ async fn a_replica_replaces_a_master_that_may_keep_running() {
         }
         assert_eq!(answer.unwrap(), Value::Int(6));
         network.demote_old(HOST, PORT);
-        let refused = request(&mut before, &["INCR", "k"]).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
+        let rejected = request(&mut before, &["INCR", "k"]).await.unwrap_err();
+        assert_eq!(rejected.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
         request(&mut after, &["INCR", "k"]).await.unwrap();
     }
 }
@@ -266,14 +266,14 @@ async fn data_clocks_and_rules_change_under_the_nodes() {
     network.flush(HOST, PORT);
     assert!(network.keys(HOST, PORT).is_empty());
     network.rules(HOST, PORT, |rules| rules.out_of_memory = true);
-    let refused = request(&mut client, &["SET", "c", "1"]).await.unwrap_err();
-    assert_eq!(refused.code(), Some("OOM"));
+    let rejected = request(&mut client, &["SET", "c", "1"]).await.unwrap_err();
+    assert_eq!(rejected.code(), Some("OOM"));
     assert_eq!(request(&mut client, &["DEL", "c"]).await.unwrap(), Value::Int(0));
     let script = "return redis.call('DEL', 'c') + redis.call('HSET', 'h', 'f', 'v')";
     assert_eq!(request(&mut client, &["EVAL", script, "0"]).await.unwrap(), Value::Int(1));
     network.rules(HOST, PORT, |rules| rules.everything = Some("NOPERM no".into()));
-    let refused = request(&mut client, &["PING"]).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Server(ServerErrorKind::NoPerm));
+    let rejected = request(&mut client, &["PING"]).await.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::Server(ServerErrorKind::NoPerm));
     network.set(HOST, PORT, "maxmemory-policy", "allkeys-lru");
     let before = network.commands(HOST, PORT);
     network.rules(HOST, PORT, |rules| rules.everything = None);

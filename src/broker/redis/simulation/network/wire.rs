@@ -20,7 +20,7 @@ pub(super) enum Up {
 #[derive(Debug)]
 pub(super) enum Down {
     Accepted,
-    Refused,
+    Rejected,
     Bytes(Vec<u8>),
     /// The server has closed the connection.
     Reset,
@@ -172,7 +172,7 @@ impl Wire {
     fn arrive(&mut self, down: Down) {
         match down {
             Down::Accepted => self.finish_opening(true),
-            Down::Refused => {
+            Down::Rejected => {
                 self.is_reset = true;
                 self.finish_opening(false);
             }

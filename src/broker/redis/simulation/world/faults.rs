@@ -73,8 +73,8 @@ impl Fault {
         Self::Distance,
         Self::SlowNetwork,
     ];
-    /// Commands that Redis refuses for a while.
-    const REFUSALS: [Self; 3] = [Self::ReadOnly, Self::OutOfMemory, Self::NoRights];
+    /// Commands that Redis rejects for a while.
+    const REJECTIONS: [Self; 3] = [Self::ReadOnly, Self::OutOfMemory, Self::NoRights];
     /// Faults of a single Redis.
     const ON_ONE: [Self; 9] = [
         Self::PauseRedis,
@@ -97,7 +97,7 @@ impl Fault {
         if is_cluster {
             of_nodes.chain(&Self::ON_CLUSTER).copied().collect()
         } else {
-            of_nodes.chain(&Self::ON_ONE).chain(&Self::REFUSALS).copied().collect()
+            of_nodes.chain(&Self::ON_ONE).chain(&Self::REJECTIONS).copied().collect()
         }
     }
 }
@@ -131,8 +131,8 @@ impl World {
         ));
         let disturbed = if Fault::OF_NODES.contains(&fault) {
             self.happen_to_node(fault, slot, times)
-        } else if Fault::REFUSALS.contains(&fault) {
-            self.refuse(fault, server, times);
+        } else if Fault::REJECTIONS.contains(&fault) {
+            self.reject(fault, server, times);
             None
         } else {
             self.happen_to_redis(fault, slot, server, times)
@@ -195,7 +195,7 @@ impl World {
         Some(long)
     }
 
-    fn refuse(&mut self, fault: Fault, server: usize, times: FaultTimes) {
+    fn reject(&mut self, fault: Fault, server: usize, times: FaultTimes) {
         let (host, port) = self.addresses[server].clone();
         self.network.rules(&host, port, |rules| {
             rules.read_only |= fault == Fault::ReadOnly;

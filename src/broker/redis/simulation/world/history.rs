@@ -42,7 +42,7 @@ pub(super) struct Event {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     Accepted,
-    Refused,
+    Rejected,
     Unknown,
 }
 
@@ -138,8 +138,8 @@ impl History {
             if event.channel != session.channel {
                 return Err(format!("event {id} is for another channel"));
             }
-            if matches!(event.answered, Some((_, Outcome::Refused))) {
-                return Err(format!("event {id} was refused but received"));
+            if matches!(event.answered, Some((_, Outcome::Rejected))) {
+                return Err(format!("event {id} was rejected but received"));
             }
         }
         Ok(())

@@ -267,7 +267,7 @@ impl World {
         let publish = tokio::spawn(async move {
             let outcome = match cluster.publish(&hub, &[outgoing]).await {
                 Ok(_) => Outcome::Accepted,
-                Err(NotPublished::Unreached) => Outcome::Refused,
+                Err(NotPublished::Unreached) => Outcome::Rejected,
                 Err(NotPublished::Unknown) => Outcome::Unknown,
             };
             events.lock().expect("one thread")[id].answered = Some((Instant::now(), outcome));
@@ -431,7 +431,7 @@ impl World {
         let last = events.iter().rev().take(self.nodes.len() * CHANNELS.len());
         match last.filter(|event| !matches!(event.answered, Some((_, Outcome::Accepted)))).count() {
             0 => Ok(()),
-            refused => Err(format!("{refused} of the last events were not accepted")),
+            rejected => Err(format!("{rejected} of the last events were not accepted")),
         }
     }
 

@@ -143,8 +143,8 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     let state = redis.key("logstate").unwrap();
     let rest: usize = redis.ask(&["HGET", &state, "b"]);
     assert_eq!(rest, view.records[2].len() + StoreClient::OVERHEAD_BYTES);
-    let refused = one.commit("other", &queues(), 10_000, &all).await.unwrap_err();
-    assert_eq!(refused, NotCommitted::NotOurs);
+    let rejected = one.commit("other", &queues(), 10_000, &all).await.unwrap_err();
+    assert_eq!(rejected, NotCommitted::NotOurs);
     let view = ours(&one, &turn).await;
     assert_eq!(texts(&view), ["c"]);
     assert_eq!((view.waiting, view.held), (vec![5, 7], vec![]));
@@ -278,7 +278,7 @@ async fn a_redis_that_does_not_answer_is_given_up_after_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_lease_is_refused_joins_again() {
+async fn a_node_whose_lease_is_rejected_joins_again() {
     let (redis, nodes, [one, _]) = two_nodes().await;
     let registry = redis.key("nodes").unwrap();
     redis.ask::<Value>(&["HSET", &registry, "g", "another"]);

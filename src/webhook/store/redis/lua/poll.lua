@@ -7,7 +7,7 @@
 --       7 the maximum number of records   8 the number of queues
 --       then the queues
 --
--- A process may replace an earlier lease of its own; writes in flight under that one are refused then.
+-- A process may replace an earlier lease of its own; writes in flight under that one are rejected then.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local holder_key, log, state, lease = KEYS[2], KEYS[3], KEYS[4], ARGV[4]

@@ -198,6 +198,6 @@ async fn requests_that_are_set_aside_expire() {
     assert!(queue.aside(0).await.is_some(), "the age is that of the request");
     sleep(Duration::from_secs(15)).await;
     queue.ack_aside(last).await;
-    assert_eq!(dropped(&queue, Dropped::Refused), 3);
+    assert_eq!(dropped(&queue, Dropped::Rejected), 3);
     assert!(queue.aside(0).await.is_none());
 }

@@ -68,8 +68,8 @@ fn expire_at(store: &mut Store, command: &[Bytes], time_ms: i64) -> Reply {
     let old = expires(store, &command[1]);
     let later = old != -1 && old < time_ms;
     let earlier = old == -1 || time_ms < old;
-    let refuses = (nx && old != -1) || (xx && old == -1) || (gt && !later) || (lt && !earlier);
-    if old == -2 || refuses {
+    let rejects = (nx && old != -1) || (xx && old == -1) || (gt && !later) || (lt && !earlier);
+    if old == -2 || rejects {
         return Ok(flag(false));
     }
     match u64::try_from(time_ms).ok().filter(|time| store.now_ms() < *time) {

@@ -30,7 +30,7 @@ pub(crate) enum Access {
     Read,
     /// Changes data, and is executed when memory is short.
     Write,
-    /// Changes data, and is refused when memory is short.
+    /// Changes data, and is rejected when memory is short.
     Grow,
 }
 

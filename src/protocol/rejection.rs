@@ -10,7 +10,7 @@ pub(super) fn cut(text: &str) -> &str {
 
 /// The reason of a rejected client event.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ClientEventRefusal {
+pub enum ClientEventRejection {
     /// The name is neither that of a client event nor one of the protocol.
     Unknown {
         /// The event's name as the client sent it.
@@ -38,7 +38,7 @@ pub enum ClientEventRefusal {
     Rate,
 }
 
-impl ClientEventRefusal {
+impl ClientEventRejection {
     /// The message for the client; `channel` is its own name for the channel, or empty.
     pub(super) fn message(&self, channel: &str) -> String {
         let channel = cut(channel);

@@ -12,24 +12,24 @@ use std::{
 /// in a period, and one more line at the end of the period counts the others. IPv6 addresses count
 /// by their /64.
 #[derive(Debug)]
-pub(super) struct RefusalLog {
-    periods: Mutex<HashMap<RefusalSource, RefusalPeriod>>,
+pub(super) struct RejectionLog {
+    periods: Mutex<HashMap<RejectionSource, RejectionPeriod>>,
     /// Maximum number of addresses with their own period.
     max: usize,
 }
 
 /// The address, or the group of addresses, of a rejection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum RefusalSource {
+enum RejectionSource {
     Network(IpAddr),
     /// All addresses beyond those with their own period.
     Others,
 }
 
 #[derive(Debug)]
-struct RefusalPeriod {
+struct RejectionPeriod {
     began: Instant,
-    refusals: u64,
+    rejections: u64,
 }
 
 /// Length of a period.
@@ -40,7 +40,7 @@ const LINES_MAX: u64 = 5;
 /// about 130 lines are written per second.
 const ADDRESSES_MAX: usize = 256;
 
-impl RefusalLog {
+impl RejectionLog {
     pub(super) fn new() -> Self {
         Self { periods: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
     }
@@ -48,32 +48,32 @@ impl RefusalLog {
     /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
         let mut periods = self.periods.lock();
-        let own = RefusalSource::Network(network_of(address.to_canonical()));
+        let own = RejectionSource::Network(network_of(address.to_canonical()));
         let has_room = periods.len() < self.max || periods.contains_key(&own);
-        let source = if has_room { own } else { RefusalSource::Others };
-        let period = periods.entry(source).or_insert(RefusalPeriod { began: now, refusals: 0 });
-        period.refusals += 1;
-        period.refusals <= LINES_MAX
+        let source = if has_room { own } else { RejectionSource::Others };
+        let period = periods.entry(source).or_insert(RejectionPeriod { began: now, rejections: 0 });
+        period.rejections += 1;
+        period.rejections <= LINES_MAX
     }
 
     /// Ends the periods that are over, and logs how many rejections each has left out.
     pub(super) fn on_time(&self, now: Instant) {
         for (source, left_out) in self.take_over(now) {
             let (address, addresses) = match source {
-                RefusalSource::Network(address) => (Some(address.to_string()), None),
-                RefusalSource::Others => (None, Some("others")),
+                RejectionSource::Network(address) => (Some(address.to_string()), None),
+                RejectionSource::Others => (None, Some("others")),
             };
-            tracing::info!(address, addresses, count = left_out, "{left_out} more refused");
+            tracing::info!(address, addresses, count = left_out, "{left_out} more rejected");
         }
     }
 
     /// Removes the periods that are over, and returns those with rejections that were not logged.
-    fn take_over(&self, now: Instant) -> Vec<(RefusalSource, u64)> {
+    fn take_over(&self, now: Instant) -> Vec<(RejectionSource, u64)> {
         let mut ended = Vec::new();
         self.periods.lock().retain(|source, period| {
             let is_over = period.began + PERIOD <= now;
-            if is_over && LINES_MAX < period.refusals {
-                ended.push((*source, period.refusals - LINES_MAX));
+            if is_over && LINES_MAX < period.rejections {
+                ended.push((*source, period.rejections - LINES_MAX));
             }
             !is_over
         });
@@ -91,13 +91,13 @@ mod tests {
 
     #[test]
     fn an_address_has_a_few_lines_in_a_period_and_then_a_count() {
-        let log = RefusalLog::new();
+        let log = RejectionLog::new();
         let start = Instant::now();
         let logged = (0..1_000).filter(|_| log.count(ip("192.0.2.1"), start)).count();
         assert_eq!(logged as u64, LINES_MAX);
         assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
         assert_eq!(log.take_over(start + PERIOD / 2), []);
-        let expected = (RefusalSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
+        let expected = (RejectionSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
         assert_eq!(log.take_over(start + PERIOD), [expected]);
         assert!(log.periods.lock().is_empty());
         assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let log = RefusalLog::new();
+        let log = RejectionLog::new();
         let start = Instant::now();
         let addresses = (0..100_u128).map(|low| (ip("2001:db8::").to_string(), low));
         let logged = addresses
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn many_addresses_take_neither_memory_nor_lines_without_bound() {
-        let log = RefusalLog::new();
+        let log = RejectionLog::new();
         let start = Instant::now();
         let mut logged = 0;
         for bits in 0..100_000_u32 {
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(log.periods.lock().len(), ADDRESSES_MAX + 1);
         assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
         let left_out = 100_000 - logged;
-        assert_eq!(log.take_over(start + PERIOD), [(RefusalSource::Others, left_out)]);
+        assert_eq!(log.take_over(start + PERIOD), [(RejectionSource::Others, left_out)]);
     }
 
     #[test]

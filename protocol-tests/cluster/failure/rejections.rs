@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use crate::support::{Api, C, HEALED, Listener, Outcome, unhurried};
 use kit::{Redis, RedisClient, Server, becomes_ready, cluster_settings, metrics, node, readiness};
 
-/// The duration of the refusal.
-const REFUSES: Duration = Duration::from_secs(5);
+/// The duration of the rejection.
+const REJECTS: Duration = Duration::from_secs(5);
 /// The maximum number of log lines of the node in that time.
 const LINES_MAX: usize = 3;
 /// `broker_wait_ms`, and a tolerance for the answer.
-const REFUSED_IN: Duration = Duration::from_millis(2_200);
+const REJECTED_IN: Duration = Duration::from_millis(2_200);
 
-/// The commands that begin and end the refusal, and the reason that the node must report.
-struct Refusal<'a> {
+/// The commands that begin and end the rejection, and the reason that the node must report.
+struct Rejection<'a> {
     begin: &'a [&'a [&'a str]],
     end: &'a [&'a [&'a str]],
     reason: &'a str,
@@ -23,61 +23,61 @@ struct Refusal<'a> {
 
 #[tokio::test]
 async fn a_user_without_the_right_to_run_scripts() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "-@scripting"]],
         end: &[&["ACL", "SETUSER", "default", "+@scripting"]],
-        reason: "redis refuses the user's rights: NOPERM",
+        reason: "redis rejects the user's rights: NOPERM",
         kind: "rights",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
 async fn a_user_without_the_right_to_our_keys() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "resetkeys", "~others:*"]],
         end: &[&["ACL", "SETUSER", "default", "allkeys"]],
-        reason: "redis refuses the user's rights: NOPERM",
+        reason: "redis rejects the user's rights: NOPERM",
         kind: "rights",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
 async fn a_password_that_is_set_while_nodes_run() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[
             &["CONFIG", "SET", "requirepass", "hunter2"],
             &["CLIENT", "KILL", "TYPE", "normal"],
             &["CLIENT", "KILL", "TYPE", "pubsub"],
         ],
         end: &[&["CONFIG", "SET", "requirepass", ""]],
-        reason: "redis refuses the password",
+        reason: "redis rejects the password",
         kind: "password",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
 async fn a_redis_that_becomes_a_replica() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["REPLICAOF", "127.0.0.1", "1"]],
         end: &[&["REPLICAOF", "NO", "ONE"]],
         reason: "a replica",
         kind: "read_only",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
 async fn a_redis_without_memory() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["CONFIG", "SET", "maxmemory", "1"]],
         end: &[&["CONFIG", "SET", "maxmemory", "0"]],
         reason: "redis is out of memory",
         kind: "memory",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
@@ -86,28 +86,28 @@ async fn a_redis_that_can_not_save() {
     // A snapshot can't replace a directory.
     redis.make_directory("dump.rdb");
     let mut client = redis.client().await;
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["SET", "something", "to-save"], &["BGSAVE"]],
         end: &[&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]],
         reason: "redis can't save",
         kind: "persistence",
     };
-    refusal.is_reported(&redis).await;
+    rejection.is_reported(&redis).await;
     client.command(&["DEL", "something"]).await;
 }
 
 #[tokio::test]
 async fn a_redis_with_too_few_replicas() {
-    let refusal = Refusal {
+    let rejection = Rejection {
         begin: &[&["CONFIG", "SET", "min-replicas-to-write", "1"]],
         end: &[&["CONFIG", "SET", "min-replicas-to-write", "0"]],
         reason: "redis has too few replicas",
         kind: "replicas",
     };
-    refusal.is_reported(&Redis::start().await).await;
+    rejection.is_reported(&Redis::start().await).await;
 }
 
-impl Refusal<'_> {
+impl Rejection<'_> {
     /// Checks that a node reports why it is not ready, in few log lines, and recovers afterwards.
     async fn is_reported(&self, redis: &Redis) {
         let node = node(&cluster_settings(), &redis.url()).await;
@@ -118,11 +118,11 @@ impl Refusal<'_> {
         run(&mut client, self.begin).await;
         let start = Instant::now();
         self.reports_the_reason(&node, start).await;
-        while start.elapsed() < REFUSES {
+        while start.elapsed() < REJECTS {
             let asked = Instant::now();
-            let outcome = Api::new(node.address).publish(C, "refused", "1").await;
-            assert_eq!(outcome, Outcome::Refused);
-            assert!(asked.elapsed() <= unhurried(REFUSED_IN), "after {:?}", asked.elapsed());
+            let outcome = Api::new(node.address).publish(C, "rejected", "1").await;
+            assert_eq!(outcome, Outcome::Rejected);
+            assert!(asked.elapsed() <= unhurried(REJECTED_IN), "after {:?}", asked.elapsed());
             self.reports_the_reason(&node, start).await;
         }
         let logged = &complaints(&node)[before..];
@@ -139,7 +139,7 @@ impl Refusal<'_> {
         let mut api = Api::new(node.address);
         assert_eq!(api.publish(C, "accepted", "1").await, Outcome::Accepted);
         listener.hears("accepted", C, 1, HEALED).await;
-        assert_eq!(listener.count("refused", C), 0, "{}", listener.tail(10));
+        assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
         let log = node.process.output();
         assert!(log.contains("joined again"), "{log}");
         assert!(!log.contains("hunter2"), "{log}");
@@ -153,7 +153,7 @@ impl Refusal<'_> {
             if status == 503 && reasons.contains(self.reason) {
                 return;
             }
-            assert!(start.elapsed() < REFUSES, "{status} {body} instead of {}", self.reason);
+            assert!(start.elapsed() < REJECTS, "{status} {body} instead of {}", self.reason);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -23,7 +23,7 @@ async fn an_invalid_file_changes_nothing_and_its_line_is_logged() {
         let said = server.reload_text(&text.replacen(good, bad, 1)).await;
         assert!(said.contains(" ERROR ") && said.contains(rule), "{said}");
         assert!(said.contains(&format!("config.toml:{line}")), "{line}: {said}");
-        server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
+        server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
         server.publish("c", "e", "1").await;
         client.expect_event("c", "e", "1").await;
     }
@@ -61,7 +61,7 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
         said.contains(" ERROR ") && said.contains("cert.pem: must hold a certificate"),
         "{said}"
     );
-    server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
+    server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
     let shown = tls(address, &connector).await;
     let chain = shown.get_ref().1.peer_certificates().expect("a server shows its certificate");
     assert_eq!(chain[0], certificate.der);
@@ -79,5 +79,5 @@ async fn a_bad_webhook_beside_good_apps_changes_nothing() {
     let webhooks = r#"[{ url = "https://-", events = ["channel_occupied"] }]"#;
     let said = server.reload(&with_other().app("webhooks", webhooks)).await;
     assert!(said.contains(" ERROR ") && said.contains("a URL whose host is no name"), "{said}");
-    server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
+    server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
 }

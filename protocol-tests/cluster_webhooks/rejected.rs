@@ -17,8 +17,8 @@ async fn picky(status: u16) -> (WebhookReceiver, Arc<AtomicBool>) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let mended = Arc::clone(&is_mended);
     let judge = move |request: &Request| {
-        let is_refused = request.body.contains("poison") && !mended.load(Ordering::SeqCst);
-        if is_refused { status } else { 200 }
+        let is_rejected = request.body.contains("poison") && !mended.load(Ordering::SeqCst);
+        if is_rejected { status } else { 200 }
     };
     (WebhookReceiver::judging(judge).await, is_mended)
 }
