@@ -5,7 +5,7 @@ use super::{
     table::{
         Declaration,
         Reload::NewConnections,
-        Rule::{Entries, Form, Range, Words},
+        Rule::{Any, Entries, Form, Range, Words},
         Section, SectionInfo, SettingType, section, setting_types, words,
     },
     values, webhook_rules,
@@ -44,6 +44,9 @@ section! {
         secret: Secret = Secret::default() => {
             rule: Form(values::not_empty, "not empty"), is_secret: true, is_required: true,
         },
+        /// File that contains the secret, instead of `secret`: for secrets of Docker, Kubernetes and
+        /// systemd. A line break at its end is ignored. A reload reads it again.
+        secret_file: String = String::new() => { rule: Any("path of a file") },
         /// `false`: requests get 403 and connections close code 4003.
         enabled: bool = true => {},
         /// Origins whose pages may connect, such as `example.com`, `*.example.com` or

@@ -149,6 +149,7 @@ mod tests {
         fresh.server.reuse_port = true;
         fresh.server.shards = 2;
         fresh.redis.ca = "x".into();
+        fresh.redis.url_file = "x".into();
         fresh.redis.prefix = "x".into();
         fresh.redis.broker_wait_ms = 1;
         fresh.redis.node_timeout_ms = 1;

@@ -11,7 +11,7 @@ use super::{
     files::{Files, Grammar},
     foreign, guessable,
     key::Key,
-    php, relations, reverb, soketi, unsupported,
+    php, relations, reverb, secret_files, soketi, unsupported,
     value_source::{Compat, ValueSource},
     variables::Variables,
 };
@@ -180,6 +180,7 @@ fn settle(
     notes: &mut Vec<String>,
     mut faults: Faults,
 ) -> Result<(Config, bool), ConfigError> {
+    faults.take(secret_files::read(draft));
     // A value that could not be read must not be reported as missing.
     if faults.is_empty() {
         faults.take(lists_are_whole(draft, notes));

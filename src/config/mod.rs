@@ -39,6 +39,7 @@ mod report;
 mod reverb;
 mod schema;
 mod secret;
+mod secret_files;
 mod settings;
 mod soketi;
 mod table;

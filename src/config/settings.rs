@@ -174,6 +174,8 @@ section! {
             reload: Restart,
             is_secret: true,
         },
+        /// File that contains the URL, instead of `url`.
+        url_file: String = String::new() => { rule: Any("path of a file"), reload: Restart },
         /// Certificate authorities for Redis. Only with TLS. Empty: the system's.
         ca: String = String::new() => { rule: Any("PEM file"), reload: Restart },
         /// Prefix of all keys. Nodes with the same prefix form one cluster.
@@ -217,6 +219,8 @@ section! {
         token: Secret = Secret::default() => {
             rule: Form(values::one_word, "no white space"), reload: NewRequests, is_secret: true,
         },
+        /// File that contains the token, instead of `token`. A reload reads it again.
+        token_file: String = String::new() => { rule: Any("path of a file"), reload: NewRequests },
         /// Separate listener for `/metrics`, without a token, such as `127.0.0.1:9601`. At most 32
         /// connections; at the limit, the longest-idle one is closed. Empty: none.
         listen: String = String::new() => { rule: Form(values::address, "address and port"), reload: Restart },

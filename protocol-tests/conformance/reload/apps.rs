@@ -139,6 +139,37 @@ pub(super) async fn another_secret_applies_to_later_signatures() {
 }
 
 #[tokio::test]
+pub(super) async fn the_file_of_a_secret_is_read_again() {
+    const NEW: &str = "new-secret";
+    let server = Settings::new().start().await;
+    server.directory.write("secret", SECRET);
+    let path = server.directory.path().join("secret");
+    let settings = Settings::new().toml();
+    let named = settings.replace(
+        &format!("secret = {}", kit::quoted(SECRET)),
+        &format!("secret_file = {}", kit::quoted(&path.display().to_string())),
+    );
+    assert_ne!(named, settings);
+    let said = server.reload_text(&named).await;
+    assert!(said.contains(" reloaded") && said.contains("(secret_file)"), "{said}");
+    let event = event("private-a", "1");
+    assert_eq!(server.post("events", &event).await.status, 200);
+    // As `docker secret` and `kubectl` write it, with a line break at the end.
+    server.directory.write("secret", &format!("{NEW}\n"));
+    let said = server.hang_up().await;
+    assert!(said.contains(r#"apps_changed="3 (secret)""#) && !said.contains(NEW), "{said}");
+    assert!(server.post("events", &event).await.error(401).contains("Invalid signature"));
+    let call = Call::post("events", &event).credentials(KEY, NEW);
+    assert_eq!(call.send(&server).await.status, 200);
+    // An empty or missing file rejects the reload, and the secret stays.
+    server.directory.write("secret", "");
+    assert!(server.hang_up().await.contains("is empty"));
+    std::fs::remove_file(&path).expect("it was written before");
+    assert!(server.hang_up().await.contains("cannot be read: No such file"));
+    assert_eq!(call.send(&server).await.status, 200);
+}
+
+#[tokio::test]
 pub(super) async fn other_origins_hold_for_newcomers() {
     let server = Settings::new().start().await;
     let from = [("origin", "https://a.example")];

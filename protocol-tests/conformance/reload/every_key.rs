@@ -9,7 +9,7 @@ use crate::Start as _;
 use super::{app_limits, apps, connections, restart, settings, tls, webhooks};
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
-const TESTS: [(&str, fn()); 55] = [
+const TESTS: [(&str, fn()); 57] = [
     ("server.path", settings::requests_on_a_connection_that_is_kept_follow),
     ("server.max_connections", settings::places_of_the_node_follow),
     ("server.max_http_connections", connections::max_http_connections_applies_to_new_connections),
@@ -47,6 +47,7 @@ const TESTS: [(&str, fn()); 55] = [
     ("apps[].id", apps::a_new_app_is_served_at_once_and_the_others_notice_nothing),
     ("apps[].key", apps::an_app_with_another_key_is_another_app),
     ("apps[].secret", apps::another_secret_applies_to_later_signatures),
+    ("apps[].secret_file", apps::the_file_of_a_secret_is_read_again),
     ("apps[].enabled", apps::a_disabled_app_rejects_everything_until_it_is_enabled_again),
     ("apps[].allowed_origins", apps::other_origins_hold_for_newcomers),
     ("apps[].tls_only", app_limits::tls_only_applies_to_connections_that_begin),
@@ -93,6 +94,7 @@ const TESTS: [(&str, fn()); 55] = [
     ("webhooks.batch_ms", webhooks::batch_ms_applies_to_the_next_event),
     ("webhooks.deny_private", webhooks::deny_private_applies_to_the_next_request),
     ("metrics.token", settings::requests_on_a_connection_that_is_kept_follow),
+    ("metrics.token_file", settings::the_file_of_the_metrics_token_is_read_again),
     ("console.password", a_console_password_is_rejected),
     ("log.level", settings::the_level_of_the_log_follows),
 ];

@@ -72,6 +72,25 @@ pub(super) async fn requests_on_a_connection_that_is_kept_follow() {
 }
 
 #[tokio::test]
+pub(super) async fn the_file_of_the_metrics_token_is_read_again() {
+    let server = Settings::new().start().await;
+    let path = server.directory.path().join("token");
+    let settings =
+        Settings::new().section("metrics", "token_file", quoted(&path.display().to_string()));
+    let status = async |token: &str| {
+        let header = format!("Bearer {token}");
+        let bearer = [("authorization", header.as_str())];
+        Http::plain(server.address, "GET", "/metrics", &bearer).await.status
+    };
+    for (token, other) in [("first", "second"), ("second", "first")] {
+        server.directory.write("token", &format!("{token}\n"));
+        let said = server.reload(&settings).await;
+        assert!(said.contains("metrics.token") && !said.contains(token), "{said}");
+        assert_eq!((status(token).await, status(other).await), (200, 401), "{token}");
+    }
+}
+
+#[tokio::test]
 pub(super) async fn the_level_of_the_log_follows() {
     let level = |level| Settings::new().section("log", "level", quoted(level));
     let server = level("info").start().await;

@@ -14,6 +14,7 @@ mod reload;
 mod reverb;
 mod rules;
 mod sample;
+mod secret_files;
 mod secrets;
 mod several;
 mod soketi;
