@@ -18,6 +18,7 @@ mod http_events;
 mod http_heads;
 mod http_queries;
 mod http_wire;
+mod init;
 mod inputs;
 mod kit_checks;
 mod limits;

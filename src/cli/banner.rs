@@ -1,7 +1,10 @@
 //! The text that is printed at startup.
 
 use crate::config::{AppConfig, Config};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// The server's URL, and for the development app everything that is needed to try it.
 pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
@@ -17,24 +20,26 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     }
 }
 
-fn development(app: &AppConfig, address: SocketAddr, path: &str, is_tls: bool) -> String {
-    let AppConfig { id, key, .. } = app;
-    let secret = app.secret.expose();
-    let (scheme, port_name) = if is_tls { ("https", "wssPort") } else { ("http", "wsPort") };
-    let port = address.port();
-    // As it stands in a URL.
-    let host = match address.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let ws_path = if path.is_empty() { String::new() } else { format!("\n    wsPath: '{path}',") };
-    format!(
-        r#"Development app, on loopback only:
-  id      {id}
-  key     {key}
-  secret  {secret}
+/// What a page needs to connect by Laravel Echo or pusher-js.
+pub(super) struct EchoOptions<'a, Port: fmt::Display> {
+    pub(super) key: &'a str,
+    /// As it stands in a URL.
+    pub(super) host: &'a str,
+    pub(super) port: Port,
+    /// The prefix of every path, or empty.
+    pub(super) path: &'a str,
+    pub(super) is_tls: bool,
+}
 
-// Laravel Echo: npm install laravel-echo pusher-js
+impl<Port: fmt::Display> fmt::Display for EchoOptions<'_, Port> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, host, port, path, is_tls } = self;
+        let port_name = if *is_tls { "wssPort" } else { "wsPort" };
+        let ws_path =
+            if path.is_empty() { String::new() } else { format!("\n    wsPath: '{path}',") };
+        write!(
+            f,
+            r"// Laravel Echo: npm install laravel-echo pusher-js
 import Echo from 'laravel-echo';
 import Pusher from 'pusher-js';
 window.Pusher = Pusher;
@@ -58,7 +63,29 @@ const pusher = new Pusher('{key}', {{
     enabledTransports: ['ws', 'wss'],
 }});
 pusher.subscribe('my-channel').bind('hello', (data) => console.log(data));
+"
+        )
+    }
+}
 
+fn development(app: &AppConfig, address: SocketAddr, path: &str, is_tls: bool) -> String {
+    let AppConfig { id, key, .. } = app;
+    let secret = app.secret.expose();
+    let scheme = if is_tls { "https" } else { "http" };
+    let port = address.port();
+    // As it stands in a URL.
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let echo = EchoOptions { key, host: &host, port, path, is_tls };
+    format!(
+        r#"Development app, on loopback only:
+  id      {id}
+  key     {key}
+  secret  {secret}
+
+{echo}
 # Publish an event
 body='{{"name":"hello","channel":"my-channel","data":"{{\"text\":\"Hi there\"}}"}}'
 query="auth_key={key}&auth_timestamp=$(date +%s)&auth_version=1.0&body_md5=$(printf %s "$body" | openssl md5 -r | cut -c1-32)"

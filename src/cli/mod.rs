@@ -4,11 +4,13 @@ mod banner;
 mod escape;
 mod files;
 mod health;
+mod init;
 mod listen;
 mod log;
 mod log_line;
 mod publish;
 mod reload;
+mod shell;
 mod start;
 mod target;
 mod trust;
@@ -38,6 +40,8 @@ struct Cli {
 enum Command {
     /// Run the server (also without a command)
     Start(StartArgs),
+    /// Write a first config.toml with a new app
+    Init(init::InitArgs),
     /// Print the effective configuration and where each value comes from
     Check(CheckArgs),
     /// Publish an event through the HTTP API of a running server
@@ -48,6 +52,10 @@ enum Command {
     Health(health::HealthArgs),
     /// Try out the configured webhooks
     Webhooks(webhooks::WebhooksArgs),
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page
+    Man(shell::ManArgs),
 }
 
 /// Where the configuration is.
@@ -118,11 +126,14 @@ pub fn main() -> ExitCode {
     match cli.command {
         None => start::start(&cli.start),
         Some(Command::Start(args)) => start::start(&args),
+        Some(Command::Init(args)) => init::init(&args),
         Some(Command::Check(args)) => check(&args),
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),
         Some(Command::Health(args)) => health::health(&args),
         Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
+        Some(Command::Completions(args)) => shell::completions(&args),
+        Some(Command::Man(args)) => shell::man(&args),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checks every value by the rule of its setting.
 
 use super::{
+    convert,
     draft::Draft,
     error::{ConfigError, all},
     key::PREFIX,
@@ -23,6 +24,18 @@ pub(super) fn check_values(draft: &mut Draft) -> Result<(), ConfigError> {
             ConfigError::key(&setting.origin, key, rule)
         })
     }))
+}
+
+/// Checks a value of one setting, written as in a variable. `pattern` is its key, with `[]` for an
+/// index.
+///
+/// # Errors
+///
+/// The rule that the value breaks, or that there is no such setting.
+pub fn check_setting(pattern: &str, value: &str) -> Result<(), String> {
+    let setting = schema::setting(pattern).ok_or_else(|| "is not a setting".to_owned())?;
+    let mut value = convert::to_kind(setting.kind, value)?;
+    check_one(pattern, &mut value)
 }
 
 /// The rule of `pattern` that `value` violates, if any.

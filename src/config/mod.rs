@@ -55,6 +55,7 @@ mod webhooks;
 
 pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
 pub use changes::{ChangedApp, Changes};
+pub use check::check_setting;
 pub use error::ConfigError;
 pub use files::Files;
 pub use json_schema::json_schema;

@@ -1,0 +1,275 @@
+//! `campanile init`: a first `config.toml` with an app of its own.
+
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, banner::EchoOptions, fail, print, say_error};
+use crate::config::{self, Files, Flags};
+use clap::Args;
+use std::{
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::{self, BufRead, IsTerminal as _, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct InitArgs {
+    /// The file to write
+    #[arg(value_name = "FILE", default_value = "config.toml")]
+    file: PathBuf,
+    /// Port to listen on [default: 8080]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Origins whose pages may connect, such as example.com, separated by commas [default: *, all]
+    #[arg(long, value_name = "ORIGINS")]
+    origins: Option<String>,
+    /// URL of the Redis that the nodes share; empty for a single node [default: empty]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Ask nothing: use the default of each flag that is missing
+    #[arg(long)]
+    yes: bool,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+/// A question about a setting, with the default as it is typed.
+struct Question {
+    key: &'static str,
+    text: &'static str,
+    default: &'static str,
+}
+
+const PORT: Question = Question { key: "server.port", text: "Port to listen on", default: "8080" };
+const ORIGINS: Question = Question {
+    key: "apps[].allowed_origins",
+    text: "Origins whose pages may connect, such as example.com, separated by commas; * for all",
+    default: "*",
+};
+const REDIS: Question = Question {
+    key: "redis.url",
+    text: "URL of the Redis that the nodes share; empty for a single node",
+    default: "",
+};
+
+/// The values of a new configuration.
+struct NewConfig {
+    port: String,
+    origins: String,
+    redis: String,
+    app: Credentials,
+}
+
+struct Credentials {
+    id: u32,
+    key: String,
+    secret: String,
+}
+
+pub(super) fn init(args: &InitArgs) -> ExitCode {
+    let file = args.file.display();
+    if !args.force && args.file.exists() {
+        return fail(EXIT_USAGE, format_args!("{file} exists: --force replaces it"));
+    }
+    let asks = !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
+    let answers = NewConfig::ask(args, asks.then(|| io::stdin().lock()), &mut io::stderr());
+    let config = match answers {
+        Ok(config) => config,
+        Err(rule) => return fail(EXIT_USAGE, rule),
+    };
+    if let Err(error) = write_private(&args.file, &config.toml(), args.force) {
+        return fail(EXIT_FAILED, format_args!("cannot write {file}: {error}"));
+    }
+    note_other_app(args, &config.app);
+    print(config.next_steps(&args.file))
+}
+
+/// Warns if the environment or `.env` configures the app, which then wins over the file.
+fn note_other_app(args: &InitArgs, app: &Credentials) {
+    let sources = ConfigArgs { config: Some(args.file.clone()), ..ConfigArgs::default() };
+    match sources.read(Flags::default(), Files::default()) {
+        Ok(loaded) if loaded.config.apps.first().is_some_and(|first| first.key == app.key) => {}
+        Ok(_another_app) => say_error(
+            "note: the environment or .env sets another app, which `campanile start` uses here: see `campanile check`",
+        ),
+        Err(error) => error.lines().for_each(|line| say_error(format_args!("note: {line}"))),
+    }
+}
+
+/// Writes a file that only its owner can read. Fails if it exists, unless `replaces`.
+fn write_private(path: &Path, text: &str, replaces: bool) -> io::Result<()> {
+    if replaces && path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+impl Question {
+    /// The value: `given`, or the answer read from `input`, or the default. Asks again while the
+    /// answer breaks a rule.
+    fn value(
+        &self,
+        given: Option<String>,
+        input: Option<&mut (impl BufRead + ?Sized)>,
+        output: &mut impl Write,
+    ) -> Result<String, String> {
+        if let Some(value) = given {
+            self.check(&value).map_err(|rule| format!("{}: {rule}", self.key))?;
+            return Ok(value);
+        }
+        let Some(input) = input else { return Ok(self.default.to_owned()) };
+        loop {
+            let failed = |error: io::Error| format!("cannot ask: {error}");
+            let shown = if self.default.is_empty() { "none" } else { self.default };
+            write!(output, "{} [{shown}]: ", self.text).map_err(failed)?;
+            output.flush().map_err(failed)?;
+            let mut line = String::new();
+            if input.read_line(&mut line).map_err(failed)? == 0 {
+                return Err("no answer".to_owned());
+            }
+            let value = match line.trim() {
+                "" => self.default,
+                answer => answer,
+            };
+            match self.check(value) {
+                Ok(()) => return Ok(value.to_owned()),
+                Err(rule) => writeln!(output, "  {rule}").map_err(failed)?,
+            }
+        }
+    }
+
+    fn check(&self, value: &str) -> Result<(), String> {
+        config::check_setting(self.key, value)
+    }
+}
+
+impl NewConfig {
+    /// Collects the values, with answers from `input` if there is one, and generates credentials.
+    fn ask(
+        args: &InitArgs,
+        mut input: Option<impl BufRead>,
+        output: &mut impl Write,
+    ) -> Result<Self, String> {
+        let mut value = |question: Question, given: Option<String>| {
+            question.value(given, input.as_mut(), output)
+        };
+        Ok(Self {
+            port: value(PORT, args.port.map(|port| port.to_string()))?,
+            origins: value(ORIGINS, args.origins.clone())?,
+            redis: value(REDIS, args.redis.clone())?,
+            app: Credentials::generate(),
+        })
+    }
+
+    fn toml(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let Credentials { id, key, secret } = &self.app;
+        let origins = self.origins.split(',').map(|origin| quoted(origin.trim()));
+        let origins = origins.collect::<Vec<_>>().join(", ");
+        let mut text = format!(
+            "# `campanile check` shows all settings, and docs/configuration.md explains them.\n\n\
+             [server]\nport = {}\n\n\
+             [[apps]]\nid = \"{id}\"\nkey = \"{key}\"            # public\nsecret = \"{secret}\"\n\
+             allowed_origins = [{origins}]\n",
+            self.port
+        );
+        if !self.redis.is_empty() {
+            let _ = write!(text, "\n[redis]\nurl = {}\n", quoted(&self.redis));
+        }
+        text
+    }
+
+    /// What to do with the new file.
+    fn next_steps(&self, file: &Path) -> String {
+        let Credentials { id, key, secret } = &self.app;
+        let port = &self.port;
+        let is_default = file == Path::new("config.toml");
+        let flag = if is_default { String::new() } else { format!(" --config {}", file.display()) };
+        let echo = EchoOptions { key, host: "localhost", port, path: "", is_tls: false };
+        format!(
+            "Wrote {file}. It contains the app's secret, and only you can read it.\n\n\
+             Start the server:\n\n  campanile start{flag}\n\n\
+             For the .env of a Laravel application (REVERB_HOST is the host that browsers use):\n\n\
+             BROADCAST_CONNECTION=reverb\n\
+             REVERB_APP_ID={id}\nREVERB_APP_KEY={key}\nREVERB_APP_SECRET={secret}\n\
+             REVERB_HOST=localhost\nREVERB_PORT={port}\nREVERB_SCHEME=http\n\
+             VITE_REVERB_APP_KEY=\"${{REVERB_APP_KEY}}\"\nVITE_REVERB_HOST=\"${{REVERB_HOST}}\"\n\
+             VITE_REVERB_PORT=\"${{REVERB_PORT}}\"\nVITE_REVERB_SCHEME=\"${{REVERB_SCHEME}}\"\n\n\
+             {echo}",
+            file = file.display(),
+        )
+    }
+}
+
+impl Credentials {
+    /// New credentials. The id is a number, as the Pusher SDK for Python requires.
+    fn generate() -> Self {
+        Self {
+            id: rand::random_range(100_000..1_000_000),
+            key: format!("{:020x}", rand::random::<u128>() >> 48),
+            secret: format!("{:032x}{:08x}", rand::random::<u128>(), rand::random::<u32>()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> InitArgs {
+        InitArgs {
+            file: "config.toml".into(),
+            port: None,
+            origins: None,
+            redis: None,
+            yes: false,
+            force: false,
+        }
+    }
+
+    fn answered(args: &InitArgs, input: &str) -> (Result<NewConfig, String>, String) {
+        let mut output = Vec::new();
+        let config = NewConfig::ask(args, Some(input.as_bytes()), &mut output);
+        (config, String::from_utf8(output).unwrap())
+    }
+
+    #[test]
+    fn answers_are_checked_and_empty_ones_are_the_default() {
+        let input = "70000\n9000\n\nhttp://redis\nredis://:p@redis:6379/1\n";
+        let (config, asked) = answered(&args(), input);
+        let config = config.unwrap();
+        assert_eq!((config.port.as_str(), config.origins.as_str()), ("9000", "*"));
+        assert_eq!(config.redis, "redis://:p@redis:6379/1");
+        assert_eq!(asked.matches("Port to listen on [8080]: ").count(), 2, "{asked}");
+        assert!(asked.contains("must be from 0 to 65535"), "{asked}");
+        assert_eq!(asked.matches("URL of the Redis").count(), 2, "{asked}");
+        let (config, _) = answered(&args(), "9000\n");
+        assert_eq!(config.err().as_deref(), Some("no answer"));
+    }
+
+    #[test]
+    fn what_flags_say_is_not_asked_and_wrong_flags_are_errors() {
+        let redis = Some(String::new());
+        let given = InitArgs { port: Some(1), origins: Some("a.test".into()), redis, ..args() };
+        let (config, asked) = answered(&given, "");
+        assert_eq!((config.unwrap().origins.as_str(), asked.as_str()), ("a.test", ""));
+        let wrong = InitArgs { redis: Some("x".into()), ..args() };
+        let none: Option<&[u8]> = None;
+        let error = NewConfig::ask(&wrong, none, &mut Vec::new()).err().unwrap();
+        assert!(error.starts_with("redis.url: "), "{error}");
+        let defaults = NewConfig::ask(&args(), none, &mut Vec::new()).unwrap();
+        assert_eq!((defaults.port.as_str(), defaults.redis.as_str()), ("8080", ""));
+    }
+
+    #[test]
+    fn credentials_are_new_each_time() {
+        let (one, two) = (Credentials::generate(), Credentials::generate());
+        assert_ne!(one.secret, two.secret);
+        assert_ne!(one.key, two.key);
+        assert_eq!((one.key.len(), one.secret.len()), (20, 40));
+        assert!((100_000..1_000_000).contains(&one.id));
+    }
+}
