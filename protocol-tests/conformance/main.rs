@@ -35,6 +35,7 @@ mod shutdown;
 mod signin;
 mod subscription;
 mod switching;
+mod systemd;
 mod tls;
 mod tls_files;
 mod vectors;

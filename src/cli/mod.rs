@@ -12,6 +12,7 @@ mod publish;
 mod reload;
 mod shell;
 mod start;
+mod systemd;
 mod target;
 mod trust;
 mod webhooks;

@@ -1,6 +1,6 @@
 //! Reloads the configuration on SIGHUP.
 
-use super::{ConfigArgs, files, log::LevelSwitch};
+use super::{ConfigArgs, files, log::LevelSwitch, systemd};
 use crate::{
     config::{ConfigError, Files, Flags, Loaded, LogLevel},
     server::{Prepared, ReloadError, Reloaded, Reloader},
@@ -40,6 +40,7 @@ impl Reloading {
         let this = Arc::new(self);
         while hangup.recv().await.is_some() {
             tracing::info!("reload begun");
+            systemd::reloading();
             // Reading files may block, so it runs on another thread.
             let (reading, before) = (Arc::clone(&this), files.clone());
             match task::spawn_blocking(move || reading.prepare_counted(before)).await {
@@ -51,6 +52,7 @@ impl Reloading {
                 Ok(Err(Rejected::Reload(error))) => reject(error),
                 Err(_panicked) => tracing::error!("panic recovered"),
             }
+            systemd::ready();
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     EXIT_FAILED, EXIT_USAGE, StartArgs, banner, fail,
     log::{self, LevelSwitch},
     reload::Reloading,
-    runtime, say,
+    runtime, say, systemd,
 };
 use crate::{
     config::{Flags, Loaded},
@@ -77,7 +77,11 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     };
     say(banner::banner(&config, server.address()));
     server.log_listening(&config);
-    let stop = async move { _ = stop.wait_for(|count| 1 <= *count).await };
+    systemd::ready();
+    let stop = async move {
+        _ = stop.wait_for(|count| 1 <= *count).await;
+        systemd::stopping();
+    };
     let (sources, reloader) = (args.sources.clone(), Arc::new(server.reloader(config)));
     let running = Arc::clone(&reloader);
     let reloading = Reloading { sources, flags: flags(args), reloader, level };
