@@ -1,16 +1,15 @@
 //! Batches of events for one request.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The events for the next request to one endpoint.
 #[derive(Debug)]
 pub(super) struct Batch {
-    wait: Duration,
+    /// Maximum number of events.
+    events_max: usize,
     /// The events as JSON, separated by commas.
     text: String,
     events: usize,
-    /// When the first event was added.
-    since: Option<Instant>,
 }
 
 impl Batch {
@@ -19,51 +18,29 @@ impl Batch {
     /// Maximum size of the events of a request with several events, in bytes.
     pub(super) const BYTES_MAX: usize = 256 * 1_024;
 
-    /// A batch that is sent after `wait`. If it is zero, each event is sent alone.
+    /// A batch of events that were collected for `wait`. If it is zero, each event is sent alone.
     pub(super) fn new(wait: Duration) -> Self {
-        Self { wait, text: String::new(), events: 0, since: None }
+        let events_max = if wait.is_zero() { 1 } else { Self::EVENTS_MAX };
+        Self { events_max, text: String::new(), events: 0 }
     }
 
-    /// Adds an event. Returns the requests that are complete, each with its number of events.
-    pub(super) fn add(
-        &mut self,
-        event: &str,
-        now: Instant,
-    ) -> impl Iterator<Item = (String, usize)> + use<> {
-        let full = if self.has_room(event.len()) { None } else { self.take() };
-        self.push(event, now);
-        let due = if self.is_due(now) { self.take() } else { None };
-        full.into_iter().chain(due)
-    }
-
-    /// Whether an event of this size may be added.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.events == 0 || self.text.len() + 1 + bytes <= Self::BYTES_MAX
-    }
-
-    fn push(&mut self, event: &str, now: Instant) {
-        if self.events > 0 {
+    /// Adds an event. Returns the events before it and their number, if it has no room beside them.
+    pub(super) fn add(&mut self, event: &str) -> Option<(String, usize)> {
+        let bytes = self.text.len() + 1 + event.len();
+        let has_room = self.events < self.events_max && bytes <= Self::BYTES_MAX;
+        let full = if has_room { None } else { self.take() };
+        if 0 < self.events {
             self.text.push(',');
         }
         self.text.push_str(event);
         self.events += 1;
-        self.since.get_or_insert(now);
-    }
-
-    /// Whether the request is due.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        Self::EVENTS_MAX <= self.events || self.deadline().is_some_and(|deadline| deadline <= now)
-    }
-
-    /// When the request is due; `None` if the batch is empty.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + self.wait)
+        full
     }
 
     /// Takes the events and their number, if there are any.
     pub(super) fn take(&mut self) -> Option<(String, usize)> {
-        self.since.take()?;
-        Some((std::mem::take(&mut self.text), std::mem::take(&mut self.events)))
+        let events = std::mem::take(&mut self.events);
+        (0 < events).then(|| (std::mem::take(&mut self.text), events))
     }
 }
 
@@ -73,60 +50,37 @@ mod tests {
 
     const WAIT: Duration = Duration::from_millis(50);
 
+    /// The numbers of events in the requests for events of these sizes.
+    fn requests(wait: Duration, sizes: &[usize]) -> Vec<usize> {
+        let mut batch = Batch::new(wait);
+        let mut full: Vec<_> =
+            sizes.iter().filter_map(|size| batch.add(&"x".repeat(*size))).collect();
+        full.extend(batch.take());
+        full.into_iter().map(|(_, events)| events).collect()
+    }
+
     #[test]
-    fn events_are_batched_until_the_wait_is_over() {
-        let start = Instant::now();
+    fn events_are_separated_by_commas() {
         let mut batch = Batch::new(WAIT);
-        assert_eq!((batch.deadline(), batch.take()), (None, None));
-        batch.push("{1}", start);
-        batch.push("{2}", start + Duration::from_millis(49));
-        assert_eq!(batch.deadline(), Some(start + WAIT), "since the first");
-        assert!(!batch.is_due(start + Duration::from_millis(49)));
-        assert!(batch.is_due(start + WAIT));
+        assert_eq!(batch.take(), None);
+        assert_eq!((batch.add("{1}"), batch.add("{2}")), (None, None));
         assert_eq!(batch.take(), Some(("{1},{2}".to_owned(), 2)));
-        assert_eq!((batch.deadline(), batch.take()), (None, None));
+        assert_eq!((batch.take(), batch.add("{3}")), (None, None));
+        assert_eq!(batch.take(), Some(("{3}".to_owned(), 1)));
     }
 
-    #[test]
-    fn a_batch_is_limited_in_events_and_bytes() {
-        let now = Instant::now();
-        let mut batch = Batch::new(WAIT);
-        for _ in 1..Batch::EVENTS_MAX {
-            batch.push("{}", now);
-        }
-        assert!(!batch.is_due(now));
-        batch.push("{}", now);
-        assert!(batch.is_due(now));
-        batch.take();
-        assert!(batch.has_room(Batch::BYTES_MAX * 2), "a large event goes alone");
-        batch.push("{}", now);
-        assert!(batch.has_room(Batch::BYTES_MAX - 3));
-        assert!(!batch.has_room(Batch::BYTES_MAX - 2));
-    }
-
-    /// The documented limits, and one byte more or less.
+    /// The documented limits, and one event or byte more.
     #[test]
     fn a_hundred_events_of_256_kib_share_a_request() {
-        let now = Instant::now();
-        let mut batch = Batch::new(WAIT);
-        let due: Vec<bool> = (0..100)
-            .map(|_| {
-                batch.push("{}", now);
-                batch.is_due(now)
-            })
-            .collect();
-        assert_eq!(due.iter().position(|is_due| *is_due), Some(99));
-        assert_eq!(batch.take().map(|(_, count)| count), Some(100));
-        batch.push(&"x".repeat(100_000), now);
-        assert!(batch.has_room(256 * 1_024 - 100_001));
-        assert!(!batch.has_room(256 * 1_024 - 100_000));
+        assert_eq!(requests(WAIT, &[2; 100]), [100]);
+        assert_eq!(requests(WAIT, &[2; 101]), [100, 1]);
+        assert_eq!(requests(WAIT, &[100_000, 256 * 1_024 - 100_001]), [2]);
+        assert_eq!(requests(WAIT, &[100_000, 256 * 1_024 - 100_000]), [1, 1]);
+        assert_eq!(requests(WAIT, &[1, 300 * 1_024, 1]), [1, 1, 1], "a large event goes alone");
     }
 
     #[test]
     fn without_a_wait_each_event_is_sent_alone() {
-        let now = Instant::now();
-        let mut batch = Batch::new(Duration::ZERO);
-        batch.push("{}", now);
-        assert!(batch.is_due(now));
+        assert_eq!(requests(Duration::ZERO, &[1, 1, 1]), [1, 1, 1]);
     }
 }

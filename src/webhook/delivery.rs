@@ -38,8 +38,6 @@ pub(super) enum End {
     Open,
     /// No more requests will be added, and each waiting one has one attempt left.
     Last,
-    /// Another delivery continues with the waiting requests. The current attempt is cancelled.
-    Stop,
 }
 
 /// Delivers the requests of a queue to its endpoint until `end`.
@@ -199,9 +197,6 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     async fn next(&mut self) -> Option<(RequestId, Notice)> {
         let mut is_resting = false;
         loop {
-            if *self.end.borrow() == End::Stop {
-                return None;
-            }
             self.expire().await;
             if let Some(first) = self.queue.first_now().await {
                 return Some(first);

@@ -1,236 +1,280 @@
-//! The task that dispatches the events of an app on a single node.
+//! The task that dispatches an app's events: from the log, through the state machine, the filters and
+//! the batches, to the queues of the endpoints.
+//!
+//! On a single node it always *leads*, which means that it reads the log and delivers. In a cluster
+//! one node leads, and the others stand by.
 
 use super::{
     app::AppWebhooks,
     batch::Batch,
-    delivery::{End, deliver},
-    endpoint::Endpoint,
-    envelope::{self, Notice},
+    client::TIMEOUTS,
+    deliveries::Deliveries,
+    envelope,
     machine::Machine,
     settings::Settings,
-    stats::Dropped,
     store::{
         Store,
-        memory::{LogEntry, READ_MAX},
+        log::{
+            Commit, EventLog, LeaseOfOther, NewRequest, NotCommitted, Poll, ReadRecords, Records,
+        },
     },
 };
-use crate::{clock::now, http_client::Connector, hub::HubEvent, signature::Signer};
+use crate::{broker::redis::Unavailable, clock::now, http_client::Connector, hub::HubEvent};
 use arc_swap::ArcSwap;
 use std::{
-    sync::{Arc, atomic::Ordering},
+    future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::watch,
-    task::{self, JoinSet},
+    task,
     time::{self, sleep_until},
 };
 
-/// How long to wait after reading the log, so that the task is woken once in that time and not for
-/// each event.
-const READ_PAUSE: Duration = Duration::from_millis(5);
+/// Minimum time for which events are collected, so that the task is woken once in that time and not
+/// for each event.
+const COLLECT_MIN: Duration = Duration::from_millis(5);
+/// The pause before a retry while Redis is unavailable.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long storing the acknowledgement of a last attempt may take before the lease is released.
+const ACK_MAX: Duration = Duration::from_secs(1);
 
-/// Dispatches the events of `app` and delivers its requests, until the app's webhooks end.
+/// Dispatches the events of `app` and delivers its requests, until the app's webhooks end. Then it
+/// reads the rest of the log and tries each endpoint's queue a last time.
 pub(super) async fn dispatch(app: Arc<AppWebhooks>, connector: Arc<ArcSwap<Connector>>) {
-    let Store::Memory(log) = &app.store else { return };
-    let mut ending = app.ending.subscribe();
-    let mut dispatcher = Dispatcher::new(&app, connector, log.settings());
-    let mut read = Vec::new();
-    while !*ending.borrow() {
-        let deadline = dispatcher.deadline();
+    match &app.store {
+        Store::Memory(log) => run(&app, log, connector).await,
+        Store::Redis(log) => run(&app, log, connector).await,
+    }
+}
+
+async fn run<L: EventLog>(app: &Arc<AppWebhooks>, log: &L, connector: Arc<ArcSwap<Connector>>) {
+    let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
+    let mut dispatcher = Dispatcher::new(app, log, connector);
+    loop {
+        let step = dispatcher.step().await;
         tokio::select! {
-            () = log.read(&mut read) => {}
-            () = async { sleep_until(deadline.unwrap_or_else(now).into()).await },
-                if deadline.is_some() => {}
-            is_ending = ending.wait_for(|is_ending| *is_ending) => {
-                if is_ending.is_err() {
-                    break;
-                }
-            }
+            () = dispatcher.wait(step) => {}
+            _ = changes.changed() => {}
+            _ = ending.wait_for(|is_ending| *is_ending) => {}
         }
-        let is_behind = read.len() == READ_MAX;
-        dispatcher.take(&mut read, now());
-        if is_behind {
-            task::yield_now().await;
-        } else {
-            time::sleep(READ_PAUSE).await;
+        if *ending.borrow() {
+            return dispatcher.finish().await;
         }
     }
-    log.read_now(&mut read);
-    while !read.is_empty() {
-        dispatcher.take(&mut read, now());
-        log.read_now(&mut read);
-    }
-    dispatcher.finish(now()).await;
 }
 
-/// The state of dispatching: events pass through state machine, filters and batches.
+/// What to do next.
 #[derive(Debug)]
-struct Dispatcher<'a> {
+enum Step {
+    /// Poll again: the log has more records.
+    Again,
+    /// Wait for records, or until this time.
+    Wait(Option<Instant>),
+    /// Wait until another node's lease ends.
+    StandBy(LeaseOfOther),
+    /// Wait for settings with endpoints.
+    Idle,
+}
+
+/// The state of dispatching.
+#[derive(Debug)]
+struct Dispatcher<'a, L: EventLog> {
     app: &'a Arc<AppWebhooks>,
-    settings: Arc<Settings>,
+    log: &'a L,
     connector: Arc<ArcSwap<Connector>>,
+    settings: Arc<Settings>,
+    /// The queue of each of the settings' endpoints.
+    queues: Vec<Arc<L::Queue>>,
     machine: Machine,
-    /// The beginning of the machine's time.
-    began: Instant,
-    handles: Vec<EndpointHandle>,
-    /// The delivery tasks.
-    deliveries: JoinSet<()>,
-    ready: Vec<HubEvent>,
+    /// The deliveries, while this node leads.
+    deliveries: Option<Deliveries<L::Queue>>,
 }
 
-/// An endpoint with its current batch.
-#[derive(Debug)]
-struct EndpointHandle {
-    endpoint: Arc<Endpoint>,
-    batch: Batch,
-    /// Ends the endpoint's delivery.
-    end: watch::Sender<End>,
-}
+impl<'a, L: EventLog> Dispatcher<'a, L> {
+    fn new(app: &'a Arc<AppWebhooks>, log: &'a L, connector: Arc<ArcSwap<Connector>>) -> Self {
+        let (machine, settings) = log.start();
+        let queues = log.queues(&settings, &[]);
+        Self { app, log, connector, settings, queues, machine, deliveries: None }
+    }
 
-impl EndpointHandle {
-    /// Adds an event to the batch.
-    fn add(&mut self, event: &str, signer: &Signer, now: Instant) {
-        for (events, count) in self.batch.add(event, now) {
-            self.queue((&events, count), signer, now);
+    /// Polls the log, and queues requests for what it contains.
+    async fn step(&mut self) -> Step {
+        let step = self.poll().await;
+        self.app.log_lost(now());
+        step
+    }
+
+    async fn poll(&mut self) -> Step {
+        let polled_at = now();
+        match self.log.poll(&self.settings, &self.queues).await {
+            Ok(Poll::Records(records)) => self.take(records, polled_at).await,
+            Ok(Poll::Settings(settings)) => {
+                self.follow(settings);
+                Step::Again
+            }
+            Ok(Poll::StandBy(lease)) => {
+                self.step_down();
+                Step::StandBy(lease)
+            }
+            Ok(Poll::NoEndpoints) => {
+                // Meanwhile no node reads the log.
+                self.leave(TIMEOUTS.total() + ACK_MAX).await;
+                Step::Idle
+            }
+            Err(Unavailable) => Step::Wait(Some(polled_at + RETRY)),
         }
     }
 
-    /// Queues the batch for delivery.
-    fn send(&mut self, signer: &Signer, now: Instant) {
-        if let Some((events, count)) = self.batch.take() {
-            self.queue((&events, count), signer, now);
+    /// Dispatches the records.
+    async fn take(&mut self, mut records: Records, polled_at: Instant) -> Step {
+        self.lead(records.machine.take());
+        let mut ready = Vec::new();
+        for (at_ms, hub_event) in records.events {
+            self.machine.apply(at_ms, hub_event, &mut ready);
+        }
+        if records.is_all {
+            self.machine.advance(records.now_ms, &mut ready);
+        }
+        self.app.lost.add(records.lost + self.machine.take_lost());
+        match self.commit(records.read, &ready, records.time_ms).await {
+            Ok(_) if !records.is_all => Step::Again,
+            Ok(0) => {
+                let due = self.machine.deadline_ms().map(|due_ms| {
+                    let due_in = Duration::from_millis(due_ms.saturating_sub(records.now_ms));
+                    polled_at + due_in + self.settings.batch_wait
+                });
+                Step::Wait(due.into_iter().chain(records.renew_at).min())
+            }
+            // Records that arrived meanwhile cause no notification, since the log was not empty.
+            Ok(_) => Step::Wait(Some(now() + self.settings.batch_wait)),
+            Err(NotCommitted::NotOurs) => {
+                self.step_down();
+                Step::Wait(Some(polled_at + RETRY))
+            }
+            // The next poll shows whether it was committed.
+            Err(NotCommitted::Unknown) => Step::Wait(Some(polled_at + RETRY)),
         }
     }
 
-    fn queue(&self, events: (&str, usize), signer: &Signer, now: Instant) {
-        self.endpoint.push(Notice::new(signer, events, envelope::time_ms(), now));
-    }
-}
-
-impl<'a> Dispatcher<'a> {
-    fn new(
-        app: &'a Arc<AppWebhooks>,
-        connector: Arc<ArcSwap<Connector>>,
-        settings: Arc<Settings>,
-    ) -> Self {
-        let mut dispatcher = Self {
-            app,
-            settings: Arc::clone(&settings),
-            connector,
-            machine: Machine::of_memory(),
-            began: now(),
-            handles: Vec::new(),
-            deliveries: JoinSet::new(),
-            ready: Vec::new(),
-        };
-        dispatcher.open(settings);
-        dispatcher
+    /// Commits the records that were read, with the requests for the events of `ready`. Returns the
+    /// number of records left in the log.
+    async fn commit(
+        &mut self,
+        read: ReadRecords,
+        ready: &[HubEvent],
+        time_ms: u128,
+    ) -> Result<usize, NotCommitted> {
+        let requests = requests(&self.settings, ready, time_ms);
+        let commit = Commit { read, held: self.machine.take_changes(), requests };
+        if commit.is_empty() {
+            return Ok(0);
+        }
+        self.log.commit(&self.settings, &self.queues, commit).await
     }
 
-    /// Applies other settings: pending batches are queued at once, and removed endpoints try their
-    /// queues once more.
-    fn follow(&mut self, settings: Arc<Settings>, now: Instant) {
-        self.fill_batches(now);
-        for handle in &mut self.handles {
-            handle.send(&self.settings.signer, now);
-        }
-        // Deliveries that have ended.
-        while self.deliveries.try_join_next().is_some() {}
-        self.open(settings);
-    }
-
-    /// Opens a handle for each new endpoint, and ends the deliveries of removed ones.
-    fn open(&mut self, settings: Arc<Settings>) {
-        let mut before = std::mem::take(&mut self.handles);
-        for endpoint in &settings.endpoints {
-            let known = before.iter().position(|handle| Arc::ptr_eq(&handle.endpoint, endpoint));
-            let end = match known {
-                Some(at) => before.swap_remove(at).end,
-                None => self.deliver(Arc::clone(endpoint)),
-            };
-            let batch = Batch::new(settings.batch_wait);
-            self.handles.push(EndpointHandle { endpoint: Arc::clone(endpoint), batch, end });
-        }
-        for handle in before {
-            handle.end.send_replace(End::Last);
-        }
+    /// Applies other settings to the following records.
+    fn follow(&mut self, settings: Arc<Settings>) {
+        self.queues = self.log.queues(&settings, &self.queues);
         self.settings = settings;
+        if let Some(deliveries) = &mut self.deliveries {
+            deliveries.follow(&self.settings, &self.queues);
+        }
     }
 
-    /// Starts the delivery to an endpoint. The returned sender ends it.
-    fn deliver(&mut self, endpoint: Arc<Endpoint>) -> watch::Sender<End> {
-        let end = watch::Sender::new(End::Open);
-        let (app, connector) = (Arc::clone(self.app), Arc::clone(&self.connector));
-        let queue = Arc::clone(&endpoint.queue);
-        let delivering = deliver(Arc::clone(&endpoint), queue, connector, end.subscribe());
-        self.deliveries.spawn(async move {
-            delivering.await;
-            if app.is_gone.load(Ordering::Relaxed) || !app.settings().has(&endpoint) {
-                endpoint.count_dropped(Dropped::Removed, endpoint.queue.all_events(), now());
+    /// Leads, with the state machine of a new lease if there is one.
+    fn lead(&mut self, machine: Option<Box<Machine>>) {
+        if let Some(machine) = machine {
+            self.machine = *machine;
+        }
+        if self.deliveries.is_none() {
+            if self.app.store.is_leader().is_some() {
+                tracing::info!(app = self.app.id, "became webhook leader");
             }
-        });
-        end
+            let (app, connector) = (Arc::clone(self.app), Arc::clone(&self.connector));
+            let deliveries = self.deliveries.insert(Deliveries::new(app, connector));
+            deliveries.follow(&self.settings, &self.queues);
+        }
     }
 
-    /// When [`Dispatcher::take`] must be called even without new events.
-    fn deadline(&self) -> Option<Instant> {
-        let batches = self.handles.iter().filter_map(|handle| handle.batch.deadline());
-        let due = self.machine.deadline_ms().map(|ms| self.began + Duration::from_millis(ms));
-        batches.chain(due).min()
+    /// Stops delivering: another node leads.
+    fn step_down(&mut self) {
+        if self.deliveries.take().is_some() {
+            tracing::info!(app = self.app.id, "another node became webhook leader");
+        }
     }
 
-    /// The time of the machine, in ms.
-    fn ms(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.began);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    /// Tries each queue once more, and releases the lease.
+    async fn leave(&mut self, at_most: Duration) {
+        if let Some(deliveries) = self.deliveries.take() {
+            // An attempt that takes longer is cancelled.
+            let _ = time::timeout(at_most, deliveries.finish()).await;
+            self.log.release(&self.queues).await;
+        }
     }
 
-    fn take(&mut self, read: &mut Vec<LogEntry>, now: Instant) {
-        let now_ms = self.ms(now);
-        for entry in read.drain(..) {
-            match entry {
-                LogEntry::HubEvent(hub_event) => {
-                    self.machine.apply(now_ms, hub_event, &mut self.ready);
+    /// Waits until the next step is due.
+    async fn wait(&self, step: Step) {
+        match step {
+            Step::Again => task::yield_now().await,
+            Step::Wait(until) => {
+                tokio::select! {
+                    () = self.log.has_records() => self.collect().await,
+                    () = sleep_until(until.unwrap_or_else(now).into()), if until.is_some() => {}
                 }
-                LogEntry::Settings(settings) => self.follow(settings, now),
             }
-        }
-        self.machine.advance(now_ms, &mut self.ready);
-        self.fill_batches(now);
-        for handle in self.handles.iter_mut().filter(|handle| handle.batch.is_due(now)) {
-            handle.send(&self.settings.signer, now);
-        }
-        self.count_lost(now);
-    }
-
-    /// Releases all events that were held back, and tries each endpoint's queue once more.
-    async fn finish(mut self, now: Instant) {
-        self.machine.finish(&mut self.ready);
-        self.fill_batches(now);
-        for handle in &mut self.handles {
-            handle.send(&self.settings.signer, now);
-            handle.end.send_replace(End::Last);
-        }
-        while self.deliveries.join_next().await.is_some() {}
-    }
-
-    /// Puts the released events into the batches of the endpoints whose filters they pass.
-    fn fill_batches(&mut self, now: Instant) {
-        for hub_event in self.ready.drain(..) {
-            let mut event = None;
-            for (handle, filter) in self.handles.iter_mut().zip(&self.settings.filters) {
-                if !filter.passes(&hub_event) {
-                    continue;
-                }
-                let event = event.get_or_insert_with(|| envelope::event(&hub_event));
-                handle.add(event, &self.settings.signer, now);
-            }
+            Step::StandBy(lease) => self.log.lease_is_free(&lease).await,
+            Step::Idle => future::pending().await,
         }
     }
 
-    fn count_lost(&mut self, now: Instant) {
-        self.app.lost.add(usize::try_from(self.machine.take_lost()).unwrap_or(usize::MAX));
-        self.app.log_lost(now);
+    /// Waits for events that can share a request with the first one.
+    async fn collect(&self) {
+        tokio::select! {
+            () = time::sleep(self.settings.batch_wait.max(COLLECT_MIN)) => {}
+            () = self.log.has_full_batch() => {}
+        }
+    }
+
+    /// Ends when the node stops or the app is removed: a leader reads the rest of the log. On a
+    /// single node, it also releases all held events.
+    async fn finish(mut self) {
+        if self.deliveries.is_none() {
+            return;
+        }
+        while matches!(self.step().await, Step::Again) {}
+        let mut ready = Vec::new();
+        self.machine.finish(&mut ready);
+        // Only a log in memory has any, and its commit succeeds.
+        let _ = self.commit(ReadRecords::default(), &ready, envelope::time_ms()).await;
+        self.leave(Duration::MAX).await;
     }
 }
+
+/// The requests with the events of `ready` for each endpoint whose filter they pass.
+fn requests(settings: &Settings, ready: &[HubEvent], time_ms: u128) -> Vec<NewRequest> {
+    let request = |endpoint, (text, events): (String, usize)| NewRequest {
+        endpoint,
+        events,
+        body: envelope::body(&text, time_ms),
+    };
+    let mut batches: Vec<_> =
+        settings.filters.iter().map(|filter| (filter, Batch::new(settings.batch_wait))).collect();
+    let mut requests = Vec::new();
+    for hub_event in ready {
+        let mut text = None;
+        for (endpoint, (filter, batch)) in batches.iter_mut().enumerate() {
+            if filter.passes(hub_event) {
+                let text = text.get_or_insert_with(|| envelope::event(hub_event));
+                requests.extend(batch.add(text).map(|full| request(endpoint, full)));
+            }
+        }
+    }
+    for (endpoint, (_, batch)) in batches.iter_mut().enumerate() {
+        requests.extend(batch.take().map(|rest| request(endpoint, rest)));
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests;

@@ -186,8 +186,12 @@ impl Machine {
         }
     }
 
-    /// Adds all held events to `ready`: at the end, no subject can return.
+    /// For a log in memory: adds all held events to `ready`, since at the end no subject can return.
+    /// Those of a log in Redis are left to the next leader.
     pub(super) fn finish(&mut self, ready: &mut Vec<HubEvent>) {
+        if matches!(self.log, Log::Redis(_)) {
+            return;
+        }
         while let Some((_, subject)) = self.due.pop_first() {
             self.report(&subject, ready);
         }
@@ -212,7 +216,7 @@ impl Machine {
 
     /// The number of events since the last call that were dropped, because too many subjects are
     /// present.
-    pub(super) fn take_lost(&mut self) -> u64 {
+    pub(super) fn take_lost(&mut self) -> usize {
         match &mut self.log {
             Log::Memory(present) => present.take_lost(),
             Log::Redis(_) => 0,

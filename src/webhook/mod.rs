@@ -10,8 +10,7 @@
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`delivery`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
-//! In a cluster, log and queues are in Redis (`store`, `record`), and one node at a time reads them
-//! (`leader`): with the same state machine, filters, batches, requests and deliveries.
+//! In a cluster, log and queues are in Redis (`store`, `record`), and one node at a time reads them.
 //!
 //! A reload changes the settings of running tasks. An endpoint is kept as long as its URL is
 //! configured; a removed one tries its queue once more.
@@ -22,13 +21,13 @@
 mod app;
 mod batch;
 mod client;
+mod deliveries;
 mod delivery;
 mod dispatcher;
 mod endpoint;
 mod envelope;
 mod error;
 mod filter;
-mod leader;
 mod machine;
 mod metrics;
 mod name;
@@ -186,19 +185,14 @@ impl Webhooks {
     /// Starts the tasks of an app.
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
         let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
-        let Store::Redis(store) = &app.store else {
-            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
-            return;
-        };
-        let (logging, is_ending) = (Arc::clone(store), app.ending.subscribe());
-        tasks.spawn(kept_alive(move || {
-            let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
-            async move { logging.log(is_ending).await }
-        }));
-        let store = Arc::clone(store);
-        tasks.spawn(kept_alive(move || {
-            leader::dispatch(Arc::clone(&app), Arc::clone(&store), Arc::clone(&connector))
-        }));
+        if let Store::Redis(store) = &app.store {
+            let (logging, is_ending) = (Arc::clone(store), app.ending.subscribe());
+            tasks.spawn(kept_alive(move || {
+                let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
+                async move { logging.log(is_ending).await }
+            }));
+        }
+        tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
     }
 
     /// Makes the webhooks use logs and queues in the Redis of `cluster`. Must be called before
@@ -217,7 +211,10 @@ impl Webhooks {
     /// The store of an app whose first settings are these.
     fn store(&self, app_id: &str, settings: &Arc<Settings>) -> Store {
         match self.stores.get() {
-            Some(stores) => Store::Redis(Arc::new(RedisStore::new(stores.store(app_id)))),
+            Some(stores) => {
+                let (client, settings) = (stores.store(app_id), Arc::clone(settings));
+                Store::Redis(Arc::new(RedisStore::new(client, settings)))
+            }
             None => Store::Memory(MemoryLog::new(Arc::clone(settings))),
         }
     }

@@ -2,11 +2,12 @@
 
 use super::{
     app::AppWebhooks,
-    leader::dispatch,
+    dispatcher::dispatch,
     settings::Settings,
     store::{
         Store,
-        redis::{Commit, Poll, RedisStore, StoreClient, StoreClients},
+        log::{Commit, NewRequest},
+        redis::{PollReply, RedisStore, StoreClient, StoreClients},
     },
 };
 use crate::{
@@ -54,9 +55,10 @@ impl Member {
         let node = redis.start_node();
         let stores = StoreClients::new(&node.cluster);
         node.until_joined().await;
-        let store = Arc::new(RedisStore::new(stores.store(APP)));
+        let settings = Arc::new(settings(urls));
+        let store = Arc::new(RedisStore::new(stores.store(APP), Arc::clone(&settings)));
         let of_app = Store::Redis(Arc::clone(&store));
-        let app = Arc::new(AppWebhooks::new(APP.to_owned(), Arc::new(settings(urls)), of_app));
+        let app = Arc::new(AppWebhooks::new(APP.to_owned(), settings, of_app));
         Self { node, app, store, tasks: JoinSet::new() }
     }
 
@@ -64,7 +66,7 @@ impl Member {
     pub(super) fn start(&mut self) {
         let (logging, ending) = (Arc::clone(&self.store), self.app.ending.subscribe());
         self.tasks.spawn(async move { logging.log(ending).await });
-        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.store), connector()));
+        self.tasks.spawn(dispatch(Arc::clone(&self.app), connector()));
     }
 
     /// Ends the tasks as a node does that stops.
@@ -83,12 +85,16 @@ impl Member {
 
     /// Puts requests with these numbers of events into the queue of this name.
     pub(super) async fn fill(&self, queue: &str, requests: &[(usize, &str)]) {
-        let turn = self.store().new_lease();
+        let lease = self.store().new_lease();
         let queues = [queue.to_owned()];
-        let look = self.store().poll(&turn, &queues).await.unwrap();
-        assert!(matches!(look, Poll::Ours(_)), "{look:?}");
-        let requests = requests.iter().map(|(events, body)| (0, *events, (*body).into()));
+        let reply = self.store().poll(&lease, &queues).await.unwrap();
+        assert!(matches!(reply, PollReply::Ours(_)), "{reply:?}");
+        let requests = requests.iter().map(|(events, body)| NewRequest {
+            endpoint: 0,
+            events: *events,
+            body: (*body).into(),
+        });
         let commit = Commit { requests: requests.collect(), ..Commit::default() };
-        self.store().commit(&turn, &queues, 1_000_000, &commit).await.unwrap();
+        self.store().commit(&lease, &queues, 1_000_000, &commit).await.unwrap();
     }
 }

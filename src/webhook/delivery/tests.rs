@@ -186,18 +186,6 @@ async fn at_the_end_an_empty_queue_ends_at_once() {
     bench.task.await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stopped_delivery_cancels_its_attempt_and_leaves_the_rest() {
-    let bench = Bench::new(|_| 200);
-    bench.push("1");
-    bench.push("2");
-    time::sleep(Duration::from_millis(5)).await;
-    bench.end.send_replace(End::Stop);
-    bench.task.await.unwrap();
-    assert_eq!(bench.posted.lock().unwrap().len(), 1);
-    assert_eq!(bench.endpoint.queue.events(), 1);
-}
-
 /// An endpoint that answers `status` to a request with a poisonous event, and to an empty one unless
 /// `is_empty_fine`.
 fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + Send + Sync {

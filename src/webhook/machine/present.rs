@@ -7,7 +7,7 @@ use std::collections::HashSet;
 #[derive(Debug, Default)]
 pub(super) struct PresentSubjects {
     here: HashSet<Subject>,
-    lost: u64,
+    lost: usize,
 }
 
 impl PresentSubjects {
@@ -46,7 +46,7 @@ impl PresentSubjects {
     }
 
     /// The number of lost subjects since the last call.
-    pub(super) fn take_lost(&mut self) -> u64 {
+    pub(super) fn take_lost(&mut self) -> usize {
         std::mem::take(&mut self.lost)
     }
 

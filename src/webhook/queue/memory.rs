@@ -111,44 +111,6 @@ impl MemoryQueue {
         dropped
     }
 
-    fn first_now(&self) -> Option<(RequestId, Notice)> {
-        self.queues.lock().waiting.notices.front().cloned()
-    }
-
-    fn ack(&self, request_id: RequestId) {
-        self.queues.lock().waiting.pop_if(request_id);
-    }
-
-    fn drop_older(&self, before: Instant) -> usize {
-        self.queues.lock().waiting.drop_older(before)
-    }
-
-    fn split(&self, request_id: RequestId, halves: [Notice; 2]) {
-        let mut queues = self.queues.lock();
-        if queues.waiting.pop_if(request_id).is_some() {
-            for half in halves.into_iter().rev() {
-                let request_id = queues.next_id();
-                queues.waiting.count(&half);
-                queues.waiting.notices.push_front((request_id, half));
-            }
-        }
-    }
-
-    fn set_aside(&self, request_id: RequestId) -> usize {
-        let mut queues = self.queues.lock();
-        let Some(notice) = queues.waiting.pop_if(request_id) else { return 0 };
-        let dropped = queues.aside.push(request_id, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
-        drop(queues);
-        self.set_aside.notify_one();
-        dropped
-    }
-
-    fn ack_aside(&self, request_id: RequestId) {
-        let aside = &mut self.queues.lock().aside;
-        let found = aside.notices.iter().position(|(known, _)| *known == request_id);
-        found.map(|at| aside.remove(at));
-    }
-
     /// The number of queued events, without those that are set aside.
     pub(in crate::webhook) fn events(&self) -> usize {
         self.queues.lock().waiting.events
@@ -169,7 +131,7 @@ impl MemoryQueue {
 impl Queue for MemoryQueue {
     async fn first(&self) -> (RequestId, Notice) {
         loop {
-            if let Some(first) = self.first_now() {
+            if let Some(first) = self.first_now().await {
                 return first;
             }
             self.pushed.notified().await;
@@ -177,24 +139,35 @@ impl Queue for MemoryQueue {
     }
 
     async fn first_now(&self) -> Option<(RequestId, Notice)> {
-        self.first_now()
+        self.queues.lock().waiting.notices.front().cloned()
     }
 
     async fn ack(&self, request_id: RequestId) {
-        self.ack(request_id);
+        self.queues.lock().waiting.pop_if(request_id);
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
-        self.drop_older(before)
+        self.queues.lock().waiting.drop_older(before)
     }
 
     async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
-        self.split(request_id, halves);
+        let mut queues = self.queues.lock();
+        if queues.waiting.pop_if(request_id).is_some() {
+            for half in halves.into_iter().rev() {
+                let request_id = queues.next_id();
+                queues.waiting.count(&half);
+                queues.waiting.notices.push_front((request_id, half));
+            }
+        }
         true
     }
 
     async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
-        Some(self.set_aside(request_id))
+        let mut queues = self.queues.lock();
+        let Some(notice) = queues.waiting.pop_if(request_id) else { return Some(0) };
+        let dropped = queues.aside.push(request_id, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
+        self.set_aside.notify_one();
+        Some(dropped)
     }
 
     fn asides(&self) -> usize {
@@ -212,7 +185,9 @@ impl Queue for MemoryQueue {
     }
 
     async fn ack_aside(&self, request_id: RequestId) {
-        self.ack_aside(request_id);
+        let aside = &mut self.queues.lock().aside;
+        let found = aside.notices.iter().position(|(known, _)| *known == request_id);
+        found.map(|at| aside.remove(at));
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {
@@ -230,40 +205,40 @@ pub(in crate::webhook) mod tests {
         Notice::new(&Signer::new("s"), (text, events), 0, created_at)
     }
 
-    #[test]
-    fn a_request_stays_until_it_is_acknowledged() {
+    #[tokio::test]
+    async fn a_request_stays_until_it_is_acknowledged() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         assert_eq!(queue.push(notice("1", 2, now)), 0);
         assert_eq!(queue.push(notice("2", 1, now)), 0);
         assert_eq!(queue.events(), 3);
-        let (request_id, first) = queue.first_now().unwrap();
-        let (again, _) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().await.unwrap();
+        let (again, _) = queue.first_now().await.unwrap();
         assert_eq!(request_id, again);
         assert_eq!(first.events, 2);
-        queue.ack(request_id);
-        queue.ack(request_id);
+        queue.ack(request_id).await;
+        queue.ack(request_id).await;
         assert_eq!(queue.events(), 1);
-        let (request_id, _) = queue.first_now().unwrap();
-        queue.ack(request_id);
-        assert!(queue.first_now().is_none());
+        let (request_id, _) = queue.first_now().await.unwrap();
+        queue.ack(request_id).await;
+        assert!(queue.first_now().await.is_none());
         let waiting = &queue.queues.lock().waiting;
         assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
     }
 
-    #[test]
-    fn the_oldest_are_dropped_and_counted() {
+    #[tokio::test]
+    async fn the_oldest_are_dropped_and_counted() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
         assert!(queue.queues.lock().waiting.bytes <= QUEUE_BYTES_MAX);
-        let (request_id, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().await.unwrap();
         assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(QUEUE_BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "a request that cannot fit drops no other");
         assert_eq!(queue.events(), 24);
         // The first is being delivered when it is dropped.
         assert_eq!(queue.push(large(64)), 8);
-        queue.ack(request_id);
+        queue.ack(request_id).await;
         assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
@@ -273,8 +248,8 @@ pub(in crate::webhook) mod tests {
         notice(&"x".repeat(bytes - empty - MemoryQueue::OVERHEAD_BYTES), events, now)
     }
 
-    #[test]
-    fn a_queue_holds_exactly_3_mib() {
+    #[tokio::test]
+    async fn a_queue_holds_exactly_3_mib() {
         const MIB: usize = 1_024 * 1_024;
         let now = Instant::now();
         for (last, dropped) in [(MIB, 0), (MIB + 1, 1)] {
@@ -293,16 +268,18 @@ pub(in crate::webhook) mod tests {
     #[tokio::test]
     async fn exactly_a_thousand_events_and_1_mib_are_set_aside() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        let set_aside = |notice: Notice| {
+        let set_aside = async |notice: Notice| {
             queue.push(notice);
-            let (request_id, _) = queue.first_now().unwrap();
-            queue.set_aside(request_id)
+            let (request_id, _) = queue.first_now().await.unwrap();
+            queue.set_aside(request_id).await.unwrap()
         };
-        assert_eq!((0..1_000).map(|_| set_aside(notice("1", 1, now))).sum::<usize>(), 0);
-        assert_eq!((set_aside(notice("1", 1, now)), queue.aside_events()), (1, 1_000));
-        assert_eq!(set_aside(taking(1_024 * 1_024 + 1, 1, now)), 1, "it can't fit");
+        for _ in 0..1_000 {
+            assert_eq!(set_aside(notice("1", 1, now)).await, 0);
+        }
+        assert_eq!((set_aside(notice("1", 1, now)).await, queue.aside_events()), (1, 1_000));
+        assert_eq!(set_aside(taking(1_024 * 1_024 + 1, 1, now)).await, 1, "it can't fit");
         assert_eq!(queue.aside_events(), 1_000);
-        assert_eq!(set_aside(taking(1_024 * 1_024, 1, now)), 1_000, "it just fits");
+        assert_eq!(set_aside(taking(1_024 * 1_024, 1, now)).await, 1_000, "it just fits");
         assert_eq!((queue.asides(), queue.aside_events(), queue.all_events()), (1, 1, 1));
     }
 
@@ -310,49 +287,49 @@ pub(in crate::webhook) mod tests {
     async fn only_the_oldest_is_split_or_set_aside() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(notice("1,2", 2, now));
-        let (request_id, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().await.unwrap();
         queue.push(notice("3", 1, now));
         let halves = first.halves(&Signer::new("s")).unwrap();
-        queue.ack(request_id);
-        assert!(Queue::split(&queue, request_id, halves).await, "there is nothing to do");
-        assert_eq!(Queue::set_aside(&queue, request_id).await, Some(0));
+        queue.ack(request_id).await;
+        assert!(queue.split(request_id, halves).await, "there is nothing to do");
+        assert_eq!(queue.set_aside(request_id).await, Some(0));
         assert_eq!((queue.events(), queue.asides()), (1, 0));
-        Queue::ack_aside(&queue, request_id).await;
-        let (request_id, first) = Queue::first(&queue).await;
+        queue.ack_aside(request_id).await;
+        let (request_id, first) = queue.first().await;
         assert_eq!(first.body, notice("3", 1, now).body);
-        assert_eq!(Queue::set_aside(&queue, request_id).await, Some(0));
+        assert_eq!(queue.set_aside(request_id).await, Some(0));
         // A waiting one returns at once, because one was set aside.
         queue.aside_added().await;
         assert_eq!((queue.events(), queue.asides()), (0, 1));
-        Queue::ack_aside(&queue, request_id).await;
+        queue.ack_aside(request_id).await;
         assert_eq!((queue.asides(), queue.all_events()), (0, 0));
     }
 
-    #[test]
-    fn requests_that_are_too_old_are_dropped() {
+    #[tokio::test]
+    async fn requests_that_are_too_old_are_dropped() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let later = now + Duration::from_secs(1);
         queue.push(notice("1", 2, now));
         queue.push(notice("2", 1, later));
-        assert_eq!(queue.drop_older(now), 2);
-        assert_eq!(queue.drop_older(now), 0);
-        assert_eq!(queue.drop_older(later), 1);
+        assert_eq!(queue.drop_older(now).await, 2);
+        assert_eq!(queue.drop_older(now).await, 0);
+        assert_eq!(queue.drop_older(later).await, 1);
     }
 
-    #[test]
-    fn a_request_is_split_in_place() {
+    #[tokio::test]
+    async fn a_request_is_split_in_place() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(notice("1,2", 2, now));
         queue.push(notice("3", 1, now));
-        let (request_id, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().await.unwrap();
         let halves = first.halves(&Signer::new("s")).unwrap();
-        queue.split(request_id, halves.clone());
-        queue.split(request_id, halves);
+        queue.split(request_id, halves.clone()).await;
+        queue.split(request_id, halves).await;
         assert_eq!(queue.events(), 3, "once only");
         for text in ["1", "2", "3"] {
-            let (request_id, first) = queue.first_now().unwrap();
+            let (request_id, first) = queue.first_now().await.unwrap();
             assert_eq!(first.body, notice(text, 1, now).body);
-            queue.ack(request_id);
+            queue.ack(request_id).await;
         }
         assert_eq!(queue.queues.lock().waiting.bytes, 0);
     }
@@ -365,19 +342,19 @@ pub(in crate::webhook) mod tests {
         for number in 0..=ASIDES_MAX {
             let created_at = if number < 3 { now } else { later };
             queue.push(notice(&number.to_string(), 1, created_at));
-            let (request_id, _) = queue.first_now().unwrap();
-            dropped += queue.set_aside(request_id);
+            let (request_id, _) = queue.first_now().await.unwrap();
+            dropped += queue.set_aside(request_id).await.unwrap();
         }
         assert_eq!((dropped, queue.asides(), queue.events()), (1, ASIDES_MAX, 0));
         assert_eq!(queue.aside(0).await.unwrap().1.body, notice("1", 1, now).body);
         let (request_id, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
         assert_eq!(second.body, notice("2", 1, now).body);
-        queue.ack_aside(request_id);
+        queue.ack_aside(request_id).await;
         assert_eq!(queue.drop_older_asides(now).await, 1);
         assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
         queue.push(notice(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
-        let (request_id, _) = queue.first_now().unwrap();
-        assert_eq!(queue.set_aside(request_id), 1, "what can't fit pushes nothing out");
+        let (request_id, _) = queue.first_now().await.unwrap();
+        assert_eq!(queue.set_aside(request_id).await, Some(1), "what can't fit pushes nothing out");
         assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);
         assert!(queue.aside(0).await.is_none());
         assert_eq!(queue.queues.lock().aside.bytes, 0);

@@ -1,43 +1,40 @@
 //! The log of observed events of an app on a single node.
 
+use super::log::{Commit, EventLog, Full, NotCommitted, Poll, RECORDS_MAX, Records};
 use crate::{
+    broker::redis::Unavailable,
+    clock::now,
     hub::HubEvent,
     webhook::{
+        batch::Batch,
+        envelope::{self, Notice},
+        machine::Machine,
+        queue::memory::MemoryQueue,
         settings::Settings,
-        store::log::{Full, bytes_max},
+        store::log::bytes_max,
     },
 };
 use parking_lot::Mutex;
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 use tokio::sync::Notify;
 
 /// An entry of the log.
 #[derive(Debug)]
-pub(in crate::webhook) enum LogEntry {
-    HubEvent(HubEvent),
+enum LogEntry {
+    /// An event, and when it was appended, in ms of the log's clock.
+    HubEvent(u64, HubEvent),
     /// The settings that apply to the following entries.
     Settings(Arc<Settings>),
 }
-
-impl LogEntry {
-    /// The bytes that count towards the limits: 0 for settings, of which there is at most one for each reload.
-    fn weight(&self) -> usize {
-        match self {
-            Self::HubEvent(hub_event) => hub_event.weight(),
-            Self::Settings(_) => 0,
-        }
-    }
-}
-
-/// Maximum number of entries read at once, so that other tasks can run.
-pub(in crate::webhook) const READ_MAX: usize = 1_000;
 
 /// The log of one app in memory: every thread that observes an event appends, one task reads.
 #[derive(Debug)]
 pub(in crate::webhook) struct MemoryLog {
     entries: Mutex<Unread>,
-    /// Notified only when the log was empty: otherwise the reader reads again by itself.
+    /// Notified when an entry is the first, or completes a batch.
     filled: Notify,
+    /// The beginning of the log's clock.
+    began: Instant,
 }
 
 #[derive(Debug)]
@@ -45,6 +42,7 @@ struct Unread {
     /// The settings that apply to the first of the entries.
     settings: Arc<Settings>,
     entries: VecDeque<LogEntry>,
+    /// The bytes of the events. Settings count nothing: there is at most one for each reload.
     bytes: usize,
 }
 
@@ -52,12 +50,7 @@ impl MemoryLog {
     /// An empty log with the settings for its first entries.
     pub(in crate::webhook) fn new(settings: Arc<Settings>) -> Self {
         let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
-        Self { entries: Mutex::new(entries), filled: Notify::new() }
-    }
-
-    /// The settings that apply to the next entry.
-    pub(in crate::webhook) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.entries.lock().settings)
+        Self { entries: Mutex::new(entries), filled: Notify::new(), began: now() }
     }
 
     /// Appends an event. Never blocks: the caller may hold a channel's lock.
@@ -66,57 +59,119 @@ impl MemoryLog {
     ///
     /// [`Full`] if it was dropped.
     pub(in crate::webhook) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
-        let max = bytes_max(&hub_event);
-        self.push(LogEntry::HubEvent(hub_event), max)
-    }
-
-    /// Appends settings, which apply to all later entries.
-    pub(in crate::webhook) fn append_settings(&self, settings: Arc<Settings>) {
-        let pushed = self.push(LogEntry::Settings(settings), usize::MAX);
-        debug_assert_eq!(pushed, Ok(()), "there is no limit");
-    }
-
-    fn push(&self, entry: LogEntry, max: usize) -> Result<(), Full> {
         let mut log = self.entries.lock();
-        let bytes = log.bytes + entry.weight();
-        if max < bytes {
+        let bytes = log.bytes + hub_event.weight();
+        if bytes_max(&hub_event) < bytes {
             return Err(Full);
         }
         log.bytes = bytes;
-        log.entries.push_back(entry);
-        if log.entries.len() == 1 {
-            drop(log);
+        log.entries.push_back(LogEntry::HubEvent(self.now_ms(), hub_event));
+        let len = log.entries.len();
+        drop(log);
+        // Otherwise the reader reads again by itself.
+        if len == 1 || len == Batch::EVENTS_MAX {
             self.filled.notify_one();
         }
         Ok(())
     }
 
-    /// Waits until there are entries, and moves the oldest of them, at most [`READ_MAX`], to `read`.
-    /// Safe to cancel.
-    pub(in crate::webhook) async fn read(&self, read: &mut Vec<LogEntry>) {
-        loop {
-            self.read_now(read);
-            if !read.is_empty() {
-                return;
+    /// The settings that apply to the next event.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.entries.lock().settings)
+    }
+
+    /// Appends settings, which apply to all later entries.
+    pub(in crate::webhook) fn append_settings(&self, settings: Arc<Settings>) {
+        self.entries.lock().entries.push_back(LogEntry::Settings(settings));
+        self.filled.notify_one();
+    }
+
+    /// The log's clock, in ms.
+    fn now_ms(&self) -> u64 {
+        let since = now().saturating_duration_since(self.began);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Removes the oldest events, at most [`RECORDS_MAX`] and none after a change of settings; or
+    /// that change, if it is first.
+    fn read(&self) -> Poll {
+        let mut log = self.entries.lock();
+        let mut events = Vec::new();
+        while events.len() < RECORDS_MAX {
+            match log.entries.pop_front() {
+                None => break,
+                Some(LogEntry::HubEvent(at_ms, hub_event)) => {
+                    log.bytes -= hub_event.weight();
+                    events.push((at_ms, hub_event));
+                }
+                Some(LogEntry::Settings(settings)) if events.is_empty() => {
+                    log.settings = Arc::clone(&settings);
+                    return Poll::Settings(settings);
+                }
+                Some(entry @ LogEntry::Settings(_)) => {
+                    log.entries.push_front(entry);
+                    break;
+                }
             }
+        }
+        let is_all = log.entries.is_empty();
+        if is_all {
+            log.entries = VecDeque::new();
+        }
+        drop(log);
+        let (now_ms, time_ms) = (self.now_ms(), envelope::time_ms());
+        Poll::Records(Records { events, is_all, now_ms, time_ms, ..Records::default() })
+    }
+
+    /// Waits until there are this many entries. Safe to cancel.
+    async fn has_entries(&self, count: usize) {
+        while self.entries.lock().entries.len() < count {
             self.filled.notified().await;
         }
     }
+}
 
-    /// Like [`MemoryLog::read`], without waiting.
-    pub(in crate::webhook) fn read_now(&self, read: &mut Vec<LogEntry>) {
-        let mut log = self.entries.lock();
-        for _ in 0..READ_MAX {
-            let Some(entry) = log.entries.pop_front() else { break };
-            log.bytes -= entry.weight();
-            if let LogEntry::Settings(settings) = &entry {
-                log.settings = Arc::clone(settings);
-            }
-            read.push(entry);
+impl EventLog for MemoryLog {
+    type Queue = MemoryQueue;
+
+    fn start(&self) -> (Machine, Arc<Settings>) {
+        (Machine::of_memory(), self.settings())
+    }
+
+    fn queues(&self, settings: &Settings, _before: &[Arc<MemoryQueue>]) -> Vec<Arc<MemoryQueue>> {
+        settings.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.queue)).collect()
+    }
+
+    async fn poll(
+        &self,
+        _settings: &Arc<Settings>,
+        _queues: &[Arc<MemoryQueue>],
+    ) -> Result<Poll, Unavailable> {
+        Ok(self.read())
+    }
+
+    /// Queues the requests. The poll has removed the records: no other node can read them.
+    async fn commit(
+        &self,
+        settings: &Settings,
+        _queues: &[Arc<MemoryQueue>],
+        commit: Commit,
+    ) -> Result<usize, NotCommitted> {
+        let created_at = now();
+        for request in commit.requests {
+            let endpoint = &settings.endpoints[request.endpoint];
+            let (body, events) = (request.body, request.events);
+            endpoint.push(Notice::of_body(&settings.signer, body, events, created_at));
         }
-        if log.entries.is_empty() {
-            log.entries = VecDeque::new();
-        }
+        Ok(0)
+    }
+
+    async fn has_records(&self) {
+        self.has_entries(1).await;
+    }
+
+    async fn has_full_batch(&self) {
+        self.has_entries(Batch::EVENTS_MAX).await;
     }
 }
 
@@ -125,10 +180,13 @@ mod tests {
     use super::*;
     use crate::hub::hub_event_tests::{channel, one_of_each};
     use crate::webhook::store::log::LOG_BYTES_MAX;
+    use futures_util::FutureExt as _;
+    use std::time::Duration;
+    use tokio::time::sleep;
 
     fn settings() -> Arc<Settings> {
         let app = crate::config::AppConfig::development();
-        Arc::new(Settings::new(&app, std::time::Duration::ZERO).unwrap())
+        Arc::new(Settings::new(&app, Duration::ZERO).unwrap())
     }
 
     fn empty() -> MemoryLog {
@@ -143,37 +201,87 @@ mod tests {
         event
     }
 
-    fn events(read: &mut Vec<LogEntry>) -> Vec<HubEvent> {
-        let hub_event = |entry| match entry {
-            LogEntry::HubEvent(hub_event) => hub_event,
-            LogEntry::Settings(settings) => panic!("{settings:?}"),
-        };
-        read.drain(..).map(hub_event).collect()
+    /// The next events, without their times.
+    fn events(log: &MemoryLog) -> (Vec<HubEvent>, bool) {
+        let Poll::Records(records) = log.read() else { panic!("they are events") };
+        assert!(records.machine.is_none() && records.renew_at.is_none() && records.read.count == 0);
+        let events = records.events.into_iter().map(|(_, hub_event)| hub_event).collect();
+        (events, records.is_all)
     }
 
-    #[tokio::test]
-    async fn entries_are_read_in_order_and_in_parts() {
+    fn all_events(log: &MemoryLog) -> usize {
+        let (events, is_all) = events(log);
+        if is_all { events.len() } else { events.len() + all_events(log) }
+    }
+
+    fn count(count: usize) -> HubEvent {
+        HubEvent::SubscriptionCount { channel: channel("t"), count }
+    }
+
+    #[test]
+    fn events_are_read_in_order_and_in_parts_of_a_thousand() {
         let log = empty();
-        let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
-        for number in 0..=READ_MAX {
+        for number in 0..=1_000 {
             assert_eq!(log.append(count(number)), Ok(()));
         }
-        let mut read = Vec::new();
-        log.read(&mut read).await;
-        assert_eq!(events(&mut read), (0..READ_MAX).map(count).collect::<Vec<_>>());
-        log.read(&mut read).await;
-        assert_eq!(events(&mut read), [count(READ_MAX)]);
+        assert_eq!(events(&log), ((0..1_000).map(count).collect(), false));
+        assert_eq!(events(&log), (vec![count(1_000)], true));
+        assert_eq!(events(&log), (vec![], true));
+        for number in 0..1_000 {
+            assert_eq!(log.append(count(number)), Ok(()));
+        }
+        assert_eq!(events(&log), ((0..1_000).map(count).collect(), true));
         assert_eq!(log.entries.lock().bytes, 0);
         assert_eq!(log.entries.lock().entries.capacity(), 0, "memory returns");
     }
 
-    #[tokio::test]
-    async fn a_waiting_reader_is_woken() {
+    #[tokio::test(start_paused = true)]
+    async fn events_have_the_time_of_their_observation() {
         let log = empty();
-        let mut read = Vec::new();
-        let [occupied, ..] = one_of_each();
-        tokio::join!(log.read(&mut read), async { log.append(occupied.clone()) }).1.unwrap();
-        assert_eq!(events(&mut read), [occupied]);
+        for _ in 0..2 {
+            sleep(Duration::from_millis(7)).await;
+            log.append(count(1)).unwrap();
+        }
+        sleep(Duration::from_millis(7)).await;
+        let Poll::Records(records) = log.read() else { panic!("they are events") };
+        let times: Vec<u64> = records.events.iter().map(|(at_ms, _)| *at_ms).collect();
+        assert_eq!((times, records.now_ms), (vec![7, 14], 21));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_reader_is_woken_by_the_first_event_and_by_that_which_completes_a_batch() {
+        let log = empty();
+        let is_woken =
+            |reader: &mut (dyn Future<Output = ()> + Unpin)| reader.now_or_never().is_some();
+        let (mut first, mut full) = (Box::pin(log.has_records()), Box::pin(log.has_full_batch()));
+        assert!(!is_woken(&mut first));
+        log.append(count(1)).unwrap();
+        first.await;
+        for number in 2..100 {
+            log.append(count(number)).unwrap();
+            assert!(!is_woken(&mut full), "{number}");
+        }
+        log.append(count(100)).unwrap();
+        full.await;
+    }
+
+    #[test]
+    fn events_are_read_until_a_change_of_settings_and_after_it() {
+        let (log, [first, second]) = (empty(), [settings(), settings()]);
+        let is_read = |expected: &Arc<Settings>| match log.read() {
+            Poll::Settings(settings) => Arc::ptr_eq(&settings, expected),
+            other @ (Poll::Records(_) | Poll::StandBy(_) | Poll::NoEndpoints) => {
+                panic!("{other:?}")
+            }
+        };
+        log.append(count(1)).unwrap();
+        log.append_settings(Arc::clone(&first));
+        log.append_settings(Arc::clone(&second));
+        log.append(count(2)).unwrap();
+        assert_eq!(events(&log), (vec![count(1)], false));
+        assert!(is_read(&first) && Arc::ptr_eq(&log.settings(), &first));
+        assert!(is_read(&second) && Arc::ptr_eq(&log.settings(), &second));
+        assert_eq!(events(&log), (vec![count(2)], true));
     }
 
     #[test]
@@ -199,11 +307,7 @@ mod tests {
         let room = (16 * MIB) / occupied.weight();
         assert!((0..room).all(|_| log.append(occupied.clone()) == Ok(())));
         assert_eq!(log.append(occupied.clone()), Err(Full));
-        let mut read = Vec::new();
-        while log.entries.lock().bytes > 0 {
-            log.read_now(&mut read);
-        }
-        assert_eq!(events(&mut read).len(), room + 2);
+        assert_eq!(all_events(&log), room + 2);
     }
 
     #[test]
@@ -215,12 +319,9 @@ mod tests {
         let (before, after) = (log.settings(), settings());
         log.append_settings(Arc::clone(&after));
         assert!(Arc::ptr_eq(&log.settings(), &before), "until it is read");
-        let mut read = Vec::new();
-        while log.entries.lock().bytes > 0 {
-            log.read_now(&mut read);
+        while let Poll::Records(records) = log.read() {
+            assert!(!records.is_all && Arc::ptr_eq(&log.settings(), &before));
         }
-        log.read_now(&mut read);
-        assert!(matches!(read.last(), Some(LogEntry::Settings(last)) if Arc::ptr_eq(last, &after)));
         assert!(Arc::ptr_eq(&log.settings(), &after));
     }
 

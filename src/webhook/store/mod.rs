@@ -35,11 +35,12 @@ impl Store {
         }
     }
 
-    /// Makes settings apply to all later events. With Redis, those of the delivering node apply.
+    /// Makes settings apply to all later events. With Redis, they apply to all records that this
+    /// node reads from now on.
     pub(super) fn append_settings(&self, settings: &Arc<Settings>) {
         match self {
             Self::Memory(log) => log.append_settings(Arc::clone(settings)),
-            Self::Redis(_) => {}
+            Self::Redis(store) => store.set_settings(Arc::clone(settings)),
         }
     }
 

@@ -9,10 +9,13 @@
 use super::{
     read,
     scripts::StoreScripts,
-    values::{Commit, CommitResult, LogRecord, NotCommitted, Poll, QueueState},
+    values::{CommitResult, LogRecord, PollReply, QueueState},
 };
-use crate::broker::redis::{
-    AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unavailable, Unexpected,
+use crate::{
+    broker::redis::{
+        AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unavailable, Unexpected,
+    },
+    webhook::store::log::{Commit, NotCommitted, RECORDS_MAX},
 };
 use std::{
     sync::Arc,
@@ -56,7 +59,7 @@ impl StoreClient {
     /// Bytes that an entry of a log or queue counts in addition to its own.
     pub(in crate::webhook) const OVERHEAD_BYTES: usize = OVERHEAD_BYTES;
     /// Maximum number of records that one poll returns.
-    pub(in crate::webhook) const RECORDS_MAX: usize = 1_000;
+    pub(in crate::webhook) const RECORDS_MAX: usize = RECORDS_MAX;
 
     /// A new name for a lease of this process.
     #[must_use]
@@ -119,7 +122,7 @@ impl StoreClient {
         &self,
         lease: &str,
         queues: &[String],
-    ) -> Result<Poll, Unavailable> {
+    ) -> Result<PollReply, Unavailable> {
         let mut call = self
             .app
             .call(&self.scripts.poll)?
@@ -165,16 +168,17 @@ impl StoreClient {
         call = call
             .arg(lease)
             .number(Self::LEASE.as_millis())
-            .number(commit.records)
-            .number(commit.bytes)
+            .number(commit.read.count)
+            .number(commit.read.bytes)
             .number(most_bytes)
             .number(QUEUE_MEMORY.as_millis())
             .number(commit.held.len());
         for (name, held) in &commit.held {
             call = call.arg(&**name).arg(&**held);
         }
-        for (queue, events, body) in &commit.requests {
-            call = call.number(queue + 1).number(events).arg(&**body);
+        for request in &commit.requests {
+            let (queue, events) = (request.endpoint + 1, request.events);
+            call = call.number(queue).number(events).arg(&request.body);
         }
         let answer = self.run(call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
         match read::commit(answer) {

@@ -4,7 +4,7 @@
 //! logged by the script that makes the change. One node at a time holds the *lease* of an app: it
 //! reads records from the log, decides with the state machine which events are reported and when,
 //! and adds the resulting requests to the endpoints' queues, all in one step of Redis.
-//! The same node delivers (`leader`, `queue`). When it dies, another acquires the lease some seconds later
+//! The same node delivers (`reader`, `queue`). When it dies, another acquires the lease some seconds later
 //! and continues with the state in Redis.
 //!
 //! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
@@ -14,20 +14,21 @@ mod calls;
 mod outgoing;
 mod queue;
 mod read;
+mod reader;
 mod scripts;
 mod values;
 
 pub(in crate::webhook) use calls::{StoreClient, StoreClients};
 pub(in crate::webhook) use queue::RedisQueue;
 #[cfg(test)]
-pub(in crate::webhook) use values::LogRecord;
-pub(in crate::webhook) use values::{Commit, NotCommitted, Poll, View};
+pub(in crate::webhook) use values::{LogRecord, PollReply};
 
 use super::log::Full;
-use crate::{clock::now, hub::HubEvent};
+use crate::{clock::now, hub::HubEvent, webhook::settings::Settings};
+use arc_swap::ArcSwap;
 use outgoing::OutgoingLog;
 use parking_lot::Mutex;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
 
 /// The state of an app's webhooks in a cluster, besides its endpoints.
@@ -38,16 +39,24 @@ pub(in crate::webhook) struct RedisStore {
     /// The number of parts that were appended.
     appended: Mutex<u64>,
     pub(in crate::webhook) lease: WebhookLease,
+    /// The settings of this node.
+    settings: ArcSwap<Settings>,
 }
 
 impl RedisStore {
-    pub(in crate::webhook) fn new(client: StoreClient) -> Self {
+    pub(in crate::webhook) fn new(client: StoreClient, settings: Arc<Settings>) -> Self {
         Self {
+            lease: WebhookLease::new(client.new_lease()),
             client,
             outgoing: OutgoingLog::default(),
             appended: Mutex::default(),
-            lease: WebhookLease::default(),
+            settings: ArcSwap::new(settings),
         }
+    }
+
+    /// Makes these settings apply to all records that this node reads from now on.
+    pub(in crate::webhook) fn set_settings(&self, settings: Arc<Settings>) {
+        self.settings.store(settings);
     }
 
     /// Queues an event for the log.
@@ -76,21 +85,39 @@ impl RedisStore {
     }
 }
 
-/// The lease as far as this node knows: until when it certainly holds it.
-#[derive(Debug, Default)]
-pub(in crate::webhook) struct WebhookLease(Mutex<Option<Instant>>);
+/// The lease, as far as this node knows.
+#[derive(Debug)]
+pub(in crate::webhook) struct WebhookLease {
+    /// The name under which this node acquires it.
+    name: Mutex<String>,
+    /// Until when this node certainly holds it.
+    until: Mutex<Option<Instant>>,
+}
 
 impl WebhookLease {
+    fn new(name: String) -> Self {
+        Self { name: Mutex::new(name), until: Mutex::new(None) }
+    }
+
+    pub(in crate::webhook) fn name(&self) -> String {
+        self.name.lock().clone()
+    }
+
+    /// Changes the name: writes under the earlier one are rejected after the next poll.
+    fn rename(&self, name: String) {
+        *self.name.lock() = name;
+    }
+
     pub(in crate::webhook) fn lasts_until(&self, until: Instant) {
-        *self.0.lock() = Some(until);
+        *self.until.lock() = Some(until);
     }
 
     pub(in crate::webhook) fn ends(&self) {
-        *self.0.lock() = None;
+        *self.until.lock() = None;
     }
 
     pub(in crate::webhook) fn is_ours(&self) -> bool {
-        let until = *self.0.lock();
+        let until = *self.until.lock();
         until.is_some_and(|until| now() < until)
     }
 }
@@ -102,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_lease_lasts_until_its_end() {
-        let lease = WebhookLease::default();
+        let lease = WebhookLease::new(String::new());
         assert!(!lease.is_ours());
         lease.lasts_until(now() + Duration::from_secs(60));
         assert!(lease.is_ours());

@@ -29,8 +29,8 @@ use tokio::{sync::Notify, time};
 #[derive(Debug)]
 pub(in crate::webhook) struct RedisQueue {
     store: Arc<RedisStore>,
-    name: String,
-    endpoint: Arc<Endpoint>,
+    pub(in crate::webhook) name: String,
+    pub(super) endpoint: Arc<Endpoint>,
     signer: Signer,
     head: Mutex<Option<(RequestId, Notice)>>,
     changed: Notify,
@@ -61,9 +61,9 @@ impl RedisQueue {
         }
     }
 
-    /// Sets the number of queued events. `has_lost_some`: the oldest may be gone.
-    pub(in crate::webhook) fn set_waiting(&self, events: usize, has_lost_some: bool) {
-        if has_lost_some {
+    /// Sets the number of queued events. `is_changed`: the oldest may be another one now.
+    pub(in crate::webhook) fn set_waiting(&self, events: usize, is_changed: bool) {
+        if is_changed {
             *self.head.lock() = None;
         }
         self.endpoint.stats.waiting.set(events);

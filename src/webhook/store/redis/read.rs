@@ -1,13 +1,13 @@
 //! Parses the answers of the store's scripts.
 
-use super::values::{CommitResult, Head, Poll, QueueState, View};
+use super::values::{CommitResult, Head, LogView, PollReply, QueueState};
 use crate::broker::redis::{ScriptReply, Unexpected};
 use std::time::Duration;
 
-pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<Poll, Unexpected> {
+pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<PollReply, Unexpected> {
     if answer.text()? == "held" {
         let by = answer.text()?;
-        return Ok(Poll::Held { by, remaining: Duration::from_millis(answer.number()?) });
+        return Ok(PollReply::Held { by, remaining: Duration::from_millis(answer.number()?) });
     }
     let (is_new, lost) = (answer.number()? == 1, answer.count()?);
     let length = answer.count()?;
@@ -19,7 +19,7 @@ pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<Poll, Unexpec
         pairs.push((name, value));
     }
     let is_all = length <= records.len();
-    Ok(Poll::Ours(View { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
+    Ok(PollReply::Ours(LogView { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
 }
 
 /// `None` if the lease has expired.
@@ -66,7 +66,7 @@ mod tests {
     fn a_poll_is_parsed() {
         let poll = |values| poll(ScriptReply::new(Value::Array(values)).unwrap(), 1_000);
         let held = vec![text("held"), text("ab.1"), Value::Int(40)];
-        let Ok(Poll::Held { by, remaining }) = poll(held) else { panic!("it is held") };
+        let Ok(PollReply::Held { by, remaining }) = poll(held) else { panic!("it is held") };
         assert_eq!((by.as_str(), remaining), ("ab.1", Duration::from_millis(40)));
         let ours = vec![
             text("ours"),
@@ -77,7 +77,7 @@ mod tests {
             Value::Array(vec![text("5 {}"), text("6 {}")]),
             Value::Array(vec![text("v t"), text("9 {}")]),
         ];
-        let Ok(Poll::Ours(view)) = poll(ours) else { panic!("it is ours") };
+        let Ok(PollReply::Ours(view)) = poll(ours) else { panic!("it is ours") };
         assert!(view.is_new && !view.is_all);
         assert_eq!((view.now_ms, view.lost, view.waiting), (1_000, 2, vec![7]));
         assert_eq!(view.records, [b"5 {}", b"6 {}"]);

@@ -14,9 +14,9 @@ pub(in crate::webhook) struct LogRecord {
     pub(in crate::webhook) record: Vec<u8>,
 }
 
-/// The result of a poll: who holds the lease.
+/// The reply to a poll.
 #[derive(Debug)]
-pub(in crate::webhook) enum Poll {
+pub(in crate::webhook) enum PollReply {
     /// Another process holds it.
     Held {
         /// The name of the other's lease.
@@ -25,12 +25,12 @@ pub(in crate::webhook) enum Poll {
         remaining: Duration,
     },
     /// This process holds it.
-    Ours(View),
+    Ours(LogView),
 }
 
 /// The state of the log for the holder of the lease.
 #[derive(Debug, Default)]
-pub(in crate::webhook) struct View {
+pub(in crate::webhook) struct LogView {
     /// Whether the lease is new, so that earlier knowledge is invalid.
     pub(in crate::webhook) is_new: bool,
     /// Redis' clock, in ms since 1970.
@@ -45,19 +45,6 @@ pub(in crate::webhook) struct View {
     pub(in crate::webhook) waiting: Vec<usize>,
     /// For a new lease: the held events, by name.
     pub(in crate::webhook) held: Vec<(String, String)>,
-}
-
-/// The changes that result from some records.
-#[derive(Debug, Default)]
-pub(in crate::webhook) struct Commit {
-    /// The number of records to remove, from the oldest.
-    pub(in crate::webhook) records: usize,
-    /// The size of these records in bytes.
-    pub(in crate::webhook) bytes: usize,
-    /// The changed held events, by name; an empty value removes one.
-    pub(in crate::webhook) held: Vec<(String, String)>,
-    /// Requests: the index of the queue, the number of events, and the body.
-    pub(in crate::webhook) requests: Vec<(usize, usize, Vec<u8>)>,
 }
 
 /// The result of a commit, for each queue.
@@ -95,13 +82,4 @@ pub(in crate::webhook) struct QueueState {
     pub(in crate::webhook) head: Option<Head>,
     /// The number of requests that are set aside, if requested.
     pub(in crate::webhook) count: usize,
-}
-
-/// The error of a commit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::webhook) enum NotCommitted {
-    /// The lease has expired. Nothing was changed.
-    NotOurs,
-    /// There was no answer: it may have been committed.
-    Unknown,
 }

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     broker::redis::{SimulatedNode, SimulatedRedis},
-    webhook::store::{log::LOG_BYTES_MAX, redis::View},
+    webhook::store::{
+        log::{LOG_BYTES_MAX, NewRequest, ReadRecords},
+        redis::values::LogView,
+    },
 };
 use futures_util::FutureExt as _;
 use redis::Value;
@@ -31,15 +34,15 @@ async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [StoreClient; 2]) {
     (redis, nodes, stores)
 }
 
-async fn ours(store: &StoreClient, turn: &str) -> View {
-    match store.poll(turn, &queues()).await {
-        Ok(Poll::Ours(view)) => view,
+async fn ours(store: &StoreClient, lease: &str) -> LogView {
+    match store.poll(lease, &queues()).await {
+        Ok(PollReply::Ours(view)) => view,
         other => panic!("the lease is not held: {other:?}"),
     }
 }
 
 /// Records without their times.
-fn texts(view: &View) -> Vec<String> {
+fn texts(view: &LogView) -> Vec<String> {
     let text = |record: &Vec<u8>| String::from_utf8(record.clone()).unwrap();
     let behind_time = |text: String| text.split_once(' ').unwrap().1.to_owned();
     view.records.iter().map(text).map(behind_time).collect()
@@ -47,12 +50,16 @@ fn texts(view: &View) -> Vec<String> {
 
 /// A commit of requests only.
 fn requests(requests: &[(usize, usize, &str)]) -> Commit {
-    let requests = requests.iter().map(|(queue, events, body)| (*queue, *events, (*body).into()));
+    let requests = requests.iter().map(|(endpoint, events, body)| NewRequest {
+        endpoint: *endpoint,
+        events: *events,
+        body: (*body).into(),
+    });
     Commit { requests: requests.collect(), ..Commit::default() }
 }
 
-async fn commit(store: &StoreClient, turn: &str, commit: &Commit) -> CommitResult {
-    store.commit(turn, &queues(), 10_000, commit).await.unwrap()
+async fn commit(store: &StoreClient, lease: &str, commit: &Commit) -> CommitResult {
+    store.commit(lease, &queues(), 10_000, commit).await.unwrap()
 }
 
 fn unexpected_data(node: &SimulatedNode) -> u64 {
@@ -95,9 +102,9 @@ async fn a_part_may_be_repeated_for_ten_minutes() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_lasts_five_seconds_unless_it_is_renewed_or_released() {
     let (_redis, _nodes, [one, other]) = two_nodes().await;
-    let held = async |turn: &str| match other.poll(turn, &queues()).await.unwrap() {
-        Poll::Held { by, remaining } => Some((by, remaining)),
-        Poll::Ours(_) => None,
+    let held = async |lease: &str| match other.poll(lease, &queues()).await.unwrap() {
+        PollReply::Held { by, remaining } => Some((by, remaining)),
+        PollReply::Ours(_) => None,
     };
     let (mine, theirs) = (one.new_lease(), other.new_lease());
     assert!(ours(&one, &mine).await.is_new);
@@ -127,34 +134,32 @@ async fn a_lease_lasts_five_seconds_unless_it_is_renewed_or_released() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
+    let lease = one.new_lease();
     one.append(1, &[entry("a"), entry("b"), entry("c")]).await.unwrap();
-    let view = ours(&one, &turn).await;
+    let view = ours(&one, &lease).await;
     let bytes =
         view.records[..2].iter().map(|record| record.len() + StoreClient::OVERHEAD_BYTES).sum();
     let all = Commit {
-        records: 2,
-        bytes,
+        read: ReadRecords { count: 2, bytes },
         held: vec![("x".into(), "1".into()), ("y".into(), "2".into())],
         ..requests(&[(1, 3, "r1"), (1, 4, "r2"), (0, 5, "r3")])
     };
-    let queued = commit(&one, &turn, &all).await;
+    let queued = commit(&one, &lease, &all).await;
     assert_eq!((queued.dropped, queued.waiting, queued.left), (vec![0, 0], vec![5, 7], 1));
     let state = redis.key("logstate").unwrap();
     let rest: usize = redis.ask(&["HGET", &state, "b"]);
     assert_eq!(rest, view.records[2].len() + StoreClient::OVERHEAD_BYTES);
     let rejected = one.commit("other", &queues(), 10_000, &all).await.unwrap_err();
     assert_eq!(rejected, NotCommitted::NotOurs);
-    let view = ours(&one, &turn).await;
+    let view = ours(&one, &lease).await;
     assert_eq!(texts(&view), ["c"]);
     assert_eq!((view.waiting, view.held), (vec![5, 7], vec![]));
     let rest = Commit {
-        records: 1,
-        bytes: rest,
+        read: ReadRecords { count: 1, bytes: rest },
         held: vec![("x".into(), String::new())],
         ..Commit::default()
     };
-    assert_eq!(commit(&one, &turn, &rest).await.left, 0);
+    assert_eq!(commit(&one, &lease, &rest).await.left, 0);
     let view = ours(&one, &one.new_lease()).await;
     assert_eq!(view.held, [("y".to_owned(), "2".to_owned())], "known to a new lease");
     let key = redis.key("queue").unwrap();
@@ -165,11 +170,11 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_drops_its_oldest_requests() {
     let (_redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
     let body = "x".repeat(4_000);
     let some = requests(&[(0, 1, &body), (0, 2, &body), (0, 4, &body)]);
-    let queued = commit(&one, &turn, &some).await;
+    let queued = commit(&one, &lease, &some).await;
     assert_eq!((queued.dropped, queued.waiting), (vec![1, 0], vec![6, 0]));
 }
 
@@ -177,11 +182,11 @@ async fn a_full_queue_drops_its_oldest_requests() {
 async fn the_oldest_request_is_removed_when_it_is_done_or_too_old() {
     const LIFETIME: Duration = Duration::from_secs(300);
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
     let empty = one.head("q1", None, LIFETIME).await.unwrap();
     assert!(empty.head.is_none() && (empty.waiting, empty.expired) == (0, 0));
-    commit(&one, &turn, &requests(&[(0, 2, "a b"), (0, 3, "c")])).await;
+    commit(&one, &lease, &requests(&[(0, 2, "a b"), (0, 3, "c")])).await;
     sleep(Duration::from_secs(100)).await;
     let queue = one.head("q1", None, LIFETIME).await.unwrap();
     let first = queue.head.unwrap();
@@ -203,9 +208,9 @@ async fn the_oldest_request_is_removed_when_it_is_done_or_too_old() {
 async fn a_request_is_split_in_its_place_or_set_aside() {
     const LIFETIME: Duration = Duration::from_secs(300);
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
-    commit(&one, &turn, &requests(&[(0, 2, "ab"), (0, 1, "c")])).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
+    commit(&one, &lease, &requests(&[(0, 2, "ab"), (0, 1, "c")])).await;
     let head = async || one.head("q1", None, LIFETIME).await.unwrap().head.unwrap();
     let first = head().await;
     one.split("q1", first.id + 1, &[(1, b"x"), (1, b"y")]).await.unwrap();
@@ -226,10 +231,10 @@ async fn a_request_is_split_in_its_place_or_set_aside() {
     assert!(one.head("q1", None, LIFETIME).await.unwrap().head.is_none());
     let left: u64 = redis.ask(&["PTTL", &redis.key("aside").unwrap()]);
     assert!((890_000..=900_000).contains(&left), "{left}");
-    let aside = async |done, turn| one.aside("q1", done, LIFETIME, turn).await.unwrap();
+    let aside = async |done, lease| one.aside("q1", done, LIFETIME, lease).await.unwrap();
     let mut ids = Vec::new();
-    for (turn, body) in [(0, "b"), (1, "c"), (2, "b")] {
-        let queue = aside(None, turn).await;
+    for (lease, body) in [(0, "b"), (1, "c"), (2, "b")] {
+        let queue = aside(None, lease).await;
         let found = queue.head.unwrap();
         assert_eq!((queue.count, queue.waiting, found.body.as_slice()), (2, 2, body.as_bytes()));
         ids.push(found.id);
@@ -245,9 +250,9 @@ async fn a_request_is_split_in_its_place_or_set_aside() {
 #[tokio::test(start_paused = true)]
 async fn a_request_beyond_what_may_be_set_aside_is_dropped() {
     let (_redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
-    commit(&one, &turn, &requests(&[(0, 3, &"x".repeat(1_000))])).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
+    commit(&one, &lease, &requests(&[(0, 3, &"x".repeat(1_000))])).await;
     let first = one.head("q1", None, Duration::from_secs(300)).await.unwrap().head.unwrap();
     assert_eq!(one.set_aside("q1", first.id, 1_000, 2).await, Ok(3));
 }
@@ -255,20 +260,20 @@ async fn a_request_beyond_what_may_be_set_aside_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_redis_that_does_not_answer_is_given_up_after_two_seconds() {
     let (redis, nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
     redis.pause(Duration::from_millis(2_500));
     let began = Instant::now();
-    let commit = one.commit(&turn, &queues(), 10_000, &requests(&[(0, 1, "a")])).await;
+    let commit = one.commit(&lease, &queues(), 10_000, &requests(&[(0, 1, "a")])).await;
     assert_eq!(commit.unwrap_err(), NotCommitted::Unknown);
     let took = began.elapsed().as_millis();
     assert!((2_000..2_010).contains(&took), "{took}");
     redis.stop();
     sleep(DELIVERED).await;
     let began = Instant::now();
-    assert!(one.poll(&turn, &queues()).await.is_err());
+    assert!(one.poll(&lease, &queues()).await.is_err());
     assert_eq!(one.append(1, &[entry("a")]).await, Err(Unavailable));
-    one.release(&turn).await;
+    one.release(&lease).await;
     assert_eq!(began.elapsed(), Duration::ZERO, "a node that is away does not ask");
     redis.restart();
     advance(Duration::from_secs(5)).await;
@@ -294,9 +299,9 @@ async fn a_node_whose_lease_is_rejected_joins_again() {
 #[tokio::test(start_paused = true)]
 async fn unexpected_data_is_reported_and_answered_with_unavailable() {
     let (redis, nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_lease();
-    ours(&one, &turn).await;
-    commit(&one, &turn, &requests(&[(0, 1, "a")])).await;
+    let lease = one.new_lease();
+    ours(&one, &lease).await;
+    commit(&one, &lease, &requests(&[(0, 1, "a")])).await;
     let queue = redis.key("queue").unwrap();
     let huge = format!("{} 9999999999999 1 x", "9".repeat(30));
     redis.ask::<Value>(&["LPUSH", &queue, &huge]);

@@ -1,13 +1,18 @@
 //! Nodes of a simulated Redis, one of which delivers.
 
+mod memory;
+
 use super::*;
 use crate::{
     broker::redis::SimulatedRedis,
-    hub::hub_event_tests::{channel, one_of_each},
+    hub::hub_event_tests::channel,
     webhook::{
         record::encode,
         stats::LOG_INTERVAL,
-        store::{log::LOG_BYTES_MAX, redis::LogRecord},
+        store::{
+            log::LOG_BYTES_MAX,
+            redis::{LogRecord, StoreClient},
+        },
         testbed::{BATCH_WAIT, Member, connector, settings},
     },
 };
@@ -15,6 +20,7 @@ use tokio::time::sleep;
 
 const A: &str = "http://127.0.0.1/a";
 const B: &str = "http://127.0.0.1/b";
+const C: &str = "http://127.0.0.1/c";
 /// Longer than an event takes from its observation to its queue.
 const TOLD: Duration = Duration::from_millis(300);
 
@@ -35,8 +41,14 @@ fn vacated(name: &str) -> HubEvent {
 
 /// The requests that wait for an endpoint: the names of their events and channels.
 fn queued(redis: &SimulatedRedis, member: &Member, at: usize) -> Vec<String> {
-    let name = names(&member.app.settings()).remove(at);
+    let name = names(member).remove(at);
     queue_of(redis, &name)
+}
+
+/// The names of the queues of the node's endpoints.
+fn names(member: &Member) -> Vec<String> {
+    let queues = member.store.queues(&member.app.settings(), &[]);
+    queues.iter().map(|queue| queue.name.clone()).collect()
 }
 
 fn queue_of(redis: &SimulatedRedis, name: &str) -> Vec<String> {
@@ -167,7 +179,7 @@ async fn new_settings_apply_to_events_after_them() {
     let one = started(&mut redis, &[A]).await;
     one.observe(&occupied("c"));
     sleep(TOLD).await;
-    let of_a = names(&one.app.settings()).remove(0);
+    let of_a = names(&one).remove(0);
     one.app.change(settings(&[B, A]));
     sleep(TOLD).await;
     one.observe(&occupied("d"));
@@ -175,7 +187,7 @@ async fn new_settings_apply_to_events_after_them() {
     assert!(one.store.is_leader());
     assert_eq!(queued(&redis, &one, 0), ["channel_occupied d"]);
     assert_eq!(queued(&redis, &one, 1), ["channel_occupied c", "channel_occupied d"]);
-    assert_eq!(names(&one.app.settings())[1], of_a);
+    assert_eq!(names(&one)[1], of_a);
     // Without webhooks nothing is reported, and the lease is free.
     let other = started(&mut redis, &[A]).await;
     one.app.change(settings(&[]));
@@ -265,10 +277,9 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     };
     one.store().append(1, &entries(0..700)).await.unwrap();
     one.store().append(2, &entries(700..1_400)).await.unwrap();
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.store), connector());
-    let mut dispatcher = Leader::new(made_of, one.app.settings());
-    assert!(matches!(dispatcher.step().await, Step::GoOn), "there is more");
-    let Step::Wait(until) = dispatcher.step().await else { panic!("there is no more") };
+    let mut dispatcher = Dispatcher::new(&one.app, &one.store, connector());
+    assert!(matches!(dispatcher.step().await, Step::Again), "there is more");
+    let Step::Wait(Some(until)) = dispatcher.step().await else { panic!("there is no more") };
     let wait = until - now();
     assert!((1_400..=1_500).contains(&wait.as_millis()), "{wait:?}");
     let told = queued(&redis, &one, 0);
@@ -282,8 +293,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
 async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.store), connector());
-    let mut dispatcher = Leader::new(made_of, one.app.settings());
+    let mut dispatcher = Dispatcher::new(&one.app, &one.store, connector());
     let entry = |number: u64| LogRecord {
         at_us: 0,
         most_bytes: LOG_BYTES_MAX,
@@ -298,9 +308,11 @@ async fn events_during_a_step_are_reported_by_the_next_one() {
         };
         let (step, ()) = tokio::join!(dispatcher.step(), late);
         number += 2;
-        let Step::Wait(until) = step else { panic!("{step:?}") };
+        let Step::Wait(Some(until)) = step else { panic!("{step:?}") };
         waits.push(until.saturating_duration_since(now()));
-        while !matches!(dispatcher.step().await, Step::Wait(until) if BATCH_WAIT < until - now()) {}
+        while !matches!(dispatcher.step().await, Step::Wait(Some(until)) if BATCH_WAIT < until - now())
+        {
+        }
     }
     assert!(waits.iter().any(|wait| *wait <= BATCH_WAIT), "{waits:?}");
     assert!(waits.iter().any(|wait| BATCH_WAIT * 10 < *wait), "{waits:?}");
@@ -314,54 +326,25 @@ async fn an_expired_lease_commits_nothing() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let other = Member::join(&mut redis, &[A]).await;
-    let dispatcher = |member: &Member| {
-        let made_of = (Arc::clone(&member.app), Arc::clone(&member.store), connector());
-        Leader::new(made_of, member.app.settings())
-    };
-    let (mut first, mut second) = (dispatcher(&one), dispatcher(&other));
+    let mut first = Dispatcher::new(&one.app, &one.store, connector());
+    let mut second = Dispatcher::new(&other.app, &other.store, connector());
     assert!(matches!(first.step().await, Step::Wait(_)));
     assert_eq!(leads([&one, &other]), [true, false]);
-    let Step::StandBy { by, remaining } = second.step().await else {
+    let Step::StandBy(LeaseOfOther { name, remaining }) = second.step().await else {
         panic!("it does not hold the lease")
     };
-    assert_eq!((by, remaining <= StoreClient::LEASE), (first.name.clone(), true));
+    assert_eq!((name, remaining <= StoreClient::LEASE), (one.store.lease.name(), true));
     // It is replaced between its poll and its commit.
-    let Ok(Poll::Ours(mut view)) = one.store().poll(&first.name, &first.names).await else {
+    let Ok(Poll::Records(mut records)) = one.store.poll(&first.settings, &first.queues).await
+    else {
         panic!("it holds the lease")
     };
     redis.ask::<redis::Value>(&["DEL", &redis.key("leader").unwrap()]);
     assert!(matches!(second.step().await, Step::Wait(_)));
-    view.records = vec![[b"5 ", encode(&occupied("c")).as_bytes()].concat()];
-    assert_eq!(first.take(view).await, Err(NotCommitted::NotOurs));
+    records.events = vec![(5, occupied("c"))];
+    assert!(matches!(first.take(records, now()).await, Step::Wait(_)));
     assert!(queued(&redis, &one, 0).is_empty());
-    assert!(matches!(first.step().await, Step::StandBy { .. }));
+    assert!(matches!(first.step().await, Step::StandBy(_)));
     assert_eq!(leads([&one, &other]), [false, true]);
-    assert!(first.delivering.is_none() && second.delivering.is_some());
-}
-
-#[test]
-fn a_queue_is_named_after_its_url() {
-    let settings_of = |urls: &[&str]| names(&settings(urls));
-    let [a, b, again] = <[String; 3]>::try_from(settings_of(&[A, B, A])).unwrap();
-    assert_eq!(settings_of(&[B, A]), [b.clone(), a.clone()]);
-    assert_eq!((a.len(), a.ends_with(".0"), b.ends_with(".0")), (18, true, true));
-    assert_eq!(again, format!("{}.1", a.trim_end_matches(".0")));
-    assert!(!a.contains("127"));
-}
-
-#[test]
-fn events_share_requests_within_their_bounds() {
-    let settings = settings(&[A]);
-    let [_, _, _, _, event, ..] = one_of_each();
-    let batches_of = |count: usize, len: usize| -> Vec<usize> {
-        let told = vec![event.clone(); count];
-        let events = vec!["x".repeat(len); count];
-        let batches = batches(&settings, &settings.filters[0], &told, &events);
-        batches.iter().map(|(_, count)| *count).collect()
-    };
-    assert!(batches_of(0, 1).is_empty());
-    assert_eq!(batches_of(3, 1), [3]);
-    assert_eq!(batches_of(100, 1), [100]);
-    assert_eq!(batches_of(101, 1), [100, 1]);
-    assert_eq!(batches_of(3, 100_000), [2, 1]);
+    assert!(first.deliveries.is_none() && second.deliveries.is_some());
 }
