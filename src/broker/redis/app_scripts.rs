@@ -31,7 +31,7 @@ pub(crate) struct AppScripts {
     notifier: Arc<AppNotifier>,
 }
 
-/// A call of a script, which is rejected if the node's lease ends before.
+/// A call of a script, which is rejected if the node's fencing token is outdated by then.
 #[derive(Debug)]
 pub(crate) struct AppCall {
     joined: Joined,
@@ -94,7 +94,7 @@ impl AppScripts {
     /// [`Unavailable`]: the node is not joined.
     pub(crate) fn call(&self, script: &Arc<Script>) -> Result<AppCall, Unavailable> {
         let joined = self.shared.joined_now().ok_or(Unavailable)?;
-        let call = ScriptCall::guarded(script, self.home(), &self.shared.names, &joined.lease);
+        let call = ScriptCall::guarded(script, self.home(), &self.shared.names, &joined.token);
         Ok(AppCall { joined, call })
     }
 
@@ -121,7 +121,7 @@ impl AppScripts {
         let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
         match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
             (Status::Done, now_ms) => return Ok((answer, now_ms)),
-            (Status::Rejected, _) => self.shared.rejected(&joined.lease),
+            (Status::Fenced, _) => self.shared.on_fenced(&joined.token),
             (Status::Late, _) => {}
         }
         Err(Unavailable)

@@ -8,7 +8,7 @@
 
 use super::{
     accounts::{AT_ONCE, Account},
-    lease::Lease,
+    fencing_token::FencingToken,
     link_state::Joined,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
@@ -25,8 +25,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MEMORY_MS: u64 = 60_000;
 /// The logged reason when the timeout passes.
 const LATE: &str = "Redis does not answer";
-/// The logged reason when this node's lease has expired.
-const REJECTED: &str = "the lease of this node has ended";
+/// The logged reason when the fencing token is outdated.
+const FENCED: &str = "the lease of this node has ended";
 /// How long publishes are collected for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
 /// How many calls one account makes before those of other apps continue.
@@ -83,13 +83,13 @@ impl ClusterState {
     ) -> Result<(), String> {
         let mut evicted = Vec::new();
         for _ in 0..ROUNDS {
-            let call = self.account_call(app_id, account, (&evicted, &joined.lease));
+            let call = self.account_call(app_id, account, (&evicted, &joined.token));
             let value = timeout(WITHIN, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
             let answer = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
             if matches!(answer, Ok(None)) {
-                self.rejected(&joined.lease);
-                return Err(REJECTED.to_owned());
+                self.on_fenced(&joined.token);
+                return Err(FENCED.to_owned());
             }
             account.entries.clear();
             let Ok(Some((bytes, is_more, to_evict))) = answer else {
@@ -115,11 +115,11 @@ impl ClusterState {
         &self,
         app_id: &str,
         account: &Account,
-        (evicted, lease): (&[Named], &Lease),
+        (evicted, token): (&[Named], &FencingToken),
     ) -> ScriptCall {
         let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
         let home = self.names.home_of(app_id);
-        let mut call = ScriptCall::guarded(&self.scripts.cache, home, &self.names, lease)
+        let mut call = ScriptCall::guarded(&self.scripts.cache, home, &self.names, token)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(account.max_bytes)
@@ -147,7 +147,7 @@ impl ClusterState {
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
-        let call = ScriptCall::guarded(&self.scripts.evict, partition, &self.names, &joined.lease)
+        let call = ScriptCall::guarded(&self.scripts.evict, partition, &self.names, &joined.token)
             .key(self.names.channel(app_id, &channel))
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())
@@ -156,7 +156,7 @@ impl ClusterState {
         let mut answer = ScriptReply::new(value).ok()?;
         let (status, _) = answer.status().ok()?;
         if status != Status::Done {
-            self.rejected(&joined.lease);
+            self.on_fenced(&joined.token);
             return None;
         }
         let was_there = answer.number() == Ok(1);
@@ -171,7 +171,7 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
 }
 
 /// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
-/// lease has expired.
+/// fencing token is outdated.
 fn read(mut answer: ScriptReply) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
     let (status, _) = answer.status()?;
     if status != Status::Done {

@@ -146,9 +146,9 @@ impl ClusterState {
         cursor: u64,
     ) -> Result<IndexPage, Unavailable> {
         let _permit = self.reads.pages.acquire().await.map_err(|_| Unavailable)?;
-        let (mut answer, lease) = self
-            .run_with_lease(partition, |lease| {
-                ScriptCall::guarded(&self.scripts.scan, partition, &self.names, lease)
+        let (mut answer, token) = self
+            .run_with_token(partition, |token| {
+                ScriptCall::guarded(&self.scripts.scan, partition, &self.names, token)
                     .key(self.names.channel_index(app_id, partition))
                     .number(cursor)
                     .arg(pattern)
@@ -158,7 +158,7 @@ impl ClusterState {
             .await?;
         let mut read = || {
             let cursor = answer.text()?.parse().map_err(|_| Unexpected)?;
-            let source = (Arc::from(lease.generation(partition)), answer.text()?);
+            let source = (Arc::from(token.generation(partition)), answer.text()?);
             Ok(IndexPage { cursor, source, entries: answer.texts()? })
         };
         read().map_err(|Unexpected| self.unexpected())

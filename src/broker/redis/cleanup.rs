@@ -2,7 +2,7 @@
 
 use super::{
     clock::now,
-    lease::Lease,
+    fencing_token::FencingToken,
     link::RedisConnection,
     logged::Wanted,
     names::TopicName,
@@ -23,7 +23,7 @@ pub(super) struct CleanUp {
     pub(super) shared: Arc<ClusterState>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The node that cleans up.
-    pub(super) lease: Arc<Lease>,
+    pub(super) token: Arc<FencingToken>,
     /// The dead node.
     pub(super) node: String,
 }
@@ -114,7 +114,7 @@ impl CleanUp {
             }
             let each = known.iter().filter_map(|topic| names.parse(topic));
             let each = each.map(|name| async move {
-                clean_topic((&self.shared, &self.lease), &self.hubs, &name, &self.node, connection)
+                clean_topic((&self.shared, &self.token), &self.hubs, &name, &self.node, connection)
                     .await
             });
             for result in futures_util::future::join_all(each).await {
@@ -133,7 +133,7 @@ impl CleanUp {
         connection: &RedisConnection,
     ) -> RedisResult<bool> {
         let names = &self.shared.names;
-        let call = ScriptCall::guarded(&self.shared.scripts.expire, partition, names, &self.lease)
+        let call = ScriptCall::guarded(&self.shared.scripts.expire, partition, names, &self.token)
             .key(names.topics_of(&self.node, partition))
             .arg(&*self.node)
             .arg(phase)
@@ -142,14 +142,14 @@ impl CleanUp {
         let mut answer = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
         match answer.status() {
             Ok((Status::Done, _)) => Ok(answer.number() == Ok(1)),
-            Ok((Status::Late | Status::Rejected, _)) | Err(_) => Err(timed_out()),
+            Ok((Status::Late | Status::Fenced, _)) | Err(_) => Err(timed_out()),
         }
     }
 }
 
 /// Removes the contribution of `node`, which must not be registered, from a topic.
 pub(super) async fn clean_topic(
-    (shared, lease): (&ClusterState, &Lease),
+    (shared, token): (&ClusterState, &FencingToken),
     hubs: &HashMap<Arc<str>, Arc<Hub>>,
     name: &TopicName,
     node: &str,
@@ -163,7 +163,7 @@ pub(super) async fn clean_topic(
     let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let asked = now();
-    let call = sync_call((shared, lease), name, (config, wanted), node, &nothing, asked);
+    let call = sync_call((shared, token), name, (config, wanted), node, &nothing, asked);
     let partition = call.partition();
     match read(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
@@ -178,7 +178,7 @@ pub(super) async fn clean_topic(
             shared.clock.learn(partition, redis_ms, (asked, now()));
             Err(timed_out())
         }
-        Ok((SyncOutcome::Rejected, _)) | Err(_) => Err(timed_out()),
+        Ok((SyncOutcome::Fenced, _)) | Err(_) => Err(timed_out()),
     }
 }
 

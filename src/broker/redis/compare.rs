@@ -12,7 +12,7 @@ mod tests;
 use super::{
     clock::now,
     context::Context,
-    lease::Lease,
+    fencing_token::FencingToken,
     membership::{LEASE_ENDED, Membership},
     names::{Subject, TopicName},
     partition::Partition,
@@ -283,7 +283,7 @@ impl Comparison {
         };
         let sweep = Sweep {
             shared: Arc::clone(shared),
-            lease: Arc::clone(&membership.lease),
+            token: Arc::clone(&membership.token),
             hubs: topics.hubs.clone(),
             held: topics.all.keys().cloned().collect(),
             connection: connection.clone(),
@@ -345,7 +345,7 @@ fn compare(
     let named = topics.iter().filter_map(|(name, held)| {
         Some((&context.topics.all.get(name)?.name, held.mine, held.users))
     });
-    let by = (&**context.shared, &*context.membership.lease);
+    let by = (&**context.shared, &*context.membership.token);
     let call = compare_call(by, partition, named);
     let connection = context.connection.clone();
     let task = async move {
@@ -357,13 +357,13 @@ fn compare(
 }
 
 fn compare_call<'a>(
-    (shared, lease): (&ClusterState, &Lease),
+    (shared, token): (&ClusterState, &FencingToken),
     partition: Partition,
     topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
 ) -> ScriptCall {
     let names = &shared.names;
-    let mut call = ScriptCall::guarded(&shared.scripts.compare, partition, names, lease)
-        .key(names.topics_of(&lease.node, partition));
+    let mut call = ScriptCall::guarded(&shared.scripts.compare, partition, names, token)
+        .key(names.topics_of(&token.node, partition));
     for (name, mine, users) in topics {
         let hash = names.topic(name);
         let field = match &name.subject {
@@ -381,7 +381,7 @@ fn compare_call<'a>(
     call
 }
 
-/// The state of each topic, and the registered nodes; `None` if the lease is not valid.
+/// The state of each topic, and the registered nodes; `None` if the fencing token is outdated.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
     let mut answer = ScriptReply::new(value)?;

@@ -458,8 +458,8 @@ impl Coordinator {
         let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
-        let lease = &self.membership.lease;
-        for forward in self.forwarding.start(now, &self.shared, lease, &connection) {
+        let token = &self.membership.token;
+        for forward in self.forwarding.start(now, &self.shared, token, &connection) {
             self.link.begin(async move { Completion::Forwarded(forward.await) });
         }
     }

@@ -13,7 +13,7 @@ use super::{
     clock::now,
     context::Context,
     envelope::ControlMessage,
-    lease::Lease,
+    fencing_token::FencingToken,
     link::RedisConnection,
     logged::Wanted,
     partition::Partition,
@@ -66,7 +66,7 @@ impl Forwarding {
         &mut self,
         now: Instant,
         shared: &Arc<ClusterState>,
-        lease: &Arc<Lease>,
+        token: &Arc<FencingToken>,
         connection: &RedisConnection,
     ) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
@@ -77,7 +77,7 @@ impl Forwarding {
             let (app_id, partition) = log.clone();
             let forward = Forward {
                 shared: Arc::clone(shared),
-                lease: Arc::clone(lease),
+                token: Arc::clone(token),
                 connection: connection.clone(),
                 app_id,
                 partition,
@@ -160,7 +160,7 @@ async fn look(
 /// Forwards one log to the app's log.
 struct Forward {
     shared: Arc<ClusterState>,
-    lease: Arc<Lease>,
+    token: Arc<FencingToken>,
     connection: RedisConnection,
     app_id: Arc<str>,
     partition: Partition,
@@ -196,7 +196,7 @@ impl Forward {
     async fn next(&self, reached: u64) -> RedisResult<LogPart> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
-            ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
+            ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.token)
                 .key(names.log(&self.app_id, partition))
                 .key(names.log_state(&self.app_id, partition))
                 .number(reached)
@@ -216,7 +216,7 @@ impl Forward {
     async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let home = names.home_of(&self.app_id);
-        let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.lease)
+        let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.token)
             .key(names.log(&self.app_id, home))
             .key(names.log_state(&self.app_id, home))
             .number(self.partition)
@@ -232,7 +232,7 @@ impl Forward {
     async fn ring(&self) -> RedisResult<()> {
         let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
         let give_up = now() + FORWARD_WITHIN;
-        self.ask(self.shared.control_message_call(&control_message, &self.lease, give_up))
+        self.ask(self.shared.control_message_call(&control_message, &self.token, give_up))
             .await
             .map(drop)
     }
@@ -246,7 +246,7 @@ impl Forward {
             (Status::Late, redis_ms) => {
                 self.shared.clock.learn(partition, redis_ms, (asked, now()));
             }
-            (Status::Rejected, _) => self.shared.rejected(&self.lease),
+            (Status::Fenced, _) => self.shared.on_fenced(&self.token),
         }
         Err(failed())
     }

@@ -127,16 +127,16 @@ fn call(
     phase: HeartbeatPhase,
     partition: Partition,
 ) -> ScriptCall {
-    let (names, lease) = (&shared.names, &membership.lease);
+    let (names, token) = (&shared.names, &membership.token);
     let is_home = partition == Partition::HOME;
     let registered =
-        if membership.was_registered { lease.generation(partition) } else { Default::default() };
+        if membership.was_registered { token.generation(partition) } else { Default::default() };
     let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
         .key(names.registry(partition))
         .arg(word(phase))
-        .arg(&*lease.node)
+        .arg(&*token.node)
         .arg(&*membership.process)
-        .number(lease.link)
+        .number(token.link)
         .number(if is_home { membership.node_timeout.as_millis() } else { 0 })
         .arg(random::digits())
         .arg(if is_home { names.all_nodes() } else { String::new() })

@@ -1,6 +1,6 @@
 //! The state of the link to Redis, for requests that wait until the node is joined.
 
-use super::{lease::Lease, link::RedisConnection, reason::Reason};
+use super::{fencing_token::FencingToken, link::RedisConnection, reason::Reason};
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -16,11 +16,11 @@ pub(super) enum LinkState {
     Joined(Joined),
 }
 
-/// The connection and the lease of a joined node.
+/// The connection and the fencing token of a joined node.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) connection: RedisConnection,
-    pub(super) lease: Arc<Lease>,
+    pub(super) token: Arc<FencingToken>,
 }
 
 /// The current state. Waiting requests continue in the order of their arrival.

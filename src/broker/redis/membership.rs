@@ -11,7 +11,7 @@ mod values;
 pub(super) use values::{Action, HeartbeatPhase, HeartbeatReply, Registered, Situation, Stage};
 
 use super::{
-    lease::Lease, nodes::Nodes, partition::Partition, published_sequences, random,
+    fencing_token::FencingToken, nodes::Nodes, partition::Partition, published_sequences, random,
     ready::NodeState, reason::Reason,
 };
 use crate::backoff::Backoff;
@@ -29,8 +29,8 @@ pub(super) struct Membership {
     /// The suffix of the node's name. A node that was declared dead takes another name, since the
     /// old one is cleaned up.
     incarnation: u32,
-    pub(super) lease: Arc<Lease>,
-    /// Whether Redis has had this node's present name in the generations of `lease`.
+    pub(super) token: Arc<FencingToken>,
+    /// Whether Redis has had this node's present name in the generations of `token`.
     pub(super) was_registered: bool,
     /// How long the lease lasts without a heartbeat.
     pub(super) node_timeout: Duration,
@@ -82,12 +82,12 @@ impl Membership {
         partitions: Vec<Partition>,
         now: Instant,
     ) -> Self {
-        let lease = Lease { node: format!("{process}.1"), link: 0, generations: Vec::new() };
+        let token = FencingToken { node: format!("{process}.1"), link: 0, generations: Vec::new() };
         Self {
             nodes: Nodes::new(process.clone()),
             process,
             incarnation: 1,
-            lease: Arc::new(lease),
+            token: Arc::new(token),
             was_registered: false,
             node_timeout,
             partitions,
@@ -104,7 +104,7 @@ impl Membership {
 
     /// This node's name.
     pub(super) fn node(&self) -> &str {
-        &self.lease.node
+        &self.token.node
     }
 
     /// Whether the node is joined.
@@ -153,7 +153,7 @@ impl Membership {
                 actions.push(Action::Suspect);
             }
         }
-        if self.is_linked() && situation.is_rejected {
+        if self.is_linked() && situation.is_fenced {
             return vec![Action::Close(LEASE_ENDED.into())];
         }
         // From its first heartbeat on, this node receives its own messages on the bus.
@@ -257,7 +257,7 @@ impl Membership {
             }
         }
         let is_other =
-            |reply: &HeartbeatReply| reply.generation != self.lease.generation(reply.partition);
+            |reply: &HeartbeatReply| reply.generation != self.token.generation(reply.partition);
         if phase != HeartbeatPhase::Join && replies.iter().any(is_other) {
             return vec![Action::Close("redis has begun again".into())];
         }
@@ -302,14 +302,14 @@ impl Membership {
     /// Continues once all partitions have registered this node. Those of another generation may
     /// have lost data.
     fn on_registered(&mut self, replies: &[HeartbeatReply]) -> Vec<Action> {
-        let before = Arc::clone(&self.lease);
-        let lease = Arc::make_mut(&mut self.lease);
-        lease.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
+        let before = Arc::clone(&self.token);
+        let token = Arc::make_mut(&mut self.token);
+        token.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
         self.was_registered = true;
         let closed = replies.iter().filter(|reply| !reply.is_open).map(|reply| reply.partition);
         self.closed = closed.collect();
         let is_changed = |partition: &Partition| {
-            before.generation(*partition) != self.lease.generation(*partition)
+            before.generation(*partition) != self.token.generation(*partition)
         };
         let changed: BTreeSet<Partition> =
             replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
@@ -383,7 +383,7 @@ impl Membership {
 
     /// A partition lists these nodes.
     pub(super) fn on_listed(&mut self, registered: Vec<String>, now: Instant) -> Vec<Action> {
-        let dead = self.nodes.on_listed(registered, &self.lease.node, now);
+        let dead = self.nodes.on_listed(registered, &self.token.node, now);
         self.clean_up(dead)
     }
 
@@ -392,7 +392,7 @@ impl Membership {
         let is_joined = self.is_joined();
         let mut actions = Vec::new();
         for node in dead {
-            let is_other = is_joined && node != self.lease.node;
+            let is_other = is_joined && node != self.token.node;
             if is_other && self.nodes.cleaning.insert(node.clone()) {
                 actions.push(Action::CleanUp(node));
             }
@@ -451,17 +451,17 @@ impl Membership {
 
     /// Advances the link number, which invalidates writes of earlier links.
     fn next_link(&mut self) {
-        let lease = Arc::make_mut(&mut self.lease);
-        lease.link += 1;
+        let token = Arc::make_mut(&mut self.token);
+        token.link += 1;
     }
 
     /// Takes another name, since this one was declared dead.
     fn rename(&mut self) {
-        self.nodes.former.insert(self.lease.node.clone());
+        self.nodes.former.insert(self.token.node.clone());
         self.incarnation += 1;
         self.was_registered = false;
         let node = format!("{}.{}", self.process, self.incarnation);
-        Arc::make_mut(&mut self.lease).node = node;
+        Arc::make_mut(&mut self.token).node = node;
     }
 
     /// The delay until the next attempt to connect.

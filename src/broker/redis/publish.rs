@@ -56,8 +56,8 @@ enum PublishAttempt {
     Late,
     /// Redis rejected it temporarily.
     Rejected,
-    /// The lease of this node is not valid any more: the node is about to join again.
-    WithoutLease,
+    /// The fencing token is outdated: the node is about to join again.
+    Fenced,
     /// There was no answer: it may have been published, and until this time it still may be.
     Lost {
         until: Instant,
@@ -247,7 +247,7 @@ impl ClusterState {
                     self.suspect();
                     time::sleep_until(until.into()).await;
                 }
-                Some(PublishAttempt::WithoutLease) | None => {}
+                Some(PublishAttempt::Fenced) | None => {}
             }
             if attempt.is_none() || give_up <= now() {
                 return Err(if may_be_done {
@@ -267,12 +267,12 @@ impl ClusterState {
         ids: &[EnvelopeId],
         (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<PublishAttempt> {
-        let Joined { connection, lease } = self.joined(give_up).await?;
+        let Joined { connection, token } = self.joined(give_up).await?;
         let partition = part.partition;
         let asked = now();
         let deadline = self.attempt_deadline(asked, give_up);
         let mut topics = Vec::with_capacity(part.events.len());
-        let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &lease)
+        let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &token)
             .number(self.clock.at(partition, deadline))
             .arg(if is_repeated { "1" } else { "0" })
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());
@@ -309,7 +309,7 @@ impl ClusterState {
                         }
                     }
                     PublishAttempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
-                    PublishAttempt::WithoutLease => self.rejected(&lease),
+                    PublishAttempt::Fenced => self.on_fenced(&token),
                     PublishAttempt::Rejected | PublishAttempt::Lost { .. } => {}
                 }
                 attempt
@@ -357,7 +357,7 @@ impl ClusterState {
             Some(
                 PublishAttempt::Late
                 | PublishAttempt::Rejected
-                | PublishAttempt::WithoutLease
+                | PublishAttempt::Fenced
                 | PublishAttempt::Lost { .. },
             )
             | None => Err(Unavailable),
@@ -371,7 +371,7 @@ fn read(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
     let (status, redis_ms) = answer.status().ok()?;
     match status {
         Status::Late => return Some((PublishAttempt::Late, redis_ms)),
-        Status::Rejected => return Some((PublishAttempt::WithoutLease, redis_ms)),
+        Status::Fenced => return Some((PublishAttempt::Fenced, redis_ms)),
         Status::Done => {}
     }
     let at_us = answer.number().ok()?;

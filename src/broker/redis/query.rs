@@ -5,7 +5,7 @@ use super::{
     clock::now,
     envelope::{ControlMessage, Envelope},
     error::Unavailable,
-    lease::Lease,
+    fencing_token::FencingToken,
     link_state::Joined,
     names::{Subject, TopicName},
     partition::Partition,
@@ -60,8 +60,8 @@ impl ClusterState {
     ) -> Result<ChannelAnswer, Unavailable> {
         let partition = self.names.channel_partition(app_id, channel);
         let mut answer = self
-            .run_guarded(partition, |lease| {
-                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, lease)
+            .run_guarded(partition, |token| {
+                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
                     .key(self.names.last_event(app_id, channel))
                     .arg(match asked {
@@ -82,9 +82,9 @@ impl ClusterState {
         let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
         let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
         let mut answer = self
-            .run_guarded(partition, |lease| {
+            .run_guarded(partition, |token| {
                 // Connections have no last event: this key does not exist.
-                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, lease)
+                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(&topic)
                     .key(format!("{topic}:none"))
                     .arg("0")
@@ -103,7 +103,7 @@ impl ClusterState {
     /// Publishes a control message for all nodes.
     pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
-        let call = |lease: &_| self.control_message_call(control_message, lease, give_up);
+        let call = |token: &_| self.control_message_call(control_message, token, give_up);
         self.run_guarded(Partition::HOME, call).await.map(drop)
     }
 
@@ -111,11 +111,11 @@ impl ClusterState {
     pub(super) fn control_message_call(
         &self,
         control_message: &str,
-        lease: &Lease,
+        token: &FencingToken,
         give_up: Instant,
     ) -> ScriptCall {
         let home = Partition::HOME;
-        ScriptCall::guarded(&self.scripts.notify, home, &self.names, lease)
+        ScriptCall::guarded(&self.scripts.notify, home, &self.names, token)
             .number(self.clock.at(home, give_up))
             .arg(self.names.all_nodes())
             .arg(control_message)
@@ -126,30 +126,30 @@ impl ClusterState {
     pub(super) async fn run_guarded(
         &self,
         partition: Partition,
-        call: impl Fn(&Lease) -> ScriptCall,
+        call: impl Fn(&FencingToken) -> ScriptCall,
     ) -> Result<ScriptReply, Unavailable> {
-        self.run_with_lease(partition, call).await.map(|(answer, _)| answer)
+        self.run_with_token(partition, call).await.map(|(answer, _)| answer)
     }
 
-    /// Like [`Self::run_guarded`]; also returns the lease that was valid.
-    pub(super) async fn run_with_lease(
+    /// Like [`Self::run_guarded`]; also returns the fencing token that was valid.
+    pub(super) async fn run_with_token(
         &self,
         partition: Partition,
-        call: impl Fn(&Lease) -> ScriptCall,
-    ) -> Result<(ScriptReply, Arc<Lease>), Unavailable> {
+        call: impl Fn(&FencingToken) -> ScriptCall,
+    ) -> Result<(ScriptReply, Arc<FencingToken>), Unavailable> {
         let give_up = now() + self.broker_wait;
         loop {
-            let Joined { connection, lease } = self.joined(give_up).await.ok_or(Unavailable)?;
+            let Joined { connection, token } = self.joined(give_up).await.ok_or(Unavailable)?;
             let asked = now();
-            let answer = self.answer(give_up, call(&lease).run(&connection)).await;
+            let answer = self.answer(give_up, call(&token).run(&connection)).await;
             match answer.ok_or(Unavailable)? {
                 Ok(value) => {
                     let mut answer = ScriptReply::new(value).map_err(|_| self.unexpected())?;
                     let (status, redis_ms) = answer.status().map_err(|_| self.unexpected())?;
                     match status {
-                        Status::Done => return Ok((answer, lease)),
+                        Status::Done => return Ok((answer, token)),
                         Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
-                        Status::Rejected => self.rejected(&lease),
+                        Status::Fenced => self.on_fenced(&token),
                     }
                 }
                 Err(error) if !was_rejected(&error) => self.suspect(),

@@ -6,7 +6,7 @@
 //! closes them, so that they subscribe again.
 
 use super::{
-    lease::Lease,
+    fencing_token::FencingToken,
     link::RedisConnection,
     partition::Partition,
     random,
@@ -55,13 +55,13 @@ pub(super) fn reached(
 /// Reports sequences.
 pub(super) async fn restore_sequences(
     shared: Arc<ClusterState>,
-    lease: Arc<Lease>,
+    token: Arc<FencingToken>,
     connection: RedisConnection,
     sequences: Vec<ReachedSequence>,
 ) -> Result<(), Reason> {
     for round in sequences.chunks(PER_ROUND) {
         let each = round.iter().map(|(partition, topic, sequence)| {
-            restore(&shared, &lease, &connection, (*partition, topic, *sequence))
+            restore(&shared, &token, &connection, (*partition, topic, *sequence))
         });
         try_join_all(each).await?;
     }
@@ -70,18 +70,18 @@ pub(super) async fn restore_sequences(
 
 async fn restore(
     shared: &ClusterState,
-    lease: &Lease,
+    token: &FencingToken,
     connection: &RedisConnection,
     (partition, topic, sequence): (Partition, &str, u64),
 ) -> Result<(), Reason> {
-    let call = ScriptCall::guarded(&shared.scripts.restore, partition, &shared.names, lease)
+    let call = ScriptCall::guarded(&shared.scripts.restore, partition, &shared.names, token)
         .key(topic)
         .arg(random::digits())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
     match ScriptReply::new(value).and_then(|mut answer| answer.status()) {
         Ok((Status::Done, _)) => Ok(()),
-        Ok((Status::Late | Status::Rejected, _)) => Err("another generation has begun".into()),
+        Ok((Status::Late | Status::Fenced, _)) => Err("another generation has begun".into()),
         Err(_) => Err("unexpected reply about a sequence".into()),
     }
 }

@@ -1,6 +1,8 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
-use super::{lease::Lease, link::RedisConnection, lua, names::Names, partition::Partition};
+use super::{
+    fencing_token::FencingToken, link::RedisConnection, lua, names::Names, partition::Partition,
+};
 use parking_lot::Mutex;
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
@@ -28,7 +30,7 @@ impl Script {
         Arc::new(Self { text, sha: OnceLock::new() })
     }
 
-    /// Panics unless the script checks the lease before it reads or writes.
+    /// Panics unless the script checks the fencing token before it reads or writes.
     #[cfg(test)]
     pub(crate) fn assert_guarded(&self) {
         const GUARD: &str =
@@ -148,18 +150,18 @@ impl ScriptCall {
         }
     }
 
-    /// A call that is rejected unless `lease` holds in its partition (see `lua/guard.lua`).
+    /// A call that is rejected if `token` is outdated in its partition (see `lua/guard.lua`).
     pub(super) fn guarded(
         script: &Arc<Script>,
         partition: Partition,
         names: &Names,
-        lease: &Lease,
+        token: &FencingToken,
     ) -> Self {
         Self::of(script, partition)
             .key(names.registry(partition))
-            .arg(lease.generation(partition))
-            .arg(&lease.node)
-            .number(lease.link)
+            .arg(token.generation(partition))
+            .arg(&token.node)
+            .number(token.link)
     }
 
     pub(super) fn partition(&self) -> Partition {
@@ -249,8 +251,8 @@ pub(super) enum Status {
     Done,
     /// The deadline had passed; nothing was changed.
     Late,
-    /// The lease is not valid in this partition; nothing was changed.
-    Rejected,
+    /// The fencing token is outdated in this partition; nothing was changed.
+    Fenced,
 }
 
 /// A script's answer, read value by value.
@@ -311,7 +313,7 @@ impl ScriptReply {
         let status = match self.text()?.as_str() {
             "ok" => Status::Done,
             "late" => Status::Late,
-            "other" => Status::Rejected,
+            "other" => Status::Fenced,
             _ => return Err(Unexpected),
         };
         Ok((status, self.number()?))
@@ -333,7 +335,7 @@ mod tests {
 
     /// Only the check of a deadline may precede the guard.
     #[test]
-    fn every_script_checks_the_lease_first() {
+    fn every_script_checks_the_fencing_token_first() {
         for is_cluster in [false, true] {
             let scripts = Scripts::new(is_cluster);
             for script in &scripts.all() {

@@ -5,7 +5,7 @@ use super::{
     channel_list::ListReads,
     clock::now,
     envelope::EnvelopeId,
-    lease::Lease,
+    fencing_token::FencingToken,
     link::RedisConnection,
     link_state::{Joined, LinkState, LinkStateWatch},
     metrics::BrokerMetrics,
@@ -49,7 +49,7 @@ pub(super) struct ClusterState {
     /// Whether the memory policy of Redis was checked.
     warned: AtomicBool,
     /// The number of the link whose writes Redis rejects; 0 for none.
-    rejected: AtomicU64,
+    fenced_link: AtomicU64,
     /// The latest round trip of a heartbeat, in ms.
     round_trip_ms: AtomicU64,
     process: u32,
@@ -150,7 +150,7 @@ impl ClusterState {
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
-            rejected: AtomicU64::new(0),
+            fenced_link: AtomicU64::new(0),
             round_trip_ms: AtomicU64::new(0),
             process: u32::try_from(random::number() >> 40).expect("24 bits are left"),
             envelopes: AtomicU64::new(0),
@@ -202,7 +202,7 @@ impl ClusterState {
         }
     }
 
-    /// Connection and lease, if the node is joined now.
+    /// Connection and fencing token, if the node is joined now.
     pub(super) fn joined_now(&self) -> Option<Joined> {
         match &*self.link_state.borrow() {
             LinkState::Joined(joined) => Some(joined.clone()),
@@ -232,19 +232,19 @@ impl ClusterState {
     }
 
     /// Records that Redis rejects the writes of this link: the node has to join again.
-    pub(super) fn rejected(&self, lease: &Lease) {
-        self.rejected.fetch_max(lease.link, Ordering::Relaxed);
+    pub(super) fn on_fenced(&self, token: &FencingToken) {
+        self.fenced_link.fetch_max(token.link, Ordering::Relaxed);
         self.suspect();
     }
 
     /// Whether Redis rejects the writes of this link.
-    pub(super) fn is_rejected(&self, link: u64) -> bool {
-        self.rejected.load(Ordering::Relaxed) == link && link != 0
+    pub(super) fn is_fenced(&self, link: u64) -> bool {
+        self.fenced_link.load(Ordering::Relaxed) == link && link != 0
     }
 
     /// Clears the rejections of earlier links.
-    pub(super) fn clear_rejection(&self) {
-        self.rejected.store(0, Ordering::Relaxed);
+    pub(super) fn clear_fenced(&self) {
+        self.fenced_link.store(0, Ordering::Relaxed);
     }
 
     /// Records that an answer of Redis is overdue. Nothing more is sent until it answers.
@@ -312,8 +312,8 @@ mod tests {
         assert_eq!(format!("{:06x}", first.process()), shared.process());
     }
 
-    fn lease(link: u64) -> Lease {
-        Lease { node: "a.1".into(), link, generations: vec!["g1".into(), "g2".into()] }
+    fn token(link: u64) -> FencingToken {
+        FencingToken { node: "a.1".into(), link, generations: vec!["g1".into(), "g2".into()] }
     }
 
     #[test]
@@ -332,13 +332,13 @@ mod tests {
     #[test]
     fn a_rejection_applies_to_one_link() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
-        assert!(!shared.is_rejected(0) && !shared.is_rejected(1), "none is");
-        shared.rejected(&lease(4));
-        shared.rejected(&lease(3));
-        assert!(shared.is_rejected(4), "the latest");
-        assert!(!shared.is_rejected(3) && !shared.is_rejected(5));
-        shared.clear_rejection();
-        assert!(!shared.is_rejected(4));
+        assert!(!shared.is_fenced(0) && !shared.is_fenced(1), "none is");
+        shared.on_fenced(&token(4));
+        shared.on_fenced(&token(3));
+        assert!(shared.is_fenced(4), "the latest");
+        assert!(!shared.is_fenced(3) && !shared.is_fenced(5));
+        shared.clear_fenced();
+        assert!(!shared.is_fenced(4));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::{
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
+    fencing_token::FencingToken,
     in_flight::time_for,
-    lease::Lease,
     logged::Wanted,
     names::{Subject, TopicName},
     random,
@@ -20,7 +20,7 @@ const SYNC_WITHIN: Duration = Duration::from_secs(5);
 
 /// The call that syncs a contribution of `node`, which may be another node.
 pub(super) fn sync_call(
-    (shared, lease): (&ClusterState, &Lease),
+    (shared, token): (&ClusterState, &FencingToken),
     name: &TopicName,
     (config, wanted): (&AppConfig, Wanted),
     node: &str,
@@ -37,7 +37,7 @@ pub(super) fn sync_call(
     if request.is_full {
         flags.push('f');
         // Removing the contribution of another node needs no snapshot.
-        if name.subject != Subject::Connections && node == lease.node {
+        if name.subject != Subject::Connections && node == token.node {
             flags.push('s');
         }
     }
@@ -47,7 +47,7 @@ pub(super) fn sync_call(
     if request.knows_others {
         flags.push('k');
     }
-    let mut call = ScriptCall::guarded(&shared.scripts.sync, partition, names, lease)
+    let mut call = ScriptCall::guarded(&shared.scripts.sync, partition, names, token)
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)
@@ -149,8 +149,8 @@ pub(super) enum SyncOutcome {
     Done(Box<Synced>),
     /// It was too late, and was not executed.
     Late,
-    /// The lease is not valid, and it was not executed.
-    Rejected,
+    /// The fencing token is outdated, and it was not executed.
+    Fenced,
 }
 
 /// Parses the script's answer, with the server's clock in ms.
@@ -159,7 +159,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
     let (status, redis_ms) = answer.status()?;
     match status {
         Status::Late => return Ok((SyncOutcome::Late, redis_ms)),
-        Status::Rejected => return Ok((SyncOutcome::Rejected, redis_ms)),
+        Status::Fenced => return Ok((SyncOutcome::Fenced, redis_ms)),
         Status::Done => {}
     }
     let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);

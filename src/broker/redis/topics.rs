@@ -11,8 +11,8 @@ mod tests;
 use super::{
     clock::now,
     envelope::Message,
+    fencing_token::FencingToken,
     in_flight::InFlight,
-    lease::Lease,
     link::{RedisConnection, ServerId},
     logged::Wanted,
     membership::{LEASE_ENDED, Membership},
@@ -266,11 +266,11 @@ impl Topics {
     ) -> Option<TopicCommand> {
         let topic = self.all.get(&name)?;
         let hub = self.hubs.get(&topic.name.app_id)?;
-        let (app, lease): (_, &Lease) = (hub.app(), &membership.lease);
+        let (app, token): (_, &FencingToken) = (hub.app(), &membership.token);
         let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
         let wanted = (&app.config, Wanted::of(hub, &topic.name.subject));
-        let by = (&*self.shared, lease);
-        let call = sync_call(by, &topic.name, wanted, &lease.node, request, asked);
+        let by = (&*self.shared, token);
+        let call = sync_call(by, &topic.name, wanted, &token.node, request, asked);
         let bytes = call.len() + request.answer_bytes;
         self.in_flight.add(bytes);
         let was_provisional = membership.is_provisional(partition);
@@ -359,7 +359,7 @@ impl Topics {
                 self.scheduler.add_at(&name, now + LATE_PAUSE);
                 Ok(None)
             }
-            Ok(Ok((SyncOutcome::Rejected, _))) => Err(LEASE_ENDED.into()),
+            Ok(Ok((SyncOutcome::Fenced, _))) => Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
                 self.shared.metrics.unexpected_data("an answer about a topic");
                 Err("unexpected reply about a topic".into())

@@ -90,8 +90,8 @@ async fn a_node_that_is_alive_is_not_cleaned_up() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
     let ends = testbed.coordinator.shared.clock.at(HOME, now()) + 5_000;
-    let lease = format!("{ends} 6000");
-    testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), &lease]);
+    let token = format!("{ends} 6000");
+    testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), &token]);
     clean_up_after(&mut testbed, DEAD.to_owned());
     testbed.run_for(CLEANED_WITHIN).await;
     let (key, _) = testbed.channel("a");
@@ -123,14 +123,14 @@ async fn a_cleanup_runs_once_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_without_a_lease_fails() {
     let testbed = Testbed::joined(false).await;
-    let lease = Lease { link: 99, ..testbed.coordinator.membership.lease.as_ref().clone() };
+    let token = FencingToken { link: 99, ..testbed.coordinator.membership.token.as_ref().clone() };
     let connection = testbed.coordinator.link.connection.clone().unwrap();
     let shared = Arc::clone(&testbed.coordinator.shared);
     let hubs = testbed.coordinator.topics.hubs.clone();
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
-    let cleaned = clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection).await;
+    let cleaned = clean_topic((&shared, &token), &hubs, &name, DEAD, &connection).await;
     assert!(cleaned.is_err_and(|error| error.is_timeout()));
-    let cleaning = CleanUp { shared, hubs, lease: Arc::new(lease), node: DEAD.to_owned() };
+    let cleaning = CleanUp { shared, hubs, token: Arc::new(token), node: DEAD.to_owned() };
     let cleaned = cleaning.run(connection).await;
     assert!(!cleaned.is_done && cleaned.node == DEAD);
 }
@@ -141,11 +141,11 @@ async fn a_clock_that_was_stepped_does_not_stop_a_cleanup() {
     let (_, partition) = testbed.channel("a");
     let shared = Arc::clone(&testbed.coordinator.shared);
     let connection = testbed.coordinator.link.connection.clone().unwrap();
-    let lease = Arc::clone(&testbed.coordinator.membership.lease);
+    let token = Arc::clone(&testbed.coordinator.membership.token);
     testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
     let hubs = testbed.coordinator.topics.hubs.clone();
-    let clean = || clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection);
+    let clean = || clean_topic((&shared, &token), &hubs, &name, DEAD, &connection);
     assert!(clean().await.is_err(), "its deadline has passed by that clock");
     assert!(clean().await.is_ok(), "the clock is known now");
 }

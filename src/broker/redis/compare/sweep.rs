@@ -4,7 +4,7 @@ use super::{MEMBERS_MAX, TOPICS_MAX, compare_call, read};
 use crate::{
     broker::redis::{
         cleanup::clean_topic,
-        lease::Lease,
+        fencing_token::FencingToken,
         link::RedisConnection,
         names::{Subject, TopicName},
         partition::Partition,
@@ -37,7 +37,7 @@ pub(super) enum TopicList {
 /// A scan of pages of the lists.
 pub(super) struct Sweep {
     pub(super) shared: Arc<ClusterState>,
-    pub(super) lease: Arc<Lease>,
+    pub(super) token: Arc<FencingToken>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The topics of this node, which are compared by themselves.
     pub(super) held: BTreeSet<Arc<str>>,
@@ -56,7 +56,7 @@ impl Sweep {
         let names = &self.shared.names;
         let (command, key, partition) = match list {
             TopicList::Own(partition) => {
-                ("SSCAN", names.topics_of(&self.lease.node, *partition), *partition)
+                ("SSCAN", names.topics_of(&self.token.node, *partition), *partition)
             }
             TopicList::Channels(app_id, partition) => {
                 ("HSCAN", names.channel_index(app_id, *partition), *partition)
@@ -109,7 +109,7 @@ impl Sweep {
 
     /// Repairs the inconsistent ones among topics that this node does not hold.
     async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
-        let by = (&*self.shared, &*self.lease);
+        let by = (&*self.shared, &*self.token);
         let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
         let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
         // A name without a registration: only inconsistencies are removed.

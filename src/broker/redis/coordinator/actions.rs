@@ -16,7 +16,7 @@ impl Coordinator {
     /// Carries out what is due for the membership.
     pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
         let situation = Situation {
-            is_rejected: self.shared.is_rejected(self.membership.lease.link),
+            is_fenced: self.shared.is_fenced(self.membership.token.link),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
             in_flight: self.topics.in_flight.time(),
@@ -47,7 +47,7 @@ impl Coordinator {
             (Action::Close(reason), _) => self.lose_link(reason),
             (Action::Rename, _) => self.topics.forget_acknowledgements(),
             (Action::Registered { changed }, _) => {
-                shared.clear_rejection();
+                shared.clear_fenced();
                 self.topics.lose_data(&changed);
             }
             (Action::SyncAll, _) => self.topics.sync_all(),
@@ -58,8 +58,8 @@ impl Coordinator {
                 self.link.log.log_joined(self.membership.node(), others);
             }
             (Action::AllowRequests, Some(connection)) => {
-                let lease = Arc::clone(&self.membership.lease);
-                shared.link_state.set(LinkState::Joined(Joined { connection, lease }));
+                let token = Arc::clone(&self.membership.token);
+                shared.link_state.set(LinkState::Joined(Joined { connection, token }));
             }
             (Action::Heartbeat(phase, partitions), Some(connection)) => {
                 let membership = &self.membership;
@@ -68,13 +68,13 @@ impl Coordinator {
             }
             (Action::Restore(partitions), Some(connection)) => {
                 let sequences = restore::reached(&shared, &self.topics, &partitions, now());
-                let lease = Arc::clone(&self.membership.lease);
-                let restoring = restore::restore_sequences(shared, lease, connection, sequences);
+                let token = Arc::clone(&self.membership.token);
+                let restoring = restore::restore_sequences(shared, token, connection, sequences);
                 self.link.begin(async move { Completion::Restored(restoring.await) });
             }
             (Action::CleanUp(node), Some(connection)) => {
-                let lease = Arc::clone(&self.membership.lease);
-                let cleaning = CleanUp { shared, hubs: self.topics.hubs.clone(), lease, node };
+                let token = Arc::clone(&self.membership.token);
+                let cleaning = CleanUp { shared, hubs: self.topics.hubs.clone(), token, node };
                 let cleaning = cleaning.run(connection);
                 self.link.begin_long(async move { Completion::Cleaned(cleaning.await) });
             }

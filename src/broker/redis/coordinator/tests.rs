@@ -39,7 +39,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "presence-a", Some("u"));
     testbed.settle().await;
-    let before = testbed.coordinator.membership.lease.as_ref().clone();
+    let before = testbed.coordinator.membership.token.as_ref().clone();
     let (key, _) = testbed.channel("presence-a");
     let old = format!("n:{}", before.node);
     assert_eq!(testbed.field(HOME, &key, &old), "1");
@@ -51,7 +51,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let process = testbed.coordinator.membership.process.clone();
     let node = testbed.coordinator.membership.node().to_owned();
     assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
-    assert!(before.link < testbed.coordinator.membership.lease.link);
+    assert!(before.link < testbed.coordinator.membership.token.link);
     assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is synced again");
     // Its earlier name is cleaned up at once, before the round of the comparison.
     testbed.run_for(Duration::from_secs(3)).await;
@@ -66,16 +66,16 @@ async fn each_join_has_a_higher_link_number() {
     let mut testbed = Testbed::joined(false).await;
     for _ in 0..3 {
         let (node, link) = {
-            let lease = &testbed.coordinator.membership.lease;
-            (lease.node.clone(), lease.link)
+            let token = &testbed.coordinator.membership.token;
+            (token.node.clone(), token.link)
         };
         testbed.coordinator.lose_link("a test");
         assert!(is_away(&testbed));
         testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
-        let lease = &testbed.coordinator.membership.lease;
-        assert_eq!((&lease.node, lease.link), (&node, link + 1));
+        let token = &testbed.coordinator.membership.token;
+        assert_eq!((&token.node, token.link), (&node, link + 1));
         let field = format!("n:{node}");
-        assert_eq!(testbed.field(HOME, &testbed.registry(HOME), &field), lease.link.to_string());
+        assert_eq!(testbed.field(HOME, &testbed.registry(HOME), &field), token.link.to_string());
     }
     assert_eq!(testbed.coordinator.shared.metrics.disconnects.get(), 3);
     assert_eq!(testbed.coordinator.shared.metrics.joins.get(), 4);
@@ -106,17 +106,18 @@ async fn the_link_is_closed_without_an_answer_in_time() {
 #[tokio::test(start_paused = true)]
 async fn the_link_is_closed_when_redis_rejects_its_writes() {
     let mut testbed = Testbed::joined(false).await;
-    let lease = testbed.coordinator.membership.lease.as_ref().clone();
-    let earlier = crate::broker::redis::lease::Lease { link: lease.link - 1, ..lease.clone() };
-    testbed.coordinator.shared.rejected(&earlier);
+    let token = testbed.coordinator.membership.token.as_ref().clone();
+    let earlier =
+        crate::broker::redis::fencing_token::FencingToken { link: token.link - 1, ..token.clone() };
+    testbed.coordinator.shared.on_fenced(&earlier);
     testbed.coordinator.keep_membership(now());
     assert!(!is_away(&testbed), "of an earlier link");
-    testbed.coordinator.shared.rejected(&lease);
+    testbed.coordinator.shared.on_fenced(&token);
     testbed.coordinator.keep_membership(now());
     assert!(is_away(&testbed));
     // Without a link, the rejection has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
-    assert!(!testbed.coordinator.shared.is_rejected(lease.link));
+    assert!(!testbed.coordinator.shared.is_fenced(token.link));
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,11 +147,11 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     assert!(is_current(&testbed.coordinator));
     // An event that a publisher has numbered.
     testbed.coordinator.shared.published_sequences.note(&key, 3, now());
-    let generation = testbed.coordinator.membership.lease.generation(HOME).to_owned();
+    let generation = testbed.coordinator.membership.token.generation(HOME).to_owned();
     testbed.network.flush("redis0", 6379);
     let is_back = |coordinator: &Coordinator| {
-        let lease = &coordinator.membership.lease;
-        coordinator.membership.is_joined() && lease.generation(HOME) != generation
+        let token = &coordinator.membership.token;
+        coordinator.membership.is_joined() && token.generation(HOME) != generation
     };
     testbed.until("another generation", is_back).await;
     assert_eq!(testbed.field(HOME, &key, "s"), "3");
@@ -192,7 +193,7 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
     let reply = HeartbeatReply {
         partition: HOME,
         status: crate::broker::redis::membership::Registered::Yes,
-        generation: coordinator.membership.lease.generation(HOME).to_owned(),
+        generation: coordinator.membership.token.generation(HOME).to_owned(),
         is_open: true,
         was_open: true,
         redis_ms: 77_000,

@@ -9,7 +9,7 @@ const NODE: &str = "0000ab.1";
 const GENERATION: &str = "g1";
 /// Nothing is unusual, and every topic is synced.
 const SITUATION: Situation = Situation {
-    is_rejected: false,
+    is_fenced: false,
     is_suspect: false,
     suspect_after: Duration::from_millis(500),
     in_flight: Duration::ZERO,
@@ -66,7 +66,7 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     let now = Instant::now();
     let mut membership = membership(1, now);
     assert_eq!(membership.on_time(now, &SITUATION), [Action::Connect]);
-    assert_eq!((membership.stage, membership.lease.link), (Stage::Connecting, 1));
+    assert_eq!((membership.stage, membership.token.link), (Stage::Connecting, 1));
     let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
@@ -112,12 +112,12 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     membership.on_disconnected(now);
     membership.on_time(now + SECOND, &SITUATION);
     membership.on_connected(now);
-    let link = membership.lease.link;
+    let link = membership.token.link;
     let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(HOME, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
     let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
     assert_eq!(actions, [Action::Rename, join.clone()]);
-    assert_eq!((membership.node(), membership.lease.link), ("0000ab.2", link + 1));
+    assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
     assert_eq!(membership.nodes.former, [NODE.to_owned()].into(), "to be cleaned up");
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead]), now);
@@ -186,7 +186,7 @@ fn the_link_is_closed_when_the_bus_is_silent() {
 #[test]
 fn the_link_is_closed_when_redis_rejects_its_writes() {
     let now = Instant::now();
-    let situation = Situation { is_rejected: true, ..SITUATION };
+    let situation = Situation { is_fenced: true, ..SITUATION };
     assert_eq!(joined(now).on_time(now, &situation), close(LEASE_ENDED));
     let mut connecting = membership(1, now);
     connecting.stage = Stage::Connecting;
@@ -263,7 +263,7 @@ fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
             assert_eq!(membership.on_time(due, &SITUATION), [Action::Connect]);
             expected = (expected * 2).min(longest);
         }
-        assert_eq!((expected, membership.lease.link), (longest, 9));
+        assert_eq!((expected, membership.token.link), (longest, 9));
         membership.on_disconnected(now);
         membership.stop();
         assert!(membership.on_time(now + 9 * SECOND, &SITUATION).is_empty(), "it stops");

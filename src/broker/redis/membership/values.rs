@@ -95,7 +95,7 @@ pub(in crate::broker::redis) enum Action {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::redis) struct Situation {
     /// Whether Redis rejects the writes of this link.
-    pub(in crate::broker::redis) is_rejected: bool,
+    pub(in crate::broker::redis) is_fenced: bool,
     /// Whether an answer of Redis is overdue.
     pub(in crate::broker::redis) is_suspect: bool,
     /// How long an answer may take until Redis is suspected to be away.

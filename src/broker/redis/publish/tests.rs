@@ -56,7 +56,7 @@ fn a_receipt_is_parsed() {
         .collect();
     assert_eq!(read_back, [(3, 4, 5), (6, 7, 8)]);
     assert!(matches!(read(answer("late"), 2), Some((PublishAttempt::Late, 1))));
-    assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::WithoutLease, 1))));
+    assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::Fenced, 1))));
     assert!(read(answer("ok"), 3).is_none(), "one receipt is missing");
 }
 

@@ -75,6 +75,6 @@ fn an_answer_is_parsed() {
     assert_eq!(synced.latest, Some(EnvelopeId(7)));
     assert!(synced.is_logged && synced.last.is_none() && synced.changes.is_empty());
     assert!(matches!(read(answer("late", 78), now()), Ok((SyncOutcome::Late, 78))));
-    assert!(matches!(read(answer("other", 79), now()), Ok((SyncOutcome::Rejected, 79))));
+    assert!(matches!(read(answer("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
     assert!(read(answer("more", 1), now()).is_err());
 }

@@ -1,11 +1,11 @@
-//! The lease of a node: what each of its writes names.
+//! The fencing token of a node: what each of its writes names, so that Redis can reject outdated ones.
 
 use super::partition::Partition;
 use std::sync::Arc;
 
-/// Node, link number and generations that each write names. Redis rejects a write with outdated ones.
+/// Node, link number and generations that each write names. Redis rejects a write if any is outdated.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Lease {
+pub(super) struct FencingToken {
     /// The node's name.
     pub(super) node: String,
     /// The number of its link to Redis, higher than those of its earlier links.
@@ -14,7 +14,7 @@ pub(super) struct Lease {
     pub(super) generations: Vec<Arc<str>>,
 }
 
-impl Lease {
+impl FencingToken {
     /// The generation of a partition; empty if it is not known yet.
     pub(super) fn generation(&self, partition: Partition) -> &str {
         self.generations.get(partition.index()).map_or("", |generation| generation)
@@ -26,12 +26,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_has_a_generation_for_each_partition() {
-        let lease =
-            Lease { node: "a.1".into(), link: 1, generations: vec!["g1".into(), "g2".into()] };
+    fn a_token_has_a_generation_for_each_partition() {
+        let token = FencingToken {
+            node: "a.1".into(),
+            link: 1,
+            generations: vec!["g1".into(), "g2".into()],
+        };
         let mut partitions = Partition::all(3);
         let generations =
-            partitions.by_ref().map(|partition| lease.generation(partition).to_owned());
+            partitions.by_ref().map(|partition| token.generation(partition).to_owned());
         assert_eq!(generations.collect::<Vec<_>>(), ["g1", "g2", ""]);
     }
 }
