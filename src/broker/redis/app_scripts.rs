@@ -163,7 +163,7 @@ impl AppScripts {
     }
 
     /// Whether the process that made this [`AppScripts::random_name`] was silent for longer than a
-    /// living one; if it was never heard, since `since`.
+    /// living one; without any heartbeat, since `since`.
     pub(crate) fn is_silent(&self, name: &str, since: Instant) -> bool {
         self.shared.notifiers.is_silent(process_of(name), since, now())
     }

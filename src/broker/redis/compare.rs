@@ -20,7 +20,7 @@ use super::{
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     sync::index_of,
-    topic::{Difference, Found, Held, Topic},
+    topic::{Difference, LocalState, RedisState, Topic},
     topics::Topics,
 };
 use crate::throttle::LogThrottle;
@@ -90,7 +90,7 @@ pub(super) struct Swept {
 /// The result of one command.
 #[derive(Debug)]
 pub(super) struct Compared {
-    topics: Vec<(Arc<str>, Held)>,
+    topics: Vec<(Arc<str>, LocalState)>,
     answer: RedisResult<Value>,
 }
 
@@ -165,17 +165,17 @@ impl Comparison {
     ) -> Vec<BoxFuture<'static, Compared>> {
         let topics = &context.topics.all;
         let mut full = Vec::new();
-        let mut batches: BTreeMap<Partition, Vec<(Arc<str>, Held)>> = BTreeMap::new();
+        let mut batches: BTreeMap<Partition, Vec<(Arc<str>, LocalState)>> = BTreeMap::new();
         let mut members = 0;
         for name in self.next_names(context.topics) {
             let Some(topic) = topics.get(&name) else { continue };
-            let Some(held) = topic.held(now) else {
+            let Some(local) = topic.local_state(now) else {
                 self.skipped.push(name);
                 continue;
             };
-            members += held.members;
+            members += local.members;
             let batch = batches.entry(topic.partition).or_default();
-            batch.push((name, held));
+            batch.push((name, local));
             if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
                 members = 0;
                 full.push((topic.partition, std::mem::take(batch)));
@@ -211,19 +211,19 @@ impl Comparison {
             // The link reports its loss itself.
             Err(_lost) => return Ok(None),
         };
-        let mut is_deaf = false;
-        for ((name, held), found) in compared.iter().zip(&found) {
+        let mut has_missed = false;
+        for ((name, local), found) in compared.iter().zip(&found) {
             let Some(topic) = topics.all.get_mut(name) else { continue };
-            match topic.compare(held, found) {
+            match topic.compare(local, found) {
                 Difference::None => continue,
                 Difference::Repair => {}
-                Difference::Deaf => is_deaf = true,
+                Difference::Missed => has_missed = true,
             }
             self.repaired += 1;
             shared.metrics.repaired();
             topics.schedule(name);
         }
-        if is_deaf && shared.logs.deaf.due(1, now()).is_some() {
+        if has_missed && shared.logs.missed.due(1, now()).is_some() {
             tracing::warn!(
                 "the bus has not delivered published messages: topics are subscribed again"
             );
@@ -285,7 +285,7 @@ impl Comparison {
             shared: Arc::clone(shared),
             token: Arc::clone(&membership.token),
             hubs: topics.hubs.clone(),
-            held: topics.all.keys().cloned().collect(),
+            local: topics.all.keys().cloned().collect(),
             connection: connection.clone(),
         };
         self.is_sweeping = true;
@@ -327,7 +327,7 @@ impl Comparison {
         for TopicName { app_id, subject } in swept.own {
             let name = topics.open(&app_id, subject);
             // Redis has lost a withdrawal of this node, or has an older state.
-            let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::take_back);
+            let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::withdraw_unknown);
             if is_unknown {
                 self.repaired += 1;
                 shared.metrics.repaired();
@@ -340,10 +340,10 @@ impl Comparison {
 fn compare(
     context: Context<'_>,
     partition: Partition,
-    topics: Vec<(Arc<str>, Held)>,
+    topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {
-    let named = topics.iter().filter_map(|(name, held)| {
-        Some((&context.topics.all.get(name)?.name, held.mine, held.users))
+    let named = topics.iter().filter_map(|(name, local)| {
+        Some((&context.topics.all.get(name)?.name, local.mine, local.users))
     });
     let by = (&**context.shared, &*context.membership.token);
     let call = compare_call(by, partition, named);
@@ -383,7 +383,7 @@ fn compare_call<'a>(
 
 /// The state of each topic, and the registered nodes; `None` if the fencing token is outdated.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
+fn read(value: Value) -> Result<Option<(Vec<RedisState>, Vec<String>)>, Unexpected> {
     let mut answer = ScriptReply::new(value)?;
     let (status, _) = answer.status()?;
     if status != Status::Done {
@@ -391,7 +391,7 @@ fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
     }
     let mut found = Vec::new();
     while 1 < answer.left() {
-        found.push(Found {
+        found.push(RedisState {
             epoch: answer.text()?,
             version: answer.number()?,
             sequence: answer.number()?,

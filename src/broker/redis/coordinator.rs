@@ -292,7 +292,7 @@ impl Coordinator {
     fn on_topic_answer(&mut self, answer: TopicAnswer) {
         let now = now();
         if matches!(answer, TopicAnswer::Synced(_)) {
-            self.membership.on_heard(now);
+            self.membership.on_received(now);
         }
         match self.topics.on_answer(answer, &self.membership, now) {
             Ok(logged) => {
@@ -300,7 +300,7 @@ impl Coordinator {
                     self.shared.note_logged(&app_id, partition);
                     self.forward(now);
                 }
-                self.sign_ins.tell_settled(&mut self.topics);
+                self.sign_ins.send_settled(&mut self.topics);
             }
             Err(reason) => self.lose_link(reason),
         }
@@ -342,7 +342,7 @@ impl Coordinator {
 
     fn on_message(&mut self, from: ServerId, bus: &[u8], bytes: &[u8]) {
         let now = now();
-        self.membership.on_heard(now);
+        self.membership.on_received(now);
         let topics = &self.topics.all;
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| topics.get_key_value(bus));
         let Some((name, topic)) = topic else {
@@ -352,7 +352,7 @@ impl Coordinator {
             }
             return;
         };
-        if !topic.hears(from) {
+        if !topic.accepts_from(from) {
             return;
         }
         let Ok(message) = Message::decode(bytes, now) else {
@@ -373,7 +373,7 @@ impl Coordinator {
         };
         let name = Arc::clone(name);
         self.topics.on_message(&name, message, is_known, self.membership.is_joined(), now);
-        self.sign_ins.tell_settled(&mut self.topics);
+        self.sign_ins.send_settled(&mut self.topics);
     }
 
     /// Whether an envelope may be from a node, by its id.
@@ -385,8 +385,8 @@ impl Coordinator {
         match ControlMessage::decode(bytes) {
             Ok(ControlMessage::Heartbeat { node, state }) => {
                 self.note_state(&node, state, now);
-                self.shared.notifiers.heard(&node, now);
-                let actions = self.membership.on_echo(&node, now);
+                self.shared.notifiers.on_heartbeat(&node, now);
+                let actions = self.membership.on_node_heartbeat(&node, now);
                 self.carry_out(actions);
             }
             Ok(ControlMessage::Logged { app_id }) => self.shared.notifiers.logged(&app_id),

@@ -39,7 +39,7 @@ pub(super) struct Membership {
     pub(super) stage: Stage,
     stopping: Stopping,
     /// When the unanswered round of heartbeats was sent.
-    pub(super) asked: Option<Instant>,
+    pub(super) requested_at: Option<Instant>,
     pub(super) next_heartbeat: Instant,
     pub(super) bus: Bus,
     /// The partitions that are not open for publishing yet.
@@ -93,9 +93,14 @@ impl Membership {
             partitions,
             stage: Stage::Disconnected(now),
             stopping: Stopping::No,
-            asked: None,
+            requested_at: None,
             next_heartbeat: now,
-            bus: Bus { heard: None, deaf_since: None, echoed: now, is_heard: false },
+            bus: Bus {
+                received_at: None,
+                missed_since: None,
+                confirmed_at: now,
+                is_confirmed: false,
+            },
             closed: BTreeSet::new(),
             changed: BTreeSet::new(),
             failures: 0,
@@ -144,7 +149,7 @@ impl Membership {
     /// The actions that are due.
     pub(super) fn on_time(&mut self, now: Instant, situation: &Situation) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(asked) = self.asked {
+        if let Some(asked) = self.requested_at {
             let waited = now.saturating_duration_since(asked);
             if LINK_TIMEOUT < waited {
                 return vec![Action::Close("redis does not answer".into())];
@@ -159,7 +164,7 @@ impl Membership {
         // From its first heartbeat on, this node receives its own messages on the bus.
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
         let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + situation.in_flight;
-        if is_registered && patience < now.saturating_duration_since(self.bus.echoed) {
+        if is_registered && patience < now.saturating_duration_since(self.bus.confirmed_at) {
             return vec![Action::Close("the bus is silent".into())];
         }
         actions.extend(match self.stage {
@@ -176,7 +181,7 @@ impl Membership {
             Stage::Syncing | Stage::Restoring => self.heartbeat_when_due(HeartbeatPhase::Busy, now),
             Stage::Waiting => self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now),
             Stage::Joined => {
-                if situation.is_suspect && self.asked.is_none() {
+                if situation.is_suspect && self.requested_at.is_none() {
                     self.next_heartbeat = now;
                 }
                 self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now)
@@ -186,7 +191,7 @@ impl Membership {
     }
 
     fn heartbeat_when_due(&mut self, phase: HeartbeatPhase, now: Instant) -> Option<Action> {
-        let is_due = self.asked.is_none() && self.next_heartbeat <= now;
+        let is_due = self.requested_at.is_none() && self.next_heartbeat <= now;
         is_due.then(|| self.heartbeat(phase, now))
     }
 
@@ -197,7 +202,7 @@ impl Membership {
                 self.closed.iter().copied().collect()
             }
         };
-        self.asked = Some(now);
+        self.requested_at = Some(now);
         self.next_heartbeat = now + self.interval();
         Action::Heartbeat(phase, partitions)
     }
@@ -227,7 +232,7 @@ impl Membership {
     /// There is a link: registers this node.
     pub(super) fn on_connected(&mut self, now: Instant) -> Action {
         self.stage = Stage::Joining;
-        self.bus.echoed = now;
+        self.bus.confirmed_at = now;
         self.heartbeat(HeartbeatPhase::Join, now)
     }
 
@@ -238,7 +243,7 @@ impl Membership {
         replies: Result<Vec<HeartbeatReply>, Reason>,
         now: Instant,
     ) -> Vec<Action> {
-        self.asked = None;
+        self.requested_at = None;
         let mut replies = match replies {
             Ok(replies) => replies,
             Err(reason) => return vec![Action::Close(reason)],
@@ -276,8 +281,8 @@ impl Membership {
         }
         if self.is_joined() {
             actions.push(Action::AllowRequests);
-            let former: Vec<String> = self.nodes.former.iter().cloned().collect();
-            actions.extend(self.clean_up(home.dead.into_iter().chain(former)));
+            let former_names: Vec<String> = self.nodes.former_names.iter().cloned().collect();
+            actions.extend(self.clean_up(home.dead.into_iter().chain(former_names)));
         }
         actions
     }
@@ -341,43 +346,43 @@ impl Membership {
         // In a generation that was not open yet, nothing could be published. Earlier events, from
         // while this node did not receive the bus, were reported by other nodes if they were
         // recent.
-        let deaf_for = self.deaf_for(now);
+        let missed_for = self.missed_for(now);
         let was_silent = |reply: &&HeartbeatReply| {
             let recent = published_sequences::WINDOW;
-            !reply.was_open && deaf_for.saturating_sub(reply.age) + MARGIN <= recent
+            !reply.was_open && missed_for.saturating_sub(reply.age) + MARGIN <= recent
         };
         let silent = replies.iter().filter(was_silent).map(|reply| reply.partition);
-        let spared = silent.filter(|partition| self.changed.contains(partition)).collect();
-        Action::Resubscribe { spared }
+        let unaffected = silent.filter(|partition| self.changed.contains(partition)).collect();
+        Action::Resubscribe { unaffected }
     }
 
     /// Becomes joined once it receives its own heartbeat and all partitions are open.
     fn become_joined(&mut self, now: Instant) -> Vec<Action> {
         let is_waiting = self.stage == Stage::Waiting;
-        if !is_waiting || !self.bus.is_heard || !self.closed.is_empty() {
+        if !is_waiting || !self.bus.is_confirmed || !self.closed.is_empty() {
             return Vec::new();
         }
         self.stage = Stage::Joined;
-        self.bus.heard = Some(now);
-        self.bus.deaf_since = None;
+        self.bus.received_at = Some(now);
+        self.bus.missed_since = None;
         self.failures = 0;
         let others = self.nodes.known.len();
         vec![Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]
     }
 
     /// Redis has sent a message of the bus or an answer.
-    pub(super) fn on_heard(&mut self, now: Instant) {
-        self.bus.heard = Some(now);
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.bus.received_at = Some(now);
     }
 
     /// The heartbeat of a node was received on the bus.
-    pub(super) fn on_echo(&mut self, node: &str, now: Instant) -> Vec<Action> {
-        self.nodes.hear_of(node);
+    pub(super) fn on_node_heartbeat(&mut self, node: &str, now: Instant) -> Vec<Action> {
+        self.nodes.note_node(node);
         if node != self.node() {
             return Vec::new();
         }
-        self.bus.is_heard = true;
-        self.bus.echoed = now;
+        self.bus.is_confirmed = true;
+        self.bus.confirmed_at = now;
         self.become_joined(now)
     }
 
@@ -434,19 +439,19 @@ impl Membership {
     /// The link is lost, or could not be made.
     pub(super) fn on_disconnected(&mut self, now: Instant) {
         if self.is_joined() {
-            self.bus.deaf_since = self.bus.heard.or(Some(now));
+            self.bus.missed_since = self.bus.received_at.or(Some(now));
         }
-        self.bus.heard = None;
-        self.bus.is_heard = false;
-        self.asked = None;
+        self.bus.received_at = None;
+        self.bus.is_confirmed = false;
+        self.requested_at = None;
         self.closed.clear();
         self.nodes.cleaning.clear();
         self.stage = Stage::Disconnected(now + self.back_off());
     }
 
-    /// How long the bus has not been received.
-    fn deaf_for(&self, now: Instant) -> Duration {
-        self.bus.deaf_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    /// For how long the messages of the bus may have been missed.
+    fn missed_for(&self, now: Instant) -> Duration {
+        self.bus.missed_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Advances the link number, which invalidates writes of earlier links.
@@ -457,7 +462,7 @@ impl Membership {
 
     /// Takes another name, since this one was declared dead.
     fn rename(&mut self) {
-        self.nodes.former.insert(self.token.node.clone());
+        self.nodes.former_names.insert(self.token.node.clone());
         self.incarnation += 1;
         self.was_registered = false;
         let node = format!("{}.{}", self.process, self.incarnation);

@@ -17,18 +17,18 @@ pub(super) struct Nodes {
     /// The processes of `alive`. A process that can only publish on the bus has none.
     leased: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
-    pub(super) former: BTreeSet<String>,
+    pub(super) former_names: BTreeSet<String>,
     /// Nodes that a partition lists and the home partition does not, with the times of the first and of
     /// the latest comparison that found them.
-    pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
+    pub(super) orphans: BTreeMap<String, (Instant, Instant)>,
     /// The nodes that this one is cleaning up after.
     pub(super) cleaning: BTreeSet<String>,
 }
 
 /// Time after which a node that only a partition lists is considered dead: more than joining takes.
-pub(super) const STRANGER_AFTER: Duration = Duration::from_secs(15);
+pub(super) const ORPHAN_DEAD_AFTER: Duration = Duration::from_secs(15);
 /// When a node is removed that no comparison lists again: longer than a round.
-pub(super) const STRANGER_MEMORY: Duration = Duration::from_secs(40);
+pub(super) const ORPHAN_EXPIRY: Duration = Duration::from_secs(40);
 /// Maximum number of processes that are known by their own messages only. Redis confirms once a
 /// second which of them are nodes.
 const KNOWN_MAX: usize = 1_024;
@@ -45,14 +45,14 @@ impl Nodes {
             known: Vec::new(),
             alive: Vec::new(),
             leased: Vec::new(),
-            former: BTreeSet::new(),
-            strangers: BTreeMap::new(),
+            former_names: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             cleaning: BTreeSet::new(),
         }
     }
 
     /// Records a process by its node.
-    pub(super) fn hear_of(&mut self, node: &str) {
+    pub(super) fn note_node(&mut self, node: &str) {
         let process = process_of(node);
         let is_new = process != self.process && !self.known.iter().any(|known| known == process);
         if is_new && self.known.len() < KNOWN_MAX {
@@ -85,17 +85,17 @@ impl Nodes {
         for node in registered {
             let is_known = self.alive.contains(&node) || node == own;
             if !is_known {
-                self.strangers.entry(node).or_insert((now, now)).1 = now;
+                self.orphans.entry(node).or_insert((now, now)).1 = now;
             }
         }
         let alive = &self.alive;
         // A node that is not found again in a round has left.
-        let is_found = |found: Instant| now.saturating_duration_since(found) < STRANGER_MEMORY;
-        self.strangers.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
+        let is_found = |found: Instant| now.saturating_duration_since(found) < ORPHAN_EXPIRY;
+        self.orphans.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
         let is_dead = |(first, latest): &(Instant, Instant)| {
-            STRANGER_AFTER <= latest.saturating_duration_since(*first)
+            ORPHAN_DEAD_AFTER <= latest.saturating_duration_since(*first)
         };
-        let dead = self.strangers.iter().filter(|(_, found)| is_dead(found));
+        let dead = self.orphans.iter().filter(|(_, found)| is_dead(found));
         dead.map(|(node, _)| node.clone()).collect()
     }
 
@@ -103,8 +103,8 @@ impl Nodes {
     pub(super) fn on_cleaned(&mut self, node: &str, is_done: bool) {
         self.cleaning.remove(node);
         if is_done {
-            self.former.remove(node);
-            self.strangers.remove(node);
+            self.former_names.remove(node);
+            self.orphans.remove(node);
         }
     }
 
@@ -122,11 +122,11 @@ mod tests {
     fn other_processes_are_known_by_their_messages_until_redis_lists_them() {
         let mut nodes = Nodes::new("0000ab".into());
         for node in ["0000ab.7", "0000cd.1", "0000cd.2"] {
-            nodes.hear_of(node);
+            nodes.note_node(node);
         }
         assert_eq!(nodes.known, ["0000cd"], "not itself, and each once");
         for number in 0..2 * KNOWN_MAX {
-            nodes.hear_of(&format!("{:06x}.1", 0x10_0000 + number));
+            nodes.note_node(&format!("{:06x}.1", 0x10_0000 + number));
         }
         assert_eq!(nodes.known.len(), KNOWN_MAX);
         nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
@@ -151,17 +151,17 @@ mod tests {
         let listed = || vec![node.to_owned(), own.to_owned()];
         let start = Instant::now();
         assert!(nodes.on_listed(listed(), own, start).is_empty());
-        assert_eq!(nodes.strangers.len(), 1, "not this node");
-        let dead = start + STRANGER_AFTER;
+        assert_eq!(nodes.orphans.len(), 1, "not this node");
+        let dead = start + ORPHAN_DEAD_AFTER;
         assert!(nodes.on_listed(listed(), own, dead - ms).is_empty(), "not yet");
         assert_eq!(nodes.on_listed(listed(), own, dead), [node]);
-        let later = dead + STRANGER_MEMORY;
+        let later = dead + ORPHAN_EXPIRY;
         assert!(nodes.on_listed(Vec::new(), own, later).is_empty(), "it has left");
-        assert!(nodes.strangers.is_empty());
+        assert!(nodes.orphans.is_empty());
         assert!(nodes.on_listed(listed(), own, later).is_empty(), "from the beginning");
         nodes.set_alive(vec![node.to_owned()]);
         assert!(nodes.on_listed(listed(), own, later).is_empty());
-        assert!(nodes.strangers.is_empty(), "it is alive");
+        assert!(nodes.orphans.is_empty(), "it is alive");
     }
 
     #[test]
@@ -170,12 +170,12 @@ mod tests {
         let (node, now) = ("0000dd.1", Instant::now());
         for is_done in [false, true] {
             nodes.cleaning.insert(node.to_owned());
-            nodes.former.insert(node.to_owned());
-            nodes.strangers.insert(node.to_owned(), (now, now));
+            nodes.former_names.insert(node.to_owned());
+            nodes.orphans.insert(node.to_owned(), (now, now));
             nodes.on_cleaned(node, is_done);
             assert!(nodes.cleaning.is_empty());
-            assert_eq!(nodes.former.contains(node), !is_done);
-            assert_eq!(nodes.strangers.contains_key(node), !is_done);
+            assert_eq!(nodes.former_names.contains(node), !is_done);
+            assert_eq!(nodes.orphans.contains_key(node), !is_done);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Notifications of an app's tasks, received on the bus.
+//! Notifies the tasks of an app of messages on the bus.
 
 use super::nodes::process_of;
 use parking_lot::Mutex;
@@ -16,11 +16,11 @@ pub(super) struct AppNotifier {
     pub(super) vacant: Notify,
 }
 
-/// The notifiers of all apps, and when each process was last heard.
+/// The notifiers of all apps, and the last heartbeat of each process.
 #[derive(Debug, Default)]
 pub(super) struct AppNotifiers {
     apps: Mutex<HashMap<Arc<str>, Weak<AppNotifier>>>,
-    heard: Mutex<HashMap<String, Instant>>,
+    heartbeats: Mutex<HashMap<String, Instant>>,
 }
 
 /// Time without a heartbeat after which other nodes try to take the webhook lease of a process.
@@ -57,26 +57,26 @@ impl AppNotifiers {
     }
 
     /// Records a heartbeat of a node.
-    pub(super) fn heard(&self, node: &str, now: Instant) {
-        let mut heard = self.heard.lock();
+    pub(super) fn on_heartbeat(&self, node: &str, now: Instant) {
+        let mut heartbeats = self.heartbeats.lock();
         let process = process_of(node);
-        if let Some(at) = heard.get_mut(process) {
+        if let Some(at) = heartbeats.get_mut(process) {
             *at = now;
             return;
         }
-        heard.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
-        heard.insert(process.to_owned(), now);
+        heartbeats.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        heartbeats.insert(process.to_owned(), now);
     }
 
-    /// Whether the process was silent for longer than a living one; if it was never heard, since
+    /// Whether the process was silent for longer than a living one; without any heartbeat, since
     /// `since`.
     pub(super) fn is_silent(&self, process: &str, since: Instant, now: Instant) -> bool {
-        let last = self.last_heard(process).unwrap_or(since);
+        let last = self.last_heartbeat(process).unwrap_or(since);
         SILENT_AFTER < now.saturating_duration_since(last)
     }
 
-    fn last_heard(&self, process: &str) -> Option<Instant> {
-        self.heard.lock().get(process).copied()
+    fn last_heartbeat(&self, process: &str) -> Option<Instant> {
+        self.heartbeats.lock().get(process).copied()
     }
 }
 
@@ -98,11 +98,11 @@ mod tests {
     fn a_process_with_heartbeats_is_not_silent() {
         let notifiers = AppNotifiers::default();
         let start = Instant::now();
-        notifiers.heard("ab.1", start);
-        notifiers.heard("ab.2", start + Duration::from_secs(1));
-        assert_eq!(notifiers.last_heard("ab"), Some(start + Duration::from_secs(1)));
-        notifiers.heard("cd.1", start + FORGOTTEN_AFTER * 2);
-        assert_eq!(notifiers.last_heard("ab"), None, "memory returns");
+        notifiers.on_heartbeat("ab.1", start);
+        notifiers.on_heartbeat("ab.2", start + Duration::from_secs(1));
+        assert_eq!(notifiers.last_heartbeat("ab"), Some(start + Duration::from_secs(1)));
+        notifiers.on_heartbeat("cd.1", start + FORGOTTEN_AFTER * 2);
+        assert_eq!(notifiers.last_heartbeat("ab"), None, "memory returns");
     }
 
     #[test]
@@ -132,9 +132,9 @@ mod tests {
         let now = before + 2 * SILENT_AFTER;
         assert!(notifiers.is_silent("ab", before, now), "no message since then");
         assert!(!notifiers.is_silent("ab", now, now));
-        notifiers.heard("ab.1", before);
+        notifiers.on_heartbeat("ab.1", before);
         assert!(notifiers.is_silent("ab", now, now));
-        notifiers.heard("ab.2", now);
-        assert!(!notifiers.is_silent("ab", before, now), "heard again");
+        notifiers.on_heartbeat("ab.2", now);
+        assert!(!notifiers.is_silent("ab", before, now), "another heartbeat");
     }
 }

@@ -39,7 +39,7 @@ impl NodeState {
 /// The other nodes that take connections, each with the time of its last heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct ReadyNodes {
-    heard: Mutex<HashMap<String, Instant>>,
+    heartbeats: Mutex<HashMap<String, Instant>>,
     /// The number of other processes with a lease, ready or not.
     known: AtomicUsize,
 }
@@ -55,8 +55,8 @@ impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
     /// one soon: it has become ready, or it drains.
     pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
-        let mut nodes = self.heard.lock();
-        nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
+        let mut nodes = self.heartbeats.lock();
+        nodes.retain(|_, last| now.saturating_duration_since(*last) < SILENCE_MAX);
         if state != NodeState::Ready {
             nodes.remove(node);
         } else if nodes.len() < KNOWN_MAX || nodes.contains_key(node) {
@@ -77,8 +77,8 @@ impl ReadyNodes {
 
     /// Whether any other node is ready.
     pub(super) fn is_any(&self, now: Instant) -> bool {
-        let nodes = self.heard.lock();
-        nodes.values().any(|heard| now.saturating_duration_since(*heard) < SILENCE_MAX)
+        let nodes = self.heartbeats.lock();
+        nodes.values().any(|last| now.saturating_duration_since(*last) < SILENCE_MAX)
     }
 }
 
@@ -98,14 +98,17 @@ mod tests {
         nodes.note("a.1", NodeState::Joining, start);
         assert!(!nodes.is_any(start), "it does not take any");
         nodes.note("a.1", NodeState::Ready, start);
-        assert!(nodes.note("a.1", NodeState::Draining, start), "it is to hear of this node");
+        assert!(
+            nodes.note("a.1", NodeState::Draining, start),
+            "it must receive a heartbeat of this node"
+        );
         assert!(!nodes.is_any(start), "it drains");
         nodes.note("a.1", NodeState::Ready, start);
         assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
     }
 
     #[test]
-    fn others_are_known_before_they_are_heard() {
+    fn others_are_known_before_their_first_heartbeat() {
         let nodes = ReadyNodes::default();
         assert!(!nodes.has_others());
         nodes.set_known(1);
@@ -140,9 +143,9 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         nodes.note("a.1", NodeState::Ready, start);
-        let heard = start + SILENCE_MAX - Duration::from_millis(1);
-        assert!(nodes.is_any(heard));
-        assert!(!nodes.note("a.1", NodeState::Ready, heard));
-        assert!(nodes.note("a.1", NodeState::Ready, heard + SILENCE_MAX), "silent for too long");
+        let next = start + SILENCE_MAX - Duration::from_millis(1);
+        assert!(nodes.is_any(next));
+        assert!(!nodes.note("a.1", NodeState::Ready, next));
+        assert!(nodes.note("a.1", NodeState::Ready, next + SILENCE_MAX), "silent for too long");
     }
 }

@@ -64,7 +64,7 @@ pub(super) struct Logs {
     /// Cleanups that are postponed.
     pub(super) cleanups: LogThrottle,
     /// Topics whose bus did not deliver every message.
-    pub(super) deaf: LogThrottle,
+    pub(super) missed: LogThrottle,
 }
 
 /// The clocks of the Redis servers, in ms since 1970. Scripts check deadlines by them. Each server of

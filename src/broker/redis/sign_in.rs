@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 pub(super) struct SignIns {
     all: HashMap<ConnectionRef, SignedInConnection>,
     /// Connections that have not received the state of their watchlist yet.
-    untold: Vec<ConnectionRef>,
+    pending: Vec<ConnectionRef>,
 }
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ struct SignedInConnection {
     /// The topic of the user.
     own: Arc<str>,
     watched: Vec<Watched>,
-    is_told: bool,
+    is_sent: bool,
 }
 
 #[derive(Debug)]
@@ -53,13 +53,13 @@ impl SignIns {
         for Watched { topic, .. } in &watched {
             topics.with(topic, |topic| topic.pending_watchers += 1);
         }
-        let is_told = watched.is_empty();
-        if !is_told {
-            self.untold.push(connection);
+        let is_sent = watched.is_empty();
+        if !is_sent {
+            self.pending.push(connection);
         }
-        let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_told };
+        let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_sent };
         self.all.insert(connection, signed_in);
-        self.tell_settled(topics);
+        self.send_settled(topics);
     }
 
     /// Records the end of a signed-in connection.
@@ -76,10 +76,10 @@ impl SignIns {
         connection: ConnectionRef,
         signed_in: &SignedInConnection,
     ) {
-        self.untold.retain(|untold| *untold != connection);
+        self.pending.retain(|pending| *pending != connection);
         for Watched { topic, .. } in &signed_in.watched {
             topics.with(topic, |topic| {
-                if signed_in.is_told {
+                if signed_in.is_sent {
                     topic.unwatch(connection);
                 } else {
                     topic.pending_watchers -= 1;
@@ -89,14 +89,14 @@ impl SignIns {
     }
 
     /// Sends the state of the watchlists that is complete now: first the whole list, then changes.
-    pub(super) fn tell_settled(&mut self, topics: &mut Topics) {
-        if self.untold.is_empty() {
+    pub(super) fn send_settled(&mut self, topics: &mut Topics) {
+        if self.pending.is_empty() {
             return;
         }
         let all = &topics.all;
         let is_online = |watched: &Watched| all.get(&watched.topic).and_then(Topic::is_online);
-        let mut told = Vec::new();
-        for connection in &self.untold {
+        let mut sent = Vec::new();
+        for connection in &self.pending {
             let Some(signed_in) = self.all.get(connection) else { continue };
             if signed_in.watched.iter().all(|watched| is_online(watched).is_some()) {
                 let (online, offline): (Vec<&Watched>, Vec<&Watched>) =
@@ -107,13 +107,13 @@ impl SignIns {
                 if let Some(hub) = topics.hubs.get(&signed_in.app_id) {
                     hub.tell_watchlist(*connection, &ids(online), &ids(offline));
                 }
-                told.push(*connection);
+                sent.push(*connection);
             }
         }
-        for connection in told {
-            self.untold.retain(|untold| *untold != connection);
+        for connection in sent {
+            self.pending.retain(|pending| *pending != connection);
             let Some(signed_in) = self.all.get_mut(&connection) else { continue };
-            signed_in.is_told = true;
+            signed_in.is_sent = true;
             for Watched { topic, .. } in &signed_in.watched {
                 if let Some(topic) = topics.all.get_mut(topic) {
                     topic.pending_watchers -= 1;

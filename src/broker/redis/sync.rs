@@ -41,7 +41,7 @@ pub(super) fn sync_call(
             flags.push('s');
         }
     }
-    if request.was_told {
+    if request.was_acknowledged {
         flags.push('h');
     }
     if request.knows_others {

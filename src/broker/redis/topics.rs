@@ -24,7 +24,7 @@ use super::{
     scripts::Unexpected,
     shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
-    topic::{Effect, Step, SyncRequest, Synced, Topic},
+    topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
 };
 use crate::{
     config::WebhookEvent as Kind,
@@ -63,11 +63,11 @@ pub(super) struct Topics {
 #[derive(Debug)]
 pub(super) enum TopicAnswer {
     /// These topics were subscribed to, each in its attempt.
-    Entered { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, Reason> },
+    Subscribed { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, Reason> },
     /// A topic was synced.
     Synced(SyncAnswer),
     /// An unused topic was unsubscribed from, in its attempt.
-    Left { topic: (Arc<str>, u32), result: Result<(), Reason> },
+    Unsubscribed { topic: (Arc<str>, u32), result: Result<(), Reason> },
 }
 
 /// The result of a sync.
@@ -92,7 +92,7 @@ pub(super) type Logged = (Arc<str>, Partition);
 pub(super) type TopicCommand = BoxFuture<'static, TopicAnswer>;
 
 /// Maximum number of topics that one command subscribes to.
-const ENTER_MAX: usize = 256;
+const SUBSCRIBE_MAX: usize = 256;
 /// The pause before a sync is repeated that was late by Redis' clock.
 const LATE_PAUSE: Duration = Duration::from_millis(100);
 /// Interval at which expired events are removed from the topics. Expired events are not served.
@@ -187,13 +187,13 @@ impl Topics {
         now: Instant,
     ) -> Vec<TopicCommand> {
         let mut commands = Vec::new();
-        let mut entering: BTreeMap<Partition, Vec<(Arc<str>, u32)>> = BTreeMap::new();
+        let mut subscribing: BTreeMap<Partition, Vec<(Arc<str>, u32)>> = BTreeMap::new();
         while !self.in_flight.is_full() {
             let Some(name) = self.scheduler.next() else { break };
             let Some(topic) = self.all.get_mut(&name) else { continue };
             match topic.next_step(now) {
                 // Its last subscription may have ended just now.
-                None if topic.is_forgotten() => {
+                None if topic.is_removable() => {
                     self.all.remove(&name);
                     self.scheduler.forget(&name);
                     self.unsettled.remove(&name);
@@ -203,28 +203,28 @@ impl Topics {
                         self.scheduler.add_at(&name, at);
                     }
                 }
-                Some(Step::Enter) => {
-                    entering.entry(topic.partition).or_default().push((name, topic.attempt));
+                Some(TopicStep::Subscribe) => {
+                    subscribing.entry(topic.partition).or_default().push((name, topic.attempt));
                 }
-                Some(Step::Leave) => {
+                Some(TopicStep::Unsubscribe) => {
                     let attempt = (topic.partition, topic.attempt);
-                    commands.push(self.leave(name, attempt, connection.clone()));
+                    commands.push(self.unsubscribe(name, attempt, connection.clone()));
                 }
-                Some(Step::Sync(request)) => {
+                Some(TopicStep::Sync(request)) => {
                     commands.extend(self.sync(name, &request, membership, connection, now));
                 }
             }
         }
-        for (partition, topics) in entering {
-            for topics in topics.chunks(ENTER_MAX) {
-                commands.push(self.enter(partition, topics.to_vec(), connection.clone()));
+        for (partition, topics) in subscribing {
+            for topics in topics.chunks(SUBSCRIBE_MAX) {
+                commands.push(self.subscribe(partition, topics.to_vec(), connection.clone()));
             }
         }
         commands
     }
 
-    /// Subscribes to topics of a partition.
-    fn enter(
+    /// Subscribes to the buses of topics of a partition.
+    fn subscribe(
         &mut self,
         partition: Partition,
         topics: Vec<(Arc<str>, u32)>,
@@ -234,13 +234,13 @@ impl Topics {
         let command = async move {
             let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let result = connection.subscribe(partition, &buses).await;
-            TopicAnswer::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
+            TopicAnswer::Subscribed { topics, result: result.map_err(|error| Reason::of(&error)) }
         };
         command.boxed()
     }
 
-    /// Removes an unused topic.
-    fn leave(
+    /// Unsubscribes from an unused topic.
+    fn unsubscribe(
         &mut self,
         name: Arc<str>,
         (partition, attempt): (Partition, u32),
@@ -250,7 +250,7 @@ impl Topics {
         let command = async move {
             let result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
             let result = result.map_err(|error| Reason::of(&error));
-            TopicAnswer::Left { topic: (name, attempt), result }
+            TopicAnswer::Unsubscribed { topic: (name, attempt), result }
         };
         command.boxed()
     }
@@ -304,20 +304,20 @@ impl Topics {
         now: Instant,
     ) -> Result<Option<Logged>, Reason> {
         match answer {
-            TopicAnswer::Entered { topics, result } => {
+            TopicAnswer::Subscribed { topics, result } => {
                 self.in_flight.end(0, Duration::ZERO);
                 for ((name, attempt), server) in topics.iter().zip(result?) {
                     if self.is_attempt(name, *attempt) {
-                        self.with(name, |topic| topic.entered(server));
+                        self.with(name, |topic| topic.on_subscribed(server));
                     }
                 }
                 Ok(None)
             }
-            TopicAnswer::Left { topic: (name, attempt), result } => {
+            TopicAnswer::Unsubscribed { topic: (name, attempt), result } => {
                 self.in_flight.end(0, Duration::ZERO);
                 result?;
                 if self.is_attempt(&name, attempt) {
-                    self.with(&name, Topic::left);
+                    self.with(&name, Topic::on_unsubscribed);
                 }
                 Ok(None)
             }
@@ -388,7 +388,7 @@ impl Topics {
         if was_provisional && !membership.is_provisional(topic.partition) {
             topic.end_provisional();
         }
-        if topic.has_settled() || !topic.is_heard() {
+        if topic.has_settled() || !topic.has_bus() {
             self.unsettled.remove(name);
         }
         self.apply(name, effects, membership.is_joined());
@@ -445,8 +445,8 @@ impl Topics {
                     hub.force_resubscribe(channel, &CloseCode::Interrupted);
                 }
                 // On a link without gaps, nothing was missed.
-                (Effect::Doubt, _) if is_joined => {}
-                (Effect::Doubt, _) => self.unverified.push(Arc::clone(name)),
+                (Effect::Unverified, _) if is_joined => {}
+                (Effect::Unverified, _) => self.unverified.push(Arc::clone(name)),
                 (Effect::Online(is_online), Subject::User(user_id)) => {
                     let watchers = self.all.get(name).into_iter().flat_map(Topic::watchers);
                     hub.tell_watchers(watchers, user_id, is_online);

@@ -5,7 +5,7 @@ use crate::{
             Coordinator,
             testbed::{APP, Testbed},
         },
-        nodes::STRANGER_AFTER,
+        nodes::ORPHAN_DEAD_AFTER,
     },
     hub::Delivery,
 };
@@ -136,7 +136,7 @@ async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
     assert_ne!(partition, HOME);
     let registry = testbed.registry(partition);
     testbed.ask(partition, &["HSET", &registry, "n:0000dd.1", "1"]);
-    testbed.run_for(STRANGER_AFTER - Duration::from_secs(1)).await;
+    testbed.run_for(ORPHAN_DEAD_AFTER - Duration::from_secs(1)).await;
     assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0, "not yet");
     testbed.run_for(Duration::from_secs(10)).await;
     assert_eq!(testbed.field(partition, &registry, "n:0000dd.1"), "", "{}", testbed.dump());

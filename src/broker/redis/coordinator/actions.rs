@@ -51,7 +51,7 @@ impl Coordinator {
                 self.topics.lose_data(&changed);
             }
             (Action::SyncAll, _) => self.topics.sync_all(),
-            (Action::Resubscribe { spared }, _) => self.topics.resubscribe(&spared),
+            (Action::Resubscribe { unaffected }, _) => self.topics.resubscribe(&unaffected),
             (Action::ReadAgain, _) => self.topics.read_provisional_again(),
             (Action::LogJoined { others }, _) => {
                 shared.metrics.joined();

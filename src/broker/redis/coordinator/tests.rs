@@ -15,7 +15,7 @@ fn declare_dead(testbed: &Testbed, node: &str) {
     testbed.ask(HOME, &["HSET", &registry, &format!("d:{node}"), "1"]);
 }
 
-fn is_away(testbed: &Testbed) -> bool {
+fn is_disconnected(testbed: &Testbed) -> bool {
     matches!(testbed.coordinator.membership.stage, Stage::Disconnected(_))
 }
 
@@ -57,7 +57,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     testbed.run_for(Duration::from_secs(3)).await;
     let dump = testbed.dump();
     assert!(!dump.contains(&format!("{process}.1")), "{dump}");
-    assert!(testbed.coordinator.membership.nodes.former.is_empty());
+    assert!(testbed.coordinator.membership.nodes.former_names.is_empty());
     assert_eq!(testbed.field(HOME, &key, "t"), "1", "counted once");
 }
 
@@ -70,7 +70,7 @@ async fn each_join_has_a_higher_link_number() {
             (token.node.clone(), token.link)
         };
         testbed.coordinator.lose_link("a test");
-        assert!(is_away(&testbed));
+        assert!(is_disconnected(&testbed));
         testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
         let token = &testbed.coordinator.membership.token;
         assert_eq!((&token.node, token.link), (&node, link + 1));
@@ -85,21 +85,24 @@ async fn each_join_has_a_higher_link_number() {
 async fn the_link_is_closed_without_an_answer_in_time() {
     let mut testbed = Testbed::joined(false).await;
     let asked = now();
-    testbed.coordinator.membership.asked = Some(asked);
+    testbed.coordinator.membership.requested_at = Some(asked);
     let shared = Arc::clone(&testbed.coordinator.shared);
     let suspect_after = shared.suspect_after();
     testbed.coordinator.keep_membership(asked + suspect_after);
     assert!(shared.joined_now().is_some(), "not suspected yet");
     testbed.coordinator.keep_membership(asked + suspect_after + MS);
-    assert!(shared.joined_now().is_none() && !is_away(&testbed), "suspected, but not given up");
+    assert!(
+        shared.joined_now().is_none() && !is_disconnected(&testbed),
+        "suspected, but not closed"
+    );
     testbed.coordinator.keep_membership(asked + LINK_TIMEOUT);
-    assert!(!is_away(&testbed), "not given up yet");
+    assert!(!is_disconnected(&testbed), "not closed yet");
     testbed.coordinator.keep_membership(asked + LINK_TIMEOUT + MS);
-    assert!(is_away(&testbed));
+    assert!(is_disconnected(&testbed));
     assert_eq!(shared.unavailable_reason().as_deref(), Some("redis does not answer"));
     assert!(
         testbed.coordinator.link.connection.is_none()
-            && testbed.coordinator.membership.asked.is_none()
+            && testbed.coordinator.membership.requested_at.is_none()
     );
 }
 
@@ -111,25 +114,25 @@ async fn the_link_is_closed_when_redis_rejects_its_writes() {
         crate::broker::redis::fencing_token::FencingToken { link: token.link - 1, ..token.clone() };
     testbed.coordinator.shared.on_fenced(&earlier);
     testbed.coordinator.keep_membership(now());
-    assert!(!is_away(&testbed), "of an earlier link");
+    assert!(!is_disconnected(&testbed), "of an earlier link");
     testbed.coordinator.shared.on_fenced(&token);
     testbed.coordinator.keep_membership(now());
-    assert!(is_away(&testbed));
+    assert!(is_disconnected(&testbed));
     // Without a link, the rejection has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
     assert!(!testbed.coordinator.shared.is_fenced(token.link));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspected_redis_is_asked_at_once() {
+async fn a_suspected_redis_gets_a_heartbeat_at_once() {
     let mut testbed = Testbed::joined(false).await;
-    testbed.coordinator.membership.asked = None;
+    testbed.coordinator.membership.requested_at = None;
     testbed.coordinator.membership.next_heartbeat = now() + HEARTBEAT_INTERVAL;
     testbed.coordinator.keep_membership(now());
-    assert_eq!(testbed.coordinator.membership.asked, None, "a heartbeat is not due");
+    assert_eq!(testbed.coordinator.membership.requested_at, None, "a heartbeat is not due");
     testbed.coordinator.shared.suspect();
     testbed.coordinator.keep_membership(now());
-    assert_eq!(testbed.coordinator.membership.asked, Some(now()));
+    assert_eq!(testbed.coordinator.membership.requested_at, Some(now()));
     testbed.until("not suspected", |coordinator| coordinator.shared.joined_now().is_some()).await;
 }
 
@@ -172,7 +175,7 @@ async fn a_lost_link_leaves_no_state() {
     let link = coordinator.link.number;
     coordinator.lose_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.is_settled());
-    assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_heard);
+    assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_confirmed);
     assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
     assert_eq!(coordinator.link.number, link + 1);
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
@@ -211,16 +214,16 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_spared_partitions() {
-    for (spared, expected) in [(vec![HOME], 0), (Vec::new(), 1)] {
+async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffected_partitions() {
+    for (unaffected, expected) in [(vec![HOME], 0), (Vec::new(), 1)] {
         let mut testbed = Testbed::joined(false).await;
         testbed.subscribe(1, "a", None);
         testbed.settle().await;
         testbed.deliveries();
         let (key, _) = testbed.channel("a");
-        testbed.coordinator.topics.doubt(&key.into());
-        let spared = spared.into_iter().collect();
-        testbed.coordinator.carry_out([Action::Resubscribe { spared }]);
+        testbed.coordinator.topics.mark_unverified(&key.into());
+        let unaffected = unaffected.into_iter().collect();
+        testbed.coordinator.carry_out([Action::Resubscribe { unaffected }]);
         let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
         assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
         let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();

@@ -48,7 +48,7 @@ fn joined(now: Instant) -> Membership {
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
     membership.on_time(now, &SITUATION);
     membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
-    membership.on_echo(NODE, now);
+    membership.on_node_heartbeat(NODE, now);
     assert!(membership.is_joined());
     membership
 }
@@ -76,16 +76,16 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
     assert_eq!(membership.stage, Stage::Arriving);
     let arrived = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
-    assert_eq!(arrived, [Action::Resubscribe { spared: BTreeSet::new() }]);
+    assert_eq!(arrived, [Action::Resubscribe { unaffected: BTreeSet::new() }]);
     assert_eq!(membership.stage, Stage::Waiting);
-    let joined = membership.on_echo(NODE, now);
+    let joined = membership.on_node_heartbeat(NODE, now);
     let others = 0;
     assert_eq!(joined, [Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]);
     assert!(membership.is_joined());
 }
 
 #[test]
-fn a_generation_that_is_new_to_a_node_is_told_its_sequences_first() {
+fn a_node_reports_its_sequences_to_a_new_generation_first() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.on_disconnected(now);
@@ -119,16 +119,16 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     assert_eq!(actions, [Action::Rename, join.clone()]);
     assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
-    assert_eq!(membership.nodes.former, [NODE.to_owned()].into(), "to be cleaned up");
+    assert_eq!(membership.nodes.former_names, [NODE.to_owned()].into(), "to be cleaned up");
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead]), now);
-    assert_eq!((membership.node(), membership.nodes.former.len()), ("0000ab.3", 2));
+    assert_eq!((membership.node(), membership.nodes.former_names.len()), ("0000ab.3", 2));
 }
 
 #[test]
 fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
     let now = Instant::now();
     let mut membership = joined(now);
-    membership.nodes.former.insert("0000ab.0".into());
+    membership.nodes.former_names.insert("0000ab.0".into());
     let with_dead = || {
         let dead = vec!["0000dd.1".into(), NODE.into()];
         Ok(vec![HeartbeatReply { dead, ..reply(HOME, now) }])
@@ -137,7 +137,7 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
     let [dead, former] = ["0000dd.1", "0000ab.0"].map(|node| Action::CleanUp(node.into()));
     assert_eq!(actions, [Action::AllowRequests, dead.clone(), former], "not after itself");
     let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
-    assert_eq!(again, [Action::AllowRequests], "they are under way");
+    assert_eq!(again, [Action::AllowRequests], "they are running");
     membership.nodes.on_cleaned("0000dd.1", false);
     let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
     assert_eq!(again, [Action::AllowRequests, dead], "it has failed");
@@ -150,36 +150,36 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
 fn the_link_is_closed_without_an_answer_in_time() {
     let asked = Instant::now();
     let mut membership = joined(asked);
-    membership.asked = Some(asked);
+    membership.requested_at = Some(asked);
     let suspect_after = SITUATION.suspect_after;
     assert!(membership.on_time(asked + suspect_after, &SITUATION).is_empty(), "not yet");
     let suspected = membership.on_time(asked + suspect_after + MS, &SITUATION);
     assert_eq!(suspected, [Action::Suspect]);
     let suspected = membership.on_time(asked + LINK_TIMEOUT, &SITUATION);
-    assert_eq!(suspected, [Action::Suspect], "not given up yet");
-    let given_up = membership.on_time(asked + LINK_TIMEOUT + MS, &SITUATION);
-    assert_eq!(given_up, close("redis does not answer"));
+    assert_eq!(suspected, [Action::Suspect], "not closed yet");
+    let closed = membership.on_time(asked + LINK_TIMEOUT + MS, &SITUATION);
+    assert_eq!(closed, close("redis does not answer"));
 }
 
 #[test]
 fn the_link_is_closed_when_the_bus_is_silent() {
-    let echoed = Instant::now();
+    let confirmed_at = Instant::now();
     let in_flight = Duration::from_secs(2);
     let situation = Situation { in_flight, ..SITUATION };
     let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + in_flight;
     let at = |stage, now| {
-        let mut membership = joined(echoed);
+        let mut membership = joined(confirmed_at);
         membership.stage = stage;
-        membership.asked = None;
+        membership.requested_at = None;
         membership.on_time(now, &situation)
     };
     let silent = close("the bus is silent");
-    assert_ne!(at(Stage::Joined, echoed + patience), silent, "not yet");
+    assert_ne!(at(Stage::Joined, confirmed_at + patience), silent, "not yet");
     // Before its first heartbeat it receives none of its messages.
-    assert_ne!(at(Stage::Joining, echoed + patience + MS), silent);
+    assert_ne!(at(Stage::Joining, confirmed_at + patience + MS), silent);
     for stage in [Stage::Restoring, Stage::Syncing, Stage::Arriving, Stage::Waiting, Stage::Joined]
     {
-        assert_eq!(at(stage, echoed + patience + MS), silent, "{stage:?}");
+        assert_eq!(at(stage, confirmed_at + patience + MS), silent, "{stage:?}");
     }
 }
 
@@ -197,18 +197,18 @@ fn the_link_is_closed_when_redis_rejects_its_writes() {
 fn heartbeats_are_sent_each_second_one_at_a_time() {
     let now = Instant::now();
     let mut membership = joined(now);
-    membership.asked = None;
+    membership.requested_at = None;
     let due = now + HEARTBEAT_INTERVAL;
     membership.next_heartbeat = due;
     assert!(membership.on_time(due - MS, &SITUATION).is_empty());
     assert_eq!(membership.on_time(due, &SITUATION), [heartbeat(HeartbeatPhase::Heartbeat)]);
-    assert_eq!((membership.asked, membership.next_heartbeat), (Some(due), due + SECOND));
-    assert!(membership.on_time(due + MS, &SITUATION).is_empty(), "one is under way");
-    membership.asked = None;
+    assert_eq!((membership.requested_at, membership.next_heartbeat), (Some(due), due + SECOND));
+    assert!(membership.on_time(due + MS, &SITUATION).is_empty(), "one is in flight");
+    membership.requested_at = None;
     let suspect = Situation { is_suspect: true, ..SITUATION };
-    let asked_at_once = membership.on_time(due + MS, &suspect);
-    assert_eq!(asked_at_once, [heartbeat(HeartbeatPhase::Heartbeat)], "redis is suspected");
-    membership.asked = None;
+    let at_once = membership.on_time(due + MS, &suspect);
+    assert_eq!(at_once, [heartbeat(HeartbeatPhase::Heartbeat)], "redis is suspected");
+    membership.requested_at = None;
     membership.heartbeat_soon(due + MS);
     let soon = membership.on_time(due + MS, &SITUATION);
     assert_eq!(soon, [heartbeat(HeartbeatPhase::Heartbeat)], "another node is new");
@@ -274,12 +274,12 @@ fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
 fn a_lost_link_leaves_no_state() {
     let now = Instant::now();
     let mut membership = joined(now);
-    membership.asked = Some(now);
+    membership.requested_at = Some(now);
     membership.closed.insert(HOME);
     membership.nodes.cleaning.insert("dead".into());
     membership.on_disconnected(now);
-    assert_eq!((membership.asked, membership.bus.heard), (None, None));
-    assert!(!membership.bus.is_heard && membership.closed.is_empty());
+    assert_eq!((membership.requested_at, membership.bus.received_at), (None, None));
+    assert!(!membership.bus.is_confirmed && membership.closed.is_empty());
     assert!(membership.nodes.cleaning.is_empty());
     let first = membership.stage;
     assert!(
@@ -312,7 +312,7 @@ fn a_node_arrives_once_everything_is_synced() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.stage = Stage::Syncing;
-    (membership.asked, membership.next_heartbeat) = (None, now);
+    (membership.requested_at, membership.next_heartbeat) = (None, now);
     let unsettled = Situation { is_settled: false, ..SITUATION };
     let busy = membership.on_time(now, &unsettled);
     assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
@@ -350,7 +350,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(3, now)), now);
     membership.closed = [all[1], all[2]].into();
     membership.stage = Stage::Waiting;
-    membership.bus.is_heard = true;
+    membership.bus.is_confirmed = true;
     let of = |partition, is_open| HeartbeatReply { is_open, ..reply(partition, now) };
     let home = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(HOME, true) };
     let answers = vec![home, of(all[1], true), of(all[2], false)];
@@ -371,27 +371,27 @@ fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.stage = Stage::Waiting;
-    membership.bus.is_heard = false;
-    assert!(membership.on_echo("0000cd.1", now + MS).is_empty());
-    assert_eq!((membership.stage, membership.bus.echoed), (Stage::Waiting, now));
+    membership.bus.is_confirmed = false;
+    assert!(membership.on_node_heartbeat("0000cd.1", now + MS).is_empty());
+    assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Waiting, now));
     assert_eq!(membership.nodes.known, ["0000cd"]);
-    assert!(membership.on_echo(NODE, now + MS).contains(&Action::AllowRequests));
-    assert_eq!((membership.stage, membership.bus.echoed), (Stage::Joined, now + MS));
+    assert!(membership.on_node_heartbeat(NODE, now + MS).contains(&Action::AllowRequests));
+    assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Joined, now + MS));
 }
 
 /// Whether the subscribers of a topic that may have missed events are closed.
-fn is_closed(change: impl Fn(&mut HeartbeatReply), deaf: Duration, is_changed: bool) -> bool {
+fn is_closed(change: impl Fn(&mut HeartbeatReply), missed: Duration, is_changed: bool) -> bool {
     let now = Instant::now();
     let mut membership = joined(now);
-    membership.on_heard(now);
+    membership.on_received(now);
     membership.on_disconnected(now);
     membership.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
     membership.stage = Stage::Arriving;
     let mut reply = HeartbeatReply { was_open: false, ..reply(HOME, now) };
     change(&mut reply);
-    let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + deaf);
-    let Action::Resubscribe { spared } = &actions[0] else { panic!("{actions:?}") };
-    !spared.contains(&HOME)
+    let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + missed);
+    let Action::Resubscribe { unaffected } = &actions[0] else { panic!("{actions:?}") };
+    !unaffected.contains(&HOME)
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     assert!(is_closed(|reply| reply.was_open = true, nothing, true), "it was open");
     let longest = published_sequences::WINDOW - MARGIN;
     assert!(!is_closed(|_| {}, longest, true), "others have reported the sequence");
-    assert!(is_closed(|_| {}, longest + MS, true), "it was deaf for longer");
+    assert!(is_closed(|_| {}, longest + MS, true), "it missed the bus for longer");
     let age = Duration::from_secs(2);
     assert!(!is_closed(|reply| reply.age = age, longest + age, true));
     assert!(is_closed(|reply| reply.age = age, longest + age + MS, true));
@@ -413,17 +413,17 @@ fn a_node_misses_messages_from_the_last_one_until_it_has_joined_again() {
     let now = Instant::now();
     let mut starting = membership(1, now);
     starting.on_disconnected(now);
-    assert_eq!(starting.deaf_for(now + SECOND), Duration::ZERO, "it had not joined yet");
+    assert_eq!(starting.missed_for(now + SECOND), Duration::ZERO, "it had not joined yet");
     let mut membership = joined(now);
-    membership.on_heard(now);
-    assert_eq!(membership.deaf_for(now + SECOND), Duration::ZERO, "it receives the bus");
+    membership.on_received(now);
+    assert_eq!(membership.missed_for(now + SECOND), Duration::ZERO, "it receives the bus");
     membership.on_disconnected(now + SECOND);
-    assert_eq!(membership.deaf_for(now + 2 * SECOND), 2 * SECOND, "since the last message");
+    assert_eq!(membership.missed_for(now + 2 * SECOND), 2 * SECOND, "since the last message");
     membership.on_disconnected(now + 2 * SECOND);
-    assert_eq!(membership.deaf_for(now + 2 * SECOND), 2 * SECOND, "a failed attempt");
+    assert_eq!(membership.missed_for(now + 2 * SECOND), 2 * SECOND, "a failed attempt");
     membership.stage = Stage::Waiting;
-    membership.on_echo(NODE, now + 3 * SECOND);
-    assert_eq!(membership.deaf_for(now + 4 * SECOND), Duration::ZERO);
+    membership.on_node_heartbeat(NODE, now + 3 * SECOND);
+    assert_eq!(membership.missed_for(now + 4 * SECOND), Duration::ZERO);
 }
 
 #[test]

@@ -10,13 +10,13 @@ use std::{
 #[derive(Debug)]
 pub(in crate::broker::redis) struct Bus {
     /// When it last received a message, or the answer to a sync.
-    pub(in crate::broker::redis) heard: Option<Instant>,
-    /// When it last received a message while it was joined; `None` while it is.
-    pub(super) deaf_since: Option<Instant>,
-    /// When it last received its own heartbeat.
-    pub(in crate::broker::redis) echoed: Instant,
-    /// Whether it has received its own heartbeat.
-    pub(in crate::broker::redis) is_heard: bool,
+    pub(in crate::broker::redis) received_at: Option<Instant>,
+    /// Since when messages may have been missed: the last one before the link was lost. `None` while joined.
+    pub(super) missed_since: Option<Instant>,
+    /// When the bus last delivered its own heartbeat.
+    pub(in crate::broker::redis) confirmed_at: Instant,
+    /// Whether the bus has delivered its own heartbeat on this link.
+    pub(in crate::broker::redis) is_confirmed: bool,
 }
 
 /// The progress of joining.
@@ -74,7 +74,7 @@ pub(in crate::broker::redis) enum Action {
     /// Close the subscribers that may have missed events, except in these partitions.
     Resubscribe {
         /// Partitions in which no event was published meanwhile.
-        spared: BTreeSet<Partition>,
+        unaffected: BTreeSet<Partition>,
     },
     /// Read the topics again that were read before all nodes had arrived.
     ReadAgain,

@@ -1,11 +1,11 @@
 //! The comparison of one topic with its state in Redis.
 
-use super::{BusPhase, Topic};
+use super::{BusSubscription, Topic};
 use std::time::Instant;
 
 /// The state of a settled topic on this node.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::broker::redis) struct Held {
+pub(in crate::broker::redis) struct LocalState {
     /// This node's part of the total, as last acknowledged by Redis.
     pub(in crate::broker::redis) mine: usize,
     /// The number of this node's users.
@@ -19,7 +19,7 @@ pub(in crate::broker::redis) struct Held {
 
 /// The state of a topic in Redis.
 #[derive(Debug)]
-pub(in crate::broker::redis) struct Found {
+pub(in crate::broker::redis) struct RedisState {
     pub(in crate::broker::redis) epoch: String,
     pub(in crate::broker::redis) version: u64,
     pub(in crate::broker::redis) sequence: u64,
@@ -33,16 +33,17 @@ pub(in crate::broker::redis) enum Difference {
     /// The topic is to be synced and read again.
     Repair,
     /// The bus has not delivered everything: the topic is to be subscribed again as well.
-    Deaf,
+    Missed,
 }
 
 impl Topic {
     /// What this node holds; `None` while a sync is due or in flight.
-    pub(in crate::broker::redis) fn held(&self, now: Instant) -> Option<Held> {
+    pub(in crate::broker::redis) fn local_state(&self, now: Instant) -> Option<LocalState> {
         let is_ending = self.ending.front().is_some_and(|at| *at <= now);
-        let is_settled = self.phase == BusPhase::In && self.sent.is_none() && !self.must_sync();
-        (is_settled && !is_ending).then(|| Held {
-            mine: self.told,
+        let is_settled =
+            self.phase == BusSubscription::Subscribed && self.sent.is_none() && !self.must_sync();
+        (is_settled && !is_ending).then(|| LocalState {
+            mine: self.acknowledged,
             users: self.users.count(),
             members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
             syncs: self.syncs,
@@ -52,31 +53,35 @@ impl Topic {
 
     /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
     /// known.
-    pub(in crate::broker::redis) fn take_back(&mut self) -> bool {
-        let is_unknown = self.phase == BusPhase::Out && self.told == 0;
+    pub(in crate::broker::redis) fn withdraw_unknown(&mut self) -> bool {
+        let is_unknown = self.phase == BusSubscription::Unsubscribed && self.acknowledged == 0;
         if is_unknown {
-            self.told = 1;
-            self.is_doubtful = true;
+            self.acknowledged = 1;
+            self.needs_full_sync = true;
         }
         is_unknown
     }
 
     /// Compares the two states. Earlier messages of the bus are handled already.
-    pub(in crate::broker::redis) fn compare(&mut self, held: &Held, found: &Found) -> Difference {
-        if (self.attempt, self.syncs) != (held.attempt, held.syncs) {
+    pub(in crate::broker::redis) fn compare(
+        &mut self,
+        local: &LocalState,
+        found: &RedisState,
+    ) -> Difference {
+        if (self.attempt, self.syncs) != (local.attempt, local.syncs) {
             return Difference::None;
         }
         let difference = self.difference(found);
         match difference {
             Difference::None => {}
-            Difference::Repair => self.is_doubtful = true,
-            Difference::Deaf => self.detach(),
+            Difference::Repair => self.needs_full_sync = true,
+            Difference::Missed => self.detach(),
         }
         difference
     }
 
-    fn difference(&self, found: &Found) -> Difference {
-        if let Some(replica) = self.replica.as_ref().filter(|_| self.is_heard()) {
+    fn difference(&self, found: &RedisState) -> Difference {
+        if let Some(replica) = self.replica.as_ref().filter(|_| self.has_bus()) {
             if found.epoch.is_empty() && replica.total == 0 && !found.is_wrong {
                 // The hash of a vacated topic expires.
                 return Difference::None;
@@ -86,7 +91,7 @@ impl Topic {
             }
             let has_missed = replica.sequence < found.sequence || replica.version < found.version;
             if has_missed {
-                return Difference::Deaf;
+                return Difference::Missed;
             }
             if found.sequence < replica.sequence && self.channel().is_some() {
                 return Difference::Repair;

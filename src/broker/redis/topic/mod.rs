@@ -11,8 +11,8 @@ mod replica;
 mod tests;
 mod values;
 
-pub(super) use compare::{Difference, Found, Held};
-pub(super) use values::{Effect, Joining, Step, SyncRequest, Synced, Waiter};
+pub(super) use compare::{Difference, LocalState, RedisState};
+pub(super) use values::{Effect, Joining, SyncRequest, Synced, TopicStep, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
@@ -39,22 +39,22 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Maximum number of joins in one sync.
 const JOINS_MAX: usize = 512;
 /// How long other nodes may take to restore their contributions after the loss of a hash.
-const PUT_BACK: Duration = Duration::from_secs(3);
+const RESTORE_WINDOW: Duration = Duration::from_secs(3);
 
 /// The state of the topic's subscription to its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum BusPhase {
-    Out,
-    Entering,
-    In,
-    Leaving,
+enum BusSubscription {
+    Unsubscribed,
+    Subscribing,
+    Subscribed,
+    Unsubscribing,
 }
 
 /// Whether Redis still has this node's last write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LastWrite {
     /// A missing part means that its keys were deleted.
-    Kept,
+    Stored,
     /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
     /// new.
     Lost,
@@ -73,31 +73,31 @@ pub(in crate::broker::redis) struct Topic {
     is_counted: bool,
     /// The total that the subscribers of this node have received.
     total_notice: CountNotice,
-    phase: BusPhase,
+    phase: BusSubscription,
     /// The server of the latest subscription.
     server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     count: usize,
-    /// The number of ends that were reported before their starts.
-    owed: usize,
+    /// The number of subscriptions whose end was reported before Redis had acknowledged them.
+    early_ends: usize,
     /// The users of this node.
     users: Roster,
     departed: Set<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
-    told: usize,
+    acknowledged: usize,
     written: LastWrite,
     waiting: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
     sent: Option<Vec<Waiter>>,
     /// Whether everything must be synced and read again.
-    is_doubtful: bool,
+    needs_full_sync: bool,
     replica: Option<Replica>,
     /// The deadline for other nodes to restore their contributions after the loss of the hash.
-    put_back_until: Option<Instant>,
+    restoring_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
     is_current: bool,
     /// Messages of the bus that arrived before the replica was read.
-    early: Vec<(Message, bool)>,
+    buffered: Vec<(Message, bool)>,
     watchers: Set<ConnectionRef>,
     /// The number of watchers that wait for an answer.
     pub(in crate::broker::redis) pending_watchers: usize,
@@ -119,21 +119,21 @@ impl Topic {
             partition,
             attempt: 0,
             syncs: 0,
-            phase: BusPhase::Out,
+            phase: BusSubscription::Unsubscribed,
             server: None,
             count: 0,
-            owed: 0,
+            early_ends: 0,
             users: Roster::default(),
             departed: Set::default(),
-            told: 0,
-            written: LastWrite::Kept,
+            acknowledged: 0,
+            written: LastWrite::Stored,
             waiting: VecDeque::new(),
             sent: None,
-            is_doubtful: false,
+            needs_full_sync: false,
             replica: None,
-            put_back_until: None,
+            restoring_until: None,
             is_current: false,
-            early: Vec::new(),
+            buffered: Vec::new(),
             watchers: Set::default(),
             pending_watchers: 0,
             ending: VecDeque::new(),
@@ -142,14 +142,14 @@ impl Topic {
     }
 
     /// Applies another configuration of its app.
-    pub(in crate::broker::redis) fn follow(&mut self, config: &AppConfig) {
+    pub(in crate::broker::redis) fn set_config(&mut self, config: &AppConfig) {
         self.is_counted = is_counted(&self.name.subject, config);
     }
 
-    /// Records that Redis has nothing of this node under its current name.
-    pub(in crate::broker::redis) fn is_unknown(&mut self) {
-        self.told = 0;
-        self.is_doubtful = true;
+    /// Records that Redis has no contribution of this node under its current name.
+    pub(in crate::broker::redis) fn forget_acknowledged(&mut self) {
+        self.acknowledged = 0;
+        self.needs_full_sync = true;
     }
 
     /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
@@ -164,13 +164,13 @@ impl Topic {
         self.ending.clear();
     }
 
-    /// Whether Redis has nothing of this node and no withdrawal is due.
-    pub(in crate::broker::redis) fn has_said_all(&self) -> bool {
-        self.told == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
+    /// Whether Redis has no contribution of this node, and none is pending.
+    pub(in crate::broker::redis) fn is_withdrawn(&self) -> bool {
+        self.acknowledged == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
     }
 
-    /// Whether the topic is subscribed to its bus.
-    pub(in crate::broker::redis) fn is_heard(&self) -> bool {
+    /// Whether the topic has a bus, to which this node subscribes.
+    pub(in crate::broker::redis) fn has_bus(&self) -> bool {
         self.name.subject != Subject::Connections
     }
 
@@ -209,7 +209,7 @@ impl Topic {
                 }
             }
             // It ended before its answer arrived.
-            None => self.owed += 1,
+            None => self.early_ends += 1,
         }
         let Some(user_id) = user_id else { return };
         if self.users.leave(user_id) {
@@ -219,8 +219,8 @@ impl Topic {
 
     /// Adds a subscription without a waiter.
     pub(in crate::broker::redis) fn add(&mut self) {
-        match self.owed.checked_sub(1) {
-            Some(owed) => self.owed = owed,
+        match self.early_ends.checked_sub(1) {
+            Some(early_ends) => self.early_ends = early_ends,
             None => self.count += 1,
         }
     }
@@ -257,20 +257,20 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn has_settled(&self) -> bool {
-        self.is_current && !self.is_doubtful
+        self.is_current && !self.needs_full_sync
     }
 
     /// Requests that provisional state is read again. Returns false if there is none.
     pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
         // Topics without a subscription have no replica.
         let was_provisional =
-            !self.is_heard() || self.replica.as_mut().is_some_and(Replica::end_provisional);
-        self.is_doubtful |= was_provisional;
+            !self.has_bus() || self.replica.as_mut().is_some_and(Replica::end_provisional);
+        self.needs_full_sync |= was_provisional;
         was_provisional
     }
 
-    pub(in crate::broker::redis) fn is_forgotten(&self) -> bool {
-        self.phase == BusPhase::Out && !self.is_needed() && self.told == 0
+    pub(in crate::broker::redis) fn is_removable(&self) -> bool {
+        self.phase == BusSubscription::Unsubscribed && !self.is_needed() && self.acknowledged == 0
     }
 
     fn is_needed(&self) -> bool {
@@ -283,14 +283,14 @@ impl Topic {
 
     /// Resets the topic after the link is lost, or its partition has moved.
     pub(in crate::broker::redis) fn detach(&mut self) {
-        self.phase = BusPhase::Out;
+        self.phase = BusSubscription::Unsubscribed;
         self.attempt = self.attempt.wrapping_add(1);
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
         }
-        self.is_doubtful = true;
+        self.needs_full_sync = true;
         self.is_current = false;
-        self.early.clear();
+        self.buffered.clear();
         if !self.is_needed() {
             // Only the withdrawal remains, which a full sync includes.
             self.departed.clear();
@@ -302,27 +302,27 @@ impl Topic {
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
         }
-        self.is_doubtful = true;
+        self.needs_full_sync = true;
     }
 
-    pub(in crate::broker::redis) fn entered(&mut self, server: ServerId) {
-        self.phase = BusPhase::In;
+    pub(in crate::broker::redis) fn on_subscribed(&mut self, server: ServerId) {
+        self.phase = BusSubscription::Subscribed;
         self.server = Some(server);
     }
 
     /// Whether messages from this server count. A master that was replaced may publish until it
     /// notices that. Messages that it sends after the topic was subscribed at another server are not
     /// part of the state that is read there.
-    pub(in crate::broker::redis) fn hears(&self, server: ServerId) -> bool {
-        self.phase != BusPhase::In || self.server == Some(server)
+    pub(in crate::broker::redis) fn accepts_from(&self, server: ServerId) -> bool {
+        self.phase != BusSubscription::Subscribed || self.server == Some(server)
     }
 
-    pub(in crate::broker::redis) fn left(&mut self) {
-        self.phase = BusPhase::Out;
+    pub(in crate::broker::redis) fn on_unsubscribed(&mut self) {
+        self.phase = BusSubscription::Unsubscribed;
         self.replica = None;
         self.is_current = false;
-        self.is_doubtful = false;
-        self.early.clear();
+        self.needs_full_sync = false;
+        self.buffered.clear();
     }
 
     /// Frees the memory of an expired last event.
@@ -335,42 +335,54 @@ impl Topic {
     /// The time of the next step, if nothing else happens.
     pub(in crate::broker::redis) fn wake_at(&self) -> Option<Instant> {
         let linger = self.idle_since.map(|since| since + LINGER);
-        [linger, self.next_end(), self.put_back_until].into_iter().flatten().min()
+        [linger, self.next_end(), self.restoring_until].into_iter().flatten().min()
     }
 
     /// The next step to take, if any.
-    pub(in crate::broker::redis) fn next_step(&mut self, now: Instant) -> Option<Step> {
+    pub(in crate::broker::redis) fn next_step(&mut self, now: Instant) -> Option<TopicStep> {
         while self.ending.front().is_some_and(|at| *at <= now) {
             self.ending.pop_front();
             self.count = self.count.saturating_sub(1);
         }
-        if self.put_back_until.take_if(|at| *at <= now).is_some() {
+        if self.restoring_until.take_if(|at| *at <= now).is_some() {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.phase == BusPhase::Out && (is_needed || 0 < self.told) {
-            self.phase = if self.is_heard() { BusPhase::Entering } else { BusPhase::In };
-            if self.is_heard() {
-                return Some(Step::Enter);
+        if self.phase == BusSubscription::Unsubscribed && (is_needed || 0 < self.acknowledged) {
+            self.phase = if self.has_bus() {
+                BusSubscription::Subscribing
+            } else {
+                BusSubscription::Subscribed
+            };
+            if self.has_bus() {
+                return Some(TopicStep::Subscribe);
             }
         }
         match self.phase {
-            BusPhase::In if self.sent.is_some() => None,
-            BusPhase::In if self.must_sync() => Some(Step::Sync(self.request())),
-            BusPhase::In if is_needed => {
+            BusSubscription::Subscribed if self.sent.is_some() => None,
+            BusSubscription::Subscribed if self.must_sync() => {
+                Some(TopicStep::Sync(self.request()))
+            }
+            BusSubscription::Subscribed if is_needed => {
                 self.idle_since = None;
                 None
             }
-            BusPhase::In => {
+            BusSubscription::Subscribed => {
                 let since = *self.idle_since.get_or_insert(now);
                 if now < since + LINGER {
                     return None;
                 }
                 self.idle_since = None;
-                self.phase = if self.is_heard() { BusPhase::Leaving } else { BusPhase::Out };
-                self.is_heard().then_some(Step::Leave)
+                self.phase = if self.has_bus() {
+                    BusSubscription::Unsubscribing
+                } else {
+                    BusSubscription::Unsubscribed
+                };
+                self.has_bus().then_some(TopicStep::Unsubscribe)
             }
-            BusPhase::Out | BusPhase::Entering | BusPhase::Leaving => None,
+            BusSubscription::Unsubscribed
+            | BusSubscription::Subscribing
+            | BusSubscription::Unsubscribing => None,
         }
     }
 
@@ -390,30 +402,31 @@ impl Topic {
     fn knows_others(&self) -> bool {
         let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
-            (has_totals && self.told < replica.total) || self.users.count() < replica.members.len()
+            (has_totals && self.acknowledged < replica.total)
+                || self.users.count() < replica.members.len()
         })
     }
 
     fn must_sync(&self) -> bool {
-        self.is_doubtful
+        self.needs_full_sync
             || !self.waiting.is_empty()
             || !self.departed.is_empty()
-            || self.count != self.told
-            || (self.is_heard() && !self.is_current)
+            || self.count != self.acknowledged
+            || (self.has_bus() && !self.is_current)
     }
 
     fn request(&mut self) -> SyncRequest {
         self.idle_since = None;
         self.syncs += 1;
-        let is_full = self.is_doubtful || (self.is_heard() && !self.is_current);
-        self.is_doubtful = false;
+        let is_full = self.needs_full_sync || (self.has_bus() && !self.is_current);
+        self.needs_full_sync = false;
         let waiters: Vec<Waiter> =
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
         let mut request = SyncRequest {
             base: self.count,
             is_full,
-            was_told: self.written == LastWrite::Kept && 0 < self.told,
-            knows_others: self.written == LastWrite::Kept && self.knows_others(),
+            was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged,
+            knows_others: self.written == LastWrite::Stored && self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..SyncRequest::default()

@@ -1,6 +1,6 @@
 //! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
 
-use super::{BusPhase, Effect, LastWrite, PUT_BACK, Synced, Topic, Waiter};
+use super::{BusSubscription, Effect, LastWrite, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
     broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
     channel::CountStep,
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Maximum messages kept while the replica is being read; beyond them it is read again.
-pub(super) const EARLY_MAX: usize = 4_096;
+pub(super) const BUFFERED_MAX: usize = 4_096;
 
 /// The state of all nodes, as of the latest answer or message.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Replica {
     pub(super) epoch: String,
     pub(super) version: u64,
     pub(super) sequence: u64,
-    /// The id of the event that has this sequence, if it is known. Two masters that were both in office for a moment
+    /// The id of the event that has this sequence, if it is known. Two masters that were both active for a moment
     /// have given one sequence to different events.
     latest: Option<EnvelopeId>,
     pub(super) total: usize,
@@ -85,11 +85,11 @@ impl Topic {
         now: Instant,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.told = synced.mine;
-        self.written = LastWrite::Kept;
+        self.acknowledged = synced.mine;
+        self.written = LastWrite::Stored;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
-        if is_full && self.is_heard() {
+        if is_full && self.has_bus() {
             self.read(&synced, is_provisional, now, &mut effects);
         }
         for change in synced.changes {
@@ -99,7 +99,7 @@ impl Topic {
             && !is_full
             && (replica.epoch != synced.epoch || replica.version < synced.version)
         {
-            self.is_doubtful = true;
+            self.needs_full_sync = true;
         }
         let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
         // Users that were only synced come first, and are never rejected.
@@ -108,8 +108,8 @@ impl Topic {
             let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
             effects.push(self.answer(waiter, is_accepted, max_members, now));
         }
-        if is_full && self.is_heard() {
-            for (message, is_known) in std::mem::take(&mut self.early) {
+        if is_full && self.has_bus() {
+            for (message, is_known) in std::mem::take(&mut self.buffered) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
                     Message::Evicted(_) => true,
@@ -212,20 +212,20 @@ impl Topic {
             if new.sequence < old.sequence {
                 (new.sequence, new.latest) = (old.sequence, old.latest);
             }
-            // The hash was deleted or evicted: the other nodes put their contributions back.
+            // The hash was deleted or evicted: the other nodes restore their contributions.
             let is_less = synced.total < old.total || synced.members.len() < old.members.len();
             let was_taken = old.epoch != synced.epoch && is_less;
-            if was_taken && !is_provisional && self.put_back_until.is_none() {
-                self.put_back_until = Some(now + PUT_BACK);
+            if was_taken && !is_provisional && self.restoring_until.is_none() {
+                self.restoring_until = Some(now + RESTORE_WINDOW);
             }
-            if is_provisional || self.put_back_until.is_some() {
+            if is_provisional || self.restoring_until.is_some() {
                 new.is_provisional = true;
                 new.total = old.total;
                 for (user_id, user_info) in &old.members {
                     new.members.entry(Arc::clone(user_id)).or_insert_with(|| Arc::clone(user_info));
                 }
             }
-            self.tell_difference(&old, &new, effects);
+            self.send_difference(&old, &new, effects);
             if old.total != new.total {
                 self.announce_total(new.total, now, effects);
             }
@@ -234,7 +234,7 @@ impl Topic {
         self.is_current = true;
     }
 
-    fn tell_difference(&self, old: &Replica, new: &Replica, effects: &mut Vec<Effect>) {
+    fn send_difference(&self, old: &Replica, new: &Replica, effects: &mut Vec<Effect>) {
         let Some(channel) = self.channel() else {
             if (0 < old.total) != (0 < new.total) {
                 effects.push(Effect::Online(0 < new.total));
@@ -286,13 +286,13 @@ impl Topic {
         let is_same = old.epoch == synced.epoch;
         let (mut reached, mut latest) = (old.sequence, old.latest);
         let mut caught_up = Vec::new();
-        for (message, is_known) in &self.early {
+        for (message, is_known) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
             if synced.sequence < *sequence {
                 continue;
             }
             let is_next = is_same && *sequence == reached + 1;
-            // The bus brings each event once: while the hash is missing nothing is counted, and a new
+            // The bus delivers each event once: while the hash is missing nothing is counted, and a new
             // hash counts from 0 again.
             if is_next || *sequence <= reached {
                 if reached < *sequence {
@@ -312,7 +312,7 @@ impl Topic {
             return effects.push(Effect::ForceResubscribe);
         }
         if !is_same {
-            effects.push(Effect::Doubt);
+            effects.push(Effect::Unverified);
         }
         effects.append(&mut caught_up);
     }
@@ -326,11 +326,13 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         if !self.is_current {
-            if self.phase == BusPhase::In || self.phase == BusPhase::Entering {
-                self.early.push((message, is_known));
-                if EARLY_MAX < self.early.len() {
-                    self.early.clear();
-                    self.is_doubtful = true;
+            if self.phase == BusSubscription::Subscribed
+                || self.phase == BusSubscription::Subscribing
+            {
+                self.buffered.push((message, is_known));
+                if BUFFERED_MAX < self.buffered.len() {
+                    self.buffered.clear();
+                    self.needs_full_sync = true;
                 }
             }
             return;
@@ -367,7 +369,7 @@ impl Topic {
             (replica.sequence, replica.latest) = (sequence, Some(envelope.id));
         } else {
             // The hash is missing, or a new one.
-            self.is_doubtful = true;
+            self.needs_full_sync = true;
         }
         if is_known {
             return;
@@ -391,14 +393,14 @@ impl Topic {
         let channel = self.channel().cloned();
         let Some(replica) = &mut self.replica else { return };
         if replica.epoch != epoch {
-            self.is_doubtful = true;
+            self.needs_full_sync = true;
             return;
         }
         if version <= replica.version {
             return;
         }
         if replica.version + 1 < version {
-            self.is_doubtful = true;
+            self.needs_full_sync = true;
         }
         replica.version = version;
         match (change, channel) {

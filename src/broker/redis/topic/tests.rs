@@ -87,7 +87,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
             Effect::Deliver(frame, _) => text(frame),
             Effect::AnnounceTotalAt(_) => "total later".into(),
             Effect::ForceResubscribe => "force_resubscribe".into(),
-            Effect::Doubt => "doubt".into(),
+            Effect::Unverified => "unverified".into(),
             Effect::Online(is_online) => format!("online {is_online}"),
         })
         .collect()
@@ -102,20 +102,20 @@ fn total_of(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-fn hear(topic: &mut Topic, message: Message) -> Vec<String> {
+fn receive(topic: &mut Topic, message: Message) -> Vec<String> {
     let mut effects = Vec::new();
     topic.on_message(message, false, Instant::now(), &mut effects);
     seen(&effects)
 }
 
-fn answer(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
+fn reply(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
     seen(&topic.on_synced(synced, is_full, (100, false), Instant::now()))
 }
 
 /// Takes the next step, which is a sync.
 fn request(topic: &mut Topic) -> SyncRequest {
     match topic.next_step(Instant::now()) {
-        Some(Step::Sync(request)) => request,
+        Some(TopicStep::Sync(request)) => request,
         other => panic!("{other:?} instead of a sync"),
     }
 }
@@ -127,10 +127,10 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     for (slot, user) in (1..).zip(users) {
         topic.join(subscriber(slot, is_presence.then_some(user)));
     }
-    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered(ServerId::ONLY);
+    assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
+    topic.on_subscribed(ServerId::ONLY);
     assert!(request(&mut topic).is_full);
-    answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
+    reply(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
     topic
 }
 
@@ -147,9 +147,9 @@ fn signed_in(count: usize) -> Topic {
         topic.add();
     }
     topic.next_step(Instant::now());
-    topic.entered(ServerId::ONLY);
+    topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
-    answer(&mut topic, synced(1, 0, count, &[]), true);
+    reply(&mut topic, synced(1, 0, count, &[]), true);
     topic
 }
 
@@ -158,15 +158,15 @@ fn counted_connection() -> Topic {
     let mut topic = subject(Subject::Connections);
     topic.add();
     request(&mut topic);
-    answer(&mut topic, synced(1, 0, 1, &[]), false);
+    reply(&mut topic, synced(1, 0, 1, &[]), false);
     topic
 }
 
 /// Loses the link, and continues up to the sync on the next one.
 fn relink(topic: &mut Topic) -> SyncRequest {
     topic.detach();
-    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered(ServerId::ONLY);
+    assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
+    topic.on_subscribed(ServerId::ONLY);
     request(topic)
 }
 
@@ -174,42 +174,42 @@ fn relink(topic: &mut Topic) -> SyncRequest {
 fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
-    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
-    topic.entered(ServerId::ONLY);
+    topic.on_subscribed(ServerId::ONLY);
     let first = request(&mut topic);
     assert!(first.is_full && first.base == 1);
     // Messages before the answer are not lost: they are later than the snapshot, or part of it.
-    assert!(hear(&mut topic, event(5)).is_empty());
-    assert!(hear(&mut topic, event(6)).is_empty());
-    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
-    assert_eq!(hear(&mut topic, event(7)), ["event 7"]);
+    assert!(receive(&mut topic, event(5)).is_empty());
+    assert!(receive(&mut topic, event(6)).is_empty());
+    assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
+    assert_eq!(receive(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
     let second = request(&mut topic);
-    assert!(!second.is_full && second.base == 2, "a known channel is asked once");
-    assert_eq!(answer(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
+    assert!(!second.is_full && second.base == 2, "a known channel needs no snapshot");
+    assert_eq!(reply(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
 }
 
 #[test]
 fn members_join_and_leave_by_versions() {
     let mut topic = begun("presence-a", &["1"]);
-    assert_eq!(hear(&mut topic, change(6, Change::Added(member("2")))), ["+2"]);
-    assert!(hear(&mut topic, change(6, Change::Added(member("2")))).is_empty(), "told before");
-    assert_eq!(hear(&mut topic, change(7, Change::Removed("2".into()))), ["-2"]);
+    assert_eq!(receive(&mut topic, change(6, Change::Added(member("2")))), ["+2"]);
+    assert!(receive(&mut topic, change(6, Change::Added(member("2")))).is_empty(), "a duplicate");
+    assert_eq!(receive(&mut topic, change(7, Change::Removed("2".into()))), ["-2"]);
     assert!(topic.next_step(Instant::now()).is_none());
-    hear(&mut topic, change(9, Change::Added(member("3"))));
+    receive(&mut topic, change(9, Change::Added(member("3"))));
     assert!(request(&mut topic).is_full, "a version is missing: it is read again");
-    assert_eq!(answer(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
+    assert_eq!(reply(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
 }
 
 #[test]
-fn a_return_before_the_departure_was_synced_is_no_departure() {
+fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
     let mut topic = begun("presence-a", &["1"]);
     topic.leave(Some(&"1".into()));
     topic.join(subscriber(2, Some("1")));
-    let said = request(&mut topic);
-    assert!(said.departed.is_empty());
-    assert_eq!((said.base, said.joins.len()), (0, 1));
+    let sync = request(&mut topic);
+    assert!(sync.departed.is_empty());
+    assert_eq!((sync.base, sync.joins.len()), (0, 1));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
     request(&mut topic);
     topic.leave(Some(&"1".into()));
     assert!(topic.next_step(Instant::now()).is_none());
-    answer(&mut topic, synced(5, 5, 3, &[]), false);
+    reply(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
     assert_eq!((next.base, &*next.departed[0]), (2, "1"));
 }
@@ -230,10 +230,10 @@ fn a_user_with_another_pending_connection_stays() {
     topic.join(subscriber(2, Some("1")));
     request(&mut topic);
     topic.leave(Some(&"1".into()));
-    assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = request(&mut topic);
     assert_eq!(next.base, 1);
-    assert!(next.departed.is_empty(), "the user is there by its other connection");
+    assert!(next.departed.is_empty(), "the user has another connection");
 }
 
 #[test]
@@ -243,72 +243,72 @@ fn a_full_channel_rejects_only_new_users() {
     topic.join(subscriber(3, Some("1")));
     request(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
-    assert_eq!(answer(&mut topic, verdicts, false), ["reject 2", "attach 3"]);
-    assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
+    assert_eq!(reply(&mut topic, verdicts, false), ["reject 2", "attach 3"]);
+    assert!(topic.next_step(Instant::now()).is_none(), "nothing is left to sync");
 }
 
 #[test]
 fn after_a_lost_link_everything_is_synced_and_the_differences_sent() {
     let mut topic = begun("presence-a", &["1"]);
-    hear(&mut topic, change(6, Change::Added(member("gone"))));
-    let said = relink(&mut topic);
-    assert!(said.is_full);
-    assert_eq!((said.base, said.joins.len(), said.joins[0].connections), (1, 1, 0));
+    receive(&mut topic, change(6, Change::Added(member("gone"))));
+    let sync = relink(&mut topic);
+    assert!(sync.is_full);
+    assert_eq!((sync.base, sync.joins.len(), sync.joins[0].connections), (1, 1, 0));
     let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
-    assert_eq!(answer(&mut topic, now, true), ["-gone", "+new"]);
+    assert_eq!(reply(&mut topic, now, true), ["-gone", "+new"]);
 }
 
 #[test]
 fn members_of_nodes_that_have_not_synced_yet_have_not_left() {
     let mut topic = begun("presence-a", &["1"]);
-    hear(&mut topic, change(6, Change::Added(member("elsewhere"))));
+    receive(&mut topic, change(6, Change::Added(member("elsewhere"))));
     relink(&mut topic);
     let empty = Synced { epoch: "e2".into(), accepted: vec![true], ..synced(1, 0, 1, &["1"]) };
-    let told = seen(&topic.on_synced(empty, true, (100, true), Instant::now()));
-    assert_eq!(told, ["doubt"], "Redis is empty, and others are about to say what they have");
+    let received = seen(&topic.on_synced(empty, true, (100, true), Instant::now()));
+    assert_eq!(received, ["unverified"], "Redis is empty, and other nodes have yet to sync");
     let added = Message::Change {
         epoch: "e2".into(),
         version: 2,
         change: Change::Added(member("elsewhere")),
     };
-    assert!(hear(&mut topic, added).is_empty(), "its departure was not announced");
+    assert!(receive(&mut topic, added).is_empty(), "no member_removed was sent before");
     assert!(topic.end_provisional());
-    assert!(request(&mut topic).is_full, "when all have come, it is read again");
+    assert!(request(&mut topic).is_full, "it is read again when all nodes have arrived");
     let now = Synced { epoch: "e2".into(), ..synced(2, 5, 2, &["1", "elsewhere"]) };
-    assert!(answer(&mut topic, now, true).is_empty());
+    assert!(reply(&mut topic, now, true).is_empty());
 }
 
 #[test]
 fn events_missed_during_a_lost_link_force_a_resubscribe() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["force_resubscribe"]);
+    assert_eq!(reply(&mut topic, synced(5, 7, 1, &[]), true), ["force_resubscribe"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert!(answer(&mut topic, synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
+    assert!(reply(&mut topic, synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let elsewhere = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, elsewhere, true), ["doubt"]);
-    assert_eq!(topic.reached(), 5, "what was reached is not forgotten with the hash");
+    assert_eq!(reply(&mut topic, elsewhere, true), ["unverified"]);
+    assert_eq!(topic.reached(), 5, "the sequence outlives the hash");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let further = Synced { epoch: "e2".into(), ..synced(0, 6, 1, &[]) };
     assert_eq!(
-        answer(&mut topic, further, true),
+        reply(&mut topic, further, true),
         ["force_resubscribe"],
-        "another node had come further"
+        "another node had a higher sequence"
     );
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     assert_eq!(
-        answer(&mut topic, synced(5, 3, 1, &[]), true),
+        reply(&mut topic, synced(5, 3, 1, &[]), true),
         ["force_resubscribe"],
-        "a replica behind"
+        "a replica with fewer events"
     );
 }
 
@@ -317,27 +317,27 @@ fn events_between_subscribing_and_the_snapshot_are_not_missed() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     for sequence in [6, 7, 8] {
-        assert!(hear(&mut topic, event(sequence)).is_empty());
+        assert!(receive(&mut topic, event(sequence)).is_empty());
     }
-    let seen = answer(&mut topic, synced(5, 7, 1, &[]), true);
+    let seen = reply(&mut topic, synced(5, 7, 1, &[]), true);
     assert_eq!(seen, ["event 6", "event 7", "event 8"]);
 }
 
 #[test]
 fn a_gap_in_the_sequence_forces_a_resubscribe_at_once() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(7)), ["force_resubscribe", "event 7"]);
+    assert_eq!(receive(&mut topic, event(7)), ["force_resubscribe", "event 7"]);
     // The hash is missing, so nothing is counted, and everything is synced again.
-    assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
+    assert_eq!(receive(&mut topic, event(0)), ["event 0"]);
     assert!(request(&mut topic).is_full);
 }
 
 #[test]
 fn a_lower_sequence_than_another_nodes_forces_a_resubscribe() {
     let mut topic = begun("room", &["a"]);
-    assert!(hear(&mut topic, change(6, Change::Sequence(5))).is_empty());
-    assert_eq!(hear(&mut topic, change(7, Change::Sequence(7))), ["force_resubscribe"]);
-    assert_eq!(hear(&mut topic, event(8)), ["event 8"]);
+    assert!(receive(&mut topic, change(6, Change::Sequence(5))).is_empty());
+    assert_eq!(receive(&mut topic, change(7, Change::Sequence(7))), ["force_resubscribe"]);
+    assert_eq!(receive(&mut topic, event(8)), ["event 8"]);
 }
 
 #[test]
@@ -345,39 +345,39 @@ fn a_hash_created_after_the_answer_is_read_even_if_its_message_arrived_before() 
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
     topic.next_step(Instant::now());
-    topic.entered(ServerId::ONLY);
+    topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
     let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
-    assert!(hear(&mut topic, elsewhere).is_empty());
-    assert_eq!(answer(&mut topic, synced(0, 0, 1, &[]), true), ["attach 1"]);
+    assert!(receive(&mut topic, elsewhere).is_empty());
+    assert_eq!(reply(&mut topic, synced(0, 0, 1, &[]), true), ["attach 1"]);
     assert!(request(&mut topic).is_full);
 }
 
 #[test]
 fn uncounted_events_are_not_lost_while_the_topic_is_read_again() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
+    assert_eq!(receive(&mut topic, event(0)), ["event 0"]);
     request(&mut topic);
-    assert!(hear(&mut topic, event(0)).is_empty());
+    assert!(receive(&mut topic, event(0)).is_empty());
     let anew = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 0"]);
+    assert_eq!(reply(&mut topic, anew, true), ["unverified", "event 0"]);
 }
 
 #[test]
 fn an_event_counted_by_a_new_hash_is_not_lost_while_it_is_read() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(1)), ["event 1"]);
+    assert_eq!(receive(&mut topic, event(1)), ["event 1"]);
     request(&mut topic);
     for sequence in [2, 3, 4] {
-        assert!(hear(&mut topic, event(sequence)).is_empty());
+        assert!(receive(&mut topic, event(sequence)).is_empty());
     }
     let anew = Synced { epoch: "e2".into(), ..synced(1, 3, 1, &[]) };
-    assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 2", "event 3", "event 4"]);
+    assert_eq!(reply(&mut topic, anew, true), ["unverified", "event 2", "event 3", "event 4"]);
     request(&mut topic);
-    assert!(hear(&mut topic, event(4)).is_empty());
+    assert!(receive(&mut topic, event(4)).is_empty());
     // This node makes it continue from the sequence of the other hash.
     let counts_on = Synced { epoch: "e2".into(), ..synced(1, 5, 1, &[]) };
-    assert_eq!(answer(&mut topic, counts_on, true), ["event 4"]);
+    assert_eq!(reply(&mut topic, counts_on, true), ["event 4"]);
 }
 
 #[test]
@@ -387,35 +387,35 @@ fn waiters_are_answered_by_the_next_link() {
     request(&mut topic);
     topic.join(subscriber(3, None));
     assert_eq!(relink(&mut topic).base, 3);
-    let told = answer(&mut topic, synced(5, 5, 3, &[]), true);
-    assert_eq!(told, ["total 3", "attach 2", "attach 3"]);
+    let received = reply(&mut topic, synced(5, 5, 3, &[]), true);
+    assert_eq!(received, ["total 3", "attach 2", "attach 3"]);
 }
 
 #[test]
 fn after_a_data_loss_everything_is_synced_as_new() {
     let mut topic = begun("room", &["a"]);
     topic.lose_data();
-    let said = relink(&mut topic);
-    assert!(!said.was_told && !said.knows_others, "nothing was deleted: {said:?}");
-    answer(&mut topic, synced(1, 0, 1, &["a"]), true);
-    assert!(relink(&mut topic).was_told, "it has been told since");
+    let sync = relink(&mut topic);
+    assert!(!sync.was_acknowledged && !sync.knows_others, "nothing was deleted: {sync:?}");
+    reply(&mut topic, synced(1, 0, 1, &["a"]), true);
+    assert!(relink(&mut topic).was_acknowledged, "acknowledged since then");
 }
 
 #[test]
-fn an_unused_topic_is_left_after_a_delay() {
+fn an_unused_topic_is_unsubscribed_after_a_delay() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
-    let said = request(&mut topic);
-    assert_eq!(said.base, 0);
-    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    let sync = request(&mut topic);
+    assert_eq!(sync.base, 0);
+    reply(&mut topic, synced(5, 5, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none());
     assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
-    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Leave)));
+    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
     topic.join(subscriber(9, None));
-    assert!(topic.next_step(now).is_none(), "it leaves first");
-    topic.left();
-    assert!(matches!(topic.next_step(now), Some(Step::Enter)));
+    assert!(topic.next_step(now).is_none(), "it unsubscribes first");
+    topic.on_unsubscribed();
+    assert!(matches!(topic.next_step(now), Some(TopicStep::Subscribe)));
 }
 
 #[test]
@@ -425,11 +425,11 @@ fn an_ended_sign_in_counts_until_its_time() {
     let now = Instant::now();
     topic.add();
     topic.next_step(now);
-    topic.entered(ServerId::ONLY);
+    topic.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut topic).base, 1);
-    assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
+    assert!(reply(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);
     assert!(topic.next_step(now).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 0));
-    assert_eq!(hear(&mut topic, change(2, Change::Total(0))), ["online false"]);
+    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.base == 0));
+    assert_eq!(receive(&mut topic, change(2, Change::Total(0))), ["online false"]);
 }

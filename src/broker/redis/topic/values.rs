@@ -27,13 +27,13 @@ pub(in crate::broker::redis) enum Waiter {
 
 /// A command to send to Redis.
 #[derive(Debug)]
-pub(in crate::broker::redis) enum Step {
+pub(in crate::broker::redis) enum TopicStep {
     /// Subscribe to the bus.
-    Enter,
+    Subscribe,
     /// Sync the contribution of this node.
     Sync(SyncRequest),
     /// Unsubscribe from the bus.
-    Leave,
+    Unsubscribe,
 }
 
 /// The contribution of this node to a topic.
@@ -48,7 +48,7 @@ pub(in crate::broker::redis) struct SyncRequest {
     pub(in crate::broker::redis) is_full: bool,
     /// Whether Redis has acknowledged a contribution of this node, and no new generation has begun since: if it has
     /// none, it was deleted.
-    pub(in crate::broker::redis) was_told: bool,
+    pub(in crate::broker::redis) was_acknowledged: bool,
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::broker::redis) knows_others: bool,
     /// The epoch, and the sequence in it that this node has received.
@@ -110,8 +110,8 @@ pub(in crate::broker::redis) enum Effect {
     AnnounceTotalAt(Instant),
     /// The subscribers have missed events: close them, so that they subscribe again.
     ForceResubscribe,
-    /// The subscribers may have missed events; that depends on the generation.
-    Doubt,
+    /// The subscribers may have missed events: they are closed unless Redis has published none meanwhile.
+    Unverified,
     /// The online state must be sent to the watchers.
     Online(bool),
 }

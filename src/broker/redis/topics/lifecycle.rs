@@ -22,7 +22,7 @@ impl Topics {
         self.hubs.extend(hubs);
         for topic in self.all.values_mut() {
             if let Some(hub) = self.hubs.get(&topic.name.app_id) {
-                topic.follow(&hub.app().config);
+                topic.set_config(&hub.app().config);
             }
         }
     }
@@ -51,7 +51,7 @@ impl Topics {
         for topic in self.all.values_mut() {
             topic.end_all();
         }
-        for (name, _) in self.all.iter().filter(|(_, topic)| !topic.has_said_all()) {
+        for (name, _) in self.all.iter().filter(|(_, topic)| !topic.is_withdrawn()) {
             self.scheduler.add(name);
         }
         !self.has_steps()
@@ -59,7 +59,7 @@ impl Topics {
 
     /// Redis has nothing of this node under its new name.
     pub(in crate::broker::redis) fn forget_acknowledgements(&mut self) {
-        self.all.values_mut().for_each(Topic::is_unknown);
+        self.all.values_mut().for_each(Topic::forget_acknowledged);
     }
 
     /// Redis may have lost the data of these partitions.
@@ -100,11 +100,11 @@ impl Topics {
         }
     }
 
-    /// Closes the subscribers that may have missed events, except in the `spared` partitions.
-    pub(in crate::broker::redis) fn resubscribe(&mut self, spared: &BTreeSet<Partition>) {
+    /// Closes the subscribers that may have missed events, except in the `unaffected` partitions.
+    pub(in crate::broker::redis) fn resubscribe(&mut self, unaffected: &BTreeSet<Partition>) {
         for name in std::mem::take(&mut self.unverified) {
             let partition = self.all.get(&name).map(|topic| topic.partition);
-            if partition.is_some_and(|partition| !spared.contains(&partition)) {
+            if partition.is_some_and(|partition| !unaffected.contains(&partition)) {
                 self.apply(&name, vec![Effect::ForceResubscribe], false);
             }
         }
@@ -112,7 +112,7 @@ impl Topics {
 
     /// Records that the subscribers of a topic may have missed events.
     #[cfg(test)]
-    pub(in crate::broker::redis) fn doubt(&mut self, name: &Arc<str>) {
+    pub(in crate::broker::redis) fn mark_unverified(&mut self, name: &Arc<str>) {
         self.unverified.push(Arc::clone(name));
     }
 }

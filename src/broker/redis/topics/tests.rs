@@ -43,7 +43,7 @@ fn answered(testbed: &Testbed, topic: &Arc<str>, answer: RedisResult<Value>) -> 
     }
 }
 
-fn is_away(testbed: &Testbed) -> bool {
+fn is_disconnected(testbed: &Testbed) -> bool {
     testbed.coordinator.link.connection.is_none()
 }
 
@@ -57,7 +57,7 @@ async fn answers_update_the_clock_of_redis() {
         assert_eq!(testbed.coordinator.shared.clock.at(HOME, now()), 5_000_000, "{status}");
         assert_eq!(testbed.coordinator.shared.metrics.late.get(), late);
         assert_eq!(testbed.coordinator.topics.in_flight.commands, 0);
-        assert!(!is_away(&testbed));
+        assert!(!is_disconnected(&testbed));
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_rejected_sync_closes_the_link() {
         let what = format!("{result:?}");
         let answer = answered(&testbed, &topic, result);
         answer_with(&mut testbed, answer);
-        assert_eq!(is_away(&testbed), ends, "{what}");
+        assert_eq!(is_disconnected(&testbed), ends, "{what}");
     }
 }
 
@@ -98,7 +98,7 @@ async fn the_answer_to_an_earlier_attempt_is_discarded() {
     let mut earlier = answered(&testbed, &topic, Ok(answer("other", 1)));
     earlier.attempt = earlier.attempt.wrapping_sub(1);
     answer_with(&mut testbed, earlier);
-    assert!(!is_away(&testbed));
+    assert!(!is_disconnected(&testbed));
     assert_eq!(
         testbed.coordinator.topics.in_flight.commands, 0,
         "but it is not in flight any more"

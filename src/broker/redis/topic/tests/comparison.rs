@@ -2,43 +2,43 @@
 
 use super::*;
 
-fn found(epoch: &str, version: u64, sequence: u64) -> Found {
-    Found { epoch: epoch.into(), version, sequence, is_wrong: false }
+fn found(epoch: &str, version: u64, sequence: u64) -> RedisState {
+    RedisState { epoch: epoch.into(), version, sequence, is_wrong: false }
 }
 
-fn wrong(found: Found) -> Found {
-    Found { is_wrong: true, ..found }
+fn wrong(found: RedisState) -> RedisState {
+    RedisState { is_wrong: true, ..found }
 }
 
-fn compared(topic: &mut Topic, found: &Found) -> Difference {
-    let held = topic.held(Instant::now()).expect("the topic is settled");
-    topic.compare(&held, found)
+fn compared(topic: &mut Topic, found: &RedisState) -> Difference {
+    let local = topic.local_state(Instant::now()).expect("the topic is settled");
+    topic.compare(&local, found)
 }
 
 /// Whether the next step reads everything again, on the same subscription.
 fn is_read_again(topic: &mut Topic) -> bool {
-    matches!(topic.next_step(Instant::now()), Some(Step::Sync(said)) if said.is_full)
+    matches!(topic.next_step(Instant::now()), Some(TopicStep::Sync(sync)) if sync.is_full)
 }
 
 #[test]
 fn only_a_settled_topic_is_compared() {
     let now = Instant::now();
-    assert!(subject(Subject::Connections).held(now).is_none(), "not entered yet");
-    assert!(topic("room").held(now).is_none());
+    assert!(subject(Subject::Connections).local_state(now).is_none(), "not subscribed yet");
+    assert!(topic("room").local_state(now).is_none());
     let mut topic = begun("presence-a", &["1", "2"]);
-    let held = topic.held(now).expect("it is settled");
-    assert_eq!((held.mine, held.users, held.members), (2, 2, 2));
-    hear(&mut topic, change(6, Change::Added(member("3"))));
-    let held = topic.held(now).expect("it is settled");
-    assert_eq!((held.mine, held.users, held.members), (2, 2, 3));
+    let local = topic.local_state(now).expect("it is settled");
+    assert_eq!((local.mine, local.users, local.members), (2, 2, 2));
+    receive(&mut topic, change(6, Change::Added(member("3"))));
+    let local = topic.local_state(now).expect("it is settled");
+    assert_eq!((local.mine, local.users, local.members), (2, 2, 3));
     topic.join(subscriber(3, Some("3")));
-    assert!(topic.held(now).is_none(), "a sync is due");
+    assert!(topic.local_state(now).is_none(), "a sync is due");
     request(&mut topic);
-    assert!(topic.held(now).is_none(), "it is in flight");
-    answer(&mut topic, synced(6, 5, 3, &[]), false);
-    assert!(topic.held(now).is_some());
+    assert!(topic.local_state(now).is_none(), "it is in flight");
+    reply(&mut topic, synced(6, 5, 3, &[]), false);
+    assert!(topic.local_state(now).is_some());
     topic.detach();
-    assert!(topic.held(now).is_none());
+    assert!(topic.local_state(now).is_none());
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn a_sign_in_that_is_about_to_end_is_not_compared() {
     let now = Instant::now();
     let mut topic = signed_in(1);
     topic.end_at(now + LINGER);
-    assert!(topic.held(now + LINGER / 2).is_some());
-    assert!(topic.held(now + LINGER).is_none());
+    assert!(topic.local_state(now + LINGER / 2).is_some());
+    assert!(topic.local_state(now + LINGER).is_none());
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn a_bus_that_lost_messages_is_subscribed_again() {
     for missed in [found("e1", 5, 6), found("e1", 6, 5)] {
         let mut topic = begun("room", &["a"]);
         let attempt = topic.attempt;
-        assert_eq!(compared(&mut topic, &missed), Difference::Deaf, "{missed:?}");
+        assert_eq!(compared(&mut topic, &missed), Difference::Missed, "{missed:?}");
         assert_ne!(topic.attempt, attempt);
-        assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+        assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     }
 }
 
@@ -91,48 +91,48 @@ fn the_hash_of_a_vacated_topic_may_expire() {
         let mut topic = begun("room", &["a"]);
         topic.leave(None);
         request(&mut topic);
-        answer(&mut topic, synced(5, 5, 0, &[]), false);
-        hear(&mut topic, change(6, Change::Total(0)));
+        reply(&mut topic, synced(5, 5, 0, &[]), false);
+        receive(&mut topic, change(6, Change::Total(0)));
         topic
     };
     assert_eq!(compared(&mut vacated(), &found("", 0, 0)), Difference::None);
     assert_eq!(compared(&mut vacated(), &wrong(found("", 0, 0))), Difference::Repair);
-    assert_eq!(compared(&mut vacated(), &found("e1", 6, 6)), Difference::Deaf);
+    assert_eq!(compared(&mut vacated(), &found("e1", 6, 6)), Difference::Missed);
 }
 
 #[test]
 fn a_state_from_before_a_sync_is_ignored() {
     let mut topic = begun("room", &["a"]);
-    let held = topic.held(Instant::now()).expect("it is settled");
+    let local = topic.local_state(Instant::now()).expect("it is settled");
     topic.join(subscriber(2, None));
     request(&mut topic);
-    answer(&mut topic, synced(5, 5, 2, &[]), false);
-    assert_eq!(topic.compare(&held, &found("e1", 9, 9)), Difference::None);
+    reply(&mut topic, synced(5, 5, 2, &[]), false);
+    assert_eq!(topic.compare(&local, &found("e1", 9, 9)), Difference::None);
     assert!(topic.next_step(Instant::now()).is_none());
 }
 
 #[test]
 fn an_unknown_contribution_is_withdrawn() {
     let mut topic = topic("room");
-    assert!(topic.take_back());
-    assert!(!topic.take_back(), "once");
-    assert!(!topic.is_forgotten() && !topic.has_said_all());
-    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered(ServerId::ONLY);
-    let said = request(&mut topic);
-    assert!(said.is_full && said.was_told && said.base == 0);
+    assert!(topic.withdraw_unknown());
+    assert!(!topic.withdraw_unknown(), "once");
+    assert!(!topic.is_removable() && !topic.is_withdrawn());
+    assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
+    topic.on_subscribed(ServerId::ONLY);
+    let sync = request(&mut topic);
+    assert!(sync.is_full && sync.was_acknowledged && sync.base == 0);
 
     let mut connections = subject(Subject::Connections);
-    assert!(connections.take_back());
+    assert!(connections.withdraw_unknown());
     assert!(is_read_again(&mut connections));
 
     let mut vacated = begun("room", &["a"]);
-    assert!(!vacated.take_back(), "it is known");
+    assert!(!vacated.withdraw_unknown(), "the contribution is known");
     vacated.leave(None);
     request(&mut vacated);
-    answer(&mut vacated, synced(5, 5, 0, &[]), false);
-    assert!(!vacated.take_back(), "it is subscribed: comparisons repair it");
+    reply(&mut vacated, synced(5, 5, 0, &[]), false);
+    assert!(!vacated.withdraw_unknown(), "it is subscribed: comparisons repair it");
     let mut detached = begun("room", &["a"]);
     detached.detach();
-    assert!(!detached.take_back(), "it is about to be synced");
+    assert!(!detached.withdraw_unknown(), "it is about to be synced");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn next(topic: &mut Topic) -> Option<Step> {
+fn next(topic: &mut Topic) -> Option<TopicStep> {
     topic.next_step(Instant::now())
 }
 
@@ -11,7 +11,7 @@ fn vacated() -> Topic {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     request(&mut topic);
-    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic
 }
 
@@ -22,11 +22,11 @@ fn an_end_before_its_answer_is_applied_later() {
     request(&mut topic);
     topic.leave(None);
     topic.leave(None);
-    assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     assert_eq!(request(&mut topic).base, 0, "it has ended already");
-    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
-    assert_eq!(request(&mut topic).base, 1, "each end is owed once");
+    assert_eq!(request(&mut topic).base, 1, "each early end cancels one start");
 
     let mut connections = subject(Subject::Connections);
     for _ in 0..2 {
@@ -39,51 +39,50 @@ fn an_end_before_its_answer_is_applied_later() {
 }
 
 #[test]
-fn a_topic_is_done_when_nothing_is_left_in_redis_or_due() {
-    let is_said = |topic: &Topic| topic.has_said_all();
-    assert!(is_said(&topic("room")));
+fn a_topic_is_withdrawn_when_nothing_is_left_in_redis_or_due() {
+    assert!(topic("room").is_withdrawn());
     let mut waiting = topic("room");
     waiting.join(subscriber(1, None));
-    assert!(!is_said(&waiting), "one waits");
+    assert!(!waiting.is_withdrawn(), "a client waits");
     next(&mut waiting);
-    waiting.entered(ServerId::ONLY);
+    waiting.on_subscribed(ServerId::ONLY);
     request(&mut waiting);
-    assert!(!is_said(&waiting), "a sync is in flight");
+    assert!(!waiting.is_withdrawn(), "a sync is in flight");
     let mut counted = topic("room");
     counted.add();
-    assert!(!is_said(&counted), "one is counted");
-    let mut told = begun("room", &["a"]);
-    told.leave(None);
-    assert!(!is_said(&told), "its end is to be said");
-    assert!(is_said(&vacated()));
+    assert!(!counted.is_withdrawn(), "a subscription is counted");
+    let mut ended = begun("room", &["a"]);
+    ended.leave(None);
+    assert!(!ended.is_withdrawn(), "its end must be synced");
+    assert!(vacated().is_withdrawn());
 }
 
 #[test]
-fn an_unused_topic_that_has_left_is_removed() {
-    assert!(topic("room").is_forgotten());
+fn an_unused_topic_is_removed_once_unsubscribed() {
+    assert!(topic("room").is_removable());
     let mut needed = topic("room");
     needed.join(subscriber(1, None));
-    assert!(!needed.is_forgotten(), "one waits");
+    assert!(!needed.is_removable(), "a client waits");
     let mut watched = topic("room");
     watched.watch(connection(1));
-    assert!(!watched.is_forgotten(), "one watches");
+    assert!(!watched.is_removable(), "a connection watches");
     assert_eq!(watched.watchers().collect::<Vec<_>>(), [connection(1)]);
     watched.unwatch(connection(1));
-    assert!(watched.is_forgotten());
+    assert!(watched.is_removable());
     watched.pending_watchers = 1;
-    assert!(!watched.is_forgotten(), "one wants to know");
-    assert!(matches!(next(&mut watched), Some(Step::Enter)));
+    assert!(!watched.is_removable(), "a watcher is pending");
+    assert!(matches!(next(&mut watched), Some(TopicStep::Subscribe)));
 
     let mut topic = vacated();
     let now = Instant::now();
-    assert!(!topic.is_forgotten(), "it lingers");
+    assert!(!topic.is_removable(), "it lingers");
     topic.next_step(now);
     assert_eq!(topic.wake_at(), Some(now + LINGER));
     assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Leave)));
-    assert!(!topic.is_forgotten(), "it is leaving");
-    topic.left();
-    assert!(topic.is_forgotten() && topic.reached() == 0 && !topic.has_settled());
+    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
+    assert!(!topic.is_removable(), "it is unsubscribing");
+    topic.on_unsubscribed();
+    assert!(topic.is_removable() && topic.reached() == 0 && !topic.has_settled());
 }
 
 #[test]
@@ -99,14 +98,14 @@ fn a_topic_needed_again_restarts_its_linger_time() {
     assert!(topic.next_step(at(2)).is_none());
     assert!(topic.next_step(at(5)).is_none(), "it has been idle for less");
     topic.join(subscriber(2, None));
-    assert!(matches!(topic.next_step(at(5)), Some(Step::Sync(_))));
+    assert!(matches!(topic.next_step(at(5)), Some(TopicStep::Sync(_))));
     assert!(topic.wake_at().is_none());
-    answer(&mut topic, synced(5, 5, 1, &[]), false);
+    reply(&mut topic, synced(5, 5, 1, &[]), false);
     topic.leave(None);
-    assert!(matches!(topic.next_step(at(6)), Some(Step::Sync(_))));
-    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    assert!(matches!(topic.next_step(at(6)), Some(TopicStep::Sync(_))));
+    reply(&mut topic, synced(5, 5, 0, &[]), false);
     assert!(topic.next_step(at(7)).is_none(), "idle from now on");
-    assert!(matches!(topic.next_step(at(11)), Some(Step::Leave)));
+    assert!(matches!(topic.next_step(at(11)), Some(TopicStep::Unsubscribe)));
 }
 
 #[test]
@@ -122,17 +121,20 @@ fn a_topic_with_subscribers_stays() {
 fn connections_have_no_bus() {
     let mut topic = counted_connection();
     topic.detach();
-    let said = request(&mut topic);
-    assert!(said.is_full && said.was_told && said.base == 1, "after a lost link it is said again");
-    answer(&mut topic, synced(1, 0, 1, &[]), true);
+    let sync = request(&mut topic);
+    assert!(
+        sync.is_full && sync.was_acknowledged && sync.base == 1,
+        "after a lost link everything is synced again"
+    );
+    reply(&mut topic, synced(1, 0, 1, &[]), true);
     assert!(next(&mut topic).is_none());
     topic.leave(None);
     assert_eq!(request(&mut topic).base, 0);
-    answer(&mut topic, synced(1, 0, 0, &[]), false);
+    reply(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
-    assert!(topic.next_step(now).is_none() && !topic.is_forgotten());
+    assert!(topic.next_step(now).is_none() && !topic.is_removable());
     assert!(topic.next_step(now + LINGER).is_none(), "there is nothing to leave");
-    assert!(topic.is_forgotten());
+    assert!(topic.is_removable());
 }
 
 #[test]
@@ -141,21 +143,21 @@ fn redis_decides_each_admission() {
     for _ in 0..2 {
         topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
     }
-    let said = request(&mut topic);
+    let sync = request(&mut topic);
     let joins: Vec<_> =
-        said.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
-    assert_eq!((said.base, joins), (0, vec![("", 1, true); 2]));
+        sync.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
+    assert_eq!((sync.base, joins), (0, vec![("", 1, true); 2]));
     let verdicts = Synced { accepted: vec![false, true], ..synced(1, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, verdicts, true), ["admit false", "admit true"]);
-    assert!(next(&mut topic).is_none(), "one is counted, as Redis says");
+    assert_eq!(reply(&mut topic, verdicts, true), ["admit false", "admit true"]);
+    assert!(next(&mut topic).is_none(), "one is counted, as Redis has replied");
 }
 
 #[test]
 fn under_another_node_name_redis_has_no_contribution() {
     let mut topic = begun("room", &["a"]);
-    topic.is_unknown();
-    let said = request(&mut topic);
-    assert!(said.is_full && !said.was_told && said.base == 1);
+    topic.forget_acknowledged();
+    let sync = request(&mut topic);
+    assert!(sync.is_full && !sync.was_acknowledged && sync.base == 1);
 }
 
 #[test]
@@ -167,10 +169,10 @@ fn a_sync_that_was_not_executed_is_repeated() {
     topic.join(subscriber(4, None));
     topic.not_synced();
     assert!(!topic.has_settled());
-    let said = request(&mut topic);
-    assert!(said.is_full && said.was_told && said.base == 4);
-    let told = answer(&mut topic, synced(5, 5, 4, &[]), true);
-    assert_eq!(told, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
+    let sync = request(&mut topic);
+    assert!(sync.is_full && sync.was_acknowledged && sync.base == 4);
+    let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
+    assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
     assert!(next(&mut topic).is_none() && topic.has_settled());
 }
 
@@ -181,7 +183,7 @@ fn the_number_of_joins_in_a_sync_is_limited() {
         topic.join(subscriber(u32::try_from(slot).unwrap(), None));
     }
     assert_eq!(request(&mut topic).base, JOINS_MAX + 1);
-    answer(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
+    reply(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
     assert_eq!(request(&mut topic).base, JOINS_MAX + 2);
 }
 
@@ -194,12 +196,12 @@ fn sign_ins_end_each_at_its_time_or_all_at_once() {
     assert_eq!(topic.next_end(), Some(now + LINGER));
     assert_eq!(topic.wake_at(), Some(now + LINGER));
     assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 2));
-    answer(&mut topic, synced(1, 0, 2, &[]), false);
+    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.base == 2));
+    reply(&mut topic, synced(1, 0, 2, &[]), false);
     topic.end_all();
     assert_eq!(topic.next_end(), None);
     assert_eq!(request(&mut topic).base, 1, "the one that has not ended");
-    answer(&mut topic, synced(1, 0, 1, &[]), false);
+    reply(&mut topic, synced(1, 0, 1, &[]), false);
     assert!(topic.next_step(now + 3 * LINGER).is_none(), "nothing ends twice");
 }
 
@@ -209,36 +211,36 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     assert_eq!(topic.is_online(), None);
     topic.add();
     topic.next_step(Instant::now());
-    topic.entered(ServerId::ONLY);
+    topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
-    answer(&mut topic, synced(1, 0, 1, &[]), true);
+    reply(&mut topic, synced(1, 0, 1, &[]), true);
     assert_eq!(topic.is_online(), Some(true));
-    assert_eq!(hear(&mut topic, change(2, Change::Total(2))), [""; 0]);
-    assert_eq!(hear(&mut topic, change(3, Change::Total(0))), ["online false"]);
+    assert_eq!(receive(&mut topic, change(2, Change::Total(2))), [""; 0]);
+    assert_eq!(receive(&mut topic, change(3, Change::Total(0))), ["online false"]);
     assert_eq!(topic.is_online(), Some(false));
-    assert_eq!(hear(&mut topic, change(4, Change::Total(1))), ["online true"]);
+    assert_eq!(receive(&mut topic, change(4, Change::Total(1))), ["online true"]);
     topic.detach();
     assert_eq!(topic.is_online(), None);
     // Changes in the meantime are reported.
     relink(&mut topic);
     let nobody = Synced { total: 0, ..synced(5, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, nobody, true), ["online false"]);
+    assert_eq!(reply(&mut topic, nobody, true), ["online false"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(6, 0, 1, &[]), true), ["online true"]);
+    assert_eq!(reply(&mut topic, synced(6, 0, 1, &[]), true), ["online true"]);
     relink(&mut topic);
     let two = Synced { total: 2, ..synced(7, 9, 1, &[]) };
-    assert_eq!(answer(&mut topic, two, true), [""; 0], "online as before; users miss no events");
+    assert_eq!(reply(&mut topic, two, true), [""; 0], "online as before; users miss no events");
 }
 
 #[test]
 fn a_topic_is_settled_when_everything_was_synced_and_read() {
     let mut topic = begun("room", &["a"]);
     assert!(topic.has_settled());
-    hear(&mut topic, change(9, Change::Total(1)));
+    receive(&mut topic, change(9, Change::Total(1)));
     assert!(!topic.has_settled(), "versions are missing");
     request(&mut topic);
     assert!(!topic.has_settled(), "it is being read");
-    answer(&mut topic, synced(9, 5, 1, &[]), true);
+    reply(&mut topic, synced(9, 5, 1, &[]), true);
     assert!(topic.has_settled());
     topic.detach();
     assert!(!topic.has_settled());
@@ -271,29 +273,29 @@ fn knowledge_of_other_contributions_is_synced() {
     let knows = |topic: &mut Topic| relink(topic).knows_others;
     assert!(!knows(&mut begun("room", &["a"])));
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, change(6, Change::Total(2)));
+    receive(&mut topic, change(6, Change::Total(2)));
     assert!(knows(&mut topic));
     // Without totals, only members show it.
-    topic.follow(&AppConfig::development());
-    answer(&mut topic, Synced { total: 3, ..synced(7, 5, 1, &[]) }, true);
+    topic.set_config(&AppConfig::development());
+    reply(&mut topic, Synced { total: 3, ..synced(7, 5, 1, &[]) }, true);
     assert!(!knows(&mut topic));
     assert!(!knows(&mut begun("presence-a", &["1"])));
     let mut topic = begun("presence-a", &["1"]);
-    hear(&mut topic, change(6, Change::Added(member("2"))));
+    receive(&mut topic, change(6, Change::Added(member("2"))));
     assert!(knows(&mut topic));
     let mut topic = signed_in(1);
     assert!(!knows(&mut topic));
-    answer(&mut topic, Synced { total: 2, ..synced(2, 0, 1, &[]) }, true);
+    reply(&mut topic, Synced { total: 2, ..synced(2, 0, 1, &[]) }, true);
     assert!(knows(&mut topic));
 }
 
 #[test]
 fn an_app_without_counts_sends_none() {
     let mut topic = begun("room", &["a"]);
-    topic.follow(&AppConfig::development());
+    topic.set_config(&AppConfig::development());
     relink(&mut topic);
     let three = Synced { total: 3, ..synced(6, 5, 1, &[]) };
-    assert_eq!(answer(&mut topic, three, true), [""; 0]);
+    assert_eq!(reply(&mut topic, three, true), [""; 0]);
     topic.join(subscriber(2, None));
     request(&mut topic);
     let effects = topic.on_synced(synced(6, 5, 2, &[]), false, (100, false), Instant::now());
@@ -305,17 +307,17 @@ fn a_sync_counts_the_bytes_of_its_answer() {
     let mut room = topic("room");
     room.join(subscriber(1, None));
     room.next_step(Instant::now());
-    room.entered(ServerId::ONLY);
+    room.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut room).answer_bytes, ANSWER_BYTES);
     let mut roster = topic("presence-a");
     roster.join(subscriber(1, Some("1")));
     roster.next_step(Instant::now());
-    roster.entered(ServerId::ONLY);
+    roster.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
     let mut known = begun("presence-a", &["1", "22"]);
     let members = 2 * (32 + "{}".len()) + "122".len();
     assert_eq!(relink(&mut known).answer_bytes, ANSWER_BYTES + members);
-    answer(&mut known, synced(5, 5, 2, &["1", "22"]), true);
+    reply(&mut known, synced(5, 5, 2, &["1", "22"]), true);
     known.join(subscriber(3, Some("3")));
     assert_eq!(request(&mut known).answer_bytes, ANSWER_BYTES, "without a snapshot");
 }
@@ -329,26 +331,32 @@ fn other_nodes_have_time_to_restore_their_contributions() {
         ..synced(version, 5, 1, members)
     };
     let mut topic = begun("presence-a", &["1"]);
-    hear(&mut topic, change(6, Change::Added(member("2"))));
+    receive(&mut topic, change(6, Change::Added(member("2"))));
     relink(&mut topic);
-    let told = topic.on_synced(anew(1, &["1"]), true, (100, false), now);
-    assert_eq!(seen(&told), ["doubt"], "the hash was lost: others put theirs back");
-    assert_eq!(topic.wake_at(), Some(now + PUT_BACK));
-    assert!(topic.next_step(now + PUT_BACK - Duration::from_millis(1)).is_none());
-    assert!(matches!(topic.next_step(now + PUT_BACK), Some(Step::Sync(said)) if said.is_full));
+    let received = topic.on_synced(anew(1, &["1"]), true, (100, false), now);
+    assert_eq!(
+        seen(&received),
+        ["unverified"],
+        "the hash was lost: other nodes restore their contributions"
+    );
+    assert_eq!(topic.wake_at(), Some(now + RESTORE_WINDOW));
+    assert!(topic.next_step(now + RESTORE_WINDOW - Duration::from_millis(1)).is_none());
+    assert!(
+        matches!(topic.next_step(now + RESTORE_WINDOW), Some(TopicStep::Sync(sync)) if sync.is_full)
+    );
     assert!(topic.wake_at().is_none());
-    assert_eq!(answer(&mut topic, anew(1, &["1"]), true), ["-2"]);
+    assert_eq!(reply(&mut topic, anew(1, &["1"]), true), ["-2"]);
 
     // A smaller total shows it, too.
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, change(6, Change::Total(3)));
+    receive(&mut topic, change(6, Change::Total(3)));
     relink(&mut topic);
-    assert_eq!(seen(&topic.on_synced(anew(1, &[]), true, (100, false), now)), ["doubt"]);
-    assert_eq!(topic.wake_at(), Some(now + PUT_BACK));
+    assert_eq!(seen(&topic.on_synced(anew(1, &[]), true, (100, false), now)), ["unverified"]);
+    assert_eq!(topic.wake_at(), Some(now + RESTORE_WINDOW));
     let lacking = Message::Change { epoch: "e2".into(), version: 2, change: Change::Total(2) };
-    assert_eq!(hear(&mut topic, lacking), [""; 0], "not all are back");
-    topic.next_step(now + PUT_BACK);
-    assert_eq!(answer(&mut topic, anew(2, &[]), true), ["total 1"]);
+    assert_eq!(receive(&mut topic, lacking), [""; 0], "not all are back");
+    topic.next_step(now + RESTORE_WINDOW);
+    assert_eq!(reply(&mut topic, anew(2, &[]), true), ["total 1"]);
 
     // Nothing is missing, or all others are about to write anyway.
     for (is_provisional, members) in [(false, vec!["1"]), (false, vec!["1", "2"])] {
@@ -358,7 +366,7 @@ fn other_nodes_have_time_to_restore_their_contributions() {
         assert!(topic.wake_at().is_none());
     }
     let mut topic = begun("presence-a", &["1"]);
-    hear(&mut topic, change(6, Change::Added(member("2"))));
+    receive(&mut topic, change(6, Change::Added(member("2"))));
     relink(&mut topic);
     topic.on_synced(anew(1, &["1"]), true, (100, true), now);
     assert!(topic.wake_at().is_none());
@@ -376,7 +384,7 @@ fn an_unused_topic_has_no_steps() {
 fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.leave(Some(&"1".into()));
-    let said = relink(&mut topic);
-    assert!(said.is_full && said.departed.is_empty(), "a full sync lists all members");
-    assert_eq!(said.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);
+    let sync = relink(&mut topic);
+    assert!(sync.is_full && sync.departed.is_empty(), "a full sync lists all members");
+    assert_eq!(sync.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);
 }

@@ -24,9 +24,9 @@ fn subscribers_are_closed_if_their_latest_event_is_not_the_one_that_redis_has() 
         (event(6), None, None),
     ] {
         let mut topic = begun("room", &["a"]);
-        hear(&mut topic, received);
+        receive(&mut topic, received);
         relink(&mut topic);
-        assert_eq!(answer(&mut topic, at(6, latest), true), Vec::from_iter(expected), "{latest:?}");
+        assert_eq!(reply(&mut topic, at(6, latest), true), Vec::from_iter(expected), "{latest:?}");
     }
 }
 
@@ -36,9 +36,9 @@ fn the_latest_event_may_arrive_while_the_topic_is_read() {
     {
         let mut topic = begun("room", &["a"]);
         relink(&mut topic);
-        hear(&mut topic, event(6));
-        hear(&mut topic, event(7));
-        assert_eq!(answer(&mut topic, at(7, Some(latest)), true), expected, "{latest}");
+        receive(&mut topic, event(6));
+        receive(&mut topic, event(7));
+        assert_eq!(reply(&mut topic, at(7, Some(latest)), true), expected, "{latest}");
     }
 }
 
@@ -48,41 +48,41 @@ fn an_earlier_snapshot_knows_the_latest_event_as_well() {
         let mut topic = begun("room", &["a"]);
         relink(&mut topic);
         assert_eq!(
-            answer(&mut topic, at(6, Some(6)), true),
+            reply(&mut topic, at(6, Some(6)), true),
             ["force_resubscribe"],
             "one was missed"
         );
         relink(&mut topic);
-        assert_eq!(answer(&mut topic, at(6, Some(latest)), true), Vec::from_iter(expected));
+        assert_eq!(reply(&mut topic, at(6, Some(latest)), true), Vec::from_iter(expected));
     }
 }
 
 #[test]
 fn a_sequence_that_another_node_has_reported_is_no_event() {
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, event(6));
-    hear(&mut topic, change(6, Change::Sequence(7)));
+    receive(&mut topic, event(6));
+    receive(&mut topic, change(6, Change::Sequence(7)));
     relink(&mut topic);
-    assert!(answer(&mut topic, at(7, Some(1_007)), true).is_empty());
+    assert!(reply(&mut topic, at(7, Some(1_007)), true).is_empty());
 }
 
 #[test]
 fn the_latest_event_is_still_known_after_redis_has_lost_it() {
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, event(6));
+    receive(&mut topic, event(6));
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, at(5, None), true), ["force_resubscribe"]);
+    assert_eq!(reply(&mut topic, at(5, None), true), ["force_resubscribe"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, at(6, Some(1_006)), true), ["force_resubscribe"]);
+    assert_eq!(reply(&mut topic, at(6, Some(1_006)), true), ["force_resubscribe"]);
 }
 
 #[test]
 fn another_hash_has_other_numbers() {
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, event(6));
+    receive(&mut topic, event(6));
     relink(&mut topic);
     let anew = Synced { epoch: "e2".into(), ..at(6, Some(1_006)) };
-    assert_eq!(answer(&mut topic, anew, true), ["doubt"]);
+    assert_eq!(reply(&mut topic, anew, true), ["unverified"]);
 }
 
 #[test]
@@ -90,13 +90,16 @@ fn only_the_server_of_the_subscription_is_heard_once_it_has_begun() {
     let (old, new) = (ServerId::test(1), ServerId::test(2));
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
-    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    assert!(topic.hears(old) && topic.hears(new), "messages may come before the confirmation");
-    topic.entered(old);
-    assert!(topic.hears(old) && !topic.hears(new));
+    assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
+    assert!(
+        topic.accepts_from(old) && topic.accepts_from(new),
+        "messages may arrive before the confirmation"
+    );
+    topic.on_subscribed(old);
+    assert!(topic.accepts_from(old) && !topic.accepts_from(new));
     topic.detach();
-    assert!(topic.hears(old), "what is in transit when the partition moves counts");
+    assert!(topic.accepts_from(old), "what is in transit when the partition moves counts");
     topic.next_step(Instant::now());
-    topic.entered(new);
-    assert!(!topic.hears(old) && topic.hears(new));
+    topic.on_subscribed(new);
+    assert!(!topic.accepts_from(old) && topic.accepts_from(new));
 }

@@ -1,7 +1,7 @@
 //! Messages of the bus and snapshots: last events, acknowledgements, repeated and early messages.
 
 use super::*;
-use crate::{broker::redis::topic::replica::EARLY_MAX, hub::InitialState};
+use crate::{broker::redis::topic::replica::BUFFERED_MAX, hub::InitialState};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -35,7 +35,12 @@ fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialSta
 /// The last event that a new subscriber receives; `None` for `pusher:cache_miss`.
 fn cached(topic: &mut Topic, now: Instant) -> Option<String> {
     let initial = initial(topic, None, now);
-    let text = initial.cached.expect("a cache channel says which").text_of().unwrap().to_owned();
+    let text = initial
+        .cached
+        .expect("a cache channel has an event or a miss")
+        .text_of()
+        .unwrap()
+        .to_owned();
     assert_eq!(initial.is_cache_miss, text.contains("pusher:cache_miss"), "{text}");
     (!initial.is_cache_miss).then_some(text)
 }
@@ -96,8 +101,8 @@ fn a_snapshot_contains_the_last_event_with_its_remaining_time() {
     topic.on_synced(Synced { last, ..synced(5, 5, 1, &[]) }, true, (100, false), now);
     assert_eq!(cached(&mut topic, now + MEMORY / 2).unwrap(), "event 5");
     assert_eq!(cached(&mut topic, now + MEMORY), None);
-    let said = relink(&mut topic);
-    assert!(ANSWER_BYTES < said.answer_bytes, "the snapshot brings it again");
+    let sync = relink(&mut topic);
+    assert!(ANSWER_BYTES < sync.answer_bytes, "a snapshot is read again");
 }
 
 #[test]
@@ -110,9 +115,9 @@ fn an_acknowledgement_has_the_current_members() {
         ["1", "2"].map(|id| text.contains(&format!(r#"\"{id}\""#)))
     };
     assert_eq!(ids(&mut topic), [true, false]);
-    hear(&mut topic, change(6, Change::Added(member("2"))));
+    receive(&mut topic, change(6, Change::Added(member("2"))));
     assert_eq!(ids(&mut topic), [true, true]);
-    hear(&mut topic, change(7, Change::Removed("2".into())));
+    receive(&mut topic, change(7, Change::Removed("2".into())));
     assert_eq!(ids(&mut topic), [true, false]);
     let mut room = begun("room", &["a"]);
     let initial = initial(&mut room, None, now);
@@ -123,7 +128,7 @@ fn an_acknowledgement_has_the_current_members() {
 fn the_announcement_of_a_new_user_is_sent_to_all_members() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1", "2", "3"]);
-    assert_eq!(initial(&mut topic, Some("2"), now).announced, 0, "known already");
+    assert_eq!(initial(&mut topic, Some("2"), now).announced, 0, "a member already");
     let channel = topic.channel().unwrap().clone();
     let one = event::member_added(&channel, &member("4")).bytes().len();
     assert_eq!(initial(&mut topic, Some("4"), now).announced, 3 * one);
@@ -135,29 +140,29 @@ fn a_repeated_event_is_counted_and_not_delivered_again() {
     let mut effects = Vec::new();
     topic.on_message(event(6), true, Instant::now(), &mut effects);
     assert!(effects.is_empty());
-    assert_eq!(hear(&mut topic, event(7)), ["event 7"], "there is no gap");
+    assert_eq!(receive(&mut topic, event(7)), ["event 7"], "there is no gap");
 }
 
 #[test]
 fn outdated_messages_change_nothing() {
     let mut topic = begun("presence-a", &["1"]);
     for version in [4, 5] {
-        assert_eq!(hear(&mut topic, change(version, Change::Removed("1".into()))), [""; 0]);
+        assert_eq!(receive(&mut topic, change(version, Change::Removed("1".into()))), [""; 0]);
     }
     assert!(topic.has_settled());
     let mut room = begun("room", &["a"]);
-    assert_eq!(hear(&mut room, change(5, Change::Total(7))), [""; 0]);
-    assert_eq!(hear(&mut room, change(6, Change::Total(7))), ["total 7"]);
+    assert_eq!(receive(&mut room, change(5, Change::Total(7))), [""; 0]);
+    assert_eq!(receive(&mut room, change(6, Change::Total(7))), ["total 7"]);
     // A sequence that was received before: the hash is new. It is no gap.
-    assert_eq!(hear(&mut room, event(5)), ["event 5"]);
+    assert_eq!(receive(&mut room, event(5)), ["event 5"]);
     assert!(!room.has_settled());
 }
 
 #[test]
 fn after_a_gap_the_sequence_continues_from_the_new_event() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(8)), ["force_resubscribe", "event 8"]);
-    assert_eq!(hear(&mut topic, event(9)), ["event 9"]);
+    assert_eq!(receive(&mut topic, event(8)), ["force_resubscribe", "event 8"]);
+    assert_eq!(receive(&mut topic, event(9)), ["event 9"]);
     assert!(topic.has_settled());
 }
 
@@ -167,8 +172,8 @@ fn an_answer_contains_the_changes_of_the_sync() {
     topic.join(subscriber(2, Some("2")));
     request(&mut topic);
     let changes = vec![change(6, Change::Added(member("2")))];
-    let told = answer(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
-    assert_eq!(told, ["+2", "attach 2"]);
+    let received = reply(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
+    assert_eq!(received, ["+2", "attach 2"]);
     assert!(topic.has_settled());
 }
 
@@ -178,7 +183,7 @@ fn an_answer_of_another_state_is_read_again() {
         let mut topic = begun("room", &["a"]);
         topic.join(subscriber(2, None));
         request(&mut topic);
-        answer(&mut topic, Synced { epoch: epoch.into(), ..synced(version, 5, 2, &[]) }, false);
+        reply(&mut topic, Synced { epoch: epoch.into(), ..synced(version, 5, 2, &[]) }, false);
         topic.has_settled()
     };
     assert!(answered("e1", 5));
@@ -192,10 +197,10 @@ fn early_changes_after_the_snapshot_are_applied() {
     let mut topic = begun("presence-a", &["1"]);
     relink(&mut topic);
     for (version, id) in [(6, "6"), (7, "7"), (8, "8")] {
-        assert_eq!(hear(&mut topic, change(version, Change::Added(member(id)))), [""; 0]);
+        assert_eq!(receive(&mut topic, change(version, Change::Added(member(id)))), [""; 0]);
     }
-    let told = answer(&mut topic, synced(7, 5, 1, &["1", "6", "7"]), true);
-    assert_eq!(told, ["+6", "+7", "+8"]);
+    let received = reply(&mut topic, synced(7, 5, 1, &["1", "6", "7"]), true);
+    assert_eq!(received, ["+6", "+7", "+8"]);
     assert!(topic.has_settled());
 }
 
@@ -203,32 +208,32 @@ fn early_changes_after_the_snapshot_are_applied() {
 fn messages_count_from_the_subscription_on() {
     let mut topic = begun("room", &["a"]);
     topic.detach();
-    assert_eq!(hear(&mut topic, event(6)), [""; 0], "of the old link");
+    assert_eq!(receive(&mut topic, event(6)), [""; 0], "of the old link");
     topic.next_step(Instant::now());
-    assert_eq!(hear(&mut topic, event(7)), [""; 0], "as soon as it is requested");
-    topic.entered(ServerId::ONLY);
+    assert_eq!(receive(&mut topic, event(7)), [""; 0], "as soon as it is requested");
+    topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 6, 1, &[]), true), ["force_resubscribe", "event 7"]);
+    assert_eq!(reply(&mut topic, synced(5, 6, 1, &[]), true), ["force_resubscribe", "event 7"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    hear(&mut topic, event(6));
+    receive(&mut topic, event(6));
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), [""; 0], "of the link before");
+    assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), [""; 0], "of the link before");
 }
 
 #[test]
 fn an_event_of_another_hash_does_not_prove_completeness() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    hear(&mut topic, event(6));
+    receive(&mut topic, event(6));
     let elsewhere = Synced { epoch: "e2".into(), ..synced(1, 6, 1, &[]) };
-    assert_eq!(answer(&mut topic, elsewhere, true), ["force_resubscribe"]);
+    assert_eq!(reply(&mut topic, elsewhere, true), ["force_resubscribe"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    hear(&mut topic, event(5));
-    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["event 5"], "of a missing hash");
+    receive(&mut topic, event(5));
+    assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["event 5"], "of a missing hash");
 }
 
 #[test]
@@ -236,31 +241,31 @@ fn a_channel_without_subscribers_forces_no_resubscribe() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "and no total");
+    assert_eq!(reply(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "and no total");
 }
 
 #[test]
 fn totals_are_kept_while_others_have_yet_to_write() {
     let mut topic = begun("room", &["a"]);
-    hear(&mut topic, change(6, Change::Total(3)));
+    receive(&mut topic, change(6, Change::Total(3)));
     relink(&mut topic);
     let alone = Synced { epoch: "e2".into(), ..synced(1, 5, 1, &[]) };
-    let told = topic.on_synced(alone, true, (100, true), Instant::now());
-    assert_eq!(seen(&told), ["doubt"]);
+    let received = topic.on_synced(alone, true, (100, true), Instant::now());
+    assert_eq!(seen(&received), ["unverified"]);
     let total = Message::Change { epoch: "e2".into(), version: 2, change: Change::Total(2) };
-    assert_eq!(hear(&mut topic, total), [""; 0]);
+    assert_eq!(receive(&mut topic, total), [""; 0]);
     assert_eq!(topic.replica.as_ref().unwrap().total, 3);
 }
 
 #[test]
 fn early_messages_are_limited() {
-    for (count, is_read_again) in [(EARLY_MAX, false), (EARLY_MAX + 1, true)] {
+    for (count, is_read_again) in [(BUFFERED_MAX, false), (BUFFERED_MAX + 1, true)] {
         let mut topic = begun("room", &["a"]);
         relink(&mut topic);
         for sequence in (6..).take(count) {
-            hear(&mut topic, event(sequence));
+            receive(&mut topic, event(sequence));
         }
-        let delivered = answer(&mut topic, synced(5, 5, 1, &[]), true).len();
+        let delivered = reply(&mut topic, synced(5, 5, 1, &[]), true).len();
         assert_eq!(delivered, if is_read_again { 0 } else { count });
         assert_eq!(topic.next_step(Instant::now()).is_some(), is_read_again);
     }

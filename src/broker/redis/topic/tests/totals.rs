@@ -24,8 +24,8 @@ fn the_total_is_sent_when_it_changes() {
     topic.join(subscriber(2, None));
     request(&mut topic);
     let changes = vec![change(8, Change::Total(5))];
-    let told = answer(&mut topic, Synced { changes, ..synced(8, 5, 2, &[]) }, false);
-    assert_eq!(told, ["total 5", "attach 2"], "the others receive it too");
+    let received = reply(&mut topic, Synced { changes, ..synced(8, 5, 2, &[]) }, false);
+    assert_eq!(received, ["total 5", "attach 2"], "the others receive it too");
     assert_eq!(hear_total(&mut topic, 9, 5, now), [""; 0]);
 }
 
@@ -45,11 +45,11 @@ fn a_large_total_is_sent_every_five_seconds_at_most() {
 fn a_difference_found_after_a_lost_link_is_announced_like_a_change() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    let told = answer(&mut topic, Synced { total: 3, ..synced(5, 5, 1, &[]) }, true);
-    assert_eq!(told, ["total 3"]);
+    let received = reply(&mut topic, Synced { total: 3, ..synced(5, 5, 1, &[]) }, true);
+    assert_eq!(received, ["total 3"]);
     relink(&mut topic);
-    let told = answer(&mut topic, Synced { total: MANY, ..synced(5, 5, 1, &[]) }, true);
-    assert_eq!(told, ["total later"]);
+    let received = reply(&mut topic, Synced { total: MANY, ..synced(5, 5, 1, &[]) }, true);
+    assert_eq!(received, ["total later"]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_total_is_not_announced_without_subscribers_here() {
     // The next subscriber receives the total with its subscription.
     topic.join(subscriber(2, None));
     request(&mut topic);
-    assert_eq!(answer(&mut topic, synced(7, 5, 1, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(7, 5, 1, &[]), false), ["attach 2"]);
     assert_eq!(hear_total(&mut topic, 8, 5, now), [""; 0]);
     assert_eq!(hear_total(&mut topic, 9, 6, now), ["total 6"], "nothing is delayed any more");
 }
@@ -70,7 +70,7 @@ fn a_total_is_not_announced_without_subscribers_here() {
 #[test]
 fn a_total_is_not_announced_unless_the_app_counts() {
     let (mut topic, now) = (begun("room", &["a"]), Instant::now());
-    topic.follow(&AppConfig::development());
+    topic.set_config(&AppConfig::development());
     assert_eq!(hear_total(&mut topic, 6, 4, now), [""; 0]);
     let mut room = begun("presence-a", &["1"]);
     assert_eq!(hear_total(&mut room, 6, 4, now), [""; 0]);
