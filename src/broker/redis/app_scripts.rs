@@ -1,4 +1,4 @@
-//! Scripts of other modules, which are run in the home partition of an app, and notifications of the
+//! Scripts of other modules, which are run in the partition of an app, and notifications of the
 //! app's tasks on all nodes. Redis rejects scripts of a node whose lease has expired (see
 //! `lua/guard.lua`).
 
@@ -39,7 +39,7 @@ pub(crate) struct AppCall {
 }
 
 /// Timeout of a call.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Cluster {
     /// A runner of scripts for an app.
@@ -65,16 +65,16 @@ impl AppScripts {
 
     /// The key of the app's webhook log, which topics append to as well.
     pub(crate) fn log_key(&self) -> String {
-        self.shared.names.log(&self.app_id, self.home())
+        self.shared.names.log(&self.app_id, self.partition())
     }
 
     /// The key of the state of the app's webhook log (see `lua/log.lua`).
     pub(crate) fn log_state_key(&self) -> String {
-        self.shared.names.log_state(&self.app_id, self.home())
+        self.shared.names.log_state(&self.app_id, self.partition())
     }
 
-    fn home(&self) -> Partition {
-        self.shared.names.home_of(&self.app_id)
+    fn partition(&self) -> Partition {
+        self.shared.names.app_partition(&self.app_id)
     }
 
     /// The name of this process, which begins the names of its nodes.
@@ -94,11 +94,11 @@ impl AppScripts {
     /// [`Unavailable`]: the node is not joined.
     pub(crate) fn call(&self, script: &Arc<Script>) -> Result<AppCall, Unavailable> {
         let joined = self.shared.joined_now().ok_or(Unavailable)?;
-        let call = ScriptCall::guarded(script, self.home(), &self.shared.names, &joined.token);
+        let call = ScriptCall::guarded(script, self.partition(), &self.shared.names, &joined.token);
         Ok(AppCall { joined, call })
     }
 
-    /// Runs a script. Returns its answer after the status, and the server's clock in ms.
+    /// Runs a script. Returns its reply after the status, and the server's clock in ms.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl AppScripts {
         &self,
         AppCall { joined, call }: AppCall,
     ) -> Result<(ScriptReply, u64), Unavailable> {
-        let value = match timeout(ANSWER_WITHIN, call.run(&joined.connection)).await {
+        let value = match timeout(REPLY_TIMEOUT, call.run(&joined.connection)).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
@@ -118,16 +118,16 @@ impl AppScripts {
             }
             Err(_elapsed) => return Err(Unavailable),
         };
-        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
-        match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
-            (Status::Done, now_ms) => return Ok((answer, now_ms)),
+        let mut reply = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
+        match reply.status().map_err(|Unexpected| self.unexpected_reply())? {
+            (Status::Done, now_ms) => return Ok((reply, now_ms)),
             (Status::Fenced, _) => self.shared.on_fenced(&joined.token),
             (Status::Late, _) => {}
         }
         Err(Unavailable)
     }
 
-    /// Counts an answer that can't be read.
+    /// Counts a reply that can't be read.
     pub(crate) fn unexpected_reply(&self) -> Unavailable {
         self.shared.metrics.unexpected_data("what belongs to webhooks");
         Unavailable

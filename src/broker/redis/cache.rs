@@ -86,13 +86,13 @@ impl ClusterState {
             let call = self.account_call(app_id, account, (&evicted, &joined.token));
             let value = timeout(WITHIN, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
-            let answer = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
-            if matches!(answer, Ok(None)) {
+            let reply = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
+            if matches!(reply, Ok(None)) {
                 self.on_fenced(&joined.token);
                 return Err(FENCED.to_owned());
             }
             account.entries.clear();
-            let Ok(Some((bytes, is_more, to_evict))) = answer else {
+            let Ok(Some((bytes, is_more, to_evict))) = reply else {
                 self.metrics.unexpected_data("the account of cached events");
                 return Ok(());
             };
@@ -118,8 +118,8 @@ impl ClusterState {
         (evicted, token): (&[Named], &FencingToken),
     ) -> ScriptCall {
         let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
-        let home = self.names.home_of(app_id);
-        let mut call = ScriptCall::guarded(&self.scripts.cache, home, &self.names, token)
+        let of_app = self.names.app_partition(app_id);
+        let mut call = ScriptCall::guarded(&self.scripts.cache, of_app, &self.names, token)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(account.max_bytes)
@@ -153,13 +153,13 @@ impl ClusterState {
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
         let value = timeout(WITHIN, call.run(&joined.connection)).await.ok()?.ok()?;
-        let mut answer = ScriptReply::new(value).ok()?;
-        let (status, _) = answer.status().ok()?;
+        let mut reply = ScriptReply::new(value).ok()?;
+        let (status, _) = reply.status().ok()?;
         if status != Status::Done {
             self.on_fenced(&joined.token);
             return None;
         }
-        let was_there = answer.number() == Ok(1);
+        let was_there = reply.number() == Ok(1);
         self.metrics.cache_evicted(app_id, u64::from(was_there));
         Some(named)
     }
@@ -172,14 +172,14 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
 
 /// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
 /// fencing token is outdated.
-fn read(mut answer: ScriptReply) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
-    let (status, _) = answer.status()?;
+fn read(mut reply: ScriptReply) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
+    let (status, _) = reply.status()?;
     if status != Status::Done {
         return Ok(None);
     }
-    let sum = answer.text()?.parse().map_err(|_| Unexpected)?;
-    let is_more = answer.number()? == 1;
-    let mut named = answer.all_bytes()?.into_iter();
+    let sum = reply.text()?.parse().map_err(|_| Unexpected)?;
+    let is_more = reply.number()? == 1;
+    let mut named = reply.all_bytes()?.into_iter();
     let mut to_evict = Vec::new();
     while let (Some(channel), Some(id)) = (named.next(), named.next()) {
         to_evict.push((channel, id));

@@ -2,7 +2,7 @@
 //! that wait for it.
 //!
 //! At most one read of an app is running. Requests that arrive meanwhile share the next read, which
-//! covers the prefixes of all of them: an answer is never older than its request.
+//! covers the prefixes of all of them: a reply is never older than its request.
 
 use super::{
     channel_list::{ChannelList, ListResult, PAGES_OF_CLUSTER},
@@ -10,7 +10,7 @@ use super::{
     error::Unavailable,
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
-    shared::{ANSWER_GRACE, ClusterState},
+    shared::{ClusterState, REPLY_GRACE},
 };
 use crate::{channel::Counts, protocol::ChannelName};
 use futures_util::{StreamExt as _, stream};
@@ -40,22 +40,22 @@ impl ClusterState {
         app_id: &Arc<str>,
         prefix: &str,
     ) -> Result<Arc<ChannelList>, Unavailable> {
-        let (request, answer) = oneshot::channel();
+        let (request, reply) = oneshot::channel();
         if self.reads.join(app_id, prefix, request) {
             tokio::spawn(Arc::clone(self).read_lists(Arc::clone(app_id)));
         }
-        self.await_list(answer).await
+        self.await_list(reply).await
     }
 
     /// Waits as long as any request waits for Redis, and longer while pages arrive.
-    async fn await_list(&self, mut answer: oneshot::Receiver<ListResult>) -> ListResult {
+    async fn await_list(&self, mut reply: oneshot::Receiver<ListResult>) -> ListResult {
         let asked = now();
         loop {
             let progressed = *self.reads.progressed.lock();
-            let silent = asked.max(progressed) + self.broker_wait + ANSWER_GRACE;
+            let silent = asked.max(progressed) + self.broker_wait + REPLY_GRACE;
             let give_up = silent.min(asked + LIST_TIMEOUT);
-            if let Ok(answer) = timeout_at(give_up.into(), &mut answer).await {
-                return answer.unwrap_or(Err(Unavailable));
+            if let Ok(reply) = timeout_at(give_up.into(), &mut reply).await {
+                return reply.unwrap_or(Err(Unavailable));
             }
             if give_up < silent || *self.reads.progressed.lock() == progressed {
                 return Err(Unavailable);
@@ -146,7 +146,7 @@ impl ClusterState {
         cursor: u64,
     ) -> Result<IndexPage, Unavailable> {
         let _permit = self.reads.pages.acquire().await.map_err(|_| Unavailable)?;
-        let (mut answer, token) = self
+        let (mut reply, token) = self
             .run_with_token(partition, |token| {
                 ScriptCall::guarded(&self.scripts.scan, partition, &self.names, token)
                     .key(self.names.channel_index(app_id, partition))
@@ -157,9 +157,9 @@ impl ClusterState {
             })
             .await?;
         let mut read = || {
-            let cursor = answer.text()?.parse().map_err(|_| Unexpected)?;
-            let source = (Arc::from(token.generation(partition)), answer.text()?);
-            Ok(IndexPage { cursor, source, entries: answer.texts()? })
+            let cursor = reply.text()?.parse().map_err(|_| Unexpected)?;
+            let source = (Arc::from(token.generation(partition)), reply.text()?);
+            Ok(IndexPage { cursor, source, entries: reply.texts()? })
         };
         read().map_err(|Unexpected| self.unexpected())
     }

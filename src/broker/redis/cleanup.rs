@@ -68,20 +68,20 @@ impl CleanUp {
     /// Removes everything that the node contributed. `None` if another node does it, or the node is
     /// alive.
     async fn clean(&self, connection: &RedisConnection) -> RedisResult<Option<usize>> {
-        if !self.expire(Partition::HOME, "claim", &[], connection).await? {
+        if !self.expire(Partition::LEASES, "claim", &[], connection).await? {
             return Ok(None);
         }
         let partitions: Vec<Partition> = self.shared.names.partitions().collect();
         let mut cleaned = 0;
         for some in partitions.chunks(PARTITIONS_AT_ONCE) {
-            if !self.expire(Partition::HOME, "claim", &[], connection).await? {
+            if !self.expire(Partition::LEASES, "claim", &[], connection).await? {
                 return Ok(None);
             }
             let each = some.iter().map(|partition| self.clean_partition(*partition, connection));
             let topics: Vec<usize> = futures_util::future::try_join_all(each).await?;
             cleaned += topics.iter().sum::<usize>();
         }
-        self.expire(Partition::HOME, "done", &[], connection).await?;
+        self.expire(Partition::LEASES, "done", &[], connection).await?;
         Ok(Some(cleaned))
     }
 
@@ -91,7 +91,7 @@ impl CleanUp {
         connection: &RedisConnection,
     ) -> RedisResult<usize> {
         let topics_of = self.shared.names.topics_of(&self.node, partition);
-        if partition != Partition::HOME {
+        if partition != Partition::LEASES {
             self.expire(partition, "fence", &[], connection).await?;
         }
         let mut cleaned = 0;
@@ -102,7 +102,7 @@ impl CleanUp {
             if topics.is_empty() {
                 return Ok(cleaned);
             }
-            if partition == Partition::HOME {
+            if partition == Partition::LEASES {
                 self.expire(partition, "claim", &[], connection).await?;
             }
             let names = &self.shared.names;
@@ -139,9 +139,9 @@ impl CleanUp {
             .arg(phase)
             .number(CLAIM.as_millis());
         let call = topics.iter().fold(call, ScriptCall::arg);
-        let mut answer = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
-        match answer.status() {
-            Ok((Status::Done, _)) => Ok(answer.number() == Ok(1)),
+        let mut reply = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
+        match reply.status() {
+            Ok((Status::Done, _)) => Ok(reply.number() == Ok(1)),
             Ok((Status::Late | Status::Fenced, _)) | Err(_) => Err(timed_out()),
         }
     }
@@ -168,7 +168,7 @@ pub(super) async fn clean_topic(
     match read(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
             // The dead node may not have forwarded its log.
-            let is_forwarded = partition != shared.names.home_of(&name.app_id);
+            let is_forwarded = partition != shared.names.app_partition(&name.app_id);
             if !wanted.is_nothing() && (is_forwarded || synced.is_logged) {
                 shared.note_logged(&name.app_id, partition);
             }

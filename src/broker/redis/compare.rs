@@ -91,7 +91,7 @@ pub(super) struct Swept {
 #[derive(Debug)]
 pub(super) struct Compared {
     topics: Vec<(Arc<str>, LocalState)>,
-    answer: RedisResult<Value>,
+    reply: RedisResult<Value>,
 }
 
 impl Comparison {
@@ -193,15 +193,15 @@ impl Comparison {
     /// The reason for which the link must be closed.
     pub(super) fn on_compared(
         &mut self,
-        Compared { topics: compared, answer }: Compared,
+        Compared { topics: compared, reply }: Compared,
         shared: &ClusterState,
         topics: &mut Topics,
     ) -> Result<Option<Vec<String>>, Reason> {
-        let (found, registered) = match answer.map(read) {
-            Ok(Ok(Some(answer))) => answer,
+        let (found, registered) = match reply.map(read) {
+            Ok(Ok(Some(reply))) => reply,
             Ok(Ok(None)) => return Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
-                shared.metrics.unexpected_data("an answer about topics");
+                shared.metrics.unexpected_data("a reply about topics");
                 return Ok(None);
             }
             Err(error) if was_rejected(&error) => {
@@ -349,9 +349,9 @@ fn compare(
     let call = compare_call(by, partition, named);
     let connection = context.connection.clone();
     let task = async move {
-        // Messages that arrived on the bus before the answer are handled before it.
-        let answer = call.run_in_order(&connection).await;
-        Compared { topics, answer }
+        // Messages that arrived on the bus before the reply are handled before it.
+        let reply = call.run_in_order(&connection).await;
+        Compared { topics, reply }
     };
     task.boxed()
 }
@@ -384,19 +384,19 @@ fn compare_call<'a>(
 /// The state of each topic, and the registered nodes; `None` if the fencing token is outdated.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn read(value: Value) -> Result<Option<(Vec<RedisState>, Vec<String>)>, Unexpected> {
-    let mut answer = ScriptReply::new(value)?;
-    let (status, _) = answer.status()?;
+    let mut reply = ScriptReply::new(value)?;
+    let (status, _) = reply.status()?;
     if status != Status::Done {
         return Ok(None);
     }
     let mut found = Vec::new();
-    while 1 < answer.left() {
+    while 1 < reply.left() {
         found.push(RedisState {
-            epoch: answer.text()?,
-            version: answer.number()?,
-            sequence: answer.number()?,
-            is_wrong: answer.number()? == 1,
+            epoch: reply.text()?,
+            version: reply.number()?,
+            sequence: reply.number()?,
+            is_wrong: reply.number()? == 1,
         });
     }
-    Ok(Some((found, answer.texts()?)))
+    Ok(Some((found, reply.texts()?)))
 }

@@ -1,6 +1,6 @@
 //! The task that owns this node's topics and its link to Redis.
 //!
-//! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
+//! It handles inputs one at a time: requests of shards, replies of Redis, messages of the bus, and
 //! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
 //! them.
 //!
@@ -33,7 +33,7 @@ use super::{
     shared::ClusterState,
     sign_in::SignIns,
     topic::Waiter,
-    topics::{TopicAnswer, Topics},
+    topics::{TopicReply, Topics},
 };
 use crate::{
     hub::{ConnectionRef, Hub},
@@ -90,7 +90,7 @@ pub(super) enum Completion {
     Subscribed,
     Connected(Result<Connected, Reason>),
     Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, Reason>),
-    Topic(TopicAnswer),
+    Topic(TopicReply),
     Restored(Result<(), Reason>),
     Compared(Compared),
     Swept(Swept),
@@ -159,8 +159,8 @@ impl Coordinator {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut tidied = now();
         while !self.membership.has_left() {
-            // Heartbeats are sent on time even if many answers are queued. Messages that the bus
-            // delivered before an answer are handled before it: the order is that of the
+            // Heartbeats are sent on time even if many replies are queued. Messages that the bus
+            // delivered before a reply are handled before it: the order is that of the
             // connection.
             tokio::select! {
                 biased;
@@ -257,7 +257,7 @@ impl Coordinator {
                 self.disconnect(reason);
             }
             Completion::Heartbeat(phase, replies) => self.on_heartbeat(phase, replies),
-            Completion::Topic(answer) => self.on_topic_answer(answer),
+            Completion::Topic(reply) => self.on_topic_reply(reply),
             Completion::Restored(result) => {
                 let action = self.membership.on_restored(result);
                 self.carry_out([action]);
@@ -289,12 +289,12 @@ impl Coordinator {
         }
     }
 
-    fn on_topic_answer(&mut self, answer: TopicAnswer) {
+    fn on_topic_reply(&mut self, reply: TopicReply) {
         let now = now();
-        if matches!(answer, TopicAnswer::Synced(_)) {
+        if matches!(reply, TopicReply::Synced(_)) {
             self.membership.on_received(now);
         }
-        match self.topics.on_answer(answer, &self.membership, now) {
+        match self.topics.on_reply(reply, &self.membership, now) {
             Ok(logged) => {
                 if let Some((app_id, partition)) = logged {
                     self.shared.note_logged(&app_id, partition);
@@ -314,7 +314,7 @@ impl Coordinator {
         for reply in replies.iter().flatten() {
             self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
             let (asked, answered) = reply.times;
-            self.shared.answered_in(answered.saturating_duration_since(asked));
+            self.shared.set_round_trip(answered.saturating_duration_since(asked));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
         self.shared.others.set_known(self.membership.nodes.known.len());
@@ -414,8 +414,8 @@ impl Coordinator {
     fn on_moved(&mut self, partition: Partition) {
         self.comparison.scan_own_lists();
         self.topics.on_moved(partition);
-        let is_home = partition == Partition::HOME;
-        if let Some(connection) = self.link.connection.clone().filter(|_| is_home) {
+        let has_leases = partition == Partition::LEASES;
+        if let Some(connection) = self.link.connection.clone().filter(|_| has_leases) {
             let buses = [self.shared.names.all_nodes().into()];
             self.link.begin(async move {
                 match connection.subscribe(partition, &buses).await {

@@ -1,7 +1,7 @@
 //! Forwards the records for webhooks, which topics log, to the app's log.
 //!
 //! `sync.lua` logs a change in the step that makes it, in the partition of its topic. If that is
-//! not the app's home partition (on a Redis Cluster), the records are *forwarded*: a part of the
+//! not the partition of the app (on a Redis Cluster), the records are *forwarded*: a part of the
 //! log is read, appended to the app's log, and then removed. Records are numbered; the app's log
 //! stores the last number from each partition, in the step that appends. Each record is therefore
 //! appended once and in its partition's order, even if several nodes forward at once, die or retry.
@@ -129,7 +129,7 @@ impl Forwarding {
         }
         let some = shared.names.partitions().len().div_ceil(LOOKS);
         for partition in self.queue.drain(..some.min(self.queue.len())) {
-            let is_elsewhere = |app_id: &&Arc<str>| shared.names.home_of(app_id) != partition;
+            let is_elsewhere = |app_id: &&Arc<str>| shared.names.app_partition(app_id) != partition;
             let apps: Vec<Arc<str>> = apps.iter().filter(is_elsewhere).cloned().collect();
             if !apps.is_empty() {
                 let look = look(Arc::clone(shared), connection.clone(), partition, apps);
@@ -177,7 +177,7 @@ struct LogPart {
 
 impl Forward {
     async fn run(&self) -> RedisResult<()> {
-        if self.partition == self.shared.names.home_of(&self.app_id) {
+        if self.partition == self.shared.names.app_partition(&self.app_id) {
             return self.ring().await;
         }
         let mut reached = 0;
@@ -201,12 +201,12 @@ impl Forward {
                 .key(names.log_state(&self.app_id, partition))
                 .number(reached)
                 .number(RECORDS_MAX);
-        let mut answer = self.ask(call).await?;
+        let mut reply = self.ask(call).await?;
         let mut read = || -> Result<LogPart, Unexpected> {
             Ok(LogPart {
-                now_us: answer.text()?.parse().map_err(|_| Unexpected)?,
-                lost: answer.number()?,
-                records: answer.all_bytes()?,
+                now_us: reply.text()?.parse().map_err(|_| Unexpected)?,
+                lost: reply.number()?,
+                records: reply.all_bytes()?,
             })
         };
         read().map_err(|Unexpected| self.unexpected())
@@ -215,17 +215,18 @@ impl Forward {
     /// Appends the records that the app's log does not have. Returns whether it was empty.
     async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
-        let home = names.home_of(&self.app_id);
-        let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.token)
-            .key(names.log(&self.app_id, home))
-            .key(names.log_state(&self.app_id, home))
-            .number(self.partition)
-            .number(part.lost);
+        let of_app = names.app_partition(&self.app_id);
+        let mut call =
+            ScriptCall::guarded(&self.shared.scripts.forward, of_app, names, &self.token)
+                .key(names.log(&self.app_id, of_app))
+                .key(names.log_state(&self.app_id, of_app))
+                .number(self.partition)
+                .number(part.lost);
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }
-        let mut answer = self.ask(call).await?;
-        Ok(answer.number().map_err(|Unexpected| self.unexpected())? == 1)
+        let mut reply = self.ask(call).await?;
+        Ok(reply.number().map_err(|Unexpected| self.unexpected())? == 1)
     }
 
     /// Notifies the nodes that the app's log is not empty any more.
@@ -240,9 +241,9 @@ impl Forward {
     async fn ask(&self, call: ScriptCall) -> RedisResult<ScriptReply> {
         let (partition, asked) = (call.partition(), now());
         let value = call.run(&self.connection).await?;
-        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected())?;
-        match answer.status().map_err(|Unexpected| self.unexpected())? {
-            (Status::Done, _) => return Ok(answer),
+        let mut reply = ScriptReply::new(value).map_err(|Unexpected| self.unexpected())?;
+        match reply.status().map_err(|Unexpected| self.unexpected())? {
+            (Status::Done, _) => return Ok(reply),
             (Status::Late, redis_ms) => {
                 self.shared.clock.learn(partition, redis_ms, (asked, now()));
             }

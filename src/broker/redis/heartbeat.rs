@@ -54,7 +54,7 @@ async fn connect_and_prepare(
         return Err(Reason::other_layout(OTHER_LAYOUT));
     }
     let all_nodes = [shared.names.all_nodes().into()];
-    connection.subscribe(Partition::HOME, &all_nodes).await.map_err(because)?;
+    connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
     shared.warn_of_eviction(&connection).await;
     Ok(Box::new((connection, pushes)))
 }
@@ -69,10 +69,10 @@ async fn has_unversioned_nodes(
     if shared.is_cluster {
         return Ok(false);
     }
-    let time: (u64, u64) = connection.query(Partition::HOME, &cmd("TIME")).await?;
+    let time: (u64, u64) = connection.query(Partition::LEASES, &cmd("TIME")).await?;
     let mut count = cmd("ZCOUNT");
     count.arg(shared.names.unversioned_leases()).arg(time.0 * 1_000).arg("+inf");
-    let counted: RedisResult<usize> = connection.query(Partition::HOME, &count).await;
+    let counted: RedisResult<usize> = connection.query(Partition::LEASES, &count).await;
     match counted {
         Ok(nodes) => Ok(0 < nodes),
         // A key of another type is not a lease.
@@ -81,7 +81,7 @@ async fn has_unversioned_nodes(
     }
 }
 
-/// One round of heartbeats. The home partition comes first, and alone if it does not agree;
+/// One round of heartbeats. The lease partition comes first, and alone if it does not agree;
 /// when the node leaves, it comes last.
 pub(super) fn round(
     shared: &ClusterState,
@@ -91,18 +91,18 @@ pub(super) fn round(
     connection: RedisConnection,
 ) -> impl Future<Output = Result<Vec<HeartbeatReply>, Reason>> + use<> {
     let call = |partition| (partition, call(shared, membership, phase, partition));
-    let others = partitions.into_iter().filter(|partition| *partition != Partition::HOME);
+    let others = partitions.into_iter().filter(|partition| *partition != Partition::LEASES);
     let others: Vec<_> = others.map(call).collect();
-    let home = call(Partition::HOME);
+    let leases = call(Partition::LEASES);
     async move {
         let ask = |call| ask(&connection, call);
         let mut replies = Vec::new();
         if phase == HeartbeatPhase::Leave {
             futures_util::future::try_join_all(others.into_iter().map(ask)).await?;
-            replies.push(ask(home).await?);
+            replies.push(ask(leases).await?);
             return Ok(replies);
         }
-        replies.push(ask(home).await?);
+        replies.push(ask(leases).await?);
         if replies[0].status == Registered::Yes {
             let others = futures_util::future::try_join_all(others.into_iter().map(ask));
             replies.extend(others.await?);
@@ -128,7 +128,7 @@ fn call(
     partition: Partition,
 ) -> ScriptCall {
     let (names, token) = (&shared.names, &membership.token);
-    let is_home = partition == Partition::HOME;
+    let has_leases = partition == Partition::LEASES;
     let registered =
         if membership.was_registered { token.generation(partition) } else { Default::default() };
     let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
@@ -137,9 +137,9 @@ fn call(
         .arg(&*token.node)
         .arg(&*membership.process)
         .number(token.link)
-        .number(if is_home { membership.node_timeout.as_millis() } else { 0 })
+        .number(if has_leases { membership.node_timeout.as_millis() } else { 0 })
         .arg(random::digits())
-        .arg(if is_home { names.all_nodes() } else { String::new() })
+        .arg(if has_leases { names.all_nodes() } else { String::new() })
         .number(ARRIVAL_WINDOW.as_millis())
         .number(KNOWING_WINDOW.as_millis())
         .number(ARRIVAL_MAX.as_millis())
@@ -166,25 +166,25 @@ fn read(
     value: Value,
     times: (Instant, Instant),
 ) -> Result<HeartbeatReply, Unexpected> {
-    let mut answer = ScriptReply::new(value)?;
+    let mut values = ScriptReply::new(value)?;
     let mut reply = HeartbeatReply {
         partition,
-        status: match answer.text()?.as_str() {
+        status: match values.text()?.as_str() {
             "ok" => Registered::Yes,
             "lease_expired" => Registered::LeaseExpired,
             "layout" => Registered::OtherLayout,
             _ => return Err(Unexpected),
         },
-        generation: answer.text()?,
-        is_open: answer.number()? == 1,
-        was_open: answer.number()? == 1,
-        redis_ms: answer.number()?,
+        generation: values.text()?,
+        is_open: values.number()? == 1,
+        was_open: values.number()? == 1,
+        redis_ms: values.number()?,
         times,
-        dead: answer.texts()?,
-        alive: answer.texts()?,
+        dead: values.texts()?,
+        alive: values.texts()?,
         age: Duration::ZERO,
     };
-    let born_ms = answer.number()?;
+    let born_ms = values.number()?;
     reply.age = Duration::from_millis(reply.redis_ms.saturating_sub(born_ms));
     Ok(reply)
 }

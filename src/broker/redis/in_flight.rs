@@ -14,19 +14,19 @@ const SLOW_LINK_BYTES: usize = 32_000;
 pub(super) struct InFlight {
     /// The number of commands about topics in flight.
     pub(super) commands: usize,
-    /// The bytes of these commands and of their answers.
+    /// The bytes of these commands and of their replies.
     pub(super) bytes: usize,
-    /// The maximum bytes in flight; it grows while answers are prompt.
+    /// The maximum bytes in flight; it grows while replies are prompt.
     window: usize,
 }
 
 /// Maximum number of commands about topics in flight.
 const COMMANDS_MAX: usize = 1_024;
-/// The limits of the window, in bytes of commands and their answers: from a size that does not
+/// The limits of the window, in bytes of commands and their replies: from a size that does not
 /// delay a slow link for long to a part of the output buffer of a pub/sub client (32 MiB).
 const WINDOW_MIN: usize = 256 * 1_024;
 const WINDOW_MAX: usize = 8 * 1_024 * 1_024;
-/// An answer that takes longer reduces the window.
+/// A reply that takes longer reduces the window.
 const PROMPT: Duration = Duration::from_millis(500);
 
 /// Maximum extension of a timeout for bytes in flight.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompt_answers_increase_the_window() {
+    fn prompt_replies_increase_the_window() {
         let mut in_flight = InFlight::default();
         in_flight.add(WINDOW_MIN - 1);
         assert!(!in_flight.is_full());
@@ -84,7 +84,7 @@ mod tests {
         assert!(!in_flight.is_full(), "the window is larger now");
         in_flight.end(WINDOW_MIN, Duration::from_secs(2));
         in_flight.add(WINDOW_MIN);
-        assert!(in_flight.is_full(), "and small again after a slow answer");
+        assert!(in_flight.is_full(), "and small again after a slow reply");
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         in_flight.end(2 * WINDOW_MAX, PROMPT - Duration::from_millis(1));
         assert_eq!(in_flight.window, WINDOW_MAX);
         in_flight.end(1, PROMPT);
-        assert_eq!(in_flight.window, WINDOW_MAX / 2, "a slow answer");
+        assert_eq!(in_flight.window, WINDOW_MAX / 2, "a slow reply");
         for _ in 0..9 {
             in_flight.end(1, PROMPT);
         }

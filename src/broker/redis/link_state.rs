@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 pub(super) enum LinkState {
     /// Not joined, for this reason.
     Unavailable(Reason),
-    /// Joined before, but an answer of Redis is overdue.
+    /// Joined before, but a reply of Redis is overdue.
     Suspect,
     /// Joined.
     Joined(Joined),
@@ -44,7 +44,7 @@ impl LinkStateWatch {
         self.changed.notify_waiters();
     }
 
-    /// Records that an answer of Redis is overdue, if the node is joined.
+    /// Records that a reply of Redis is overdue, if the node is joined.
     pub(super) fn suspect(&self) {
         let mut now = self.now.write();
         if matches!(*now, LinkState::Joined(_)) {

@@ -48,7 +48,7 @@ impl Wanted {
 impl ClusterState {
     /// Whether `sync.lua` itself notifies the nodes of what it has logged for an app.
     pub(super) fn rings_itself(&self, app_id: &str, partition: Partition) -> bool {
-        partition == Partition::HOME && partition == self.names.home_of(app_id)
+        partition == Partition::LEASES && partition == self.names.app_partition(app_id)
     }
 
     /// Queues the log of a partition for forwarding.

@@ -59,7 +59,7 @@ pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// The same, if several partitions are not open yet.
 const EAGER_INTERVAL_MANY: Duration = Duration::from_millis(500);
-/// Time without an answer after which the link is closed.
+/// Time without a reply after which the link is closed.
 pub(super) const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum error of a node's estimate of a time in Redis.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -212,8 +212,8 @@ impl Membership {
         self.is_joined().then(|| self.heartbeat(HeartbeatPhase::Heartbeat, now))
     }
 
-    /// The next tick sends a heartbeat: another node is new or drains. One answers any number of
-    /// them.
+    /// The next tick sends a heartbeat: another node is new or drains. One heartbeat is enough for
+    /// any number of them.
     pub(super) fn heartbeat_soon(&mut self, now: Instant) {
         self.next_heartbeat = now;
     }
@@ -236,7 +236,7 @@ impl Membership {
         self.heartbeat(HeartbeatPhase::Join, now)
     }
 
-    /// A round of heartbeats was answered; the home partition comes first.
+    /// A round of heartbeats was answered; the lease partition comes first.
     pub(super) fn on_heartbeat(
         &mut self,
         phase: HeartbeatPhase,
@@ -275,14 +275,14 @@ impl Membership {
             HeartbeatPhase::Busy | HeartbeatPhase::Heartbeat | HeartbeatPhase::Leave => Vec::new(),
         };
         actions.extend(self.become_joined(now));
-        let home = replies.swap_remove(0);
+        let first = replies.swap_remove(0);
         if matches!(self.stage, Stage::Waiting | Stage::Joined) {
-            self.nodes.set_alive(home.alive);
+            self.nodes.set_alive(first.alive);
         }
         if self.is_joined() {
             actions.push(Action::AllowRequests);
             let former_names: Vec<String> = self.nodes.former_names.iter().cloned().collect();
-            actions.extend(self.clean_up(home.dead.into_iter().chain(former_names)));
+            actions.extend(self.clean_up(first.dead.into_iter().chain(former_names)));
         }
         actions
     }
@@ -370,7 +370,7 @@ impl Membership {
         vec![Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]
     }
 
-    /// Redis has sent a message of the bus or an answer.
+    /// Redis has sent a message of the bus or a reply.
     pub(super) fn on_received(&mut self, now: Instant) {
         self.bus.received_at = Some(now);
     }

@@ -96,7 +96,7 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl BrokerMetrics {
-    pub(super) fn answered_after(&self, duration: Duration) {
+    pub(super) fn replied_after(&self, duration: Duration) {
         self.latency.observe(duration);
     }
 
@@ -321,10 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_redis_are_counted_by_their_latency() {
+    fn replys_of_redis_are_counted_by_their_latency() {
         let metrics = BrokerMetrics::default();
         for us in [250, 251, 5_000_000, 5_000_001] {
-            metrics.answered_after(Duration::from_micros(us));
+            metrics.replied_after(Duration::from_micros(us));
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));

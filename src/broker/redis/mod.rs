@@ -99,7 +99,7 @@ pub use error::{NotPublished, Unavailable};
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub use metrics::BrokerMetrics;
 pub use publish::OutgoingEvent;
-pub use query::{Asked, ChannelAnswer};
+pub use query::{Asked, ChannelReply};
 pub use redis_broker::RedisBroker;
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]
@@ -273,7 +273,7 @@ impl Cluster {
         let (admission, admitted) = oneshot::channel();
         self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
-            // Without an answer in time, it is counted when the answer arrives.
+            // Without a reply in time, it is counted when the reply arrives.
             Ok(Ok(true)) | Err(_) => Some(permit),
             Ok(Ok(false) | Err(_)) => {
                 permit.0 = None;
@@ -318,7 +318,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The occupied channels, at least those whose names begin with `prefix`. The answer is shared
+    /// The occupied channels, at least those whose names begin with `prefix`. The reply is shared
     /// with other requests that wait for it.
     ///
     /// # Errors
@@ -338,7 +338,7 @@ impl Cluster {
         hub: &Hub,
         channel: &ChannelName,
         asked: Asked,
-    ) -> Result<ChannelAnswer, Unavailable> {
+    ) -> Result<ChannelReply, Unavailable> {
         self.shared.channel(&hub.app_id(), channel, asked).await
     }
 

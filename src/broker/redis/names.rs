@@ -49,7 +49,7 @@ impl Names {
         match &name.subject {
             Subject::Channel(channel) => self.channel_partition(&name.app_id, channel),
             Subject::User(user_id) => self.partition_of(&name.app_id, user_id),
-            Subject::Connections => self.home_of(&name.app_id),
+            Subject::Connections => self.app_partition(&name.app_id),
         }
     }
 
@@ -59,13 +59,13 @@ impl Names {
     }
 
     /// The partition of data that an app has once.
-    pub(super) fn home_of(&self, app_id: &str) -> Partition {
+    pub(super) fn app_partition(&self, app_id: &str) -> Partition {
         self.partition_of(app_id, "")
     }
 
     fn partition_of(&self, app_id: &str, name: &str) -> Partition {
         if self.partitions == 1 {
-            return Partition::HOME;
+            return Partition::LEASES;
         }
         Partition::of(&[app_id.as_bytes(), b":", name.as_bytes()], self.partitions)
     }
@@ -82,7 +82,7 @@ impl Names {
             Subject::User(user_id) => {
                 self.key("u", self.partition(name), format_args!("{app_id}:{user_id}"))
             }
-            Subject::Connections => self.key("n", self.home_of(app_id), app_id),
+            Subject::Connections => self.key("n", self.app_partition(app_id), app_id),
         }
     }
 
@@ -140,12 +140,12 @@ impl Names {
         self.key("j", partition, app_id)
     }
 
-    /// A key that an app has once, in its home partition.
+    /// A key that an app has once, in its partition.
     pub(super) fn of_app(&self, what: &str, app_id: &str) -> String {
-        self.key(what, self.home_of(app_id), app_id)
+        self.key(what, self.app_partition(app_id), app_id)
     }
 
-    /// The webhook log of an app in a partition. That in the home partition is the app's log.
+    /// The webhook log of an app in a partition. That in the partition of the app is the app's log.
     pub(super) fn log(&self, app_id: &str, partition: Partition) -> String {
         self.key("log", partition, app_id)
     }
@@ -162,7 +162,7 @@ impl Names {
 
     /// The bus of all nodes.
     pub(super) fn all_nodes(&self) -> String {
-        self.key("bus", Partition::HOME, "")
+        self.key("bus", Partition::LEASES, "")
     }
 
     /// The topics of a partition to which a node contributes.
@@ -224,19 +224,19 @@ mod tests {
     fn each_kind_of_key_has_its_name() {
         let names = Names::new("p", false);
         let channel = ChannelName::parse("cache-a", 100).unwrap();
-        let home = Partition::HOME;
+        let leases = Partition::LEASES;
         for (name, expected) in [
             (names.channel("1", &channel), "p:c{460}1:cache-a"),
             (names.last_event("1", &channel), "p:e{460}1:cache-a"),
             (names.latest_ids("1", &channel), "p:r{460}1:cache-a"),
-            (names.channel_index("1", home), "p:i{460}1"),
-            (names.user_index("1", home), "p:j{460}1"),
+            (names.channel_index("1", leases), "p:i{460}1"),
+            (names.user_index("1", leases), "p:j{460}1"),
             (names.of_app("queue", "1"), "p:queue{460}1"),
-            (names.log("1", home), "p:log{460}1"),
-            (names.log_state("1", home), "p:logstate{460}1"),
-            (names.registry(home), "p:nodes{460}"),
+            (names.log("1", leases), "p:log{460}1"),
+            (names.log_state("1", leases), "p:logstate{460}1"),
+            (names.registry(leases), "p:nodes{460}"),
             (names.all_nodes(), "p:bus{460}"),
-            (names.topics_of("ab.1", home), "p:topics{460}ab.1"),
+            (names.topics_of("ab.1", leases), "p:topics{460}ab.1"),
             (names.unversioned_leases(), "p:leases{nodes}"),
         ] {
             assert_eq!(name, expected);
@@ -255,6 +255,6 @@ mod tests {
         assert_eq!((single.partitions().len(), used(&single)), (1, 1));
         assert_eq!(cluster.partitions().len(), PARTITIONS);
         assert!(60 < used(&cluster));
-        assert_ne!(cluster.home_of("1"), cluster.home_of("2"), "apps spread, too");
+        assert_ne!(cluster.app_partition("1"), cluster.app_partition("2"), "apps spread, too");
     }
 }

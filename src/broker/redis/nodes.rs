@@ -18,7 +18,7 @@ pub(super) struct Nodes {
     leased: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
     pub(super) former_names: BTreeSet<String>,
-    /// Nodes that a partition lists and the home partition does not, with the times of the first and of
+    /// Nodes that a partition lists and the lease partition does not, with the times of the first and of
     /// the latest comparison that found them.
     pub(super) orphans: BTreeMap<String, (Instant, Instant)>,
     /// The nodes that this one is cleaning up after.

@@ -36,8 +36,8 @@ const TAGS: [u16; PARTITIONS] = [
 ];
 
 impl Partition {
-    /// The partition of the leases and of the bus of all nodes.
-    pub(in crate::broker::redis) const HOME: Self = Self(0);
+    /// The *lease partition*: it has the leases and the bus of all nodes.
+    pub(in crate::broker::redis) const LEASES: Self = Self(0);
 
     /// The partition of a name, among `count` of them.
     pub(in crate::broker::redis) fn of(name: &[&[u8]], count: usize) -> Self {
@@ -126,7 +126,7 @@ mod tests {
             counts[Partition::of(&[b"app:", name.as_bytes()], PARTITIONS).index()] += 1;
         }
         assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
-        assert_eq!(Partition::of(&[b"anything"], 1), Partition::HOME);
+        assert_eq!(Partition::of(&[b"anything"], 1), Partition::LEASES);
     }
 
     #[test]

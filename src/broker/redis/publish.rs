@@ -58,7 +58,7 @@ enum PublishAttempt {
     Rejected,
     /// The fencing token is outdated: the node is about to join again.
     Fenced,
-    /// There was no answer: it may have been published, and until this time it still may be.
+    /// There was no reply: it may have been published, and until this time it still may be.
     Lost {
         until: Instant,
     },
@@ -295,8 +295,8 @@ impl ClusterState {
                 .number(remember_ms);
             topics.push(topic);
         }
-        let answer = self.answer(give_up, call.run(&connection)).await;
-        Some(match answer {
+        let reply = self.await_reply(give_up, call.run(&connection)).await;
+        Some(match reply {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) = read(value, ids.len()) else {
                     return Some(PublishAttempt::Rejected);
@@ -367,18 +367,18 @@ impl ClusterState {
 
 /// The result of an attempt, and the server's clock in ms.
 fn read(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
-    let mut answer = ScriptReply::new(value).ok()?;
-    let (status, redis_ms) = answer.status().ok()?;
+    let mut reply = ScriptReply::new(value).ok()?;
+    let (status, redis_ms) = reply.status().ok()?;
     match status {
         Status::Late => return Some((PublishAttempt::Late, redis_ms)),
         Status::Fenced => return Some((PublishAttempt::Fenced, redis_ms)),
         Status::Done => {}
     }
-    let at_us = answer.number().ok()?;
+    let at_us = reply.number().ok()?;
     let mut receipts = Vec::with_capacity(events);
     for _ in 0..events {
-        let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
-        receipts.push(Receipt { counts, sequence: answer.number().ok()? });
+        let counts = Counts { subscriptions: reply.count().ok()?, users: reply.count().ok()? };
+        receipts.push(Receipt { counts, sequence: reply.number().ok()? });
     }
     Some((PublishAttempt::Done(receipts, at_us), redis_ms))
 }

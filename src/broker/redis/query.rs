@@ -1,4 +1,4 @@
-//! Queries of the HTTP API about all nodes. The answer does not depend on the node that is asked. Each
+//! Queries of the HTTP API about all nodes. The reply does not depend on the node that is asked. Each
 //! query is one command, the list of channels (`channels`) one for each page.
 
 use super::{
@@ -37,7 +37,7 @@ pub enum Asked {
 
 /// The state of one channel, with its members if requested.
 #[derive(Debug, Default)]
-pub struct ChannelAnswer {
+pub struct ChannelReply {
     /// The counts and the last event.
     pub summary: ChannelSummary,
     /// The ids of the members, in order, and their infos if requested.
@@ -57,9 +57,9 @@ impl ClusterState {
         app_id: &str,
         channel: &ChannelName,
         asked: Asked,
-    ) -> Result<ChannelAnswer, Unavailable> {
+    ) -> Result<ChannelReply, Unavailable> {
         let partition = self.names.channel_partition(app_id, channel);
-        let mut answer = self
+        let mut reply = self
             .run_guarded(partition, |token| {
                 ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
@@ -71,8 +71,8 @@ impl ClusterState {
                     })
             })
             .await?;
-        read_channel(&mut answer).map_err(|Unexpected| {
-            self.metrics.unexpected_data("an answer about a channel");
+        read_channel(&mut reply).map_err(|Unexpected| {
+            self.metrics.unexpected_data("a reply about a channel");
             Unavailable
         })
     }
@@ -81,7 +81,7 @@ impl ClusterState {
     pub(super) async fn connections(&self, app_id: &str) -> Result<usize, Unavailable> {
         let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
         let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
-        let mut answer = self
+        let mut reply = self
             .run_guarded(partition, |token| {
                 // Connections have no last event: this key does not exist.
                 ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
@@ -90,7 +90,7 @@ impl ClusterState {
                     .arg("0")
             })
             .await?;
-        answer.count().map_err(|Unexpected| self.unexpected())
+        reply.count().map_err(|Unexpected| self.unexpected())
     }
 
     /// Makes every node close the connections that are signed in as the user.
@@ -104,7 +104,7 @@ impl ClusterState {
     pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
         let call = |token: &_| self.control_message_call(control_message, token, give_up);
-        self.run_guarded(Partition::HOME, call).await.map(drop)
+        self.run_guarded(Partition::LEASES, call).await.map(drop)
     }
 
     /// The call that publishes a control message for all nodes, until `give_up`.
@@ -114,9 +114,9 @@ impl ClusterState {
         token: &FencingToken,
         give_up: Instant,
     ) -> ScriptCall {
-        let home = Partition::HOME;
-        ScriptCall::guarded(&self.scripts.notify, home, &self.names, token)
-            .number(self.clock.at(home, give_up))
+        let partition = Partition::LEASES;
+        ScriptCall::guarded(&self.scripts.notify, partition, &self.names, token)
+            .number(self.clock.at(partition, give_up))
             .arg(self.names.all_nodes())
             .arg(control_message)
     }
@@ -128,7 +128,7 @@ impl ClusterState {
         partition: Partition,
         call: impl Fn(&FencingToken) -> ScriptCall,
     ) -> Result<ScriptReply, Unavailable> {
-        self.run_with_token(partition, call).await.map(|(answer, _)| answer)
+        self.run_with_token(partition, call).await.map(|(reply, _)| reply)
     }
 
     /// Like [`Self::run_guarded`]; also returns the fencing token that was valid.
@@ -141,13 +141,13 @@ impl ClusterState {
         loop {
             let Joined { connection, token } = self.joined(give_up).await.ok_or(Unavailable)?;
             let asked = now();
-            let answer = self.answer(give_up, call(&token).run(&connection)).await;
-            match answer.ok_or(Unavailable)? {
+            let reply = self.await_reply(give_up, call(&token).run(&connection)).await;
+            match reply.ok_or(Unavailable)? {
                 Ok(value) => {
-                    let mut answer = ScriptReply::new(value).map_err(|_| self.unexpected())?;
-                    let (status, redis_ms) = answer.status().map_err(|_| self.unexpected())?;
+                    let mut reply = ScriptReply::new(value).map_err(|_| self.unexpected())?;
+                    let (status, redis_ms) = reply.status().map_err(|_| self.unexpected())?;
                     match status {
-                        Status::Done => return Ok((answer, token)),
+                        Status::Done => return Ok((reply, token)),
                         Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
                         Status::Fenced => self.on_fenced(&token),
                     }
@@ -162,12 +162,12 @@ impl ClusterState {
     }
 
     pub(super) fn unexpected(&self) -> Unavailable {
-        self.metrics.unexpected_data("an answer");
+        self.metrics.unexpected_data("a reply");
         Unavailable
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
-        tracing::debug!(reason = &*Reason::of(error).text, "redis gave no answer");
+        tracing::debug!(reason = &*Reason::of(error).text, "redis gave no reply");
         if was_rejected(error) {
             self.metrics.unexpected_data("a key of another type");
         }
@@ -175,11 +175,11 @@ impl ClusterState {
     }
 }
 
-fn read_channel(answer: &mut ScriptReply) -> Result<ChannelAnswer, Unexpected> {
-    let counts = Counts { subscriptions: answer.count()?, users: answer.count()? };
-    let ids = answer.texts()?;
+fn read_channel(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
+    let counts = Counts { subscriptions: reply.count()?, users: reply.count()? };
+    let ids = reply.texts()?;
     // Either as many infos as ids, or none.
-    let mut infos = answer.texts()?.into_iter();
+    let mut infos = reply.texts()?.into_iter();
     let mut users: Vec<(Arc<str>, Arc<str>)> = ids
         .into_iter()
         .filter_map(|id| match infos.next() {
@@ -190,11 +190,11 @@ fn read_channel(answer: &mut ScriptReply) -> Result<ChannelAnswer, Unexpected> {
         })
         .collect();
     users.sort_unstable();
-    let envelope = answer.bytes()?;
-    let ttl = Duration::from_millis(answer.number().unwrap_or(0));
+    let envelope = reply.bytes()?;
+    let ttl = Duration::from_millis(reply.number().unwrap_or(0));
     let cached = Envelope::decode(&envelope, now()).ok().and_then(|envelope| {
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
         Some((repaired(frame.data.get()).into_owned(), ttl))
     });
-    Ok(ChannelAnswer { summary: ChannelSummary { counts, cached }, users })
+    Ok(ChannelReply { summary: ChannelSummary { counts, cached }, users })
 }

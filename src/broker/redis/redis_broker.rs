@@ -27,7 +27,7 @@ pub struct RedisBroker {
     client_events: CompletionQueue,
 }
 
-/// By app: the end of its last client event that is reported to webhooks. Redis may answer in
+/// By app: the end of its last client event that is reported to webhooks. Redis may reply in
 /// another order than the events were sent in; they are reported in the order in which they were sent.
 #[derive(Debug, Default)]
 struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);

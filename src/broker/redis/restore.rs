@@ -79,7 +79,7 @@ async fn restore(
         .arg(random::digits())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
-    match ScriptReply::new(value).and_then(|mut answer| answer.status()) {
+    match ScriptReply::new(value).and_then(|mut reply| reply.status()) {
         Ok((Status::Done, _)) => Ok(()),
         Ok((Status::Late | Status::Fenced, _)) => Err("another generation has begun".into()),
         Err(_) => Err("unexpected reply about a sequence".into()),

@@ -236,7 +236,7 @@ impl ScriptCall {
             Err(error) if is_unknown_script(&error) => {
                 send(self.command("EVAL", &self.script.text)).await
             }
-            answer => answer,
+            reply => reply,
         }
     }
 }
@@ -245,7 +245,7 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// The status at the beginning of a guarded script's answer.
+/// The status at the beginning of a guarded script's reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Status {
     Done,
@@ -255,11 +255,11 @@ pub(super) enum Status {
     Fenced,
 }
 
-/// A script's answer, read value by value.
+/// A script's reply, read value by value.
 #[derive(Debug)]
 pub(crate) struct ScriptReply(std::vec::IntoIter<Value>);
 
-/// The error for an invalid answer.
+/// The error for an invalid reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Unexpected;
 
@@ -307,7 +307,7 @@ impl ScriptReply {
         (0..list.0.len()).map(|_| list.bytes()).collect()
     }
 
-    /// The status, and the server's clock in ms. The answer of every guarded script begins with
+    /// The status, and the server's clock in ms. The reply of every guarded script begins with
     /// them.
     pub(super) fn status(&mut self) -> Result<(Status, u64), Unexpected> {
         let status = match self.text()?.as_str() {

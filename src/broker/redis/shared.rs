@@ -77,15 +77,15 @@ pub(super) struct Clock {
     steps: LogThrottle,
 }
 
-/// The minimum time without an answer after which Redis is suspected to be away.
+/// The minimum time without a reply after which Redis is suspected to be away.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// The same for a distant Redis: three round trips of 400 ms, and some time to spare. One slow
-/// answer does not extend it further.
+/// reply does not extend it further.
 const SUSPECT_AFTER_MAX: Duration = Duration::from_millis(1_500);
 /// How far a clock of Redis may step before that is logged.
 const STEP_LOGGED: Duration = Duration::from_secs(1);
-/// How much longer than the request's deadline an answer is awaited, since it may be in transit.
-pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
+/// How much longer than the request's deadline a reply is awaited, since it may be in transit.
+pub(super) const REPLY_GRACE: Duration = Duration::from_millis(100);
 
 impl Clock {
     fn new(partitions: usize) -> Self {
@@ -219,14 +219,14 @@ impl ClusterState {
         timeout_at(give_up.into(), self.link_state.joined()).await.ok()
     }
 
-    /// How long an answer may take until Redis is suspected to be away.
+    /// How long a reply may take until Redis is suspected to be away.
     pub(super) fn suspect_after(&self) -> Duration {
         let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
         SUSPECT_AFTER.max(3 * round_trip).min(SUSPECT_AFTER_MAX)
     }
 
     /// Records how long a heartbeat took.
-    pub(super) fn answered_in(&self, round_trip: Duration) {
+    pub(super) fn set_round_trip(&self, round_trip: Duration) {
         let ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
         self.round_trip_ms.store(ms, Ordering::Relaxed);
     }
@@ -247,13 +247,13 @@ impl ClusterState {
         self.fenced_link.store(0, Ordering::Relaxed);
     }
 
-    /// Records that an answer of Redis is overdue. Nothing more is sent until it answers.
+    /// Records that a reply of Redis is overdue. Nothing more is sent until it answers.
     pub(super) fn suspect(&self) {
         self.link_state.suspect();
     }
 
-    /// Runs `request`, and suspects Redis when it takes long. `None` without an answer until `give_up`.
-    pub(super) async fn answer<T>(
+    /// Runs `request`, and suspects Redis when it takes long. `None` without a reply until `give_up`.
+    pub(super) async fn await_reply<T>(
         &self,
         give_up: Instant,
         request: impl Future<Output = T>,
@@ -261,14 +261,14 @@ impl ClusterState {
         let asked = now();
         let mut request = std::pin::pin!(request);
         let soon = time::timeout(self.suspect_after(), &mut request).await;
-        let answer = if let Ok(answer) = soon {
-            answer
+        let reply = if let Ok(reply) = soon {
+            reply
         } else {
             self.suspect();
-            timeout_at((give_up + ANSWER_GRACE).into(), request).await.ok()?
+            timeout_at((give_up + REPLY_GRACE).into(), request).await.ok()?
         };
-        self.metrics.answered_after(now().saturating_duration_since(asked));
-        Some(answer)
+        self.metrics.replied_after(now().saturating_duration_since(asked));
+        Some(reply)
     }
 }
 
@@ -348,7 +348,7 @@ mod tests {
         for (round_trip, expected) in
             [(ms(1), SUSPECT_AFTER), (ms(300), ms(900)), (ms(9_000), SUSPECT_AFTER_MAX)]
         {
-            shared.answered_in(round_trip);
+            shared.set_round_trip(round_trip);
             assert_eq!(shared.suspect_after(), expected, "{round_trip:?}");
         }
     }
@@ -362,19 +362,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_awaited_a_little_longer_than_its_deadline() {
+    async fn a_reply_is_awaited_a_little_longer_than_its_deadline() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
         let after = |ms| async move {
             time::sleep(Duration::from_millis(ms)).await;
             ms
         };
         let give_up = now() + Duration::from_secs(2);
-        assert_eq!(shared.answer(give_up, after(100)).await, Some(100));
+        assert_eq!(shared.await_reply(give_up, after(100)).await, Some(100));
         let give_up = now() + Duration::from_secs(2);
-        assert_eq!(shared.answer(give_up, after(2_050)).await, Some(2_050), "in transit");
+        assert_eq!(shared.await_reply(give_up, after(2_050)).await, Some(2_050), "in transit");
         let (asked, give_up) = (now(), now() + Duration::from_secs(2));
-        assert_eq!(shared.answer(give_up, after(9_000)).await, None);
-        assert_eq!(now() - asked, Duration::from_secs(2) + ANSWER_GRACE);
+        assert_eq!(shared.await_reply(give_up, after(9_000)).await, None);
+        assert_eq!(now() - asked, Duration::from_secs(2) + REPLY_GRACE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The call that syncs a topic, and its answer.
+//! The call that syncs a topic, and its reply.
 
 use super::{
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
@@ -55,7 +55,7 @@ pub(super) fn sync_call(
     let mut control_message = String::new();
     if !wanted.is_nothing() {
         flags.extend(wanted.flags());
-        if partition != names.home_of(&name.app_id) {
+        if partition != names.app_partition(&name.app_id) {
             flags.push('p');
         }
         if shared.rings_itself(&name.app_id, partition) {
@@ -122,11 +122,11 @@ pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String
     }
 }
 
-/// The approximate size of a sync and its answer, in bytes.
+/// The approximate size of a sync and its reply, in bytes.
 fn call_bytes(request: &SyncRequest) -> usize {
     let joins = request.joins.iter();
     let joins: usize = joins.map(|join| 64 + join.user_id.len() + join.user_info.len()).sum();
-    512 + joins + request.answer_bytes
+    512 + joins + request.reply_bytes
 }
 
 fn with_users(mut call: ScriptCall, request: &SyncRequest) -> ScriptCall {
@@ -153,24 +153,24 @@ pub(super) enum SyncOutcome {
     Fenced,
 }
 
-/// Parses the script's answer, with the server's clock in ms.
+/// Parses the script's reply, with the server's clock in ms.
 pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Unexpected> {
-    let mut answer = ScriptReply::new(value)?;
-    let (status, redis_ms) = answer.status()?;
+    let mut reply = ScriptReply::new(value)?;
+    let (status, redis_ms) = reply.status()?;
     match status {
         Status::Late => return Ok((SyncOutcome::Late, redis_ms)),
         Status::Fenced => return Ok((SyncOutcome::Fenced, redis_ms)),
         Status::Done => {}
     }
-    let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);
-    let (total, _members, mine) = (answer.count()?, answer.count()?, answer.count()?);
-    let accepted = answer.text()?.bytes().map(|byte| byte == b'1').collect();
-    let roster = answer.texts()?;
-    let last = answer.bytes()?;
-    let last_ms = answer.number().unwrap_or(0);
-    let is_logged = answer.number()? == 1;
-    let published = answer.all_bytes()?;
-    let latest = EnvelopeId::read(&answer.bytes()?);
+    let (epoch, version, sequence) = (reply.text()?, reply.number()?, reply.number()?);
+    let (total, _members, mine) = (reply.count()?, reply.count()?, reply.count()?);
+    let accepted = reply.text()?.bytes().map(|byte| byte == b'1').collect();
+    let roster = reply.texts()?;
+    let last = reply.bytes()?;
+    let last_ms = reply.number().unwrap_or(0);
+    let is_logged = reply.number()? == 1;
+    let published = reply.all_bytes()?;
+    let latest = EnvelopeId::read(&reply.bytes()?);
     let changes = published.iter().filter_map(|message| Message::decode(message, now).ok());
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));

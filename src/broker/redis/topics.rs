@@ -2,7 +2,7 @@
 //!
 //! A request or a message changes a topic, which is then scheduled. At the end of the turn,
 //! [`Topics::take_steps`] asks each scheduled topic for its next step, and makes a command of it.
-//! The answer changes the topic again, until it has no step left.
+//! The reply changes the topic again, until it has no step left.
 
 mod lifecycle;
 #[cfg(test)]
@@ -59,20 +59,20 @@ pub(super) struct Topics {
     expired_at: Instant,
 }
 
-/// The answer to a step of topics.
+/// The reply to a step of topics.
 #[derive(Debug)]
-pub(super) enum TopicAnswer {
+pub(super) enum TopicReply {
     /// These topics were subscribed to, each in its attempt.
     Subscribed { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, Reason> },
     /// A topic was synced.
-    Synced(SyncAnswer),
+    Synced(SyncReply),
     /// An unused topic was unsubscribed from, in its attempt.
     Unsubscribed { topic: (Arc<str>, u32), result: Result<(), Reason> },
 }
 
 /// The result of a sync.
 #[derive(Debug)]
-pub(super) struct SyncAnswer {
+pub(super) struct SyncReply {
     topic: Arc<str>,
     attempt: u32,
     partition: Partition,
@@ -82,14 +82,14 @@ pub(super) struct SyncAnswer {
     /// Bytes that it counts as in flight.
     bytes: usize,
     asked: Instant,
-    answer: RedisResult<Value>,
+    reply: RedisResult<Value>,
 }
 
 /// The log of an app in a partition that has records now.
 pub(super) type Logged = (Arc<str>, Partition);
 
-/// A command whose answer is given to [`Topics::on_answer`].
-pub(super) type TopicCommand = BoxFuture<'static, TopicAnswer>;
+/// A command whose reply is given to [`Topics::on_reply`].
+pub(super) type TopicCommand = BoxFuture<'static, TopicReply>;
 
 /// Maximum number of topics that one command subscribes to.
 const SUBSCRIBE_MAX: usize = 256;
@@ -173,7 +173,7 @@ impl Topics {
         }
     }
 
-    /// Whether a topic may have a next step, or an answer is outstanding.
+    /// Whether a topic may have a next step, or a reply is outstanding.
     pub(super) fn has_steps(&self) -> bool {
         !self.scheduler.is_idle() || 0 < self.in_flight.commands
     }
@@ -234,7 +234,7 @@ impl Topics {
         let command = async move {
             let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let result = connection.subscribe(partition, &buses).await;
-            TopicAnswer::Subscribed { topics, result: result.map_err(|error| Reason::of(&error)) }
+            TopicReply::Subscribed { topics, result: result.map_err(|error| Reason::of(&error)) }
         };
         command.boxed()
     }
@@ -250,7 +250,7 @@ impl Topics {
         let command = async move {
             let result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
             let result = result.map_err(|error| Reason::of(&error));
-            TopicAnswer::Unsubscribed { topic: (name, attempt), result }
+            TopicReply::Unsubscribed { topic: (name, attempt), result }
         };
         command.boxed()
     }
@@ -271,13 +271,13 @@ impl Topics {
         let wanted = (&app.config, Wanted::of(hub, &topic.name.subject));
         let by = (&*self.shared, token);
         let call = sync_call(by, &topic.name, wanted, &token.node, request, asked);
-        let bytes = call.len() + request.answer_bytes;
+        let bytes = call.len() + request.reply_bytes;
         self.in_flight.add(bytes);
         let was_provisional = membership.is_provisional(partition);
         let connection = connection.clone();
         let command = async move {
-            let answer = call.run_in_order(&connection).await;
-            TopicAnswer::Synced(SyncAnswer {
+            let reply = call.run_in_order(&connection).await;
+            TopicReply::Synced(SyncReply {
                 topic: name,
                 attempt,
                 partition,
@@ -285,7 +285,7 @@ impl Topics {
                 was_provisional,
                 bytes,
                 asked,
-                answer,
+                reply,
             })
         };
         Some(command.boxed())
@@ -297,14 +297,14 @@ impl Topics {
     /// # Errors
     ///
     /// The reason for which the link must be closed.
-    pub(super) fn on_answer(
+    pub(super) fn on_reply(
         &mut self,
-        answer: TopicAnswer,
+        reply: TopicReply,
         membership: &Membership,
         now: Instant,
     ) -> Result<Option<Logged>, Reason> {
-        match answer {
-            TopicAnswer::Subscribed { topics, result } => {
+        match reply {
+            TopicReply::Subscribed { topics, result } => {
                 self.in_flight.end(0, Duration::ZERO);
                 for ((name, attempt), server) in topics.iter().zip(result?) {
                     if self.is_attempt(name, *attempt) {
@@ -313,7 +313,7 @@ impl Topics {
                 }
                 Ok(None)
             }
-            TopicAnswer::Unsubscribed { topic: (name, attempt), result } => {
+            TopicReply::Unsubscribed { topic: (name, attempt), result } => {
                 self.in_flight.end(0, Duration::ZERO);
                 result?;
                 if self.is_attempt(&name, attempt) {
@@ -321,11 +321,11 @@ impl Topics {
                 }
                 Ok(None)
             }
-            TopicAnswer::Synced(answer) => self.on_synced(answer, membership, now),
+            TopicReply::Synced(reply) => self.on_synced(reply, membership, now),
         }
     }
 
-    /// Whether an answer belongs to the present attempt. Later, the partition has moved: the topic
+    /// Whether a reply belongs to the present attempt. Later, the partition has moved: the topic
     /// is synced and read again there.
     fn is_attempt(&self, name: &Arc<str>, attempt: u32) -> bool {
         self.all.get(name).is_some_and(|topic| topic.attempt == attempt)
@@ -333,17 +333,17 @@ impl Topics {
 
     fn on_synced(
         &mut self,
-        answered: SyncAnswer,
+        answered: SyncReply,
         membership: &Membership,
         now: Instant,
     ) -> Result<Option<Logged>, Reason> {
-        let SyncAnswer { topic: name, attempt, partition, bytes, asked, answer, .. } = answered;
+        let SyncReply { topic: name, attempt, partition, bytes, asked, reply, .. } = answered;
         let sync = (answered.is_full, answered.was_provisional);
         self.in_flight.end(bytes, now.saturating_duration_since(asked));
         if !self.is_attempt(&name, attempt) {
             return Ok(None);
         }
-        match answer.map(|value| read(value, now)) {
+        match reply.map(|value| read(value, now)) {
             Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
                 self.shared.clock.learn(partition, redis_ms, (asked, now));
                 let logged = self.apply_sync(&name, *synced, sync, membership, now);
@@ -361,7 +361,7 @@ impl Topics {
             }
             Ok(Ok((SyncOutcome::Fenced, _))) => Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
-                self.shared.metrics.unexpected_data("an answer about a topic");
+                self.shared.metrics.unexpected_data("a reply about a topic");
                 Err("unexpected reply about a topic".into())
             }
             Err(error) if was_rejected(&error) => Err(Reason::of(&error)),
@@ -370,7 +370,7 @@ impl Topics {
         }
     }
 
-    /// Applies the answer to a sync. Returns the app whose log has records now.
+    /// Applies the reply to a sync. Returns the app whose log has records now.
     fn apply_sync(
         &mut self,
         name: &Arc<str>,

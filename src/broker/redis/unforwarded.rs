@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 /// The log of an app in a partition.
 pub(super) type Log = (Arc<str>, Partition);
 
-/// The logs that may have records to forward. For the home partition of an app, it only means that
+/// The logs that may have records to forward. For the partition of the app itself, it only means that
 /// something was logged.
 #[derive(Debug, Default)]
 pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);

@@ -8,7 +8,7 @@ use crate::broker::redis::{
     names::Subject,
 };
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 const DEAD: &str = "0000dd.1";
 /// Maximum time from the end of a lease to the end of its cleanup: the next heartbeat reports it.
 const CLEANED_WITHIN: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ fn leave_behind(testbed: &Testbed, channels: &[&str]) {
         let registry = testbed.registry(partition);
         testbed.ask(partition, &["HSET", &registry, &format!("n:{DEAD}"), "1"]);
     }
-    testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), "1 6000"]);
+    testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("e:{DEAD}"), "1 6000"]);
     for channel in channels {
         let (key, partition) = testbed.channel(channel);
         let index = names.channel_index(APP, partition);
@@ -44,8 +44,8 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
         testbed.settle().await;
         leave_behind(&testbed, &["a", "b", "c"]);
         // A name that no node gives to a topic.
-        let topics = testbed.coordinator.shared.names.topics_of(DEAD, HOME);
-        testbed.ask(HOME, &["SADD", &topics, "other"]);
+        let topics = testbed.coordinator.shared.names.topics_of(DEAD, LEASES);
+        testbed.ask(LEASES, &["SADD", &topics, "other"]);
         testbed.run_for(CLEANED_WITHIN).await;
         let dump = testbed.dump();
         assert!(!dump.contains(DEAD), "{dump}");
@@ -59,9 +59,9 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
         }
         assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
         assert!(testbed.coordinator.membership.nodes.cleaning.is_empty());
-        let home = testbed.coordinator.shared.names.home_of(APP);
-        let log = testbed.coordinator.shared.names.log(APP, home);
-        let log = format!("{:?}", testbed.ask(home, &["LRANGE", &log, "0", "-1"]));
+        let of_app = testbed.coordinator.shared.names.app_partition(APP);
+        let log = testbed.coordinator.shared.names.log(APP, of_app);
+        let log = format!("{:?}", testbed.ask(of_app, &["LRANGE", &log, "0", "-1"]));
         let log = log.replace('\\', "");
         for channel in ["a", "c"] {
             let end = format!("\"channel_vacated\",\"c\":\"{channel}\"");
@@ -74,9 +74,9 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
 async fn one_node_cleans_up_while_its_claim_holds() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let redis_ms = testbed.coordinator.shared.clock.at(HOME, now());
+    let redis_ms = testbed.coordinator.shared.clock.at(LEASES, now());
     let claim = format!("0000ee.1 {}", redis_ms + 4_000);
-    testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("c:{DEAD}"), &claim]);
+    testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("c:{DEAD}"), &claim]);
     testbed.run_for(CLEANED_WITHIN).await;
     assert!(testbed.dump().contains(&format!("n:{DEAD}")), "another node does it");
     assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0);
@@ -89,13 +89,13 @@ async fn one_node_cleans_up_while_its_claim_holds() {
 async fn a_node_that_is_alive_is_not_cleaned_up() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let ends = testbed.coordinator.shared.clock.at(HOME, now()) + 5_000;
+    let ends = testbed.coordinator.shared.clock.at(LEASES, now()) + 5_000;
     let token = format!("{ends} 6000");
-    testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), &token]);
+    testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("e:{DEAD}"), &token]);
     clean_up_after(&mut testbed, DEAD.to_owned());
     testbed.run_for(CLEANED_WITHIN).await;
     let (key, _) = testbed.channel("a");
-    assert_eq!(testbed.field(HOME, &key, &format!("n:{DEAD}")), "2");
+    assert_eq!(testbed.field(LEASES, &key, &format!("n:{DEAD}")), "2");
     assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0);
     testbed.run_for(CLEANED_WITHIN + HEARTBEAT_INTERVAL).await;
     assert!(!testbed.dump().contains(DEAD));

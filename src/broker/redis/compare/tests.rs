@@ -10,7 +10,7 @@ use crate::{
     hub::Delivery,
 };
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 /// A round of comparisons.
 const ROUND: Duration = Duration::from_secs(31);
 
@@ -26,14 +26,14 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
     let own = format!("n:{}", testbed.coordinator.membership.node());
     for channel in &channels {
         let (key, _) = testbed.channel(channel);
-        assert_eq!(testbed.field(HOME, &key, &own), "1");
-        testbed.ask(HOME, &["HSET", &key, &own, "5"]);
+        assert_eq!(testbed.field(LEASES, &key, &own), "1");
+        testbed.ask(LEASES, &["HSET", &key, &own, "5"]);
     }
     testbed.run_for(ROUND).await;
     for channel in &channels {
         let (key, _) = testbed.channel(channel);
-        assert_eq!(testbed.field(HOME, &key, &own), "1", "{channel}");
-        assert_eq!(testbed.field(HOME, &key, "t"), "1", "{channel}");
+        assert_eq!(testbed.field(LEASES, &key, &own), "1", "{channel}");
+        assert_eq!(testbed.field(LEASES, &key, "t"), "1", "{channel}");
     }
     assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 56);
     testbed.run_for(ROUND).await;
@@ -53,11 +53,11 @@ async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
         testbed.subscribe(57, later, None);
         testbed.settle().await;
         let own = testbed.coordinator.membership.node().to_owned();
-        let list = testbed.coordinator.shared.names.topics_of(&own, HOME);
+        let list = testbed.coordinator.shared.names.topics_of(&own, LEASES);
         let (key, _) = testbed.channel(later);
-        testbed.ask(HOME, &["SREM", &list, &key]);
+        testbed.ask(LEASES, &["SREM", &list, &key]);
         testbed.run_for(ROUND).await;
-        let is_listed = testbed.ask(HOME, &["SISMEMBER", &list, &key]);
+        let is_listed = testbed.ask(LEASES, &["SISMEMBER", &list, &key]);
         assert_eq!(is_listed, Value::Int(1), "{later}");
     }
 }
@@ -95,7 +95,7 @@ async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
     testbed.settle().await;
     testbed.deliveries();
     let (key, _) = testbed.channel("a");
-    testbed.ask(HOME, &["HINCRBY", &key, "s", "1"]);
+    testbed.ask(LEASES, &["HINCRBY", &key, "s", "1"]);
     testbed.run_for(ROUND).await;
     let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
     assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), 1);
@@ -108,22 +108,22 @@ async fn contributions_that_no_node_holds_are_removed() {
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
     let names = &testbed.coordinator.shared.names;
-    let (channels, users) = (names.channel_index(APP, HOME), names.user_index(APP, HOME));
+    let (channels, users) = (names.channel_index(APP, LEASES), names.user_index(APP, LEASES));
     let own = testbed.coordinator.membership.node().to_owned();
     // A name of this node from before a loss of data, and entries without a topic.
     let (key, _) = testbed.channel("own");
-    testbed.ask(HOME, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
-    testbed.ask(HOME, &["SADD", &names.topics_of(&own, HOME), &key]);
-    testbed.ask(HOME, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
-    testbed.ask(HOME, &["HSET", &users, "nobody", "1 0"]);
+    testbed.ask(LEASES, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
+    testbed.ask(LEASES, &["SADD", &names.topics_of(&own, LEASES), &key]);
+    testbed.ask(LEASES, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
+    testbed.ask(LEASES, &["HSET", &users, "nobody", "1 0"]);
     testbed.coordinator.comparison.scan_own_lists();
     testbed.run_for(2 * ROUND).await;
     let dump = testbed.dump();
-    assert_eq!(testbed.field(HOME, &key, &format!("n:{own}")), "", "{dump}");
-    assert_eq!(testbed.field(HOME, &channels, "own"), "", "{dump}");
-    assert_eq!(testbed.field(HOME, &channels, "gone"), "", "{dump}");
-    assert_eq!(testbed.field(HOME, &users, "nobody"), "", "{dump}");
-    assert_eq!(testbed.field(HOME, &channels, "a"), "1 0", "what is held stays");
+    assert_eq!(testbed.field(LEASES, &key, &format!("n:{own}")), "", "{dump}");
+    assert_eq!(testbed.field(LEASES, &channels, "own"), "", "{dump}");
+    assert_eq!(testbed.field(LEASES, &channels, "gone"), "", "{dump}");
+    assert_eq!(testbed.field(LEASES, &users, "nobody"), "", "{dump}");
+    assert_eq!(testbed.field(LEASES, &channels, "a"), "1 0", "what is held stays");
     assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 3);
 }
 
@@ -133,7 +133,7 @@ async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
     let (_, partition) = testbed.channel("a");
-    assert_ne!(partition, HOME);
+    assert_ne!(partition, LEASES);
     let registry = testbed.registry(partition);
     testbed.ask(partition, &["HSET", &registry, "n:0000dd.1", "1"]);
     testbed.run_for(ORPHAN_DEAD_AFTER - Duration::from_secs(1)).await;
@@ -143,9 +143,9 @@ async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
 }
 
 #[test]
-fn an_answer_is_parsed() {
+fn a_reply_is_parsed() {
     let text = |text: &str| Value::BulkString(text.into());
-    let answer = |status: &str| {
+    let reply = |status: &str| {
         Value::Array(vec![
             text(status),
             Value::Int(1),
@@ -160,11 +160,11 @@ fn an_answer_is_parsed() {
             Value::Array(vec![text("ab.1")]),
         ])
     };
-    let (found, registered) = read(answer("ok")).unwrap().unwrap();
+    let (found, registered) = read(reply("ok")).unwrap().unwrap();
     let found: Vec<_> =
         found.iter().map(|one| (&*one.epoch, one.version, one.sequence, one.is_wrong)).collect();
     assert_eq!(found, [("epoch", 2, 3, true), ("", 0, 0, false)]);
     assert_eq!(registered, ["ab.1"]);
-    assert!(read(answer("other")).unwrap().is_none());
+    assert!(read(reply("other")).unwrap().is_none());
     assert!(read(Value::Array(vec![text("ok"), Value::Int(1)])).is_err());
 }

@@ -5,14 +5,14 @@ use super::{
 use crate::broker::redis::membership::{Action, HEARTBEAT_INTERVAL, LINK_TIMEOUT, Stage};
 use crate::hub::Delivery;
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 const MS: Duration = Duration::from_millis(1);
 
 /// Makes Redis forget the node, as if another node had declared it dead.
 fn declare_dead(testbed: &Testbed, node: &str) {
-    let registry = testbed.registry(HOME);
-    testbed.ask(HOME, &["HDEL", &registry, &format!("n:{node}"), &format!("e:{node}")]);
-    testbed.ask(HOME, &["HSET", &registry, &format!("d:{node}"), "1"]);
+    let registry = testbed.registry(LEASES);
+    testbed.ask(LEASES, &["HDEL", &registry, &format!("n:{node}"), &format!("e:{node}")]);
+    testbed.ask(LEASES, &["HSET", &registry, &format!("d:{node}"), "1"]);
 }
 
 fn is_disconnected(testbed: &Testbed) -> bool {
@@ -42,7 +42,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let before = testbed.coordinator.membership.token.as_ref().clone();
     let (key, _) = testbed.channel("presence-a");
     let old = format!("n:{}", before.node);
-    assert_eq!(testbed.field(HOME, &key, &old), "1");
+    assert_eq!(testbed.field(LEASES, &key, &old), "1");
     declare_dead(&testbed, &before.node);
     let is_back = |coordinator: &Coordinator| {
         coordinator.membership.is_joined() && coordinator.membership.node() != before.node
@@ -52,13 +52,13 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let node = testbed.coordinator.membership.node().to_owned();
     assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
     assert!(before.link < testbed.coordinator.membership.token.link);
-    assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is synced again");
+    assert_eq!(testbed.field(LEASES, &key, &format!("n:{node}")), "1", "it is synced again");
     // Its earlier name is cleaned up at once, before the round of the comparison.
     testbed.run_for(Duration::from_secs(3)).await;
     let dump = testbed.dump();
     assert!(!dump.contains(&format!("{process}.1")), "{dump}");
     assert!(testbed.coordinator.membership.nodes.former_names.is_empty());
-    assert_eq!(testbed.field(HOME, &key, "t"), "1", "counted once");
+    assert_eq!(testbed.field(LEASES, &key, "t"), "1", "counted once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,14 +75,17 @@ async fn each_join_has_a_higher_link_number() {
         let token = &testbed.coordinator.membership.token;
         assert_eq!((&token.node, token.link), (&node, link + 1));
         let field = format!("n:{node}");
-        assert_eq!(testbed.field(HOME, &testbed.registry(HOME), &field), token.link.to_string());
+        assert_eq!(
+            testbed.field(LEASES, &testbed.registry(LEASES), &field),
+            token.link.to_string()
+        );
     }
     assert_eq!(testbed.coordinator.shared.metrics.disconnects.get(), 3);
     assert_eq!(testbed.coordinator.shared.metrics.joins.get(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_link_is_closed_without_an_answer_in_time() {
+async fn the_link_is_closed_without_a_reply_in_time() {
     let mut testbed = Testbed::joined(false).await;
     let asked = now();
     testbed.coordinator.membership.requested_at = Some(asked);
@@ -150,15 +153,15 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     assert!(is_current(&testbed.coordinator));
     // An event that a publisher has numbered.
     testbed.coordinator.shared.published_sequences.note(&key, 3, now());
-    let generation = testbed.coordinator.membership.token.generation(HOME).to_owned();
+    let generation = testbed.coordinator.membership.token.generation(LEASES).to_owned();
     testbed.network.flush("redis0", 6379);
     let is_back = |coordinator: &Coordinator| {
         let token = &coordinator.membership.token;
-        coordinator.membership.is_joined() && token.generation(HOME) != generation
+        coordinator.membership.is_joined() && token.generation(LEASES) != generation
     };
     testbed.until("another generation", is_back).await;
-    assert_eq!(testbed.field(HOME, &key, "s"), "3");
-    assert_eq!(testbed.field(HOME, &published, "s"), "7");
+    assert_eq!(testbed.field(LEASES, &key, "s"), "3");
+    assert_eq!(testbed.field(LEASES, &published, "s"), "7");
     assert_eq!(testbed.coordinator.membership.node().split('.').nth(1), Some("1"), "the same name");
 }
 
@@ -171,7 +174,7 @@ async fn a_lost_link_leaves_no_state() {
     coordinator.membership.nodes.cleaning.insert("dead".into());
     coordinator.topics.sync_all();
     assert!(!coordinator.topics.is_settled());
-    coordinator.membership.closed.insert(HOME);
+    coordinator.membership.closed.insert(LEASES);
     let link = coordinator.link.number;
     coordinator.lose_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.is_settled());
@@ -194,9 +197,9 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
     let mut testbed = Testbed::joined(false).await;
     let coordinator = &mut testbed.coordinator;
     let reply = HeartbeatReply {
-        partition: HOME,
+        partition: LEASES,
         status: crate::broker::redis::membership::Registered::Yes,
-        generation: coordinator.membership.token.generation(HOME).to_owned(),
+        generation: coordinator.membership.token.generation(LEASES).to_owned(),
         is_open: true,
         was_open: true,
         redis_ms: 77_000,
@@ -209,13 +212,13 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
     assert!(!coordinator.may_sync(), "nothing is sent to a suspected redis");
     let answered = Completion::Heartbeat(HeartbeatPhase::Heartbeat, Ok(vec![reply]));
     coordinator.on_completion(answered);
-    assert_eq!(coordinator.shared.clock.at(HOME, now()), 77_000);
+    assert_eq!(coordinator.shared.clock.at(LEASES, now()), 77_000);
     assert!(coordinator.shared.joined_now().is_some() && coordinator.may_sync());
 }
 
 #[tokio::test(start_paused = true)]
 async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffected_partitions() {
-    for (unaffected, expected) in [(vec![HOME], 0), (Vec::new(), 1)] {
+    for (unaffected, expected) in [(vec![LEASES], 0), (Vec::new(), 1)] {
         let mut testbed = Testbed::joined(false).await;
         testbed.subscribe(1, "a", None);
         testbed.settle().await;

@@ -1,15 +1,15 @@
 use super::*;
 use crate::broker::redis::{coordinator::testbed::Testbed, membership::Action};
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 
 #[tokio::test(start_paused = true)]
-async fn a_round_asks_the_home_partition_first_and_last_when_leaving() {
+async fn a_round_begins_with_the_lease_partition_and_ends_with_it_when_leaving() {
     let mut testbed = Testbed::joined(true).await;
     let all = testbed.coordinator.shared.names.partitions().len();
     testbed.coordinator.membership.closed = Partition::all(all).skip(3).take(2).collect();
     let node = format!("n:{}", testbed.coordinator.membership.node());
-    // The home partition rejects another registration with this link number, and is asked first.
+    // The lease partition rejects another registration with this link number, and comes first.
     for (phase, expected) in
         [(HeartbeatPhase::Join, 1), (HeartbeatPhase::Heartbeat, 3), (HeartbeatPhase::Leave, 1)]
     {
@@ -33,17 +33,17 @@ async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
     let leases = "test:leases{nodes}";
     let mut testbed = Testbed::joined(false).await;
     let connection = testbed.coordinator.link.connection.clone().unwrap();
-    let redis_ms = testbed.coordinator.shared.clock.at(HOME, now());
+    let redis_ms = testbed.coordinator.shared.clock.at(LEASES, now());
     let shared = Arc::clone(&testbed.coordinator.shared);
-    testbed.ask(HOME, &["ZADD", leases, &(redis_ms - 1_000).to_string(), "gone"]);
+    testbed.ask(LEASES, &["ZADD", leases, &(redis_ms - 1_000).to_string(), "gone"]);
     assert!(!has_unversioned_nodes(&shared, &connection).await.unwrap());
-    testbed.ask(HOME, &["ZADD", leases, &(redis_ms + 60_000).to_string(), "alive"]);
+    testbed.ask(LEASES, &["ZADD", leases, &(redis_ms + 60_000).to_string(), "alive"]);
     assert!(has_unversioned_nodes(&shared, &connection).await.unwrap());
     testbed.coordinator.lose_link("a test");
     testbed.run_for(Duration::from_secs(2)).await;
     assert_eq!(shared.unavailable_reason().as_deref(), Some(OTHER_LAYOUT));
-    testbed.ask(HOME, &["DEL", leases]);
-    testbed.ask(HOME, &["SET", leases, "of another type"]);
+    testbed.ask(LEASES, &["DEL", leases]);
+    testbed.ask(LEASES, &["SET", leases, "of another type"]);
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
 }
 
@@ -54,7 +54,7 @@ fn reply(status: &str, born_ms: i64) -> Result<HeartbeatReply, Unexpected> {
     let values = [text(status), text("g1"), number(0), number(1), number(5_000)];
     let lists = [names(&["d.1"]), names(&["a.1", "b.1"]), number(born_ms)];
     let value = Value::Array(values.into_iter().chain(lists).collect());
-    read(Partition::HOME, value, (now(), now()))
+    read(Partition::LEASES, value, (now(), now()))
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A client of one Redis server over one stream.
 //!
 //! Requests are sent in the order in which they were made, and answered in that order. RESP3
-//! distinguishes pushes from answers, except that answers to subscriptions are pushes as well.
-//! Redis Cluster ends subscriptions by itself, and then pushes what it would answer to an
-//! unsubscription; a client that counts such a push as an answer assigns every later answer to the
+//! distinguishes pushes from replies, except that replies to subscriptions are pushes as well.
+//! Redis Cluster ends subscriptions by itself, and then pushes what it would reply to an
+//! unsubscription; a client that counts such a push as a reply assigns every later reply to the
 //! wrong request. This client does not:
 //!
 //! - subscriptions are confirmed by as many pushes of their kind, which are never sent unrequested,
@@ -12,7 +12,7 @@
 //!   Everything up to the map belongs to it.
 
 use super::{
-    pending::{ExpectedAnswer, Noting, Pending, TimerAction, silent},
+    pending::{ExpectedReply, Noting, Pending, TimerAction, silent},
     stream::Stream,
 };
 use crate::broker::redis::clock::now;
@@ -32,10 +32,10 @@ use tokio::{
 const QUEUE: usize = 1_024;
 /// Maximum number of bytes that are written at once.
 const CHUNK: usize = 64 * 1_024;
-/// Maximum interval between two checks of overdue answers.
+/// Maximum interval between two checks of overdue replies.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// An event of a connection besides answers.
+/// An event of a connection besides replies.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Incoming {
     /// A message on a bus.
@@ -60,13 +60,13 @@ pub(super) struct AbortOnDrop(JoinHandle<()>);
 #[derive(Debug)]
 struct Request {
     bytes: Vec<u8>,
-    answer: ExpectedAnswer,
+    reply: ExpectedReply,
     caller: oneshot::Sender<RedisResult<Vec<Value>>>,
 }
 
 impl RespClient {
     /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the
-    /// answers that the server sent after them.
+    /// replies that the server sent after them.
     pub(super) fn start(
         stream: Box<dyn Stream>,
         heard: impl Fn(Incoming) + Send + Sync + 'static,
@@ -81,22 +81,22 @@ impl RespClient {
         Self { requests, _task: task }
     }
 
-    /// The answer to a command. An error of the server is an error.
+    /// The reply to a command. An error of the server is an error.
     pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
-        let mut values = self.send(command.get_packed_command(), ExpectedAnswer::Values(1)).await?;
+        let mut values = self.send(command.get_packed_command(), ExpectedReply::Values(1)).await?;
         values.pop().ok_or_else(unexpected)?.extract_error()
     }
 
-    /// The answers to several commands that are sent at once. Errors of the server are values.
+    /// The replies to several commands that are sent at once. Errors of the server are values.
     pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
         let bytes = commands.iter().flat_map(Cmd::get_packed_command).collect();
-        self.send(bytes, ExpectedAnswer::Values(commands.len())).await
+        self.send(bytes, ExpectedReply::Values(commands.len())).await
     }
 
     /// Subscribes with a command that names this many buses.
     pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
         let values =
-            self.send(command.get_packed_command(), ExpectedAnswer::Subscribed(buses)).await?;
+            self.send(command.get_packed_command(), ExpectedReply::Subscribed(buses)).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
@@ -104,13 +104,13 @@ impl RespClient {
     pub(super) async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
         let mut bytes = command.get_packed_command();
         bytes.extend(cmd("HELLO").get_packed_command());
-        let values = self.send(bytes, ExpectedAnswer::Unsubscribed).await?;
+        let values = self.send(bytes, ExpectedReply::Unsubscribed).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
-    async fn send(&self, bytes: Vec<u8>, answer: ExpectedAnswer) -> RedisResult<Vec<Value>> {
+    async fn send(&self, bytes: Vec<u8>, reply: ExpectedReply) -> RedisResult<Vec<Value>> {
         let (caller, answered) = oneshot::channel();
-        let request = Request { bytes, answer, caller };
+        let request = Request { bytes, reply, caller };
         self.requests.send(request).await.map_err(|_| lost())?;
         answered.await.map_err(|_| lost())?
     }
@@ -171,7 +171,7 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
             TimerAction::Ping(at) if at <= now() => {
                 let (caller, answered) = oneshot::channel();
                 let bytes = cmd("PING").get_packed_command();
-                let request = Request { bytes, answer: ExpectedAnswer::Values(1), caller };
+                let request = Request { bytes, reply: ExpectedReply::Values(1), caller };
                 if requests.send(request).await.is_err() || answered.await.is_err() {
                     return lost();
                 }
@@ -182,7 +182,7 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
     }
 }
 
-/// Ends when an answer takes too long.
+/// Ends when a reply takes too long.
 async fn overdue(pending: &Mutex<Pending>) -> RedisError {
     loop {
         let mut look = now() + LOOK;
@@ -208,7 +208,7 @@ async fn write(
             // Cancelled requests are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
-                pending.lock().add(request.answer, request.bytes.len(), request.caller);
+                pending.lock().add(request.reply, request.bytes.len(), request.caller);
             }
             match queue.try_recv() {
                 Ok(next) if bytes.len() < CHUNK => request = next,
@@ -244,17 +244,17 @@ fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Op
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
             heard(Incoming::Message { bus: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
-            let ExpectedAnswer::Subscribed(left) = &mut pending.front()?.answer else {
+            let ExpectedReply::Subscribed(left) = &mut pending.front()?.reply else {
                 return None;
             };
             *left -= 1;
             if *left == 0 {
-                pending.answer();
+                pending.complete();
             }
         } else if matches!(kind, PushKind::Unsubscribe | PushKind::SUnsubscribe) {
             let is_asked = pending
                 .front()
-                .is_some_and(|sent| matches!(sent.answer, ExpectedAnswer::Unsubscribed));
+                .is_some_and(|sent| matches!(sent.reply, ExpectedReply::Unsubscribed));
             if !is_asked {
                 heard(Incoming::Unsubscribed { bus: next()? });
             }
@@ -262,16 +262,16 @@ fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Op
         return Some(());
     }
     let front = pending.front()?;
-    let is_complete = match front.answer {
-        ExpectedAnswer::Values(count) => {
+    let is_complete = match front.reply {
+        ExpectedReply::Values(count) => {
             front.values.push(value);
             front.values.len() == count
         }
-        ExpectedAnswer::Subscribed(_) => {
+        ExpectedReply::Subscribed(_) => {
             front.values.push(value);
             true
         }
-        ExpectedAnswer::Unsubscribed => {
+        ExpectedReply::Unsubscribed => {
             let is_map = matches!(value, Value::Map(_));
             if !is_map && !front.values.is_empty() {
                 return None;
@@ -283,7 +283,7 @@ fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Op
         }
     };
     if is_complete {
-        pending.answer();
+        pending.complete();
     }
     Some(())
 }

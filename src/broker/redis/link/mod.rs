@@ -1,8 +1,8 @@
-//! The link to Redis, of any topology: requests, answers, and messages of the buses.
+//! The link to Redis, of any topology: requests, replies, and messages of the buses.
 //!
 //! - `stream` opens TCP, TLS and Unix connections, `client` speaks RESP3 over one, and
 //!   `server` has the two of one server: *commands*, which subscribes to nothing, and *bus*, whose
-//!   answers are in order with its messages. `pending` bounds how long answers may take.
+//!   replies are in order with its messages. `pending` bounds how long replies may take.
 //! - `routing` and `slots` find the master of each partition of a Redis Cluster and follow it.
 //! - `sentinel` finds the master that Sentinels watch.
 
@@ -38,7 +38,7 @@ use tokio::time::timeout;
 /// Maximum time for connecting, including the discovery of servers. Each step has a shorter
 /// timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of buses in one command, so that neither it nor its answer blocks Redis for long.
+/// Maximum number of buses in one command, so that neither it nor its reply blocks Redis for long.
 const BUSES_PER_COMMAND: usize = 512;
 
 /// The configured Redis.
@@ -142,25 +142,25 @@ impl RedisEndpoint {
 }
 
 impl RedisConnection {
-    /// The answer of the server that has the partition.
+    /// The reply of the server that has the partition.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         partition: Partition,
         command: &Cmd,
     ) -> RedisResult<T> {
-        let answer = self.work(partition, Work::Query(command)).await?;
-        Ok(from_redis_value(answer)?)
+        let reply = self.work(partition, Work::Query(command)).await?;
+        Ok(from_redis_value(reply)?)
     }
 
     /// The same, in order with the messages of the partition's buses: those that were published
-    /// before the command come before the answer.
+    /// before the command come before the reply.
     pub(super) async fn query_in_order<T: FromRedisValue>(
         &self,
         partition: Partition,
         command: &Cmd,
     ) -> RedisResult<T> {
-        let answer = self.work(partition, Work::QueryInOrder(command)).await?;
-        Ok(from_redis_value(answer)?)
+        let reply = self.work(partition, Work::QueryInOrder(command)).await?;
+        Ok(from_redis_value(reply)?)
     }
 
     /// Subscribes to buses of a partition. Returns for each the server that has it.

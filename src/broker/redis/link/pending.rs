@@ -1,7 +1,7 @@
 //! The unanswered requests of a connection, and their timeouts.
 //!
 //! A connection of which one direction has failed stays open: only a timeout detects it. An idle
-//! connection is therefore pinged, and one that owes an answer and delivers nothing is closed.
+//! connection is therefore pinged, and one that owes a reply and delivers nothing is closed.
 
 use super::stream::timed_out;
 use crate::broker::redis::{clock::now, in_flight::time_for};
@@ -19,17 +19,17 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Maximum time without an answer, besides the time that a slow link needs. Somewhat longer than a
+/// Maximum time without a reply, besides the time that a slow link needs. Somewhat longer than a
 /// pause of Redis that the heartbeats survive.
 pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
-/// Maximum time granted for the bytes of requests, messages and answers.
+/// Maximum time granted for the bytes of requests, messages and replies.
 const SLOW_MAX: Duration = Duration::from_secs(30);
 /// A connection that was silent for this long is pinged.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
 
-/// The values that an answer consists of.
+/// The values that a reply consists of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ExpectedAnswer {
+pub(super) enum ExpectedReply {
     /// This many values.
     Values(usize),
     /// This many confirmations, or an error.
@@ -41,7 +41,7 @@ pub(super) enum ExpectedAnswer {
 /// A request that was sent.
 #[derive(Debug)]
 pub(super) struct SentRequest {
-    pub(super) answer: ExpectedAnswer,
+    pub(super) reply: ExpectedReply,
     pub(super) values: Vec<Value>,
     caller: oneshot::Sender<RedisResult<Vec<Value>>>,
     bytes: usize,
@@ -56,7 +56,7 @@ pub(super) struct Pending {
     bytes: usize,
     /// When bytes arrived last.
     heard: Instant,
-    /// Bytes that have arrived since the wait for the next answer began.
+    /// Bytes that have arrived since the wait for the next reply began.
     received: usize,
     /// When a request was answered last.
     answered: Instant,
@@ -77,7 +77,7 @@ impl Pending {
 
     pub(super) fn add(
         &mut self,
-        answer: ExpectedAnswer,
+        reply: ExpectedReply,
         bytes: usize,
         caller: oneshot::Sender<RedisResult<Vec<Value>>>,
     ) {
@@ -85,7 +85,7 @@ impl Pending {
             self.received = 0;
         }
         self.bytes += bytes;
-        self.sent.push_back(SentRequest { answer, values: Vec::new(), caller, bytes, at: now() });
+        self.sent.push_back(SentRequest { reply, values: Vec::new(), caller, bytes, at: now() });
     }
 
     /// The request that is answered next.
@@ -93,8 +93,8 @@ impl Pending {
         self.sent.front_mut()
     }
 
-    /// Passes the answer of the first request to its caller.
-    pub(super) fn answer(&mut self) {
+    /// Passes the reply of the first request to its caller.
+    pub(super) fn complete(&mut self) {
         if let Some(SentRequest { values, caller, bytes, .. }) = self.sent.pop_front() {
             self.bytes -= bytes;
             self.received = 0;
@@ -113,7 +113,7 @@ impl Pending {
 
     pub(super) fn due(&self) -> TimerAction {
         let Some(front) = self.sent.front() else { return TimerAction::Ping(self.heard + QUIET) };
-        // Messages may arrive continuously without answers: they only extend the timeout by the
+        // Messages may arrive continuously without replies: they only extend the timeout by the
         // time for their bytes.
         let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
         TimerAction::GiveUp(self.answered.max(front.at) + SILENCE + slow)
@@ -143,7 +143,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
 }
 
 pub(super) fn silent() -> RedisError {
-    timed_out("an answer of redis", SILENCE).into()
+    timed_out("a reply of redis", SILENCE).into()
 }
 
 #[cfg(test)]
@@ -155,12 +155,12 @@ mod tests {
 
     fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
         let (caller, answered) = oneshot::channel();
-        pending.add(ExpectedAnswer::Values(1), bytes, caller);
+        pending.add(ExpectedReply::Values(1), bytes, caller);
         answered
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
+    async fn a_reply_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
         let mut pending = Pending::new();
         let start = now();
         assert_eq!(pending.due(), TimerAction::Ping(start + QUIET));
@@ -171,10 +171,10 @@ mod tests {
         let second = add(&mut pending, 32_000);
         assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + 2 * slow));
         advance(SECOND).await;
-        pending.answer();
+        pending.complete();
         assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + SILENCE + slow));
         assert_eq!(first.await.unwrap().unwrap(), []);
-        pending.answer();
+        pending.complete();
         assert_eq!(pending.due(), TimerAction::Ping(start + QUIET), "nothing is owed");
         assert!(second.await.unwrap().is_ok());
         advance(SECOND).await;
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_arrive_take_their_time_until_the_next_answer() {
+    async fn bytes_that_arrive_take_their_time_until_the_next_reply() {
         let pending = Mutex::new(Pending::new());
         let receive = async || {
             let bytes = vec![0; 16_000];
@@ -214,7 +214,7 @@ mod tests {
             pending.lock().due(),
             TimerAction::GiveUp(sent + SILENCE + 2 * own + time_for(32_000))
         );
-        pending.lock().answer();
+        pending.lock().complete();
         assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + SILENCE + own));
         drop((first, second));
     }

@@ -77,7 +77,7 @@ impl PushSender {
             Incoming::Message { bus, message } => {
                 Push::Message { from: ServerId::ONLY, bus, message }
             }
-            Incoming::Unsubscribed { .. } => Push::Moved(Partition::HOME),
+            Incoming::Unsubscribed { .. } => Push::Moved(Partition::LEASES),
             Incoming::Lost => Push::Lost(LOST),
         });
     }
@@ -122,22 +122,22 @@ mod tests {
             assert!(matches!(pushes.next().await, Push::Message { .. }), "so many may wait");
         }
         outbox.push(message(WAITING_MAX));
-        outbox.push(Push::Moved(Partition::HOME));
+        outbox.push(Push::Moved(Partition::LEASES));
         assert!(matches!(pushes.next().await, Push::Message { .. }), "those before were taken");
-        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME));
+        assert_eq!(pushes.next().await, Push::Moved(Partition::LEASES));
         for bytes in [WAITING_MAX, 100] {
             outbox.push(message(bytes));
         }
-        outbox.push(Push::Moved(Partition::HOME));
+        outbox.push(Push::Moved(Partition::LEASES));
         assert!(matches!(pushes.next().await, Push::Message { .. }));
         assert_eq!(pushes.next().await, Push::Lost(TOO_SLOW));
-        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME), "changes always arrive");
+        assert_eq!(pushes.next().await, Push::Moved(Partition::LEASES), "changes always arrive");
         drop(outbox);
         assert_eq!(pushes.next().await, Push::Lost(LOST));
     }
 
     #[tokio::test]
-    async fn the_only_server_is_that_of_the_home_partition() {
+    async fn the_only_server_is_that_of_the_lease_partition() {
         let (outbox, mut pushes) = PushSender::new();
         outbox.hear(Incoming::Message { bus: vec![1], message: vec![2] });
         outbox.hear(Incoming::Lost);

@@ -94,9 +94,9 @@ impl RedisCluster {
         let asking = seeds.map(|seed| {
             Box::pin(async move {
                 let wire = opener.open(&seed, |_| {}).await?;
-                let answer = patiently(wire.request(&slots())).await?;
+                let reply = patiently(wire.request(&slots())).await?;
                 let map =
-                    Map::read(answer, &seed).ok_or_else(|| no_map("an answer that is no map"))?;
+                    Map::read(reply, &seed).ok_or_else(|| no_map("a reply that is no map"))?;
                 match map.gap() {
                     None => Ok(map),
                     Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
@@ -130,7 +130,7 @@ impl RedisCluster {
             };
             let server = routing.server(&address).await?;
             let error = match server.work(work, is_asking).await {
-                Ok(answer) => return Ok(answer),
+                Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
             match Redirection::of(&error, &address) {
@@ -290,8 +290,8 @@ fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
 }
 
 async fn view(server: &RedisServer) -> Option<Map> {
-    let answer = patiently(server.request(&slots())).await.ok()?;
-    Map::read(answer, &server.address)
+    let reply = patiently(server.request(&slots())).await.ok()?;
+    Map::read(reply, &server.address)
 }
 
 fn slots() -> Cmd {

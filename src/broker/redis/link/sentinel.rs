@@ -51,7 +51,7 @@ impl Sentinels {
         }
     }
 
-    /// Finds the master that more than half of the sentinels report, or of those that answer.
+    /// Finds the master that more than half of the sentinels report, or of those that reply.
     pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.all.len() / 2 + 1;
@@ -137,11 +137,11 @@ async fn get_master(
     let mut get = cmd("SENTINEL");
     get.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     commands.push(get);
-    let answers = client.request_all(&commands).await?;
+    let replies = client.request_all(&commands).await?;
     let read = || {
         let mut named = None;
-        for answer in answers {
-            named = Some(answer.extract_error()?);
+        for reply in replies {
+            named = Some(reply.extract_error()?);
         }
         let address: Option<(String, u16)> = named.map(from_redis_value).transpose()?.flatten();
         let (host, port) = address.ok_or_else(|| unknown(name))?;

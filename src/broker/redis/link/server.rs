@@ -30,7 +30,7 @@ pub(super) struct RedisServer {
     /// For commands. It has no subscriptions: for Redis it is not a pub/sub client, whose output
     /// buffer is limited.
     commands: RespClient,
-    /// For subscriptions, with answers in order with the messages.
+    /// For subscriptions, with replies in order with the messages.
     bus: RespClient,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct RedisServer {
 pub(super) enum Work<'a> {
     Query(&'a Cmd),
     QueryInOrder(&'a Cmd),
-    /// With the number of buses. The answer is the number of the server.
+    /// With the number of buses. The reply is the number of the server.
     Subscribe(&'a Cmd, usize),
     Unsubscribe(&'a Cmd),
 }
@@ -86,8 +86,8 @@ impl Opener {
             select.arg(self.db);
             setup.push(select);
         }
-        for answer in patiently(client.request_all(&setup)).await? {
-            answer.extract_error()?;
+        for reply in patiently(client.request_all(&setup)).await? {
+            reply.extract_error()?;
         }
         Ok(client)
     }
@@ -110,11 +110,11 @@ impl RedisServer {
         if !is_asking {
             return client.request(command).await;
         }
-        let mut answers = client.request_all(&[cmd("ASKING"), command.clone()]).await?;
-        answers.pop().unwrap_or(Value::Nil).extract_error()
+        let mut replies = client.request_all(&[cmd("ASKING"), command.clone()]).await?;
+        replies.pop().unwrap_or(Value::Nil).extract_error()
     }
 
-    /// The answers to commands on the commands connection, sent together.
+    /// The replies to commands on the commands connection, sent together.
     pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
         self.commands.request_all(commands).await
     }
@@ -131,9 +131,9 @@ impl RedisServer {
             load
         };
         let commands: Vec<Cmd> = scripts.iter().map(load).collect();
-        let answers = self.request_all(&commands).await?;
-        let name = |answer: Value| Ok(from_redis_value(answer.extract_error()?)?);
-        answers.into_iter().map(name).collect()
+        let replies = self.request_all(&commands).await?;
+        let name = |reply: Value| Ok(from_redis_value(reply.extract_error()?)?);
+        replies.into_iter().map(name).collect()
     }
 
     /// # Errors
@@ -175,9 +175,9 @@ impl RedisServer {
     }
 }
 
-/// Waits for one answer while connecting.
+/// Waits for one reply while connecting.
 pub(super) async fn patiently<T>(asking: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    let late = || Err(RedisError::from(timed_out("an answer of redis", ROUND_TRIP)));
+    let late = || Err(RedisError::from(timed_out("a reply of redis", ROUND_TRIP)));
     timeout(ROUND_TRIP, asking).await.unwrap_or_else(|_elapsed| late())
 }
 

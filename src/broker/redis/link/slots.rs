@@ -21,9 +21,9 @@ pub(super) enum Redirection {
 }
 
 impl Map {
-    /// Parses the answer to `CLUSTER SLOTS`; `None` if it is invalid.
-    pub(super) fn read(answer: Value, asked: &ServerAddress) -> Option<Self> {
-        let Value::Array(ranges) = answer else { return None };
+    /// Parses the reply to `CLUSTER SLOTS`; `None` if it is invalid.
+    pub(super) fn read(reply: Value, asked: &ServerAddress) -> Option<Self> {
+        let Value::Array(ranges) = reply else { return None };
         let mut map = vec![None; PARTITIONS];
         for range in ranges {
             let Value::Array(range) = range else { return None };

@@ -2,8 +2,8 @@
 --
 -- KEYS  1 the registry (see guard.lua), 2 the topics of the expired node
 -- ARGV  1 the generation, 2 the calling node, 3 its link   4 the expired node
---       5 `claim` in the home partition, first; `fence` in each other; `drop` removes the listed topics;
---         `done` in the home partition, last
+--       5 `claim` in the lease partition, first; `fence` in each other; `drop` removes the listed topics;
+--         `done` in the lease partition, last
 --       6 the duration of a claim, in ms   then, with `drop`, topics
 -- Returns 1 if it was done.
 @GUARD@

@@ -8,8 +8,8 @@
 --   l       the last heartbeat
 --   r, v    the run id of the server, the version of the key layout
 --   n:NODE  the link number of a node that is registered: its last connection to Redis
---   e:NODE  when its lease ends, a space, and how long the lease is, in ms; in the home partition only
---   d:NODE  when it was declared dead, until it is cleaned up; in the home partition
+--   e:NODE  when its lease ends, a space, and how long the lease is, in ms; in one partition only, the lease partition
+--   d:NODE  when it was declared dead, until it is cleaned up; in the lease partition
 --   c:NODE  the node that cleans up, a space, and the end of its claim
 --   x:PROC  a process that is expected to arrive in this generation
 --

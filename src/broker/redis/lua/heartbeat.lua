@@ -2,8 +2,8 @@
 --
 -- KEYS  1 the registry
 -- ARGV  1 `join`, `busy` while it syncs, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
---       5 the length of a lease, in ms; 0 outside of the home partition   6 a generation, in case a new one begins
---       7 the bus of all nodes, empty outside of the home partition
+--       5 the length of a lease, in ms; 0 outside of the lease partition   6 a generation, in case a new one begins
+--       7 the bus of all nodes, empty outside of the lease partition
 --       8 how long a new generation waits for progress of the expected processes, in ms
 --       9 how long it waits for a node with a record of earlier processes, in ms   10 the maximum wait, in ms
 --       11 the generation in which the node was registered last under this name, empty if in none
@@ -55,7 +55,7 @@ if phase == 'leave' then
   end
   return answer('ok')
 end
--- Data of another layout is discarded once no node is alive: the home partition, which is called first, decides.
+-- Data of another layout is discarded once no node is alive: the lease partition, which is called first, decides.
 local has_living = function()
   for _, name in ipairs(named('n:')) do
     local ends = lease_end(name)

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const NODE: &str = "0000ab.1";
@@ -67,10 +67,10 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     let mut membership = membership(1, now);
     assert_eq!(membership.on_time(now, &SITUATION), [Action::Connect]);
     assert_eq!((membership.stage, membership.token.link), (Stage::Connecting, 1));
-    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
+    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
-    let changed = BTreeSet::from([HOME]);
+    let changed = BTreeSet::from([LEASES]);
     assert_eq!(registered, [Action::Registered { changed }, Action::SyncAll]);
     assert_eq!(membership.stage, Stage::Syncing);
     assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
@@ -91,9 +91,9 @@ fn a_node_reports_its_sequences_to_a_new_generation_first() {
     membership.on_disconnected(now);
     membership.on_time(now + SECOND, &SITUATION);
     membership.on_connected(now);
-    let other = HeartbeatReply { generation: "g2".into(), ..reply(HOME, now) };
+    let other = HeartbeatReply { generation: "g2".into(), ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![other]), now);
-    let changed = BTreeSet::from([HOME]);
+    let changed = BTreeSet::from([LEASES]);
     assert_eq!(
         actions,
         [Action::Registered { changed: changed.clone() }, Action::Restore(changed)]
@@ -113,9 +113,9 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     membership.on_time(now + SECOND, &SITUATION);
     membership.on_connected(now);
     let link = membership.token.link;
-    let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(HOME, now) };
+    let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
-    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
+    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(actions, [Action::Rename, join.clone()]);
     assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
@@ -131,7 +131,7 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
     membership.nodes.former_names.insert("0000ab.0".into());
     let with_dead = || {
         let dead = vec!["0000dd.1".into(), NODE.into()];
-        Ok(vec![HeartbeatReply { dead, ..reply(HOME, now) }])
+        Ok(vec![HeartbeatReply { dead, ..reply(LEASES, now) }])
     };
     let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
     let [dead, former] = ["0000dd.1", "0000ab.0"].map(|node| Action::CleanUp(node.into()));
@@ -147,7 +147,7 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
 }
 
 #[test]
-fn the_link_is_closed_without_an_answer_in_time() {
+fn the_link_is_closed_without_a_reply_in_time() {
     let asked = Instant::now();
     let mut membership = joined(asked);
     membership.requested_at = Some(asked);
@@ -275,7 +275,7 @@ fn a_lost_link_leaves_no_state() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.requested_at = Some(now);
-    membership.closed.insert(HOME);
+    membership.closed.insert(LEASES);
     membership.nodes.cleaning.insert("dead".into());
     membership.on_disconnected(now);
     assert_eq!((membership.requested_at, membership.bus.received_at), (None, None));
@@ -322,10 +322,10 @@ fn a_node_arrives_once_everything_is_synced() {
 }
 
 #[test]
-fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
+fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
     let now = Instant::now();
-    let expired = HeartbeatReply { status: Registered::LeaseExpired, ..reply(HOME, now) };
-    let other = HeartbeatReply { generation: "other".into(), ..reply(HOME, now) };
+    let expired = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
+    let other = HeartbeatReply { generation: "other".into(), ..reply(LEASES, now) };
     let layout = HeartbeatReply { status: Registered::OtherLayout, ..other.clone() };
     for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
         let closed = |replies| match &joined(now).on_heartbeat(phase, replies, now)[..] {
@@ -352,16 +352,16 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     membership.stage = Stage::Waiting;
     membership.bus.is_confirmed = true;
     let of = |partition, is_open| HeartbeatReply { is_open, ..reply(partition, now) };
-    let home = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(HOME, true) };
-    let answers = vec![home, of(all[1], true), of(all[2], false)];
-    assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(answers), now).is_empty());
+    let first = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(LEASES, true) };
+    let replies = vec![first, of(all[1], true), of(all[2], false)];
+    assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies), now).is_empty());
     assert_eq!(membership.closed, [all[2]].into());
     assert_eq!(membership.stage, Stage::Waiting, "one is closed");
     assert_eq!(membership.nodes.alive, [NODE, "0000cd.1"]);
     let provisional = all.iter().map(|partition| membership.is_provisional(*partition));
     assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
-    let answers = Ok(vec![of(HOME, true), of(all[2], true)]);
-    let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, answers, now);
+    let replies = Ok(vec![of(LEASES, true), of(all[2], true)]);
+    let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, replies, now);
     assert!(actions.contains(&Action::LogJoined { others: 1 }), "{actions:?}");
     assert_eq!(membership.stage, Stage::Joined);
 }
@@ -385,13 +385,13 @@ fn is_closed(change: impl Fn(&mut HeartbeatReply), missed: Duration, is_changed:
     let mut membership = joined(now);
     membership.on_received(now);
     membership.on_disconnected(now);
-    membership.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
+    membership.changed = if is_changed { [LEASES].into() } else { BTreeSet::new() };
     membership.stage = Stage::Arriving;
-    let mut reply = HeartbeatReply { was_open: false, ..reply(HOME, now) };
+    let mut reply = HeartbeatReply { was_open: false, ..reply(LEASES, now) };
     change(&mut reply);
     let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + missed);
     let Action::Resubscribe { unaffected } = &actions[0] else { panic!("{actions:?}") };
-    !unaffected.contains(&HOME)
+    !unaffected.contains(&LEASES)
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn a_node_leaves_once_its_contributions_are_withdrawn() {
     assert!(membership.is_withdrawing() && membership.is_stopping());
     assert_eq!(membership.on_withdrawal(false), None, "some are left");
     assert!(membership.is_withdrawing());
-    assert_eq!(membership.on_withdrawal(true), Some(Action::Leave(vec![HOME])));
+    assert_eq!(membership.on_withdrawal(true), Some(Action::Leave(vec![LEASES])));
     assert!(!membership.is_withdrawing() && !membership.has_left(), "redis has yet to answer");
     membership.on_disconnected(now);
     assert!(membership.has_left());

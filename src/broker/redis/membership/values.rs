@@ -9,7 +9,7 @@ use std::{
 /// What this node receives on the bus.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct Bus {
-    /// When it last received a message, or the answer to a sync.
+    /// When it last received a message, or the reply to a sync.
     pub(in crate::broker::redis) received_at: Option<Instant>,
     /// Since when messages may have been missed: the last one before the link was lost. `None` while joined.
     pub(super) missed_since: Option<Instant>,
@@ -54,9 +54,9 @@ pub(super) enum Stopping {
 pub(in crate::broker::redis) enum Action {
     /// Connect to Redis.
     Connect,
-    /// Send a round of heartbeats to the home partition and to these.
+    /// Send a round of heartbeats to the lease partition and to these.
     Heartbeat(HeartbeatPhase, Vec<Partition>),
-    /// Send nothing more until Redis answers: an answer is overdue.
+    /// Send nothing more until Redis answers: a reply is overdue.
     Suspect,
     /// Close the link.
     Close(Reason),
@@ -96,9 +96,9 @@ pub(in crate::broker::redis) enum Action {
 pub(in crate::broker::redis) struct Situation {
     /// Whether Redis rejects the writes of this link.
     pub(in crate::broker::redis) is_fenced: bool,
-    /// Whether an answer of Redis is overdue.
+    /// Whether a reply of Redis is overdue.
     pub(in crate::broker::redis) is_suspect: bool,
-    /// How long an answer may take until Redis is suspected to be away.
+    /// How long a reply may take until Redis is suspected to be away.
     pub(in crate::broker::redis) suspect_after: Duration,
     /// The time that a slow link needs for the writes in flight.
     pub(in crate::broker::redis) in_flight: Duration,
@@ -116,7 +116,7 @@ pub(in crate::broker::redis) enum HeartbeatPhase {
     Leave,
 }
 
-/// A partition's answer to a heartbeat.
+/// A partition's reply to a heartbeat.
 #[derive(Clone, Debug)]
 pub(in crate::broker::redis) struct HeartbeatReply {
     pub(in crate::broker::redis) partition: Partition,
@@ -125,7 +125,7 @@ pub(in crate::broker::redis) struct HeartbeatReply {
     pub(in crate::broker::redis) is_open: bool,
     pub(in crate::broker::redis) was_open: bool,
     pub(in crate::broker::redis) redis_ms: u64,
-    /// The times of the request and of the answer.
+    /// The times of the request and of the reply.
     pub(in crate::broker::redis) times: (Instant, Instant),
     pub(in crate::broker::redis) dead: Vec<String>,
     pub(in crate::broker::redis) alive: Vec<String>,

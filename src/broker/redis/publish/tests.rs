@@ -43,21 +43,19 @@ async fn the_parts_of_a_publish_have_the_positions_of_their_events() {
 #[test]
 fn a_receipt_is_parsed() {
     let text = |text: &str| Value::BulkString(text.into());
-    let answer = |status: &str| {
+    let reply = |status: &str| {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((PublishAttempt::Done(receipts, 2), 1)) = read(answer("ok"), 2) else {
-        panic!("done")
-    };
+    let Some((PublishAttempt::Done(receipts, 2), 1)) = read(reply("ok"), 2) else { panic!("done") };
     let read_back: Vec<_> = receipts
         .iter()
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
     assert_eq!(read_back, [(3, 4, 5), (6, 7, 8)]);
-    assert!(matches!(read(answer("late"), 2), Some((PublishAttempt::Late, 1))));
-    assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::Fenced, 1))));
-    assert!(read(answer("ok"), 3).is_none(), "one receipt is missing");
+    assert!(matches!(read(reply("late"), 2), Some((PublishAttempt::Late, 1))));
+    assert!(matches!(read(reply("other"), 2), Some((PublishAttempt::Fenced, 1))));
+    assert!(read(reply("ok"), 3).is_none(), "one receipt is missing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +67,7 @@ async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
         let shared = &testbed.coordinator.shared;
         assert_eq!(shared.attempt_deadline(asked, long), expected);
         assert_eq!(shared.attempt_deadline(asked, short), short, "the publish is over");
-        shared.answered_in(Duration::from_millis(300));
+        shared.set_round_trip(Duration::from_millis(300));
         let distant = if is_cluster { asked + Duration::from_millis(900) } else { long };
         assert_eq!(shared.attempt_deadline(asked, long), distant, "three round trips");
     }

@@ -90,7 +90,7 @@ mod tests {
         let network = network();
         let (connection, mut pushes) =
             network.endpoint(0, &ADDRESSES, true).connect().await.unwrap();
-        let moved = Partition::HOME;
+        let moved = Partition::LEASES;
         connection.subscribe(moved, &[bus(moved)]).await.unwrap();
         let key = format!("key{{{moved}}}");
         connection.query::<()>(moved, &command(&["SET", &key, "v"])).await.unwrap();

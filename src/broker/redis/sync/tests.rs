@@ -5,7 +5,7 @@ use crate::broker::redis::{
     partition::Partition,
 };
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 
 fn name(subject: Subject) -> TopicName {
     TopicName { app_id: APP.into(), subject }
@@ -19,10 +19,10 @@ fn channel(channel: &str) -> TopicName {
 fn channels_and_users_are_listed_in_their_indexes() {
     let shared = ClusterState::new("test", false, Duration::from_secs(1));
     let user = name(Subject::User("u".into()));
-    let channels = shared.names.channel_index(APP, HOME);
+    let channels = shared.names.channel_index(APP, LEASES);
     assert_eq!(index_of(&shared, &channel("a")), Some(channels.clone()));
     assert_eq!(index_of(&shared, &channel("presence-a")), Some(channels));
-    assert_eq!(index_of(&shared, &user), Some(shared.names.user_index(APP, HOME)));
+    assert_eq!(index_of(&shared, &user), Some(shared.names.user_index(APP, LEASES)));
     assert_eq!(index_of(&shared, &channel("#server-to-user-u")), None);
     assert_eq!(index_of(&shared, &name(Subject::Connections)), None);
 }
@@ -54,7 +54,7 @@ fn each_subject_has_its_flags_and_limits() {
     }
 }
 
-pub(in crate::broker::redis) fn answer(status: &str, redis_ms: i64) -> Value {
+pub(in crate::broker::redis) fn reply(status: &str, redis_ms: i64) -> Value {
     let text = |text: &str| Value::BulkString(text.into());
     let list = |texts: &[&str]| Value::Array(texts.iter().map(|one| text(one)).collect());
     let numbers = [2, 3, 4, 5, 6].map(Value::Int);
@@ -66,15 +66,15 @@ pub(in crate::broker::redis) fn answer(status: &str, redis_ms: i64) -> Value {
 }
 
 #[test]
-fn an_answer_is_parsed() {
-    let Ok((SyncOutcome::Done(synced), 77)) = read(answer("ok", 77), now()) else { panic!("done") };
+fn a_reply_is_parsed() {
+    let Ok((SyncOutcome::Done(synced), 77)) = read(reply("ok", 77), now()) else { panic!("done") };
     assert_eq!((&*synced.epoch, synced.version, synced.sequence), ("epoch", 2, 3));
     assert_eq!((synced.total, synced.mine), (4, 6));
     assert_eq!(synced.accepted, [true, false]);
     assert_eq!(synced.members, [("u".into(), "{}".into())]);
     assert_eq!(synced.latest, Some(EnvelopeId(7)));
     assert!(synced.is_logged && synced.last.is_none() && synced.changes.is_empty());
-    assert!(matches!(read(answer("late", 78), now()), Ok((SyncOutcome::Late, 78))));
-    assert!(matches!(read(answer("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
-    assert!(read(answer("more", 1), now()).is_err());
+    assert!(matches!(read(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
+    assert!(matches!(read(reply("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
+    assert!(read(reply("more", 1), now()).is_err());
 }

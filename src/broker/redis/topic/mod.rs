@@ -1,7 +1,7 @@
 //! A topic on one node, as a state machine without I/O.
 //!
 //! The node's contribution is written to Redis as a whole, one sync at a time; later changes are
-//! part of the next sync. Redis' answers and the messages of the bus maintain a *replica* of the
+//! part of the next sync. Redis' replies and the messages of the bus maintain a *replica* of the
 //! state of all nodes, from which new subscribers are answered. After a lost link everything is
 //! synced and read again, and clients receive the differences.
 
@@ -99,7 +99,7 @@ pub(in crate::broker::redis) struct Topic {
     /// Messages of the bus that arrived before the replica was read.
     buffered: Vec<(Message, bool)>,
     watchers: Set<ConnectionRef>,
-    /// The number of watchers that wait for an answer.
+    /// The number of watchers that wait for a reply.
     pub(in crate::broker::redis) pending_watchers: usize,
     /// Ended sign-ins, by the time at which they count as ended.
     ending: VecDeque<Instant>,
@@ -208,7 +208,7 @@ impl Topic {
                     self.total_notice.reset();
                 }
             }
-            // It ended before its answer arrived.
+            // It ended before its reply arrived.
             None => self.early_ends += 1,
         }
         let Some(user_id) = user_id else { return };
@@ -388,7 +388,7 @@ impl Topic {
 
     /// The approximate size of a snapshot in bytes.
     fn snapshot_bytes(&self) -> usize {
-        ANSWER_BYTES
+        REPLY_BYTES
             + match &self.replica {
                 Some(replica) => replica.bytes(),
                 None if self.channel().is_some_and(ChannelName::is_presence) => {
@@ -428,11 +428,11 @@ impl Topic {
             was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged,
             knows_others: self.written == LastWrite::Stored && self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
-            answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
+            reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
             ..SyncRequest::default()
         };
         if is_full {
-            // Messages of the bus from now on are compared with the answer.
+            // Messages of the bus from now on are compared with the reply.
             self.is_current = false;
             let users = self.users.members();
             request.joins = users.map(|(id, info)| Joining::counted(id, info)).collect();
@@ -457,8 +457,8 @@ impl Topic {
     }
 }
 
-/// The approximate size of the answer to a sync without a snapshot, in bytes.
-const ANSWER_BYTES: usize = 256;
+/// The approximate size of the reply to a sync without a snapshot, in bytes.
+const REPLY_BYTES: usize = 256;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 

@@ -1,4 +1,4 @@
-//! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
+//! The replica of a topic: the state of all nodes, from replies of Redis and messages of the bus.
 
 use super::{BusSubscription, Effect, LastWrite, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
@@ -16,7 +16,7 @@ use std::{
 /// Maximum messages kept while the replica is being read; beyond them it is read again.
 pub(super) const BUFFERED_MAX: usize = 4_096;
 
-/// The state of all nodes, as of the latest answer or message.
+/// The state of all nodes, as of the latest reply or message.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) epoch: String,
@@ -49,7 +49,7 @@ impl Replica {
         self.last.take_if(|last| last.expires_at <= now);
     }
 
-    /// Its approximate size in an answer of Redis, in bytes.
+    /// Its approximate size in a reply of Redis, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let members = self.members.iter();
         let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
@@ -75,7 +75,7 @@ impl Replica {
 }
 
 impl Topic {
-    /// Handles the answer to a sync. `max_members` is for the rejection's text;
+    /// Handles the reply to a sync. `max_members` is for the rejection's text;
     /// `is_provisional`: other nodes still have to write their contributions.
     pub(in crate::broker::redis) fn on_synced(
         &mut self,
@@ -106,14 +106,14 @@ impl Topic {
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
-            effects.push(self.answer(waiter, is_accepted, max_members, now));
+            effects.push(self.finish_waiter(waiter, is_accepted, max_members, now));
         }
         if is_full && self.has_bus() {
             for (message, is_known) in std::mem::take(&mut self.buffered) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
                     Message::Evicted(_) => true,
-                    // Of another epoch: the hash was created or replaced after the answer.
+                    // Of another epoch: the hash was created or replaced after the reply.
                     Message::Change { epoch, version, .. } => {
                         *epoch != synced.epoch || synced.version < *version
                     }
@@ -126,7 +126,7 @@ impl Topic {
         effects
     }
 
-    fn answer(
+    fn finish_waiter(
         &mut self,
         waiter: Waiter,
         is_accepted: bool,

@@ -1,4 +1,4 @@
-//! Topics with answers and messages as the scripts return them.
+//! Topics with replies and messages as the scripts return them.
 
 mod comparison;
 mod lifecycle;
@@ -23,7 +23,7 @@ fn topic(channel: &str) -> Topic {
     let name = TopicName { app_id: "1".into(), subject: Subject::Channel(channel) };
     let mut config = AppConfig::development();
     config.subscription_count = true;
-    Topic::new(name, Partition::HOME, &config)
+    Topic::new(name, Partition::LEASES, &config)
 }
 
 fn member(user_id: &str) -> Member {
@@ -137,7 +137,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
 /// A topic of a subject other than a channel.
 fn subject(subject: Subject) -> Topic {
     let name = TopicName { app_id: "1".into(), subject };
-    Topic::new(name, Partition::HOME, &AppConfig::development())
+    Topic::new(name, Partition::LEASES, &AppConfig::development())
 }
 
 /// A user with this many sign-ins on this node.
@@ -179,7 +179,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     topic.on_subscribed(ServerId::ONLY);
     let first = request(&mut topic);
     assert!(first.is_full && first.base == 1);
-    // Messages before the answer are not lost: they are later than the snapshot, or part of it.
+    // Messages before the reply are not lost: they are later than the snapshot, or part of it.
     assert!(receive(&mut topic, event(5)).is_empty());
     assert!(receive(&mut topic, event(6)).is_empty());
     assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
@@ -341,7 +341,7 @@ fn a_lower_sequence_than_another_nodes_forces_a_resubscribe() {
 }
 
 #[test]
-fn a_hash_created_after_the_answer_is_read_even_if_its_message_arrived_before() {
+fn a_hash_created_after_the_reply_is_read_even_if_its_message_arrived_before() {
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
     topic.next_step(Instant::now());
@@ -421,7 +421,7 @@ fn an_unused_topic_is_unsubscribed_after_a_delay() {
 #[test]
 fn an_ended_sign_in_counts_until_its_time() {
     let name = TopicName { app_id: "1".into(), subject: Subject::User("u".into()) };
-    let mut topic = Topic::new(name, Partition::HOME, &AppConfig::development());
+    let mut topic = Topic::new(name, Partition::LEASES, &AppConfig::development());
     let now = Instant::now();
     topic.add();
     topic.next_step(now);

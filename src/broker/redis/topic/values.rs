@@ -53,8 +53,8 @@ pub(in crate::broker::redis) struct SyncRequest {
     pub(in crate::broker::redis) knows_others: bool,
     /// The epoch, and the sequence in it that this node has received.
     pub(in crate::broker::redis) reached: Option<(String, u64)>,
-    /// The approximate size of the answer in bytes.
-    pub(in crate::broker::redis) answer_bytes: usize,
+    /// The approximate size of the reply in bytes.
+    pub(in crate::broker::redis) reply_bytes: usize,
 }
 
 /// A user that joins on this node.
@@ -67,7 +67,7 @@ pub(in crate::broker::redis) struct Joining {
     pub(in crate::broker::redis) is_limited: bool,
 }
 
-/// The answer of Redis to a sync.
+/// The reply of Redis to a sync.
 #[derive(Debug, Default)]
 pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) epoch: String,

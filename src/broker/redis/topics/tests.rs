@@ -7,7 +7,7 @@ use crate::{
             testbed::{APP, Testbed, channel_name, connection},
         },
         envelope::Change,
-        sync::tests::answer,
+        sync::tests::reply,
     },
     channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, OFFLINE_GRACE},
     config::AppConfig,
@@ -15,13 +15,13 @@ use crate::{
 };
 use parking_lot::Mutex;
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 
-fn answer_with(testbed: &mut Testbed, answer: SyncAnswer) {
-    testbed.coordinator.on_completion(Completion::Topic(TopicAnswer::Synced(answer)));
+fn reply_with(testbed: &mut Testbed, reply: SyncReply) {
+    testbed.coordinator.on_completion(Completion::Topic(TopicReply::Synced(reply)));
 }
 
-/// A node with a sync in flight, whose answer the test makes.
+/// A node with a sync in flight, whose reply the test makes.
 async fn asserting() -> (Testbed, Arc<str>) {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
@@ -30,16 +30,16 @@ async fn asserting() -> (Testbed, Arc<str>) {
     (testbed, topic)
 }
 
-fn answered(testbed: &Testbed, topic: &Arc<str>, answer: RedisResult<Value>) -> SyncAnswer {
-    SyncAnswer {
+fn answered(testbed: &Testbed, topic: &Arc<str>, reply: RedisResult<Value>) -> SyncReply {
+    SyncReply {
         topic: Arc::clone(topic),
         attempt: testbed.coordinator.topics.all[topic].attempt,
-        partition: HOME,
+        partition: LEASES,
         is_full: false,
         was_provisional: false,
         bytes: 0,
         asked: now(),
-        answer,
+        reply,
     }
 }
 
@@ -48,13 +48,13 @@ fn is_disconnected(testbed: &Testbed) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_update_the_clock_of_redis() {
+async fn replys_update_the_clock_of_redis() {
     for (status, late) in [("ok", 0), ("late", 1)] {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.topics.in_flight.add(0);
-        let answer = answered(&testbed, &topic, Ok(answer(status, 5_000_000)));
-        answer_with(&mut testbed, answer);
-        assert_eq!(testbed.coordinator.shared.clock.at(HOME, now()), 5_000_000, "{status}");
+        let reply = answered(&testbed, &topic, Ok(reply(status, 5_000_000)));
+        reply_with(&mut testbed, reply);
+        assert_eq!(testbed.coordinator.shared.clock.at(LEASES, now()), 5_000_000, "{status}");
         assert_eq!(testbed.coordinator.shared.metrics.late.get(), late);
         assert_eq!(testbed.coordinator.topics.in_flight.commands, 0);
         assert!(!is_disconnected(&testbed));
@@ -65,8 +65,8 @@ async fn answers_update_the_clock_of_redis() {
 async fn a_late_sync_is_repeated() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.topics.in_flight.add(0);
-    let answer = answered(&testbed, &topic, Ok(answer("late", 1)));
-    answer_with(&mut testbed, answer);
+    let reply = answered(&testbed, &topic, Ok(reply("late", 1)));
+    reply_with(&mut testbed, reply);
     assert!(!testbed.coordinator.topics.all[&topic].has_settled());
     testbed.settle().await;
 }
@@ -76,8 +76,8 @@ async fn a_rejected_sync_closes_the_link() {
     let rejection = redis::make_extension_error("OOM".to_owned(), None);
     let lost = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
     for (result, ends) in [
-        (Ok(answer("ok", 1)), false),
-        (Ok(answer("other", 1)), true),
+        (Ok(reply("ok", 1)), false),
+        (Ok(reply("other", 1)), true),
         (Ok(Value::Int(1)), true),
         (Err(rejection), true),
         (Err(lost), false),
@@ -85,19 +85,19 @@ async fn a_rejected_sync_closes_the_link() {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.topics.in_flight.add(0);
         let what = format!("{result:?}");
-        let answer = answered(&testbed, &topic, result);
-        answer_with(&mut testbed, answer);
+        let reply = answered(&testbed, &topic, result);
+        reply_with(&mut testbed, reply);
         assert_eq!(is_disconnected(&testbed), ends, "{what}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_an_earlier_attempt_is_discarded() {
+async fn the_reply_to_an_earlier_attempt_is_discarded() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.topics.in_flight.add(0);
-    let mut earlier = answered(&testbed, &topic, Ok(answer("other", 1)));
+    let mut earlier = answered(&testbed, &topic, Ok(reply("other", 1)));
     earlier.attempt = earlier.attempt.wrapping_sub(1);
-    answer_with(&mut testbed, earlier);
+    reply_with(&mut testbed, earlier);
     assert!(!is_disconnected(&testbed));
     assert_eq!(
         testbed.coordinator.topics.in_flight.commands, 0,
@@ -166,8 +166,8 @@ fn counts(testbed: &Testbed) -> Vec<String> {
 async fn a_delayed_total_is_announced_in_time_even_without_a_link() {
     let (mut testbed, topic) = asserting().await;
     let (key, _) = testbed.channel("a");
-    let epoch = testbed.field(HOME, &key, "e");
-    let version = testbed.field(HOME, &key, "v").parse::<u64>().unwrap() + 1;
+    let epoch = testbed.field(LEASES, &key, "e");
+    let version = testbed.field(LEASES, &key, "v").parse::<u64>().unwrap() + 1;
     let total = COUNT_UNTHROTTLED_MAX + 1;
     let message = Message::Change { epoch, version, change: Change::Total(total) };
     testbed.coordinator.topics.on_message(&topic, message, false, true, now());

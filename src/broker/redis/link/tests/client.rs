@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-const HOME: Partition = Partition::HOME;
+const LEASES: Partition = Partition::LEASES;
 
 async fn connected(fake: &Fake) -> (RedisConnection, Pushes) {
     connect(&format!("redis://127.0.0.1:{}", fake.port)).await.unwrap()
@@ -25,11 +25,8 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 async fn replies(connection: &RedisConnection, words: &[&str]) -> Vec<String> {
     let asking = words.iter().map(|word| async {
         let command = echo(word);
-        let answer = connection.query_in_order::<String>(HOME, &command);
-        timeout(PATIENCE, answer)
-            .await
-            .expect("an answer")
-            .unwrap_or_else(|error| error.to_string())
+        let reply = connection.query_in_order::<String>(LEASES, &command);
+        timeout(PATIENCE, reply).await.expect("a reply").unwrap_or_else(|error| error.to_string())
     });
     join_all(asking).await
 }
@@ -38,41 +35,41 @@ async fn replies(connection: &RedisConnection, words: &[&str]) -> Vec<String> {
 async fn an_unrequested_unsubscription_is_not_a_reply() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
-    connection.subscribe(HOME, &names(&["x", "y"])).await.unwrap();
+    connection.subscribe(LEASES, &names(&["x", "y"])).await.unwrap();
     for kind in ["sunsubscribe", "unsubscribe"] {
-        fake.answer(move |line| {
+        fake.reply(move |line| {
             (line == "ECHO b").then(|| format!("{}{}", push(&[kind, "x"]), bulk("ECHO b")))
         });
-        let answers = replies(&connection, &["a", "b", "c", "d"]).await;
-        assert_eq!(answers, ["ECHO a", "ECHO b", "ECHO c", "ECHO d"]);
-        assert_eq!(next(&mut pushes).await, Push::Moved(HOME));
+        let replies = replies(&connection, &["a", "b", "c", "d"]).await;
+        assert_eq!(replies, ["ECHO a", "ECHO b", "ECHO c", "ECHO d"]);
+        assert_eq!(next(&mut pushes).await, Push::Moved(LEASES));
     }
     fake.push(&push(&["sunsubscribe", "y"]));
-    assert_eq!(next(&mut pushes).await, Push::Moved(HOME));
+    assert_eq!(next(&mut pushes).await, Push::Moved(LEASES));
     assert_eq!(replies(&connection, &["e", "f"]).await, ["ECHO e", "ECHO f"]);
 }
 
 /// The server ends the subscription while an unsubscription is in flight; the unsubscription is
 /// then rejected.
 #[tokio::test]
-async fn an_unsubscription_that_crosses_the_servers_own_keeps_the_order_of_answers() {
-    let answers = [
+async fn an_unsubscription_that_crosses_the_servers_own_keeps_the_order_of_replies() {
+    let server_replies = [
         format!("{}-MOVED 1 127.0.0.1:1\r\n", push(&["sunsubscribe", "x"])),
         push(&["sunsubscribe", "x"]).repeat(2),
         format!("{}-NOPERM no\r\n", push(&["sunsubscribe", "x"]).repeat(2)),
         "-NOPERM no\r\n".to_owned(),
         String::new(),
     ];
-    for answer in answers {
+    for reply in server_replies {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;
-        connection.subscribe(HOME, &names(&["x"])).await.unwrap();
-        let is_error = answer.contains('-');
-        fake.answer(move |line| line.starts_with("UNSUBSCRIBE").then(|| answer.clone()));
+        connection.subscribe(LEASES, &names(&["x"])).await.unwrap();
+        let is_error = reply.contains('-');
+        fake.reply(move |line| line.starts_with("UNSUBSCRIBE").then(|| reply.clone()));
         let names = names(&["x"]);
-        let ending = timeout(PATIENCE, connection.unsubscribe(HOME, &names));
+        let ending = timeout(PATIENCE, connection.unsubscribe(LEASES, &names));
         let (ended, before) = tokio::join!(ending, replies(&connection, &["a", "b", "c"]));
-        assert_eq!(ended.expect("an answer").is_err(), is_error);
+        assert_eq!(ended.expect("a reply").is_err(), is_error);
         assert_eq!(before, ["ECHO a", "ECHO b", "ECHO c"]);
         assert_eq!(replies(&connection, &["d"]).await, ["ECHO d"]);
         receives_nothing(&mut pushes, Duration::from_millis(20)).await;
@@ -84,24 +81,24 @@ async fn a_subscription_is_confirmed_for_each_bus_or_rejected_for_all() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     let many: Vec<Arc<str>> = (0..2_000).map(|number| format!("bus-{number}").into()).collect();
-    connection.subscribe(HOME, &many).await.unwrap();
+    connection.subscribe(LEASES, &many).await.unwrap();
     assert_eq!(fake.seen("SUBSCRIBE"), 4);
     fake.push(&push(&["message", "bus-7", "hello"]));
     let message =
         Push::Message { from: ServerId::ONLY, bus: b"bus-7".to_vec(), message: b"hello".to_vec() };
     assert_eq!(next(&mut pushes).await, message);
-    fake.answer(|line| line.starts_with("SUBSCRIBE").then(|| "-NOPERM no channels\r\n".to_owned()));
-    let error = connection.subscribe(HOME, &many[..3]).await.unwrap_err();
+    fake.reply(|line| line.starts_with("SUBSCRIBE").then(|| "-NOPERM no channels\r\n".to_owned()));
+    let error = connection.subscribe(LEASES, &many[..3]).await.unwrap_err();
     assert_eq!(error.code(), Some("NOPERM"));
     assert_eq!(replies(&connection, &["a", "b"]).await, ["ECHO a", "ECHO b"]);
 }
 
 #[tokio::test]
-async fn messages_are_delivered_before_the_answer_that_follows_them() {
+async fn messages_are_delivered_before_the_reply_that_follows_them() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
-    connection.subscribe(HOME, &names(&["x"])).await.unwrap();
-    fake.answer(|line| {
+    connection.subscribe(LEASES, &names(&["x"])).await.unwrap();
+    fake.reply(|line| {
         let message = push(&["message", "x", line]);
         line.starts_with("ECHO").then(|| format!("{message}{}", bulk(line)))
     });
@@ -124,15 +121,15 @@ async fn messages_are_delivered_before_the_answer_that_follows_them() {
 
 #[tokio::test]
 async fn an_unrequested_reply_ends_the_link() {
-    let strange = [push(&["subscribe", "x"]), bulk("an answer"), "?\r\n".to_owned()];
+    let strange = [push(&["subscribe", "x"]), bulk("a reply"), "?\r\n".to_owned()];
     for bytes in strange {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;
-        connection.subscribe(HOME, &names(&["x"])).await.unwrap();
+        connection.subscribe(LEASES, &names(&["x"])).await.unwrap();
         fake.push(&bytes);
         assert!(matches!(next(&mut pushes).await, Push::Lost(_)), "{bytes:?}");
         let command = echo("a");
-        connection.query_in_order::<String>(HOME, &command).await.unwrap_err();
+        connection.query_in_order::<String>(LEASES, &command).await.unwrap_err();
     }
 }
 
@@ -140,12 +137,12 @@ async fn an_unrequested_reply_ends_the_link() {
 async fn a_lost_connection_fails_the_requests_in_flight_and_later_ones() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
-    fake.answer(|line| line.starts_with("ECHO").then(String::new));
+    fake.reply(|line| line.starts_with("ECHO").then(String::new));
     let (first, second) = (echo("a"), echo("b"));
     let asking = async {
         tokio::join!(
-            connection.query::<String>(HOME, &first),
-            connection.query::<String>(HOME, &second),
+            connection.query::<String>(LEASES, &first),
+            connection.query::<String>(LEASES, &second),
         )
     };
     let hanging_up = async {
@@ -155,7 +152,7 @@ async fn a_lost_connection_fails_the_requests_in_flight_and_later_ones() {
     let ((a, b), ()) = tokio::join!(asking, hanging_up);
     assert!(a.is_err() && b.is_err());
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
-    assert!(connection.query::<String>(HOME, &first).await.is_err());
+    assert!(connection.query::<String>(LEASES, &first).await.is_err());
     assert_eq!(fake.seen("ECHO"), 2);
 }
 
@@ -163,12 +160,12 @@ async fn a_lost_connection_fails_the_requests_in_flight_and_later_ones() {
 async fn commands_do_not_share_the_connection_of_the_subscriptions() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
-    connection.subscribe(HOME, &names(&["x"])).await.unwrap();
+    connection.subscribe(LEASES, &names(&["x"])).await.unwrap();
     // The connection of the subscriptions receives no more replies.
     fake.push("$1000000\r\n");
     let command = echo("a");
-    let answer = timeout(PATIENCE, connection.query::<String>(HOME, &command)).await;
-    assert_eq!(answer.expect("an answer").unwrap(), "ECHO a");
+    let reply = timeout(PATIENCE, connection.query::<String>(LEASES, &command)).await;
+    assert_eq!(reply.expect("a reply").unwrap(), "ECHO a");
     receives_nothing(&mut pushes, Duration::from_millis(20)).await;
     assert!(!endpoint("redis://127.0.0.1:1").is_cluster());
 }
@@ -179,13 +176,13 @@ async fn a_silent_connection_is_closed() {
     for is_bus in [true, false] {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;
-        fake.answer(|line| line.starts_with("ECHO").then(String::new));
+        fake.reply(|line| line.starts_with("ECHO").then(String::new));
         let command = echo("a");
         let asking = async {
             if is_bus {
-                connection.query_in_order::<String>(HOME, &command).await
+                connection.query_in_order::<String>(LEASES, &command).await
             } else {
-                connection.query::<String>(HOME, &command).await
+                connection.query::<String>(LEASES, &command).await
             }
         };
         let error = timeout(PATIENCE, asking).await.expect("an end").unwrap_err();
@@ -196,6 +193,6 @@ async fn a_silent_connection_is_closed() {
     let (_connection, mut pushes) = connected(&fake).await;
     super::eventually("both are pinged", || fake.seen("PING") == 2).await;
     receives_nothing(&mut pushes, Duration::from_millis(20)).await;
-    fake.answer(|line| line.starts_with("PING").then(String::new));
+    fake.reply(|line| line.starts_with("PING").then(String::new));
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
 }

@@ -23,7 +23,7 @@ async fn the_error_of_a_failed_connection_has_the_reason() {
         "NOPERM this user has no permissions to run the 'hello' command",
     ] {
         let (code, text) = rejection.split_once(' ').unwrap();
-        fake.answer(move |line| line.starts_with("HELLO").then(|| format!("-{rejection}\r\n")));
+        fake.reply(move |line| line.starts_with("HELLO").then(|| format!("-{rejection}\r\n")));
         for scheme in ["redis", "redis+cluster"] {
             let url = format!("{scheme}://:secret@127.0.0.1:{}", fake.port);
             let error = connect(&url).await.unwrap_err();
@@ -44,19 +44,19 @@ async fn the_error_of_a_failed_connection_has_the_reason() {
 async fn a_replica_is_rejected() {
     let fake = Fake::start().await;
     let url = format!("redis://127.0.0.1:{}", fake.port);
-    fake.answer(|line| {
+    fake.reply(|line| {
         let role =
             || format!("*5\r\n{}{}:6379\r\n{}:0\r\n", bulk("slave"), bulk("h"), bulk("connected"));
         (line == "ROLE").then(role)
     });
     assert_eq!(reason(&url).await, "this Redis is a replica");
     // If the user has no right to that command, the server is assumed to be a master.
-    fake.answer(|line| (line == "ROLE").then(|| "-NOPERM no\r\n".to_owned()));
+    fake.reply(|line| (line == "ROLE").then(|| "-NOPERM no\r\n".to_owned()));
     connect(&url).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_times_out() {
+async fn a_server_that_never_replies_times_out() {
     // The kernel accepts the connections, and no process answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
@@ -76,7 +76,7 @@ async fn scripts_are_loaded_at_once() {
     assert_eq!(fake.seen("SELECT 3"), 2);
     let names = connection.load(&["a", "b", "c"]).await.unwrap();
     assert_eq!(names, ["SCRIPT LOAD a", "SCRIPT LOAD b", "SCRIPT LOAD c"]);
-    fake.answer(|line| (line == "SCRIPT LOAD b").then(|| "-NOPERM no\r\n".to_owned()));
+    fake.reply(|line| (line == "SCRIPT LOAD b").then(|| "-NOPERM no\r\n".to_owned()));
     assert_eq!(connection.load(&["a", "b"]).await.unwrap_err().code(), Some("NOPERM"));
 }
 
@@ -89,7 +89,7 @@ async fn a_server_that_may_evict_keys_is_reported() {
         [("allkeys-lru", true), ("allkeys-random", true), ("noeviction", false)]
     {
         let info = format!("used_memory:1\r\nmaxmemory:0\r\nmaxmemory_policy:{policy}\r\n");
-        fake.answer(move |line| (line == "INFO memory").then(|| bulk(&info)));
+        fake.reply(move |line| (line == "INFO memory").then(|| bulk(&info)));
         let warning = connection.memory_warning().await;
         assert_eq!(warning.is_some(), is_reported, "{warning:?}");
         if let Some(warning) = warning {
@@ -97,7 +97,7 @@ async fn a_server_that_may_evict_keys_is_reported() {
             assert!(warning.contains("noeviction"), "{warning}");
         }
     }
-    fake.answer(|line| (line == "INFO memory").then(|| "-NOPERM no\r\n".to_owned()));
+    fake.reply(|line| (line == "INFO memory").then(|| "-NOPERM no\r\n".to_owned()));
     assert_eq!(connection.memory_warning().await, None);
 }
 
@@ -107,14 +107,14 @@ fn far_away(round_trip: Duration) -> RedisEndpoint {
         Box::pin(async move {
             sleep(round_trip).await;
             let (near, far) = duplex(1024 * 1024);
-            tokio::spawn(answer_late(far, round_trip));
+            tokio::spawn(reply_late(far, round_trip));
             Ok(Box::new(near) as Box<dyn Stream>)
         })
     });
     RedisEndpoint::over(dial, &[("redis".to_owned(), 6_379)], false)
 }
 
-async fn answer_late(mut stream: DuplexStream, round_trip: Duration) {
+async fn reply_late(mut stream: DuplexStream, round_trip: Duration) {
     let mut bytes = vec![0; 1024 * 1024];
     while let Ok(len @ 1..) = stream.read(&mut bytes).await {
         sleep(round_trip).await;

@@ -15,12 +15,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// Returns what the server sends for a command. `None` selects the reply of [`usual`].
-type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
+type Replies = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// A fake server on its own port. It stops when this is dropped.
 pub(super) struct Fake {
     pub(super) port: u16,
-    answers: Arc<Mutex<Box<Answers>>>,
+    replies: Arc<Mutex<Box<Replies>>>,
     seen: Arc<Mutex<Vec<String>>>,
     orders: broadcast::Sender<Order>,
     tasks: JoinSet<()>,
@@ -47,34 +47,34 @@ impl Fake {
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("IPv4") };
-        let answers: Arc<Mutex<Box<Answers>>> = Arc::new(Mutex::new(Box::new(|_| None)));
+        let replies: Arc<Mutex<Box<Replies>>> = Arc::new(Mutex::new(Box::new(|_| None)));
         let seen = Arc::default();
         let orders = broadcast::Sender::new(16);
         let mut tasks = JoinSet::new();
-        let served = (Arc::clone(&answers), Arc::clone(&seen), orders.clone());
+        let served = (Arc::clone(&replies), Arc::clone(&seen), orders.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (answers, seen, orders) = served.clone();
+                let (replies, seen, orders) = served.clone();
                 let (orders, tls) = (orders.subscribe(), tls.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => serve(stream, answers, seen, orders).await,
+                        None => serve(stream, replies, seen, orders).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, answers, seen, orders).await;
+                                serve(stream, replies, seen, orders).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { port: address.port(), answers, seen, orders, tasks }
+        Self { port: address.port(), replies, seen, orders, tasks }
     }
 
     /// Replaces the replies. Each command is passed as one line, its words separated by spaces.
-    pub(super) fn answer(&self, answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
-        *self.answers.lock().unwrap() = Box::new(answers);
+    pub(super) fn reply(&self, replies: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+        *self.replies.lock().unwrap() = Box::new(replies);
     }
 
     /// How many commands with this prefix the server has received.
@@ -99,7 +99,7 @@ impl Fake {
 
 async fn serve(
     stream: impl Stream + 'static,
-    answers: Arc<Mutex<Box<Answers>>>,
+    replies: Arc<Mutex<Box<Replies>>>,
     seen: Arc<Mutex<Vec<String>>>,
     mut orders: broadcast::Receiver<Order>,
 ) {
@@ -118,8 +118,8 @@ async fn serve(
             Some(line) = arrived.recv() => {
                 has_subscribed |= line.starts_with("SSUBSCRIBE") || line.starts_with("SUBSCRIBE");
                 seen.lock().unwrap().push(line.clone());
-                let answer = answers.lock().unwrap()(&line);
-                answer.unwrap_or_else(|| usual(&line))
+                let reply = replies.lock().unwrap()(&line);
+                reply.unwrap_or_else(|| usual(&line))
             }
             Ok(order) = orders.recv() => match order {
                 Order::Push(bytes) if has_subscribed => bytes,

@@ -30,10 +30,10 @@ fn ports<const N: usize>(fakes: &[Fake]) -> [u16; N] {
 fn say(
     fake: &Fake,
     map: &[(u16, u16, u16)],
-    answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    reply: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
 ) {
     let map = slots(map);
-    fake.answer(move |line| if line == "CLUSTER SLOTS" { Some(map.clone()) } else { answer(line) });
+    fake.reply(move |line| if line == "CLUSTER SLOTS" { Some(map.clone()) } else { reply(line) });
 }
 
 async fn connected(seeds: &[&Fake]) -> (RedisConnection, Pushes) {
@@ -47,7 +47,7 @@ fn partition(number: usize) -> Partition {
 
 async fn ask(connection: &RedisConnection, partition: Partition) -> RedisResult<String> {
     let command = echo("a");
-    timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
+    timeout(PATIENCE, connection.query(partition, &command)).await.expect("a reply")
 }
 
 /// Receives the partitions that are reported as moved, and asserts that nothing else is reported.

@@ -9,8 +9,8 @@ const GET: &str = "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster";
 
 /// Sets the master that a Sentinel reports.
 fn name(sentinel: &Fake, port: u16) {
-    let answer = format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port.to_string()));
-    sentinel.answer(move |line| (line == GET).then(|| answer.clone()));
+    let reply = format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port.to_string()));
+    sentinel.reply(move |line| (line == GET).then(|| reply.clone()));
 }
 
 struct WatchedMaster {
@@ -52,12 +52,12 @@ async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_on
 }
 
 #[tokio::test]
-async fn sentinels_that_do_not_answer_change_nothing() {
+async fn sentinels_that_do_not_reply_change_nothing() {
     let mut watched = WatchedMaster::start().await;
     watched.sentinels[0].stop().await;
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
     watched.sentinels[1].stop().await;
-    watched.sentinels[2].answer(|line| (line == GET).then(|| "*-1\r\n".to_owned()));
+    watched.sentinels[2].reply(|line| (line == GET).then(|| "*-1\r\n".to_owned()));
     receives_nothing(&mut pushes, 3 * INTERVAL).await;
     let error = connect(&watched.url("", "")).await.unwrap_err();
     assert!(error.to_string().contains("mymaster") || error.is_connection_refusal(), "{error}");

@@ -38,7 +38,7 @@ impl Drop for Secure {
 async fn a_server_is_verified_by_its_authority_and_its_name() {
     let (server, other) = (Secure::start().await, Secure::start().await);
     let map = slots(&[(0, 16_383, server.fake.port)]);
-    server.fake.answer(move |line| (line == "CLUSTER SLOTS").then(|| map.clone()));
+    server.fake.reply(move |line| (line == "CLUSTER SLOTS").then(|| map.clone()));
     for scheme in ["rediss", "rediss+cluster"] {
         let (connection, _pushes) =
             endpoint_of(&server.config(scheme, "localhost")).connect().await.unwrap();

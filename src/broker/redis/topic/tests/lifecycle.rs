@@ -16,7 +16,7 @@ fn vacated() -> Topic {
 }
 
 #[test]
-fn an_end_before_its_answer_is_applied_later() {
+fn an_end_before_its_reply_is_applied_later() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
     request(&mut topic);
@@ -303,23 +303,23 @@ fn an_app_without_counts_sends_none() {
 }
 
 #[test]
-fn a_sync_counts_the_bytes_of_its_answer() {
+fn a_sync_counts_the_bytes_of_its_reply() {
     let mut room = topic("room");
     room.join(subscriber(1, None));
     room.next_step(Instant::now());
     room.on_subscribed(ServerId::ONLY);
-    assert_eq!(request(&mut room).answer_bytes, ANSWER_BYTES);
+    assert_eq!(request(&mut room).reply_bytes, REPLY_BYTES);
     let mut roster = topic("presence-a");
     roster.join(subscriber(1, Some("1")));
     roster.next_step(Instant::now());
     roster.on_subscribed(ServerId::ONLY);
-    assert_eq!(request(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
+    assert_eq!(request(&mut roster).reply_bytes, REPLY_BYTES + UNKNOWN_ROSTER_BYTES);
     let mut known = begun("presence-a", &["1", "22"]);
     let members = 2 * (32 + "{}".len()) + "122".len();
-    assert_eq!(relink(&mut known).answer_bytes, ANSWER_BYTES + members);
+    assert_eq!(relink(&mut known).reply_bytes, REPLY_BYTES + members);
     reply(&mut known, synced(5, 5, 2, &["1", "22"]), true);
     known.join(subscriber(3, Some("3")));
-    assert_eq!(request(&mut known).answer_bytes, ANSWER_BYTES, "without a snapshot");
+    assert_eq!(request(&mut known).reply_bytes, REPLY_BYTES, "without a snapshot");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn a_snapshot_contains_the_last_event_with_its_remaining_time() {
     assert_eq!(cached(&mut topic, now + MEMORY / 2).unwrap(), "event 5");
     assert_eq!(cached(&mut topic, now + MEMORY), None);
     let sync = relink(&mut topic);
-    assert!(ANSWER_BYTES < sync.answer_bytes, "a snapshot is read again");
+    assert!(REPLY_BYTES < sync.reply_bytes, "a snapshot is read again");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn after_a_gap_the_sequence_continues_from_the_new_event() {
 }
 
 #[test]
-fn an_answer_contains_the_changes_of_the_sync() {
+fn a_reply_contains_the_changes_of_the_sync() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
     request(&mut topic);
@@ -178,7 +178,7 @@ fn an_answer_contains_the_changes_of_the_sync() {
 }
 
 #[test]
-fn an_answer_of_another_state_is_read_again() {
+fn a_reply_of_another_state_is_read_again() {
     let answered = |epoch: &str, version| {
         let mut topic = begun("room", &["a"]);
         topic.join(subscriber(2, None));
