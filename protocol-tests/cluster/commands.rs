@@ -24,8 +24,8 @@ async fn a_publish_is_one_script_call() {
             }
         };
         let commands = monitor.commands_of(publishes).await;
-        let accounts = commands.rare_accounts();
-        commands.are_scripts(channel, 100 + accounts, 2);
+        let index_updates = commands.rare_index_updates();
+        commands.are_scripts(channel, 100 + index_updates, 2);
     }
     a.hears("e", C, 101, Duration::from_secs(5)).await;
     b.hears("e", "cache-c", 101, Duration::from_secs(5)).await;

@@ -150,7 +150,7 @@ fn all_heard(listeners: &[Listener], event: &str, published: usize) -> bool {
     listeners.iter().all(hears_all)
 }
 
-/// Each cached event is in its own slot, but their account in one.
+/// Each cached event is in its own slot, but their index in one.
 #[tokio::test]
 async fn events_of_one_request_on_cache_channels_are_accounted_at_once() {
     let redis = RedisCluster::start().await;
@@ -163,19 +163,22 @@ async fn events_of_one_request_on_cache_channels_are_accounted_at_once() {
     let body = json!({ "name": "e", "channels": channels, "data": "x" });
     let reply = Call::post("events", &body).send(&node).await;
     assert_eq!(reply.status, 200, "{reply}");
-    let mut accounts = Vec::new();
-    eventually("they are accounted", async || {
+    let mut index_updates = Vec::new();
+    eventually("the index lists them", async || {
         for monitor in &mut monitors {
             let lines = monitor.since_last().await;
-            let is_account =
+            let is_index_update =
                 |line: &String| line.contains("\"EVALSHA\"") && line.contains(":cacheorder{");
-            accounts.extend(lines.into_iter().filter(is_account));
+            index_updates.extend(lines.into_iter().filter(is_index_update));
         }
-        !accounts.is_empty()
+        !index_updates.is_empty()
     })
     .await;
     for channel in &channels {
-        assert!(accounts[0].contains(&format!("\"{channel}\"")), "{channel}: {accounts:?}");
+        assert!(
+            index_updates[0].contains(&format!("\"{channel}\"")),
+            "{channel}: {index_updates:?}"
+        );
     }
 }
 

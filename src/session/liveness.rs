@@ -8,7 +8,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) enum Liveness {
     Heard(Instant),
-    Asked(Instant),
+    ChannelQuery(Instant),
 }
 
 impl Liveness {
@@ -19,7 +19,7 @@ impl Liveness {
     pub(super) fn deadline(&self, config: &SessionConfig) -> Instant {
         match self {
             Self::Heard(at) => *at + config.activity_timeout,
-            Self::Asked(at) => *at + config.pong_timeout,
+            Self::ChannelQuery(at) => *at + config.pong_timeout,
         }
     }
 
@@ -29,10 +29,10 @@ impl Liveness {
         }
         match self {
             Self::Heard(_) => {
-                *self = Self::Asked(now);
+                *self = Self::ChannelQuery(now);
                 Some(Due::Ping)
             }
-            Self::Asked(_) => Some(Due::Close(CloseCode::PongTimeout)),
+            Self::ChannelQuery(_) => Some(Due::Close(CloseCode::PongTimeout)),
         }
     }
 }

@@ -88,17 +88,17 @@ impl Commands {
         self.are_at_most(what, wanted, nodes);
     }
 
-    /// How often one node may update the account of cached events: at most twenty times a second.
-    pub(crate) fn rare_accounts(&self) -> usize {
-        let is_account = |line: &&String| {
+    /// How often one node may update the index of cached events: at most twenty times a second.
+    pub(crate) fn rare_index_updates(&self) -> usize {
+        let is_index_update = |line: &&String| {
             line.contains("] \"EVALSHA\"")
                 && line.contains(":cacheorder{")
                 && !line.contains(" lua] ")
         };
-        let accounts = self.lines.iter().filter(is_account).count();
+        let index_updates = self.lines.iter().filter(is_index_update).count();
         let most = self.took.as_millis() / 50 + 2;
-        assert!(accounts as u128 <= most, "{accounts} in {:?}", self.took);
-        accounts
+        assert!(index_updates as u128 <= most, "{index_updates} in {:?}", self.took);
+        index_updates
     }
 
     /// Asserts that there were at most `wanted` commands, not counting those of idle nodes.

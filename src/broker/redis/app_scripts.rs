@@ -7,7 +7,7 @@ use super::{
     clock::now,
     envelope::ControlMessage,
     error::Unavailable,
-    link_state::Joined,
+    link_state::JoinedLink,
     nodes::process_of,
     notifiers::AppNotifier,
     partition::Partition,
@@ -34,7 +34,7 @@ pub(crate) struct AppScripts {
 /// A call of a script, which is rejected if the node's fencing token is outdated by then.
 #[derive(Debug)]
 pub(crate) struct AppCall {
-    joined: Joined,
+    joined: JoinedLink,
     call: ScriptCall,
 }
 
@@ -129,7 +129,7 @@ impl AppScripts {
 
     /// Counts a reply that can't be read.
     pub(crate) fn unexpected_reply(&self) -> Unavailable {
-        self.shared.metrics.unexpected_data("what belongs to webhooks");
+        self.shared.metrics.unexpected_data("webhook data");
         Unavailable
     }
 

@@ -1,15 +1,15 @@
 //! The limit on the last events of cache channels in Redis.
 //!
-//! Each event is stored in the slot of its channel, so no script can access all of them. An account in the slot of the
-//! app lists them with their bytes, in the order of publishing. The publishing node updates the account soon after,
+//! Each event is stored in the slot of its channel, so no script can access all of them. An index in the slot of the
+//! app lists them with their bytes, in the order of publishing. The publishing node updates the index soon after,
 //! even if the publisher has disconnected, and evicts the events that exceed the limit. Until then, concurrent
-//! publishes of several nodes may exceed it. An event is missing in the account until it expires if its node died
-//! before accounting it, or if it is unknown whether Redis has stored it.
+//! publishes of several nodes may exceed it. An event is missing in the index until it expires if its node died
+//! before adding it, or if it is unknown whether Redis has stored it.
 
 use super::{
-    accounts::{AT_ONCE, Account},
+    cache_updates::{AT_ONCE, AppCacheUpdate},
     fencing_token::FencingToken,
-    link_state::Joined,
+    link_state::JoinedLink,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
 };
@@ -18,82 +18,84 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{self, timeout};
 
 /// The timeout of a call to Redis.
-const WITHIN: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before a failed call is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// The minimum time for which the account is kept.
-const MEMORY_MS: u64 = 60_000;
+/// The minimum time for which the index is kept.
+const INDEX_RETENTION_MS: u64 = 60_000;
 /// The logged reason when the timeout passes.
 const LATE: &str = "Redis does not answer";
 /// The logged reason when the fencing token is outdated.
 const FENCED: &str = "the lease of this node has ended";
-/// How long publishes are collected for one update of an account.
-const GATHER: Duration = Duration::from_millis(50);
-/// How many calls one account makes before those of other apps continue.
+/// How long publishes are collected for one update of an index.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+/// How many calls one index takes before those of other apps continue.
 const ROUNDS: usize = 16;
 
-/// An event in an account: its channel and its id, as stored there.
-type Named = (Vec<u8>, Vec<u8>);
+/// An event in an index: its channel and its id, as stored there.
+type IndexEntry = (Vec<u8>, Vec<u8>);
 
 impl ClusterState {
-    /// Updates the accounts as long as the node runs.
-    pub(super) async fn keep_accounts(self: Arc<Self>) {
+    /// Updates the indexes of cached events as long as the node runs.
+    pub(super) async fn update_cache_indexes(self: Arc<Self>) {
         loop {
-            self.accounts.added.notified().await;
+            self.cache_updates.added.notified().await;
             let mut is_full = false;
             loop {
                 if !is_full {
-                    time::sleep(GATHER).await;
+                    time::sleep(BATCH_DELAY).await;
                 }
                 self.link_state.joined().await;
-                let taken = self.accounts.take();
+                let taken = self.cache_updates.take();
                 if taken.is_empty() {
                     break;
                 }
-                is_full = taken.iter().any(|(_, account)| account.entries.len() == AT_ONCE);
-                let each = taken.into_iter().map(|(app_id, account)| self.keep(app_id, account));
-                let are_kept = futures_util::future::join_all(each).await;
-                if !are_kept.into_iter().all(|is_kept| is_kept) {
+                is_full = taken.iter().any(|(_, update)| update.entries.len() == AT_ONCE);
+                let each = taken
+                    .into_iter()
+                    .map(|(app_id, update)| self.update_cache_index(app_id, update));
+                let are_updated = futures_util::future::join_all(each).await;
+                if !are_updated.into_iter().all(|is_updated| is_updated) {
                     time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Updates one account, or puts back its events.
-    async fn keep(&self, app_id: Arc<str>, mut account: Account) -> bool {
+    /// Updates the index of one app, or puts back its events.
+    async fn update_cache_index(&self, app_id: Arc<str>, mut update: AppCacheUpdate) -> bool {
         let done = match self.joined_now() {
-            Some(joined) => self.account(&app_id, &mut account, joined).await,
+            Some(joined) => self.send_update(&app_id, &mut update, joined).await,
             None => Err(LATE.to_owned()),
         };
         if let Err(error) = &done {
-            tracing::debug!(app = &*app_id, %error, "cached events not accounted yet");
-            self.accounts.put_back(&app_id, account);
+            tracing::debug!(app = &*app_id, %error, "cached events not in the index yet");
+            self.cache_updates.put_back(&app_id, update);
         }
         done.is_ok()
     }
 
-    /// Adds the events to the account, and evicts events beyond the limit. Added events are removed from
-    /// `account`.
-    async fn account(
+    /// Adds the events to the index, and evicts events beyond the limit. Added events are removed from
+    /// `update`.
+    async fn send_update(
         &self,
         app_id: &Arc<str>,
-        account: &mut Account,
-        joined: Joined,
+        update: &mut AppCacheUpdate,
+        joined: JoinedLink,
     ) -> Result<(), String> {
         let mut evicted = Vec::new();
         for _ in 0..ROUNDS {
-            let call = self.account_call(app_id, account, (&evicted, &joined.token));
-            let value = timeout(WITHIN, call.run(&joined.connection)).await;
+            let call = self.cache_call(app_id, update, (&evicted, &joined.token));
+            let value = timeout(TIMEOUT, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
             let reply = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
             if matches!(reply, Ok(None)) {
                 self.on_fenced(&joined.token);
                 return Err(FENCED.to_owned());
             }
-            account.entries.clear();
+            update.entries.clear();
             let Ok(Some((bytes, is_more, to_evict))) = reply else {
-                self.metrics.unexpected_data("the account of cached events");
+                self.metrics.unexpected_data("the index of cached events");
                 return Ok(());
             };
             self.metrics.cached_bytes(app_id, bytes);
@@ -107,43 +109,52 @@ impl ClusterState {
                 return Err("no event could be evicted".to_owned());
             }
         }
-        self.accounts.put_back(app_id, Account::new(account.max_bytes));
+        self.cache_updates.put_back(app_id, AppCacheUpdate::new(update.max_bytes));
         Ok(())
     }
 
-    fn account_call(
+    fn cache_call(
         &self,
         app_id: &str,
-        account: &Account,
-        (evicted, token): (&[Named], &FencingToken),
+        update: &AppCacheUpdate,
+        (evicted, token): (&[IndexEntry], &FencingToken),
     ) -> ScriptCall {
-        let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
+        let retention_ms = update
+            .entries
+            .iter()
+            .map(|entry| entry.retention_ms)
+            .fold(INDEX_RETENTION_MS, u64::max);
         let of_app = self.names.app_partition(app_id);
         let mut call = ScriptCall::guarded(&self.scripts.cache, of_app, &self.names, token)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
-            .number(account.max_bytes)
-            .number(keep_ms)
+            .number(update.max_bytes)
+            .number(retention_ms)
             .number(evicted.len());
         for (channel, id) in evicted {
             call = call.arg(channel).arg(id);
         }
-        for entry in &account.entries {
+        for entry in &update.entries {
             call = call
                 .arg(entry.channel.as_str())
                 .number(entry.at_us)
                 .number(entry.bytes)
-                .number(entry.keep_ms)
+                .number(entry.retention_ms)
                 .arg(format!("{:x}", entry.id.0));
         }
         call
     }
 
     /// Evicts an event. Returns it once it is no longer in Redis.
-    async fn evict(&self, app_id: &str, named: Named, joined: &Joined) -> Option<Named> {
+    async fn evict(
+        &self,
+        app_id: &str,
+        named: IndexEntry,
+        joined: &JoinedLink,
+    ) -> Option<IndexEntry> {
         let Some((channel, id)) = parse(&named) else {
             // No node publishes an event like that.
-            self.metrics.unexpected_data("the account of cached events");
+            self.metrics.unexpected_data("the index of cached events");
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
@@ -152,27 +163,27 @@ impl ClusterState {
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
-        let value = timeout(WITHIN, call.run(&joined.connection)).await.ok()?.ok()?;
+        let value = timeout(TIMEOUT, call.run(&joined.connection)).await.ok()?.ok()?;
         let mut reply = ScriptReply::new(value).ok()?;
         let (status, _) = reply.status().ok()?;
         if status != Status::Done {
             self.on_fenced(&joined.token);
             return None;
         }
-        let was_there = reply.number() == Ok(1);
-        self.metrics.cache_evicted(app_id, u64::from(was_there));
+        let was_cached = reply.number() == Ok(1);
+        self.metrics.cache_evicted(app_id, u64::from(was_cached));
         Some(named)
     }
 }
 
-fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
+fn parse((channel, id): &IndexEntry) -> Option<(ChannelName, u64)> {
     let channel = ChannelName::parse(std::str::from_utf8(channel).ok()?, usize::MAX).ok()?;
     Some((channel, u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?))
 }
 
 /// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
 /// fencing token is outdated.
-fn read(mut reply: ScriptReply) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
+fn read(mut reply: ScriptReply) -> Result<Option<(u64, bool, Vec<IndexEntry>)>, Unexpected> {
     let (status, _) = reply.status()?;
     if status != Status::Done {
         return Ok(None);
@@ -192,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unexpected_entries_of_an_account_are_not_evicted() {
+    fn unexpected_entries_of_an_index_are_not_evicted() {
         let named = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
         let channel = ChannelName::parse("cache-x", 100).unwrap();
         assert_eq!(parse(&named(b"cache-x", b"ff")), Some((channel, 255)));

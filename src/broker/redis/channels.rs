@@ -49,11 +49,11 @@ impl ClusterState {
 
     /// Waits as long as any request waits for Redis, and longer while pages arrive.
     async fn await_list(&self, mut reply: oneshot::Receiver<ListResult>) -> ListResult {
-        let asked = now();
+        let requested_at = now();
         loop {
             let progressed = *self.reads.progressed.lock();
-            let silent = asked.max(progressed) + self.broker_wait + REPLY_GRACE;
-            let give_up = silent.min(asked + LIST_TIMEOUT);
+            let silent = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
+            let give_up = silent.min(requested_at + LIST_TIMEOUT);
             if let Ok(reply) = timeout_at(give_up.into(), &mut reply).await {
                 return reply.unwrap_or(Err(Unavailable));
             }

@@ -4,7 +4,7 @@ use super::{
     clock::now,
     fencing_token::FencingToken,
     link::RedisConnection,
-    logged::Wanted,
+    logged::LoggedChanges,
     names::TopicName,
     partition::Partition,
     reason::Reason,
@@ -160,22 +160,23 @@ pub(super) async fn clean_topic(
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
     let config = app.as_ref().map_or(&unknown, |app| &app.config);
-    let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
+    let logged_changes = hub.map(|hub| LoggedChanges::of(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
-    let asked = now();
-    let call = sync_call((shared, token), name, (config, wanted), node, &nothing, asked);
+    let requested_at = now();
+    let call =
+        sync_call((shared, token), name, (config, logged_changes), node, &nothing, requested_at);
     let partition = call.partition();
     match read(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
             // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.app_partition(&name.app_id);
-            if !wanted.is_nothing() && (is_forwarded || synced.is_logged) {
+            if !logged_changes.is_empty() && (is_forwarded || synced.is_logged) {
                 shared.note_logged(&name.app_id, partition);
             }
             Ok(())
         }
         Ok((SyncOutcome::Late, redis_ms)) => {
-            shared.clock.learn(partition, redis_ms, (asked, now()));
+            shared.clock.learn(partition, redis_ms, (requested_at, now()));
             Err(timed_out())
         }
         Ok((SyncOutcome::Fenced, _)) | Err(_) => Err(timed_out()),

@@ -11,10 +11,10 @@ mod tests;
 
 use super::{
     clock::now,
-    context::Context,
+    context::JoinedContext,
     fencing_token::FencingToken,
     membership::{LEASE_ENDED, Membership},
-    names::{Subject, TopicName},
+    names::{TopicName, TopicSubject},
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
@@ -113,15 +113,15 @@ impl Comparison {
 }
 
 /// The comparisons and the sweep that are due, as tasks.
-pub(super) struct Due {
+pub(super) struct DueComparisons {
     pub(super) compare: Vec<BoxFuture<'static, Compared>>,
     pub(super) sweep: Option<BoxFuture<'static, Swept>>,
 }
 
 impl Comparison {
     /// The comparisons and sweeps that are due.
-    pub(super) fn due(&mut self, now: Instant, context: Context<'_>) -> Due {
-        let mut due = Due { compare: Vec::new(), sweep: None };
+    pub(super) fn due(&mut self, now: Instant, context: JoinedContext<'_>) -> DueComparisons {
+        let mut due = DueComparisons { compare: Vec::new(), sweep: None };
         if !context.membership.is_joined() {
             return due;
         }
@@ -160,7 +160,7 @@ impl Comparison {
 
     fn compare_some(
         &mut self,
-        context: Context<'_>,
+        context: JoinedContext<'_>,
         now: Instant,
     ) -> Vec<BoxFuture<'static, Compared>> {
         let topics = &context.topics.all;
@@ -267,8 +267,8 @@ impl Comparison {
     }
 
     /// Scans some pages of the lists.
-    fn sweep(&mut self, context: Context<'_>) -> Option<BoxFuture<'static, Swept>> {
-        let Context { shared, membership, topics, connection } = context;
+    fn sweep(&mut self, context: JoinedContext<'_>) -> Option<BoxFuture<'static, Swept>> {
+        let JoinedContext { shared, membership, topics, connection } = context;
         let lists = self.lists(shared, membership, topics);
         if lists.is_empty() {
             return None;
@@ -338,7 +338,7 @@ impl Comparison {
 }
 
 fn compare(
-    context: Context<'_>,
+    context: JoinedContext<'_>,
     partition: Partition,
     topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {
@@ -367,9 +367,9 @@ fn compare_call<'a>(
     for (name, mine, users) in topics {
         let hash = names.topic(name);
         let field = match &name.subject {
-            Subject::Channel(channel) => channel.as_str(),
-            Subject::User(user_id) => user_id,
-            Subject::Connections => "",
+            TopicSubject::Channel(channel) => channel.as_str(),
+            TopicSubject::User(user_id) => user_id,
+            TopicSubject::Connections => "",
         };
         call = call
             .key(&hash)

@@ -18,7 +18,7 @@ use super::{
     cleanup::Cleaned,
     clock::now,
     compare::{Compared, Comparison, Swept},
-    context::Context,
+    context::JoinedContext,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::{Forwarded, Forwarding},
@@ -26,7 +26,7 @@ use super::{
     link::{Push, Pushes, RedisEndpoint, ServerId},
     link_state::LinkState,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
-    names::Subject,
+    names::TopicSubject,
     partition::Partition,
     ready::NodeState,
     reason::Reason,
@@ -191,11 +191,11 @@ impl Coordinator {
     fn on_input(&mut self, input: Input) {
         match input {
             Input::Join { app_id, channel, waiter } => {
-                let channel = Subject::Channel(channel);
+                let channel = TopicSubject::Channel(channel);
                 self.topics.change(&app_id, channel, |topic| topic.join(waiter));
             }
             Input::Leave { app_id, channel, user_id } => {
-                let channel = Subject::Channel(channel);
+                let channel = TopicSubject::Channel(channel);
                 self.topics.change(&app_id, channel, |topic| topic.leave(user_id.as_ref()));
             }
             Input::SignIn { app_id, connection, user_id, watchlist } => {
@@ -205,13 +205,13 @@ impl Coordinator {
                 self.sign_ins.remove(&mut self.topics, connection, now());
             }
             Input::Connect { app_id, admission } => {
-                self.topics.change(&app_id, Subject::Connections, |topic| match admission {
+                self.topics.change(&app_id, TopicSubject::Connections, |topic| match admission {
                     Some(admission) => topic.join(Waiter::Admission(admission)),
                     None => topic.add(),
                 });
             }
             Input::Disconnect { app_id } => {
-                self.topics.change(&app_id, Subject::Connections, |topic| topic.leave(None));
+                self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.leave(None));
             }
             Input::Serve(hubs) => self.topics.serve(hubs),
             Input::Drain => {
@@ -313,8 +313,8 @@ impl Coordinator {
     ) {
         for reply in replies.iter().flatten() {
             self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
-            let (asked, answered) = reply.times;
-            self.shared.set_round_trip(answered.saturating_duration_since(asked));
+            let (requested_at, replied_at) = reply.times;
+            self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
         self.shared.others.set_known(self.membership.nodes.known.len());
@@ -430,7 +430,7 @@ impl Coordinator {
         self.topics.on_time(now);
         self.keep_membership(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
-            let context = Context {
+            let context = JoinedContext {
                 shared: &self.shared,
                 membership: &self.membership,
                 topics: &self.topics,

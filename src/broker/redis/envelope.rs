@@ -19,7 +19,7 @@ pub(super) struct Envelope {
     pub(super) is_repeated: bool,
     pub(super) except: Option<SocketId>,
     /// For how long a cache channel keeps it, in ms; 0 for not at all.
-    pub(super) remember_ms: u64,
+    pub(super) retention_ms: u64,
     pub(super) frame: Frame,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum ControlMessage {
 pub(super) struct DecodeError;
 
 /// The first byte of an envelope: the version of its layout.
-const LAYOUT: u8 = 1;
+const ENVELOPE_VERSION: u8 = 1;
 const HEADER: usize = 1 + 1 + 8 + 8 + 8;
 const REPEATED: u8 = 1;
 const CLIENT_EVENT: u8 = 2;
@@ -80,10 +80,10 @@ impl Envelope {
         if self.frame.kind() == FrameKind::ClientEvent {
             flags |= CLIENT_EVENT;
         }
-        bytes.extend_from_slice(&[LAYOUT, flags]);
+        bytes.extend_from_slice(&[ENVELOPE_VERSION, flags]);
         bytes.extend_from_slice(&self.id.0.to_be_bytes());
         bytes.extend_from_slice(&self.except.map_or(0, SocketId::bits).to_be_bytes());
-        bytes.extend_from_slice(&self.remember_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.retention_ms.to_be_bytes());
         bytes.extend_from_slice(self.frame.bytes());
         bytes
     }
@@ -94,7 +94,7 @@ impl Envelope {
             let eight = header[at..at + 8].try_into().expect("eight bytes of the header");
             u64::from_be_bytes(eight)
         };
-        if header[0] != LAYOUT || header[1] & !(REPEATED | CLIENT_EVENT) != 0 {
+        if header[0] != ENVELOPE_VERSION || header[1] & !(REPEATED | CLIENT_EVENT) != 0 {
             return Err(DecodeError);
         }
         let except = match number(10) {
@@ -107,7 +107,7 @@ impl Envelope {
             id: EnvelopeId(number(2)),
             is_repeated: header[1] & REPEATED != 0,
             except,
-            remember_ms: number(18),
+            retention_ms: number(18),
             frame: Frame::from_encoded(kind, frame, now).ok_or(DecodeError)?,
         })
     }
@@ -203,7 +203,7 @@ mod tests {
             id: EnvelopeId(7 << 40 | 9),
             is_repeated: true,
             except: Some(SocketId::from_random(0x1234_5678_9abc)),
-            remember_ms: 1_800_000,
+            retention_ms: 1_800_000,
             frame: Frame::published(FrameKind::ClientEvent, r#"{"event":"e"}"#, Instant::now()),
         }
     }
@@ -213,8 +213,8 @@ mod tests {
         let sent = envelope();
         let read = Envelope::decode(&sent.encode(), Instant::now()).unwrap();
         assert_eq!(
-            (read.id, read.is_repeated, read.except, read.remember_ms),
-            (sent.id, true, sent.except, sent.remember_ms)
+            (read.id, read.is_repeated, read.except, read.retention_ms),
+            (sent.id, true, sent.except, sent.retention_ms)
         );
         assert_eq!(read.frame.bytes(), sent.frame.bytes());
         assert_eq!(read.frame.kind(), FrameKind::ClientEvent);
@@ -285,7 +285,7 @@ mod tests {
                 let bytes = Envelope { is_repeated, frame, ..envelope() }.encode();
                 let read = Envelope::decode(&bytes, now).unwrap();
                 assert_eq!((read.is_repeated, read.frame.kind()), (is_repeated, kind));
-                for (at, byte) in [(0, LAYOUT + 1), (1, 4), (1, 128 | REPEATED)] {
+                for (at, byte) in [(0, ENVELOPE_VERSION + 1), (1, 4), (1, 128 | REPEATED)] {
                     let mut unexpected_data = bytes.clone();
                     unexpected_data[at] = byte;
                     assert_eq!(

@@ -11,15 +11,15 @@
 
 use super::{
     clock::now,
-    context::Context,
+    context::JoinedContext,
     envelope::ControlMessage,
     fencing_token::FencingToken,
     link::RedisConnection,
-    logged::Wanted,
+    logged::LoggedChanges,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
-    unforwarded::Log,
+    unforwarded::PartitionLog,
 };
 use redis::{RedisError, RedisResult, cmd};
 use std::{
@@ -41,12 +41,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The interval between checks for logs that were left behind.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of checks in a round of 30 seconds, with some time to spare.
-const LOOKS: usize = 28;
+const POLLS_PER_ROUND: usize = 28;
 
 /// The logs that this node is forwarding.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
-    under_way: BTreeSet<Log>,
+    in_flight: BTreeSet<PartitionLog>,
     paused_until: Option<Instant>,
     /// Partitions that are still to be checked in this round.
     queue: VecDeque<Partition>,
@@ -56,7 +56,7 @@ pub(super) struct Forwarding {
 /// The result of forwarding a log.
 #[derive(Debug)]
 pub(super) struct Forwarded {
-    log: Log,
+    log: PartitionLog,
     is_done: bool,
 }
 
@@ -71,11 +71,11 @@ impl Forwarding {
     ) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         let mut tasks = Vec::new();
-        while !is_paused && self.under_way.len() < AT_ONCE {
-            let Some(log) = shared.unforwarded.take(&self.under_way) else { break };
-            self.under_way.insert(log.clone());
+        while !is_paused && self.in_flight.len() < AT_ONCE {
+            let Some(log) = shared.unforwarded.take(&self.in_flight) else { break };
+            self.in_flight.insert(log.clone());
             let (app_id, partition) = log.clone();
-            let forward = Forward {
+            let forward = ForwardTask {
                 shared: Arc::clone(shared),
                 token: Arc::clone(token),
                 connection: connection.clone(),
@@ -97,7 +97,7 @@ impl Forwarding {
         shared: &ClusterState,
         now: Instant,
     ) {
-        self.under_way.remove(&log);
+        self.in_flight.remove(&log);
         if !is_done {
             self.paused_until = Some(now + RETRY_PAUSE);
             shared.unforwarded.add(log);
@@ -106,14 +106,14 @@ impl Forwarding {
 
     /// Resets the state when the link is lost: forwarding restarts over the next.
     pub(super) fn stop(&mut self, shared: &ClusterState) {
-        for log in std::mem::take(self).under_way {
+        for log in std::mem::take(self).in_flight {
             shared.unforwarded.add(log);
         }
     }
 
     /// One node looks for logs that another has left behind, if that is due.
-    pub(super) fn poll(&mut self, now: Instant, context: Context<'_>) {
-        let Context { shared, membership, topics, connection } = context;
+    pub(super) fn poll(&mut self, now: Instant, context: JoinedContext<'_>) {
+        let JoinedContext { shared, membership, topics, connection } = context;
         let is_due = self.next_poll.is_none_or(|at| at <= now);
         if !shared.is_cluster || !is_due || !membership.is_joined() {
             return;
@@ -122,25 +122,27 @@ impl Forwarding {
         if !membership.nodes.is_first(membership.node()) {
             return;
         }
-        let with_webhooks = topics.hubs.iter().filter(|(_, hub)| Wanted::any_of(hub));
+        let with_webhooks = topics.hubs.iter().filter(|(_, hub)| LoggedChanges::any_of(hub));
         let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
         if self.queue.is_empty() {
             self.queue = shared.names.partitions().collect();
         }
-        let some = shared.names.partitions().len().div_ceil(LOOKS);
+        let some = shared.names.partitions().len().div_ceil(POLLS_PER_ROUND);
         for partition in self.queue.drain(..some.min(self.queue.len())) {
-            let is_elsewhere = |app_id: &&Arc<str>| shared.names.app_partition(app_id) != partition;
-            let apps: Vec<Arc<str>> = apps.iter().filter(is_elsewhere).cloned().collect();
+            let is_of_other_partition =
+                |app_id: &&Arc<str>| shared.names.app_partition(app_id) != partition;
+            let apps: Vec<Arc<str>> = apps.iter().filter(is_of_other_partition).cloned().collect();
             if !apps.is_empty() {
-                let look = look(Arc::clone(shared), connection.clone(), partition, apps);
-                tokio::spawn(timeout(FORWARD_WITHIN, look));
+                let poll_partition =
+                    poll_partition(Arc::clone(shared), connection.clone(), partition, apps);
+                tokio::spawn(timeout(FORWARD_WITHIN, poll_partition));
             }
         }
     }
 }
 
 /// Checks which logs of these apps have records in a partition.
-async fn look(
+async fn poll_partition(
     shared: Arc<ClusterState>,
     connection: RedisConnection,
     partition: Partition,
@@ -158,7 +160,7 @@ async fn look(
 }
 
 /// Forwards one log to the app's log.
-struct Forward {
+struct ForwardTask {
     shared: Arc<ClusterState>,
     token: Arc<FencingToken>,
     connection: RedisConnection,
@@ -175,10 +177,10 @@ struct LogPart {
     records: Vec<Vec<u8>>,
 }
 
-impl Forward {
+impl ForwardTask {
     async fn run(&self) -> RedisResult<()> {
         if self.partition == self.shared.names.app_partition(&self.app_id) {
-            return self.ring().await;
+            return self.notify_logged().await;
         }
         let mut reached = 0;
         loop {
@@ -187,7 +189,7 @@ impl Forward {
             let Some((last, _)) = records.last() else { return Ok(()) };
             reached = *last;
             if self.add(&part, &records).await? {
-                self.ring().await?;
+                self.notify_logged().await?;
             }
         }
     }
@@ -201,7 +203,7 @@ impl Forward {
                 .key(names.log_state(&self.app_id, partition))
                 .number(reached)
                 .number(RECORDS_MAX);
-        let mut reply = self.ask(call).await?;
+        let mut reply = self.run_call(call).await?;
         let mut read = || -> Result<LogPart, Unexpected> {
             Ok(LogPart {
                 now_us: reply.text()?.parse().map_err(|_| Unexpected)?,
@@ -225,27 +227,27 @@ impl Forward {
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }
-        let mut reply = self.ask(call).await?;
+        let mut reply = self.run_call(call).await?;
         Ok(reply.number().map_err(|Unexpected| self.unexpected())? == 1)
     }
 
     /// Notifies the nodes that the app's log is not empty any more.
-    async fn ring(&self) -> RedisResult<()> {
+    async fn notify_logged(&self) -> RedisResult<()> {
         let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
         let give_up = now() + FORWARD_WITHIN;
-        self.ask(self.shared.control_message_call(&control_message, &self.token, give_up))
+        self.run_call(self.shared.control_message_call(&control_message, &self.token, give_up))
             .await
             .map(drop)
     }
 
-    async fn ask(&self, call: ScriptCall) -> RedisResult<ScriptReply> {
-        let (partition, asked) = (call.partition(), now());
+    async fn run_call(&self, call: ScriptCall) -> RedisResult<ScriptReply> {
+        let (partition, requested_at) = (call.partition(), now());
         let value = call.run(&self.connection).await?;
         let mut reply = ScriptReply::new(value).map_err(|Unexpected| self.unexpected())?;
         match reply.status().map_err(|Unexpected| self.unexpected())? {
             (Status::Done, _) => return Ok(reply),
             (Status::Late, redis_ms) => {
-                self.shared.clock.learn(partition, redis_ms, (asked, now()));
+                self.shared.clock.learn(partition, redis_ms, (requested_at, now()));
             }
             (Status::Fenced, _) => self.shared.on_fenced(&self.token),
         }
@@ -253,7 +255,7 @@ impl Forward {
     }
 
     fn unexpected(&self) -> RedisError {
-        self.shared.metrics.unexpected_data("what belongs to webhooks");
+        self.shared.metrics.unexpected_data("webhook data");
         failed()
     }
 }

@@ -3,7 +3,9 @@
 use super::{
     clock::now,
     link::{Pushes, RedisConnection, RedisEndpoint},
-    membership::{HeartbeatPhase, HeartbeatReply, LAYOUT, Membership, OTHER_LAYOUT, Registered},
+    membership::{
+        HeartbeatPhase, HeartbeatReply, KEY_LAYOUT, Membership, OTHER_KEY_LAYOUT, Registered,
+    },
     partition::Partition,
     random,
     reason::{Reason, was_rejected},
@@ -51,7 +53,7 @@ async fn connect_and_prepare(
     let (connection, pushes) = endpoint.connect().await.map_err(because)?;
     shared.scripts.load(&connection).await.map_err(because)?;
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
-        return Err(Reason::other_layout(OTHER_LAYOUT));
+        return Err(Reason::other_layout(OTHER_KEY_LAYOUT));
     }
     let all_nodes = [shared.names.all_nodes().into()];
     connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
@@ -95,29 +97,29 @@ pub(super) fn round(
     let others: Vec<_> = others.map(call).collect();
     let leases = call(Partition::LEASES);
     async move {
-        let ask = |call| ask(&connection, call);
+        let send = |call| send(&connection, call);
         let mut replies = Vec::new();
         if phase == HeartbeatPhase::Leave {
-            futures_util::future::try_join_all(others.into_iter().map(ask)).await?;
-            replies.push(ask(leases).await?);
+            futures_util::future::try_join_all(others.into_iter().map(send)).await?;
+            replies.push(send(leases).await?);
             return Ok(replies);
         }
-        replies.push(ask(leases).await?);
+        replies.push(send(leases).await?);
         if replies[0].status == Registered::Yes {
-            let others = futures_util::future::try_join_all(others.into_iter().map(ask));
+            let others = futures_util::future::try_join_all(others.into_iter().map(send));
             replies.extend(others.await?);
         }
         Ok(replies)
     }
 }
 
-async fn ask(
+async fn send(
     connection: &RedisConnection,
     (partition, call): (Partition, ScriptCall),
 ) -> Result<HeartbeatReply, Reason> {
-    let asked = now();
+    let requested_at = now();
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
-    let reply = read(partition, value, (asked, now()));
+    let reply = read(partition, value, (requested_at, now()));
     reply.map_err(|Unexpected| Reason::of(&RedisError::from(UNEXPECTED)))
 }
 
@@ -145,7 +147,7 @@ fn call(
         .number(ARRIVAL_MAX.as_millis())
         .arg(registered)
         .arg(membership.state(shared.is_draining()).letter())
-        .arg(LAYOUT)
+        .arg(KEY_LAYOUT)
         .arg(if shared.is_cluster { "0" } else { "1" });
     membership.nodes.known.iter().fold(call, |call, process| call.arg(&**process))
 }

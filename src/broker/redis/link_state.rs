@@ -13,12 +13,12 @@ pub(super) enum LinkState {
     /// Joined before, but a reply of Redis is overdue.
     Suspect,
     /// Joined.
-    Joined(Joined),
+    Joined(JoinedLink),
 }
 
 /// The connection and the fencing token of a joined node.
 #[derive(Clone, Debug)]
-pub(super) struct Joined {
+pub(super) struct JoinedLink {
     pub(super) connection: RedisConnection,
     pub(super) token: Arc<FencingToken>,
 }
@@ -53,7 +53,7 @@ impl LinkStateWatch {
     }
 
     /// Waits until the node is joined. Safe to cancel.
-    pub(super) async fn joined(&self) -> Joined {
+    pub(super) async fn joined(&self) -> JoinedLink {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.

@@ -1,33 +1,35 @@
 //! Records for webhooks: which changes of a topic are logged.
 
-use super::{names::Subject, partition::Partition, shared::ClusterState};
+use super::{names::TopicSubject, partition::Partition, shared::ClusterState};
 use crate::{channel::is_counted, config::WebhookEvent as Kind, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct LoggedChanges {
     /// Whether the total is reported when it changes from none to some and back.
-    turns: bool,
+    occupancy: bool,
     members: bool,
     counts: bool,
 }
 
-impl Wanted {
-    pub(super) fn of(hub: &Hub, subject: &Subject) -> Self {
+impl LoggedChanges {
+    pub(super) fn of(hub: &Hub, subject: &TopicSubject) -> Self {
         match subject {
-            Subject::Channel(channel) if channel.is_listed() => Self {
-                turns: hub.wants(Kind::ChannelOccupied),
+            TopicSubject::Channel(channel) if channel.is_listed() => Self {
+                occupancy: hub.wants(Kind::ChannelOccupied),
                 members: channel.is_presence() && hub.wants(Kind::MemberAdded),
                 counts: hub.read_config(|config| is_counted(channel, config))
                     && hub.wants(Kind::SubscriptionCount),
             },
-            Subject::User(_) => Self { turns: hub.wants(Kind::UserOnline), ..Self::default() },
-            Subject::Channel(_) | Subject::Connections => Self::default(),
+            TopicSubject::User(_) => {
+                Self { occupancy: hub.wants(Kind::UserOnline), ..Self::default() }
+            }
+            TopicSubject::Channel(_) | TopicSubject::Connections => Self::default(),
         }
     }
 
-    pub(super) fn is_nothing(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self == Self::default()
     }
 
@@ -40,20 +42,20 @@ impl Wanted {
 
     /// The flags of `sync.lua`.
     pub(super) fn flags(self) -> impl Iterator<Item = char> {
-        let flags = [(self.turns, 'w'), (self.members, 'm'), (self.counts, 'n')];
+        let flags = [(self.occupancy, 'w'), (self.members, 'm'), (self.counts, 'n')];
         flags.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, flag)| flag)
     }
 }
 
 impl ClusterState {
     /// Whether `sync.lua` itself notifies the nodes of what it has logged for an app.
-    pub(super) fn rings_itself(&self, app_id: &str, partition: Partition) -> bool {
+    pub(super) fn script_notifies(&self, app_id: &str, partition: Partition) -> bool {
         partition == Partition::LEASES && partition == self.names.app_partition(app_id)
     }
 
     /// Queues the log of a partition for forwarding.
     pub(super) fn note_logged(&self, app_id: &Arc<str>, partition: Partition) {
-        if !self.rings_itself(app_id, partition) {
+        if !self.script_notifies(app_id, partition) {
             self.unforwarded.add((Arc::clone(app_id), partition));
         }
     }

@@ -1,14 +1,16 @@
 //! This node's membership, as a state machine without I/O: it connects, joins, sends heartbeats,
 //! and leaves.
 //!
-//! Each input may return [`Action`]s, which the coordinator carries out in their order. The time is
+//! Each input may return [`MembershipAction`]s, which the coordinator carries out in their order. The time is
 //! an argument of each input.
 
 #[cfg(test)]
 mod tests;
 mod values;
 
-pub(super) use values::{Action, HeartbeatPhase, HeartbeatReply, Registered, Situation, Stage};
+pub(super) use values::{
+    HeartbeatPhase, HeartbeatReply, MembershipAction, Registered, Situation, Stage,
+};
 
 use super::{
     fencing_token::FencingToken, nodes::Nodes, partition::Partition, published_sequences, random,
@@ -52,7 +54,7 @@ pub(super) struct Membership {
 }
 
 /// The version of the key layout: nodes of another one can't share a prefix.
-pub(super) const LAYOUT: &str = "3";
+pub(super) const KEY_LAYOUT: &str = "3";
 /// Interval of the heartbeats of a joined node. Its lease is several times as long.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the heartbeats while joining.
@@ -70,7 +72,7 @@ const BACKOFF: Backoff =
 const BACKOFF_ON_CLUSTER: Backoff = Backoff { longest: Duration::from_secs(2), ..BACKOFF };
 
 /// The reason that is shown while nodes of another version use the same keys.
-pub(super) const OTHER_LAYOUT: &str =
+pub(super) const OTHER_KEY_LAYOUT: &str =
     "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
 /// The reason for joining again after the lease has ended.
 pub(super) const LEASE_ENDED: &str = "this node's lease has ended, or redis has lost its data";
@@ -147,31 +149,31 @@ impl Membership {
     }
 
     /// The actions that are due.
-    pub(super) fn on_time(&mut self, now: Instant, situation: &Situation) -> Vec<Action> {
+    pub(super) fn on_time(&mut self, now: Instant, situation: &Situation) -> Vec<MembershipAction> {
         let mut actions = Vec::new();
-        if let Some(asked) = self.requested_at {
-            let waited = now.saturating_duration_since(asked);
+        if let Some(requested_at) = self.requested_at {
+            let waited = now.saturating_duration_since(requested_at);
             if LINK_TIMEOUT < waited {
-                return vec![Action::Close("redis does not answer".into())];
+                return vec![MembershipAction::Close("redis does not answer".into())];
             }
             if situation.suspect_after < waited {
-                actions.push(Action::Suspect);
+                actions.push(MembershipAction::Suspect);
             }
         }
         if self.is_linked() && situation.is_fenced {
-            return vec![Action::Close(LEASE_ENDED.into())];
+            return vec![MembershipAction::Close(LEASE_ENDED.into())];
         }
         // From its first heartbeat on, this node receives its own messages on the bus.
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
         let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + situation.in_flight;
         if is_registered && patience < now.saturating_duration_since(self.bus.confirmed_at) {
-            return vec![Action::Close("the bus is silent".into())];
+            return vec![MembershipAction::Close("the bus is silent".into())];
         }
         actions.extend(match self.stage {
             Stage::Disconnected(at) if at <= now && self.stopping == Stopping::No => {
                 self.stage = Stage::Connecting;
                 self.next_link();
-                Some(Action::Connect)
+                Some(MembershipAction::Connect)
             }
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
             Stage::Syncing if situation.is_settled => {
@@ -190,12 +192,16 @@ impl Membership {
         actions
     }
 
-    fn heartbeat_when_due(&mut self, phase: HeartbeatPhase, now: Instant) -> Option<Action> {
+    fn heartbeat_when_due(
+        &mut self,
+        phase: HeartbeatPhase,
+        now: Instant,
+    ) -> Option<MembershipAction> {
         let is_due = self.requested_at.is_none() && self.next_heartbeat <= now;
         is_due.then(|| self.heartbeat(phase, now))
     }
 
-    pub(super) fn heartbeat(&mut self, phase: HeartbeatPhase, now: Instant) -> Action {
+    pub(super) fn heartbeat(&mut self, phase: HeartbeatPhase, now: Instant) -> MembershipAction {
         let partitions = match phase {
             HeartbeatPhase::Join | HeartbeatPhase::Leave => self.partitions.clone(),
             HeartbeatPhase::Busy | HeartbeatPhase::Arrive | HeartbeatPhase::Heartbeat => {
@@ -204,11 +210,11 @@ impl Membership {
         };
         self.requested_at = Some(now);
         self.next_heartbeat = now + self.interval();
-        Action::Heartbeat(phase, partitions)
+        MembershipAction::Heartbeat(phase, partitions)
     }
 
     /// A heartbeat at once, if the node is joined: whether it takes connections has changed.
-    pub(super) fn on_drain(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn on_drain(&mut self, now: Instant) -> Option<MembershipAction> {
         self.is_joined().then(|| self.heartbeat(HeartbeatPhase::Heartbeat, now))
     }
 
@@ -230,7 +236,7 @@ impl Membership {
     }
 
     /// There is a link: registers this node.
-    pub(super) fn on_connected(&mut self, now: Instant) -> Action {
+    pub(super) fn on_connected(&mut self, now: Instant) -> MembershipAction {
         self.stage = Stage::Joining;
         self.bus.confirmed_at = now;
         self.heartbeat(HeartbeatPhase::Join, now)
@@ -242,11 +248,11 @@ impl Membership {
         phase: HeartbeatPhase,
         replies: Result<Vec<HeartbeatReply>, Reason>,
         now: Instant,
-    ) -> Vec<Action> {
+    ) -> Vec<MembershipAction> {
         self.requested_at = None;
         let mut replies = match replies {
             Ok(replies) => replies,
-            Err(reason) => return vec![Action::Close(reason)],
+            Err(reason) => return vec![MembershipAction::Close(reason)],
         };
         for reply in &replies {
             match reply.status {
@@ -255,16 +261,16 @@ impl Membership {
                     return self.on_lease_expired(phase, reply.partition, now);
                 }
                 Registered::OtherLayout => {
-                    let versions = format!("theirs is {}, ours is {LAYOUT}", reply.generation);
-                    let text = format!("{OTHER_LAYOUT}: {versions}");
-                    return vec![Action::Close(Reason::other_layout(&text))];
+                    let versions = format!("theirs is {}, ours is {KEY_LAYOUT}", reply.generation);
+                    let text = format!("{OTHER_KEY_LAYOUT}: {versions}");
+                    return vec![MembershipAction::Close(Reason::other_layout(&text))];
                 }
             }
         }
         let is_other =
             |reply: &HeartbeatReply| reply.generation != self.token.generation(reply.partition);
         if phase != HeartbeatPhase::Join && replies.iter().any(is_other) {
-            return vec![Action::Close("redis has begun again".into())];
+            return vec![MembershipAction::Close("redis has begun again".into())];
         }
         for reply in replies.iter().filter(|reply| reply.is_open) {
             self.closed.remove(&reply.partition);
@@ -280,7 +286,7 @@ impl Membership {
             self.nodes.set_alive(first.alive);
         }
         if self.is_joined() {
-            actions.push(Action::AllowRequests);
+            actions.push(MembershipAction::AllowRequests);
             let former_names: Vec<String> = self.nodes.former_names.iter().cloned().collect();
             actions.extend(self.clean_up(first.dead.into_iter().chain(former_names)));
         }
@@ -294,19 +300,19 @@ impl Membership {
         phase: HeartbeatPhase,
         partition: Partition,
         now: Instant,
-    ) -> Vec<Action> {
+    ) -> Vec<MembershipAction> {
         if phase != HeartbeatPhase::Join {
-            return vec![Action::Close(LEASE_ENDED.into())];
+            return vec![MembershipAction::Close(LEASE_ENDED.into())];
         }
         tracing::info!(node = self.node(), %partition, "declared dead by another node");
         self.rename();
         self.next_link();
-        vec![Action::Rename, self.heartbeat(HeartbeatPhase::Join, now)]
+        vec![MembershipAction::Rename, self.heartbeat(HeartbeatPhase::Join, now)]
     }
 
     /// Continues once all partitions have registered this node. Those of another generation may
     /// have lost data.
-    fn on_registered(&mut self, replies: &[HeartbeatReply]) -> Vec<Action> {
+    fn on_registered(&mut self, replies: &[HeartbeatReply]) -> Vec<MembershipAction> {
         let before = Arc::clone(&self.token);
         let token = Arc::make_mut(&mut self.token);
         token.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
@@ -319,29 +325,29 @@ impl Membership {
         let changed: BTreeSet<Partition> =
             replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
         self.changed.clone_from(&changed);
-        let mut actions = vec![Action::Registered { changed: changed.clone() }];
+        let mut actions = vec![MembershipAction::Registered { changed: changed.clone() }];
         if changed.is_empty() || before.generations.is_empty() {
             self.stage = Stage::Syncing;
-            actions.push(Action::SyncAll);
+            actions.push(MembershipAction::SyncAll);
         } else {
             self.stage = Stage::Restoring;
-            actions.push(Action::Restore(changed));
+            actions.push(MembershipAction::Restore(changed));
         }
         actions
     }
 
     /// The sequences that this node knows were reported.
-    pub(super) fn on_restored(&mut self, result: Result<(), Reason>) -> Action {
+    pub(super) fn on_restored(&mut self, result: Result<(), Reason>) -> MembershipAction {
         match result {
             Ok(()) => {
                 self.stage = Stage::Syncing;
-                Action::SyncAll
+                MembershipAction::SyncAll
             }
-            Err(reason) => Action::Close(reason),
+            Err(reason) => MembershipAction::Close(reason),
         }
     }
 
-    fn on_arrived(&mut self, replies: &[HeartbeatReply], now: Instant) -> Action {
+    fn on_arrived(&mut self, replies: &[HeartbeatReply], now: Instant) -> MembershipAction {
         self.stage = Stage::Waiting;
         // In a generation that was not open yet, nothing could be published. Earlier events, from
         // while this node did not receive the bus, were reported by other nodes if they were
@@ -353,11 +359,11 @@ impl Membership {
         };
         let silent = replies.iter().filter(was_silent).map(|reply| reply.partition);
         let unaffected = silent.filter(|partition| self.changed.contains(partition)).collect();
-        Action::Resubscribe { unaffected }
+        MembershipAction::Resubscribe { unaffected }
     }
 
     /// Becomes joined once it receives its own heartbeat and all partitions are open.
-    fn become_joined(&mut self, now: Instant) -> Vec<Action> {
+    fn become_joined(&mut self, now: Instant) -> Vec<MembershipAction> {
         let is_waiting = self.stage == Stage::Waiting;
         if !is_waiting || !self.bus.is_confirmed || !self.closed.is_empty() {
             return Vec::new();
@@ -367,7 +373,11 @@ impl Membership {
         self.bus.missed_since = None;
         self.failures = 0;
         let others = self.nodes.known.len();
-        vec![Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]
+        vec![
+            MembershipAction::ReadAgain,
+            MembershipAction::LogJoined { others },
+            MembershipAction::AllowRequests,
+        ]
     }
 
     /// Redis has sent a message of the bus or a reply.
@@ -376,7 +386,7 @@ impl Membership {
     }
 
     /// The heartbeat of a node was received on the bus.
-    pub(super) fn on_node_heartbeat(&mut self, node: &str, now: Instant) -> Vec<Action> {
+    pub(super) fn on_node_heartbeat(&mut self, node: &str, now: Instant) -> Vec<MembershipAction> {
         self.nodes.note_node(node);
         if node != self.node() {
             return Vec::new();
@@ -387,19 +397,26 @@ impl Membership {
     }
 
     /// A partition lists these nodes.
-    pub(super) fn on_listed(&mut self, registered: Vec<String>, now: Instant) -> Vec<Action> {
+    pub(super) fn on_listed(
+        &mut self,
+        registered: Vec<String>,
+        now: Instant,
+    ) -> Vec<MembershipAction> {
         let dead = self.nodes.on_listed(registered, &self.token.node, now);
         self.clean_up(dead)
     }
 
     /// The cleanups after those dead nodes that are not under way.
-    pub(super) fn clean_up(&mut self, dead: impl IntoIterator<Item = String>) -> Vec<Action> {
+    pub(super) fn clean_up(
+        &mut self,
+        dead: impl IntoIterator<Item = String>,
+    ) -> Vec<MembershipAction> {
         let is_joined = self.is_joined();
         let mut actions = Vec::new();
         for node in dead {
             let is_other = is_joined && node != self.token.node;
             if is_other && self.nodes.cleaning.insert(node.clone()) {
-                actions.push(Action::CleanUp(node));
+                actions.push(MembershipAction::CleanUp(node));
             }
         }
         actions
@@ -422,11 +439,11 @@ impl Membership {
 
     /// Releases the lease if every contribution is withdrawn. Without a link, another node cleans
     /// up.
-    pub(super) fn on_withdrawal(&mut self, is_withdrawn: bool) -> Option<Action> {
+    pub(super) fn on_withdrawal(&mut self, is_withdrawn: bool) -> Option<MembershipAction> {
         let is_linked = self.is_linked();
         if is_withdrawn || !is_linked {
             self.stopping = Stopping::Leaving;
-            return is_linked.then(|| Action::Leave(self.partitions.clone()));
+            return is_linked.then(|| MembershipAction::Leave(self.partitions.clone()));
         }
         None
     }

@@ -48,9 +48,9 @@
 //! it, time is read through `clock`, and random numbers are drawn through `random`. `protocol-tests/cluster/scripts`
 //! calls each script directly.
 
-mod accounts;
 mod app_scripts;
 mod cache;
+mod cache_updates;
 mod channel_list;
 mod channels;
 mod cleanup;
@@ -99,7 +99,7 @@ pub use error::{NotPublished, Unavailable};
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub use metrics::BrokerMetrics;
 pub use publish::OutgoingEvent;
-pub use query::{Asked, ChannelReply};
+pub use query::{ChannelQuery, ChannelReply};
 pub use redis_broker::RedisBroker;
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]
@@ -145,8 +145,8 @@ pub struct Cluster {
 #[derive(Debug)]
 pub struct ConnectionPermit(Option<Box<(Cluster, Arc<str>)>>);
 
-/// The longest wait of a stopping node until its publishes to cache channels are accounted.
-const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+/// The longest wait of a stopping node until its publishes to cache channels are in the index.
+const CACHE_UPDATES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of waiting inputs beyond which clients are not read.
 const BACKLOG_FULL: usize = 4_096;
 
@@ -181,7 +181,7 @@ impl Cluster {
         node_timeout: Duration,
     ) -> (Self, [BoxFuture<'static, ()>; 2]) {
         let shared = Arc::new(shared);
-        let (inputs, asked) = mpsc::unbounded_channel();
+        let (inputs, receiver) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
         let (coordinator, completions) = Coordinator::new(
             Arc::clone(&shared),
@@ -190,18 +190,18 @@ impl Cluster {
             node_timeout,
             Arc::clone(&backlog),
         );
-        let accounts = Arc::clone(&shared).keep_accounts();
-        let tasks = [coordinator.run(asked, completions).boxed(), accounts.boxed()];
+        let cache_updates = Arc::clone(&shared).update_cache_indexes();
+        let tasks = [coordinator.run(receiver, completions).boxed(), cache_updates.boxed()];
         (Self { shared, inputs, backlog }, tasks)
     }
 
     /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
     /// connections end.
     pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        self.ask(Input::Serve(hubs));
+        self.send(Input::Serve(hubs));
     }
 
-    fn ask(&self, input: Input) {
+    fn send(&self, input: Input) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
         // The coordinator ends when the node does.
         let _ = self.inputs.send(input);
@@ -236,18 +236,18 @@ impl Cluster {
         member: Option<Member>,
     ) {
         let waiter = Waiter::Subscriber { connection, ticket, member };
-        self.ask(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
+        self.send(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
     }
 
     /// Ends a subscription that was attached to the hub.
     pub fn unsubscribe(&self, hub: &Hub, channel: &ChannelName, user_id: Option<&Arc<str>>) {
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
-        self.ask(Input::Leave { app_id: hub.app_id(), channel, user_id });
+        self.send(Input::Leave { app_id: hub.app_id(), channel, user_id });
     }
 
     /// Records a sign-in. The online users of its watchlist arrive through the inbox.
     pub fn sign_in(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
-        self.ask(Input::SignIn {
+        self.send(Input::SignIn {
             app_id: hub.app_id(),
             connection,
             user_id: Arc::clone(&user.id),
@@ -257,7 +257,7 @@ impl Cluster {
 
     /// Records the end of a signed-in connection.
     pub fn sign_out(&self, connection: ConnectionRef) {
-        self.ask(Input::SignOut { connection });
+        self.send(Input::SignOut { connection });
     }
 
     /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
@@ -267,11 +267,11 @@ impl Cluster {
         let mut permit = ConnectionPermit(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.unavailable_reason().is_some() {
-            self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
+            self.send(Input::Connect { app_id: hub.app_id(), admission: None });
             return Some(permit);
         }
         let (admission, admitted) = oneshot::channel();
-        self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
+        self.send(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
             // Without a reply in time, it is counted when the reply arrives.
             Ok(Ok(true)) | Err(_) => Some(permit),
@@ -300,7 +300,7 @@ impl Cluster {
 
     /// Evicts cached events beyond the app's `max_cache_bytes` from Redis, after a change of it.
     pub fn trim_cache(&self, hub: &Hub) {
-        self.shared.accounts.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
+        self.shared.cache_updates.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
     }
 
     /// Publishes a client event, without waiting for an unavailable Redis.
@@ -337,9 +337,9 @@ impl Cluster {
         &self,
         hub: &Hub,
         channel: &ChannelName,
-        asked: Asked,
+        query: ChannelQuery,
     ) -> Result<ChannelReply, Unavailable> {
-        self.shared.channel(&hub.app_id(), channel, asked).await
+        self.shared.channel(&hub.app_id(), channel, query).await
     }
 
     /// The number of connections that the app has on all nodes.
@@ -363,7 +363,7 @@ impl Cluster {
     /// Notifies the other nodes that this one takes no more connections.
     pub fn drain(&self) {
         self.shared.set_draining();
-        self.ask(Input::Drain);
+        self.send(Input::Drain);
     }
 
     /// Whether this node is joined, and there are other nodes, ready or not.
@@ -382,9 +382,9 @@ impl Cluster {
     /// then cleans up.
     pub async fn leave(&self, patience: Duration) {
         let patience = clock::now() + patience;
-        let _ = timeout(SETTLED_WITHIN, self.shared.accounts.settled()).await;
+        let _ = timeout(CACHE_UPDATES_TIMEOUT, self.shared.cache_updates.settled()).await;
         let (done, is_done) = oneshot::channel();
-        self.ask(Input::Stop(done));
+        self.send(Input::Stop(done));
         let _ = timeout_at(patience.into(), is_done).await;
     }
 }
@@ -393,7 +393,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(permit) = self.0.take() {
             let (cluster, app_id) = *permit;
-            cluster.ask(Input::Disconnect { app_id });
+            cluster.send(Input::Disconnect { app_id });
         }
     }
 }

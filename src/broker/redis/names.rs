@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 
 /// The kinds of state that nodes share.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Subject {
+pub(super) enum TopicSubject {
     /// A channel: its subscribers, members and events.
     Channel(ChannelName),
     /// A user: whether it is signed in anywhere.
@@ -23,7 +23,7 @@ pub(super) enum Subject {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct TopicName {
     pub(super) app_id: Arc<str>,
-    pub(super) subject: Subject,
+    pub(super) subject: TopicSubject,
 }
 
 /// Formats and parses the names.
@@ -47,9 +47,9 @@ impl Names {
     /// The partition of a topic.
     pub(super) fn partition(&self, name: &TopicName) -> Partition {
         match &name.subject {
-            Subject::Channel(channel) => self.channel_partition(&name.app_id, channel),
-            Subject::User(user_id) => self.partition_of(&name.app_id, user_id),
-            Subject::Connections => self.app_partition(&name.app_id),
+            TopicSubject::Channel(channel) => self.channel_partition(&name.app_id, channel),
+            TopicSubject::User(user_id) => self.partition_of(&name.app_id, user_id),
+            TopicSubject::Connections => self.app_partition(&name.app_id),
         }
     }
 
@@ -78,11 +78,11 @@ impl Names {
     pub(super) fn topic(&self, name: &TopicName) -> String {
         let app_id = &name.app_id;
         match &name.subject {
-            Subject::Channel(channel) => self.channel(app_id, channel),
-            Subject::User(user_id) => {
+            TopicSubject::Channel(channel) => self.channel(app_id, channel),
+            TopicSubject::User(user_id) => {
                 self.key("u", self.partition(name), format_args!("{app_id}:{user_id}"))
             }
-            Subject::Connections => self.key("n", self.app_partition(app_id), app_id),
+            TopicSubject::Connections => self.key("n", self.app_partition(app_id), app_id),
         }
     }
 
@@ -103,16 +103,16 @@ impl Names {
         let (tag, rest) = rest.split_once('}')?;
         let partition = Partition::of_tag(tag)?;
         let (app_id, subject) = match kind {
-            "n" => (rest, Subject::Connections),
+            "n" => (rest, TopicSubject::Connections),
             "u" => {
                 let (app_id, user_id) = rest.rsplit_once(':')?;
-                (app_id, Subject::User(user_id.into()))
+                (app_id, TopicSubject::User(user_id.into()))
             }
             "c" => {
                 let (app_id, channel) = rest.rsplit_once(':')?;
                 // Its length was checked when it was first received.
                 let channel = ChannelName::parse(channel, usize::MAX).ok()?;
-                (app_id, Subject::Channel(channel))
+                (app_id, TopicSubject::Channel(channel))
             }
             _ => return None,
         };
@@ -176,7 +176,7 @@ impl Names {
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for TopicSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Channel(channel) => channel.fmt(f),
@@ -196,9 +196,9 @@ mod tests {
         for is_cluster in [false, true] {
             let names = Names::new("campanile", is_cluster);
             for subject in [
-                Subject::Channel(channel.clone()),
-                Subject::User("a=1".into()),
-                Subject::Connections,
+                TopicSubject::Channel(channel.clone()),
+                TopicSubject::User("a=1".into()),
+                TopicSubject::Connections,
             ] {
                 let name = TopicName { app_id: "an:app{1}".into(), subject };
                 assert_eq!(names.parse(&names.topic(&name)), Some(name));

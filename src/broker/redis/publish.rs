@@ -2,11 +2,11 @@
 //! none.
 
 use super::{
-    accounts::{self, CachedPublish},
+    cache_updates::{self, CachedPublish},
     clock::now,
     envelope::{Envelope, EnvelopeId},
     error::{NotPublished, Unavailable},
-    link_state::Joined,
+    link_state::JoinedLink,
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
@@ -32,8 +32,8 @@ pub struct OutgoingEvent {
     pub frame: Frame,
     /// The connection that does not receive it.
     pub except: Option<SocketId>,
-    /// How long a cache channel keeps it; zero for not at all.
-    pub remember: Duration,
+    /// How long a cache channel keeps it as its last event; zero for not at all.
+    pub retention: Duration,
 }
 
 /// The pause before a publish is retried after a rejection.
@@ -67,13 +67,13 @@ enum PublishAttempt {
 impl OutgoingEvent {
     /// For how long the channel keeps the event, in ms: 0 if it keeps what it has, and -1 if the event
     /// is too large to be kept and what the channel has is outdated.
-    fn remember_ms(&self, max_cache_bytes: usize) -> i64 {
+    fn retention_ms(&self, max_cache_bytes: usize) -> i64 {
         if !self.is_cached() {
             0
         } else if max_cache_bytes < self.cache_bytes() {
             -1
         } else {
-            i64::try_from(self.remember.as_millis()).unwrap_or(i64::MAX)
+            i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)
         }
     }
 
@@ -82,7 +82,7 @@ impl OutgoingEvent {
     }
 
     fn cache_bytes(&self) -> usize {
-        accounts::weight(&self.channel, self.frame.bytes().len())
+        cache_updates::weight(&self.channel, self.frame.bytes().len())
     }
 }
 
@@ -97,8 +97,8 @@ struct PartitionPublish<'a> {
 /// The result for accepted events.
 struct PublishedBatch {
     counts: Vec<Counts>,
-    /// The events for the account of the cache.
-    kept: Vec<CachedPublish>,
+    /// The events for the index of cached events.
+    cached: Vec<CachedPublish>,
 }
 
 impl PublishedBatch {
@@ -109,13 +109,13 @@ impl PublishedBatch {
         (receipts, at_us): (Vec<Receipt>, u64),
     ) -> Self {
         let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
-        let kept = cached.map(|(event, id)| {
-            let keep_ms = u64::try_from(event.remember_ms(max_cache_bytes)).unwrap_or(0);
-            let bytes = if keep_ms == 0 { 0 } else { event.cache_bytes() };
-            CachedPublish { channel: event.channel.clone(), id: *id, at_us, bytes, keep_ms }
+        let cached = cached.map(|(event, id)| {
+            let retention_ms = u64::try_from(event.retention_ms(max_cache_bytes)).unwrap_or(0);
+            let bytes = if retention_ms == 0 { 0 } else { event.cache_bytes() };
+            CachedPublish { channel: event.channel.clone(), id: *id, at_us, bytes, retention_ms }
         });
-        let kept = kept.collect();
-        Self { counts: receipts.into_iter().map(|receipt| receipt.counts).collect(), kept }
+        let cached = cached.collect();
+        Self { counts: receipts.into_iter().map(|receipt| receipt.counts).collect(), cached }
     }
 }
 
@@ -144,7 +144,7 @@ impl ClusterState {
         result
     }
 
-    /// Publishes in a task, so that cached events are accounted even if the publisher disconnects.
+    /// Publishes in a task, so that cached events are counted even if the publisher disconnects.
     async fn publish_cached(
         self: &Arc<Self>,
         app_id: &Arc<str>,
@@ -152,11 +152,11 @@ impl ClusterState {
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let place = time::timeout_at(give_up.into(), self.accounts.permit()).await;
-        let Ok(place) = place else { return Err(NotPublished::Unreached) };
+        let permit = time::timeout_at(give_up.into(), self.cache_updates.permit()).await;
+        let Ok(permit) = permit else { return Err(NotPublished::Unreached) };
         let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
         let task = tokio::spawn(async move {
-            let _place = place;
+            let _permit = permit;
             shared.publish_all(&app_id, &events, max_cache_bytes, give_up).await
         });
         task.await.unwrap_or(Err(NotPublished::Unknown))
@@ -175,17 +175,17 @@ impl ClusterState {
         let results = futures_util::future::join_all(each).await;
         let is_certain = !results.iter().any(|result| matches!(result, Err(NotPublished::Unknown)));
         let mut counts = vec![Counts::default(); events.len()];
-        let (mut accepted, mut kept) = (0, Vec::new());
+        let (mut accepted, mut cached) = (0, Vec::new());
         for (part, published) in parts.iter().zip(results) {
             let Ok(published) = published else { continue };
             accepted += 1;
             for (position, of_event) in part.positions.iter().zip(published.counts) {
                 counts[*position] = of_event;
             }
-            kept.extend(published.kept);
+            cached.extend(published.cached);
         }
-        if !kept.is_empty() {
-            self.accounts.add(app_id, max_cache_bytes, kept);
+        if !cached.is_empty() {
+            self.cache_updates.add(app_id, max_cache_bytes, cached);
         }
         if accepted == parts.len() {
             return Ok(counts);
@@ -230,8 +230,8 @@ impl ClusterState {
         let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
-            let asked = (give_up, may_be_done, max_cache_bytes);
-            let attempt = self.attempt(app_id, part, &ids, asked).await;
+            let options = (give_up, may_be_done, max_cache_bytes);
+            let attempt = self.attempt(app_id, part, &ids, options).await;
             match attempt {
                 Some(PublishAttempt::Done(receipts, at_us)) => {
                     let receipts = (receipts, at_us);
@@ -267,10 +267,10 @@ impl ClusterState {
         ids: &[EnvelopeId],
         (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<PublishAttempt> {
-        let Joined { connection, token } = self.joined(give_up).await?;
+        let JoinedLink { connection, token } = self.joined(give_up).await?;
         let partition = part.partition;
-        let asked = now();
-        let deadline = self.attempt_deadline(asked, give_up);
+        let requested_at = now();
+        let deadline = self.attempt_deadline(requested_at, give_up);
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &token)
             .number(self.clock.at(partition, deadline))
@@ -278,12 +278,12 @@ impl ClusterState {
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
             let topic = self.names.channel(app_id, &event.channel);
-            let remember_ms = event.remember_ms(max_cache_bytes);
+            let retention_ms = event.retention_ms(max_cache_bytes);
             let envelope = Envelope {
                 id: *id,
                 is_repeated,
                 except: event.except,
-                remember_ms: u64::try_from(remember_ms).unwrap_or(0),
+                retention_ms: u64::try_from(retention_ms).unwrap_or(0),
                 frame: event.frame.clone(),
             };
             call = call
@@ -292,7 +292,7 @@ impl ClusterState {
                 .key(self.names.latest_ids(app_id, &event.channel))
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
-                .number(remember_ms);
+                .number(retention_ms);
             topics.push(topic);
         }
         let reply = self.await_reply(give_up, call.run(&connection)).await;
@@ -308,7 +308,9 @@ impl ClusterState {
                             self.published_sequences.note(topic, receipt.sequence, now);
                         }
                     }
-                    PublishAttempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
+                    PublishAttempt::Late => {
+                        self.clock.learn(partition, redis_ms, (requested_at, now()));
+                    }
                     PublishAttempt::Fenced => self.on_fenced(&token),
                     PublishAttempt::Rejected | PublishAttempt::Lost { .. } => {}
                 }
@@ -327,8 +329,8 @@ impl ClusterState {
     /// Until when Redis may execute an attempt. On a Redis Cluster that is before the next one
     /// begins: a master that was paused and replaced executes what lies in its buffers when it
     /// resumes, and the new master passes that on to subscribers, which may have later events.
-    fn attempt_deadline(&self, asked: Instant, give_up: Instant) -> Instant {
-        if self.is_cluster { give_up.min(asked + self.suspect_after()) } else { give_up }
+    fn attempt_deadline(&self, requested_at: Instant, give_up: Instant) -> Instant {
+        if self.is_cluster { give_up.min(requested_at + self.suspect_after()) } else { give_up }
     }
 
     /// Logs a publish that is rejected until its timeout, although this node is joined.

@@ -6,8 +6,8 @@ use super::{
     envelope::{ControlMessage, Envelope},
     error::Unavailable,
     fencing_token::FencingToken,
-    link_state::Joined,
-    names::{Subject, TopicName},
+    link_state::JoinedLink,
+    names::{TopicName, TopicSubject},
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
@@ -26,7 +26,7 @@ use std::{
 
 /// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
+pub enum ChannelQuery {
     /// Counts and the last event.
     Summary,
     /// Also the ids of the members.
@@ -56,7 +56,7 @@ impl ClusterState {
         &self,
         app_id: &str,
         channel: &ChannelName,
-        asked: Asked,
+        query: ChannelQuery,
     ) -> Result<ChannelReply, Unavailable> {
         let partition = self.names.channel_partition(app_id, channel);
         let mut reply = self
@@ -64,10 +64,10 @@ impl ClusterState {
                 ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
                     .key(self.names.last_event(app_id, channel))
-                    .arg(match asked {
-                        Asked::Summary => "0",
-                        Asked::Users => "1",
-                        Asked::UsersWithInfo => "2",
+                    .arg(match query {
+                        ChannelQuery::Summary => "0",
+                        ChannelQuery::Users => "1",
+                        ChannelQuery::UsersWithInfo => "2",
                     })
             })
             .await?;
@@ -79,7 +79,7 @@ impl ClusterState {
 
     /// The number of connections of the app on all nodes.
     pub(super) async fn connections(&self, app_id: &str) -> Result<usize, Unavailable> {
-        let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
+        let name = TopicName { app_id: app_id.into(), subject: TopicSubject::Connections };
         let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
         let mut reply = self
             .run_guarded(partition, |token| {
@@ -139,8 +139,8 @@ impl ClusterState {
     ) -> Result<(ScriptReply, Arc<FencingToken>), Unavailable> {
         let give_up = now() + self.broker_wait;
         loop {
-            let Joined { connection, token } = self.joined(give_up).await.ok_or(Unavailable)?;
-            let asked = now();
+            let JoinedLink { connection, token } = self.joined(give_up).await.ok_or(Unavailable)?;
+            let requested_at = now();
             let reply = self.await_reply(give_up, call(&token).run(&connection)).await;
             match reply.ok_or(Unavailable)? {
                 Ok(value) => {
@@ -148,7 +148,9 @@ impl ClusterState {
                     let (status, redis_ms) = reply.status().map_err(|_| self.unexpected())?;
                     match status {
                         Status::Done => return Ok((reply, token)),
-                        Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
+                        Status::Late => {
+                            self.clock.learn(partition, redis_ms, (requested_at, now()));
+                        }
                         Status::Fenced => self.on_fenced(&token),
                     }
                 }

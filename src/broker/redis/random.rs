@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 /// A map with a random order of iteration, deterministic in tests.
-pub(in crate::broker::redis) type Map<K, V> = HashMap<K, V, State>;
+pub(in crate::broker::redis) type SeededMap<K, V> = HashMap<K, V, HashState>;
 /// A set with a random order of iteration, deterministic in tests.
-pub(in crate::broker::redis) type Set<K> = HashSet<K, State>;
+pub(in crate::broker::redis) type SeededSet<K> = HashSet<K, HashState>;
 
 #[cfg(test)]
-pub(in crate::broker::redis) use seeded::{State, number, seed};
+pub(in crate::broker::redis) use seeded::{HashState, number, seed};
 #[cfg(not(test))]
-pub(in crate::broker::redis) use system::{State, number};
+pub(in crate::broker::redis) use system::{HashState, number};
 
 /// Sixteen hexadecimal digits.
 pub(in crate::broker::redis) fn digits() -> String {
@@ -19,7 +19,7 @@ pub(in crate::broker::redis) fn digits() -> String {
 
 #[cfg(not(test))]
 mod system {
-    pub(in crate::broker::redis) type State = std::hash::RandomState;
+    pub(in crate::broker::redis) type HashState = std::hash::RandomState;
 
     /// A random number.
     pub(in crate::broker::redis) fn number() -> u64 {
@@ -35,7 +35,7 @@ mod seeded {
         hash::{BuildHasherDefault, DefaultHasher},
     };
 
-    pub(in crate::broker::redis) type State = BuildHasherDefault<DefaultHasher>;
+    pub(in crate::broker::redis) type HashState = BuildHasherDefault<DefaultHasher>;
 
     thread_local! {
         static NUMBERS: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(0));

@@ -1,6 +1,6 @@
 //! Several nodes: the cluster decides in Redis, and the hub delivers to this node's subscribers.
 
-use super::{Asked, Cluster, OutgoingEvent};
+use super::{ChannelQuery, Cluster, OutgoingEvent};
 use crate::{
     broker::{
         AcceptedClientEvent, AppEvent, BrokerUnavailable, NotPublished, SignedIn, SubscribeRequest,
@@ -89,14 +89,14 @@ impl RedisBroker {
         events: &[AppEvent<'_>],
         now: Instant,
     ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
-        let remember = Duration::from_secs(hub.app().config.cache_ttl_s);
+        let retention = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
         let outgoing: Vec<OutgoingEvent> = each
             .map(|(event, channel)| OutgoingEvent {
                 channel: channel.clone(),
                 frame: event::published(&event.name, channel, &event.data, now),
                 except: event.except,
-                remember,
+                retention,
             })
             .collect();
         let counts = self.cluster.publish(hub, &outgoing).await?;
@@ -120,7 +120,7 @@ impl RedisBroker {
                 channel: channel.clone(),
                 frame,
                 except: Some(sender),
-                remember: Duration::ZERO,
+                retention: Duration::ZERO,
             };
             let is_done = cluster.publish_client_event(&hub, outgoing).await.is_ok();
             if let Some((before, _done)) = turn {
@@ -145,7 +145,7 @@ impl RedisBroker {
         hub: &Hub,
         name: &ChannelName,
     ) -> Result<ChannelSummary, BrokerUnavailable> {
-        Ok(self.cluster.channel(hub, name, Asked::Summary).await?.summary)
+        Ok(self.cluster.channel(hub, name, ChannelQuery::Summary).await?.summary)
     }
 
     pub(in crate::broker) async fn users(
@@ -154,8 +154,8 @@ impl RedisBroker {
         name: &ChannelName,
         with_info: bool,
     ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
-        let asked = if with_info { Asked::UsersWithInfo } else { Asked::Users };
-        Ok(self.cluster.channel(hub, name, asked).await?.users)
+        let query = if with_info { ChannelQuery::UsersWithInfo } else { ChannelQuery::Users };
+        Ok(self.cluster.channel(hub, name, query).await?.users)
     }
 
     pub(in crate::broker) fn register_metrics(&self, registry: &mut Registry) {

@@ -3,7 +3,7 @@
 //! Each topic is in each of the two lists at most once, so that both are as short as the list of
 //! topics.
 
-use super::random::{Map, Set};
+use super::random::{SeededMap, SeededSet};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -16,11 +16,11 @@ pub(super) struct Scheduler {
     /// Topics to check now, in the order of the changes.
     dirty: VecDeque<Arc<str>>,
     /// The same topics as a set.
-    listed: Set<Arc<str>>,
+    listed: SeededSet<Arc<str>>,
     /// Topics to check later, in the order of time.
     later: BTreeSet<(Instant, Arc<str>)>,
     /// The same times by topic.
-    times: Map<Arc<str>, Instant>,
+    times: SeededMap<Arc<str>, Instant>,
 }
 
 impl Scheduler {

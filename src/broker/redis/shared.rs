@@ -1,13 +1,13 @@
 //! State and helpers that all requests to Redis share.
 
 use super::{
-    accounts::Accounts,
+    cache_updates::CacheUpdates,
     channel_list::ListReads,
     clock::now,
     envelope::EnvelopeId,
     fencing_token::FencingToken,
     link::RedisConnection,
-    link_state::{Joined, LinkState, LinkStateWatch},
+    link_state::{JoinedLink, LinkState, LinkStateWatch},
     metrics::BrokerMetrics,
     names::Names,
     notifiers::AppNotifiers,
@@ -37,7 +37,7 @@ pub(super) struct ClusterState {
     pub(super) link_state: LinkStateWatch,
     pub(super) clock: Clock,
     pub(super) published_sequences: PublishedSequences,
-    pub(super) accounts: Accounts,
+    pub(super) cache_updates: CacheUpdates,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) notifiers: AppNotifiers,
@@ -98,14 +98,14 @@ impl Clock {
         &self,
         partition: Partition,
         redis_ms: u64,
-        (asked, answered): (Instant, Instant),
+        (requested_at, replied_at): (Instant, Instant),
     ) {
-        let middle = asked + answered.saturating_duration_since(asked) / 2;
+        let middle = requested_at + replied_at.saturating_duration_since(requested_at) / 2;
         let at_base = i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_base(middle);
         let before = self.at_base_ms[partition.index()].swap(at_base, Ordering::Relaxed);
         let step_ms = at_base.saturating_sub(before);
-        let is_step = before != 0 && is_step(step_ms, answered - asked);
-        if let Some(times) = self.steps.due(u64::from(is_step), answered) {
+        let is_step = before != 0 && is_step(step_ms, replied_at - requested_at);
+        if let Some(times) = self.steps.due(u64::from(is_step), replied_at) {
             tracing::warn!(
                 step_ms,
                 times,
@@ -140,7 +140,7 @@ impl ClusterState {
             is_cluster,
             link_state: LinkStateWatch::new(LinkState::Unavailable("not joined yet".into())),
             published_sequences: PublishedSequences::new(now()),
-            accounts: Accounts::default(),
+            cache_updates: CacheUpdates::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
             notifiers: AppNotifiers::default(),
@@ -203,7 +203,7 @@ impl ClusterState {
     }
 
     /// Connection and fencing token, if the node is joined now.
-    pub(super) fn joined_now(&self) -> Option<Joined> {
+    pub(super) fn joined_now(&self) -> Option<JoinedLink> {
         match &*self.link_state.borrow() {
             LinkState::Joined(joined) => Some(joined.clone()),
             LinkState::Unavailable(_) | LinkState::Suspect => None,
@@ -211,7 +211,7 @@ impl ClusterState {
     }
 
     /// Waits until the node is joined, until `give_up` at most.
-    pub(super) async fn joined(&self, give_up: Instant) -> Option<Joined> {
+    pub(super) async fn joined(&self, give_up: Instant) -> Option<JoinedLink> {
         if let Some(joined) = self.joined_now() {
             return Some(joined);
         }
@@ -258,7 +258,7 @@ impl ClusterState {
         give_up: Instant,
         request: impl Future<Output = T>,
     ) -> Option<T> {
-        let asked = now();
+        let requested_at = now();
         let mut request = std::pin::pin!(request);
         let soon = time::timeout(self.suspect_after(), &mut request).await;
         let reply = if let Ok(reply) = soon {
@@ -267,7 +267,7 @@ impl ClusterState {
             self.suspect();
             timeout_at((give_up + REPLY_GRACE).into(), request).await.ok()?
         };
-        self.metrics.replied_after(now().saturating_duration_since(asked));
+        self.metrics.replied_after(now().saturating_duration_since(requested_at));
         Some(reply)
     }
 }
@@ -279,12 +279,12 @@ mod tests {
     #[test]
     fn the_clock_of_redis_is_known_to_half_a_round_trip() {
         let clock = Clock::new(2);
-        let asked = clock.base + Duration::from_millis(100);
-        let after = |ms| asked + Duration::from_millis(ms);
+        let requested_at = clock.base + Duration::from_millis(100);
+        let after = |ms| requested_at + Duration::from_millis(ms);
         let mut partitions = Partition::all(2);
         let (first, second) = (partitions.next().unwrap(), partitions.next().unwrap());
-        clock.learn(first, 1_000_000, (asked, after(20)));
-        clock.learn(second, 5_000_000, (asked, after(20)));
+        clock.learn(first, 1_000_000, (requested_at, after(20)));
+        clock.learn(second, 5_000_000, (requested_at, after(20)));
         assert_eq!(clock.at(first, after(10)), 1_000_000);
         assert_eq!(clock.at(first, after(510)), 1_000_500);
         assert_eq!(clock.at(second, after(10)), 5_000_000);
@@ -372,9 +372,9 @@ mod tests {
         assert_eq!(shared.await_reply(give_up, after(100)).await, Some(100));
         let give_up = now() + Duration::from_secs(2);
         assert_eq!(shared.await_reply(give_up, after(2_050)).await, Some(2_050), "in transit");
-        let (asked, give_up) = (now(), now() + Duration::from_secs(2));
+        let (requested_at, give_up) = (now(), now() + Duration::from_secs(2));
         assert_eq!(shared.await_reply(give_up, after(9_000)).await, None);
-        assert_eq!(now() - asked, Duration::from_secs(2) + REPLY_GRACE);
+        assert_eq!(now() - requested_at, Duration::from_secs(2) + REPLY_GRACE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! The signed-in connections of this node, and their watchlists.
 
-use super::{names::Subject, topic::Topic, topics::Topics};
+use super::{names::TopicSubject, topic::Topic, topics::Topics};
 use crate::{channel::OFFLINE_GRACE, hub::ConnectionRef};
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -37,7 +37,7 @@ impl SignIns {
         user_id: Arc<str>,
         watchlist: &[Arc<str>],
     ) {
-        let own = topics.open(app_id, Subject::User(user_id));
+        let own = topics.open(app_id, TopicSubject::User(user_id));
         match self.all.remove(&connection) {
             // The same user, possibly with another watchlist.
             Some(before) => self.unwatch(topics, connection, &before),
@@ -47,7 +47,7 @@ impl SignIns {
             .iter()
             .map(|user_id| Watched {
                 user_id: Arc::clone(user_id),
-                topic: topics.open(app_id, Subject::User(Arc::clone(user_id))),
+                topic: topics.open(app_id, TopicSubject::User(Arc::clone(user_id))),
             })
             .collect();
         for Watched { topic, .. } in &watched {

@@ -4,8 +4,8 @@ use super::{
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     fencing_token::FencingToken,
     in_flight::time_for,
-    logged::Wanted,
-    names::{Subject, TopicName},
+    logged::LoggedChanges,
+    names::{TopicName, TopicSubject},
     random,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
@@ -22,7 +22,7 @@ const SYNC_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn sync_call(
     (shared, token): (&ClusterState, &FencingToken),
     name: &TopicName,
-    (config, wanted): (&AppConfig, Wanted),
+    (config, logged_changes): (&AppConfig, LoggedChanges),
     node: &str,
     request: &SyncRequest,
     now: Instant,
@@ -37,7 +37,7 @@ pub(super) fn sync_call(
     if request.is_full {
         flags.push('f');
         // Removing the contribution of another node needs no snapshot.
-        if name.subject != Subject::Connections && node == token.node {
+        if name.subject != TopicSubject::Connections && node == token.node {
             flags.push('s');
         }
     }
@@ -53,12 +53,12 @@ pub(super) fn sync_call(
         .key(last)
         .key(names.topics_of(node, partition));
     let mut control_message = String::new();
-    if !wanted.is_nothing() {
-        flags.extend(wanted.flags());
+    if !logged_changes.is_empty() {
+        flags.extend(logged_changes.flags());
         if partition != names.app_partition(&name.app_id) {
             flags.push('p');
         }
-        if shared.rings_itself(&name.app_id, partition) {
+        if shared.script_notifies(&name.app_id, partition) {
             control_message = ControlMessage::Logged { app_id: name.app_id.to_string() }.encode();
         }
         call = call
@@ -95,18 +95,18 @@ fn about<'a>(
     // An unused key in the same slot, for subjects without a last event.
     let none = || format!("{}:none", shared.names.topic(name));
     match &name.subject {
-        Subject::Channel(channel) => {
+        TopicSubject::Channel(channel) => {
             if is_counted(channel, config) {
                 flags.push('t');
             }
             let last = shared.names.last_event(&name.app_id, channel);
             (flags, last, channel.as_str(), config.max_presence_members, 0)
         }
-        Subject::User(user_id) => {
+        TopicSubject::User(user_id) => {
             flags.push('o');
             (flags, none(), user_id, 0, 0)
         }
-        Subject::Connections => (flags, none(), "", 0, config.max_connections),
+        TopicSubject::Connections => (flags, none(), "", 0, config.max_connections),
     }
 }
 
@@ -114,11 +114,11 @@ fn about<'a>(
 pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String> {
     let partition = shared.names.partition(name);
     match &name.subject {
-        Subject::Channel(channel) if channel.is_listed() => {
+        TopicSubject::Channel(channel) if channel.is_listed() => {
             Some(shared.names.channel_index(&name.app_id, partition))
         }
-        Subject::User(_) => Some(shared.names.user_index(&name.app_id, partition)),
-        Subject::Channel(_) | Subject::Connections => None,
+        TopicSubject::User(_) => Some(shared.names.user_index(&name.app_id, partition)),
+        TopicSubject::Channel(_) | TopicSubject::Connections => None,
     }
 }
 

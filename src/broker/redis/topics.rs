@@ -14,11 +14,11 @@ use super::{
     fencing_token::FencingToken,
     in_flight::InFlight,
     link::{RedisConnection, ServerId},
-    logged::Wanted,
+    logged::LoggedChanges,
     membership::{LEASE_ENDED, Membership},
-    names::{Subject, TopicName},
+    names::{TopicName, TopicSubject},
     partition::Partition,
-    random::{Map, Set},
+    random::{SeededMap, SeededSet},
     reason::{Reason, was_rejected},
     scheduler::Scheduler,
     scripts::Unexpected,
@@ -45,12 +45,12 @@ pub(super) struct Topics {
     shared: Arc<ClusterState>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The apps in `hubs` that were removed: their last topics still need them.
-    retired: Set<Arc<str>>,
-    pub(super) all: Map<Arc<str>, Topic>,
+    retired: SeededSet<Arc<str>>,
+    pub(super) all: SeededMap<Arc<str>, Topic>,
     scheduler: Scheduler,
     pub(super) in_flight: InFlight,
     /// Topics that must be synced before this node counts as joined.
-    unsettled: Set<Arc<str>>,
+    unsettled: SeededSet<Arc<str>>,
     /// Topics whose subscribers may have missed something.
     unverified: Vec<Arc<str>>,
     /// Topics whose totals are announced later, by time.
@@ -81,12 +81,12 @@ pub(super) struct SyncReply {
     was_provisional: bool,
     /// Bytes that it counts as in flight.
     bytes: usize,
-    asked: Instant,
+    requested_at: Instant,
     reply: RedisResult<Value>,
 }
 
 /// The log of an app in a partition that has records now.
-pub(super) type Logged = (Arc<str>, Partition);
+pub(super) type PartitionLog = (Arc<str>, Partition);
 
 /// A command whose reply is given to [`Topics::on_reply`].
 pub(super) type TopicCommand = BoxFuture<'static, TopicReply>;
@@ -103,11 +103,11 @@ impl Topics {
         Self {
             shared,
             hubs,
-            retired: Set::default(),
-            all: Map::default(),
+            retired: SeededSet::default(),
+            all: SeededMap::default(),
             scheduler: Scheduler::default(),
             in_flight: InFlight::default(),
-            unsettled: Set::default(),
+            unsettled: SeededSet::default(),
             unverified: Vec::new(),
             delayed_totals: BTreeSet::new(),
             expired_at: now(),
@@ -115,7 +115,7 @@ impl Topics {
     }
 
     /// The topic's name in Redis. Creates the topic if it does not exist.
-    pub(super) fn open(&mut self, app_id: &Arc<str>, subject: Subject) -> Arc<str> {
+    pub(super) fn open(&mut self, app_id: &Arc<str>, subject: TopicSubject) -> Arc<str> {
         let name = TopicName { app_id: Arc::clone(app_id), subject };
         let text = self.shared.names.topic(&name);
         if let Some((known, _)) = self.all.get_key_value(text.as_str()) {
@@ -134,7 +134,7 @@ impl Topics {
     pub(super) fn change(
         &mut self,
         app_id: &Arc<str>,
-        subject: Subject,
+        subject: TopicSubject,
         change: impl FnOnce(&mut Topic),
     ) {
         let name = self.open(app_id, subject);
@@ -262,15 +262,15 @@ impl Topics {
         request: &SyncRequest,
         membership: &Membership,
         connection: &RedisConnection,
-        asked: Instant,
+        requested_at: Instant,
     ) -> Option<TopicCommand> {
         let topic = self.all.get(&name)?;
         let hub = self.hubs.get(&topic.name.app_id)?;
         let (app, token): (_, &FencingToken) = (hub.app(), &membership.token);
         let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
-        let wanted = (&app.config, Wanted::of(hub, &topic.name.subject));
+        let logged_changes = (&app.config, LoggedChanges::of(hub, &topic.name.subject));
         let by = (&*self.shared, token);
-        let call = sync_call(by, &topic.name, wanted, &token.node, request, asked);
+        let call = sync_call(by, &topic.name, logged_changes, &token.node, request, requested_at);
         let bytes = call.len() + request.reply_bytes;
         self.in_flight.add(bytes);
         let was_provisional = membership.is_provisional(partition);
@@ -284,7 +284,7 @@ impl Topics {
                 is_full,
                 was_provisional,
                 bytes,
-                asked,
+                requested_at,
                 reply,
             })
         };
@@ -302,7 +302,7 @@ impl Topics {
         reply: TopicReply,
         membership: &Membership,
         now: Instant,
-    ) -> Result<Option<Logged>, Reason> {
+    ) -> Result<Option<PartitionLog>, Reason> {
         match reply {
             TopicReply::Subscribed { topics, result } => {
                 self.in_flight.end(0, Duration::ZERO);
@@ -333,25 +333,26 @@ impl Topics {
 
     fn on_synced(
         &mut self,
-        answered: SyncReply,
+        sync_reply: SyncReply,
         membership: &Membership,
         now: Instant,
-    ) -> Result<Option<Logged>, Reason> {
-        let SyncReply { topic: name, attempt, partition, bytes, asked, reply, .. } = answered;
-        let sync = (answered.is_full, answered.was_provisional);
-        self.in_flight.end(bytes, now.saturating_duration_since(asked));
+    ) -> Result<Option<PartitionLog>, Reason> {
+        let SyncReply { topic: name, attempt, partition, bytes, requested_at, reply, .. } =
+            sync_reply;
+        let sync = (sync_reply.is_full, sync_reply.was_provisional);
+        self.in_flight.end(bytes, now.saturating_duration_since(requested_at));
         if !self.is_attempt(&name, attempt) {
             return Ok(None);
         }
         match reply.map(|value| read(value, now)) {
             Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
-                self.shared.clock.learn(partition, redis_ms, (asked, now));
+                self.shared.clock.learn(partition, redis_ms, (requested_at, now));
                 let logged = self.apply_sync(&name, *synced, sync, membership, now);
                 Ok(logged.map(|app_id| (app_id, partition)))
             }
             Ok(Ok((SyncOutcome::Late, redis_ms))) => {
                 // The server's clock was stepped, or differs from those of the other servers.
-                self.shared.clock.learn(partition, redis_ms, (asked, now));
+                self.shared.clock.learn(partition, redis_ms, (requested_at, now));
                 self.shared.metrics.late();
                 if let Some(topic) = self.all.get_mut(&name) {
                     topic.not_synced();
@@ -422,7 +423,7 @@ impl Topics {
             match (effect, &subject) {
                 (
                     Effect::Attach { connection, ticket, user_id, initial },
-                    Subject::Channel(channel),
+                    TopicSubject::Channel(channel),
                 ) => {
                     // All of a topic happens on one task, so the report needs no lock.
                     if initial.is_cache_miss {
@@ -431,23 +432,26 @@ impl Topics {
                     }
                     hub.attach(channel, connection, ticket, user_id, initial);
                 }
-                (Effect::Reject { connection, ticket, rejection }, Subject::Channel(channel)) => {
+                (
+                    Effect::Reject { connection, ticket, rejection },
+                    TopicSubject::Channel(channel),
+                ) => {
                     hub.reject(channel, connection, ticket, rejection);
                 }
-                (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
+                (Effect::Deliver(frame, except), TopicSubject::Channel(channel)) => {
                     hub.deliver(channel, &frame, except);
                 }
                 (Effect::AnnounceTotalAt(at), _) => {
                     self.delayed_totals.insert((at, Arc::clone(name)));
                 }
-                (Effect::ForceResubscribe, Subject::Channel(channel)) => {
+                (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {
                     self.shared.metrics.forced_resubscribes();
                     hub.force_resubscribe(channel, &CloseCode::Interrupted);
                 }
                 // On a link without gaps, nothing was missed.
                 (Effect::Unverified, _) if is_joined => {}
                 (Effect::Unverified, _) => self.unverified.push(Arc::clone(name)),
-                (Effect::Online(is_online), Subject::User(user_id)) => {
+                (Effect::Online(is_online), TopicSubject::User(user_id)) => {
                     let watchers = self.all.get(name).into_iter().flat_map(Topic::watchers);
                     hub.tell_watchers(watchers, user_id, is_online);
                 }

@@ -5,22 +5,22 @@ use parking_lot::Mutex;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// The log of an app in a partition.
-pub(super) type Log = (Arc<str>, Partition);
+pub(super) type PartitionLog = (Arc<str>, Partition);
 
 /// The logs that may have records to forward. For the partition of the app itself, it only means that
 /// something was logged.
 #[derive(Debug, Default)]
-pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);
+pub(super) struct Unforwarded(Mutex<BTreeSet<PartitionLog>>);
 
 impl Unforwarded {
-    pub(super) fn add(&self, log: Log) {
+    pub(super) fn add(&self, log: PartitionLog) {
         self.0.lock().insert(log);
     }
 
     /// Takes a log that is not being forwarded.
-    pub(super) fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
+    pub(super) fn take(&self, in_flight: &BTreeSet<PartitionLog>) -> Option<PartitionLog> {
         let mut logs = self.0.lock();
-        let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
+        let log = logs.iter().find(|log| !in_flight.contains(log)).cloned()?;
         logs.take(&log)
     }
 }

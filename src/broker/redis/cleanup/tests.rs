@@ -5,7 +5,7 @@ use crate::broker::redis::{
         testbed::{APP, Testbed, channel_name},
     },
     membership::HEARTBEAT_INTERVAL,
-    names::Subject,
+    names::TopicSubject,
 };
 
 const LEASES: Partition = Partition::LEASES;
@@ -127,7 +127,7 @@ async fn a_cleanup_without_a_lease_fails() {
     let connection = testbed.coordinator.link.connection.clone().unwrap();
     let shared = Arc::clone(&testbed.coordinator.shared);
     let hubs = testbed.coordinator.topics.hubs.clone();
-    let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
+    let name = TopicName { app_id: APP.into(), subject: TopicSubject::Channel(channel_name("a")) };
     let cleaned = clean_topic((&shared, &token), &hubs, &name, DEAD, &connection).await;
     assert!(cleaned.is_err_and(|error| error.is_timeout()));
     let cleaning = CleanUp { shared, hubs, token: Arc::new(token), node: DEAD.to_owned() };
@@ -143,7 +143,7 @@ async fn a_clock_that_was_stepped_does_not_stop_a_cleanup() {
     let connection = testbed.coordinator.link.connection.clone().unwrap();
     let token = Arc::clone(&testbed.coordinator.membership.token);
     testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
-    let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
+    let name = TopicName { app_id: APP.into(), subject: TopicSubject::Channel(channel_name("a")) };
     let hubs = testbed.coordinator.topics.hubs.clone();
     let clean = || clean_topic((&shared, &token), &hubs, &name, DEAD, &connection);
     assert!(clean().await.is_err(), "its deadline has passed by that clock");

@@ -6,7 +6,7 @@ use crate::{
         cleanup::clean_topic,
         fencing_token::FencingToken,
         link::RedisConnection,
-        names::{Subject, TopicName},
+        names::{TopicName, TopicSubject},
         partition::Partition,
         reason::was_rejected,
         shared::ClusterState,
@@ -130,9 +130,9 @@ impl TopicList {
         let (app_id, subject) = match self {
             Self::Own(_) => return None,
             Self::Channels(app_id, _) => {
-                (app_id, Subject::Channel(ChannelName::parse(entry, usize::MAX).ok()?))
+                (app_id, TopicSubject::Channel(ChannelName::parse(entry, usize::MAX).ok()?))
             }
-            Self::Users(app_id, _) => (app_id, Subject::User(entry.into())),
+            Self::Users(app_id, _) => (app_id, TopicSubject::User(entry.into())),
         };
         Some(TopicName { app_id: Arc::clone(app_id), subject })
     }

@@ -5,8 +5,8 @@ use crate::broker::redis::{
     cleanup::CleanUp,
     clock::now,
     heartbeat,
-    link_state::{Joined, LinkState},
-    membership::{Action, HeartbeatPhase, Situation},
+    link_state::{JoinedLink, LinkState},
+    membership::{HeartbeatPhase, MembershipAction, Situation},
     reason::Reason,
     restore,
 };
@@ -29,56 +29,58 @@ impl Coordinator {
     /// Carries out actions of the membership, in their order.
     pub(in crate::broker::redis) fn carry_out(
         &mut self,
-        actions: impl IntoIterator<Item = Action>,
+        actions: impl IntoIterator<Item = MembershipAction>,
     ) {
         for action in actions {
             self.carry_out_one(action);
         }
     }
 
-    fn carry_out_one(&mut self, action: Action) {
+    fn carry_out_one(&mut self, action: MembershipAction) {
         let shared = Arc::clone(&self.shared);
         match (action, self.link.connection.clone()) {
-            (Action::Connect, _) => {
+            (MembershipAction::Connect, _) => {
                 let connecting = heartbeat::connect(Arc::clone(&self.link.endpoint), shared);
                 self.link.begin(async move { Completion::Connected(connecting.await) });
             }
-            (Action::Suspect, _) => shared.suspect(),
-            (Action::Close(reason), _) => self.lose_link(reason),
-            (Action::Rename, _) => self.topics.forget_acknowledgements(),
-            (Action::Registered { changed }, _) => {
+            (MembershipAction::Suspect, _) => shared.suspect(),
+            (MembershipAction::Close(reason), _) => self.lose_link(reason),
+            (MembershipAction::Rename, _) => self.topics.forget_acknowledgements(),
+            (MembershipAction::Registered { changed }, _) => {
                 shared.clear_fenced();
                 self.topics.lose_data(&changed);
             }
-            (Action::SyncAll, _) => self.topics.sync_all(),
-            (Action::Resubscribe { unaffected }, _) => self.topics.resubscribe(&unaffected),
-            (Action::ReadAgain, _) => self.topics.read_provisional_again(),
-            (Action::LogJoined { others }, _) => {
+            (MembershipAction::SyncAll, _) => self.topics.sync_all(),
+            (MembershipAction::Resubscribe { unaffected }, _) => {
+                self.topics.resubscribe(&unaffected);
+            }
+            (MembershipAction::ReadAgain, _) => self.topics.read_provisional_again(),
+            (MembershipAction::LogJoined { others }, _) => {
                 shared.metrics.joined();
                 self.link.log.log_joined(self.membership.node(), others);
             }
-            (Action::AllowRequests, Some(connection)) => {
+            (MembershipAction::AllowRequests, Some(connection)) => {
                 let token = Arc::clone(&self.membership.token);
-                shared.link_state.set(LinkState::Joined(Joined { connection, token }));
+                shared.link_state.set(LinkState::Joined(JoinedLink { connection, token }));
             }
-            (Action::Heartbeat(phase, partitions), Some(connection)) => {
+            (MembershipAction::Heartbeat(phase, partitions), Some(connection)) => {
                 let membership = &self.membership;
                 let round = heartbeat::round(&shared, membership, phase, partitions, connection);
                 self.link.begin(async move { Completion::Heartbeat(phase, round.await) });
             }
-            (Action::Restore(partitions), Some(connection)) => {
+            (MembershipAction::Restore(partitions), Some(connection)) => {
                 let sequences = restore::reached(&shared, &self.topics, &partitions, now());
                 let token = Arc::clone(&self.membership.token);
                 let restoring = restore::restore_sequences(shared, token, connection, sequences);
                 self.link.begin(async move { Completion::Restored(restoring.await) });
             }
-            (Action::CleanUp(node), Some(connection)) => {
+            (MembershipAction::CleanUp(node), Some(connection)) => {
                 let token = Arc::clone(&self.membership.token);
                 let cleaning = CleanUp { shared, hubs: self.topics.hubs.clone(), token, node };
                 let cleaning = cleaning.run(connection);
                 self.link.begin_long(async move { Completion::Cleaned(cleaning.await) });
             }
-            (Action::Leave(partitions), Some(connection)) => {
+            (MembershipAction::Leave(partitions), Some(connection)) => {
                 let phase = HeartbeatPhase::Leave;
                 let membership = &self.membership;
                 let round = heartbeat::round(&shared, membership, phase, partitions, connection);
@@ -93,11 +95,11 @@ impl Coordinator {
             }
             // The link was lost meanwhile.
             (
-                Action::AllowRequests
-                | Action::Heartbeat(..)
-                | Action::Restore(_)
-                | Action::CleanUp(_)
-                | Action::Leave(_),
+                MembershipAction::AllowRequests
+                | MembershipAction::Heartbeat(..)
+                | MembershipAction::Restore(_)
+                | MembershipAction::CleanUp(_)
+                | MembershipAction::Leave(_),
                 None,
             ) => {}
         }

@@ -2,7 +2,7 @@ use super::{
     testbed::{APP, Testbed, channel_name},
     *,
 };
-use crate::broker::redis::membership::{Action, HEARTBEAT_INTERVAL, LINK_TIMEOUT, Stage};
+use crate::broker::redis::membership::{HEARTBEAT_INTERVAL, LINK_TIMEOUT, MembershipAction, Stage};
 use crate::hub::Delivery;
 
 const LEASES: Partition = Partition::LEASES;
@@ -87,20 +87,20 @@ async fn each_join_has_a_higher_link_number() {
 #[tokio::test(start_paused = true)]
 async fn the_link_is_closed_without_a_reply_in_time() {
     let mut testbed = Testbed::joined(false).await;
-    let asked = now();
-    testbed.coordinator.membership.requested_at = Some(asked);
+    let requested_at = now();
+    testbed.coordinator.membership.requested_at = Some(requested_at);
     let shared = Arc::clone(&testbed.coordinator.shared);
     let suspect_after = shared.suspect_after();
-    testbed.coordinator.keep_membership(asked + suspect_after);
+    testbed.coordinator.keep_membership(requested_at + suspect_after);
     assert!(shared.joined_now().is_some(), "not suspected yet");
-    testbed.coordinator.keep_membership(asked + suspect_after + MS);
+    testbed.coordinator.keep_membership(requested_at + suspect_after + MS);
     assert!(
         shared.joined_now().is_none() && !is_disconnected(&testbed),
         "suspected, but not closed"
     );
-    testbed.coordinator.keep_membership(asked + LINK_TIMEOUT);
+    testbed.coordinator.keep_membership(requested_at + LINK_TIMEOUT);
     assert!(!is_disconnected(&testbed), "not closed yet");
-    testbed.coordinator.keep_membership(asked + LINK_TIMEOUT + MS);
+    testbed.coordinator.keep_membership(requested_at + LINK_TIMEOUT + MS);
     assert!(is_disconnected(&testbed));
     assert_eq!(shared.unavailable_reason().as_deref(), Some("redis does not answer"));
     assert!(
@@ -185,7 +185,7 @@ async fn a_lost_link_leaves_no_state() {
     coordinator.lose_link("again");
     assert_eq!(coordinator.link.number, link + 1, "there is no link");
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
-    let name = coordinator.topics.open(&APP.into(), Subject::Channel(channel_name("a")));
+    let name = coordinator.topics.open(&APP.into(), TopicSubject::Channel(channel_name("a")));
     assert!(!coordinator.topics.all[&name].has_settled(), "it is synced again");
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
     testbed.settle().await;
@@ -210,8 +210,8 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
     };
     coordinator.shared.suspect();
     assert!(!coordinator.may_sync(), "nothing is sent to a suspected redis");
-    let answered = Completion::Heartbeat(HeartbeatPhase::Heartbeat, Ok(vec![reply]));
-    coordinator.on_completion(answered);
+    let completion = Completion::Heartbeat(HeartbeatPhase::Heartbeat, Ok(vec![reply]));
+    coordinator.on_completion(completion);
     assert_eq!(coordinator.shared.clock.at(LEASES, now()), 77_000);
     assert!(coordinator.shared.joined_now().is_some() && coordinator.may_sync());
 }
@@ -226,7 +226,7 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
         let (key, _) = testbed.channel("a");
         testbed.coordinator.topics.mark_unverified(&key.into());
         let unaffected = unaffected.into_iter().collect();
-        testbed.coordinator.carry_out([Action::Resubscribe { unaffected }]);
+        testbed.coordinator.carry_out([MembershipAction::Resubscribe { unaffected }]);
         let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
         assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
         let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();

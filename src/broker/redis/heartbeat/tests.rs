@@ -1,5 +1,5 @@
 use super::*;
-use crate::broker::redis::{coordinator::testbed::Testbed, membership::Action};
+use crate::broker::redis::{coordinator::testbed::Testbed, membership::MembershipAction};
 
 const LEASES: Partition = Partition::LEASES;
 
@@ -14,7 +14,8 @@ async fn a_round_begins_with_the_lease_partition_and_ends_with_it_when_leaving()
         [(HeartbeatPhase::Join, 1), (HeartbeatPhase::Heartbeat, 3), (HeartbeatPhase::Leave, 1)]
     {
         let coordinator = &mut testbed.coordinator;
-        let Action::Heartbeat(_, partitions) = coordinator.membership.heartbeat(phase, now())
+        let MembershipAction::Heartbeat(_, partitions) =
+            coordinator.membership.heartbeat(phase, now())
         else {
             panic!("a heartbeat")
         };
@@ -41,7 +42,7 @@ async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
     assert!(has_unversioned_nodes(&shared, &connection).await.unwrap());
     testbed.coordinator.lose_link("a test");
     testbed.run_for(Duration::from_secs(2)).await;
-    assert_eq!(shared.unavailable_reason().as_deref(), Some(OTHER_LAYOUT));
+    assert_eq!(shared.unavailable_reason().as_deref(), Some(OTHER_KEY_LAYOUT));
     testbed.ask(LEASES, &["DEL", leases]);
     testbed.ask(LEASES, &["SET", leases, "of another type"]);
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;

@@ -12,7 +12,7 @@
 //!   Everything up to the map belongs to it.
 
 use super::{
-    pending::{ExpectedReply, Noting, Pending, TimerAction, silent},
+    pending::{CountingReader, ExpectedReply, Pending, TimerAction, reply_timed_out},
     stream::Stream,
 };
 use crate::broker::redis::clock::now;
@@ -33,7 +33,7 @@ const QUEUE: usize = 1_024;
 /// Maximum number of bytes that are written at once.
 const CHUNK: usize = 64 * 1_024;
 /// Maximum interval between two checks of overdue replies.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event of a connection besides replies.
 #[derive(Debug, Eq, PartialEq)]
@@ -65,18 +65,18 @@ struct Request {
 }
 
 impl RespClient {
-    /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the
+    /// Starts a client on a stream. Messages are passed to `on_incoming`, in order, and before the
     /// replies that the server sent after them.
     pub(super) fn start(
         stream: Box<dyn Stream>,
-        heard: impl Fn(Incoming) + Send + Sync + 'static,
+        on_incoming: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
         let pings = requests.clone();
         let task = AbortOnDrop::spawn(async move {
-            let error = run(stream, queue, pings, &heard).await;
+            let error = run(stream, queue, pings, &on_incoming).await;
             tracing::debug!(%error, "a connection to redis has ended");
-            heard(Incoming::Lost);
+            on_incoming(Incoming::Lost);
         });
         Self { requests, _task: task }
     }
@@ -109,16 +109,16 @@ impl RespClient {
     }
 
     async fn send(&self, bytes: Vec<u8>, reply: ExpectedReply) -> RedisResult<Vec<Value>> {
-        let (caller, answered) = oneshot::channel();
+        let (caller, receiver) = oneshot::channel();
         let request = Request { bytes, reply, caller };
         self.requests.send(request).await.map_err(|_| lost())?;
-        answered.await.map_err(|_| lost())?
+        receiver.await.map_err(|_| lost())?
     }
 }
 
 impl AbortOnDrop {
-    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
     }
 }
 
@@ -133,17 +133,17 @@ async fn run(
     stream: Box<dyn Stream>,
     queue: mpsc::Receiver<Request>,
     pings: mpsc::Sender<Request>,
-    heard: &(impl Fn(Incoming) + Sync),
+    on_incoming: &(impl Fn(Incoming) + Sync),
 ) -> RedisError {
     let (from_server, to_server) = tokio::io::split(stream);
     let pending = Mutex::new(Pending::new());
-    let mut from_server = Noting { from: from_server, pending: &pending };
+    let mut from_server = CountingReader { from: from_server, pending: &pending };
     let reading = async {
         let mut decoder = combine::stream::Decoder::new();
         loop {
             match parse_redis_value_async(&mut decoder, &mut from_server).await {
                 Ok(value) => {
-                    if take(value, &pending, heard).is_none() {
+                    if take(value, &pending, on_incoming).is_none() {
                         return unexpected();
                     }
                 }
@@ -165,19 +165,19 @@ async fn run(
 /// Pings whenever the connection is quiet.
 async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
     loop {
-        let look = now() + LOOK;
+        let check_at = now() + CHECK_INTERVAL;
         let due = pending.lock().due();
         match due {
             TimerAction::Ping(at) if at <= now() => {
-                let (caller, answered) = oneshot::channel();
+                let (caller, receiver) = oneshot::channel();
                 let bytes = cmd("PING").get_packed_command();
                 let request = Request { bytes, reply: ExpectedReply::Values(1), caller };
-                if requests.send(request).await.is_err() || answered.await.is_err() {
+                if requests.send(request).await.is_err() || receiver.await.is_err() {
                     return lost();
                 }
             }
-            TimerAction::Ping(at) => sleep_until(at.min(look).into()).await,
-            TimerAction::GiveUp(_) => sleep_until(look.into()).await,
+            TimerAction::Ping(at) => sleep_until(at.min(check_at).into()).await,
+            TimerAction::GiveUp(_) => sleep_until(check_at.into()).await,
         }
     }
 }
@@ -185,14 +185,14 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
 /// Ends when a reply takes too long.
 async fn overdue(pending: &Mutex<Pending>) -> RedisError {
     loop {
-        let mut look = now() + LOOK;
+        let mut check_at = now() + CHECK_INTERVAL;
         if let TimerAction::GiveUp(at) = pending.lock().due() {
             if at <= now() {
-                return silent();
+                return reply_timed_out();
             }
-            look = look.min(at);
+            check_at = check_at.min(at);
         }
-        sleep_until(look.into()).await;
+        sleep_until(check_at.into()).await;
     }
 }
 
@@ -235,14 +235,14 @@ async fn write(
 }
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
-fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Option<()> {
+fn take(value: Value, pending: &Mutex<Pending>, on_incoming: &impl Fn(Incoming)) -> Option<()> {
     let mut pending = pending.lock();
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();
         // No other push was requested.
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
-            heard(Incoming::Message { bus: next()?, message: next()? });
+            on_incoming(Incoming::Message { bus: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
             let ExpectedReply::Subscribed(left) = &mut pending.front()?.reply else {
                 return None;
@@ -256,7 +256,7 @@ fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Op
                 .front()
                 .is_some_and(|sent| matches!(sent.reply, ExpectedReply::Unsubscribed));
             if !is_asked {
-                heard(Incoming::Unsubscribed { bus: next()? });
+                on_incoming(Incoming::Unsubscribed { bus: next()? });
             }
         }
         return Some(());

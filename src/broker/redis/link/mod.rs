@@ -30,7 +30,7 @@ use pushes::{LOST, PushSender};
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use routing::RedisCluster;
 use sentinel::Sentinels;
-use server::{Opener, RedisServer, Work};
+use server::{Opener, RedisServer, ServerRequest};
 use std::{io, sync::Arc, time::Duration};
 use stream::{RedisDialer, ServerAddress, timed_out};
 use tokio::time::timeout;
@@ -134,7 +134,7 @@ impl RedisEndpoint {
                 on_commands.push(Push::Lost(LOST));
             }
         };
-        let on_bus = move |heard| on_bus.hear(heard);
+        let on_bus = move |heard| on_bus.push_incoming(heard);
         let server = self.opener.server(ServerId::ONLY, address, on_commands, on_bus).await?;
         server.check_role().await?;
         Ok(Arc::new(server))
@@ -148,7 +148,7 @@ impl RedisConnection {
         partition: Partition,
         command: &Cmd,
     ) -> RedisResult<T> {
-        let reply = self.work(partition, Work::Query(command)).await?;
+        let reply = self.run(partition, ServerRequest::Query(command)).await?;
         Ok(from_redis_value(reply)?)
     }
 
@@ -159,7 +159,7 @@ impl RedisConnection {
         partition: Partition,
         command: &Cmd,
     ) -> RedisResult<T> {
-        let reply = self.work(partition, Work::QueryInOrder(command)).await?;
+        let reply = self.run(partition, ServerRequest::QueryInOrder(command)).await?;
         Ok(from_redis_value(reply)?)
     }
 
@@ -171,7 +171,7 @@ impl RedisConnection {
     ) -> RedisResult<Vec<ServerId>> {
         let subscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
             let command = self.name_buses(["SUBSCRIBE", "SSUBSCRIBE"], buses);
-            let id = self.work(partition, Work::Subscribe(&command, buses.len())).await?;
+            let id = self.run(partition, ServerRequest::Subscribe(&command, buses.len())).await?;
             Ok(vec![ServerId(from_redis_value(id)?); buses.len()])
         });
         try_join_all(subscribing).await.map(|ids| ids.concat())
@@ -184,7 +184,7 @@ impl RedisConnection {
     ) -> RedisResult<()> {
         let unsubscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
             let command = self.name_buses(["UNSUBSCRIBE", "SUNSUBSCRIBE"], buses);
-            self.work(partition, Work::Unsubscribe(&command)).await
+            self.run(partition, ServerRequest::Unsubscribe(&command)).await
         });
         try_join_all(unsubscribing).await.map(drop)
     }
@@ -222,10 +222,10 @@ impl RedisConnection {
         }
     }
 
-    async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
+    async fn run(&self, partition: Partition, request: ServerRequest<'_>) -> RedisResult<Value> {
         match &*self.0 {
-            Link::One { server, .. } => server.work(work, false).await,
-            Link::Cluster(cluster) => cluster.work(partition, work).await,
+            Link::One { server, .. } => server.run(request, false).await,
+            Link::Cluster(cluster) => cluster.run(partition, request).await,
         }
     }
 }

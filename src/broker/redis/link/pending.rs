@@ -1,7 +1,7 @@
 //! The unanswered requests of a connection, and their timeouts.
 //!
 //! A connection of which one direction has failed stays open: only a timeout detects it. An idle
-//! connection is therefore pinged, and one that owes a reply and delivers nothing is closed.
+//! connection is therefore pinged, and one that has a reply outstanding and delivers nothing is closed.
 
 use super::stream::timed_out;
 use crate::broker::redis::{clock::now, in_flight::time_for};
@@ -21,11 +21,11 @@ use tokio::{
 
 /// Maximum time without a reply, besides the time that a slow link needs. Somewhat longer than a
 /// pause of Redis that the heartbeats survive.
-pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// Maximum time granted for the bytes of requests, messages and replies.
 const SLOW_MAX: Duration = Duration::from_secs(30);
 /// A connection that was silent for this long is pinged.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+pub(super) const PING_AFTER: Duration = Duration::from_secs(2);
 
 /// The values that a reply consists of.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +55,11 @@ pub(super) struct Pending {
     /// The bytes of all of them.
     bytes: usize,
     /// When bytes arrived last.
-    heard: Instant,
+    last_read: Instant,
     /// Bytes that have arrived since the wait for the next reply began.
     received: usize,
     /// When a request was answered last.
-    answered: Instant,
+    last_reply: Instant,
 }
 
 /// The next timer.
@@ -72,7 +72,7 @@ pub(super) enum TimerAction {
 impl Pending {
     pub(super) fn new() -> Self {
         let now = now();
-        Self { sent: VecDeque::new(), bytes: 0, heard: now, received: 0, answered: now }
+        Self { sent: VecDeque::new(), bytes: 0, last_read: now, received: 0, last_reply: now }
     }
 
     pub(super) fn add(
@@ -98,7 +98,7 @@ impl Pending {
         if let Some(SentRequest { values, caller, bytes, .. }) = self.sent.pop_front() {
             self.bytes -= bytes;
             self.received = 0;
-            self.answered = now();
+            self.last_reply = now();
             // The caller may have stopped waiting.
             let _ = caller.send(Ok(values));
         }
@@ -112,22 +112,24 @@ impl Pending {
     }
 
     pub(super) fn due(&self) -> TimerAction {
-        let Some(front) = self.sent.front() else { return TimerAction::Ping(self.heard + QUIET) };
+        let Some(front) = self.sent.front() else {
+            return TimerAction::Ping(self.last_read + PING_AFTER);
+        };
         // Messages may arrive continuously without replies: they only extend the timeout by the
         // time for their bytes.
         let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
-        TimerAction::GiveUp(self.answered.max(front.at) + SILENCE + slow)
+        TimerAction::GiveUp(self.last_reply.max(front.at) + REPLY_TIMEOUT + slow)
     }
 }
 
-/// Notes when bytes of a server arrive, and how many.
+/// A reader that records when bytes of a server arrive, and how many.
 #[derive(Debug)]
-pub(super) struct Noting<'a, R> {
+pub(super) struct CountingReader<'a, R> {
     pub(super) from: R,
     pub(super) pending: &'a Mutex<Pending>,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
+impl<R: AsyncRead + Unpin> AsyncRead for CountingReader<'_, R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -136,14 +138,14 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.from).poll_read(context, buffer))?;
         let mut pending = self.pending.lock();
-        pending.heard = now();
+        pending.last_read = now();
         pending.received += buffer.filled().len() - before;
         Poll::Ready(Ok(()))
     }
 }
 
-pub(super) fn silent() -> RedisError {
-    timed_out("a reply of redis", SILENCE).into()
+pub(super) fn reply_timed_out() -> RedisError {
+    timed_out("a reply of redis", REPLY_TIMEOUT).into()
 }
 
 #[cfg(test)]
@@ -154,33 +156,36 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
-        let (caller, answered) = oneshot::channel();
+        let (caller, last_reply) = oneshot::channel();
         pending.add(ExpectedReply::Values(1), bytes, caller);
-        answered
+        last_reply
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reply_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
         let mut pending = Pending::new();
         let start = now();
-        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET));
+        assert_eq!(pending.due(), TimerAction::Ping(start + PING_AFTER));
         advance(SECOND).await;
         let (first, slow) = (add(&mut pending, 32_000), time_for(32_000));
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + REPLY_TIMEOUT + slow));
         advance(SECOND).await;
         let second = add(&mut pending, 32_000);
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + 2 * slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + REPLY_TIMEOUT + 2 * slow));
         advance(SECOND).await;
         pending.complete();
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + SILENCE + slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + REPLY_TIMEOUT + slow));
         assert_eq!(first.await.unwrap().unwrap(), []);
         pending.complete();
-        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET), "nothing is owed");
+        assert_eq!(pending.due(), TimerAction::Ping(start + PING_AFTER), "no reply is outstanding");
         assert!(second.await.unwrap().is_ok());
         advance(SECOND).await;
         let failed = add(&mut pending, 99 * 32_000_000);
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + 4 * SECOND + SILENCE + SLOW_MAX));
-        pending.fail(&silent());
+        assert_eq!(
+            pending.due(),
+            TimerAction::GiveUp(start + 4 * SECOND + REPLY_TIMEOUT + SLOW_MAX)
+        );
+        pending.fail(&reply_timed_out());
         assert!(failed.await.unwrap().is_err());
     }
 
@@ -190,14 +195,14 @@ mod tests {
         let receive = async || {
             let bytes = vec![0; 16_000];
             let from = bytes.as_slice().chain(bytes.as_slice());
-            let mut noting = Noting { from, pending: &pending };
-            noting.read_exact(&mut vec![0; 32_000]).await.unwrap();
+            let mut reader = CountingReader { from, pending: &pending };
+            reader.read_exact(&mut vec![0; 32_000]).await.unwrap();
         };
         advance(SECOND).await;
         receive().await;
         assert_eq!(
             pending.lock().due(),
-            TimerAction::Ping(now() + QUIET),
+            TimerAction::Ping(now() + PING_AFTER),
             "since bytes arrived last"
         );
         let first = add(&mut pending.lock(), 3_200);
@@ -205,17 +210,17 @@ mod tests {
         let own = time_for(3_200);
         assert_eq!(
             pending.lock().due(),
-            TimerAction::GiveUp(sent + SILENCE + 2 * own),
+            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own),
             "not for those before"
         );
         advance(SECOND).await;
         receive().await;
         assert_eq!(
             pending.lock().due(),
-            TimerAction::GiveUp(sent + SILENCE + 2 * own + time_for(32_000))
+            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own + time_for(32_000))
         );
         pending.lock().complete();
-        assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + SILENCE + own));
+        assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + REPLY_TIMEOUT + own));
         drop((first, second));
     }
 }

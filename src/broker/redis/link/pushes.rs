@@ -71,9 +71,9 @@ impl PushSender {
         let _ = self.queue.send(push);
     }
 
-    /// Passes on the events of the only server.
-    pub(super) fn hear(&self, heard: Incoming) {
-        self.push(match heard {
+    /// Queues an event of the only server.
+    pub(super) fn push_incoming(&self, incoming: Incoming) {
+        self.push(match incoming {
             Incoming::Message { bus, message } => {
                 Push::Message { from: ServerId::ONLY, bus, message }
             }
@@ -139,10 +139,10 @@ mod tests {
     #[tokio::test]
     async fn the_only_server_is_that_of_the_lease_partition() {
         let (outbox, mut pushes) = PushSender::new();
-        outbox.hear(Incoming::Message { bus: vec![1], message: vec![2] });
-        outbox.hear(Incoming::Lost);
-        let heard = Push::Message { from: ServerId::ONLY, bus: vec![1], message: vec![2] };
-        assert_eq!(from_ref(&pushes.next().await), [heard]);
+        outbox.push_incoming(Incoming::Message { bus: vec![1], message: vec![2] });
+        outbox.push_incoming(Incoming::Lost);
+        let incoming = Push::Message { from: ServerId::ONLY, bus: vec![1], message: vec![2] };
+        assert_eq!(from_ref(&pushes.next().await), [incoming]);
         assert_eq!(pushes.next().await, Push::Lost(LOST));
     }
 }

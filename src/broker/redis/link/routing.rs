@@ -8,8 +8,8 @@
 use super::{
     client::{AbortOnDrop, Incoming},
     pushes::{LOST, Push, PushSender, ServerId},
-    server::{Opener, RedisServer, Work, patiently},
-    slots::{Map, Redirection},
+    server::{Opener, RedisServer, ServerRequest, with_timeout},
+    slots::{Redirection, SlotMap},
     stream::ServerAddress,
 };
 use crate::{backoff::Backoff, broker::redis::partition::Partition};
@@ -58,27 +58,27 @@ struct Routing {
     state: Mutex<RoutingState>,
     /// The number of servers opened so far.
     opened: AtomicU32,
-    alarm: Arc<Alarm>,
+    trigger: Arc<RefreshTrigger>,
 }
 
 #[derive(Debug)]
 struct RoutingState {
-    map: Map,
+    map: SlotMap,
     /// Servers by address, each opened when it is first needed.
     servers: BTreeMap<ServerAddress, Arc<OnceCell<Arc<RedisServer>>>>,
-    /// Round-robin counter of the server that is asked next.
-    turn: usize,
+    /// Round-robin counter of the server that is polled next.
+    next_server: usize,
 }
 
 /// Events that require a refresh of the map at once.
 #[derive(Debug, Default)]
-struct Alarm {
-    noted: Mutex<Noted>,
-    is_noted: Notify,
+struct RefreshTrigger {
+    changes: Mutex<Changes>,
+    is_set: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Noted {
+struct Changes {
     moved: BTreeSet<Partition>,
     lost: BTreeSet<ServerAddress>,
 }
@@ -91,35 +91,39 @@ impl RedisCluster {
         outbox: PushSender,
     ) -> RedisResult<Self> {
         let seeds = seeds.iter().map(|(host, port)| ServerAddress::Tcp(host.clone(), *port));
-        let asking = seeds.map(|seed| {
+        let connecting = seeds.map(|seed| {
             Box::pin(async move {
                 let wire = opener.open(&seed, |_| {}).await?;
-                let reply = patiently(wire.request(&slots())).await?;
+                let reply = with_timeout(wire.request(&slots())).await?;
                 let map =
-                    Map::read(reply, &seed).ok_or_else(|| no_map("a reply that is no map"))?;
+                    SlotMap::read(reply, &seed).ok_or_else(|| no_map("a reply that is no map"))?;
                 match map.gap() {
                     None => Ok(map),
                     Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
                 }
             })
         });
-        let (map, _) = select_ok(asking).await?;
+        let (map, _) = select_ok(connecting).await?;
         let masters = map.masters();
-        let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), turn: 0 });
+        let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), next_server: 0 });
         let routing = Arc::new(Routing {
             opener: opener.clone(),
             outbox,
             state,
             opened: AtomicU32::new(0),
-            alarm: Arc::default(),
+            trigger: Arc::default(),
         });
         try_join_all(masters.iter().map(|master| routing.server(master))).await?;
-        let task = AbortOnDrop::spawn(Arc::clone(&routing).keep_map());
+        let task = AbortOnDrop::spawn(Arc::clone(&routing).watch_map());
         Ok(Self { routing, _task: task })
     }
 
     /// Runs a request on the master of a partition.
-    pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
+    pub(super) async fn run(
+        &self,
+        partition: Partition,
+        request: ServerRequest<'_>,
+    ) -> RedisResult<Value> {
         let routing = &self.routing;
         let mut redirection = None;
         let (mut redirections, mut pauses) = (0, 0);
@@ -129,14 +133,14 @@ impl RedisCluster {
                 None => (routing.master(partition)?, false),
             };
             let server = routing.server(&address).await?;
-            let error = match server.work(work, is_asking).await {
+            let error = match server.run(request, is_asking).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
             match Redirection::of(&error, &address) {
                 // The server has ended the subscriptions itself.
                 Some(Redirection::Moved(_) | Redirection::Ask(_))
-                    if matches!(work, Work::Unsubscribe(_)) =>
+                    if matches!(request, ServerRequest::Unsubscribe(_)) =>
                 {
                     return Ok(Value::Nil);
                 }
@@ -175,29 +179,29 @@ impl Routing {
     async fn server(&self, address: &ServerAddress) -> RedisResult<Arc<RedisServer>> {
         let cell = Arc::clone(self.state.lock().servers.entry(address.clone()).or_default());
         let opened = cell.get_or_try_init(|| async {
-            let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
-            let on_commands = move |heard| {
-                if heard == Incoming::Lost {
-                    alarm.lost(&at);
+            let (trigger, at) = (Arc::clone(&self.trigger), address.clone());
+            let on_commands = move |incoming| {
+                if incoming == Incoming::Lost {
+                    trigger.lost(&at);
                 }
             };
             let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
-            let (alarm, at, outbox) =
-                (Arc::clone(&self.alarm), address.clone(), self.outbox.clone());
-            let on_bus = move |heard| match heard {
+            let (trigger, at, outbox) =
+                (Arc::clone(&self.trigger), address.clone(), self.outbox.clone());
+            let on_bus = move |incoming| match incoming {
                 Incoming::Message { bus, message } => {
                     outbox.push(Push::Message { from: id, bus, message });
                 }
                 Incoming::Unsubscribed { bus } => {
                     if let Some(partition) = partition_of(&bus) {
-                        alarm.moved(partition);
+                        trigger.moved(partition);
                     }
                 }
-                Incoming::Lost => alarm.lost(&at),
+                Incoming::Lost => trigger.lost(&at),
             };
             self.opener.server(id, address, on_commands, on_bus).await.map(Arc::new)
         });
-        opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
+        opened.await.cloned().inspect_err(|_| self.trigger.lost(address))
     }
 
     /// Moves a partition to the server that a `MOVED` names.
@@ -205,27 +209,27 @@ impl Routing {
         let mut state = self.state.lock();
         if state.map.master(partition) != Some(&to) {
             state.map.set(partition, to);
-            self.alarm.moved(partition);
+            self.trigger.moved(partition);
         }
     }
 
-    /// Keeps the map up to date while the link exists.
-    async fn keep_map(self: Arc<Self>) {
+    /// Updates the map as long as the link exists.
+    async fn watch_map(self: Arc<Self>) {
         let mut ticks = time::interval(REFRESH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_urgent = tokio::select! {
                 biased;
                 _ = ticks.tick() => false,
-                () = self.alarm.is_noted.notified() => true,
+                () = self.trigger.is_set.notified() => true,
             };
             let changed = if is_urgent {
                 sleep(COALESCE).await;
                 self.refresh().await
             } else {
-                self.look().await
+                self.poll_map().await
             };
-            let Noted { mut moved, lost } = std::mem::take(&mut *self.alarm.noted.lock());
+            let Changes { mut moved, lost } = std::mem::take(&mut *self.trigger.changes.lock());
             moved.extend(changed);
             for partition in moved {
                 self.outbox.push(Push::Moved(partition));
@@ -240,16 +244,16 @@ impl Routing {
         }
     }
 
-    /// Asks one server for the map, and all of them if its map differs.
-    async fn look(&self) -> Vec<Partition> {
+    /// Requests the map of one server, and that of all if it differs.
+    async fn poll_map(&self) -> Vec<Partition> {
         let server = {
             let mut state = self.state.lock();
-            state.turn += 1;
+            state.next_server += 1;
             let servers = opened(&state);
-            servers.get(state.turn % servers.len().max(1)).cloned()
+            servers.get(state.next_server % servers.len().max(1)).cloned()
         };
         let view = match server {
-            Some(server) => view(&server).await,
+            Some(server) => slot_map_of(&server).await,
             None => None,
         };
         if view.as_ref() == Some(&self.state.lock().map) {
@@ -258,13 +262,13 @@ impl Routing {
         self.refresh().await
     }
 
-    /// Asks all servers for the map, and follows it.
+    /// Requests the map of all servers, and adopts that of the majority.
     async fn refresh(&self) -> Vec<Partition> {
         let servers = opened(&self.state.lock());
-        let views = join_all(servers.iter().map(|server| view(server))).await;
-        let views: Vec<Map> = views.into_iter().flatten().collect();
+        let views = join_all(servers.iter().map(|server| slot_map_of(server))).await;
+        let views: Vec<SlotMap> = views.into_iter().flatten().collect();
         let mut state = self.state.lock();
-        let changed = state.map.follow(&views);
+        let changed = state.map.adopt_majority(&views);
         if !changed.is_empty() {
             let masters = state.map.masters();
             state.servers.retain(|address, _| masters.contains(address));
@@ -273,15 +277,15 @@ impl Routing {
     }
 }
 
-impl Alarm {
+impl RefreshTrigger {
     fn moved(&self, partition: Partition) {
-        self.noted.lock().moved.insert(partition);
-        self.is_noted.notify_one();
+        self.changes.lock().moved.insert(partition);
+        self.is_set.notify_one();
     }
 
     fn lost(&self, address: &ServerAddress) {
-        self.noted.lock().lost.insert(address.clone());
-        self.is_noted.notify_one();
+        self.changes.lock().lost.insert(address.clone());
+        self.is_set.notify_one();
     }
 }
 
@@ -289,9 +293,9 @@ fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
     state.servers.values().filter_map(|cell| cell.get().cloned()).collect()
 }
 
-async fn view(server: &RedisServer) -> Option<Map> {
-    let reply = patiently(server.request(&slots())).await.ok()?;
-    Map::read(reply, &server.address)
+async fn slot_map_of(server: &RedisServer) -> Option<SlotMap> {
+    let reply = with_timeout(server.request(&slots())).await.ok()?;
+    SlotMap::read(reply, &server.address)
 }
 
 fn slots() -> Cmd {

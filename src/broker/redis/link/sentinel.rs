@@ -3,7 +3,7 @@
 use super::{
     client::{AbortOnDrop, RespClient},
     pushes::{Push, PushSender},
-    server::patiently,
+    server::with_timeout,
     stream::{RedisDialer, ServerAddress},
 };
 use crate::config::Secret;
@@ -55,11 +55,11 @@ impl Sentinels {
     pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.all.len() / 2 + 1;
-        let mut asking: FuturesUnordered<_> =
-            self.all.iter_mut().map(|it| it.ask(dialer, name, password)).collect();
+        let mut queries: FuturesUnordered<_> =
+            self.all.iter_mut().map(|it| it.query_master(dialer, name, password)).collect();
         let mut votes: BTreeMap<ServerAddress, usize> = BTreeMap::new();
         let mut failure = None;
-        while let Some(named) = asking.next().await {
+        while let Some(named) = queries.next().await {
             match named {
                 Ok(address) => {
                     let count = votes.entry(address.clone()).or_default();
@@ -97,15 +97,15 @@ impl Sentinels {
     /// The master that more than half of the answering sentinels report.
     async fn majority(&mut self) -> Option<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
-        let asking = self.all.iter_mut().map(|it| it.ask(dialer, name, password));
-        let named: Vec<ServerAddress> = join_all(asking).await.into_iter().flatten().collect();
+        let queries = self.all.iter_mut().map(|it| it.query_master(dialer, name, password));
+        let named: Vec<ServerAddress> = join_all(queries).await.into_iter().flatten().collect();
         let count = |address: &&ServerAddress| named.iter().filter(|it| it == address).count();
         named.iter().find(|address| named.len() < 2 * count(address)).cloned()
     }
 }
 
 impl Sentinel {
-    async fn ask(
+    async fn query_master(
         &mut self,
         dialer: &RedisDialer,
         name: &str,
@@ -115,7 +115,7 @@ impl Sentinel {
             Some(client) => client,
             None => RespClient::start(dialer.dial(&self.address).await?, |_| {}),
         };
-        let named = patiently(get_master(&client, name, password)).await?;
+        let named = with_timeout(get_master(&client, name, password)).await?;
         self.client = Some(client);
         named
     }

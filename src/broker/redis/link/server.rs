@@ -36,7 +36,7 @@ pub(super) struct RedisServer {
 
 /// A request to a server.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Work<'a> {
+pub(super) enum ServerRequest<'a> {
     Query(&'a Cmd),
     QueryInOrder(&'a Cmd),
     /// With the number of buses. The reply is the number of the server.
@@ -71,9 +71,9 @@ impl Opener {
     pub(super) async fn open(
         &self,
         address: &ServerAddress,
-        heard: impl Fn(Incoming) + Send + Sync + 'static,
+        on_incoming: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> RedisResult<RespClient> {
-        let client = RespClient::start(self.dialer.dial(address).await?, heard);
+        let client = RespClient::start(self.dialer.dial(address).await?, on_incoming);
         let mut hello = cmd("HELLO");
         hello.arg(3);
         if let Some(password) = &self.password {
@@ -86,7 +86,7 @@ impl Opener {
             select.arg(self.db);
             setup.push(select);
         }
-        for reply in patiently(client.request_all(&setup)).await? {
+        for reply in with_timeout(client.request_all(&setup)).await? {
             reply.extract_error()?;
         }
         Ok(client)
@@ -95,15 +95,19 @@ impl Opener {
 
 impl RedisServer {
     /// Runs a request; with `is_asking`, on a server that is about to receive the keys.
-    pub(super) async fn work(&self, work: Work<'_>, is_asking: bool) -> RedisResult<Value> {
-        let (client, command) = match work {
-            Work::Query(command) => (&self.commands, command),
-            Work::QueryInOrder(command) => (&self.bus, command),
-            Work::Subscribe(command, buses) => {
+    pub(super) async fn run(
+        &self,
+        request: ServerRequest<'_>,
+        is_asking: bool,
+    ) -> RedisResult<Value> {
+        let (client, command) = match request {
+            ServerRequest::Query(command) => (&self.commands, command),
+            ServerRequest::QueryInOrder(command) => (&self.bus, command),
+            ServerRequest::Subscribe(command, buses) => {
                 self.bus.subscribe(command, buses).await?;
                 return Ok(Value::Int(self.id.0.into()));
             }
-            Work::Unsubscribe(command) => {
+            ServerRequest::Unsubscribe(command) => {
                 return self.bus.unsubscribe(command).await.map(|()| Value::Nil);
             }
         };
@@ -140,7 +144,7 @@ impl RedisServer {
     ///
     /// The server is a replica. Without permission to ask, it is assumed to be a master.
     pub(super) async fn check_role(&self) -> RedisResult<()> {
-        let role = match patiently(self.request(&cmd("ROLE"))).await {
+        let role = match with_timeout(self.request(&cmd("ROLE"))).await {
             Ok(Value::Array(role)) => role,
             Ok(_) => return Ok(()),
             Err(error) if was_rejected(&error) => return Ok(()),
@@ -176,9 +180,11 @@ impl RedisServer {
 }
 
 /// Waits for one reply while connecting.
-pub(super) async fn patiently<T>(asking: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(super) async fn with_timeout<T>(
+    request: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
     let late = || Err(RedisError::from(timed_out("a reply of redis", ROUND_TRIP)));
-    timeout(ROUND_TRIP, asking).await.unwrap_or_else(|_elapsed| late())
+    timeout(ROUND_TRIP, request).await.unwrap_or_else(|_elapsed| late())
 }
 
 impl fmt::Display for RedisServer {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The master of each partition; `None` if it has none.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Map(Vec<Option<ServerAddress>>);
+pub(super) struct SlotMap(Vec<Option<ServerAddress>>);
 
 /// A redirection by a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,9 +20,9 @@ pub(super) enum Redirection {
     Later,
 }
 
-impl Map {
+impl SlotMap {
     /// Parses the reply to `CLUSTER SLOTS`; `None` if it is invalid.
-    pub(super) fn read(reply: Value, asked: &ServerAddress) -> Option<Self> {
+    pub(super) fn read(reply: Value, server: &ServerAddress) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let mut map = vec![None; PARTITIONS];
         for range in ranges {
@@ -35,7 +35,7 @@ impl Map {
             // A server that does not know its address for clients leaves the host empty.
             let host: Option<String> = from_redis_value(master.next()?).ok()?;
             let port: u16 = from_redis_value(master.next()?).ok()?;
-            let Some(address) = at(host.as_deref().unwrap_or_default(), port, asked) else {
+            let Some(address) = at(host.as_deref().unwrap_or_default(), port, server) else {
                 continue;
             };
             for partition in Partition::all(PARTITIONS) {
@@ -73,7 +73,7 @@ impl Map {
     ///
     /// A single server may be outdated: a master that was replaced while it was disconnected, or
     /// one that has not been notified yet.
-    pub(super) fn follow(&mut self, views: &[Self]) -> Vec<Partition> {
+    pub(super) fn adopt_majority(&mut self, views: &[Self]) -> Vec<Partition> {
         let decided = |partition: &Partition| {
             let mut votes: BTreeMap<&ServerAddress, usize> = BTreeMap::new();
             for master in views.iter().filter_map(|view| view.master(*partition)) {
@@ -99,11 +99,11 @@ impl Map {
 
 impl Redirection {
     /// Parses a redirection error.
-    pub(super) fn of(error: &RedisError, asked: &ServerAddress) -> Option<Self> {
+    pub(super) fn of(error: &RedisError, server: &ServerAddress) -> Option<Self> {
         let redirected = || {
             let (_, address) = error.detail()?.split_once(' ')?;
             let (host, port) = address.trim().rsplit_once(':')?;
-            at(host, port.parse().ok()?, asked)
+            at(host, port.parse().ok()?, server)
         };
         let redis::ErrorKind::Server(kind) = error.kind() else { return None };
         if kind == ServerErrorKind::Moved {
@@ -123,12 +123,12 @@ impl Redirection {
     }
 }
 
-/// The address in a reply: without a host, it is that of the asked server.
-fn at(host: &str, port: u16, asked: &ServerAddress) -> Option<ServerAddress> {
+/// The address in a reply: without a host, it is that of the server that replied.
+fn at(host: &str, port: u16, server: &ServerAddress) -> Option<ServerAddress> {
     if !matches!(host, "" | "?") {
         return Some(ServerAddress::Tcp(host.to_owned(), port));
     }
-    match asked {
+    match server {
         ServerAddress::Tcp(host, _) => Some(ServerAddress::Tcp(host.clone(), port)),
         ServerAddress::Unix(_) => None,
     }

@@ -121,16 +121,16 @@ impl RedisDialer {
 
 /// Waits for a future with a timeout.
 pub(super) async fn within<T>(
-    patience: Duration,
+    limit: Duration,
     what: &str,
-    work: impl Future<Output = io::Result<T>>,
+    future: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    timeout(patience, work).await.unwrap_or_else(|_elapsed| Err(timed_out(what, patience)))
+    timeout(limit, future).await.unwrap_or_else(|_elapsed| Err(timed_out(what, limit)))
 }
 
 /// The error of a timeout.
-pub(super) fn timed_out(what: &str, patience: Duration) -> io::Error {
-    let text = format!("{what} took longer than {} s", patience.as_secs());
+pub(super) fn timed_out(what: &str, limit: Duration) -> io::Error {
+    let text = format!("{what} took longer than {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 

@@ -7,7 +7,7 @@
 --       5 1 if an earlier attempt may have been carried out
 --       6 for how many ms the ids are kept, to recognise a repeated event
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
---       remembered, 0 for not at all, -1 to remove the previous one as well
+--       cached, 0 for not at all, -1 to remove the previous one as well
 @GUARD@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
@@ -36,12 +36,12 @@ for event = 1, events do
 end
 for event = 1, events do
   local key, last = KEYS[3 * event - 1], KEYS[3 * event]
-  local envelope, remember_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
+  local envelope, retention_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
   local head, sequence = heads[event], sequences[event]
   if sequence then
-    if remember_ms > 0 then
-      redis.call('SET', last, envelope, 'PX', remember_ms)
-    elseif remember_ms < 0 then
+    if retention_ms > 0 then
+      redis.call('SET', last, envelope, 'PX', retention_ms)
+    elseif retention_ms < 0 then
       redis.call('DEL', last)
     end
     redis.call('@PUBLISH@', key, 'E ' .. string.format('%.0f', sequence) .. ' ' .. envelope)

@@ -53,34 +53,41 @@ fn joined(now: Instant) -> Membership {
     membership
 }
 
-fn close(reason: &'static str) -> Vec<Action> {
-    vec![Action::Close(reason.into())]
+fn close(reason: &'static str) -> Vec<MembershipAction> {
+    vec![MembershipAction::Close(reason.into())]
 }
 
-fn heartbeat(phase: HeartbeatPhase) -> Action {
-    Action::Heartbeat(phase, Vec::new())
+fn heartbeat(phase: HeartbeatPhase) -> MembershipAction {
+    MembershipAction::Heartbeat(phase, Vec::new())
 }
 
 #[test]
 fn a_node_connects_registers_syncs_arrives_and_joins() {
     let now = Instant::now();
     let mut membership = membership(1, now);
-    assert_eq!(membership.on_time(now, &SITUATION), [Action::Connect]);
+    assert_eq!(membership.on_time(now, &SITUATION), [MembershipAction::Connect]);
     assert_eq!((membership.stage, membership.token.link), (Stage::Connecting, 1));
-    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
+    let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
     let changed = BTreeSet::from([LEASES]);
-    assert_eq!(registered, [Action::Registered { changed }, Action::SyncAll]);
+    assert_eq!(registered, [MembershipAction::Registered { changed }, MembershipAction::SyncAll]);
     assert_eq!(membership.stage, Stage::Syncing);
     assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
     assert_eq!(membership.stage, Stage::Arriving);
     let arrived = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
-    assert_eq!(arrived, [Action::Resubscribe { unaffected: BTreeSet::new() }]);
+    assert_eq!(arrived, [MembershipAction::Resubscribe { unaffected: BTreeSet::new() }]);
     assert_eq!(membership.stage, Stage::Waiting);
     let joined = membership.on_node_heartbeat(NODE, now);
     let others = 0;
-    assert_eq!(joined, [Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]);
+    assert_eq!(
+        joined,
+        [
+            MembershipAction::ReadAgain,
+            MembershipAction::LogJoined { others },
+            MembershipAction::AllowRequests
+        ]
+    );
     assert!(membership.is_joined());
 }
 
@@ -96,12 +103,15 @@ fn a_node_reports_its_sequences_to_a_new_generation_first() {
     let changed = BTreeSet::from([LEASES]);
     assert_eq!(
         actions,
-        [Action::Registered { changed: changed.clone() }, Action::Restore(changed)]
+        [
+            MembershipAction::Registered { changed: changed.clone() },
+            MembershipAction::Restore(changed)
+        ]
     );
     assert!(!membership.may_sync(), "nothing is synced before");
     let failed = membership.on_restored(Err("a test".into()));
-    assert_eq!(failed, Action::Close("a test".into()));
-    assert_eq!(membership.on_restored(Ok(())), Action::SyncAll);
+    assert_eq!(failed, MembershipAction::Close("a test".into()));
+    assert_eq!(membership.on_restored(Ok(())), MembershipAction::SyncAll);
     assert!(membership.may_sync());
 }
 
@@ -115,8 +125,8 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     let link = membership.token.link;
     let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
-    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
-    assert_eq!(actions, [Action::Rename, join.clone()]);
+    let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
+    assert_eq!(actions, [MembershipAction::Rename, join.clone()]);
     assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
     assert_eq!(membership.nodes.former_names, [NODE.to_owned()].into(), "to be cleaned up");
@@ -134,13 +144,18 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
         Ok(vec![HeartbeatReply { dead, ..reply(LEASES, now) }])
     };
     let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
-    let [dead, former] = ["0000dd.1", "0000ab.0"].map(|node| Action::CleanUp(node.into()));
-    assert_eq!(actions, [Action::AllowRequests, dead.clone(), former], "not after itself");
+    let [dead, former] =
+        ["0000dd.1", "0000ab.0"].map(|node| MembershipAction::CleanUp(node.into()));
+    assert_eq!(
+        actions,
+        [MembershipAction::AllowRequests, dead.clone(), former],
+        "not after itself"
+    );
     let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
-    assert_eq!(again, [Action::AllowRequests], "they are running");
+    assert_eq!(again, [MembershipAction::AllowRequests], "they are running");
     membership.nodes.on_cleaned("0000dd.1", false);
     let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
-    assert_eq!(again, [Action::AllowRequests, dead], "it has failed");
+    assert_eq!(again, [MembershipAction::AllowRequests, dead], "it has failed");
     membership.nodes.cleaning.clear();
     membership.stage = Stage::Waiting;
     assert!(membership.clean_up(["0000dd.1".to_owned()]).is_empty(), "it has not joined");
@@ -148,16 +163,16 @@ fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
 
 #[test]
 fn the_link_is_closed_without_a_reply_in_time() {
-    let asked = Instant::now();
-    let mut membership = joined(asked);
-    membership.requested_at = Some(asked);
+    let requested_at = Instant::now();
+    let mut membership = joined(requested_at);
+    membership.requested_at = Some(requested_at);
     let suspect_after = SITUATION.suspect_after;
-    assert!(membership.on_time(asked + suspect_after, &SITUATION).is_empty(), "not yet");
-    let suspected = membership.on_time(asked + suspect_after + MS, &SITUATION);
-    assert_eq!(suspected, [Action::Suspect]);
-    let suspected = membership.on_time(asked + LINK_TIMEOUT, &SITUATION);
-    assert_eq!(suspected, [Action::Suspect], "not closed yet");
-    let closed = membership.on_time(asked + LINK_TIMEOUT + MS, &SITUATION);
+    assert!(membership.on_time(requested_at + suspect_after, &SITUATION).is_empty(), "not yet");
+    let suspected = membership.on_time(requested_at + suspect_after + MS, &SITUATION);
+    assert_eq!(suspected, [MembershipAction::Suspect]);
+    let suspected = membership.on_time(requested_at + LINK_TIMEOUT, &SITUATION);
+    assert_eq!(suspected, [MembershipAction::Suspect], "not closed yet");
+    let closed = membership.on_time(requested_at + LINK_TIMEOUT + MS, &SITUATION);
     assert_eq!(closed, close("redis does not answer"));
 }
 
@@ -242,7 +257,7 @@ fn heartbeats_are_sent_to_closed_partitions_and_for_the_registration_to_all() {
         (HeartbeatPhase::Heartbeat, &all[3..]),
     ] {
         let action = membership.heartbeat(phase, now);
-        assert_eq!(action, Action::Heartbeat(phase, expected.to_vec()));
+        assert_eq!(action, MembershipAction::Heartbeat(phase, expected.to_vec()));
     }
 }
 
@@ -260,7 +275,7 @@ fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
             let wait = due - now;
             assert!(expected <= wait && wait <= expected * 3 / 2, "{wait:?}");
             assert!(membership.on_time(due - MS, &SITUATION).is_empty(), "not yet");
-            assert_eq!(membership.on_time(due, &SITUATION), [Action::Connect]);
+            assert_eq!(membership.on_time(due, &SITUATION), [MembershipAction::Connect]);
             expected = (expected * 2).min(longest);
         }
         assert_eq!((expected, membership.token.link), (longest, 9));
@@ -329,13 +344,15 @@ fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
     let layout = HeartbeatReply { status: Registered::OtherLayout, ..other.clone() };
     for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
         let closed = |replies| match &joined(now).on_heartbeat(phase, replies, now)[..] {
-            [Action::Close(reason)] => Some(reason.text.to_string()),
+            [MembershipAction::Close(reason)] => Some(reason.text.to_string()),
             _ => None,
         };
         assert_eq!(closed(Ok(replies(1, now))), None);
         assert_eq!(closed(Ok(vec![expired.clone()])).as_deref(), Some(LEASE_ENDED));
         assert_eq!(closed(Ok(vec![other.clone()])).as_deref(), Some("redis has begun again"));
-        assert!(closed(Ok(vec![layout.clone()])).is_some_and(|why| why.starts_with(OTHER_LAYOUT)));
+        assert!(
+            closed(Ok(vec![layout.clone()])).is_some_and(|why| why.starts_with(OTHER_KEY_LAYOUT))
+        );
         assert_eq!(closed(Err("a test".into())).as_deref(), Some("a test"));
     }
 }
@@ -362,7 +379,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
     let replies = Ok(vec![of(LEASES, true), of(all[2], true)]);
     let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, replies, now);
-    assert!(actions.contains(&Action::LogJoined { others: 1 }), "{actions:?}");
+    assert!(actions.contains(&MembershipAction::LogJoined { others: 1 }), "{actions:?}");
     assert_eq!(membership.stage, Stage::Joined);
 }
 
@@ -375,7 +392,9 @@ fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
     assert!(membership.on_node_heartbeat("0000cd.1", now + MS).is_empty());
     assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Waiting, now));
     assert_eq!(membership.nodes.known, ["0000cd"]);
-    assert!(membership.on_node_heartbeat(NODE, now + MS).contains(&Action::AllowRequests));
+    assert!(
+        membership.on_node_heartbeat(NODE, now + MS).contains(&MembershipAction::AllowRequests)
+    );
     assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Joined, now + MS));
 }
 
@@ -390,7 +409,7 @@ fn is_closed(change: impl Fn(&mut HeartbeatReply), missed: Duration, is_changed:
     let mut reply = HeartbeatReply { was_open: false, ..reply(LEASES, now) };
     change(&mut reply);
     let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + missed);
-    let Action::Resubscribe { unaffected } = &actions[0] else { panic!("{actions:?}") };
+    let MembershipAction::Resubscribe { unaffected } = &actions[0] else { panic!("{actions:?}") };
     !unaffected.contains(&LEASES)
 }
 
@@ -447,7 +466,7 @@ fn a_node_leaves_once_its_contributions_are_withdrawn() {
     assert!(membership.is_withdrawing() && membership.is_stopping());
     assert_eq!(membership.on_withdrawal(false), None, "some are left");
     assert!(membership.is_withdrawing());
-    assert_eq!(membership.on_withdrawal(true), Some(Action::Leave(vec![LEASES])));
+    assert_eq!(membership.on_withdrawal(true), Some(MembershipAction::Leave(vec![LEASES])));
     assert!(!membership.is_withdrawing() && !membership.has_left(), "redis has yet to answer");
     membership.on_disconnected(now);
     assert!(membership.has_left());

@@ -51,7 +51,7 @@ pub(super) enum Stopping {
 
 /// What the coordinator does for the membership.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::broker::redis) enum Action {
+pub(in crate::broker::redis) enum MembershipAction {
     /// Connect to Redis.
     Connect,
     /// Send a round of heartbeats to the lease partition and to these.

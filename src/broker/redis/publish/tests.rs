@@ -4,21 +4,21 @@ use crate::{
     protocol::{EventData, event},
 };
 
-fn event(channel: &str, remember: Duration) -> OutgoingEvent {
+fn event(channel: &str, retention: Duration) -> OutgoingEvent {
     let channel = channel_name(channel);
     let frame = event::published("e", &channel, &EventData::new("1"), now());
-    OutgoingEvent { channel, frame, except: None, remember }
+    OutgoingEvent { channel, frame, except: None, retention }
 }
 
 #[test]
 fn cache_channels_keep_events_within_the_limit() {
     let minute = Duration::from_mins(1);
     let plain = event("a", minute);
-    assert_eq!(plain.remember_ms(usize::MAX), 0, "not a cache channel");
+    assert_eq!(plain.retention_ms(usize::MAX), 0, "not a cache channel");
     let cached = event("cache-a", minute);
     let bytes = cached.cache_bytes();
-    assert_eq!(cached.remember_ms(bytes), 60_000, "it fits exactly");
-    assert_eq!(cached.remember_ms(bytes - 1), -1, "it is too large");
+    assert_eq!(cached.retention_ms(bytes), 60_000, "it fits exactly");
+    assert_eq!(cached.retention_ms(bytes - 1), -1, "it is too large");
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,16 +60,18 @@ fn a_receipt_is_parsed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
-    let asked = now();
-    let (long, short) = (asked + Duration::from_secs(2), asked + Duration::from_millis(100));
-    for (is_cluster, expected) in [(true, asked + Duration::from_millis(500)), (false, long)] {
+    let requested_at = now();
+    let (long, short) =
+        (requested_at + Duration::from_secs(2), requested_at + Duration::from_millis(100));
+    for (is_cluster, expected) in [(true, requested_at + Duration::from_millis(500)), (false, long)]
+    {
         let testbed = Testbed::new(is_cluster);
         let shared = &testbed.coordinator.shared;
-        assert_eq!(shared.attempt_deadline(asked, long), expected);
-        assert_eq!(shared.attempt_deadline(asked, short), short, "the publish is over");
+        assert_eq!(shared.attempt_deadline(requested_at, long), expected);
+        assert_eq!(shared.attempt_deadline(requested_at, short), short, "the publish is over");
         shared.set_round_trip(Duration::from_millis(300));
-        let distant = if is_cluster { asked + Duration::from_millis(900) } else { long };
-        assert_eq!(shared.attempt_deadline(asked, long), distant, "three round trips");
+        let distant = if is_cluster { requested_at + Duration::from_millis(900) } else { long };
+        assert_eq!(shared.attempt_deadline(requested_at, long), distant, "three round trips");
     }
 }
 

@@ -7,24 +7,24 @@ use crate::broker::redis::{
 
 const LEASES: Partition = Partition::LEASES;
 
-fn name(subject: Subject) -> TopicName {
+fn name(subject: TopicSubject) -> TopicName {
     TopicName { app_id: APP.into(), subject }
 }
 
 fn channel(channel: &str) -> TopicName {
-    name(Subject::Channel(channel_name(channel)))
+    name(TopicSubject::Channel(channel_name(channel)))
 }
 
 #[test]
 fn channels_and_users_are_listed_in_their_indexes() {
     let shared = ClusterState::new("test", false, Duration::from_secs(1));
-    let user = name(Subject::User("u".into()));
+    let user = name(TopicSubject::User("u".into()));
     let channels = shared.names.channel_index(APP, LEASES);
     assert_eq!(index_of(&shared, &channel("a")), Some(channels.clone()));
     assert_eq!(index_of(&shared, &channel("presence-a")), Some(channels));
     assert_eq!(index_of(&shared, &user), Some(shared.names.user_index(APP, LEASES)));
     assert_eq!(index_of(&shared, &channel("#server-to-user-u")), None);
-    assert_eq!(index_of(&shared, &name(Subject::Connections)), None);
+    assert_eq!(index_of(&shared, &name(TopicSubject::Connections)), None);
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn each_subject_has_its_flags_and_limits() {
         (channel("a"), &uncounted, "", false, "a", (7, 0)),
         (channel("presence-a"), &config, "", false, "presence-a", (7, 0)),
         (channel("#server-to-user-u"), &config, "", false, "#server-to-user-u", (7, 0)),
-        (name(Subject::User("u".into())), &config, "o", true, "u", (0, 0)),
-        (name(Subject::Connections), &config, "", true, "", (0, 9)),
+        (name(TopicSubject::User("u".into())), &config, "o", true, "u", (0, 0)),
+        (name(TopicSubject::Connections), &config, "", true, "", (0, 9)),
     ] {
         let expected = (flags.to_owned(), has_none, field.to_owned(), limits.0, limits.1);
         assert_eq!(of(&subject, config), expected, "{subject:?}");

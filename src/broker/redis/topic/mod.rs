@@ -17,9 +17,9 @@ pub(super) use values::{Effect, Joining, SyncRequest, Synced, TopicStep, Waiter}
 use super::{
     envelope::{Envelope, Message},
     link::ServerId,
-    names::{Subject, TopicName},
+    names::{TopicName, TopicSubject},
     partition::Partition,
-    random::Set,
+    random::SeededSet,
 };
 use crate::{
     channel::{self, CountNotice, Roster},
@@ -82,7 +82,7 @@ pub(in crate::broker::redis) struct Topic {
     early_ends: usize,
     /// The users of this node.
     users: Roster,
-    departed: Set<Arc<str>>,
+    departed: SeededSet<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     acknowledged: usize,
     written: LastWrite,
@@ -98,7 +98,7 @@ pub(in crate::broker::redis) struct Topic {
     is_current: bool,
     /// Messages of the bus that arrived before the replica was read.
     buffered: Vec<(Message, bool)>,
-    watchers: Set<ConnectionRef>,
+    watchers: SeededSet<ConnectionRef>,
     /// The number of watchers that wait for a reply.
     pub(in crate::broker::redis) pending_watchers: usize,
     /// Ended sign-ins, by the time at which they count as ended.
@@ -124,7 +124,7 @@ impl Topic {
             count: 0,
             early_ends: 0,
             users: Roster::default(),
-            departed: Set::default(),
+            departed: SeededSet::default(),
             acknowledged: 0,
             written: LastWrite::Stored,
             waiting: VecDeque::new(),
@@ -134,7 +134,7 @@ impl Topic {
             restoring_until: None,
             is_current: false,
             buffered: Vec::new(),
-            watchers: Set::default(),
+            watchers: SeededSet::default(),
             pending_watchers: 0,
             ending: VecDeque::new(),
             idle_since: None,
@@ -171,7 +171,7 @@ impl Topic {
 
     /// Whether the topic has a bus, to which this node subscribes.
     pub(in crate::broker::redis) fn has_bus(&self) -> bool {
-        self.name.subject != Subject::Connections
+        self.name.subject != TopicSubject::Connections
     }
 
     /// Whether an event belongs to the channel on whose bus it was received.
@@ -190,8 +190,8 @@ impl Topic {
 
     fn channel(&self) -> Option<&ChannelName> {
         match &self.name.subject {
-            Subject::Channel(channel) => Some(channel),
-            Subject::User(_) | Subject::Connections => None,
+            TopicSubject::Channel(channel) => Some(channel),
+            TopicSubject::User(_) | TopicSubject::Connections => None,
         }
     }
 
@@ -400,7 +400,7 @@ impl Topic {
 
     /// Whether other nodes contribute. Without published totals, only members show it.
     fn knows_others(&self) -> bool {
-        let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
+        let has_totals = self.is_counted || matches!(self.name.subject, TopicSubject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
             (has_totals && self.acknowledged < replica.total)
                 || self.users.count() < replica.members.len()
@@ -462,9 +462,9 @@ const REPLY_BYTES: usize = 256;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
-fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
+fn is_counted(subject: &TopicSubject, config: &AppConfig) -> bool {
     match subject {
-        Subject::Channel(channel) => channel::is_counted(channel, config),
-        Subject::User(_) | Subject::Connections => false,
+        TopicSubject::Channel(channel) => channel::is_counted(channel, config),
+        TopicSubject::User(_) | TopicSubject::Connections => false,
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Replica {
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
-    pub(super) last: Option<Last>,
+    pub(super) last: Option<CachedEvent>,
     /// Whether it was read while other nodes still had to restore their contributions: missing
     /// members have not left.
     is_provisional: bool,
@@ -37,7 +37,7 @@ pub(super) struct Replica {
 
 /// The last event of a cache channel.
 #[derive(Debug)]
-pub(super) struct Last {
+pub(super) struct CachedEvent {
     id: EnvelopeId,
     frame: Frame,
     expires_at: Instant,
@@ -199,7 +199,7 @@ impl Topic {
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
             acknowledgement: None,
-            last: synced.last.clone().map(|(id, frame, ttl)| Last {
+            last: synced.last.clone().map(|(id, frame, ttl)| CachedEvent {
                 id,
                 frame,
                 expires_at: now + ttl,
@@ -375,10 +375,11 @@ impl Topic {
             return;
         }
         if is_cache && envelope.frame.kind() == FrameKind::Event {
-            let expires_at = now + Duration::from_millis(envelope.remember_ms);
+            let expires_at = now + Duration::from_millis(envelope.retention_ms);
             let (id, frame) = (envelope.id, envelope.frame.clone());
             // An event too large to be kept replaces the previous one.
-            replica.last = (0 < envelope.remember_ms).then_some(Last { id, frame, expires_at });
+            replica.last =
+                (0 < envelope.retention_ms).then_some(CachedEvent { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
     }

@@ -20,7 +20,7 @@ fn connection(slot: u32) -> ConnectionRef {
 
 fn topic(channel: &str) -> Topic {
     let channel = ChannelName::parse(channel, 100).unwrap();
-    let name = TopicName { app_id: "1".into(), subject: Subject::Channel(channel) };
+    let name = TopicName { app_id: "1".into(), subject: TopicSubject::Channel(channel) };
     let mut config = AppConfig::development();
     config.subscription_count = true;
     Topic::new(name, Partition::LEASES, &config)
@@ -56,7 +56,7 @@ fn event(sequence: u64) -> Message {
         id: EnvelopeId(sequence),
         is_repeated: false,
         except: None,
-        remember_ms: 0,
+        retention_ms: 0,
         frame,
     };
     Message::Event { sequence, envelope }
@@ -135,14 +135,14 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
 }
 
 /// A topic of a subject other than a channel.
-fn subject(subject: Subject) -> Topic {
+fn subject(subject: TopicSubject) -> Topic {
     let name = TopicName { app_id: "1".into(), subject };
     Topic::new(name, Partition::LEASES, &AppConfig::development())
 }
 
 /// A user with this many sign-ins on this node.
 fn signed_in(count: usize) -> Topic {
-    let mut topic = subject(Subject::User("u".into()));
+    let mut topic = subject(TopicSubject::User("u".into()));
     for _ in 0..count {
         topic.add();
     }
@@ -155,7 +155,7 @@ fn signed_in(count: usize) -> Topic {
 
 /// The connections of an app, one of them on this node.
 fn counted_connection() -> Topic {
-    let mut topic = subject(Subject::Connections);
+    let mut topic = subject(TopicSubject::Connections);
     topic.add();
     request(&mut topic);
     reply(&mut topic, synced(1, 0, 1, &[]), false);
@@ -420,7 +420,7 @@ fn an_unused_topic_is_unsubscribed_after_a_delay() {
 
 #[test]
 fn an_ended_sign_in_counts_until_its_time() {
-    let name = TopicName { app_id: "1".into(), subject: Subject::User("u".into()) };
+    let name = TopicName { app_id: "1".into(), subject: TopicSubject::User("u".into()) };
     let mut topic = Topic::new(name, Partition::LEASES, &AppConfig::development());
     let now = Instant::now();
     topic.add();

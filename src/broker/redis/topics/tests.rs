@@ -30,7 +30,7 @@ async fn asserting() -> (Testbed, Arc<str>) {
     (testbed, topic)
 }
 
-fn answered(testbed: &Testbed, topic: &Arc<str>, reply: RedisResult<Value>) -> SyncReply {
+fn sync_reply(testbed: &Testbed, topic: &Arc<str>, reply: RedisResult<Value>) -> SyncReply {
     SyncReply {
         topic: Arc::clone(topic),
         attempt: testbed.coordinator.topics.all[topic].attempt,
@@ -38,7 +38,7 @@ fn answered(testbed: &Testbed, topic: &Arc<str>, reply: RedisResult<Value>) -> S
         is_full: false,
         was_provisional: false,
         bytes: 0,
-        asked: now(),
+        requested_at: now(),
         reply,
     }
 }
@@ -52,7 +52,7 @@ async fn replys_update_the_clock_of_redis() {
     for (status, late) in [("ok", 0), ("late", 1)] {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.topics.in_flight.add(0);
-        let reply = answered(&testbed, &topic, Ok(reply(status, 5_000_000)));
+        let reply = sync_reply(&testbed, &topic, Ok(reply(status, 5_000_000)));
         reply_with(&mut testbed, reply);
         assert_eq!(testbed.coordinator.shared.clock.at(LEASES, now()), 5_000_000, "{status}");
         assert_eq!(testbed.coordinator.shared.metrics.late.get(), late);
@@ -65,7 +65,7 @@ async fn replys_update_the_clock_of_redis() {
 async fn a_late_sync_is_repeated() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.topics.in_flight.add(0);
-    let reply = answered(&testbed, &topic, Ok(reply("late", 1)));
+    let reply = sync_reply(&testbed, &topic, Ok(reply("late", 1)));
     reply_with(&mut testbed, reply);
     assert!(!testbed.coordinator.topics.all[&topic].has_settled());
     testbed.settle().await;
@@ -85,7 +85,7 @@ async fn a_rejected_sync_closes_the_link() {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.topics.in_flight.add(0);
         let what = format!("{result:?}");
-        let reply = answered(&testbed, &topic, result);
+        let reply = sync_reply(&testbed, &topic, result);
         reply_with(&mut testbed, reply);
         assert_eq!(is_disconnected(&testbed), ends, "{what}");
     }
@@ -95,7 +95,7 @@ async fn a_rejected_sync_closes_the_link() {
 async fn the_reply_to_an_earlier_attempt_is_discarded() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.topics.in_flight.add(0);
-    let mut earlier = answered(&testbed, &topic, Ok(reply("other", 1)));
+    let mut earlier = sync_reply(&testbed, &topic, Ok(reply("other", 1)));
     earlier.attempt = earlier.attempt.wrapping_sub(1);
     reply_with(&mut testbed, earlier);
     assert!(!is_disconnected(&testbed));

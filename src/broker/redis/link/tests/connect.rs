@@ -58,8 +58,8 @@ async fn a_replica_is_rejected() {
 #[tokio::test]
 async fn a_server_that_never_replies_times_out() {
     // The kernel accepts the connections, and no process answers.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = silent.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     for scheme in ["redis", "redis+cluster"] {
         let start = Instant::now();
         let error = connect(&format!("{scheme}://{address}")).await.unwrap_err();

@@ -315,13 +315,13 @@ async fn the_link_ends_with_its_last_user() {
     let (connection, mut pushes) = connected(&[&fake]).await;
     drop(connection.clone());
     assert_eq!(connection.memory_warning().await, None);
-    let asked = fake.seen("CLUSTER SLOTS");
-    eventually("the map is requested", || asked < fake.seen("CLUSTER SLOTS")).await;
+    let requested_at = fake.seen("CLUSTER SLOTS");
+    eventually("the map is requested", || requested_at < fake.seen("CLUSTER SLOTS")).await;
     drop(connection);
     while next(&mut pushes).await != Push::Lost(super::super::LOST) {}
-    let asked = fake.seen("CLUSTER SLOTS");
+    let requested_at = fake.seen("CLUSTER SLOTS");
     tokio::time::sleep(2 * REFRESH).await;
-    assert_eq!(fake.seen("CLUSTER SLOTS"), asked);
+    assert_eq!(fake.seen("CLUSTER SLOTS"), requested_at);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    broker::redis::{Asked, NotPublished, OutgoingEvent, random},
+    broker::redis::{ChannelQuery, NotPublished, OutgoingEvent, random},
     protocol::{ChannelName, EventData, event},
 };
 use history::{Event, Heard, History, Outcome, Session, Violation};
@@ -262,7 +262,7 @@ impl World {
             crate::broker::redis::clock::now(),
         );
         let outgoing =
-            OutgoingEvent { channel: name, frame, except: None, remember: Duration::ZERO };
+            OutgoingEvent { channel: name, frame, except: None, retention: Duration::ZERO };
         let (cluster, hub) = (node.cluster.clone(), Arc::clone(&node.hub));
         let publish = tokio::spawn(async move {
             let outcome = match cluster.publish(&hub, &[outgoing]).await {
@@ -387,7 +387,8 @@ impl World {
     ) -> Result<(), Violation> {
         let id = node.id;
         for (name, (users, count)) in CHANNELS.iter().zip(truth) {
-            let answer = node.cluster.channel(&node.hub, &channel_name(name), Asked::Users).await;
+            let answer =
+                node.cluster.channel(&node.hub, &channel_name(name), ChannelQuery::Users).await;
             let answer = answer.map_err(|_| format!("node {id} does not answer"))?;
             let known: BTreeSet<String> =
                 answer.users.iter().map(|(user, _)| user.to_string()).collect();

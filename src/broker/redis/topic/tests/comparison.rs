@@ -23,7 +23,7 @@ fn is_read_again(topic: &mut Topic) -> bool {
 #[test]
 fn only_a_settled_topic_is_compared() {
     let now = Instant::now();
-    assert!(subject(Subject::Connections).local_state(now).is_none(), "not subscribed yet");
+    assert!(subject(TopicSubject::Connections).local_state(now).is_none(), "not subscribed yet");
     assert!(topic("room").local_state(now).is_none());
     let mut topic = begun("presence-a", &["1", "2"]);
     let local = topic.local_state(now).expect("it is settled");
@@ -122,7 +122,7 @@ fn an_unknown_contribution_is_withdrawn() {
     let sync = request(&mut topic);
     assert!(sync.is_full && sync.was_acknowledged && sync.base == 0);
 
-    let mut connections = subject(Subject::Connections);
+    let mut connections = subject(TopicSubject::Connections);
     assert!(connections.withdraw_unknown());
     assert!(is_read_again(&mut connections));
 

@@ -28,7 +28,7 @@ fn an_end_before_its_reply_is_applied_later() {
     topic.add();
     assert_eq!(request(&mut topic).base, 1, "each early end cancels one start");
 
-    let mut connections = subject(Subject::Connections);
+    let mut connections = subject(TopicSubject::Connections);
     for _ in 0..2 {
         connections.leave(None);
     }
@@ -139,7 +139,7 @@ fn connections_have_no_bus() {
 
 #[test]
 fn redis_decides_each_admission() {
-    let mut topic = subject(Subject::Connections);
+    let mut topic = subject(TopicSubject::Connections);
     for _ in 0..2 {
         topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
     }
@@ -207,7 +207,7 @@ fn sign_ins_end_each_at_its_time_or_all_at_once() {
 
 #[test]
 fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
-    let mut topic = subject(Subject::User("u".into()));
+    let mut topic = subject(TopicSubject::User("u".into()));
     assert_eq!(topic.is_online(), None);
     topic.add();
     topic.next_step(Instant::now());
@@ -262,7 +262,7 @@ fn an_event_belongs_to_the_channel_in_its_frame() {
         event::member_added(&channel, &member("1"))
     };
     let envelope =
-        Envelope { id: EnvelopeId(1), is_repeated: false, except: None, remember_ms: 0, frame };
+        Envelope { id: EnvelopeId(1), is_repeated: false, except: None, retention_ms: 0, frame };
     assert!(topic("presence-a").is_for(&envelope));
     assert!(!topic("presence-b").is_for(&envelope));
     assert!(!signed_in(1).is_for(&envelope));
@@ -377,7 +377,7 @@ fn other_nodes_have_time_to_restore_their_contributions() {
 #[test]
 fn an_unused_topic_has_no_steps() {
     assert!(next(&mut topic("room")).is_none());
-    assert!(next(&mut subject(Subject::Connections)).is_none());
+    assert!(next(&mut subject(TopicSubject::Connections)).is_none());
 }
 
 #[test]

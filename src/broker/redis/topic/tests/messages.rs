@@ -5,12 +5,12 @@ use crate::{broker::redis::topic::replica::BUFFERED_MAX, hub::InitialState};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// An event that a cache channel keeps for `remembered`.
-fn kept(sequence: u64, kind: FrameKind, remembered: Duration) -> Message {
+/// An event that a cache channel keeps for `retention`.
+fn kept(sequence: u64, kind: FrameKind, retention: Duration) -> Message {
     let frame = Frame::published(kind, &format!("event {sequence}"), Instant::now());
-    let remember_ms = u64::try_from(remembered.as_millis()).unwrap();
+    let retention_ms = u64::try_from(retention.as_millis()).unwrap();
     let id = EnvelopeId(sequence);
-    let envelope = Envelope { id, is_repeated: false, except: None, remember_ms, frame };
+    let envelope = Envelope { id, is_repeated: false, except: None, retention_ms, frame };
     Message::Event { sequence, envelope }
 }
 
@@ -179,17 +179,17 @@ fn a_reply_contains_the_changes_of_the_sync() {
 
 #[test]
 fn a_reply_of_another_state_is_read_again() {
-    let answered = |epoch: &str, version| {
+    let is_settled = |epoch: &str, version| {
         let mut topic = begun("room", &["a"]);
         topic.join(subscriber(2, None));
         request(&mut topic);
         reply(&mut topic, Synced { epoch: epoch.into(), ..synced(version, 5, 2, &[]) }, false);
         topic.has_settled()
     };
-    assert!(answered("e1", 5));
-    assert!(answered("e1", 4), "the bus was faster");
-    assert!(!answered("e1", 6), "a change was missed");
-    assert!(!answered("e2", 5));
+    assert!(is_settled("e1", 5));
+    assert!(is_settled("e1", 4), "the bus was faster");
+    assert!(!is_settled("e1", 6), "a change was missed");
+    assert!(!is_settled("e2", 5));
 }
 
 #[test]

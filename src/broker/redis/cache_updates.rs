@@ -1,4 +1,4 @@
-//! The events on cache channels that this node has still to account for.
+//! The updates of the indexes of cached events that this node has still to send.
 
 use super::envelope::EnvelopeId;
 use crate::protocol::ChannelName;
@@ -17,60 +17,60 @@ pub(super) struct CachedPublish {
     pub(super) id: EnvelopeId,
     /// The time of the publish, by the clock of the Redis that stores the event.
     pub(super) at_us: u64,
-    /// Bytes in Redis, 0 if it is not kept.
+    /// Bytes in Redis, 0 if it is not cached.
     pub(super) bytes: usize,
-    pub(super) keep_ms: u64,
+    pub(super) retention_ms: u64,
 }
 
-/// The updates of accounts that are still to be sent.
+/// The updates that are still to be sent.
 #[derive(Debug)]
-pub(super) struct Accounts {
+pub(super) struct CacheUpdates {
     waiting: Mutex<PendingUpdates>,
     pub(super) added: Notify,
     settled: Notify,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct PendingUpdates {
-    apps: HashMap<Arc<str>, Account>,
+    apps: HashMap<Arc<str>, AppCacheUpdate>,
     /// Whether a part was taken and Redis has not answered yet.
     is_taken: bool,
 }
 
-/// The updates that wait for the account of one app.
+/// The events that are still to be added to the index of one app.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct AppCacheUpdate {
     pub(super) max_bytes: usize,
     pub(super) entries: VecDeque<CachedPublish>,
 }
 
 /// The bytes that an event counts in addition to its envelope and the name of its channel.
 const OVERHEAD_BYTES: usize = 256;
-/// The maximum number of events in one update of an account.
+/// The maximum number of events in one update of an index.
 pub(super) const AT_ONCE: usize = 256;
-/// The maximum number of events that wait for the account of an app; the oldest are dropped.
+/// The maximum number of events that wait for the index of an app; the oldest are dropped.
 const WAITING_MAX: usize = 16_384;
 /// The maximum number of publishes to cache channels in flight.
-const PLACES: usize = 4_096;
+const PUBLISHES_MAX: usize = 4_096;
 
 /// The bytes that an event with an envelope of this size counts.
 pub(super) fn weight(channel: &ChannelName, envelope_bytes: usize) -> usize {
     envelope_bytes + channel.as_str().len() + OVERHEAD_BYTES
 }
 
-impl Default for Accounts {
+impl Default for CacheUpdates {
     fn default() -> Self {
         Self {
             waiting: Mutex::default(),
             added: Notify::new(),
             settled: Notify::new(),
-            places: Arc::new(Semaphore::new(PLACES)),
+            permits: Arc::new(Semaphore::new(PUBLISHES_MAX)),
         }
     }
 }
 
-impl Account {
+impl AppCacheUpdate {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { max_bytes, entries: VecDeque::new() }
     }
@@ -83,20 +83,22 @@ impl Account {
     }
 }
 
-impl Accounts {
+impl CacheUpdates {
     /// Waits for a permit to publish to a cache channel.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
-        let places = Arc::clone(&self.places);
-        places.acquire_owned().await.expect("it is never closed")
+        let permits = Arc::clone(&self.permits);
+        permits.acquire_owned().await.expect("it is never closed")
     }
 
-    /// Queues published events for the account.
+    /// Queues published events for the index.
     pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<CachedPublish>) {
         let mut waiting = self.waiting.lock();
-        let account =
-            waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
-        account.entries.extend(entries);
-        let lost = account.limit();
+        let update = waiting
+            .apps
+            .entry(Arc::clone(app_id))
+            .or_insert_with(|| AppCacheUpdate::new(max_bytes));
+        update.entries.extend(entries);
+        let lost = update.limit();
         drop(waiting);
         log_lost(app_id, lost);
         self.added.notify_one();
@@ -105,10 +107,12 @@ impl Accounts {
     /// Evicts events beyond `max_bytes`.
     pub(super) fn trim(&self, app_id: &Arc<str>, max_bytes: usize) {
         let mut waiting = self.waiting.lock();
-        let account =
-            waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
+        let update = waiting
+            .apps
+            .entry(Arc::clone(app_id))
+            .or_insert_with(|| AppCacheUpdate::new(max_bytes));
         // Publishes that were added before may carry the previous limit.
-        account.max_bytes = max_bytes;
+        update.max_bytes = max_bytes;
         drop(waiting);
         self.added.notify_one();
     }
@@ -129,14 +133,17 @@ impl Accounts {
     }
 
     /// Takes the pending updates, at most `AT_ONCE` events of each app. Empty if nothing is pending.
-    pub(super) fn take(&self) -> Vec<(Arc<str>, Account)> {
+    pub(super) fn take(&self) -> Vec<(Arc<str>, AppCacheUpdate)> {
         let mut waiting = self.waiting.lock();
         let mut taken = Vec::new();
-        waiting.apps.retain(|app_id, account| {
-            let rest = account.entries.split_off(AT_ONCE.min(account.entries.len()));
-            let entries = mem::replace(&mut account.entries, rest);
-            taken.push((Arc::clone(app_id), Account { max_bytes: account.max_bytes, entries }));
-            !account.entries.is_empty()
+        waiting.apps.retain(|app_id, update| {
+            let rest = update.entries.split_off(AT_ONCE.min(update.entries.len()));
+            let entries = mem::replace(&mut update.entries, rest);
+            taken.push((
+                Arc::clone(app_id),
+                AppCacheUpdate { max_bytes: update.max_bytes, entries },
+            ));
+            !update.entries.is_empty()
         });
         waiting.is_taken = !taken.is_empty();
         drop(waiting);
@@ -147,15 +154,15 @@ impl Accounts {
     }
 
     /// Puts back updates that failed.
-    pub(super) fn put_back(&self, app_id: &Arc<str>, undone: Account) {
+    pub(super) fn put_back(&self, app_id: &Arc<str>, undone: AppCacheUpdate) {
         let mut waiting = self.waiting.lock();
-        let account = waiting
+        let update = waiting
             .apps
             .entry(Arc::clone(app_id))
-            .or_insert_with(|| Account::new(undone.max_bytes));
-        let newer = mem::replace(&mut account.entries, undone.entries);
-        account.entries.extend(newer);
-        let lost = account.limit();
+            .or_insert_with(|| AppCacheUpdate::new(undone.max_bytes));
+        let newer = mem::replace(&mut update.entries, undone.entries);
+        update.entries.extend(newer);
+        let lost = update.limit();
         drop(waiting);
         log_lost(app_id, lost);
     }
@@ -163,7 +170,11 @@ impl Accounts {
 
 fn log_lost(app_id: &str, events: usize) {
     if 0 < events {
-        tracing::warn!(app = app_id, events, "cached events not accounted: Redis does not answer");
+        tracing::warn!(
+            app = app_id,
+            events,
+            "cached events not in the index: Redis does not answer"
+        );
     }
 }
 
@@ -179,53 +190,53 @@ mod tests {
             id: EnvelopeId(number),
             at_us: number,
             bytes: 1,
-            keep_ms: 1,
+            retention_ms: 1,
         };
         (first..).take(count).map(entry).collect()
     }
 
-    fn numbers(account: &Account) -> Vec<u64> {
-        account.entries.iter().map(|entry| entry.id.0).collect()
+    fn numbers(update: &AppCacheUpdate) -> Vec<u64> {
+        update.entries.iter().map(|entry| entry.id.0).collect()
     }
 
     #[test]
     fn updates_are_taken_in_parts_and_retried_ones_first() {
-        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
-        accounts.add(&app_id, 10, entries(AT_ONCE + 1, 0));
-        let (_, first) = accounts.take().pop().unwrap();
+        let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
+        cache_updates.add(&app_id, 10, entries(AT_ONCE + 1, 0));
+        let (_, first) = cache_updates.take().pop().unwrap();
         assert_eq!(numbers(&first), (0..AT_ONCE as u64).collect::<Vec<_>>());
-        accounts.put_back(&app_id, first);
-        let (_, again) = accounts.take().pop().unwrap();
+        cache_updates.put_back(&app_id, first);
+        let (_, again) = cache_updates.take().pop().unwrap();
         assert_eq!(again.entries[0].id, EnvelopeId(0));
-        let (_, rest) = accounts.take().pop().unwrap();
+        let (_, rest) = cache_updates.take().pop().unwrap();
         assert_eq!(numbers(&rest), [AT_ONCE as u64]);
-        assert!(accounts.take().is_empty());
+        assert!(cache_updates.take().is_empty());
     }
 
     #[test]
     fn waiting_events_are_limited_and_the_oldest_are_dropped() {
-        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
-        accounts.add(&app_id, 10, entries(WAITING_MAX, 0));
-        let (_, taken) = accounts.take().pop().unwrap();
-        accounts.add(&app_id, 10, entries(AT_ONCE + 1, WAITING_MAX as u64));
-        accounts.put_back(&app_id, taken);
-        let waiting = accounts.waiting.lock();
-        let account = &waiting.apps[&app_id];
-        assert_eq!(account.entries.len(), WAITING_MAX);
-        assert_eq!(account.entries[0].id, EnvelopeId(AT_ONCE as u64 + 1));
+        let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
+        cache_updates.add(&app_id, 10, entries(WAITING_MAX, 0));
+        let (_, taken) = cache_updates.take().pop().unwrap();
+        cache_updates.add(&app_id, 10, entries(AT_ONCE + 1, WAITING_MAX as u64));
+        cache_updates.put_back(&app_id, taken);
+        let waiting = cache_updates.waiting.lock();
+        let update = &waiting.apps[&app_id];
+        assert_eq!(update.entries.len(), WAITING_MAX);
+        assert_eq!(update.entries[0].id, EnvelopeId(AT_ONCE as u64 + 1));
     }
 
     #[test]
     fn a_new_limit_applies_to_pending_updates() {
-        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
-        accounts.add(&app_id, 10, entries(1, 0));
-        accounts.trim(&app_id, 5);
-        accounts.add(&app_id, 10, entries(1, 1));
-        let (_, taken) = accounts.take().pop().unwrap();
+        let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
+        cache_updates.add(&app_id, 10, entries(1, 0));
+        cache_updates.trim(&app_id, 5);
+        cache_updates.add(&app_id, 10, entries(1, 1));
+        let (_, taken) = cache_updates.take().pop().unwrap();
         assert_eq!((taken.max_bytes, taken.entries.len()), (5, 2));
-        assert!(accounts.settled().now_or_never().is_none(), "Redis has yet to answer");
-        assert!(accounts.take().is_empty());
-        assert!(accounts.settled().now_or_never().is_some());
+        assert!(cache_updates.settled().now_or_never().is_none(), "Redis has yet to answer");
+        assert!(cache_updates.take().is_empty());
+        assert!(cache_updates.settled().now_or_never().is_some());
     }
 
     #[test]
@@ -236,22 +247,22 @@ mod tests {
 
     #[test]
     fn additions_and_new_limits_wake_the_task() {
-        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
-        assert!(accounts.added.notified().now_or_never().is_none());
-        accounts.add(&app_id, 10, entries(1, 0));
-        assert!(accounts.added.notified().now_or_never().is_some());
-        accounts.trim(&app_id, 5);
-        assert!(accounts.added.notified().now_or_never().is_some());
+        let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
+        assert!(cache_updates.added.notified().now_or_never().is_none());
+        cache_updates.add(&app_id, 10, entries(1, 0));
+        assert!(cache_updates.added.notified().now_or_never().is_some());
+        cache_updates.trim(&app_id, 5);
+        assert!(cache_updates.added.notified().now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn waiters_are_woken_when_all_updates_are_sent() {
-        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
-        accounts.add(&app_id, 10, entries(1, 0));
-        let mut settled = std::pin::pin!(accounts.settled());
+        let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
+        cache_updates.add(&app_id, 10, entries(1, 0));
+        let mut settled = std::pin::pin!(cache_updates.settled());
         assert!(settled.as_mut().now_or_never().is_none());
-        accounts.take();
-        accounts.take();
+        cache_updates.take();
+        cache_updates.take();
         settled.await;
     }
 }
