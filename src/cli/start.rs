@@ -10,7 +10,7 @@ use crate::{
     config::{Flags, Loaded},
     server::{Server, ServerError},
 };
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -31,6 +31,12 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     for note in &loaded.notes {
         tracing::warn!(note, "configuration");
     }
+    if loaded.is_development() && is_in_container(std::process::id(), |path| path.exists()) {
+        tracing::warn!(
+            "the development app is served on the loopback address of this container only, so nobody outside can \
+             connect: mount a config.toml with an app, or set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET"
+        );
+    }
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(serve(args, loaded, level));
@@ -40,6 +46,12 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         }
         Err(code) => code,
     }
+}
+
+/// Whether the process with this id runs in a container: it is the first process of its namespace,
+/// or Docker or Podman has left its mark.
+fn is_in_container(process: u32, exists: impl Fn(&Path) -> bool) -> bool {
+    process == 1 || ["/.dockerenv", "/run/.containerenv"].iter().any(|path| exists(Path::new(path)))
 }
 
 fn flags(args: &StartArgs) -> Flags {
@@ -125,6 +137,14 @@ fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (SignalCount, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_is_recognised_by_its_first_process_or_a_file() {
+        assert!(!is_in_container(2, |_| false));
+        assert!(is_in_container(1, |_| false));
+        assert!(is_in_container(2, |path| path == Path::new("/.dockerenv")));
+        assert!(is_in_container(2, |path| path == Path::new("/run/.containerenv")));
+    }
 
     #[test]
     fn only_a_server_without_unfinished_parts_exits_0() {
