@@ -33,6 +33,55 @@ async fn check_prints_the_effective_configuration_with_origins() {
 }
 
 #[tokio::test]
+async fn check_prints_json_for_programs() {
+    let directory = Directory::new();
+    let text = Settings::new().server("shutdown_grace_s", 7).toml();
+    directory.write("config.toml", &text);
+    let check = ["check", "--json", "--port", "7001"];
+    let mut process = Process::spawn(&check, directory.path());
+    assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
+    let printed: Value = serde_json::from_str(&process.stream("out")).expect("it is JSON");
+    let settings = &printed["settings"];
+    assert_eq!(settings["server.port"], json!({ "value": 7_001, "source": "flag --port" }));
+    assert_eq!(settings["server.shutdown_grace_s"]["value"], 7);
+    let source = settings["server.shutdown_grace_s"]["source"].as_str().expect("a text");
+    assert!(source.starts_with("config.toml:"), "{source}");
+    assert_eq!(settings["apps[0].key"]["value"], KEY);
+    assert_eq!(settings["apps[0].secret"]["value"], "***");
+    assert_eq!(printed["facts"], json!(["read from config.toml"]));
+    assert!(printed["notes"].is_array() && !process.output().contains(SECRET));
+    directory.write("config.toml", &format!("[server]\nport = 70000\n{}", Settings::new().toml()));
+    let mut process = Process::spawn(&["check", "--json"], directory.path());
+    assert_eq!(process.exit_code().await, Some(2));
+    let printed: Value = serde_json::from_str(&process.stream("out")).expect("it is JSON");
+    let errors = printed["errors"].as_array().expect("a list");
+    assert!(
+        errors.iter().any(|error| {
+            error["place"] == "config.toml:2"
+                && error["key"] == "server.port"
+                && error["rule"] == "must be from 0 to 65535"
+        }),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn commands_that_ask_a_server_take_its_port_as_start_does() {
+    let server = Settings::new().server("path", quoted("/ws")).start().await;
+    let elsewhere = Directory::new();
+    elsewhere.write("config.toml", &Settings::new().toml());
+    let port = server.address.port().to_string();
+    for (path, code) in [("/ws", 0), ("/other", 1)] {
+        let flags = ["--host", "127.0.0.1", "--port", &port, "--path", path];
+        let mut process = Process::spawn(&[&["health"][..], &flags].concat(), elsewhere.path());
+        assert_eq!(process.exit_code().await, Some(code), "{}", process.output());
+    }
+    let both = ["health", "--port", "1", "--url", "http://127.0.0.1:1"];
+    let mut process = Process::spawn(&both, elsewhere.path());
+    assert_eq!(process.exit_code().await, Some(2));
+}
+
+#[tokio::test]
 async fn a_broken_configuration_exits_2_with_one_line_that_names_file_line_and_key() {
     let valid = Settings::new().toml();
     for (place, line, named) in [

@@ -76,10 +76,29 @@ struct ConfigArgs {
     from_pusher_env: bool,
 }
 
+/// Where the server listens, over the configuration.
+#[derive(Args, Clone, Debug, Default)]
+struct AddressArgs {
+    /// Address that the server listens on
+    #[arg(long)]
+    host: Option<String>,
+    /// Port that the server listens on; 0 is any free one
+    #[arg(long)]
+    port: Option<u16>,
+    /// What precedes the path of every route
+    #[arg(long)]
+    path: Option<String>,
+}
+
 #[derive(Args, Clone, Debug)]
 struct CheckArgs {
     #[command(flatten)]
     sources: ConfigArgs,
+    #[command(flatten)]
+    address: AddressArgs,
+    /// Print values, sources, notes and errors as JSON, for programs
+    #[arg(long, conflicts_with = "schema")]
+    json: bool,
     /// Print the JSON Schema of config.toml instead, for editors
     #[arg(long)]
     schema: bool,
@@ -89,15 +108,8 @@ struct CheckArgs {
 struct StartArgs {
     #[command(flatten)]
     sources: ConfigArgs,
-    /// Address to listen on
-    #[arg(long)]
-    host: Option<String>,
-    /// Port to listen on; 0 takes any free one
-    #[arg(long)]
-    port: Option<u16>,
-    /// What precedes the path of every route
-    #[arg(long)]
-    path: Option<String>,
+    #[command(flatten)]
+    address: AddressArgs,
     /// Accepted as `reverb:start` accepts it; without effect
     #[arg(long)]
     hostname: Option<String>,
@@ -138,16 +150,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl AddressArgs {
+    fn flags(&self) -> Flags {
+        let Self { host, port, path } = self.clone();
+        Flags { host, port, path, ..Flags::default() }
+    }
+}
+
 impl ConfigArgs {
     /// Loads the configuration, or prints one line for each error in it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
         self.read(flags, Files::default()).map_err(reject)
     }
 
-    /// Loads the configuration and the files that it names, as at startup.
+    /// Loads the configuration and the files that it names, as at startup, or prints the errors.
     fn load_all(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        let mut loaded = self.load(flags)?;
-        files::check(&mut loaded, true).map_err(reject)?;
+        self.try_load_all(flags).map_err(reject)
+    }
+
+    fn try_load_all(&self, flags: Flags) -> Result<Loaded, ConfigError> {
+        let mut loaded = self.read(flags, Files::default())?;
+        files::check(&mut loaded, true)?;
         Ok(loaded)
     }
 
@@ -174,18 +197,24 @@ fn check(args: &CheckArgs) -> ExitCode {
     if args.schema {
         return print(config::json_schema().trim_end());
     }
-    match args.sources.load_all(Flags::default()) {
-        Ok(loaded) => {
-            for fact in &loaded.facts {
-                say_error(format_args!("info: {fact}"));
-            }
-            for note in &loaded.notes {
-                say_error(format_args!("note: {note}"));
-            }
-            print(loaded.effective_toml().trim_end())
-        }
-        Err(code) => code,
+    let loaded = args.sources.try_load_all(args.address.flags());
+    if args.json {
+        let code = if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+        let report = loaded.map_or_else(|error| error.to_json(), |loaded| loaded.to_json());
+        let printed = print(format_args!("{report:#}"));
+        return if printed == ExitCode::SUCCESS { code } else { printed };
     }
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return reject(error),
+    };
+    for fact in &loaded.facts {
+        say_error(format_args!("info: {fact}"));
+    }
+    for note in &loaded.notes {
+        say_error(format_args!("note: {note}"));
+    }
+    print(loaded.effective_toml().trim_end())
 }
 
 /// A runtime for commands other than `start`.
@@ -235,7 +264,7 @@ mod tests {
     fn start_is_the_default_command() {
         let cli = Cli::try_parse_from(["campanile", "--port", "0"]).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.start.port, Some(0));
+        assert_eq!(cli.start.address.port, Some(0));
         assert!(Cli::try_parse_from(["campanile", "start", "--debug", "--hostname", "x"]).is_ok());
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     for note in &loaded.notes {
         tracing::warn!(note, "configuration");
     }
-    if loaded.is_development() && is_in_container(std::process::id(), |path| path.exists()) {
+    if loaded.is_development() && is_in_container(std::process::id(), Path::exists) {
         tracing::warn!(
             "the development app is served on the loopback address of this container only, so nobody outside can \
              connect: mount a config.toml with an app, or set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET"
@@ -55,13 +55,7 @@ fn is_in_container(process: u32, exists: impl Fn(&Path) -> bool) -> bool {
 }
 
 fn flags(args: &StartArgs) -> Flags {
-    Flags {
-        host: args.host.clone(),
-        port: args.port,
-        path: args.path.clone(),
-        hostname: args.hostname.clone(),
-        debug: args.debug,
-    }
+    Flags { hostname: args.hostname.clone(), debug: args.debug, ..args.address.flags() }
 }
 
 async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode {

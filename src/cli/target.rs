@@ -1,9 +1,9 @@
 //! Connects commands to a running server, with the credentials of the configuration unless they are
 //! given.
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
+use super::{AddressArgs, ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
 use crate::{
-    config::{AppConfig, Flags, Secret},
+    config::{AppConfig, Secret},
     http_client::{
         ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts,
         Origin,
@@ -23,8 +23,14 @@ use tokio::time;
 pub(super) struct ServerArgs {
     #[command(flatten)]
     sources: ConfigArgs,
+    #[command(flatten)]
+    address: AddressArgs,
     /// The server [default: where the configuration has it listen]
-    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
+    #[arg(
+        long,
+        value_name = "http[s]://HOST:PORT/PATH",
+        conflicts_with_all = ["host", "port", "path"],
+    )]
     url: Option<Uri>,
     /// PEM file with the authorities to believe [default: those of this machine; without --url, the
     /// certificate of the configuration]
@@ -56,7 +62,7 @@ pub(super) struct AppTarget {
 impl ServerArgs {
     /// Determines server and app, or returns what is missing.
     pub(super) fn target(&self) -> Result<AppTarget, ExitCode> {
-        let config = self.sources.load(Flags::default())?.config;
+        let config = self.sources.load(self.address.flags())?.config;
         let server = config.server;
         let (origin, rule, prefix) = if let Some(url) = &self.url {
             let prefix = url.path().trim_end_matches('/').to_owned();

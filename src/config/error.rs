@@ -46,6 +46,13 @@ impl ConfigError {
         let listed = self.0.iter().take(LISTED_MAX).map(|fault| printable(&fault.to_string()));
         listed.chain((more > 0).then(|| format!("and {more} more")))
     }
+
+    /// All errors, each with its place, its key if there is one, and the rule that it breaks.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let error = |Fault { place, key, rule, order: _ }: &Fault| serde_json::json!({ "place": place, "key": key, "rule": rule });
+        serde_json::json!({ "errors": self.0.iter().map(error).collect::<Vec<_>>() })
+    }
 }
 
 /// `text` with control characters escaped, since it contains untrusted names.

@@ -6,6 +6,7 @@ use super::{
     key::Key,
     schema::flatten,
 };
+use serde_json::{Map, Value, json};
 
 impl Loaded {
     /// Returns an error if files that settings refer to are invalid, with one fault for each key.
@@ -42,6 +43,18 @@ impl Loaded {
             lines.push(format!("{} = {value}  # {}", key.name(), self.origin(&key)));
         }
         lines.join("\n").trim_start().to_owned() + "\n"
+    }
+
+    /// The effective configuration with masked secrets: the value and the source of each setting, by
+    /// its key, and the notes and facts.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let settings = flatten(&self.config).into_iter().map(|(key, value)| {
+            let source = self.origin(&key);
+            (key.to_string(), json!({ "value": value, "source": source }))
+        });
+        let settings: Map<String, Value> = settings.collect();
+        json!({ "settings": settings, "notes": self.notes, "facts": self.facts })
     }
 
     fn origin(&self, key: &Key) -> String {
