@@ -8,7 +8,7 @@ mod local;
 pub mod redis;
 
 pub use local::CacheStats;
-pub use redis::{NotPublished, RedisBroker};
+pub use redis::{NotPublished, RedisBroker, Unavailable};
 
 use crate::{
     channel::{ChannelSummary, Counts},
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 use prometheus_client::registry::Registry;
-use redis::{ChannelList, Cluster, ConnectionPermit, Unavailable};
+use redis::{ChannelList, Cluster, ConnectionPermit};
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -99,10 +99,6 @@ pub enum OccupiedChannels {
     Shared(Arc<ChannelList>),
 }
 
-/// The broker is unavailable.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct BrokerUnavailable;
-
 /// A permit for one connection of an app, beyond the hub's. Dropping it releases it.
 #[derive(Debug)]
 pub struct BrokerPermit(
@@ -126,12 +122,6 @@ impl AcceptedClientEvent<'_> {
             socket_id: self.sender,
             user_id: self.user_id.map(Arc::clone),
         }
-    }
-}
-
-impl From<Unavailable> for BrokerUnavailable {
-    fn from(_: Unavailable) -> Self {
-        Self
     }
 }
 
@@ -289,12 +279,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`].
-    pub async fn channels(
-        &self,
-        hub: &Hub,
-        prefix: &str,
-    ) -> Result<OccupiedChannels, BrokerUnavailable> {
+    /// [`Unavailable`].
+    pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<OccupiedChannels, Unavailable> {
         match self {
             Self::Local => Ok(OccupiedChannels::Local(local::occupied_channels(hub, prefix))),
             Self::Redis(broker) => {
@@ -307,12 +293,12 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`].
+    /// [`Unavailable`].
     pub async fn channel(
         &self,
         hub: &Hub,
         name: &ChannelName,
-    ) -> Result<ChannelSummary, BrokerUnavailable> {
+    ) -> Result<ChannelSummary, Unavailable> {
         match self {
             Self::Local => Ok(local::channel(hub, name, clock::now())),
             Self::Redis(broker) => broker.channel(hub, name).await,
@@ -324,13 +310,13 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`].
+    /// [`Unavailable`].
     pub async fn users(
         &self,
         hub: &Hub,
         name: &ChannelName,
         with_info: bool,
-    ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
+    ) -> Result<Vec<(Arc<str>, Arc<str>)>, Unavailable> {
         match self {
             Self::Local => Ok(local::users(hub, name)),
             Self::Redis(broker) => broker.users(hub, name, with_info).await,
@@ -341,8 +327,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`].
-    pub async fn connections(&self, hub: &Hub) -> Result<usize, BrokerUnavailable> {
+    /// [`Unavailable`].
+    pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
         match self {
             Self::Local => Ok(hub.connections()),
             Self::Redis(broker) => Ok(broker.cluster().connections(hub).await?),
@@ -353,8 +339,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`].
-    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), BrokerUnavailable> {
+    /// [`Unavailable`].
+    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
         match self {
             Self::Local => hub.terminate(user_id),
             Self::Redis(broker) => broker.cluster().terminate(hub, user_id).await?,

@@ -68,7 +68,7 @@ impl CountNotice {
         self.due.take_if(|due| *due <= now).is_some()
     }
 
-    /// Forgets what was sent, after the last subscriber has left.
+    /// Clears what was sent, after the last subscriber has left.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -112,7 +112,11 @@ mod tests {
         notice.on_subscribed(3, now);
         assert_eq!(notice.on_count(3, now), CountStep::Skip);
         notice.on_subscribed(4, now);
-        assert_eq!(notice.on_count(4, now), CountStep::Send(4), "the first one has not");
+        assert_eq!(
+            notice.on_count(4, now),
+            CountStep::Send(4),
+            "the first subscriber has another count"
+        );
     }
 
     /// The count rises, a connection subscribes, and the count falls to the one that was sent.

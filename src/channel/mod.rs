@@ -1,7 +1,7 @@
 //! The state of channels and users, and its transitions. No I/O, no locks, no delivery: a broker changes the state under a lock, and carries out the transitions that a change
 //! returns.
 //!
-//! A single node keeps a [`State`] for each channel. In a cluster, Redis decides about all nodes;
+//! A single node keeps a [`ChannelState`] for each channel. In a cluster, Redis decides about all nodes;
 //! there, a topic uses the parts: a [`Roster`] of the users of its node, and a [`CountNotice`] for
 //! the total.
 
@@ -24,7 +24,7 @@ use std::{
 
 /// The state of one channel: its subscriptions, its members, and the count that was sent.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct ChannelState {
     subscriptions: usize,
     /// The members of a presence channel.
     roster: Option<Box<Roster>>,
@@ -33,7 +33,7 @@ pub struct State {
 
 /// The transitions that a new subscription causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Joined {
+pub struct JoinTransitions {
     /// Whether it is the first subscription: the channel is occupied now.
     pub is_occupied: bool,
     /// Whether it is the user's first on a presence channel: the member was added.
@@ -42,7 +42,7 @@ pub struct Joined {
 
 /// The transitions that the end of a subscription causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct LeaveTransitions {
     /// Whether it was the user's last on a presence channel: the member was removed.
     pub is_member_removed: bool,
     /// Whether it was the last subscription: the channel is vacated now.
@@ -79,7 +79,7 @@ pub fn is_counted(channel: &ChannelName, config: &AppConfig) -> bool {
     config.subscription_count && is_countable(channel)
 }
 
-impl State {
+impl ChannelState {
     /// Adds a subscription, on a presence channel that of `member`.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl State {
         &mut self,
         member: Option<&Member>,
         max_members: usize,
-    ) -> Result<Joined, SubscriptionRejection> {
+    ) -> Result<JoinTransitions, SubscriptionRejection> {
         let is_member_added = match member {
             Some(member) => self.roster.get_or_insert_default().join(member, max_members)?,
             None => false,
@@ -97,11 +97,11 @@ impl State {
         let is_occupied = self.subscriptions == 0;
         self.subscriptions += 1;
         self.count.on_subscribed_without_count();
-        Ok(Joined { is_occupied, is_member_added })
+        Ok(JoinTransitions { is_occupied, is_member_added })
     }
 
     /// Ends a subscription, on a presence channel that of `user_id`.
-    pub fn leave(&mut self, user_id: Option<&str>) -> Left {
+    pub fn leave(&mut self, user_id: Option<&str>) -> LeaveTransitions {
         self.subscriptions -= 1;
         let roster = self.roster.as_mut();
         let is_member_removed =
@@ -110,7 +110,7 @@ impl State {
         if is_vacated {
             self.count.reset();
         }
-        Left { is_member_removed, is_vacated }
+        LeaveTransitions { is_member_removed, is_vacated }
     }
 
     /// What to do about the number of subscriptions, which may have changed.
@@ -154,17 +154,17 @@ mod tests {
         Member { user_id: user_id.into(), user_info: "{}".into() }
     }
 
-    fn joined(is_occupied: bool, is_member_added: bool) -> Joined {
-        Joined { is_occupied, is_member_added }
+    fn joined(is_occupied: bool, is_member_added: bool) -> JoinTransitions {
+        JoinTransitions { is_occupied, is_member_added }
     }
 
-    fn left(is_member_removed: bool, is_vacated: bool) -> Left {
-        Left { is_member_removed, is_vacated }
+    fn left(is_member_removed: bool, is_vacated: bool) -> LeaveTransitions {
+        LeaveTransitions { is_member_removed, is_vacated }
     }
 
     #[test]
     fn the_first_and_the_last_subscription_are_transitions() {
-        let mut state = State::default();
+        let mut state = ChannelState::default();
         assert_eq!(state.join(None, 1), Ok(joined(true, false)));
         assert_eq!(
             state.join(None, 1),
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_subscription_of_a_user_are_transitions() {
-        let mut state = State::default();
+        let mut state = ChannelState::default();
         let [one, two] = [member("1"), member("2")];
         assert_eq!(state.join(Some(&one), 2), Ok(joined(true, true)));
         assert_eq!(state.join(Some(&one), 2), Ok(joined(false, false)));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_rejected_member_changes_nothing() {
-        let mut state = State::default();
+        let mut state = ChannelState::default();
         assert_eq!(state.join(Some(&member("1")), 1), Ok(joined(true, true)));
         let full = SubscriptionRejection::RosterFull { max: 1 };
         assert_eq!(state.join(Some(&member("2")), 1), Err(full));
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn new_subscribers_of_a_vacated_channel_have_received_no_count() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (ChannelState::default(), Instant::now());
         for _ in 0..2 {
             assert!(state.join(None, 1).is_ok());
             assert_eq!(state.announce_count(now), CountStep::Send(1));

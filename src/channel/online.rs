@@ -72,7 +72,7 @@ mod tests {
         assert!(!user.take_due(start + OFFLINE_GRACE), "it has a connection");
         let second = start + 2 * MS;
         assert_eq!(user.disconnect(second), Some(second + OFFLINE_GRACE));
-        assert!(!user.take_due(start + OFFLINE_GRACE), "its second leave has its own delay");
+        assert!(!user.take_due(start + OFFLINE_GRACE), "the second delay runs from the second end");
         assert!(user.take_due(second + OFFLINE_GRACE));
     }
 }

@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, sync::Arc};
 /// of one node of a cluster.
 #[derive(Debug, Default)]
 pub struct Roster {
-    members: BTreeMap<Arc<str>, Present>,
+    members: BTreeMap<Arc<str>, RosterMember>,
     /// The frame for new subscribers, encoded once and valid until the members change.
     acknowledgement: Option<Frame>,
 }
 
 #[derive(Debug)]
-struct Present {
+struct RosterMember {
     user_info: Arc<str>,
     connections: usize,
 }
@@ -33,7 +33,7 @@ impl Roster {
         if max <= self.members.len() {
             return Err(SubscriptionRejection::RosterFull { max });
         }
-        let present = Present { user_info: Arc::clone(&member.user_info), connections: 1 };
+        let present = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
         self.members.insert(Arc::clone(&member.user_id), present);
         self.acknowledgement = None;
         Ok(true)

@@ -23,7 +23,7 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
 /// What a page needs to connect by Laravel Echo or pusher-js.
 pub(super) struct EchoOptions<'a, Port: fmt::Display> {
     pub(super) key: &'a str,
-    /// As it stands in a URL.
+    /// The host as written in a URL.
     pub(super) host: &'a str,
     pub(super) port: Port,
     /// The prefix of every path, or empty.

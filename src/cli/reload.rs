@@ -26,7 +26,7 @@ struct LoadedFiles {
 
 /// The error of a rejected reload.
 #[derive(Debug)]
-enum Rejected {
+enum RejectedReload {
     /// The configuration is invalid.
     Config(ConfigError),
     /// The configuration cannot be applied.
@@ -48,40 +48,41 @@ impl Reloading {
                     files = read.files;
                     this.apply(&read.notes, prepared);
                 }
-                Ok(Err(Rejected::Config(error))) => reject(error),
-                Ok(Err(Rejected::Reload(error))) => reject(error),
+                Ok(Err(RejectedReload::Config(error))) => reject(error),
+                Ok(Err(RejectedReload::Reload(error))) => reject(error),
                 Err(_panicked) => tracing::error!("panic recovered"),
             }
             systemd::ready();
         }
     }
 
-    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), Rejected> {
+    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), RejectedReload> {
         self.prepare(before).inspect_err(|_| self.reloader.count_rejected())
     }
 
     /// Reads everything again, as at startup, and changes nothing.
-    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), Rejected> {
-        let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Rejected::Config)?;
-        files::check(&mut loaded, false).map_err(Rejected::Config)?;
+    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), RejectedReload> {
+        let mut loaded =
+            self.sources.read(self.flags.clone(), before).map_err(RejectedReload::Config)?;
+        files::check(&mut loaded, false).map_err(RejectedReload::Config)?;
         let Loaded { config, notes, files, .. } = loaded;
-        let prepared = self.reloader.prepare(config).map_err(Rejected::Reload)?;
+        let prepared = self.reloader.prepare(config).map_err(RejectedReload::Reload)?;
         Ok((LoadedFiles { notes, files }, prepared))
     }
 
     fn apply(&self, notes: &[String], prepared: Prepared) {
         let (before, after) = prepared.log_levels();
         // Logged at the more verbose of the two levels.
-        self.level.set(more_talkative(before, after));
+        self.level.set(more_verbose(before, after));
         for note in notes {
             tracing::warn!(note, "configuration");
         }
-        tell(&self.reloader.apply(prepared));
+        log_result(&self.reloader.apply(prepared));
         self.level.set(after);
     }
 }
 
-fn more_talkative(one: LogLevel, other: LogLevel) -> LogLevel {
+fn more_verbose(one: LogLevel, other: LogLevel) -> LogLevel {
     if tracing::Level::from(one) < tracing::Level::from(other) { other } else { one }
 }
 
@@ -90,7 +91,7 @@ fn reject(error: impl Display) {
 }
 
 /// Logs the changes in one line, and the settings that need a restart in others.
-fn tell(reloaded: &Reloaded) {
+fn log_result(reloaded: &Reloaded) {
     let Reloaded { changes, is_certificate_new } = reloaded;
     let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
     tracing::info!(

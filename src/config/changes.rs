@@ -38,7 +38,7 @@ impl Config {
     ///
     /// `fresh` has an app with the published secret of the development app and this configuration
     /// has none, or the server is reachable from the network and an app has a guessable secret.
-    pub fn follow(&self, fresh: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
+    pub fn reload(&self, fresh: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
         if fresh.has_well_known_secret() && !self.has_well_known_secret() {
             let rule = "are none, or one that has the well-known secret of the development app, \
                 which a reload never brings in";
@@ -74,8 +74,8 @@ impl Config {
                 Some(_) => {}
             }
         }
-        let gone = self.apps.iter().filter(|app| find(&fresh.apps, &app.id).is_none());
-        changes.removed = gone.map(|app| app.id.clone()).collect();
+        let removed = self.apps.iter().filter(|app| find(&fresh.apps, &app.id).is_none());
+        changes.removed = removed.map(|app| app.id.clone()).collect();
         for setting in self.changed(fresh) {
             let keys =
                 if setting.is_fixed() { &mut changes.unchanged } else { &mut changes.settings };
@@ -116,14 +116,14 @@ mod tests {
     }
 
     /// The changes of a server that listens on its configured address.
-    fn follow(running: &Config, fresh: Config) -> Result<(Config, Changes), ConfigError> {
-        running.follow(fresh, running.server.host.parse().unwrap())
+    fn reload(running: &Config, fresh: Config) -> Result<(Config, Changes), ConfigError> {
+        running.reload(fresh, running.server.host.parse().unwrap())
     }
 
     #[test]
     fn equal_configurations_have_no_changes() {
         let running = config(vec![app("1")]);
-        let (next, changes) = follow(&running, running.clone()).unwrap();
+        let (next, changes) = reload(&running, running.clone()).unwrap();
         assert_eq!((next, changes), (running, Changes::default()));
     }
 
@@ -132,9 +132,9 @@ mod tests {
         let running = config(vec![app("1"), app("2"), app("3")]);
         let secret = AppConfig { secret: Secret::new("t"), max_connections: 5, ..app("3") };
         let webhooks = vec![WebhookConfig::default()];
-        let told = AppConfig { webhooks, allowed_origins: Vec::new(), ..app("2") };
+        let of_app_2 = AppConfig { webhooks, allowed_origins: Vec::new(), ..app("2") };
         // Their order does not matter.
-        let (_, changes) = follow(&running, config(vec![secret, told, app("4")])).unwrap();
+        let (_, changes) = reload(&running, config(vec![secret, of_app_2, app("4")])).unwrap();
         assert_eq!((changes.added, changes.removed), (vec!["4".into()], vec!["1".into()]));
         let words: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
@@ -157,7 +157,7 @@ mod tests {
         fresh.metrics.listen = "x".into();
         fresh.console.password = Secret::new("x");
         fresh.log.format = LogFormat::Json;
-        let (next, changes) = follow(&running, fresh.clone()).unwrap();
+        let (next, changes) = reload(&running, fresh.clone()).unwrap();
         assert_eq!(next, running);
         assert_eq!(changes.settings, Vec::<String>::new());
         let mut unchanged = changes.unchanged;
@@ -170,7 +170,7 @@ mod tests {
         fresh.redis.url = serde_json::from_str(r#""redis://:other@h""#).unwrap();
         let mut before = running;
         before.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
-        assert!(follow(&before, fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
+        assert!(reload(&before, fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         fresh.connection.max_channels = 5;
         fresh.metrics.token = Secret::new("x");
         fresh.log.level = LogLevel::Debug;
-        let (next, changes) = follow(&running, fresh.clone()).unwrap();
+        let (next, changes) = reload(&running, fresh.clone()).unwrap();
         assert_eq!(next, fresh);
         let keys = ["server.path", "connection.max_channels", "metrics.token", "log.level"];
         assert_eq!((changes.settings, changes.unchanged), (keys.map(str::to_owned).into(), vec![]));
@@ -194,12 +194,12 @@ mod tests {
         let development = AppConfig::development();
         let other = AppConfig { id: "2".into(), key: "k2".into(), ..development.clone() };
         for fresh in [vec![development.clone()], vec![app("1"), development.clone()], vec![other]] {
-            let error = follow(&running, config(fresh)).unwrap_err().to_string();
+            let error = reload(&running, config(fresh)).unwrap_err().to_string();
             assert!(error.contains("never brings in"), "{error}");
         }
         running.apps = vec![development.clone()];
         let more = AppConfig { max_connections: 5, ..development };
-        assert!(follow(&running, config(vec![more, app("1")])).is_ok(), "it is there already");
+        assert!(reload(&running, config(vec![more, app("1")])).is_ok(), "it is there already");
     }
 
     #[test]
@@ -208,11 +208,11 @@ mod tests {
         let mut fresh = config(vec![app("1"), AppConfig { secret: Secret::new("k2"), ..app("2") }]);
         // The listen address does not change.
         fresh.server.host = "127.0.0.1".into();
-        let error = follow(&running, fresh.clone()).unwrap_err().to_string();
+        let error = reload(&running, fresh.clone()).unwrap_err().to_string();
         assert!(error.starts_with("apps[1].secret: is the app's key or id"), "{error}");
         let mut local = running;
         local.server.host = "127.0.0.1".into();
-        assert!(follow(&local, fresh).is_ok());
+        assert!(reload(&local, fresh).is_ok());
     }
     #[test]
     fn the_actual_address_counts_and_not_the_configured_one() {
@@ -228,7 +228,7 @@ mod tests {
         ] {
             let address = address.parse().unwrap();
             assert_eq!(local.check_for(address).is_ok(), is_local, "{address}");
-            assert_eq!(local.follow(local.clone(), address).is_ok(), is_local, "{address}");
+            assert_eq!(local.reload(local.clone(), address).is_ok(), is_local, "{address}");
         }
     }
 }

@@ -136,10 +136,10 @@ fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static 
         None
     } else if after.trim().is_empty() {
         Some("is empty, and was not when it was read last")
-    } else if let Some(gone) = before.strip_prefix(after) {
+    } else if let Some(removed) = before.strip_prefix(after) {
         let is_taken_away = match grammar {
             Grammar::Toml => {
-                (after.ends_with('\n') || gone.starts_with(['\r', '\n'])) && is_of_apps(gone)
+                (after.ends_with('\n') || removed.starts_with(['\r', '\n'])) && is_of_apps(removed)
             }
             Grammar::Dotenv => false,
         };
@@ -160,9 +160,9 @@ fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static 
     }
 }
 
-/// Whether `gone`, the removed end of a TOML file, consists of whole apps and their webhooks.
-fn is_of_apps(gone: &str) -> bool {
-    let mut lines = gone.lines().map(str::trim_start);
+/// Whether `removed`, the removed end of a TOML file, consists of whole apps and their webhooks.
+fn is_of_apps(removed: &str) -> bool {
+    let mut lines = removed.lines().map(str::trim_start);
     let is_header = |line: &str| line.starts_with('[');
     let is_list_of_apps = |line: &str| {
         let name: String = line.chars().filter(|c| !c.is_whitespace()).collect();

@@ -1,6 +1,6 @@
 //! Replies, and errors with their status.
 
-use crate::broker::{BrokerUnavailable, NotPublished};
+use crate::broker::{NotPublished, Unavailable};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -117,8 +117,8 @@ impl From<NotPublished> for ApiError {
     }
 }
 
-impl From<BrokerUnavailable> for ApiError {
-    fn from(_: BrokerUnavailable) -> Self {
+impl From<Unavailable> for ApiError {
+    fn from(_: Unavailable) -> Self {
         let message = "The other nodes can't be reached: try again";
         Self::later(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
     }
@@ -184,7 +184,7 @@ mod tests {
         for (error, code, words) in [
             (ApiError::from(NotPublished::Unreached), 503, "no client received the event"),
             (ApiError::from(NotPublished::Unknown), 5031, "published once, or not at all"),
-            (ApiError::from(BrokerUnavailable), 503, "can't be reached: try again"),
+            (ApiError::from(Unavailable), 503, "can't be reached: try again"),
         ] {
             assert!(error.message.contains(words), "{}", error.message);
             assert_eq!(error.code, code);

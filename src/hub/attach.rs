@@ -16,7 +16,7 @@ pub struct InitialState {
     /// The number of subscribers on all nodes, if it is sent.
     pub total: Option<usize>,
     /// The bytes that other subscribers receive because of this one.
-    pub announced: usize,
+    pub broadcast_bytes: usize,
 }
 
 impl Hub {
@@ -38,7 +38,7 @@ impl Hub {
             acknowledgement: initial.acknowledgement,
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),
-            announced: initial.announced,
+            broadcast_bytes: initial.broadcast_bytes,
         };
         let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
@@ -76,7 +76,7 @@ impl Hub {
     }
 
     /// Notifies watchers that a user went online or offline.
-    pub fn tell_watchers(
+    pub fn notify_watchers(
         &self,
         watchers: impl Iterator<Item = ConnectionRef>,
         user_id: &Arc<str>,
@@ -90,17 +90,17 @@ impl Hub {
     }
 
     /// Sends one connection the state of its watchlist.
-    pub fn tell_watchlist(
+    pub fn send_watchlist(
         &self,
         connection: ConnectionRef,
         online: &[Arc<str>],
         offline: &[Arc<str>],
     ) {
-        self.tell(connection, event::watchlist(online, offline));
+        self.send(connection, event::watchlist(online, offline));
     }
 
     /// Sends a frame to one connection.
-    pub fn tell(&self, connection: ConnectionRef, frame: Frame) {
+    pub fn send(&self, connection: ConnectionRef, frame: Frame) {
         let keys = vec![connection.key];
         self.inboxes.of(connection.shard).push(Delivery::Connections { keys, frame });
     }

@@ -2,7 +2,7 @@
 
 use super::{ChannelId, Delivery, Hub, Inboxes, ShardIndex, ShardSet};
 use crate::{
-    channel::State,
+    channel::ChannelState,
     protocol::{ChannelName, Frame, SocketId},
 };
 use dashmap::mapref::one::RefMut;
@@ -18,7 +18,7 @@ pub(super) struct Channel {
     /// The shards with subscribers.
     shards: ShardSet,
     /// The broker's, if it decides under the lock of the channel. The hub does not use it.
-    state: State,
+    state: ChannelState,
 }
 
 /// A locked channel: what is decided and delivered until it is released has one order for all
@@ -38,7 +38,7 @@ impl Channel {
             sequence: 0,
             by_shard: Vec::new(),
             shards: ShardSet::default(),
-            state: State::default(),
+            state: ChannelState::default(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Channel {
         self.shards
     }
 
-    pub(super) fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &ChannelState {
         &self.state
     }
 
@@ -113,7 +113,7 @@ impl<'a> LockedChannel<'a> {
     }
 
     /// The broker's state of the channel.
-    pub fn state(&mut self) -> &mut State {
+    pub fn state(&mut self) -> &mut ChannelState {
         &mut self.channel.state
     }
 

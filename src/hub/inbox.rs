@@ -113,7 +113,7 @@ pub struct Inbox {
     /// Whether the shard is behind with deliveries that it has taken.
     is_behind: AtomicBool,
     has_waiting: AtomicBool,
-    wait_for_backpressure: Notify,
+    caught_up: Notify,
 }
 
 /// The inboxes of all shards of the node.
@@ -215,7 +215,7 @@ impl Inbox {
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::SeqCst);
         if !self.has_backpressure() && self.has_waiting.swap(false, Ordering::SeqCst) {
-            self.wait_for_backpressure.notify_waiters();
+            self.caught_up.notify_waiters();
         }
     }
 
@@ -230,11 +230,11 @@ impl Inbox {
     /// Waits while the shard is behind with its deliveries. Safe to cancel.
     pub async fn wait_for_backpressure(&self) {
         while self.has_backpressure() {
-            let wait_for_backpressure = self.wait_for_backpressure.notified();
+            let caught_up = self.caught_up.notified();
             self.has_waiting.store(true, Ordering::SeqCst);
             // The shard may have caught up between the two checks.
             if self.has_backpressure() {
-                wait_for_backpressure.await;
+                caught_up.await;
             }
         }
     }

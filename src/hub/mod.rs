@@ -29,7 +29,7 @@ pub use inbox::{
 
 use crate::{
     app::App,
-    channel::State,
+    channel::ChannelState,
     config::{AppConfig, WebhookEvent as Kind},
     permit::{Permit, Quota},
     protocol::{ChannelName, Frame, SocketId},
@@ -86,7 +86,7 @@ pub struct Subscribed {
     /// The subscription count, unless it is sent to all subscribers anyway.
     pub count: Option<Frame>,
     /// The bytes that other subscribers receive because of this one.
-    pub announced: usize,
+    pub broadcast_bytes: usize,
 }
 
 impl Hub {
@@ -257,12 +257,12 @@ impl Hub {
     }
 
     /// Reads the broker's state of a channel with subscribers on this node.
-    pub fn read<T>(&self, name: &ChannelName, read: impl FnOnce(&State) -> T) -> Option<T> {
+    pub fn read<T>(&self, name: &ChannelName, read: impl FnOnce(&ChannelState) -> T) -> Option<T> {
         self.channels.get(name).map(|channel| read(channel.state()))
     }
 
     /// Reads the broker's state of each channel with subscribers on this node.
-    pub fn read_each<T>(&self, read: impl Fn(&ChannelName, &State) -> Option<T>) -> Vec<T> {
+    pub fn read_each<T>(&self, read: impl Fn(&ChannelName, &ChannelState) -> Option<T>) -> Vec<T> {
         self.channels.iter().filter_map(|entry| read(entry.key(), entry.state())).collect()
     }
 

@@ -43,7 +43,7 @@ fn json_of(frame: &Frame) -> Value {
 }
 
 /// The event's name, and its parsed data.
-pub(crate) fn said(frame: &Frame) -> (String, Value) {
+pub(crate) fn decoded(frame: &Frame) -> (String, Value) {
     let outer = json_of(frame);
     let data = outer["data"].as_str().map(|text| serde_json::from_str(text).unwrap_or(json!(text)));
     (outer["event"].as_str().unwrap().to_owned(), data.unwrap_or(Value::Null))
@@ -57,17 +57,17 @@ pub(crate) fn deliveries(inboxes: &Inboxes, index: usize) -> VecDeque<Delivery> 
 }
 
 /// The messages to the subscribers on a shard since the last call.
-pub(crate) fn heard(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> {
+pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> {
     deliveries(inboxes, index)
         .iter()
         .map(|delivery| match delivery {
-            Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => said(frame),
+            Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => decoded(frame),
             Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
                 (code.to_string(), Value::Null)
             }
             Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
-                Ok(attached) => said(&attached.subscribed.acknowledgement),
+                Ok(attached) => decoded(&attached.subscribed.acknowledgement),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),
             },
         })

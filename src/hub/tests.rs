@@ -1,5 +1,5 @@
 use super::{
-    testing::{NoopObserver, connection, deliveries, heard, name, said, shard},
+    testing::{NoopObserver, connection, decoded, deliveries, name, received, shard},
     *,
 };
 use crate::protocol::{CloseCode, EventData, SubscriptionRejection, event};
@@ -28,7 +28,7 @@ fn frame(text: &str) -> Frame {
 
 fn initial(total: Option<usize>) -> InitialState {
     let acknowledgement = event::subscription_succeeded(&name("c"));
-    InitialState { acknowledgement, cached: None, is_cache_miss: false, total, announced: 7 }
+    InitialState { acknowledgement, cached: None, is_cache_miss: false, total, broadcast_bytes: 7 }
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     assert_eq!((key.slot, ticket, channel), (5, 9, name("c")));
     let attached = result.unwrap();
     assert_eq!(attached.user_id, user_id);
-    assert_eq!((attached.subscribed.announced, attached.subscribed.since), (7, 0));
+    assert_eq!((attached.subscribed.broadcast_bytes, attached.subscribed.since), (7, 0));
     let count = json!({ "subscription_count": 3 });
-    assert_eq!(said(attached.subscribed.count.as_ref().unwrap()).1, count);
+    assert_eq!(decoded(attached.subscribed.count.as_ref().unwrap()).1, count);
     let Some(Delivery::Channel { sequence, .. }) = batch.pop_front() else { panic!("{batch:?}") };
     assert!(attached.subscribed.since < sequence && batch.is_empty());
 }
@@ -57,22 +57,22 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
 fn rejections_and_messages_for_one_connection_are_delivered_to_its_shard() {
     let hub = hub(|_| {});
     hub.reject(&name("c"), connection(1, 5), 9, SubscriptionRejection::Rate);
-    hub.tell_watchlist(connection(1, 5), &["a".into()], &["b".into()]);
+    hub.send_watchlist(connection(1, 5), &["a".into()], &["b".into()]);
     let [a, b] = [connection(1, 2), connection(1, 3)];
-    hub.tell_watchers([a, b].into_iter(), &"a".into(), true);
-    hub.tell_watchers([a].into_iter(), &"a".into(), false);
-    assert_eq!(heard(&hub.inboxes, 0), []);
+    hub.notify_watchers([a, b].into_iter(), &"a".into(), true);
+    hub.notify_watchers([a].into_iter(), &"a".into(), false);
+    assert_eq!(received(&hub.inboxes, 0), []);
     let events = |text: &str| {
         let name = "pusher_internal:watchlist_events".to_owned();
         (name, json!({ "events": serde_json::from_str::<Value>(text).unwrap() }))
     };
-    let told = heard(&hub.inboxes, 1);
-    assert_eq!(told[0].0, "rejected 9");
+    let deliveries = received(&hub.inboxes, 1);
+    assert_eq!(deliveries[0].0, "rejected 9");
     let both = r#"[{"name":"online","user_ids":["a"]},{"name":"offline","user_ids":["b"]}]"#;
-    assert_eq!(told[1], events(both));
-    assert_eq!(told[2], events(r#"[{"name":"online","user_ids":["a"]}]"#));
-    assert_eq!(told[3], events(r#"[{"name":"offline","user_ids":["a"]}]"#));
-    assert_eq!(told.len(), 4, "watchers on one shard share a delivery");
+    assert_eq!(deliveries[1], events(both));
+    assert_eq!(deliveries[2], events(r#"[{"name":"online","user_ids":["a"]}]"#));
+    assert_eq!(deliveries[3], events(r#"[{"name":"offline","user_ids":["a"]}]"#));
+    assert_eq!(deliveries.len(), 4, "watchers on one shard share a delivery");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_hub_is_closed_once_until_it_is_enabled_again() {
     assert!(!hub.is_served());
     hub.close();
     for index in 0..2 {
-        assert_eq!(heard(&hub.inboxes, index), [("not served".to_owned(), Value::Null)]);
+        assert_eq!(received(&hub.inboxes, index), [("not served".to_owned(), Value::Null)]);
     }
     reconfigure(true, 1);
     assert!(hub.is_served());

@@ -31,7 +31,7 @@ pub(super) struct HubFactory<'a> {
 /// How often it is checked whether the connections of a removed app are closed.
 const RETIRE_TICK: Duration = Duration::from_millis(100);
 /// How long events that follow from closed connections may take: a user goes offline after a delay,
-/// and Redis may have to be asked.
+/// and Redis may decide it.
 const RETIRE_GRACE: Duration = OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
 /// Maximum time for which a removed app is kept. A shard closes tens of thousands of connections in
 /// a second.
@@ -53,10 +53,10 @@ impl Apps {
             hubs: apps.iter().map(|app| (app.id.clone(), hub(app))).collect(),
             ids: apps.iter().map(|app| (app.key.clone(), app.id.clone())).collect(),
         };
-        let is_gone =
+        let is_removed =
             |hub: &&Arc<Hub>| table.hub(&hub.app_id()).is_none_or(|kept| !Arc::ptr_eq(kept, hub));
-        let gone = before.hubs().filter(is_gone).cloned().collect();
-        (table, gone)
+        let removed = before.hubs().filter(is_removed).cloned().collect();
+        (table, removed)
     }
 
     pub(super) fn hub(&self, app_id: &str) -> Option<&Arc<Hub>> {
@@ -98,7 +98,7 @@ impl Node {
         self.policy.store(Arc::new(AdmissionPolicy::new(connection)));
         let before = self.apps.load();
         let factory = HubFactory { inboxes: &self.inboxes, webhooks: &self.webhooks };
-        let (apps, gone) = Apps::new(&config.apps, &before, factory);
+        let (apps, removed) = Apps::new(&config.apps, &before, factory);
         for app in &config.apps {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
@@ -110,7 +110,7 @@ impl Node {
         self.webhooks.change(plan);
         self.broker.serve(apps.by_id());
         self.apps.store(Arc::new(apps));
-        for hub in gone {
+        for hub in removed {
             hub.close();
             tokio::spawn(Arc::clone(self).retire(hub));
         }

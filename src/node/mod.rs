@@ -102,8 +102,8 @@ impl Node {
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let draining = self.is_draining().then(|| "draining".to_owned());
-        let away = self.broker.unavailable_reason();
-        draining.into_iter().chain(away.map(|reason| reason.to_string())).collect()
+        let unavailable = self.broker.unavailable_reason();
+        draining.into_iter().chain(unavailable.map(|reason| reason.to_string())).collect()
     }
 
     /// Whether so much is queued that clients should not be read.

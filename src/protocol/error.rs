@@ -361,7 +361,7 @@ impl SubscriptionRejection {
         }
     }
 
-    /// What the client is told; `channel` as it named it.
+    /// The error message for the client; `channel` as the client spelled it.
     #[must_use]
     pub fn message(&self, channel: &str) -> String {
         let channel = cut(channel);

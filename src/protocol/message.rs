@@ -52,7 +52,7 @@ pub struct SignIn {
     pub user_data: String,
 }
 
-/// What a client wants to tell the other subscribers of a channel.
+/// A client event: what a client sends to the other subscribers of a channel.
 #[derive(Debug)]
 pub struct ClientEventMessage<'a> {
     /// The event's name.

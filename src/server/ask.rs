@@ -40,13 +40,13 @@ pub(super) async fn ask(address: SocketAddr, path: &str) -> PortOwner {
 pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> PortOwner {
     let request =
         format!("GET {path}/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    let asking = async {
+    let request = async {
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    match timeout(ANSWER_TIMEOUT, asking).await {
+    match timeout(ANSWER_TIMEOUT, request).await {
         Ok(Ok(answer)) => read(&answer),
         Ok(Err(_)) | Err(_) => PortOwner::None,
     }

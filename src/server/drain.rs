@@ -81,12 +81,12 @@ impl Draining {
         }
         let plan = self.decide(began).await;
         let end = began + self.grace;
-        self.tell(plan, connections, until(end));
+        self.log_plan(plan, connections, until(end));
         self.connections.set_plan(plan);
         let left = self.end_connections(end).await;
         let ended = clock::now();
         self.flush_webhooks(ended, end).await;
-        let patience = until(self.gives_up_at(ended, end)).max(LEAVE_TIMEOUT_MIN);
+        let patience = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(patience).await;
         self.acceptor.close();
         self.acceptor.ended(CLOSE_PATIENCE).await;
@@ -174,17 +174,17 @@ impl Draining {
     async fn flush_webhooks(&mut self, connections_ended: Instant, end: Instant) {
         let flush = self.flush.clone();
         loop {
-            let patience = until(self.gives_up_at(connections_ended, end));
+            let patience = until(self.flush_deadline(connections_ended, end));
             let left = self.watching(flush.begin(patience)).await;
             // Another process may have taken over the port meanwhile.
-            if left == 0 || self.gives_up_at(connections_ended, end) <= clock::now() {
+            if left == 0 || self.flush_deadline(connections_ended, end) <= clock::now() {
                 return;
             }
         }
     }
 
     /// The deadline for webhooks and the cluster.
-    fn gives_up_at(&self, connections_ended: Instant, end: Instant) -> Instant {
+    fn flush_deadline(&self, connections_ended: Instant, end: Instant) -> Instant {
         let is_served = self.is_handed_over() || self.connections.plan() == Some(DrainPlan::Spread);
         if is_served { end } else { end.min(connections_ended + AWAY_MAX) }
     }
@@ -238,7 +238,7 @@ impl Draining {
     }
 
     /// Logs how the connections will be closed.
-    fn tell(&self, plan: DrainPlan, connections: usize, left: Duration) {
+    fn log_plan(&self, plan: DrainPlan, connections: usize, left: Duration) {
         let shards = self.node.inboxes().shards().count().max(1);
         let (code, over) = match plan {
             DrainPlan::Spread => (4200, drain_spread(connections.div_ceil(shards), left)),

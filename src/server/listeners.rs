@@ -249,9 +249,9 @@ mod tests {
     fn a_second_inherited_socket_for_the_same_service_is_rejected_by_name() {
         for (names, what) in [(["a", "b"], "the server"), (["metrics", "metrics"], "the metrics")] {
             let (passed, addresses) = sockets(&names);
-            let said = assign(passed).unwrap_err().to_string();
-            let named = addresses.iter().all(|address| said.contains(&address.to_string()));
-            assert!(named && said.contains(&format!("two sockets for {what}")), "{said}");
+            let text = assign(passed).unwrap_err().to_string();
+            let named = addresses.iter().all(|address| text.contains(&address.to_string()));
+            assert!(named && text.contains(&format!("two sockets for {what}")), "{text}");
         }
     }
 }

@@ -336,9 +336,9 @@ mod tests {
             (PORT, io::ErrorKind::AddrNotAvailable, "no interface"),
         ] {
             let error = ServerError::Bind { setting, address: "a:80".into(), error: kind.into() };
-            let said = error.to_string();
-            assert!(said.starts_with(&format!("cannot listen on a:80, which {setting} names: ")));
-            assert!(said.contains(hint), "{said}");
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("cannot listen on a:80, which {setting} names: ")));
+            assert!(text.contains(hint), "{text}");
         }
     }
 

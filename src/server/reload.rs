@@ -87,7 +87,7 @@ impl Reloader {
         let running = self.running.load();
         let before = running.tls.as_deref();
         let (config, changes) =
-            running.config.follow(fresh, self.address.ip()).map_err(ReloadError::Config)?;
+            running.config.reload(fresh, self.address.ip()).map_err(ReloadError::Config)?;
         self.reject_the_end_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;

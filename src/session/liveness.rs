@@ -12,7 +12,7 @@ pub(super) enum Liveness {
 }
 
 impl Liveness {
-    pub(super) fn heard(now: Instant) -> Self {
+    pub(super) fn on_message(now: Instant) -> Self {
         Self::Heard(now)
     }
 

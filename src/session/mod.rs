@@ -162,7 +162,7 @@ impl<P> Session<P> {
             socket_id,
             user: None,
             subscriptions: HashMap::new(),
-            liveness: Liveness::heard(now),
+            liveness: Liveness::on_message(now),
             authorize_by,
             messages: MessageLimiter::new(now),
             joins: MessageLimiter::new(now),
@@ -196,7 +196,7 @@ impl<P> Session<P> {
     ///
     /// The limit was exceeded.
     pub fn on_control(&mut self, now: Instant) -> Result<(), ProtocolError> {
-        self.liveness = Liveness::heard(now);
+        self.liveness = Liveness::on_message(now);
         self.on_pieces(1, now)
     }
 
@@ -226,7 +226,7 @@ impl<P> Session<P> {
         text: &'a str,
         now: Instant,
     ) -> Result<Option<Action<'a, P>>, ProtocolError> {
-        self.liveness = Liveness::heard(now);
+        self.liveness = Liveness::on_message(now);
         let message = ClientMessage::parse(text);
         let app = self.app.load();
         let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));

@@ -76,10 +76,10 @@ fn a_silent_client_is_pinged_once_then_closed() {
     assert_eq!(session.deadline(), idle);
     assert_eq!(session.on_deadline(idle - Duration::from_millis(1)), None);
     assert_eq!(session.on_deadline(idle), Some(Due::Ping));
-    let gone = idle + PONG_TIMEOUT;
-    assert_eq!(session.deadline(), gone);
-    assert_eq!(session.on_deadline(gone - Duration::from_millis(1)), None);
-    assert_eq!(session.on_deadline(gone), Some(Due::Close(CloseCode::PongTimeout)));
+    let timeout_at = idle + PONG_TIMEOUT;
+    assert_eq!(session.deadline(), timeout_at);
+    assert_eq!(session.on_deadline(timeout_at - Duration::from_millis(1)), None);
+    assert_eq!(session.on_deadline(timeout_at), Some(Due::Close(CloseCode::PongTimeout)));
 }
 
 #[test]

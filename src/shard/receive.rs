@@ -373,7 +373,7 @@ impl Engine {
         if let Some(client) = self.client(slot) {
             client.session.subscribed(channel, user_id, stands_at);
         }
-        self.charge(slot, subscribed.announced);
+        self.charge(slot, subscribed.broadcast_bytes);
         self.answer(slot, subscribed.acknowledgement);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
             self.answer(slot, frame);

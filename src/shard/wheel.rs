@@ -129,7 +129,7 @@ mod tests {
     }
 
     /// Checks each key like a shard, and returns when its deadline was met, in checks.
-    fn looks_until(wheel: &mut Wheel, deadlines: &[Instant]) -> Vec<(Instant, usize)> {
+    fn checks_until(wheel: &mut Wheel, deadlines: &[Instant]) -> Vec<(Instant, usize)> {
         let mut planned: Vec<u64> = deadlines
             .iter()
             .enumerate()
@@ -138,7 +138,7 @@ mod tests {
             })
             .collect();
         let mut met = vec![None; deadlines.len()];
-        let mut looks = vec![0; deadlines.len()];
+        let mut checks = vec![0; deadlines.len()];
         while let Some(now) = wheel.next_due() {
             assert!(wheel.take_due(now - Duration::from_nanos(1)).is_none(), "it is the next");
             while let Some((step, keys)) = wheel.take_due(now) {
@@ -146,11 +146,11 @@ mod tests {
                     let at = key.slot as usize;
                     assert_eq!(
                         planned[at], step,
-                        "the look is known by the step it was planned for"
+                        "the check is known by the step it was planned for"
                     );
-                    looks[at] += 1;
+                    checks[at] += 1;
                     if deadlines[at] <= now {
-                        assert_eq!(met[at].replace((now, looks[at])), None);
+                        assert_eq!(met[at].replace((now, checks[at])), None);
                     } else {
                         planned[at] = wheel.add_if_earlier(key, deadlines[at], u64::MAX);
                     }
@@ -173,14 +173,14 @@ mod tests {
             let distances = [&distances[..], &far].concat();
             let deadlines: Vec<Instant> =
                 distances.iter().map(|ms| now + Duration::from_millis(*ms)).collect();
-            let met = looks_until(&mut wheel, &deadlines);
-            for ((met, looks), distance) in met.into_iter().zip(distances) {
+            let met = checks_until(&mut wheel, &deadlines);
+            for ((met, checks), distance) in met.into_iter().zip(distances) {
                 let late = met - (now + Duration::from_millis(distance));
                 // A slot that has passed is not used again: the next one is.
                 let late_max = if distance == 0 { 2 * Wheel::STEP } else { Wheel::STEP };
                 assert!(late < late_max, "{distance} ms from {offset} ms: {late:?} late");
                 let laps = usize::try_from(distance / (LAP_MS - 50)).unwrap();
-                assert!(looks <= laps + 1, "{distance} ms: {looks} looks");
+                assert!(checks <= laps + 1, "{distance} ms: {checks} checks");
             }
         }
     }

@@ -5,7 +5,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer
 
 /// A self-signed certificate for `localhost`.
 pub(crate) struct Localhost {
-    /// The certificate.
+    /// The certificate in PEM.
     pub(crate) pem: String,
     /// The settings of a server that has the certificate.
     pub(crate) server: ServerConfig,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An event that cache channels keep: one copy for all channels of a publish.
+/// An event that is cached for cache channels: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
 pub(super) struct ToCache(Arc<CachedEvent>);
 
@@ -20,12 +20,12 @@ struct CachedEvent {
     name: Box<str>,
     /// The data as a JSON token, with the publisher's escapes.
     data: Box<str>,
-    /// The number of channels that keep it. Changed under the lock of the cache only.
+    /// The number of channels that have it. Changed under the lock of the cache only.
     channels: AtomicUsize,
 }
 
 impl ToCache {
-    /// Copies the parts of an event that are kept.
+    /// Copies the parts of an event that are cached.
     pub(super) fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
         Self(Arc::new(CachedEvent { name: name.into(), data: data.token().into(), channels }))
@@ -44,11 +44,11 @@ impl ToCache {
 /// Counters of a cache.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CacheStats {
-    /// Bytes kept.
+    /// Bytes in the cache.
     pub bytes: usize,
     /// Events that were evicted before they expired.
     pub evicted: u64,
-    /// Events that were not kept because they exceed the limit.
+    /// Events that were not cached because they exceed the limit.
     pub too_large: u64,
 }
 
@@ -93,45 +93,45 @@ impl Cache {
 
     /// Changes the limit; evicts what exceeds it.
     pub(super) fn set_max_bytes(&self, max_bytes: usize) {
-        let mut kept = self.0.lock();
-        kept.max_bytes = max_bytes;
-        kept.evict();
+        let mut state = self.0.lock();
+        state.max_bytes = max_bytes;
+        state.evict();
     }
 
     /// Keeps `event`, which the subscribers receive as `frame`, in place of the channel's last one.
-    /// An event larger than the limit is not kept, and the channel's last event, now outdated, is
+    /// An event larger than the limit is not cached, and the channel's last event, now outdated, is
     /// removed.
-    pub(super) fn keep(
+    pub(super) fn insert(
         &self,
         channel: &ChannelName,
         event: &ToCache,
         frame: &Frame,
         expires_at: Instant,
     ) {
-        let mut kept = self.0.lock();
-        kept.remove(channel);
-        if kept.max_bytes < event.bytes() + channel_bytes(channel) {
-            kept.stats.too_large += 1;
+        let mut state = self.0.lock();
+        state.remove(channel);
+        if state.max_bytes < event.bytes() + channel_bytes(channel) {
+            state.stats.too_large += 1;
             return;
         }
-        kept.publishes += 1;
-        let number = kept.publishes;
-        kept.order.insert(number, channel.clone());
-        kept.deadlines.insert((expires_at, number));
+        state.publishes += 1;
+        let number = state.publishes;
+        state.order.insert(number, channel.clone());
+        state.deadlines.insert((expires_at, number));
         if event.0.channels.fetch_add(1, Ordering::Relaxed) == 0 {
-            kept.stats.bytes += event.bytes();
+            state.stats.bytes += event.bytes();
         }
-        kept.stats.bytes += channel_bytes(channel);
+        state.stats.bytes += channel_bytes(channel);
         let cached = Cached { number, event: event.clone(), frame: frame.downgrade(), expires_at };
-        kept.channels.insert(channel.clone(), cached);
-        kept.evict();
+        state.channels.insert(channel.clone(), cached);
+        state.evict();
     }
 
     /// The channel's last event, as a frame like that of its publish.
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
-            let kept = self.0.lock();
-            let cached = kept.fresh(channel, now)?;
+            let state = self.0.lock();
+            let cached = state.fresh(channel, now)?;
             if let Some(frame) = cached.frame.upgrade() {
                 return Some(frame);
             }
@@ -139,8 +139,8 @@ impl Cache {
         };
         let frame = event.frame(channel, now);
         // New subscribers share the frame.
-        let mut kept = self.0.lock();
-        if let Some(cached) = kept.channels.get_mut(channel)
+        let mut state = self.0.lock();
+        if let Some(cached) = state.channels.get_mut(channel)
             && cached.number == number
         {
             cached.frame = frame.downgrade();
@@ -150,22 +150,22 @@ impl Cache {
 
     /// The data of the channel's last event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
-        let kept = self.0.lock();
-        let cached = kept.fresh(channel, now)?;
+        let state = self.0.lock();
+        let cached = state.fresh(channel, now)?;
         let event = cached.event.clone();
         let time_to_live = cached.expires_at.saturating_duration_since(now);
-        drop(kept);
+        drop(state);
         Some((event.0.data.to_string(), time_to_live))
     }
 
     /// Removes expired events.
     pub(super) fn expire(&self, now: Instant) {
-        let mut kept = self.0.lock();
-        while let Some((expires_at, number)) = kept.deadlines.first().copied()
+        let mut state = self.0.lock();
+        while let Some((expires_at, number)) = state.deadlines.first().copied()
             && expires_at <= now
         {
-            let Some(channel) = kept.order.get(&number).cloned() else { return };
-            kept.remove(&channel);
+            let Some(channel) = state.order.get(&number).cloned() else { return };
+            state.remove(&channel);
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
             let frames = channels.iter().map(|name| {
                 let name = channel(name);
                 let frame = to_cache.frame(&name, self.now);
-                self.cache.keep(&name, &to_cache, &frame, self.now + TTL);
+                self.cache.insert(&name, &to_cache, &frame, self.now + TTL);
                 frame
             });
             frames.collect()
@@ -305,9 +305,13 @@ mod tests {
         bench.cache.expire(bench.now);
         assert_eq!(bench.cache.0.lock().channels.len(), 2);
         bench.cache.expire(bench.now + Duration::from_secs(1));
-        let kept = bench.cache.0.lock();
-        assert_eq!((kept.stats.bytes, kept.order.len(), kept.deadlines.len()), (0, 0, 0));
-        assert!(kept.channels.capacity() <= Cache::SHRINK_FROM * 2, "{}", kept.channels.capacity());
+        let state = bench.cache.0.lock();
+        assert_eq!((state.stats.bytes, state.order.len(), state.deadlines.len()), (0, 0, 0));
+        assert!(
+            state.channels.capacity() <= Cache::SHRINK_FROM * 2,
+            "{}",
+            state.channels.capacity()
+        );
     }
 
     #[test]
@@ -325,7 +329,7 @@ mod tests {
         assert_eq!(first.text_of(), Some(expected));
     }
 
-    /// After any sequence of publishes, the count equals the bytes kept and is within the limit.
+    /// After any sequence of publishes, the count equals the bytes in the cache and is within the limit.
     #[test]
     fn the_byte_count_is_exact_after_any_sequence() {
         use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -341,17 +345,17 @@ mod tests {
             if random.random_bool(0.2) {
                 bench.cache.expire(bench.now);
             }
-            let kept = bench.cache.0.lock();
-            let copies: HashMap<*const CachedEvent, usize> = kept
+            let state = bench.cache.0.lock();
+            let copies: HashMap<*const CachedEvent, usize> = state
                 .channels
                 .values()
                 .map(|cached| (Arc::as_ptr(&cached.event.0), cached.event.bytes()))
                 .collect();
-            let names: usize = kept.channels.keys().map(channel_bytes).sum();
-            assert_eq!(kept.stats.bytes, copies.values().sum::<usize>() + names);
-            assert!(kept.stats.bytes <= 20_000);
-            assert_eq!(kept.order.len(), kept.channels.len());
-            assert_eq!(kept.deadlines.len(), kept.channels.len());
+            let names: usize = state.channels.keys().map(channel_bytes).sum();
+            assert_eq!(state.stats.bytes, copies.values().sum::<usize>() + names);
+            assert!(state.stats.bytes <= 20_000);
+            assert_eq!(state.order.len(), state.channels.len());
+            assert_eq!(state.deadlines.len(), state.channels.len());
         }
     }
 

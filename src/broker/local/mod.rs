@@ -7,13 +7,13 @@ mod cache;
 #[cfg(test)]
 mod tests;
 mod timer_queue;
-mod watchlists;
+mod user_states;
 
 pub use cache::CacheStats;
 
 use super::{AcceptedClientEvent, AppEvent, SignedIn, SubscribeRequest};
 use crate::{
-    channel::{ChannelSummary, CountStep, Counts, State, is_countable},
+    channel::{ChannelState, ChannelSummary, CountStep, Counts, is_countable},
     config::WebhookEvent as Kind,
     hub::{ConnectionRef, Hub, HubEvent, LockedChannel, ShardIndex, ShardSet, Subscribed},
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
@@ -24,20 +24,20 @@ use std::{
     time::{Duration, Instant},
 };
 use timer_queue::{TimerQueue, TimerTask};
-use watchlists::Watchlists;
+use user_states::UserStates;
 
 /// The state of one app that does not belong to one channel.
 #[derive(Debug)]
 struct AppState {
     cache: Cache,
-    watchlists: Watchlists,
+    users: UserStates,
     timers: TimerQueue,
 }
 
 fn app_state(hub: &Hub) -> &AppState {
     hub.broker_state(|| AppState {
         cache: Cache::new(hub.read_config(|config| config.max_cache_bytes)),
-        watchlists: Watchlists::default(),
+        users: UserStates::default(),
         timers: TimerQueue::default(),
     })
 }
@@ -62,11 +62,11 @@ pub(super) fn subscribe(
     if joined.is_occupied && name.is_listed() {
         hub.observe(Kind::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
     }
-    let mut announced = 0;
+    let mut broadcast_bytes = 0;
     if let Some(member) = member.filter(|_| joined.is_member_added) {
         let member_added = event::member_added(name, member);
         let others = channel.state().counts().subscriptions - 1;
-        announced = others * member_added.bytes().len();
+        broadcast_bytes = others * member_added.bytes().len();
         channel.deliver(&member_added, None);
         hub.observe(Kind::MemberAdded, || HubEvent::MemberAdded {
             channel: name.clone(),
@@ -80,7 +80,7 @@ pub(super) fn subscribe(
         acknowledgement: channel.state().acknowledgement(name),
         cached: name.is_cache().then(|| cached_or_miss(hub, name, now)),
         count: None,
-        announced,
+        broadcast_bytes,
     };
     announce_count(hub, &mut channel, now);
     Ok(subscribed)
@@ -160,10 +160,10 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
                 channel.state().counts()
             };
             let channel_counts = match to_cache.as_ref().filter(|_| name.is_cache()) {
-                // It is kept even without subscribers, and under the lock, so that no new
+                // It is cached even without subscribers, and under the lock, so that no new
                 // subscriber misses the event or receives it twice.
                 Some((cache, to_cache, expires_at)) => hub.with_lock(name, |channel| {
-                    cache.keep(name, to_cache, &frame, *expires_at);
+                    cache.insert(name, to_cache, &frame, *expires_at);
                     channel.map(deliver)
                 }),
                 None => hub.lock(name).map(|mut channel| deliver(&mut channel)),
@@ -188,15 +188,15 @@ pub(super) fn sign_in(
     user_data: &str,
     before: Option<&User>,
 ) -> SignedIn {
-    let watchlists = &app_state(hub).watchlists;
+    let users = &app_state(hub).users;
     for watched in before.iter().flat_map(|before| &before.watchlist) {
-        watchlists.unwatch(watched, connection);
+        users.unwatch(watched, connection);
     }
     if hub.sign_in(&user.id, connection) {
-        watchlists.connect(hub, &user.id);
+        users.connect(hub, &user.id);
     }
     let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
-        user.watchlist.iter().partition(|watched| watchlists.watch(watched, connection));
+        user.watchlist.iter().partition(|watched| users.watch(watched, connection));
     let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
     SignedIn { success: event::signin_success(user_data), watchlist }
 }
@@ -205,10 +205,10 @@ pub(super) fn sign_in(
 pub(super) fn sign_out(hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
     let state = app_state(hub);
     for watched in &user.watchlist {
-        state.watchlists.unwatch(watched, connection);
+        state.users.unwatch(watched, connection);
     }
     if hub.sign_out(&user.id, connection)
-        && let Some(due) = state.watchlists.disconnect(&user.id, now)
+        && let Some(due) = state.users.disconnect(&user.id, now)
     {
         state.timers.add(due, TimerTask::GoOffline(Arc::clone(&user.id)));
     }
@@ -227,14 +227,14 @@ pub(super) fn occupied_channels(hub: &Hub, prefix: &str) -> Vec<(ChannelName, Co
 /// The state of one channel, whether or not it has subscribers.
 pub(super) fn channel(hub: &Hub, name: &ChannelName, now: Instant) -> ChannelSummary {
     ChannelSummary {
-        counts: hub.read(name, State::counts).unwrap_or_default(),
+        counts: hub.read(name, ChannelState::counts).unwrap_or_default(),
         cached: app_state(hub).cache.data(name, now),
     }
 }
 
 /// The distinct members of a presence channel and their infos, sorted by id.
 pub(super) fn users(hub: &Hub, name: &ChannelName) -> Vec<(Arc<str>, Arc<str>)> {
-    hub.read(name, State::members).unwrap_or_default()
+    hub.read(name, ChannelState::members).unwrap_or_default()
 }
 
 /// Counters of the last events of cache channels.
@@ -255,7 +255,7 @@ pub(super) fn on_time(hub: &Hub, now: Instant) {
                     announce_count(hub, &mut channel, now);
                 }
             }
-            TimerTask::GoOffline(user_id) => state.watchlists.take_due(hub, &user_id, now),
+            TimerTask::GoOffline(user_id) => state.users.take_due(hub, &user_id, now),
         }
     }
 }

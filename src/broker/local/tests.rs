@@ -5,7 +5,7 @@ use crate::{
     config::AppConfig,
     hub::{
         Delivery, Inboxes, Observer,
-        testing::{NoopObserver, connection, member, name, said, shard},
+        testing::{NoopObserver, connection, decoded, member, name, shard},
     },
     protocol::{EventData, Member, SocketId},
 };
@@ -84,8 +84,8 @@ impl Bench {
         crate::hub::testing::deliveries(&self.inboxes, index)
     }
 
-    fn heard(&self, index: usize) -> Vec<(String, Value)> {
-        crate::hub::testing::heard(&self.inboxes, index)
+    fn received(&self, index: usize) -> Vec<(String, Value)> {
+        crate::hub::testing::received(&self.inboxes, index)
     }
 
     fn has_no_channels(&self) -> bool {
@@ -117,11 +117,11 @@ fn only_shards_with_subscribers_receive_deliveries() {
     let bench = bench(|_| {});
     bench.subscribe(1, "c", None);
     assert_eq!(bench.publish("c", "1").1.iter().collect::<Vec<_>>(), [shard(1)]);
-    assert_eq!(bench.heard(0), []);
-    assert_eq!(bench.heard(1).len(), 1);
+    assert_eq!(bench.received(0), []);
+    assert_eq!(bench.received(1).len(), 1);
     bench.unsubscribe(1, "c", None);
     assert_eq!(bench.publish("c", "2"), (Counts::default(), ShardSet::default()));
-    assert_eq!(bench.heard(1), []);
+    assert_eq!(bench.received(1), []);
 }
 
 #[test]
@@ -140,21 +140,21 @@ fn a_member_is_announced_to_the_others_once() {
     let bench = bench(|_| {});
     let first = bench.subscribe(0, "presence-r", Some("1"));
     let roster = json!({"presence": {"count": 1, "ids": ["1"], "hash": {"1": {}}}});
-    assert_eq!(said(&first.acknowledgement).1, roster);
-    assert_eq!(bench.heard(0), []);
+    assert_eq!(decoded(&first.acknowledgement).1, roster);
+    assert_eq!(bench.received(0), []);
 
     let second = bench.subscribe(0, "presence-r", Some("2"));
     let Some(Delivery::Channel { sequence, .. }) = bench.deliveries(0).pop_front() else {
         panic!()
     };
-    assert!(sequence <= second.since, "the joiner does not hear of itself");
+    assert!(sequence <= second.since, "the joiner does not receive its own member_added");
 
     bench.subscribe(0, "presence-r", Some("2"));
     bench.unsubscribe(0, "presence-r", Some("2"));
-    assert_eq!(bench.heard(0), []);
+    assert_eq!(bench.received(0), []);
     bench.unsubscribe(0, "presence-r", Some("2"));
     let removed = ("pusher_internal:member_removed".to_owned(), json!({"user_id": "2"}));
-    assert_eq!(bench.heard(0), [removed]);
+    assert_eq!(bench.received(0), [removed]);
 }
 
 #[test]
@@ -174,13 +174,13 @@ fn every_change_of_a_small_count_is_sent_at_once() {
         ("pusher_internal:subscription_count".to_owned(), json!({"subscription_count": count}))
     };
     bench.subscribe(0, "c", None);
-    assert_eq!(bench.heard(0), [count(1)]);
+    assert_eq!(bench.received(0), [count(1)]);
     bench.subscribe(0, "c", None);
-    assert_eq!(bench.heard(0), [count(2)]);
+    assert_eq!(bench.received(0), [count(2)]);
     bench.unsubscribe(0, "c", None);
-    assert_eq!(bench.heard(0), [count(1)]);
+    assert_eq!(bench.received(0), [count(1)]);
     bench.subscribe(0, "presence-r", Some("1"));
-    assert_eq!(bench.heard(0), []);
+    assert_eq!(bench.received(0), []);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_subscriber_that_returns_to_a_cached_channel_receives_the_count() {
     bench.publish("cache-c", "1");
     for _ in 0..2 {
         bench.subscribe(0, "cache-c", None);
-        assert_eq!(bench.heard(0).len(), 1);
+        assert_eq!(bench.received(0).len(), 1);
         bench.unsubscribe(0, "cache-c", None);
     }
 }
@@ -200,17 +200,17 @@ fn a_large_count_is_sent_every_five_seconds_at_most() {
     for _ in 0..150 {
         bench.subscribe(0, "c", None);
     }
-    let at_once = bench.heard(0).len();
+    let at_once = bench.received(0).len();
     assert_eq!(at_once, COUNT_UNTHROTTLED_MAX);
     bench.now += COUNT_INTERVAL - Duration::from_millis(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0), []);
+    assert_eq!(bench.received(0), []);
     bench.now += Duration::from_millis(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0).last().unwrap().1, json!({"subscription_count": 150}));
+    assert_eq!(bench.received(0).last().unwrap().1, json!({"subscription_count": 150}));
     bench.now += COUNT_INTERVAL * 2;
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0), [], "nothing has changed");
+    assert_eq!(bench.received(0), [], "nothing has changed");
 }
 
 #[test]
@@ -230,13 +230,13 @@ fn a_shard_receives_deliveries_until_its_last_subscriber_has_left() {
 #[test]
 fn the_cost_of_a_member_is_what_the_others_receive() {
     let bench = bench(|_| {});
-    let join = |user| bench.subscribe(0, "presence-r", Some(user)).announced;
+    let join = |user| bench.subscribe(0, "presence-r", Some(user)).broadcast_bytes;
     assert_eq!(join("1"), 0, "the channel is empty");
     let added = event::member_added(&name("presence-r"), &member("2")).bytes().len();
     assert_eq!(join("2"), added);
-    assert_eq!(join("2"), 0, "a second connection is not announced");
+    assert_eq!(join("2"), 0, "a second connection of a user sends nothing to the others");
     assert_eq!(join("3"), 3 * added);
-    assert_eq!(bench.subscribe(0, "c", None).announced, 0);
+    assert_eq!(bench.subscribe(0, "c", None).broadcast_bytes, 0);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn the_first_connection_of_a_user_sets_its_info() {
     join(r#"{"n":1}"#);
     let second = join(r#"{"n":2}"#);
     let hash = json!({ "1": { "n": 1 } });
-    assert_eq!(said(&second.acknowledgement).1["presence"]["hash"], hash);
+    assert_eq!(decoded(&second.acknowledgement).1["presence"]["hash"], hash);
     let listed = users(&bench.hub, &name("presence-r"));
     assert_eq!(listed, [("1".into(), r#"{"n":1}"#.into())]);
     // The first connection leaves: the info belongs to the user, not to the connection.
@@ -293,6 +293,6 @@ fn the_events_of_a_batch_have_one_order_and_each_its_counts() {
     let (counts, shards) = publish(&bench.hub, &events, bench.now);
     let counts: Vec<usize> = counts.iter().map(|counts| counts.subscriptions).collect();
     assert_eq!((counts, shards.iter().count()), (vec![1, 0, 1, 1], 2));
-    let names = |index| bench.heard(index).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let names = |index| bench.received(index).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!((names(0), names(1)), (vec!["first".into(), "second".into()], vec!["first".into()]));
 }

@@ -3,7 +3,7 @@
 use super::{ChannelQuery, Cluster, OutgoingEvent};
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, BrokerUnavailable, NotPublished, SignedIn, SubscribeRequest,
+        AcceptedClientEvent, AppEvent, NotPublished, SignedIn, SubscribeRequest, Unavailable,
     },
     channel::{ChannelSummary, Counts},
     config::WebhookEvent,
@@ -136,7 +136,7 @@ impl RedisBroker {
             let message = format!(
                 "The client event on {channel} may not have been delivered: try again later"
             );
-            hub.tell(connection, event::error(None, Some(channel.as_str()), &message));
+            hub.send(connection, event::error(None, Some(channel.as_str()), &message));
         });
     }
 
@@ -144,7 +144,7 @@ impl RedisBroker {
         &self,
         hub: &Hub,
         name: &ChannelName,
-    ) -> Result<ChannelSummary, BrokerUnavailable> {
+    ) -> Result<ChannelSummary, Unavailable> {
         Ok(self.cluster.channel(hub, name, ChannelQuery::Summary).await?.summary)
     }
 
@@ -153,7 +153,7 @@ impl RedisBroker {
         hub: &Hub,
         name: &ChannelName,
         with_info: bool,
-    ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
+    ) -> Result<Vec<(Arc<str>, Arc<str>)>, Unavailable> {
         let query = if with_info { ChannelQuery::UsersWithInfo } else { ChannelQuery::Users };
         Ok(self.cluster.channel(hub, name, query).await?.users)
     }

@@ -105,7 +105,7 @@ impl SignIns {
                     list.into_iter().map(|watched| Arc::clone(&watched.user_id)).collect()
                 };
                 if let Some(hub) = topics.hubs.get(&signed_in.app_id) {
-                    hub.tell_watchlist(*connection, &ids(online), &ids(offline));
+                    hub.send_watchlist(*connection, &ids(online), &ids(offline));
                 }
                 sent.push(*connection);
             }

@@ -453,7 +453,7 @@ impl Topics {
                 (Effect::Unverified, _) => self.unverified.push(Arc::clone(name)),
                 (Effect::Online(is_online), TopicSubject::User(user_id)) => {
                     let watchers = self.all.get(name).into_iter().flat_map(Topic::watchers);
-                    hub.tell_watchers(watchers, user_id, is_online);
+                    hub.notify_watchers(watchers, user_id, is_online);
                 }
                 (Effect::Admit(admission, is_admitted), _) => {
                     // A client that does not wait any more was admitted, or reports its end.

@@ -102,11 +102,11 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
         assert!(made.success());
     };
     for name in ["config.toml", ".env"] {
-        let said = RunningConfig::rejected(name, |path| {
+        let text = RunningConfig::rejected(name, |path| {
             fs::remove_file(path).unwrap();
             pipe(path);
         });
-        assert_eq!(said, format!("{name}: cannot be read: it is no regular file"));
+        assert_eq!(text, format!("{name}: cannot be read: it is no regular file"));
     }
     let dir = Directory::new();
     let path = dir.0.join("config.toml");

@@ -13,7 +13,7 @@ fn faults_of_all_layers_are_reported_in_order() {
         .dotenv("SOKETI_PORT=x\nREVERB_SERVER_PORT=y\nREVERB_SCALING_ENABLED=maybe")
         .env("CAMPANILE_LOG__LEVEL", "loud")
         .env("CAMPANILE_SERVER__PRT", "1");
-    let told = faults(setup);
+    let reported = faults(setup);
     for place in [
         "config.toml:2: server.prot: unknown key",
         "config.toml:3: server.port: must be from 0 to 65535",
@@ -23,9 +23,9 @@ fn faults_of_all_layers_are_reported_in_order() {
         "environment CAMPANILE_LOG__LEVEL: log.level: must be one of",
         "environment CAMPANILE_SERVER__PRT: unknown variable",
     ] {
-        assert!(told.iter().any(|fault| fault.starts_with(place)), "{place} in {told:?}");
+        assert!(reported.iter().any(|fault| fault.starts_with(place)), "{place} in {reported:?}");
     }
-    let lines: Vec<_> = told.iter().filter(|fault| fault.starts_with("config.toml:")).collect();
+    let lines: Vec<_> = reported.iter().filter(|fault| fault.starts_with("config.toml:")).collect();
     assert!(lines.is_sorted(), "{lines:?}");
 }
 
@@ -42,20 +42,23 @@ fn consequential_faults_are_not_reported() {
         .file("[[apps]\n")
         .env("CAMPANILE_APPS__1__SECRET", "s")
         .env("SOKETI_QUEUE_DRIVER", "redis");
-    let told = faults(broken);
-    assert!(matches!(told.as_slice(), [one] if one.starts_with("config.toml:1: ")), "{told:?}");
+    let reported = faults(broken);
+    assert!(
+        matches!(reported.as_slice(), [one] if one.starts_with("config.toml:1: ")),
+        "{reported:?}"
+    );
 }
 
 #[test]
 fn all_violated_relations_are_reported() {
     let file = "[server]\ntls.cert = \"x\"\n[[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\n\
                 [[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\nmax_event_bytes = 10_000_000\n";
-    let told = faults(Setup::default().file(file));
+    let reported = faults(Setup::default().file(file));
     for place in ["config.toml:2: server.tls.cert", "config.toml:11: apps[1].max_event_bytes"] {
-        assert!(told.iter().any(|fault| fault.starts_with(place)), "{place} in {told:?}");
+        assert!(reported.iter().any(|fault| fault.starts_with(place)), "{place} in {reported:?}");
     }
     for rule in ["apps[1].id: must differ from apps[0].id", "apps[1].key: must differ"] {
-        assert!(told.iter().any(|fault| fault.contains(rule)), "{rule} in {told:?}");
+        assert!(reported.iter().any(|fault| fault.contains(rule)), "{rule} in {reported:?}");
     }
     assert!(with_app().load().is_ok());
 }

@@ -54,7 +54,7 @@ fn what_a_client_chose_is_repeated_up_to_a_bound() {
     assert_eq!(cut(&format!("{}é", "x".repeat(199))), "x".repeat(199));
 }
 
-/// Subscription rejections with the type, status and code that clients are told.
+/// Subscription rejections with the type, status and code that clients receive.
 #[test]
 fn every_rejection_of_a_subscription_has_its_kind_and_its_code() {
     let rate = Some(ErrorCode::Rate);
@@ -123,7 +123,7 @@ fn signed_data_is_not_logged() {
     ] {
         assert_eq!(error.labels(), (kind, "auth_signature"));
         assert_eq!(error.log_text(), "Invalid signature");
-        assert!(error.to_string().contains("signed-data"), "the client is told: {error}");
+        assert!(error.to_string().contains("signed-data"), "the client receives: {error}");
     }
     let other = ProtocolError::Malformed(Malformed::Binary);
     assert_eq!((other.log_text(), other.labels().1), (other.to_string(), "malformed"));

@@ -30,10 +30,10 @@ fn a_full_queue_does_not_block_probes_or_report_another_process() {
     assert!(search.probe.is_some() && reports.try_recv().is_err(), "no listener has accepted it");
     // It times out after a while, and the next one is not started at once.
     search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
-    let given_up = Instant::now();
+    let ended = Instant::now();
     search.begin(&report);
     assert_eq!(search.taken, 1);
-    assert!(given_up + PROBE_INTERVAL <= search.next);
+    assert!(ended + PROBE_INTERVAL <= search.next);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_probe_accepted_by_another_listener_is_reported() {
     search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
     search.on_idle(&report);
     let Ok(AcceptorReport::AcceptedElsewhere(probe)) = reports.try_recv() else {
-        panic!("it is told")
+        panic!("the report arrives")
     };
     assert_eq!(probe.local_addr().unwrap(), from);
 }
@@ -172,7 +172,7 @@ fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
     let began = search.next;
     for probe in 1..SEARCH_PROBES {
         search.count(&report);
-        assert_eq!(search.next, began, "probe {probe}: the next one comes at once");
+        assert_eq!(search.next, began, "probe {probe}: the next one follows at once");
         assert!(reports.try_recv().is_err());
     }
     search.count(&report);

@@ -29,7 +29,7 @@ impl Times {
 
 struct Bench {
     draining: Draining,
-    tell: mpsc::UnboundedSender<AcceptorReport>,
+    reports: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
 }
@@ -40,7 +40,7 @@ impl Bench {
         let (connections, flush) = (Shutdown::new(), Shutdown::new());
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Node::new(&config, 1, 0, connections.clone(), Arc::clone(&webhooks));
-        let (acceptor, tell) = AcceptorHandle::detached();
+        let (acceptor, reports) = AcceptorHandle::detached();
         let draining = Draining {
             node: Arc::new(node),
             acceptor,
@@ -52,7 +52,7 @@ impl Bench {
             path: String::new(),
             is_inherited,
         };
-        Self { draining, tell, times: Times::default(), began: clock::now() }
+        Self { draining, reports, times: Times::default(), began: clock::now() }
     }
 
     /// Connections that end this long after the plan is set; `None`: never.
@@ -79,7 +79,7 @@ impl Bench {
         let acceptor = self.draining.acceptor.without_reports();
         tokio::spawn(async move {
             drain.begun().await;
-            times.note("webhooks told to end", began);
+            times.note("webhooks asked to stop", began);
             time::sleep(after).await;
             let is_late = acceptor.is_closed();
             times.note(if is_late { "webhooks cut off" } else { "webhooks ended" }, began);
@@ -87,9 +87,9 @@ impl Bench {
     }
 
     async fn run(self) -> (usize, Times, Duration) {
-        let Self { draining, tell, times, began } = self;
+        let Self { draining, reports, times, began } = self;
         let left = draining.run().await;
-        drop(tell);
+        drop(reports);
         let took = clock::now() - began;
         (left, times, took)
     }
@@ -102,7 +102,7 @@ fn seconds(seconds: f64) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
     let bench = Bench::new(false);
-    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
+    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(3.0)));
     bench.connections_end_after(Some(seconds(5.0)));
     bench.webhooks_end_after(seconds(1.0));
@@ -111,7 +111,7 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
     assert_eq!(left, 0);
     assert_eq!(times.of("draining"), Duration::ZERO);
     assert_eq!(times.of("planned"), Duration::ZERO, "no other process serves");
-    assert_eq!(times.of("webhooks told to end"), seconds(5.0));
+    assert_eq!(times.of("webhooks asked to stop"), seconds(5.0));
     assert_eq!(times.of("webhooks ended"), seconds(6.0), "and they are waited for");
     assert_eq!(connections.plan(), Some(DrainPlan::Alone));
     assert!(flush.has_begun());
@@ -120,33 +120,33 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
     let bench = Bench::new(false);
-    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
+    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(None);
     bench.connections_end_after(None);
     bench.connections_end_after(Some(seconds(1.0)));
     bench.webhooks_end_after(seconds(1.0));
     let (left, times, took) = bench.run().await;
     assert_eq!(left, 2);
-    assert_eq!(times.of("webhooks told to end"), seconds(8.0));
+    assert_eq!(times.of("webhooks asked to stop"), seconds(8.0));
     assert!(GRACE <= took && took < GRACE + seconds(3.0), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn connections_may_end_in_the_last_fifth() {
     let bench = Bench::new(false);
-    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
+    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(9.9)));
     bench.webhooks_end_after(seconds(0.5));
     let (left, times, _) = bench.run().await;
     assert_eq!(left, 0);
-    assert_eq!(times.of("webhooks told to end"), seconds(8.0));
+    assert_eq!(times.of("webhooks asked to stop"), seconds(8.0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
     for (connections, took_min) in [(1.0, 3.0), (9.0, 10.0)] {
         let bench = Bench::new(false);
-        bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
+        bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
         bench.connections_end_after(Some(seconds(connections)));
         bench.webhooks_end_after(seconds(3_600.0));
         let (left, _, took) = bench.run().await;
@@ -159,7 +159,7 @@ async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() {
     let bench = Bench::new(false);
-    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
+    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(1.0)));
     bench.webhooks_end_after(seconds(6.0));
     let acceptor = bench.draining.acceptor.without_reports();
@@ -183,12 +183,12 @@ async fn without_a_report_the_search_ends_after_half_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
-    let Bench { draining, tell, times, began } = Bench::new(true);
-    let bench = Bench { draining, tell: mpsc::unbounded_channel().0, times, began };
+    let Bench { draining, reports, times, began } = Bench::new(true);
+    let bench = Bench { draining, reports: mpsc::unbounded_channel().0, times, began };
     bench.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.25)).await;
-        drop(tell);
+        drop(reports);
     });
     let connections = bench.draining.connections.clone();
     let (left, times, _) = bench.run().await;
@@ -199,12 +199,12 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
-    let Bench { draining, tell, times, began } = Bench::new(false);
-    tell.send(AcceptorReport::NoOtherListener).unwrap();
+    let Bench { draining, reports, times, began } = Bench::new(false);
+    reports.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
-    drop(tell);
+    drop(reports);
     let (shutdown, noted) = (draining.connections.clone(), times.clone());
-    let bench = Bench { draining, tell: mpsc::unbounded_channel().0, times, began };
+    let bench = Bench { draining, reports: mpsc::unbounded_channel().0, times, began };
     bench.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
@@ -240,9 +240,9 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
         [(r#"{"ready":true}"#, true), (r#"{"ready":false,"reasons":["draining"]}"#, false)]
     {
         let mut bench = Bench::new(false);
-        bench.tell.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
-        bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
-        drop(bench.tell);
+        bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
+        bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
+        drop(bench.reports);
         let plan = bench.draining.decide(clock::now()).await;
         assert_eq!(plan, if is_served { DrainPlan::Spread } else { DrainPlan::Alone });
         assert_eq!(bench.draining.is_handed_over(), is_served);
@@ -252,7 +252,7 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
 #[tokio::test]
 async fn a_process_started_during_the_drain_gets_the_port() {
     let mut bench = Bench::new(false);
-    bench.tell.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
+    bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
     let drain = bench.draining.connections.drain();
     bench.draining.connections.set_plan(DrainPlan::Alone);
     while !bench.draining.is_handed_over() {
@@ -281,11 +281,11 @@ async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
     let end = bench.began + GRACE;
     let ended = bench.began + seconds(1.0);
     bench.draining.connections.set_plan(DrainPlan::Alone);
-    assert_eq!(bench.draining.gives_up_at(ended, end), ended + seconds(2.0));
-    assert_eq!(bench.draining.gives_up_at(end - seconds(1.0), end), end);
+    assert_eq!(bench.draining.flush_deadline(ended, end), ended + seconds(2.0));
+    assert_eq!(bench.draining.flush_deadline(end - seconds(1.0), end), end);
     bench.draining.connections.set_plan(DrainPlan::Spread);
-    assert_eq!(bench.draining.gives_up_at(ended, end), end);
+    assert_eq!(bench.draining.flush_deadline(ended, end), end);
     bench.draining.connections.set_plan(DrainPlan::Alone);
     bench.draining.hand_over();
-    assert_eq!(bench.draining.gives_up_at(ended, end), end);
+    assert_eq!(bench.draining.flush_deadline(ended, end), end);
 }

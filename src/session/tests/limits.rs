@@ -31,7 +31,10 @@ fn the_limit_of_an_app_does_not_count_signs_of_life() {
             continue;
         }
         assert_eq!(error, ProtocolError::MessageRate { channel: None });
-        assert!(matches!(session.on_text("x", now), Ok(None)), "told once, and dropped");
+        assert!(
+            matches!(session.on_text("x", now), Ok(None)),
+            "one error, then messages are dropped"
+        );
         assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
     }
 }

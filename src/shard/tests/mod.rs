@@ -198,8 +198,8 @@ impl Bench {
             (0..count).map(|_| self.connect(&message(&subscribe))).collect();
         self.settle();
         for client in &clients {
-            let said = read_all(client);
-            assert_eq!(said.matches("subscription_succeeded").count(), 1, "{said}");
+            let text = read_all(client);
+            assert_eq!(text.matches("subscription_succeeded").count(), 1, "{text}");
         }
         clients
     }
@@ -318,9 +318,9 @@ async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
     assert!(writes_left < 300 * 4, "the last connections get several events in one write");
     bench.settle();
     for client in &clients {
-        let said = read_all(client);
+        let text = read_all(client);
         let order: Vec<_> =
-            said.match_indices(r#""data":""#).map(|(at, _)| &said[at + 8..at + 9]).collect();
+            text.match_indices(r#""data":""#).map(|(at, _)| &text[at + 8..at + 9]).collect();
         assert_eq!(order, ["0", "1", "2", "3", "4"]);
     }
 }
@@ -355,8 +355,8 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
     let late = bench.connect(&[]);
     bench.settle();
     for client in clients.iter().chain([&late]) {
-        let said = read_all(client);
-        assert!(said.contains(r#"\"code\":4003"#) || said.contains(r#""code":4003"#), "{said}");
+        let text = read_all(client);
+        assert!(text.contains(r#"\"code\":4003"#) || text.contains(r#""code":4003"#), "{text}");
     }
 }
 
@@ -396,8 +396,8 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());
     assert!(is_late && bench.engine.connections.len() == 1, "it is not waited for");
     for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {
-        let said = read_all(client);
-        assert!(said.contains("4100"), "{said}");
+        let text = read_all(client);
+        assert!(text.contains("4100"), "{text}");
     }
     assert_eq!(bench.shutdown.begin(Duration::ZERO).await, 0);
 }

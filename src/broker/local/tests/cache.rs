@@ -5,18 +5,24 @@ use super::*;
 #[test]
 fn a_cache_channel_keeps_its_last_event_until_it_expires() {
     let mut bench = bench(|app| app.cache_ttl_s = 10);
-    assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0, "pusher:cache_miss");
+    assert_eq!(
+        decoded(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0,
+        "pusher:cache_miss"
+    );
     bench.publish("cache-c", "1");
     bench.publish("cache-c", "2");
     bench.unsubscribe(0, "cache-c", None);
     bench.now += Duration::from_secs(9);
     on_time(&bench.hub, bench.now);
-    assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).1, json!(2));
+    assert_eq!(decoded(&bench.subscribe(0, "cache-c", None).cached.unwrap()).1, json!(2));
     let (data, ttl) = channel(&bench.hub, &name("cache-c"), bench.now).cached.unwrap();
     assert_eq!((data.as_str(), ttl), (r#""2""#, Duration::from_secs(1)));
 
     bench.now += Duration::from_secs(1);
-    assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0, "pusher:cache_miss");
+    assert_eq!(
+        decoded(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0,
+        "pusher:cache_miss"
+    );
 }
 
 #[test]
@@ -47,6 +53,6 @@ fn a_lower_limit_evicts_and_the_miss_is_reported() {
     assert_eq!((summary("cache-a"), summary("cache-b").is_some()), (None, true));
     assert_eq!(cache_stats(&bench.hub).evicted, 1);
     let cached = |text: &str| bench.subscribe(0, text, None).cached.unwrap();
-    assert_eq!(said(&cached("cache-a")).0, "pusher:cache_miss");
-    assert_eq!(said(&cached("cache-b")).0, "e");
+    assert_eq!(decoded(&cached("cache-a")).0, "pusher:cache_miss");
+    assert_eq!(decoded(&cached("cache-b")).0, "e");
 }

@@ -10,7 +10,7 @@ struct Window {
     shard: usize,
     user: String,
     since: u64,
-    heard: Vec<Value>,
+    received: Vec<Value>,
     expected: Vec<Value>,
 }
 
@@ -43,16 +43,16 @@ impl Model {
         }
         *self.present.entry(user.clone()).or_insert(0) += 1;
         let ids: Vec<&String> = self.present.keys().collect();
-        assert_eq!(said(&joined.acknowledgement).1["presence"]["ids"], json!(ids));
-        let (heard, expected) = (Vec::new(), Vec::new());
+        assert_eq!(decoded(&joined.acknowledgement).1["presence"]["ids"], json!(ids));
+        let (received, expected) = (Vec::new(), Vec::new());
         self.windows
-            .insert(id, Window { shard: index, user, since: joined.since, heard, expected });
+            .insert(id, Window { shard: index, user, since: joined.since, received, expected });
     }
 
     fn leave(&mut self, id: u32) {
         self.settle();
         let Some(window) = self.windows.remove(&id) else { return };
-        assert_eq!(window.heard, window.expected);
+        assert_eq!(window.received, window.expected);
         self.bench.unsubscribe(window.shard, CHANNEL, Some(&window.user));
         let connections = self.present.get_mut(&window.user).unwrap();
         *connections -= 1;
@@ -72,7 +72,7 @@ impl Model {
         for index in 0..2 {
             for delivery in self.bench.deliveries(index) {
                 let Delivery::Channel { sequence, frame, .. } = delivery else { panic!() };
-                let heard = match said(&frame) {
+                let received = match decoded(&frame) {
                     (event, data) if event.ends_with("member_added") => {
                         json!(["+", data["user_id"]])
                     }
@@ -83,7 +83,7 @@ impl Model {
                 };
                 let on_shard = self.windows.values_mut().filter(|window| window.shard == index);
                 for window in on_shard.filter(|window| window.since < sequence) {
-                    window.heard.push(heard.clone());
+                    window.received.push(received.clone());
                 }
             }
         }
@@ -111,7 +111,7 @@ fn any_interleaving_delivers_each_window_and_the_correct_members() {
         }
         model.settle();
         for window in model.windows.values() {
-            assert_eq!(window.heard, window.expected, "seed {seed}");
+            assert_eq!(window.received, window.expected, "seed {seed}");
         }
         let ids: Vec<String> =
             users(&model.bench.hub, &name(CHANNEL)).iter().map(|(id, _)| id.to_string()).collect();

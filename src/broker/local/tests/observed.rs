@@ -34,34 +34,34 @@ fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
 
 impl Recorder {
     /// The events since the last call.
-    fn told(&self) -> Vec<String> {
+    fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
 #[test]
 fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_removed() {
-    let (bench, told) = observed(|_| {});
+    let (bench, observed_events) = observed(|_| {});
     let leave = |user: &str| {
         bench.unsubscribe(0, "presence-r", Some(user));
     };
     bench.subscribe(0, "presence-r", Some("1"));
-    assert_eq!(told.told(), ["channel_occupied ", "member_added 1"]);
+    assert_eq!(observed_events.take(), ["channel_occupied ", "member_added 1"]);
     bench.subscribe(0, "presence-r", Some("1"));
-    assert!(told.told().is_empty(), "a second connection of a user is no news");
+    assert!(observed_events.take().is_empty(), "a second connection of a user is no transition");
     bench.subscribe(0, "presence-r", Some("2"));
-    assert_eq!(told.told(), ["member_added 2"]);
+    assert_eq!(observed_events.take(), ["member_added 2"]);
     leave("1");
-    assert!(told.told().is_empty(), "the user has another connection");
+    assert!(observed_events.take().is_empty(), "the user has another connection");
     leave("1");
-    assert_eq!(told.told(), ["member_removed 1"]);
+    assert_eq!(observed_events.take(), ["member_removed 1"]);
     leave("2");
-    assert_eq!(told.told(), ["member_removed 2", "channel_vacated "]);
+    assert_eq!(observed_events.take(), ["member_removed 2", "channel_vacated "]);
 }
 
 #[test]
 fn server_to_user_channels_are_neither_counted_nor_reported() {
-    let (bench, told) = observed(|app| app.subscription_count = true);
+    let (bench, observed_events) = observed(|app| app.subscription_count = true);
     bench.subscribe(0, "#server-to-user-7", None);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 1));
     assert!(occupied_channels(&bench.hub, "").is_empty());
@@ -81,55 +81,55 @@ fn server_to_user_channels_are_neither_counted_nor_reported() {
         "subscription_count 1",
         "channel_vacated ",
     ];
-    assert_eq!(told.told(), expected);
-    assert_eq!(bench.heard(0).len(), 2, "the subscribers of the other two receive their count");
+    assert_eq!(observed_events.take(), expected);
+    assert_eq!(bench.received(0).len(), 2, "the subscribers of the other two receive their count");
 }
 
 #[test]
 fn each_subscriber_of_an_empty_cache_channel_is_a_cache_miss() {
-    let (bench, told) = observed(|_| {});
+    let (bench, observed_events) = observed(|_| {});
     bench.subscribe(0, "cache-c", None);
     bench.subscribe(0, "cache-c", None);
-    assert_eq!(told.told(), ["channel_occupied ", "cache_miss ", "cache_miss "]);
+    assert_eq!(observed_events.take(), ["channel_occupied ", "cache_miss ", "cache_miss "]);
     bench.publish("cache-c", "1");
     bench.subscribe(0, "cache-c", None);
-    assert!(told.told().is_empty());
+    assert!(observed_events.take().is_empty());
 }
 
 #[test]
 fn a_count_is_sent_to_subscribers_and_observer() {
-    let (mut bench, told) = observed(|app| app.subscription_count = true);
+    let (mut bench, observed_events) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
         bench.subscribe(0, "c", None);
     }
-    let at_once = told.told();
+    let at_once = observed_events.take();
     assert_eq!(at_once.len(), 101, "a hundred counts, and that it is occupied");
     assert_eq!(at_once.last().unwrap(), "subscription_count 100");
-    assert_eq!(bench.heard(0).len(), 100);
+    assert_eq!(bench.received(0).len(), 100);
     bench.now += Duration::from_millis(4_999);
     on_time(&bench.hub, bench.now);
-    assert!(told.told().is_empty());
+    assert!(observed_events.take().is_empty());
     bench.now += Duration::from_millis(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(told.told(), ["subscription_count 150"]);
-    assert_eq!(bench.heard(0).len(), 1);
+    assert_eq!(observed_events.take(), ["subscription_count 150"]);
+    assert_eq!(bench.received(0).len(), 1);
 }
 
 #[test]
 fn a_user_is_offline_three_seconds_after_its_last_connection() {
-    let (mut bench, told) = observed(|_| {});
+    let (mut bench, observed_events) = observed(|_| {});
     let [watcher, first, second] = [connection(0, 1), connection(1, 2), connection(1, 3)];
     let ann = user("ann", &[]);
     let _ = sign_in(&bench.hub, watcher, &user("bob", &["ann"]), "{}", None);
     let _ = sign_in(&bench.hub, first, &ann, "{}", None);
     let _ = sign_in(&bench.hub, second, &ann, "{}", None);
-    assert_eq!(told.told(), ["user_online bob", "user_online ann"]);
-    assert_eq!(bench.heard(0).len(), 1);
+    assert_eq!(observed_events.take(), ["user_online bob", "user_online ann"]);
+    assert_eq!(bench.received(0).len(), 1);
     // The user has another connection.
     sign_out(&bench.hub, first, &ann, bench.now);
     bench.now += Duration::from_secs(10);
     on_time(&bench.hub, bench.now);
-    assert!(told.told().is_empty() && bench.heard(0).is_empty());
+    assert!(observed_events.take().is_empty() && bench.received(0).is_empty());
     // Back within three seconds, to stay.
     sign_out(&bench.hub, second, &ann, bench.now);
     bench.now += Duration::from_millis(2_999);
@@ -137,37 +137,40 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
     let _ = sign_in(&bench.hub, first, &ann, "{}", None);
     bench.now += Duration::from_secs(10);
     on_time(&bench.hub, bench.now);
-    assert!(told.told().is_empty() && bench.heard(0).is_empty(), "it came back, and stays");
+    assert!(
+        observed_events.take().is_empty() && bench.received(0).is_empty(),
+        "it returned in time"
+    );
     // Offline for three seconds.
     sign_out(&bench.hub, first, &ann, bench.now);
     bench.now += Duration::from_secs(3);
     on_time(&bench.hub, bench.now);
-    assert_eq!(told.told(), ["user_offline ann"]);
+    assert_eq!(observed_events.take(), ["user_offline ann"]);
     on_time(&bench.hub, bench.now + Duration::from_secs(60));
-    assert!(told.told().is_empty(), "once");
-    assert_eq!(bench.heard(0).len(), 1);
+    assert!(observed_events.take().is_empty(), "once");
+    assert_eq!(bench.received(0).len(), 1);
     let _ = sign_in(&bench.hub, first, &ann, "{}", None);
-    assert_eq!(told.told(), ["user_online ann"]);
-    assert_eq!(bench.heard(0).len(), 1);
+    assert_eq!(observed_events.take(), ["user_online ann"]);
+    assert_eq!(bench.received(0).len(), 1);
 }
 
 #[test]
 fn unsubscribing_does_not_send_a_large_count_at_once() {
-    let (mut bench, told) = observed(|app| app.subscription_count = true);
+    let (mut bench, observed_events) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
         bench.subscribe(0, "c", None);
     }
-    told.told();
+    observed_events.take();
     bench.now += Duration::from_secs(5);
     on_time(&bench.hub, bench.now);
-    assert_eq!(told.told(), ["subscription_count 150"]);
+    assert_eq!(observed_events.take(), ["subscription_count 150"]);
     for _ in 0..2 {
         bench.unsubscribe(0, "c", None);
     }
-    assert!(told.told().is_empty());
+    assert!(observed_events.take().is_empty());
     bench.now += Duration::from_secs(5);
     on_time(&bench.hub, bench.now);
-    assert_eq!(told.told(), ["subscription_count 148"]);
+    assert_eq!(observed_events.take(), ["subscription_count 148"]);
 }
 
 /// Panics if a transition is reported while its channel or user is not locked: another thread could
@@ -187,7 +190,7 @@ impl Observer for LockObserver {
         let hub = self.hub.get().unwrap().upgrade().unwrap();
         let is_locked = match (hub_event.channel(), hub_event.user_id()) {
             (Some(channel), _) => hub.is_locked(channel),
-            (None, Some(user_id)) => app_state(&hub).watchlists.is_locked(user_id),
+            (None, Some(user_id)) => app_state(&hub).users.is_locked(user_id),
             (None, None) => false,
         };
         assert!(is_locked, "{hub_event:?} is reported without the lock");
@@ -224,9 +227,9 @@ fn transitions_are_reported_under_the_lock_that_made_them() {
     let users = ["user_online ann", "user_online bob", "user_offline ann", "user_offline bob"];
     let channels = ["channel_occupied ", "member_added 1", "member_removed 1", "channel_vacated "];
     let cache = ["channel_occupied ", "cache_miss ", "subscription_count 1"];
-    let mut told = observer.recorder.told();
+    let mut observed_events = observer.recorder.take();
     // Both are offline at the same time.
-    told[2..4].sort_unstable();
-    told[6..8].sort_unstable();
-    assert_eq!(told, [&users[..], &users, &channels, &cache].concat());
+    observed_events[2..4].sort_unstable();
+    observed_events[6..8].sort_unstable();
+    assert_eq!(observed_events, [&users[..], &users, &channels, &cache].concat());
 }

@@ -21,19 +21,19 @@ fn a_watcher_receives_the_current_state_and_then_changes() {
         {"name": "online", "user_ids": ["b"]},
         {"name": "offline", "user_ids": ["c"]},
     ]});
-    assert_eq!(said(&signed_in.watchlist.unwrap()).1, events);
+    assert_eq!(decoded(&signed_in.watchlist.unwrap()).1, events);
 
     let _ = sign_in(&bench.hub, c, &user("c", &[]), "{}", None);
     let online = json!({"events": [{"name": "online", "user_ids": ["c"]}]});
-    assert_eq!(bench.heard(0)[0].1, online);
+    assert_eq!(bench.received(0)[0].1, online);
 
     sign_out(&bench.hub, c, &user("c", &[]), bench.now);
     bench.now += OFFLINE_GRACE - Duration::from_millis(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0), [], "a page may be reloading");
+    assert_eq!(bench.received(0), [], "a page may be reloading");
     bench.now += Duration::from_millis(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0)[0].1, json!({"events": [{"name": "offline", "user_ids": ["c"]}]}));
+    assert_eq!(bench.received(0)[0].1, json!({"events": [{"name": "offline", "user_ids": ["c"]}]}));
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn a_page_reload_is_not_reported() {
     sign_out(&bench.hub, again, &user("c", &[]), bench.now);
     bench.now += Duration::from_secs(2);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0), [], "the second leave has its own three seconds");
+    assert_eq!(bench.received(0), [], "the second delay runs from the second end");
     bench.now += Duration::from_secs(1);
     on_time(&bench.hub, bench.now);
-    assert_eq!(bench.heard(0).len(), 1);
+    assert_eq!(bench.received(0).len(), 1);
 }
 
 #[test]
@@ -60,13 +60,11 @@ fn unused_users_take_no_memory() {
     let a = connection(0, 1);
     let _ = sign_in(&bench.hub, a, &user("a", &["b", "c"]), "{}", None);
     let _ = sign_in(&bench.hub, a, &user("a", &["c", "d"]), "{}", Some(&user("a", &["b", "c"])));
-    assert!(
-        !app_state(&bench.hub).watchlists.knows("b") && app_state(&bench.hub).watchlists.knows("d")
-    );
+    assert!(!app_state(&bench.hub).users.knows("b") && app_state(&bench.hub).users.knows("d"));
     sign_out(&bench.hub, a, &user("a", &["c", "d"]), bench.now);
     bench.now += OFFLINE_GRACE;
     on_time(&bench.hub, bench.now);
-    assert!(["a", "b", "c", "d"].iter().all(|id| !app_state(&bench.hub).watchlists.knows(id)));
+    assert!(["a", "b", "c", "d"].iter().all(|id| !app_state(&bench.hub).users.knows(id)));
 }
 
 #[test]

@@ -169,7 +169,7 @@ impl Topic {
             self.total_notice.on_subscribed(replica.total, now);
         }
         let last = replica.last.as_ref().filter(|last| now < last.expires_at);
-        let announced = is_new.map(|member| {
+        let broadcast_bytes = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
         });
         InitialState {
@@ -178,7 +178,7 @@ impl Topic {
             }),
             is_cache_miss: channel.is_cache() && last.is_none(),
             total: is_counted.then_some(replica.total),
-            announced: announced.unwrap_or_default(),
+            broadcast_bytes: broadcast_bytes.unwrap_or_default(),
             acknowledgement: replica.acknowledgement(&channel),
         }
     }

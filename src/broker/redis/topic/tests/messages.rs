@@ -128,10 +128,10 @@ fn an_acknowledgement_has_the_current_members() {
 fn the_announcement_of_a_new_user_is_sent_to_all_members() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1", "2", "3"]);
-    assert_eq!(initial(&mut topic, Some("2"), now).announced, 0, "a member already");
+    assert_eq!(initial(&mut topic, Some("2"), now).broadcast_bytes, 0, "a member already");
     let channel = topic.channel().unwrap().clone();
     let one = event::member_added(&channel, &member("4")).bytes().len();
-    assert_eq!(initial(&mut topic, Some("4"), now).announced, 3 * one);
+    assert_eq!(initial(&mut topic, Some("4"), now).broadcast_bytes, 3 * one);
 }
 
 #[test]

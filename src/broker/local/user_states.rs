@@ -8,30 +8,30 @@ use crate::{
 use dashmap::DashMap;
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-/// The users of an app that are signed in or watched.
+/// The users of an app that are signed in, or on the watchlist of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Watchlists(DashMap<Arc<str>, WatchedUser>);
+pub(super) struct UserStates(DashMap<Arc<str>, UserState>);
 
-/// The state of one user.
+/// Whether one user is online, and the connections to notify of changes.
 #[derive(Debug, Default)]
-struct WatchedUser {
+struct UserState {
     online: OnlineState,
     watchers: HashSet<ConnectionRef>,
 }
 
-impl WatchedUser {
+impl UserState {
     fn is_disposable(&self) -> bool {
         !self.online.is_online() && self.watchers.is_empty()
     }
 
-    fn tell_watchers(&self, hub: &Hub, user_id: &Arc<str>, is_online: bool) {
+    fn notify_watchers(&self, hub: &Hub, user_id: &Arc<str>, is_online: bool) {
         if !self.watchers.is_empty() {
-            hub.tell_watchers(self.watchers.iter().copied(), user_id, is_online);
+            hub.notify_watchers(self.watchers.iter().copied(), user_id, is_online);
         }
     }
 }
 
-impl Watchlists {
+impl UserStates {
     /// Adds a connection of a user. If the user was offline, reports that it is online and notifies
     /// its watchers while the user is locked, so that its transitions have one order.
     pub(super) fn connect(&self, hub: &Hub, user_id: &Arc<str>) {
@@ -39,7 +39,7 @@ impl Watchlists {
         if user.online.connect() {
             let online = || HubEvent::UserOnline { user_id: Arc::clone(user_id) };
             hub.observe(Kind::UserOnline, online);
-            user.tell_watchers(hub, user_id, true);
+            user.notify_watchers(hub, user_id, true);
         }
     }
 
@@ -50,7 +50,7 @@ impl Watchlists {
     }
 
     /// Makes a user offline whose last connection has left, unless it has returned. Reports and
-    /// notifies like [`Watchlists::connect`].
+    /// notifies like [`UserStates::connect`].
     pub(super) fn take_due(&self, hub: &Hub, user_id: &Arc<str>, now: Instant) {
         if let Some(mut user) = self.0.get_mut(user_id) {
             if !user.online.take_due(now) {
@@ -58,7 +58,7 @@ impl Watchlists {
             }
             let offline = || HubEvent::UserOffline { user_id: Arc::clone(user_id) };
             hub.observe(Kind::UserOffline, offline);
-            user.tell_watchers(hub, user_id, false);
+            user.notify_watchers(hub, user_id, false);
         }
         self.0.remove_if(user_id, |_, user| user.is_disposable());
     }
