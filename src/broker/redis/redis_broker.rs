@@ -179,3 +179,6 @@ impl Collector for ClusterMetrics {
         Collector::encode(self.0.metrics(), encoder)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! A broker with one hub, on a simulated Redis.
+
+use super::*;
+use crate::{
+    app::App,
+    broker::redis::{SimulatedNode, SimulatedRedis},
+    channel::OFFLINE_GRACE,
+    clock,
+    config::AppConfig,
+    hub::{
+        Inboxes,
+        testing::{NoopObserver, connection, decoded, name, received, shard},
+    },
+};
+use serde_json::json;
+
+struct Bench {
+    redis: SimulatedRedis,
+    _node: SimulatedNode,
+    broker: RedisBroker,
+    hub: Arc<Hub>,
+    inboxes: Arc<Inboxes>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let mut redis = SimulatedRedis::new();
+        let node = redis.join().await;
+        let inboxes = Arc::new(Inboxes::new(1));
+        let app = App::new(AppConfig::development());
+        let hub = Hub::new(app, Arc::clone(&inboxes), Arc::new(NoopObserver), clock::now());
+        let hub = Arc::new(hub);
+        node.cluster.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
+        let broker = RedisBroker::new(node.cluster.clone());
+        Self { redis, _node: node, broker, hub, inboxes }
+    }
+
+    /// The total of all nodes in the hash of a topic, by its kind (see `Names`) and its name.
+    fn total(&self, kind: &str, topic: &str) -> usize {
+        let key = self.redis.key_ending(&format!("{kind}{{"), &format!(":{topic}"));
+        let total = key.and_then(|key| self.redis.ask::<Option<usize>>(&["HGET", &key, "t"]));
+        total.unwrap_or(0)
+    }
+
+    /// Waits until the total is as expected.
+    async fn until_total(&self, kind: &str, topic: &str, expected: usize) {
+        let end = clock::now() + Duration::from_secs(1);
+        while self.total(kind, topic) != expected {
+            assert!(clock::now() < end, "not {expected} within a second");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How many connections of the hub are signed in as the user: those that it would close.
+    fn signed_in(&self, user_id: &str) -> usize {
+        self.hub.terminate(user_id);
+        received(&self.inboxes, 0).len()
+    }
+}
+
+fn user(id: &str, watchlist: &[&str]) -> User {
+    let watchlist = watchlist.iter().map(|id| Arc::from(*id)).collect();
+    User { id: id.into(), info: None, watchlist, watchlist_was_cut: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_is_recorded_in_redis_and_in_the_hub_until_it_ends() {
+    let bench = Bench::new().await;
+    let ann = user("ann", &[]);
+    let signed_in = bench.broker.sign_in(&bench.hub, connection(0, 1), &ann, "{}");
+    assert_eq!(decoded(&signed_in.success).0, "pusher:signin_success");
+    assert!(signed_in.watchlist.is_none());
+    assert_eq!(bench.signed_in("ann"), 1);
+    bench.until_total("u", "ann", 1).await;
+    bench.broker.sign_out(&bench.hub, connection(0, 1), &ann);
+    assert_eq!(bench.signed_in("ann"), 0);
+    let ended = clock::now();
+    tokio::time::sleep(OFFLINE_GRACE - Duration::from_millis(1)).await;
+    assert_eq!(bench.total("u", "ann"), 1, "the user may return");
+    bench.until_total("u", "ann", 0).await;
+    assert!(ended + OFFLINE_GRACE <= clock::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_a_watchlist_arrives_in_the_inbox() {
+    let bench = Bench::new().await;
+    bench.broker.sign_in(&bench.hub, connection(0, 1), &user("ann", &[]), "{}");
+    bench.until_total("u", "ann", 1).await;
+    let bob = user("bob", &["ann", "eve"]);
+    assert!(bench.broker.sign_in(&bench.hub, connection(0, 2), &bob, "{}").watchlist.is_none());
+    bench.until_total("u", "bob", 1).await;
+    let events = json!({ "events": [
+        { "name": "online", "user_ids": ["ann"] },
+        { "name": "offline", "user_ids": ["eve"] },
+    ] });
+    let expected = ("pusher_internal:watchlist_events".to_owned(), events);
+    let end = clock::now() + Duration::from_secs(1);
+    let mut messages = received(&bench.inboxes, 0);
+    while messages.is_empty() && clock::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        messages = received(&bench.inboxes, 0);
+    }
+    assert_eq!(messages, [expected]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
+    let bench = Bench::new().await;
+    let room = name("room");
+    let request = |slot| SubscribeRequest {
+        connection: connection(0, slot),
+        ticket: slot,
+        channel: &room,
+        member: &None,
+    };
+    bench.broker.subscribe(&bench.hub, request(1));
+    bench.broker.subscribe(&bench.hub, request(2));
+    bench.until_total("c", "room", 2).await;
+    assert_eq!(bench.hub.subscriptions(), 2);
+    bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
+    assert_eq!(bench.hub.subscriptions(), 1, "at once");
+    bench.until_total("c", "room", 1).await;
+    bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
+    assert!(bench.hub.shards_of(&room).is_empty());
+    bench.until_total("c", "room", 0).await;
+}
