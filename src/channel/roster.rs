@@ -69,11 +69,9 @@ impl Roster {
 
     /// The channel's `subscription_succeeded` frame with all members.
     pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
-        if let Some(kept) = &self.acknowledgement {
-            return kept.clone();
-        }
-        let frame = event::presence_succeeded(channel, self.members());
-        self.acknowledgement.insert(frame).clone()
+        let members = self.members.iter().map(|(user_id, member)| (user_id, &member.user_info));
+        let encode = || event::presence_succeeded(channel, members);
+        self.acknowledgement.get_or_insert_with(encode).clone()
     }
 
     /// Ids and infos, sorted by id.

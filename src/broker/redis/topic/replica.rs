@@ -29,7 +29,7 @@ pub(super) struct Replica {
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
-    pub(super) last: Option<CachedEvent>,
+    pub(super) last: Option<LastEvent>,
     /// Whether it was read while other nodes still had to restore their contributions: missing
     /// members have not left.
     is_provisional: bool,
@@ -37,7 +37,7 @@ pub(super) struct Replica {
 
 /// The last event of a cache channel.
 #[derive(Debug)]
-pub(super) struct CachedEvent {
+pub(super) struct LastEvent {
     id: EnvelopeId,
     frame: Frame,
     expires_at: Instant,
@@ -66,11 +66,8 @@ impl Replica {
         if !channel.is_presence() {
             return event::subscription_succeeded(channel);
         }
-        if let Some(kept) = &self.acknowledgement {
-            return kept.clone();
-        }
-        let frame = event::presence_succeeded(channel, self.members.iter());
-        self.acknowledgement.insert(frame).clone()
+        let encode = || event::presence_succeeded(channel, self.members.iter());
+        self.acknowledgement.get_or_insert_with(encode).clone()
     }
 }
 
@@ -199,7 +196,7 @@ impl Topic {
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
             acknowledgement: None,
-            last: synced.last.clone().map(|(id, frame, ttl)| CachedEvent {
+            last: synced.last.clone().map(|(id, frame, ttl)| LastEvent {
                 id,
                 frame,
                 expires_at: now + ttl,
@@ -379,7 +376,7 @@ impl Topic {
             let (id, frame) = (envelope.id, envelope.frame.clone());
             // An event too large to be kept replaces the previous one.
             replica.last =
-                (0 < envelope.retention_ms).then_some(CachedEvent { id, frame, expires_at });
+                (0 < envelope.retention_ms).then_some(LastEvent { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
     }
