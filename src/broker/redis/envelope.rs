@@ -114,7 +114,7 @@ impl Envelope {
 }
 
 /// Splits off a decimal number and the following space.
-fn number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
+pub(super) fn split_number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
     let (digits, rest) = cut(bytes)?;
     digits.parse().map(|number| (number, rest)).map_err(|_| DecodeError)
 }
@@ -134,7 +134,7 @@ impl Message {
     pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, DecodeError> {
         let (kind, rest) = cut(bytes)?;
         if kind == "E" {
-            let (sequence, envelope) = number(rest)?;
+            let (sequence, envelope) = split_number(rest)?;
             return Ok(Self::Event { sequence, envelope: Envelope::decode(envelope, now)? });
         }
         if kind == "F" {
@@ -142,10 +142,10 @@ impl Message {
             return Ok(Self::Evicted(EnvelopeId(id)));
         }
         let (epoch, rest) = cut(rest)?;
-        let (version, rest) = number(rest)?;
+        let (version, rest) = split_number(rest)?;
         let change = match kind {
             "A" => {
-                let (len, rest) = number(rest)?;
+                let (len, rest) = split_number(rest)?;
                 let len = usize::try_from(len).map_err(|_| DecodeError)?;
                 let (user_id, info) = rest.split_at_checked(len).ok_or(DecodeError)?;
                 Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(DecodeError)?)
@@ -180,7 +180,7 @@ impl ControlMessage {
             "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::Vacant { app_id: text(rest)?.to_owned() }),
             "K" => {
-                let (len, rest) = number(rest)?;
+                let (len, rest) = split_number(rest)?;
                 let len = usize::try_from(len).map_err(|_| DecodeError)?;
                 let (app_id, user_id) = rest.split_at_checked(len).ok_or(DecodeError)?;
                 Ok(Self::Terminate {

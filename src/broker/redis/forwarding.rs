@@ -12,7 +12,7 @@
 use super::{
     clock::now,
     context::JoinedContext,
-    envelope::ControlMessage,
+    envelope::{ControlMessage, split_number},
     fencing_token::FencingToken,
     link::RedisConnection,
     logged::LoggedChanges,
@@ -185,7 +185,8 @@ impl ForwardTask {
         let mut reached = 0;
         loop {
             let part = self.next(reached).await?;
-            let records: Vec<_> = part.records.iter().filter_map(|record| parse(record)).collect();
+            let records: Vec<_> =
+                part.records.iter().filter_map(|record| split_number(record).ok()).collect();
             let Some((last, _)) = records.last() else { return Ok(()) };
             reached = *last;
             if self.add(&part, &records).await? {
@@ -262,11 +263,4 @@ impl ForwardTask {
 
 fn failed() -> RedisError {
     io::Error::from(io::ErrorKind::InvalidData).into()
-}
-
-/// The number and the content of a record.
-fn parse(record: &[u8]) -> Option<(u64, &[u8])> {
-    let space = record.iter().position(|byte| *byte == b' ')?;
-    let number = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
-    Some((number, &record[space + 1..]))
 }
