@@ -99,6 +99,15 @@ pub enum OccupiedChannels {
     Shared(Arc<ChannelList>),
 }
 
+/// The bytes that a cached event counts in addition to its texts, and a channel with a cached event in
+/// addition to its name: about the cost of the collections.
+const CACHE_OVERHEAD_BYTES: usize = 256;
+
+/// The bytes that a channel with a cached event counts, besides the event.
+fn cached_channel_bytes(channel: &ChannelName) -> usize {
+    channel.as_str().len() + CACHE_OVERHEAD_BYTES
+}
+
 /// A permit for one connection of an app, beyond the hub's. Dropping it releases it.
 #[derive(Debug)]
 pub struct BrokerPermit(

@@ -1,6 +1,9 @@
 //! The last events of an app's cache channels, limited in bytes.
 
-use crate::protocol::{ChannelName, EventData, Frame, WeakFrame, event};
+use crate::{
+    broker::{CACHE_OVERHEAD_BYTES, cached_channel_bytes},
+    protocol::{ChannelName, EventData, Frame, WeakFrame, event},
+};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -33,7 +36,7 @@ impl ToCache {
 
     /// The size of one copy, in bytes.
     fn bytes(&self) -> usize {
-        self.0.name.len() + self.0.data.len() + Cache::OVERHEAD_BYTES
+        self.0.name.len() + self.0.data.len() + CACHE_OVERHEAD_BYTES
     }
 
     fn frame(&self, channel: &ChannelName, now: Instant) -> Frame {
@@ -81,9 +84,6 @@ struct Cached {
 }
 
 impl Cache {
-    /// The bytes that a channel counts in addition to its name, and a copy of an event in addition
-    /// to its name and data: about the cost of the collections.
-    pub(super) const OVERHEAD_BYTES: usize = 256;
     /// Minimum capacity of a table that is worth shrinking.
     const SHRINK_FROM: usize = 1_024;
 
@@ -110,7 +110,7 @@ impl Cache {
     ) {
         let mut state = self.0.lock();
         state.remove(channel);
-        if state.max_bytes < event.bytes() + channel_bytes(channel) {
+        if state.max_bytes < event.bytes() + cached_channel_bytes(channel) {
             state.stats.too_large += 1;
             return;
         }
@@ -121,7 +121,7 @@ impl Cache {
         if event.0.channels.fetch_add(1, Ordering::Relaxed) == 0 {
             state.stats.bytes += event.bytes();
         }
-        state.stats.bytes += channel_bytes(channel);
+        state.stats.bytes += cached_channel_bytes(channel);
         let cached = Cached { number, event: event.clone(), frame: frame.downgrade(), expires_at };
         state.channels.insert(channel.clone(), cached);
         state.evict();
@@ -174,10 +174,6 @@ impl Cache {
     }
 }
 
-fn channel_bytes(channel: &ChannelName) -> usize {
-    channel.as_str().len() + Cache::OVERHEAD_BYTES
-}
-
 impl CacheState {
     fn fresh(&self, channel: &ChannelName, now: Instant) -> Option<&Cached> {
         self.channels.get(channel).filter(|cached| now < cached.expires_at)
@@ -192,7 +188,7 @@ impl CacheState {
         if event.0.channels.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.stats.bytes -= event.bytes();
         }
-        self.stats.bytes -= channel_bytes(channel);
+        self.stats.bytes -= cached_channel_bytes(channel);
         let (len, capacity) = (self.channels.len(), self.channels.capacity());
         if Cache::SHRINK_FROM < capacity && len < capacity / 8 {
             self.channels.shrink_to(len * 2);
@@ -351,7 +347,7 @@ mod tests {
                 .values()
                 .map(|cached| (Arc::as_ptr(&cached.event.0), cached.event.bytes()))
                 .collect();
-            let names: usize = state.channels.keys().map(channel_bytes).sum();
+            let names: usize = state.channels.keys().map(cached_channel_bytes).sum();
             assert_eq!(state.stats.bytes, copies.values().sum::<usize>() + names);
             assert!(state.stats.bytes <= 20_000);
             assert_eq!(state.order.len(), state.channels.len());

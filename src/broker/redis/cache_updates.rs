@@ -45,19 +45,12 @@ pub(super) struct AppCacheUpdate {
     pub(super) entries: VecDeque<CachedPublish>,
 }
 
-/// The bytes that an event counts in addition to its envelope and the name of its channel.
-const OVERHEAD_BYTES: usize = 256;
 /// The maximum number of events in one update of an index.
 pub(super) const AT_ONCE: usize = 256;
 /// The maximum number of events that wait for the index of an app; the oldest are dropped.
 const WAITING_MAX: usize = 16_384;
 /// The maximum number of publishes to cache channels in flight.
 const PUBLISHES_MAX: usize = 4_096;
-
-/// The bytes that an event with an envelope of this size counts.
-pub(super) fn weight(channel: &ChannelName, envelope_bytes: usize) -> usize {
-    envelope_bytes + channel.as_str().len() + OVERHEAD_BYTES
-}
 
 impl Default for CacheUpdates {
     fn default() -> Self {
@@ -237,12 +230,6 @@ mod tests {
         assert!(cache_updates.settled().now_or_never().is_none(), "Redis has yet to answer");
         assert!(cache_updates.take().is_empty());
         assert!(cache_updates.settled().now_or_never().is_some());
-    }
-
-    #[test]
-    fn an_event_counts_its_envelope_its_channel_and_an_overhead() {
-        let channel = ChannelName::parse("cache-x", 100).unwrap();
-        assert_eq!(weight(&channel, 1_000), 1_000 + "cache-x".len() + OVERHEAD_BYTES);
     }
 
     #[test]

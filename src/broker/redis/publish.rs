@@ -2,7 +2,7 @@
 //! none.
 
 use super::{
-    cache_updates::{self, CachedPublish},
+    cache_updates::CachedPublish,
     clock::now,
     envelope::{Envelope, EnvelopeId},
     error::{NotPublished, Unavailable},
@@ -13,6 +13,7 @@ use super::{
     shared::ClusterState,
 };
 use crate::{
+    broker::cached_channel_bytes,
     channel::Counts,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
@@ -82,7 +83,7 @@ impl OutgoingEvent {
     }
 
     fn cache_bytes(&self) -> usize {
-        cache_updates::weight(&self.channel, self.frame.bytes().len())
+        self.frame.bytes().len() + cached_channel_bytes(&self.channel)
     }
 }
 

@@ -17,6 +17,7 @@ fn cache_channels_keep_events_within_the_limit() {
     assert_eq!(plain.retention_ms(usize::MAX), 0, "not a cache channel");
     let cached = event("cache-a", minute);
     let bytes = cached.cache_bytes();
+    assert_eq!(bytes, cached.frame.bytes().len() + "cache-a".len() + 256, "and an overhead");
     assert_eq!(cached.retention_ms(bytes), 60_000, "it fits exactly");
     assert_eq!(cached.retention_ms(bytes - 1), -1, "it is too large");
 }
