@@ -100,7 +100,7 @@ async fn a_lowered_limit_is_enforced() {
     assert_eq!(kept(&mut redis).await, 1_500);
     let lowered = cluster_settings().app("max_cache_bytes", 1_024);
     let lowered = lowered.section("redis", "url", quoted(&group.redis.url()));
-    let said = group.nodes[0].reload(&lowered).await;
-    assert!(said.contains(" INFO "), "{said}");
+    let reply = group.nodes[0].reload(&lowered).await;
+    assert!(reply.contains(" INFO "), "{reply}");
     are_evicted(&mut redis).await;
 }

@@ -186,12 +186,12 @@ async fn every_node_gives_the_same_answers() {
     for node in &group.nodes {
         assert_eq!(node.channel("cache-x", "cache").await["cache"]["data"], "remembered");
         let query = [("filter_by_prefix", "presence-"), ("info", "user_count")];
-        let said = node.get("channels", &query).await.json();
-        assert_eq!(said, json!({ "channels": { R: { "user_count": 2 } } }));
+        let reply = node.get("channels", &query).await.json();
+        assert_eq!(reply, json!({ "channels": { R: { "user_count": 2 } } }));
         let event = json!({ "name": "e", "channels": ["c", R], "data": "1", "info": "user_count,subscription_count" });
-        let said = node.publish_event(event).await;
-        assert_eq!(said["channels"]["c"]["subscription_count"], 3);
-        assert_eq!(said["channels"][R]["user_count"], 2);
+        let reply = node.publish_event(event).await;
+        assert_eq!(reply["channels"]["c"]["subscription_count"], 3);
+        assert_eq!(reply["channels"][R]["user_count"], 2);
     }
 }
 

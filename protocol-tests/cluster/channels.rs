@@ -103,7 +103,7 @@ async fn concurrent_requests_share_reads() {
     let _occupant = occupant(&group.nodes[0], names).await;
     let address = group.nodes[0].address;
     let mut monitor = Monitor::start(&group.redis).await;
-    let asked = async {
+    let requests = async {
         let mut requests = JoinSet::new();
         for number in 0..AT_ONCE {
             requests.spawn(async move {
@@ -117,7 +117,7 @@ async fn concurrent_requests_share_reads() {
         requests.join_all().await;
     };
     // Each read serves all requests that have arrived by then. How many arrive during a read depends on the scheduler.
-    monitor.commands_of(asked).await.are_at_most("lists", AT_ONCE / 2, 1);
+    monitor.commands_of(requests).await.are_at_most("lists", AT_ONCE / 2, 1);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_permanently_occupied_channel_is_in_every_list_while_others_change() {
             visitor.ask_for(channel);
         }
         let last = passing.last().expect("there are channels");
-        visitor.hears("pusher_internal:subscription_succeeded", last, 1, SUBSCRIBED).await;
+        visitor.receives("pusher_internal:subscription_succeeded", last, 1, SUBSCRIBED).await;
         // An acknowledged subscription is in every later response, also of a node that is already answering requests.
         let names = listed(&mut api, &[("filter_by_prefix", "visited-")]).await.expect("an answer");
         assert!(names.contains(last), "{last} is not among {} channels", names.len());

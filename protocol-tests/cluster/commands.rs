@@ -27,8 +27,8 @@ async fn a_publish_is_one_script_call() {
         let index_updates = commands.rare_index_updates();
         commands.are_scripts(channel, 100 + index_updates, 2);
     }
-    a.hears("e", C, 101, Duration::from_secs(5)).await;
-    b.hears("e", "cache-c", 101, Duration::from_secs(5)).await;
+    a.receives("e", C, 101, Duration::from_secs(5)).await;
+    b.receives("e", "cache-c", 101, Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn publishes_at_once_are_one_script_call_each() {
         tasks.join_all().await;
     };
     monitor.commands_of(publishes).await.are_scripts("publishes at once", 100, 2);
-    listener.hears("e", C, 101, Duration::from_secs(5)).await;
+    listener.receives("e", C, 101, Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
@@ -82,8 +82,8 @@ async fn a_subscription_to_a_known_channel_is_one_script_call_and_so_is_its_end(
                 listener.leave(channel);
             }
             let alone = async || {
-                let said = group.nodes[0].channel(channel, "").await;
-                said["occupied"] == true
+                let reply = group.nodes[0].channel(channel, "").await;
+                reply["occupied"] == true
             };
             assert!(alone().await);
             for listener in &listeners {
@@ -136,14 +136,14 @@ async fn a_query_of_the_http_api_is_one_command() {
     ];
     for (path, query) in queries {
         let mut api = Api::new(group.nodes[1].address);
-        let asked = async |api: &mut Api| {
-            let answer = api.get(path, query).await.expect("the node answers");
-            assert_eq!(answer.status, 200, "{answer:?}");
+        let read = async |api: &mut Api| {
+            let response = api.get(path, query).await.expect("the node answers");
+            assert_eq!(response.status, 200, "{response:?}");
         };
-        asked(&mut api).await;
+        read(&mut api).await;
         let asking = async {
             for _ in 0..20 {
-                asked(&mut api).await;
+                read(&mut api).await;
             }
         };
         monitor.commands_of(asking).await.are_at_most(&format!("{path} {query:?}"), 20, 2);

@@ -34,7 +34,7 @@ async fn nodes_serve_with_a_redis_400_ms_away() {
         assert_eq!(api.publish("c", "e", data).await, Outcome::Accepted);
     }
     for listener in &listeners {
-        listener.hears("e", "c", 2, READY_WITHIN).await;
+        listener.receives("e", "c", 2, READY_WITHIN).await;
         assert_eq!(listener.data("e", "c"), ["from one", "from two"]);
     }
     // No link is lost for a while.

@@ -31,7 +31,7 @@ async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master()
     for number in 0..CHANNELS {
         publishing.push(publish_from(&ledger, nodes[number % 2].address, &format!("c{number}")));
     }
-    listeners[0].hears("numbered", "c0", 20, FAILED_OVER).await;
+    listeners[0].receives("numbered", "c0", 20, FAILED_OVER).await;
     redis.0[1].kill();
     redis.is_ok(&[0, 2, 3, 4, 5]).await;
     let whole = is_replaced(&redis.0[4]).await;
@@ -94,7 +94,7 @@ async fn every_node_receives_events_after_a_master_lost_all_slots() {
         for at in 0..open.len() {
             let event = format!("after-{round}-{at}");
             let mut published = 0;
-            while !all_heard(&open, &event, published) {
+            while !all_received(&open, &event, published) {
                 assert!(
                     moved.elapsed() < RECEIVED_AGAIN,
                     "listeners receive no events after reshard {round}"
@@ -137,13 +137,13 @@ fn ask_for_all(listener: &Listener, user: usize) {
 }
 
 /// Whether each listener has received the last of these events on each channel.
-fn all_heard(listeners: &[Listener], event: &str, published: usize) -> bool {
+fn all_received(listeners: &[Listener], event: &str, published: usize) -> bool {
     let last = published.to_string();
     let hears_all = |listener: &Listener| {
-        let heard = listener.heard();
+        let received = listener.received();
         let is_heard = |channel: String| {
             let of_channel = |entry: &Entry| entry.message(event, Some(&channel)).cloned();
-            heard.iter().rev().find_map(of_channel).is_some_and(|it| it["data"] == last.as_str())
+            received.iter().rev().find_map(of_channel).is_some_and(|it| it["data"] == last.as_str())
         };
         (0..CHANNELS).all(|number| is_heard(format!("c{number}")))
     };

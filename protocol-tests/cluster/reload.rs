@@ -20,8 +20,8 @@ fn with_other() -> Settings {
 /// Reloads a node of the group with other settings.
 async fn reload(group: &Group, at: usize, settings: Settings) {
     let settings = settings.section("redis", "url", quoted(&group.redis.url()));
-    let said = group.nodes[at].reload(&settings).await;
-    assert!(said.contains(" INFO "), "{said}");
+    let reply = group.nodes[at].reload(&settings).await;
+    assert!(reply.contains(" INFO "), "{reply}");
 }
 
 async fn client_of_other(node: &Server) -> Client {

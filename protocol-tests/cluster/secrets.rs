@@ -30,10 +30,10 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     listener.whisper("client-x", "private-s", "said");
     listener.ping_barrier().await;
     group.nodes[1].publish("private-s", "e", "published").await;
-    listener.hears("e", "private-s", 1, HEALED).await;
-    let said = monitor.since_last().await;
-    assert!(said.iter().any(|line| line.contains("published")), "the monitor records commands");
-    let mut places = vec![("Redis", said.join("\n"))];
+    listener.receives("e", "private-s", 1, HEALED).await;
+    let reply = monitor.since_last().await;
+    assert!(reply.iter().any(|line| line.contains("published")), "the monitor records commands");
+    let mut places = vec![("Redis", reply.join("\n"))];
     for node in &group.nodes {
         places.push(("the log", node.process.output()));
     }

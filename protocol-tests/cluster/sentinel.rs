@@ -20,7 +20,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     let listeners = [member(&one, "1").await, member(&two, "2").await];
     let ledger = Arc::new(Ledger::default());
     let publishing = [publish_from(&ledger, one.address, C), publish_from(&ledger, two.address, C)];
-    listeners[0].hears("numbered", C, 20, FAILED_OVER).await;
+    listeners[0].receives("numbered", C, 20, FAILED_OVER).await;
     watched.servers[0].kill();
     is_promoted(&watched.servers[1]).await;
     let promoted = Instant::now();

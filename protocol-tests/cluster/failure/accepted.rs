@@ -10,23 +10,23 @@ async fn an_event_received_by_one_node_only_closes_the_subscribers_of_the_other(
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
     let third = node(&cluster_settings(), &torn.redis.url()).await;
-    let far = torn.hears_one_event().await;
+    let far = torn.receives_one_event().await;
     torn.publish(third.address).await;
-    near.hears("numbered", C, 2, HEALED).await;
+    near.receives("numbered", C, 2, HEALED).await;
     torn.redis.kill();
     // The publishing node does not rejoin: only the node with the subscriber can report the event.
     drop(third);
-    torn.is_told(near, far).await;
+    torn.is_recovered(near, far).await;
 }
 
 #[tokio::test]
 async fn an_event_that_reached_only_its_publisher_closes_the_subscribers_that_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let elsewhere = Listener::of(&torn.whole).await;
-    let far = torn.hears_one_event().await;
+    let far = torn.receives_one_event().await;
     torn.publish(torn.whole.address).await;
     torn.redis.kill();
-    torn.is_told(elsewhere, far).await;
+    torn.is_recovered(elsewhere, far).await;
 }
 
 /// The data on disk is older than what Redis had accepted.
@@ -34,12 +34,12 @@ async fn an_event_that_reached_only_its_publisher_closes_the_subscribers_that_la
 async fn an_event_that_redis_has_lost_closes_only_the_subscribers_that_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
-    let far = torn.hears_one_event().await;
+    let far = torn.receives_one_event().await;
     torn.redis.client().await.command(&["SAVE"]).await;
     torn.publish(torn.whole.address).await;
-    near.hears("numbered", C, 2, HEALED).await;
+    near.receives("numbered", C, 2, HEALED).await;
     torn.redis.kill();
-    torn.is_told(near, far).await;
+    torn.is_recovered(near, far).await;
 }
 
 async fn subscriber(node: &Server) -> Listener {
@@ -72,16 +72,16 @@ impl Torn {
     }
 
     /// Subscribes on the distant node to one event that is received. Later events are not.
-    async fn hears_one_event(&self) -> Listener {
+    async fn receives_one_event(&self) -> Listener {
         let far = subscriber(&self.distant).await;
         self.publish(self.whole.address).await;
-        far.hears("numbered", C, 1, HEALED).await;
+        far.receives("numbered", C, 1, HEALED).await;
         self.proxy.set(Link::DeafNode);
         far
     }
 
     /// Redis restarts. Of the two listeners, `far` is closed, and both agree with what was published.
-    async fn is_told(&mut self, near: Listener, far: Listener) {
+    async fn is_recovered(&mut self, near: Listener, far: Listener) {
         self.redis.start_again().await;
         self.proxy.set(Link::Whole);
         for node in [&self.whole, &self.distant] {

@@ -42,9 +42,9 @@ async fn are_acknowledged_in_time(redis: &RedisCluster, nodes: &[kit::Server], p
         }
         for number in 0..CHANNELS {
             for channel in [format!("{prefix}-{number}"), format!("presence-{prefix}-{number}")] {
-                let asked = "the subscription is acknowledged";
+                let what = "the subscription is acknowledged";
                 let second = Duration::from_secs(1);
-                listener.until(asked, second, |_| listener.acknowledgements(&channel) == 1).await;
+                listener.until(what, second, |_| listener.acknowledgements(&channel) == 1).await;
             }
         }
     }
@@ -120,12 +120,12 @@ impl Stepped {
         let group = Group::with(3, settings(), Redis::start_adjustable(&[]).await).await;
         let watchers = vec![member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await];
         let third = member(&group.nodes[2], "3").await;
-        watchers[0].hears("pusher_internal:member_added", R, 2, HEALED).await;
-        watchers[1].hears("pusher_internal:member_added", R, 1, HEALED).await;
+        watchers[0].receives("pusher_internal:member_added", R, 2, HEALED).await;
+        watchers[1].receives("pusher_internal:member_added", R, 1, HEALED).await;
         let ledger = Arc::new(Ledger::default());
         let publishing =
             group.nodes[..2].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
-        watchers[0].hears("numbered", C, 20, HEALED).await;
+        watchers[0].receives("numbered", C, 20, HEALED).await;
         Self { group, watchers, third, ledger, publishing }
     }
 
@@ -158,7 +158,7 @@ impl Stepped {
     async fn is_cleaned(&self, died: Instant) {
         for watcher in &self.watchers {
             let left = CLEANED.saturating_sub(died.elapsed());
-            watcher.hears("pusher_internal:member_removed", R, 1, left).await;
+            watcher.receives("pusher_internal:member_removed", R, 1, left).await;
         }
     }
 

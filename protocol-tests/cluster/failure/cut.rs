@@ -45,14 +45,14 @@ async fn a_node_that_is_disconnected_for_too_long_is_expired_and_rejoins() {
     let cut = Cut::start().await;
     let watcher = member(&cut.whole, "watcher").await;
     let lost = member(&cut.distant, "lost").await;
-    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
     cut.proxy.set(Link::Dead);
-    watcher.hears("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
+    watcher.receives("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
     cut.proxy.set(Link::Whole);
     becomes_ready(&cut.distant, HEALED).await;
     let _again =
         if lost.closed().is_some() { Some(member(&cut.distant, "lost").await) } else { None };
-    watcher.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 2, HEALED).await;
     let truth =
         View::default().with_count(C, 2).with_users(R, &["watcher", "lost"]).with_connections(2);
     let addresses = [cut.whole.address, cut.distant.address];
@@ -81,11 +81,11 @@ impl Cut {
     /// Publishes from both nodes continuously, interrupts the link for a while, and checks all guarantees.
     async fn heals_after(self, link: Link, time: Duration) {
         let (near, far) = (member(&self.whole, "near").await, member(&self.distant, "far").await);
-        near.hears("pusher_internal:member_added", R, 1, HEALED).await;
+        near.receives("pusher_internal:member_added", R, 1, HEALED).await;
         let ledger = Arc::new(Ledger::default());
         let from_whole = publish_from(&ledger, self.whole.address, C);
         let from_cut = publish_from(&ledger, self.distant.address, C);
-        far.hears("numbered", C, 20, HEALED).await;
+        far.receives("numbered", C, 20, HEALED).await;
 
         self.proxy.set(link);
         if time == Duration::ZERO {
@@ -108,7 +108,7 @@ impl Cut {
             assert!(whole_again.elapsed() < 2 * HEALED, "publishes are not accepted again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        far_again.hears("numbered", C, 10, HEALED).await;
+        far_again.receives("numbered", C, 10, HEALED).await;
         from_whole.stop().await;
         from_cut.stop().await;
 

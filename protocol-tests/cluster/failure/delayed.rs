@@ -26,10 +26,10 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     let watcher = members(&pair.near, "watcher").await;
     watcher.subscribe(NEWS).await;
     let far = members(&pair.far, "far").await;
-    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from(&ledger, pair.far.address, NEWS);
-    watcher.hears("numbered", NEWS, 10, HEALED).await;
+    watcher.receives("numbered", NEWS, 10, HEALED).await;
 
     pair.proxy.set(Link::Held);
     for channel in channels() {
@@ -104,7 +104,7 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     let mut pair = Pair::start().await;
     let watcher = members(&pair.near, "watcher").await;
     let far = members(&pair.far, "far").await;
-    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
     pair.proxy.set(Link::Held);
     pair.far.signal("TERM");
     assert!(matches!(pair.far.process.exit_code().await, Some(0 | 1)));
@@ -117,7 +117,7 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     for _ in 0..2 {
         pair.near.publish(NEWS, "later", "").await;
     }
-    watcher.hears("later", NEWS, 2, HEALED).await;
+    watcher.receives("later", NEWS, 2, HEALED).await;
     assert_view_everywhere(&[pair.near.address], HEALED, &truth(&["watcher"]).with_count(NEWS, 1))
         .await;
     watcher.ping_barrier().await;

@@ -28,12 +28,12 @@ async fn serves_at(round_trip: Duration) {
     let far = unready_node(&settings, &proxy.url()).await;
     becomes_ready(&far, JOINED).await;
     let (one, two) = (member(&near, "1").await, member(&far, "2").await);
-    one.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    one.receives("pusher_internal:member_added", R, 1, HEALED).await;
     for node in [&near, &far] {
         assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Accepted);
     }
     for listener in [&one, &two] {
-        listener.hears("e", C, 2, HEALED).await;
+        listener.receives("e", C, 2, HEALED).await;
     }
     let addresses = [near.address, far.address];
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
@@ -47,5 +47,5 @@ async fn serves_at(round_trip: Duration) {
     three.subscribe(C).await;
     becomes_ready(&far, JOINED).await;
     assert_eq!(Api::new(far.address).publish(C, "e", "2").await, Outcome::Accepted);
-    three.hears("e", C, 1, HEALED).await;
+    three.receives("e", C, 1, HEALED).await;
 }

@@ -118,6 +118,6 @@ async fn users(address: std::net::SocketAddr) -> String {
 }
 
 async fn has_all(address: std::net::SocketAddr) -> bool {
-    let said = users(address).await;
-    (0..STAYING).all(|user| said.contains(&name(user)))
+    let reply = users(address).await;
+    (0..STAYING).all(|user| reply.contains(&name(user)))
 }

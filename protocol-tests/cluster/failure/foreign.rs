@@ -11,7 +11,7 @@ async fn unexpected_messages_are_counted_logged_once_and_ignored() {
         listener.subscribe(C).await;
         listener.join(R, user).await;
     }
-    a.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    a.receives("pusher_internal:member_added", R, 1, HEALED).await;
     let mut redis = group.redis.client().await;
     let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
     assert!(!topics.is_empty(), "the nodes subscribe to buses");
@@ -81,7 +81,7 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
         group.nodes[number.len() % 2].publish(C, "marker", number).await;
     }
     for listener in [&a, &b] {
-        listener.hears("marker", C, EVENTS, HEALED).await;
+        listener.receives("marker", C, EVENTS, HEALED).await;
         assert_eq!(listener.data("marker", C), expected, "each event once");
         assert_eq!(listener.count("forged", "another-channel"), 0);
         assert_eq!(listener.closed(), None);
@@ -166,7 +166,7 @@ async fn is_unmoved(group: &Group, a: &Listener, b: &Listener) {
     }
     for listener in [a, b] {
         for channel in [C, R] {
-            listener.hears("marker", channel, 2, HEALED).await;
+            listener.receives("marker", channel, 2, HEALED).await;
             assert_eq!(listener.data("marker", channel), ["0", "1"]);
         }
         listener.ping_barrier().await;

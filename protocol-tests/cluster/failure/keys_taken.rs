@@ -135,17 +135,17 @@ async fn the_members_of_a_dead_node_whose_list_was_deleted_are_removed() {
     dead.subscribe("only-there").await;
     dead.join("presence-only-there", "dead").await;
     dead.sign_in(&json!({ "id": "dead" }));
-    dead.until("the client is signed in", HEALED, |heard| {
-        heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
+    dead.until("the client is signed in", HEALED, |received| {
+        received.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
     })
     .await;
-    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
     group.kill(1).await;
     let mut redis = group.redis.client().await;
     delete(&mut redis, "*:topics{*").await;
     let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
     assert_view_everywhere(&group.addresses(), NODE_TIMEOUT + ROUND, &truth).await;
-    watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_removed", R, 1, HEALED).await;
     let start = Instant::now();
     while !redis.command(&["KEYS", "*:u{*dead*"]).await.texts().is_empty() {
         // The hash of a user is kept for a minute after the last connection.
@@ -186,8 +186,10 @@ impl Taken {
             }
             listener.sign_in(&json!({ "id": user, "watchlist": ["1", "2"] }));
             listener
-                .until("the client is signed in", HEALED, |heard| {
-                    heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
+                .until("the client is signed in", HEALED, |received| {
+                    received
+                        .iter()
+                        .any(|entry| entry.message("pusher:signin_success", None).is_some())
                 })
                 .await;
             listeners.push(listener);
@@ -218,9 +220,10 @@ impl Taken {
         tokio::time::sleep(ANNOUNCED).await;
         for (listener, before) in self.listeners.iter().zip(settled.1) {
             listener.ping_barrier().await;
-            let heard = &listener.heard()[before..];
-            let pongs = heard.iter().filter(|entry| entry.message("pusher:pong", None).is_some());
-            assert_eq!(pongs.count(), heard.len(), "unexpected messages: {}", listener.tail(20));
+            let received = &listener.received()[before..];
+            let pongs =
+                received.iter().filter(|entry| entry.message("pusher:pong", None).is_some());
+            assert_eq!(pongs.count(), received.len(), "unexpected messages: {}", listener.tail(20));
         }
         self.webhooks_go_on(settled.0).await;
     }
@@ -245,8 +248,8 @@ impl Taken {
     async fn settled(&self) -> (usize, Vec<usize>) {
         loop {
             let count = || {
-                let heard = self.listeners.iter().map(|listener| listener.heard().len());
-                (self.receiver.count(), heard.collect::<Vec<_>>())
+                let received = self.listeners.iter().map(|listener| listener.received().len());
+                (self.receiver.count(), received.collect::<Vec<_>>())
             };
             let before = count();
             // Longer than the delay of vacated channels and removed members.

@@ -25,7 +25,7 @@ async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     // One user has a connection on another node too, and is not removed.
     let staying = member(&group.nodes[2], "1").await;
     staying.subscribe("only-on-the-dead").await;
-    watchers[0].hears("pusher_internal:member_added", R, 3, HEALED).await;
+    watchers[0].receives("pusher_internal:member_added", R, 3, HEALED).await;
     let ledger = Arc::new(Ledger::default());
     let publishing: Vec<_> =
         group.nodes[..2].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
@@ -36,7 +36,7 @@ async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
     for watcher in &watchers {
         let left = CLEANED_UP.saturating_sub(killed.elapsed());
-        watcher.hears("pusher_internal:member_removed", R, 2, left).await;
+        watcher.receives("pusher_internal:member_removed", R, 2, left).await;
         watcher
             .until("the count is right", left, |_| {
                 let counts = watcher.data("pusher_internal:subscription_count", C);
@@ -96,12 +96,12 @@ async fn the_users_of_a_killed_node_are_reported_offline_once() {
 async fn a_node_that_was_paused_too_long_rejoins_and_no_client_has_an_undetected_gap() {
     let group = Group::of(2).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
-    one.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    one.receives("pusher_internal:member_added", R, 1, HEALED).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from(&ledger, group.nodes[0].address, C);
-    two.hears("numbered", C, 10, HEALED).await;
+    two.receives("numbered", C, 10, HEALED).await;
     group.nodes[1].signal("STOP");
-    one.hears("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
+    one.receives("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
     group.nodes[1].signal("CONT");
     becomes_ready(&group.nodes[1], HEALED).await;
     let resumed = Instant::now();
@@ -120,14 +120,14 @@ async fn a_node_that_was_paused_too_long_rejoins_and_no_client_has_an_undetected
     }
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
     assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
-    listeners[0].hears("pusher_internal:member_added", R, 2, HEALED).await;
+    listeners[0].receives("pusher_internal:member_added", R, 2, HEALED).await;
     assert_agrees(&ledger, &listeners).await;
 }
 
 /// The users that were reported to a watcher with this event, in order.
 fn reported(watcher: &Listener, name: &str) -> Vec<String> {
     let mut users = Vec::new();
-    for entry in watcher.heard() {
+    for entry in watcher.received() {
         let Some(message) = entry.message("pusher_internal:watchlist_events", None) else {
             continue;
         };

@@ -37,7 +37,9 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
         nodes[0].publish_event(event).await;
     }
     for client in &clients {
-        client.until("all events are received", READY, |heard| events(heard) == CHANNELS).await;
+        client
+            .until("all events are received", READY, |received| events(received) == CHANNELS)
+            .await;
     }
     // Each node must have detected the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -61,14 +63,14 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     assert_eq!(published, Outcome::Accepted);
     for client in &clients {
         client
-            .until("one more event is received", READY, |heard| events(heard) == CHANNELS + 1)
+            .until("one more event is received", READY, |received| events(received) == CHANNELS + 1)
             .await;
         assert_eq!(client.closed(), None, "{}", client.tail(5));
     }
 }
 
-fn events(heard: &[crate::support::Entry]) -> usize {
-    heard.iter().filter(|entry| entry.message("e", None).is_some()).count()
+fn events(received: &[crate::support::Entry]) -> usize {
+    received.iter().filter(|entry| entry.message("e", None).is_some()).count()
 }
 
 fn channels() -> impl Iterator<Item = String> {
@@ -81,9 +83,9 @@ async fn everywhere(node: &Server) -> Listener {
     for channel in channels() {
         listener.ask_for(&channel);
     }
-    let are_acknowledged = |heard: &[crate::support::Entry]| {
+    let are_acknowledged = |received: &[crate::support::Entry]| {
         let name = "pusher_internal:subscription_succeeded";
-        heard.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
+        received.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
     };
     listener.until("all are acknowledged", READY, are_acknowledged).await;
     listener

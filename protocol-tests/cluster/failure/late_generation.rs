@@ -37,14 +37,14 @@ async fn is_reported_after(events: usize) {
     let (lacks, has) = (subscriber(&lacking_node).await, subscriber(&late_node).await);
     publish(&ledger, &late_node).await;
     for listener in [&lacks, &has] {
-        listener.hears("numbered", C, 1, HEALED).await;
+        listener.receives("numbered", C, 1, HEALED).await;
     }
     // Each node must have detected the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     redis.client().await.command(&["SAVE"]).await;
     lacking_link.set(Link::DeafNode);
     publish(&ledger, &late_node).await;
-    has.hears("numbered", C, 2, HEALED).await;
+    has.receives("numbered", C, 2, HEALED).await;
     redis.kill();
     late_link.set(Link::Dead);
     redis.start_again().await;
@@ -56,7 +56,7 @@ async fn is_reported_after(events: usize) {
     for _ in 0..events {
         publish(&ledger, &lacking_node).await;
     }
-    lacks.hears("numbered", C, 1 + events, HEALED).await;
+    lacks.receives("numbered", C, 1 + events, HEALED).await;
 
     late_link.set(Link::Whole);
     becomes_ready(&late_node, HEALED).await;
@@ -67,7 +67,7 @@ async fn is_reported_after(events: usize) {
     let again = [subscriber(&lacking_node).await, subscriber(&late_node).await];
     publish(&ledger, &late_node).await;
     for listener in &again {
-        listener.hears("numbered", C, 1, HEALED).await;
+        listener.receives("numbered", C, 1, HEALED).await;
         listener.ping_barrier().await;
         assert_eq!(listener.closed(), None, "{}", listener.tail(5));
     }

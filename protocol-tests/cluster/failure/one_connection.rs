@@ -26,7 +26,7 @@ async fn a_bus_that_stalls_towards_the_node_is_detected() {
     let listener = Listener::of(&far).await;
     listener.subscribe("news").await;
     publish(&near, "before").await;
-    listener.hears("e", "news", 1, HEALED).await;
+    listener.receives("e", "news", 1, HEALED).await;
     proxy.set_buses(Link::SlowNode);
     publish(&near, "lost").await;
     let closed = timeout(DETECTED + Duration::from_secs(2), async {
@@ -61,6 +61,6 @@ async fn works_again(near: &Server, far: &Server) {
     let listener = Listener::of(far).await;
     listener.subscribe("news").await;
     publish(near, "after").await;
-    listener.hears("e", "news", 1, HEALED).await;
+    listener.receives("e", "news", 1, HEALED).await;
     assert_eq!(listener.data("e", "news"), ["after"]);
 }

@@ -79,7 +79,7 @@ async fn a_batch_without_redis_is_rejected_as_a_whole() {
     group.are_ready(HEALED).await;
     group.nodes[1].publish(C, "marker", "1").await;
     for listener in &listeners {
-        listener.hears("marker", C, 1, HEALED).await;
+        listener.receives("marker", C, 1, HEALED).await;
         assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
     }
 }
@@ -181,17 +181,17 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
     group.redis.start_again().await;
     for listener in [&a, &b] {
         for channel in [C, "presence-c"] {
-            listener.hears("pusher_internal:subscription_succeeded", channel, 1, HEALED).await;
+            listener.receives("pusher_internal:subscription_succeeded", channel, 1, HEALED).await;
         }
     }
-    a.hears("pusher_internal:subscription_succeeded", "private-c", 1, HEALED).await;
+    a.receives("pusher_internal:subscription_succeeded", "private-c", 1, HEALED).await;
     group.are_ready(HEALED).await;
     for channel in [C, "private-c", "presence-c"] {
         group.nodes[0].publish(channel, "e", "1").await;
-        a.hears("e", channel, 1, HEALED).await;
+        a.receives("e", channel, 1, HEALED).await;
     }
-    b.hears("e", "presence-c", 1, HEALED).await;
-    b.hears("e", C, 1, HEALED).await;
+    b.receives("e", "presence-c", 1, HEALED).await;
+    b.receives("e", C, 1, HEALED).await;
     b.ping_barrier().await;
     assert_eq!(b.count("e", "private-c"), 0, "{}", b.tail(20));
     for node in &group.nodes {
@@ -214,7 +214,7 @@ async fn a_node_that_starts_before_redis_joins_later() {
     let listener = Listener::of(&node).await;
     listener.subscribe(C).await;
     node.publish(C, "e", "2").await;
-    listener.hears("e", C, 1, HEALED).await;
+    listener.receives("e", C, 1, HEALED).await;
     assert_eq!(listener.data("e", C), ["2"]);
 }
 

@@ -122,7 +122,7 @@ async fn arrive(node: &Server, watcher: &Listener) -> Vec<Listener> {
         clients.push(client);
     }
     for channel in presence() {
-        watcher.hears("pusher_internal:member_added", &channel, 1, HEALED).await;
+        watcher.receives("pusher_internal:member_added", &channel, 1, HEALED).await;
     }
     watcher.until("all are online", HEALED, |_| reported(watcher, "online") == USERS).await;
     clients
@@ -136,7 +136,7 @@ fn only_the_watcher() -> View {
 /// Checks that the watcher received one removal of each member, and that every user is offline.
 async fn receives_departures(watcher: &Listener) {
     for channel in presence() {
-        watcher.hears("pusher_internal:member_removed", &channel, 1, HEALED).await;
+        watcher.receives("pusher_internal:member_removed", &channel, 1, HEALED).await;
     }
     // All users were offline when the watcher signed in.
     watcher.until("all are offline", HEALED, |_| reported(watcher, "offline") == 2 * USERS).await;
@@ -151,9 +151,9 @@ async fn receives_departures(watcher: &Listener) {
 
 /// How many users were reported to a watcher in watchlist events with this name.
 fn reported(watcher: &Listener, name: &str) -> usize {
-    let heard = watcher.heard();
+    let received = watcher.received();
     let messages =
-        heard.iter().filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
+        received.iter().filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
     let of_message = |message: &serde_json::Value| {
         let events = inner(message)["events"].as_array().cloned().unwrap_or_default();
         let named = events.into_iter().filter(|event| event["name"] == name);

@@ -119,10 +119,14 @@ impl Rejection<'_> {
         let start = Instant::now();
         self.reports_the_reason(&node, start).await;
         while start.elapsed() < REJECTS {
-            let asked = Instant::now();
+            let requested_at = Instant::now();
             let outcome = Api::new(node.address).publish(C, "rejected", "1").await;
             assert_eq!(outcome, Outcome::Rejected);
-            assert!(asked.elapsed() <= unhurried(REJECTED_IN), "after {:?}", asked.elapsed());
+            assert!(
+                requested_at.elapsed() <= unhurried(REJECTED_IN),
+                "after {:?}",
+                requested_at.elapsed()
+            );
             self.reports_the_reason(&node, start).await;
         }
         let logged = &complaints(&node)[before..];
@@ -138,7 +142,7 @@ impl Rejection<'_> {
         assert!(!metrics(node.address).await.has("campanile_broker_unavailable", self.kind));
         let mut api = Api::new(node.address);
         assert_eq!(api.publish(C, "accepted", "1").await, Outcome::Accepted);
-        listener.hears("accepted", C, 1, HEALED).await;
+        listener.receives("accepted", C, 1, HEALED).await;
         assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
         let log = node.process.output();
         assert!(log.contains("joined again"), "{log}");

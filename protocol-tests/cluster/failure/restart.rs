@@ -28,14 +28,14 @@ async fn comes_back(redis: Redis) {
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
     let gone = member(&group.nodes[0], "gone").await;
     let gone_too = member(&group.nodes[1], "gone-too").await;
-    two.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    two.receives("pusher_internal:member_added", R, 2, HEALED).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from_all(&ledger, &group);
     // Each node must have detected the other: only then does an empty Redis wait for both.
-    one.hears("numbered", C, 200, 2 * HEALED).await;
+    one.receives("numbered", C, 200, 2 * HEALED).await;
     stop(publishing).await;
     for watcher in [&one, &two] {
-        watcher.hears("numbered", C, ledger.count(Outcome::Accepted), HEALED).await;
+        watcher.receives("numbered", C, ledger.count(Outcome::Accepted), HEALED).await;
     }
 
     group.redis.kill();
@@ -56,7 +56,7 @@ async fn comes_back(redis: Redis) {
     assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
 
     for watcher in [&one, &two] {
-        watcher.hears("pusher_internal:member_removed", R, 2, HEALED).await;
+        watcher.receives("pusher_internal:member_removed", R, 2, HEALED).await;
     }
     are_accepted_again(&ledger, back).await;
     stop(publishing).await;
@@ -83,7 +83,7 @@ async fn no_event_is_missed_silently_when_redis_dies_while_it_is_published_to() 
     for _ in 0..3 {
         let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
         for watcher in [&one, &two] {
-            watcher.hears("numbered", C, 20, 2 * HEALED).await;
+            watcher.receives("numbered", C, 20, 2 * HEALED).await;
         }
         group.redis.kill();
         for node in &group.nodes {
@@ -127,7 +127,7 @@ async fn a_node_that_died_during_an_outage_of_redis_is_cleaned_up() {
     let mut group = Group::with(3, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
     let _dead = member(&group.nodes[2], "dead").await;
-    one.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    one.receives("pusher_internal:member_added", R, 2, HEALED).await;
     group.redis.kill();
     group.kill(2).await;
     group.redis.start_again().await;
@@ -135,7 +135,7 @@ async fn a_node_that_died_during_an_outage_of_redis_is_cleaned_up() {
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
     assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
     for watcher in [&one, &two] {
-        watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
+        watcher.receives("pusher_internal:member_removed", R, 1, HEALED).await;
         watcher.ping_barrier().await;
         assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
     }
@@ -165,16 +165,17 @@ async fn users_stay_signed_in_when_redis_restarts_empty() {
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann"] }));
     let ann = Listener::of(&group.nodes[1]).await;
     ann.sign_in(&json!({ "id": "ann" }));
-    let said = |name: &str| {
-        let heard = watcher.heard();
-        let told = heard
+    let count_of = |name: &str| {
+        let received = watcher.received();
+        let reported = received
             .iter()
             .filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
-        told.filter(|message| message["data"].as_str().is_some_and(|data| data.contains(name)))
+        reported
+            .filter(|message| message["data"].as_str().is_some_and(|data| data.contains(name)))
             .count()
     };
-    watcher.until("ann is online", HEALED, |_| said("online") == 1).await;
-    let offline_before = said("offline");
+    watcher.until("ann is online", HEALED, |_| count_of("online") == 1).await;
+    let offline_before = count_of("offline");
     group.redis.kill();
     for node in &group.nodes {
         becomes_unready(node, unhurried(Duration::from_secs(2))).await;
@@ -185,8 +186,10 @@ async fn users_stay_signed_in_when_redis_restarts_empty() {
     let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
     ann.until("she is closed with 4009", HEALED, |_| ann.closed() == Some(4009)).await;
-    watcher.until("ann is offline", CLEANED_UP, |_| said("offline") == offline_before + 1).await;
-    assert_eq!(said("online"), 1, "reported once: {}", watcher.tail(20));
+    watcher
+        .until("ann is offline", CLEANED_UP, |_| count_of("offline") == offline_before + 1)
+        .await;
+    assert_eq!(count_of("online"), 1, "reported once: {}", watcher.tail(20));
 }
 
 #[tokio::test]
@@ -195,7 +198,7 @@ async fn flushed_data_of_running_nodes_is_restored() {
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from_all(&ledger, &group);
-    one.hears("numbered", C, 10, HEALED).await;
+    one.receives("numbered", C, 10, HEALED).await;
     group.redis.client().await.command(&["FLUSHALL"]).await;
     let flushed = Instant::now();
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);

@@ -33,7 +33,7 @@ async fn a_rolling_restart_loses_nothing() {
             group.nodes[1..].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
         let mut old = group.nodes.remove(0);
         let leaving = connected.remove(0);
-        leaving[0].hears("numbered", C, 10, HEALED).await;
+        leaving[0].receives("numbered", C, 10, HEALED).await;
         old.signal("TERM");
         let mut moved = Vec::new();
         for (at, listener) in leaving.into_iter().enumerate() {
@@ -68,7 +68,7 @@ async fn a_graceful_stop_leaves_no_state() {
     let mut group = Group::with(2, with_grace(), Redis::start().await).await;
     let watcher = member(&group.nodes[0], "watcher").await;
     let leaving = [member(&group.nodes[1], "1").await, member(&group.nodes[1], "2").await];
-    watcher.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 2, HEALED).await;
     let mut old = group.nodes.remove(1);
     old.signal("TERM");
     assert_eq!(old.process.exit_code().await, Some(0));
@@ -76,7 +76,7 @@ async fn a_graceful_stop_leaves_no_state() {
     let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
     assert_view_everywhere(&group.addresses(), Duration::from_secs(5), &truth).await;
     assert!(ended.elapsed() < Duration::from_secs(6), "less than node_timeout_ms");
-    watcher.hears("pusher_internal:member_removed", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_removed", R, 2, HEALED).await;
     for listener in &leaving {
         assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
     }

@@ -36,8 +36,8 @@ async fn a_node_with_large_channels_rejoins_after_a_lost_link() {
         join(&member, &channel, "u", &info);
     }
     let name = "pusher_internal:subscription_succeeded";
-    let are_in = |heard: &[Entry]| {
-        heard.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
+    let are_in = |received: &[Entry]| {
+        received.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
     };
     member.until("all are acknowledged", READY, are_in).await;
     assert!(32 << 20 < used_memory(&mut admin).await, "Redis holds the rosters");

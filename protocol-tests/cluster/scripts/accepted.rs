@@ -37,7 +37,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     ),
     (
         "heartbeat",
-        "if stood_still or now + length <= ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end",
+        "if was_paused or now + length <= ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end",
         "it sets the end that the lease has",
     ),
     (

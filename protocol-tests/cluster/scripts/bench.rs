@@ -83,7 +83,7 @@ impl Bench {
         }
         let replies = self.client.pipeline(&commands).await;
         // Read in any case, so that the next case does not receive them.
-        let heard = self.heard().await;
+        let received = self.received().await;
         let mut replies = replies.into_iter().skip(1);
         let mut failures = Vec::new();
         for step in &case.steps {
@@ -105,8 +105,8 @@ impl Bench {
                 }
             }
         }
-        if heard != case.heard {
-            failures.push(differ('!', &heard, &case.heard));
+        if received != case.received {
+            failures.push(differ('!', &received, &case.received));
         }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
@@ -140,7 +140,7 @@ impl Bench {
             Step::Call(call) => Some(&call.keys),
             Step::Command(_) => None,
         });
-        let named = case.heard.iter().filter_map(|message| message.first());
+        let named = case.received.iter().filter_map(|message| message.first());
         let buses: Vec<String> = calls.flatten().chain(named).cloned().collect();
         for bus in buses {
             if self.buses.insert(bus.clone()) {
@@ -150,19 +150,19 @@ impl Bench {
     }
 
     /// The messages until now.
-    async fn heard(&mut self) -> Vec<Vec<String>> {
+    async fn received(&mut self) -> Vec<Vec<String>> {
         let kind = if self.is_cluster { "smessage" } else { "pmessage" };
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut reply = self.bus.try_command(&["PING"]).await.expect("Redis replies");
         loop {
             let words = reply.texts();
             match words.as_slice() {
-                [pong, ..] if pong == "pong" => return heard,
+                [pong, ..] if pong == "pong" => return received,
                 // The bus and the text are last.
                 [found, .., bus, text] if found == kind => {
-                    heard.push(vec![bus.clone(), text.clone()]);
+                    received.push(vec![bus.clone(), text.clone()]);
                 }
-                _ => heard.push(words),
+                _ => received.push(words),
             }
             reply = self.bus.next().await.expect("Redis replies");
         }

@@ -39,7 +39,7 @@ pub(super) struct Case {
     pub(super) name: String,
     pub(super) steps: Vec<Step>,
     /// The published messages, each with its bus, as words.
-    pub(super) heard: Vec<Vec<String>>,
+    pub(super) received: Vec<Vec<String>>,
 }
 
 pub(super) enum Step {
@@ -78,14 +78,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {
             ("<", None) => common.push(plain()?),
             ("#", _) => {
                 let steps = common.iter().cloned().map(Step::Command).collect();
-                cases.push(Case { name: rest.trim().to_owned(), steps, heard: Vec::new() });
+                cases.push(Case { name: rest.trim().to_owned(), steps, received: Vec::new() });
             }
             ("<", Some(case)) => case.steps.push(Step::Command(plain()?)),
             (">", Some(case)) => {
                 let call = call(plain()?).ok_or_else(|| wrong("no / in the call"))?;
                 case.steps.push(Step::Call(call));
             }
-            ("!", Some(case)) => case.heard.push(plain()?),
+            ("!", Some(case)) => case.received.push(plain()?),
             (_, Some(Case { steps, .. })) => {
                 let Some(Step::Call(call)) = steps.last_mut() else { return Err(wrong("no call")) };
                 match kind {

@@ -46,7 +46,7 @@ impl Life {
     pub(super) fn all(&self) -> Vec<(String, Vec<Entry>)> {
         let mut all = self.past.clone();
         all.extend(
-            self.present.iter().map(|session| (session.name.clone(), session.listener.heard())),
+            self.present.iter().map(|session| (session.name.clone(), session.listener.received())),
         );
         all
     }
@@ -60,7 +60,7 @@ pub(super) struct Session {
     node: SocketAddr,
     /// The channels that were requested and not left, each with the number of requests.
     pub(super) wanted: BTreeMap<String, usize>,
-    asked: BTreeMap<String, usize>,
+    requested_at: BTreeMap<String, usize>,
 }
 
 /// Runs a client until the end of the run.
@@ -81,7 +81,7 @@ pub(super) async fn live(world: Arc<World>, index: usize) -> Life {
             life.hang_up();
         }
         if let Some(session) = life.present.take_if(|session| session.listener.closed().is_some()) {
-            life.past.push((session.name, session.listener.heard()));
+            life.past.push((session.name, session.listener.received()));
         }
         if life.present.is_none() {
             let past = life.past.len();
@@ -106,7 +106,13 @@ async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<Sessi
     let address = world.any_node(random)?;
     let listener = Listener::connect(address).await?;
     let name = format!("{name} ({} on {address})", listener.socket_id);
-    Some(Session { name, listener, node: address, wanted: BTreeMap::new(), asked: BTreeMap::new() })
+    Some(Session {
+        name,
+        listener,
+        node: address,
+        wanted: BTreeMap::new(),
+        requested_at: BTreeMap::new(),
+    })
 }
 
 fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
@@ -115,9 +121,9 @@ fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
     if session.wanted.contains_key(&channel) {
         return;
     }
-    let asked = session.asked.entry(channel.clone()).or_default();
-    *asked += 1;
-    session.wanted.insert(channel.clone(), *asked);
+    let requested_at = session.requested_at.entry(channel.clone()).or_default();
+    *requested_at += 1;
+    session.wanted.insert(channel.clone(), *requested_at);
     if channel.starts_with("presence-") {
         session.listener.ask_as(&channel, user);
     } else {
@@ -167,8 +173,9 @@ fn any_channel(random: &mut StdRng) -> String {
 
 /// A random acknowledged subscription to a channel whose name begins with a prefix.
 fn any_acknowledged(session: &Session, random: &mut StdRng, beginning: &str) -> Option<String> {
-    let is_acknowledged = |(channel, asked): &(&String, &usize)| {
-        channel.starts_with(beginning) && session.listener.acknowledgements(channel) == **asked
+    let is_acknowledged = |(channel, requested_at): &(&String, &usize)| {
+        channel.starts_with(beginning)
+            && session.listener.acknowledgements(channel) == **requested_at
     };
     let channels: Vec<&String> =
         session.wanted.iter().filter(is_acknowledged).map(|(channel, _)| channel).collect();

@@ -39,9 +39,9 @@ pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> 
         found.extend(until(reported_at, differs).await);
         found.extend(webhook_violations(&bed.webhook_requests(), losses, excused));
     }
-    let mut heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
-    heard.extend(subscribers.heard);
-    let checker = Checker::new(world.ledger.all(), &heard)
+    let mut received: Vec<_> = lives.iter().flat_map(Life::all).collect();
+    received.extend(subscribers.received);
+    let checker = Checker::new(world.ledger.all(), &received)
         .with_losses(losses)
         .with_moves(&suffered.moves)
         .excusing(&suffered.excused)
@@ -66,8 +66,8 @@ async fn until(end: Instant, question: impl AsyncFn() -> Option<Violation>) -> O
 /// state. Connections may still be closed while nodes discover missed events, so the truth may change.
 async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
     for (_, session) in open(lives) {
-        let is_missing = |(channel, asked): &(&String, &usize)| {
-            session.listener.acknowledgements(channel) < **asked
+        let is_missing = |(channel, requested_at): &(&String, &usize)| {
+            session.listener.acknowledgements(channel) < **requested_at
         };
         if let Some((channel, _)) = session.wanted.iter().find(is_missing) {
             let text = format!("{} waits for the acknowledgement of {channel}", session.name);
@@ -78,9 +78,10 @@ async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
     if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &truth).await {
         return Some(Violation::new(Rule::Api, "", text));
     }
-    let heard: Vec<_> =
-        open(lives).map(|(_, session)| (session.name.clone(), session.listener.heard())).collect();
-    let checker = Checker::new(Vec::new(), &heard);
+    let received: Vec<_> = open(lives)
+        .map(|(_, session)| (session.name.clone(), session.listener.received()))
+        .collect();
+    let checker = Checker::new(Vec::new(), &received);
     checker
         .histories()
         .filter(|history| history.is_open())
@@ -132,7 +133,7 @@ fn truth(lives: &[Life]) -> View {
 
 /// Clients that subscribe to the cache channels at the end of the run, one on each node.
 struct NewSubscribers {
-    heard: Vec<(String, Vec<Entry>)>,
+    received: Vec<(String, Vec<Entry>)>,
     unacknowledged: Vec<Violation>,
     /// By channel: the cached event that each client received, and that each node's API returned.
     given: HashMap<String, Vec<(String, Option<String>)>>,
@@ -147,7 +148,7 @@ impl NewSubscribers {
             .filter(|channel| is_cache_channel(channel))
             .collect();
         let mut subscribers =
-            Self { heard: Vec::new(), unacknowledged: Vec::new(), given: HashMap::new() };
+            Self { received: Vec::new(), unacknowledged: Vec::new(), given: HashMap::new() };
         for address in bed.addresses() {
             let name = format!("new subscriber on {address}");
             let listener = Listener::connect(address).await.expect("the node is ready");
@@ -170,9 +171,9 @@ impl NewSubscribers {
             if listener.closed().is_none() {
                 listener.ping_barrier().await;
             }
-            subscribers.heard.push((name, listener.hang_up()));
+            subscribers.received.push((name, listener.hang_up()));
         }
-        let checker = Checker::new(Vec::new(), &subscribers.heard);
+        let checker = Checker::new(Vec::new(), &subscribers.received);
         for history in checker.histories() {
             subscribers.add(&history.channel, history.client.clone(), history.cached.clone());
         }
@@ -193,9 +194,9 @@ impl NewSubscribers {
 /// The bounds on successes that were missed without a fault. Each client publishes with nearly every second action and
 /// subscribes with every third.
 pub(super) fn unserved(world: &World, lives: &[Life]) -> Vec<Violation> {
-    let heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
+    let received: Vec<_> = lives.iter().flat_map(Life::all).collect();
     let least = Least { publishes: lives.len() / 4, joins: lives.len() / 8 };
-    Checker::new(world.ledger.all(), &heard).unserved(&world.suffered().calm, least)
+    Checker::new(world.ledger.all(), &received).unserved(&world.suffered().calm, least)
 }
 
 /// A publish whose answer took too long, except on a paused node.

@@ -199,17 +199,18 @@ impl World {
         let outcomes =
             outcomes.map(|outcome| format!("{} {outcome:?}", self.ledger.count(outcome)));
         let sessions: usize = lives.iter().map(|life| life.past.len()).sum();
-        let mut heard = 0;
+        let mut received = 0;
         let mut closed = 0;
         for (_, entries) in lives.iter().flat_map(|life| &life.past) {
-            heard += entries.iter().filter(|entry| matches!(entry.what, Heard::Message(_))).count();
+            received +=
+                entries.iter().filter(|entry| matches!(entry.what, Heard::Message(_))).count();
             closed +=
                 entries.iter().filter(|entry| matches!(entry.what, Heard::Closed(4200))).count();
         }
         let rejected = self.ledger.slowest(Outcome::Rejected);
         format!(
             "publishes: {}; slowest rejection {rejected:?}; {sessions} past connections, {closed} of them closed 4200, \
-             heard {heard} messages",
+             received {received} messages",
             outcomes.join(", ")
         )
     }

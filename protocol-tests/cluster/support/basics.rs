@@ -31,7 +31,7 @@ pub(crate) async fn they_are_one(one: &Server, other: &Server) {
     }
     for listener in [&a, &b] {
         for channel in &names {
-            listener.hears("all", channel, 2, HEALED).await;
+            listener.receives("all", channel, 2, HEALED).await;
             assert_eq!(listener.data("e", channel), ["from one", "from the other"]);
         }
     }
@@ -52,7 +52,7 @@ pub(crate) async fn they_are_one(one: &Server, other: &Server) {
     let reply = other.post("users/ann/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
     a.until("ann is closed", HEALED, |_| a.closed() == Some(4009)).await;
-    b.hears("pusher_internal:member_removed", "presence-x", 1, HEALED).await;
+    b.receives("pusher_internal:member_removed", "presence-x", 1, HEALED).await;
     drop((a, b));
     let empty = View::default();
     assert_view_everywhere(&[one.address, other.address], Duration::from_secs(10), &empty).await;
@@ -61,14 +61,14 @@ pub(crate) async fn they_are_one(one: &Server, other: &Server) {
 async fn members_and_client_events(one: &Server, other: &Server, a: &Listener, b: &Listener) {
     a.join("presence-x", "1").await;
     b.join("presence-x", "2").await;
-    a.hears("pusher_internal:member_added", "presence-x", 1, HEALED).await;
+    a.receives("pusher_internal:member_added", "presence-x", 1, HEALED).await;
     a.subscribe("private-x").await;
     b.subscribe("private-x").await;
     for channel in ["private-x", "presence-x"] {
         a.whisper("client-x", channel, "from a");
-        b.hears("client-x", channel, 1, HEALED).await;
+        b.receives("client-x", channel, 1, HEALED).await;
         b.whisper("client-x", channel, "from b");
-        a.hears("client-x", channel, 1, HEALED).await;
+        a.receives("client-x", channel, 1, HEALED).await;
     }
     for node in [one, other] {
         let users = node.channel("presence-x", "user_count").await;

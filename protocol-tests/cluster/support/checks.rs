@@ -6,9 +6,11 @@ use super::{Checker, HEALED, Ledger, Listener, Rule, Violation};
 
 /// Checks what several clients received of a ledger's publishes.
 fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> {
-    let heard: Vec<_> =
-        listeners.iter().map(|listener| (listener.socket_id.clone(), listener.heard())).collect();
-    let violations = Checker::new(ledger.all(), &heard).violations();
+    let received: Vec<_> = listeners
+        .iter()
+        .map(|listener| (listener.socket_id.clone(), listener.received()))
+        .collect();
+    let violations = Checker::new(ledger.all(), &received).violations();
     // Violations that events in transit explain are returned last.
     let is_final = |violation: &&Violation| violation.rule != Rule::Complete;
     match violations.iter().find(is_final).or(violations.first()) {

@@ -212,13 +212,13 @@ impl Listener {
 
     /// The data of all messages of this name and channel, in order.
     pub(crate) fn data(&self, event: &str, channel: &str) -> Vec<String> {
-        let heard = self.heard();
-        let messages = heard.iter().filter_map(|entry| entry.message(event, Some(channel)));
+        let received = self.received();
+        let messages = received.iter().filter_map(|entry| entry.message(event, Some(channel)));
         messages.map(|message| message["data"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Everything that was recorded so far.
-    pub(crate) fn heard(&self) -> Vec<Entry> {
+    pub(crate) fn received(&self) -> Vec<Entry> {
         self.record.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -244,7 +244,7 @@ impl Listener {
                 let grown = self.record.grown.notified();
                 tokio::pin!(grown);
                 grown.as_mut().enable();
-                if condition(&self.heard()) {
+                if condition(&self.received()) {
                     return;
                 }
                 grown.await;
@@ -260,7 +260,13 @@ impl Listener {
     }
 
     /// Waits until this many messages with this name and channel were received.
-    pub(crate) async fn hears(&self, event: &str, channel: &str, count: usize, deadline: Duration) {
+    pub(crate) async fn receives(
+        &self,
+        event: &str,
+        channel: &str,
+        count: usize,
+        deadline: Duration,
+    ) {
         let what = format!("{event} came {count} times on {channel}");
         self.until(&what, deadline, |_| self.count(event, channel) >= count).await;
     }
@@ -270,7 +276,7 @@ impl Listener {
         let pongs = |entries: &[Entry]| {
             entries.iter().filter(|entry| entry.message("pusher:pong", None).is_some()).count()
         };
-        let before = pongs(&self.heard());
+        let before = pongs(&self.received());
         self.send(&json!({ "event": "pusher:ping", "data": {} }));
         let what = "the connection answers a ping";
         self.until(what, Duration::from_secs(10), |entries| pongs(entries) > before).await;
@@ -282,15 +288,15 @@ impl Listener {
             task.abort();
         }
         self.record.push(Heard::Ended);
-        self.heard()
+        self.received()
     }
 
     /// The last entries, for a report.
     pub(crate) fn tail(&self, count: usize) -> String {
-        let heard = self.heard();
-        let skipped = heard.len().saturating_sub(count);
-        let lines = heard[skipped..].iter().map(|entry| format!("\n    {:?}", entry.what));
-        format!("{} entries, the last:{}", heard.len(), lines.collect::<String>())
+        let received = self.received();
+        let skipped = received.len().saturating_sub(count);
+        let lines = received[skipped..].iter().map(|entry| format!("\n    {:?}", entry.what));
+        format!("{} entries, the last:{}", received.len(), lines.collect::<String>())
     }
 }
 

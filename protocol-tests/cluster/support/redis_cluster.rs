@@ -59,14 +59,14 @@ impl RedisCluster {
             client.command(&["CLUSTER", "MEET", "127.0.0.1", &first, &buses[0]]).await;
         }
         let cluster = Self(servers);
-        cluster.all(|said| said.matches("connected").count() == 6).await;
+        cluster.all(|reply| reply.matches("connected").count() == 6).await;
         for at in 3..6 {
             let master = cluster.0[at - 3].client().await.command(&["CLUSTER", "MYID"]).await;
             cluster.0[at].client().await.command(&["CLUSTER", "REPLICATE", master.text()]).await;
         }
         cluster
-            .all(|said| {
-                said.matches(" slave ").count() + said.matches("myself,slave ").count() == 3
+            .all(|reply| {
+                reply.matches(" slave ").count() + reply.matches("myself,slave ").count() == 3
             })
             .await;
         cluster.is_ok(&[0, 1, 2, 3, 4, 5]).await;
@@ -80,11 +80,11 @@ impl RedisCluster {
             let mut client = server.client().await;
             let start = Instant::now();
             loop {
-                let said = client.command(&["CLUSTER", "NODES"]).await;
-                if condition(said.text()) {
+                let reply = client.command(&["CLUSTER", "NODES"]).await;
+                if condition(reply.text()) {
                     break;
                 }
-                assert!(start.elapsed() < FAILED_OVER, "the cluster did not form: {said:?}");
+                assert!(start.elapsed() < FAILED_OVER, "the cluster did not form: {reply:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -151,9 +151,9 @@ impl RedisCluster {
 
     /// The line of one server in the `CLUSTER NODES` reply of another.
     async fn line_of(&self, said_by: usize, at: usize) -> Option<String> {
-        let said = self.0[said_by].admin().await.command(&["CLUSTER", "NODES"]).await;
+        let reply = self.0[said_by].admin().await.command(&["CLUSTER", "NODES"]).await;
         let address = format!("{}@", self.0[at].address());
-        said.text().lines().find(|line| line.contains(&address)).map(str::to_owned)
+        reply.text().lines().find(|line| line.contains(&address)).map(str::to_owned)
     }
 
     /// The slots of a server.

@@ -41,17 +41,17 @@ impl Watched {
         for sentinel in &self.sentinels {
             let mut client = sentinel.client().await;
             loop {
-                let said = client.command(&["SENTINEL", "MASTER", Self::MASTER]).await.texts();
+                let reply = client.command(&["SENTINEL", "MASTER", Self::MASTER]).await.texts();
                 let value = |name: &str| {
-                    let at = said.iter().position(|word| word == name)?;
-                    said.get(at + 1).cloned()
+                    let at = reply.iter().position(|word| word == name)?;
+                    reply.get(at + 1).cloned()
                 };
                 if value("num-slaves").as_deref() == Some("1")
                     && value("num-other-sentinels").as_deref() == Some("2")
                 {
                     break;
                 }
-                assert!(start.elapsed() < FAILED_OVER, "the Sentinels are not complete: {said:?}");
+                assert!(start.elapsed() < FAILED_OVER, "the Sentinels are not complete: {reply:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -66,8 +66,8 @@ impl Watched {
     /// The server that the Sentinels report as the master.
     pub(crate) async fn master(&self) -> usize {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::MASTER];
-        let said = self.sentinels[0].client().await.command(&words).await.texts();
-        let port = said.get(1).map(String::as_str);
+        let reply = self.sentinels[0].client().await.command(&words).await.texts();
+        let port = reply.get(1).map(String::as_str);
         let is_it = |server: &Redis| port == Some(&*server.port.to_string());
         self.servers.iter().position(is_it).expect("one of the two is the master")
     }

@@ -42,17 +42,17 @@ impl View {
 pub(crate) async fn view(address: SocketAddr) -> Result<View, String> {
     let mut api = Api::new(address);
     let mut view = View::default();
-    let channels = asked(&mut api, "channels", &[("info", "subscription_count")]).await?;
-    for (channel, told) in channels["channels"].as_object().into_iter().flatten() {
+    let channels = requested_at(&mut api, "channels", &[("info", "subscription_count")]).await?;
+    for (channel, reported) in channels["channels"].as_object().into_iter().flatten() {
         if channel.starts_with("presence-") {
             view.users.insert(channel.clone(), channel_users(&mut api, channel).await?);
         } else {
             let count =
-                told["subscription_count"].as_u64().ok_or(format!("no count: {channels}"))?;
+                reported["subscription_count"].as_u64().ok_or(format!("no count: {channels}"))?;
             view.counts.insert(channel.clone(), count);
         }
     }
-    let connections = asked(&mut api, "connections", &[]).await?;
+    let connections = requested_at(&mut api, "connections", &[]).await?;
     view.connections = connections["connections"].as_u64().ok_or("no number of connections")?;
     Ok(view)
 }
@@ -61,12 +61,12 @@ pub(crate) async fn channel_users(
     api: &mut Api,
     channel: &str,
 ) -> Result<BTreeSet<String>, String> {
-    let users = asked(api, &format!("channels/{channel}/users"), &[]).await?;
+    let users = requested_at(api, &format!("channels/{channel}/users"), &[]).await?;
     let users = users["users"].as_array().into_iter().flatten();
     Ok(users.filter_map(|user| user["id"].as_str()).map(str::to_owned).collect())
 }
 
-async fn asked(api: &mut Api, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+async fn requested_at(api: &mut Api, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
     match api.get(path, query).await {
         Some(answer) if answer.status == 200 => Ok(answer.body),
         answer => Err(format!("GET {path}: {answer:?}")),
@@ -84,8 +84,8 @@ pub(crate) async fn until_everywhere(
         let mut wrong = None;
         for node in nodes {
             match view(*node).await {
-                Ok(said) if said == *truth => {}
-                Ok(said) => wrong = Some(difference(*node, &said, truth)),
+                Ok(reply) if reply == *truth => {}
+                Ok(reply) => wrong = Some(difference(*node, &reply, truth)),
                 Err(error) => wrong = Some(error),
             }
         }
@@ -104,19 +104,19 @@ pub(crate) async fn assert_view_everywhere(nodes: &[SocketAddr], deadline: Durat
     }
 }
 
-fn difference(node: SocketAddr, said: &View, truth: &View) -> String {
+fn difference(node: SocketAddr, reply: &View, truth: &View) -> String {
     let mut lines = vec![format!("{node} is wrong:")];
-    let names: BTreeSet<&String> = said.counts.keys().chain(truth.counts.keys()).collect();
+    let names: BTreeSet<&String> = reply.counts.keys().chain(truth.counts.keys()).collect();
     for name in names {
-        let (one, other) = (said.counts.get(name), truth.counts.get(name));
+        let (one, other) = (reply.counts.get(name), truth.counts.get(name));
         if one != other {
             lines.push(format!("  {name}: says {one:?}, is {other:?}"));
         }
     }
-    let names: BTreeSet<&String> = said.users.keys().chain(truth.users.keys()).collect();
+    let names: BTreeSet<&String> = reply.users.keys().chain(truth.users.keys()).collect();
     for name in names {
         let empty = BTreeSet::new();
-        let one = said.users.get(name).unwrap_or(&empty);
+        let one = reply.users.get(name).unwrap_or(&empty);
         let other = truth.users.get(name).unwrap_or(&empty);
         let (extra, missing) = (one.difference(other), other.difference(one));
         let (extra, missing): (Vec<_>, Vec<_>) = (extra.collect(), missing.collect());
@@ -124,8 +124,8 @@ fn difference(node: SocketAddr, said: &View, truth: &View) -> String {
             lines.push(format!("  {name}: says too much {extra:?}, too little {missing:?}"));
         }
     }
-    if said.connections != truth.connections {
-        lines.push(format!("  connections: says {}, is {}", said.connections, truth.connections));
+    if reply.connections != truth.connections {
+        lines.push(format!("  connections: says {}, is {}", reply.connections, truth.connections));
     }
     lines.join("\n")
 }

@@ -19,7 +19,7 @@ impl Checker {
             return Ok(());
         }
         for (id, event) in events {
-            let was_there = event.in_place_since.is_some_and(|since| since < history.asked)
+            let was_there = event.in_place_since.is_some_and(|since| since < history.requested_at)
                 && event.published.outcome != Outcome::Rejected
                 && !event.is_excused
                 && !event.published.id.starts_with(super::WHISPER);

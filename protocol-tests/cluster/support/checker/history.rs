@@ -17,7 +17,7 @@ pub(crate) struct History {
     /// The name of the connection.
     pub(crate) client: String,
     pub(crate) channel: String,
-    pub(crate) asked: Instant,
+    pub(crate) requested_at: Instant,
     pub(crate) acknowledged: Instant,
     /// When the client sent the unsubscription.
     pub(crate) left: Option<Instant>,
@@ -91,14 +91,14 @@ impl History {
 }
 
 /// The subscriptions of a connection, reconstructed from what it sent and received.
-pub(crate) fn histories(client: &str, heard: &[Entry]) -> Vec<History> {
+pub(crate) fn histories(client: &str, received: &[Entry]) -> Vec<History> {
     let mut finished = Vec::new();
     let mut current: HashMap<&str, History> = HashMap::new();
-    let mut asked: HashMap<&str, Instant> = HashMap::new();
-    for entry in heard {
+    let mut requested_at: HashMap<&str, Instant> = HashMap::new();
+    for entry in received {
         match &entry.what {
             Heard::Asked(channel) => {
-                asked.insert(channel, entry.at);
+                requested_at.insert(channel, entry.at);
             }
             Heard::Sent(channel, data) => {
                 if let Some(history) = current.get_mut(channel.as_str()) {
@@ -118,8 +118,8 @@ pub(crate) fn histories(client: &str, heard: &[Entry]) -> Vec<History> {
             Heard::Message(message) => {
                 let channel = message["channel"].as_str().unwrap_or_default();
                 if message["event"] == "pusher_internal:subscription_succeeded" {
-                    let asked = asked.get(channel).copied().unwrap_or(entry.at);
-                    let begun = begin(client, channel, asked, entry.at, message);
+                    let requested_at = requested_at.get(channel).copied().unwrap_or(entry.at);
+                    let begun = begin(client, channel, requested_at, entry.at, message);
                     finished.extend(current.insert(channel, begun));
                 } else if let Some(history) = current.get_mut(channel) {
                     take(history, entry.at, message);
@@ -154,13 +154,19 @@ fn is_numbered(message: &Value) -> bool {
     name == EVENT || name.starts_with("client-")
 }
 
-fn begin(client: &str, channel: &str, asked: Instant, at: Instant, message: &Value) -> History {
+fn begin(
+    client: &str,
+    channel: &str,
+    requested_at: Instant,
+    at: Instant,
+    message: &Value,
+) -> History {
     let data = inner(message);
     let ids = data["presence"]["ids"].as_array().into_iter().flatten();
     History {
         client: client.to_owned(),
         channel: channel.to_owned(),
-        asked,
+        requested_at,
         acknowledged: at,
         left: None,
         is_cut: false,

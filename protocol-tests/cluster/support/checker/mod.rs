@@ -116,14 +116,14 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Creates a checker from the publishes of a ledger and the record of each connection, by its name.
-    pub(crate) fn new(published: Vec<Published>, heard: &[(String, Vec<Entry>)]) -> Self {
+    pub(crate) fn new(published: Vec<Published>, received: &[(String, Vec<Entry>)]) -> Self {
         let mut events = HashMap::new();
         for published in published {
             let accepted = (published.outcome == Outcome::Accepted).then_some(published.answered);
             insert(&mut events, published, accepted);
         }
         let mut by_channel: BTreeMap<String, Vec<History>> = BTreeMap::new();
-        for (client, entries) in heard {
+        for (client, entries) in received {
             for published in client_events(entries) {
                 insert(&mut events, published, None);
             }
@@ -325,7 +325,8 @@ fn gap(history: &History, order: &Order<'_>, events: &HashMap<&str, &Event>) -> 
     for (at, pair) in ids.windows(2).enumerate() {
         let is_from_cache = at == 0 && history.cached.is_some();
         // What was there when the subscription was requested is compared with the cached event by `check_cache`.
-        let was_there = |event: &Event| event.in_place_since.is_some_and(|at| at < history.asked);
+        let was_there =
+            |event: &Event| event.in_place_since.is_some_and(|at| at < history.requested_at);
         for id in order.between(pair[0], pair[1]) {
             let event = events.get(id).filter(|event| {
                 let is_delivered =

@@ -40,7 +40,8 @@ impl Checker {
             .flat_map(super::history::History::sequence)
             .map(|(_, id)| id)
             .collect();
-        let joins = self.histories().filter(|history| is_calm(history.asked, history.acknowledged));
+        let joins =
+            self.histories().filter(|history| is_calm(history.requested_at, history.acknowledged));
         let bounds = [
             ("publishes", publishes.len(), least.publishes.max(1)),
             (

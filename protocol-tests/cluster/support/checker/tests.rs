@@ -62,7 +62,7 @@ impl Story {
     }
 
     /// A subscription that lasts from the beginning and received these events.
-    fn heard(&self, client: &str, ids: &[&str]) -> History {
+    fn received(&self, client: &str, ids: &[&str]) -> History {
         let message = |id: &&str| {
             (
                 self.second(20.0),
@@ -76,7 +76,7 @@ impl Story {
         History {
             client: client.to_owned(),
             channel: self.channel.to_owned(),
-            asked: self.start,
+            requested_at: self.start,
             acknowledged: self.start,
             left: None,
             is_cut: false,
@@ -130,43 +130,44 @@ fn cut(mut history: History) -> History {
 fn a_valid_history_has_no_violations() {
     let story = Story::new();
     let all = ["1", "2", "3", "4", "5"];
-    assert_eq!(story.broken(vec![story.heard("a", &all), story.heard("b", &all)]), []);
+    assert_eq!(story.broken(vec![story.received("a", &all), story.received("b", &all)]), []);
 }
 
 #[test]
 fn a_lost_event_is_found_and_a_lost_end_is_excused_only_on_a_cut_connection() {
     let story = Story::new();
-    assert_eq!(story.broken(vec![story.heard("a", &["1", "2", "3", "4"])]), [Rule::Complete]);
-    assert_eq!(story.broken(vec![cut(story.heard("a", &["1", "2"]))]), []);
-    let lacks_the_third = cut(story.heard("a", &["1", "2", "4"]));
+    assert_eq!(story.broken(vec![story.received("a", &["1", "2", "3", "4"])]), [Rule::Complete]);
+    assert_eq!(story.broken(vec![cut(story.received("a", &["1", "2"]))]), []);
+    let lacks_the_third = cut(story.received("a", &["1", "2", "4"]));
     assert!(story.broken(vec![lacks_the_third]).contains(&Rule::Gap));
 }
 
 #[test]
 fn a_gap_that_only_another_history_proves_is_found() {
     let story = Story::new().at_once();
-    let all = || story.heard("a", &["1", "2", "3", "4", "5"]);
-    let gap = cut(story.heard("b", &["1", "2", "4"]));
+    let all = || story.received("a", &["1", "2", "3", "4", "5"]);
+    let gap = cut(story.received("b", &["1", "2", "4"]));
     assert_eq!(story.broken(vec![all(), gap]), [Rule::Gap]);
     // Two histories together prove the gap: one shows 2 before 3, the other 3 before 4.
-    let (one, other) = (cut(story.heard("a", &["2", "3"])), cut(story.heard("c", &["3", "4"])));
-    let gap = || cut(story.heard("b", &["1", "2", "4"]));
+    let (one, other) =
+        (cut(story.received("a", &["2", "3"])), cut(story.received("c", &["3", "4"])));
+    let gap = || cut(story.received("b", &["1", "2", "4"]));
     assert_eq!(story.broken(vec![one, other, gap()]), [Rule::Gap]);
-    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "3"])), gap()]), []);
+    assert_eq!(story.broken(vec![cut(story.received("a", &["2", "3"])), gap()]), []);
     // An event of unknown outcome that one connection received was delivered to all.
     let story = Story::new().at_once().with_outcome("3", Outcome::Unknown);
-    let all = story.heard("a", &["1", "2", "3", "4", "5"]);
-    assert_eq!(story.broken(vec![all, cut(story.heard("b", &["2", "4"]))]), [Rule::Gap]);
+    let all = story.received("a", &["1", "2", "3", "4", "5"]);
+    assert_eq!(story.broken(vec![all, cut(story.received("b", &["2", "4"]))]), [Rule::Gap]);
 }
 
 #[test]
 fn events_before_a_subscription_and_after_its_end_are_not_missed() {
     let story = Story::new();
-    let mut late = story.heard("a", &["3", "4", "5"]);
+    let mut late = story.received("a", &["3", "4", "5"]);
     late.acknowledged = story.second(2.9);
     assert_eq!(story.broken(vec![late]), []);
     let left = |second| {
-        let mut left = story.heard("a", &["1"]);
+        let mut left = story.received("a", &["1"]);
         left.left = Some(story.second(second));
         left
     };
@@ -178,31 +179,32 @@ fn events_before_a_subscription_and_after_its_end_are_not_missed() {
 fn duplicates_unknown_events_and_rejected_ones_are_found() {
     let story = Story::new();
     let all = ["1", "2", "3", "4", "5"];
-    let twice = cut(story.heard("a", &["1", "1"]));
+    let twice = cut(story.received("a", &["1", "1"]));
     assert!(story.broken(vec![twice]).contains(&Rule::Once));
-    let unknown = cut(story.heard("a", &["6"]));
+    let unknown = cut(story.received("a", &["6"]));
     assert_eq!(story.broken(vec![unknown]), [Rule::Published]);
     let rejected = Story::new().with_outcome("2", Outcome::Rejected);
-    assert_eq!(rejected.broken(vec![rejected.heard("a", &all)]), [Rule::Rejected]);
+    assert_eq!(rejected.broken(vec![rejected.received("a", &all)]), [Rule::Rejected]);
     let unknown = Story::new().with_outcome("2", Outcome::Unknown);
     assert_eq!(
-        unknown.broken(vec![unknown.heard("a", &all)]),
+        unknown.broken(vec![unknown.received("a", &all)]),
         [],
         "an unknown outcome allows one receipt or none"
     );
-    let mut again = cut(story.heard("a", &["2", "3"]));
+    let mut again = cut(story.received("a", &["2", "3"]));
     again.acknowledged = story.second(1.8);
-    let histories = vec![cut(story.heard("a", &["1", "2"])), again];
+    let histories = vec![cut(story.received("a", &["1", "2"])), again];
     assert!(story.broken(histories).contains(&Rule::Once), "in two subscriptions");
 }
 
 #[test]
 fn two_orders_are_found() {
     let story = Story::new().at_once();
-    let heard = |client, ids: &[&str]| cut(story.heard(client, ids));
-    let two = vec![heard("a", &["1", "2"]), heard("b", &["2", "1"])];
+    let received = |client, ids: &[&str]| cut(story.received(client, ids));
+    let two = vec![received("a", &["1", "2"]), received("b", &["2", "1"])];
     assert_eq!(story.broken(two), [Rule::Order]);
-    let three = || vec![heard("a", &["1", "2"]), heard("b", &["2", "3"]), heard("c", &["3", "1"])];
+    let three =
+        || vec![received("a", &["1", "2"]), received("b", &["2", "3"]), received("c", &["3", "1"])];
     assert_eq!(story.broken(three()), [Rule::Order]);
     let violation = story.checker(three()).violations().remove(0);
     assert!(violation.text.contains("1 before 2 (a)"), "{}", violation.text);
@@ -211,21 +213,21 @@ fn two_orders_are_found() {
 #[test]
 fn two_orders_in_several_subscriptions_of_one_connection_are_found() {
     let story = Story::new().at_once();
-    let mut second = cut(story.heard("a", &["1"]));
+    let mut second = cut(story.received("a", &["1"]));
     second.acknowledged = story.second(5.0);
-    let mut first = story.heard("a", &["2"]);
+    let mut first = story.received("a", &["2"]);
     first.left = Some(story.second(4.0));
-    let other = cut(story.heard("b", &["1", "2"]));
+    let other = cut(story.received("b", &["1", "2"]));
     assert!(story.broken(vec![first, second, other]).contains(&Rule::Order));
 }
 
 #[test]
 fn an_event_before_one_that_was_accepted_earlier_is_found() {
     let story = Story::new();
-    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), [Rule::Order]);
+    assert_eq!(story.broken(vec![cut(story.received("a", &["2", "1"]))]), [Rule::Order]);
     // The position of an event of unknown outcome in the order has no lower bound in time.
     let story = Story::new().with_outcome("1", Outcome::Unknown);
-    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), []);
+    assert_eq!(story.broken(vec![cut(story.received("a", &["2", "1"]))]), []);
 }
 
 #[test]
@@ -236,20 +238,20 @@ fn a_client_event_is_complete_and_once() {
         event.outcome = Outcome::Unknown;
         event.answered = event.begun;
     }
-    let heard = |client: &str, ids: &[&str]| {
+    let received = |client: &str, ids: &[&str]| {
         let ids: Vec<String> = ids.iter().map(|id| format!("whisper {id}")).collect();
-        story.heard(client, &ids.iter().map(String::as_str).collect::<Vec<_>>())
+        story.received(client, &ids.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert_eq!(
-        story.broken(vec![heard("a", &[]), heard("b", &[])]),
+        story.broken(vec![received("a", &[]), received("b", &[])]),
         [],
         "no connection received it"
     );
-    assert_eq!(story.broken(vec![heard("a", &["1"]), heard("b", &[])]), [Rule::Complete]);
-    let mut sender = heard("b", &[]);
+    assert_eq!(story.broken(vec![received("a", &["1"]), received("b", &[])]), [Rule::Complete]);
+    let mut sender = received("b", &[]);
     sender.sent.insert("whisper 1".to_owned());
-    assert_eq!(story.broken(vec![heard("a", &["1"]), sender]), []);
-    assert!(story.broken(vec![cut(heard("a", &["1", "1"]))]).contains(&Rule::Once));
+    assert_eq!(story.broken(vec![received("a", &["1"]), sender]), []);
+    assert!(story.broken(vec![cut(received("a", &["1", "1"]))]).contains(&Rule::Once));
 }
 
 #[test]
@@ -284,28 +286,28 @@ fn the_last_received_count_is_returned() {
 #[test]
 fn an_old_event_from_a_cache_is_found_unless_redis_lost_data() {
     let story = Story::on(CACHE);
-    let asked = |cached: Option<&str>, second: f64| {
-        let mut history = cut(story.heard("a", &[]));
-        (history.asked, history.acknowledged) = (story.second(second), story.second(second));
+    let requested_at = |cached: Option<&str>, second: f64| {
+        let mut history = cut(story.received("a", &[]));
+        (history.requested_at, history.acknowledged) = (story.second(second), story.second(second));
         history.cached = cached.map(str::to_owned);
         history.is_cache_miss = cached.is_none();
         history
     };
-    assert_eq!(story.broken(vec![asked(Some("3"), 3.6)]), []);
-    assert_eq!(story.broken(vec![asked(Some("4"), 3.6)]), [], "it is newer");
-    assert_eq!(story.broken(vec![asked(Some("2"), 3.6)]), [Rule::Cache]);
-    assert_eq!(story.broken(vec![asked(None, 3.6)]), [Rule::Cache]);
-    assert_eq!(story.broken(vec![asked(None, 0.5)]), []);
+    assert_eq!(story.broken(vec![requested_at(Some("3"), 3.6)]), []);
+    assert_eq!(story.broken(vec![requested_at(Some("4"), 3.6)]), [], "it is newer");
+    assert_eq!(story.broken(vec![requested_at(Some("2"), 3.6)]), [Rule::Cache]);
+    assert_eq!(story.broken(vec![requested_at(None, 3.6)]), [Rule::Cache]);
+    assert_eq!(story.broken(vec![requested_at(None, 0.5)]), []);
     let lost = Period { begin: story.second(3.2), end: story.second(3.3) };
-    let checker = story.checker(vec![asked(Some("2"), 3.6)]).with_losses(&[lost]);
+    let checker = story.checker(vec![requested_at(Some("2"), 3.6)]).with_losses(&[lost]);
     assert_eq!(checker.violations().len(), 0);
     let lost = Period { begin: story.second(0.2), end: story.second(3.3) };
-    let checker = story.checker(vec![asked(None, 3.6)]).with_losses(&[lost]);
+    let checker = story.checker(vec![requested_at(None, 3.6)]).with_losses(&[lost]);
     assert_eq!(checker.violations().len(), 0);
     let moves = [Period { begin: story.second(3.2), end: story.second(3.3) }];
-    let checker = story.checker(vec![asked(Some("2"), 3.6)]).with_moves(&moves);
+    let checker = story.checker(vec![requested_at(Some("2"), 3.6)]).with_moves(&moves);
     assert_eq!(checker.violations().len(), 0);
-    let open = History { is_cut: false, ..asked(Some("2"), 3.6) };
+    let open = History { is_cut: false, ..requested_at(Some("2"), 3.6) };
     let checker = story.checker(vec![open]).with_moves(&moves);
     assert!(checker.violations().iter().any(|violation| violation.rule == Rule::Cache));
     let given = |two: &str| {
@@ -318,7 +320,7 @@ fn an_old_event_from_a_cache_is_found_unless_redis_lost_data() {
 #[test]
 fn limits_excuse_what_was_published_meanwhile_and_nothing_else() {
     let story = Story::new();
-    let lacks_the_third = || vec![story.heard("a", &["1", "2", "4", "5"])];
+    let lacks_the_third = || vec![story.received("a", &["1", "2", "4", "5"])];
     let split = Period { begin: story.second(2.8), end: story.second(3.2) };
     assert!(story.checker(lacks_the_third()).excusing(&[split]).violations().is_empty());
     let split = Period { begin: story.second(3.8), end: story.second(4.2) };
@@ -401,21 +403,21 @@ fn webhooks_with_a_wrong_final_state_are_found() {
 fn nodes_that_serve_nothing_are_found() {
     let all = ["1", "2", "3", "4", "5"];
     let story = Story::new();
-    let both = |ids: &[&str]| vec![story.heard("a", ids), story.heard("b", ids)];
+    let both = |ids: &[&str]| vec![story.received("a", ids), story.received("b", ids)];
     assert_eq!(unserved(&story, both(&all)), [""; 0]);
     assert_eq!(unserved(&story, both(&["1", "2"])), [""; 0], "the rest may have no subscribers");
     let unreceived = "1 accepted events that were received without a fault instead of at least 2";
     assert_eq!(unserved(&story, both(&["1"])), [unreceived]);
     let one_joined = "1 acknowledged subscriptions without a fault instead of at least 2";
-    assert_eq!(unserved(&story, vec![story.heard("a", &all)]), [one_joined]);
+    assert_eq!(unserved(&story, vec![story.received("a", &all)]), [one_joined]);
     let rejected =
         all.iter().fold(Story::new(), |story, id| story.with_outcome(id, Outcome::Rejected));
-    let subscribed = vec![rejected.heard("a", &[]), rejected.heard("b", &[])];
+    let subscribed = vec![rejected.received("a", &[]), rejected.received("b", &[])];
     let unaccepted = "0 accepted publishes without a fault instead of at least 4";
     assert_eq!(unserved(&rejected, subscribed), [unaccepted]);
     for outcome in [Outcome::Unknown, Outcome::Broken] {
         let story = Story::new().with_outcome("1", outcome).with_outcome("2", outcome);
-        let histories = vec![story.heard("a", &all), story.heard("b", &all)];
+        let histories = vec![story.received("a", &all), story.received("b", &all)];
         assert_eq!(unserved(&story, histories).len(), 1, "{outcome:?} is not accepted");
     }
     assert_eq!(unserved(&story, Vec::new()).len(), 2, "no subscriptions and no receipts");
@@ -426,9 +428,9 @@ fn only_what_begins_and_ends_without_a_fault_has_a_lower_bound() {
     let story =
         Story::new().with_outcome("1", Outcome::Rejected).with_outcome("5", Outcome::Rejected);
     let calm = |begin, end| Period { begin: story.second(begin), end: story.second(end) };
-    let heard = || vec![story.heard("a", &["2", "3", "4"])];
+    let received = || vec![story.received("a", &["2", "3", "4"])];
     let unserved = |calm: &[Period], publishes| {
-        story.checker(heard()).unserved(calm, Least { publishes, joins: 1 }).len()
+        story.checker(received()).unserved(calm, Least { publishes, joins: 1 }).len()
     };
     assert_eq!(unserved(&[calm(0.0, 0.0), calm(2.0, 5.2)], 3), 0);
     assert_eq!(unserved(&[calm(0.0, 0.0), calm(2.0, 5.2)], 4), 1, "too few publishes");
@@ -441,8 +443,8 @@ fn only_what_begins_and_ends_without_a_fault_has_a_lower_bound() {
 #[test]
 fn a_gap_after_an_old_event_from_a_cache_is_judged_by_the_cache() {
     let story = Story::on(CACHE);
-    let mut history = cut(story.heard("a", &["4"]));
-    (history.asked, history.acknowledged) = (story.second(3.6), story.second(3.6));
+    let mut history = cut(story.received("a", &["4"]));
+    (history.requested_at, history.acknowledged) = (story.second(3.6), story.second(3.6));
     history.cached = Some("2".to_owned());
     assert_eq!(story.broken(vec![history]), [Rule::Cache], "3 was published before");
 }
@@ -451,8 +453,8 @@ fn a_gap_after_an_old_event_from_a_cache_is_judged_by_the_cache() {
 fn two_masters_may_give_two_orders_to_subscriptions_that_have_ended() {
     let story = Story::new();
     let orders = |is_cut: bool| {
-        let other = story.heard("b", &["1", "3", "2", "4", "5"]);
-        vec![story.heard("a", &["1", "2", "3", "4", "5"]), History { is_cut, ..other }]
+        let other = story.received("b", &["1", "3", "2", "4", "5"]);
+        vec![story.received("a", &["1", "2", "3", "4", "5"]), History { is_cut, ..other }]
     };
     let period = |second: f64| [Period { begin: story.second(second), end: story.second(9.0) }];
     let is_broken = |is_cut: bool, second: f64| {
@@ -473,11 +475,12 @@ fn a_cached_event_may_be_older_than_client_events_of_the_subscription_before() {
     }
     let (first, second) = ("whisper 2", "whisper 3");
     let again = |cached: &str, before: &[&str]| {
-        let subscription = History { left: Some(story.second(21.0)), ..story.heard("a", before) };
-        let mut next = cut(story.heard("a", &["4"]));
+        let subscription =
+            History { left: Some(story.second(21.0)), ..story.received("a", before) };
+        let mut next = cut(story.received("a", &["4"]));
         next.acknowledged = story.second(22.0);
         next.cached = Some(cached.to_owned());
-        vec![subscription, next, cut(story.heard("b", &["1", first, second, "4"]))]
+        vec![subscription, next, cut(story.received("b", &["1", first, second, "4"]))]
     };
     let is_broken = |histories| story.broken(histories).contains(&Rule::Order);
     assert!(!is_broken(again("1", &["1", first, second])));

@@ -8,7 +8,7 @@
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local registry, topics, node = KEYS[1], KEYS[2], ARGV[2]
-local registered, names, answer = {}, {}, {'ok', now}
+local registered, names, reply = {}, {}, {'ok', now}
 redis.call('PEXPIRE', topics, @LIST_MS@)
 for _, field in ipairs(redis.call('HKEYS', registry)) do
   if string.sub(field, 1, 2) == 'n:' then
@@ -56,10 +56,10 @@ for topic = 1, #KEYS / 2 - 1 do
     local entry = ours('HGET', index, field)
     if total > 0 then is_wrong = entry ~= total .. ' ' .. count else is_wrong = entry and true or false end
   end
-  answer[#answer + 1] = head[1] or ''
-  answer[#answer + 1] = tonumber(head[2] or 0)
-  answer[#answer + 1] = tonumber(head[3] or 0)
-  answer[#answer + 1] = is_wrong and 1 or 0
+  reply[#reply + 1] = head[1] or ''
+  reply[#reply + 1] = tonumber(head[2] or 0)
+  reply[#reply + 1] = tonumber(head[3] or 0)
+  reply[#reply + 1] = is_wrong and 1 or 0
 end
-answer[#answer + 1] = names
-return answer
+reply[#reply + 1] = names
+return reply

@@ -17,9 +17,9 @@
 -- generation is rejected.
 -- A key that has another type is replaced, so that it can't block repairs.
 local ours = function(command, key, ...)
-  local answer = redis.pcall(command, key, ...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  if not string.find(answer.err, 'WRONGTYPE') then error(answer.err) end
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if not string.find(reply.err, 'WRONGTYPE') then error(reply.err) end
   redis.call('DEL', key)
   return redis.call(command, key, ...)
 end

@@ -44,7 +44,7 @@ local lease_end = function(name)
   return tonumber(lease and string.match(lease, '^(%-?%d+) ') or 0)
 end
 local is_known = fields['n:' .. node] ~= nil
-local answer = function(status)
+local reply = function(status)
   return {status, fields.g or '', fields.o == '1' and 1 or 0, 0, now, {}, {}, 0}
 end
 if phase == 'leave' then
@@ -53,32 +53,32 @@ if phase == 'leave' then
     unset('e:' .. node)
     if #named('n:') == 0 and #named('d:') == 0 then redis.call('PEXPIRE', registry, @TOMBSTONE_MS@) end
   end
-  return answer('ok')
+  return reply('ok')
 end
 -- Data of another layout is discarded once no node is alive: the lease partition, which is called first, decides.
-local has_living = function()
+local has_live_node = function()
   for _, name in ipairs(named('n:')) do
     local ends = lease_end(name)
     if now < ends and ends <= now + 86400000 then return true end
   end
   return false
 end
-if phase == 'join' and fields.v and fields.v ~= ARGV[13] and not has_living() then
+if phase == 'join' and fields.v and fields.v ~= ARGV[13] and not has_live_node() then
   redis.call('DEL', registry)
   fields, order = {}, {}
 end
 if fields.v and fields.v ~= ARGV[13] then
-  local rejected = answer('layout')
+  local rejected = reply('layout')
   rejected[2] = fields.v
   return rejected
 end
-if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lease_expired') end
+if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return reply('lease_expired') end
 if phase == 'join' then
   -- A server that does not report its run id is assumed to be the same.
   local info = ARGV[14] == '1' and redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
   local is_new = not fields.g or (run ~= '' and run ~= fields.r)
-  if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return answer('lease_expired') end
+  if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return reply('lease_expired') end
   if is_new then
     for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
     unset('k')
@@ -94,18 +94,18 @@ if phase == 'join' then
     if #ARGV >= 15 then set('k', '1') end
   end
   -- Declared dead. Another generation has nothing of the node, so it may keep its name.
-  if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lease_expired') end
+  if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return reply('lease_expired') end
   redis.call('PERSIST', registry)
   set('n:' .. node, link)
 end
 if lease > 0 then
   local last = tonumber(fields.l or now)
   -- Without heartbeats for half a lease, this server was paused or its clock was stepped: all leases are renewed.
-  local stood_still = last + lease / 2 < now or now < last
+  local was_paused = last + lease / 2 < now or now < last
   for _, name in ipairs(named('e:')) do
     local ends, length = string.match(fields['e:' .. name], '^(%-?%d+) (%d+)$')
     ends, length = tonumber(ends or 0), tonumber(length or lease)
-    if stood_still or now + length < ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end
+    if was_paused or now + length < ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end
   end
   set('e:' .. node, string.format('%.0f %d', now + lease, lease))
   set('l', now)

@@ -12,7 +12,7 @@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local generation = ARGV[1]
-local answer = {'ok', now, time[1] * 1000000 + time[2]}
+local reply = {'ok', now, time[1] * 1000000 + time[2]}
 -- Everything that can fail is done before the first event is published.
 local heads, sequences = {}, {}
 local events = math.floor(#KEYS / 3)
@@ -46,8 +46,8 @@ for event = 1, events do
     end
     redis.call('@PUBLISH@', key, 'E ' .. string.format('%.0f', sequence) .. ' ' .. envelope)
   end
-  answer[#answer + 1] = tonumber(head[2] or 0)
-  answer[#answer + 1] = tonumber(head[3] or 0)
-  answer[#answer + 1] = sequence or tonumber(head[1] or 0)
+  reply[#reply + 1] = tonumber(head[2] or 0)
+  reply[#reply + 1] = tonumber(head[3] or 0)
+  reply[#reply + 1] = sequence or tonumber(head[1] or 0)
 end
-return answer
+return reply

@@ -17,8 +17,8 @@
 -- ARGV  1 the generation, 2 the node that writes, 3 its link   4 the deadline, in ms of this server's clock
 --       5 the node whose contribution this is: the writer, or a node that is not registered any more
 --       6 an epoch, in case the hash is missing   7 the node's part of the total, without the joins
---       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that turn
---         from or to 0, i maintain the index, w log when the total turns from or to 0, m log members, n log totals, p the log is that
+--       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that change
+--         from or to 0, i maintain the index, w log when the total changes from or to 0, m log members, n log totals, p the log is that
 --         of a partition and its records are numbered (see forward.lua), h the node has had a part in the hash, k other nodes have one
 --         according to this node. With h or k, a missing hash was deleted
 --       9 the maximum number of members, 0 for no limit   10 the maximum total, 0 for no limit   11 the channel or user, which is the field of the index
@@ -40,11 +40,11 @@ local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
 local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
 local was_total, was_count, was_version = total, count, version
 -- The hash was deleted or evicted, and this node restores its part, as the first node or as a later one.
-local was_taken = not exists and (has('h') or has('k'))
-local is_back = was_taken or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
+local was_deleted = not exists and (has('h') or has('k'))
+local is_restored = was_deleted or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}
 
--- The caller receives what is published before the answer or, from Redis 7.2 on, after it: the answer contains it as well.
+-- The caller receives what is published before the reply or, from Redis 7.2 on, after it: the reply contains it as well.
 local published = {}
 local publish = function(kind, text)
   version = version + 1
@@ -130,7 +130,7 @@ if has('f') and exists then
   end
 end
 
-local wanted = tonumber(ARGV[7])
+local contribution = tonumber(ARGV[7])
 local most, largest = tonumber(ARGV[9]), tonumber(ARGV[10])
 local room = math.max(mine, largest - total + mine)
 for at = 0, joins - 1 do
@@ -145,34 +145,34 @@ for at = 0, joins - 1 do
       redis.call('HSET', key, 'u:' .. node .. ':' .. user, '', 'm:' .. user, (nodes + 1) .. ' ' .. (first or info))
       if nodes == 0 then
         count = count + 1
-        if is_new or not is_back then added[#added + 1] = user end
+        if is_new or not is_restored then added[#added + 1] = user end
         publish('A', string.len(user) .. ' ' .. user .. info)
       end
     end
   end
-  if largest > 0 and wanted + connections > room then is_in = false end
-  if is_in then wanted = wanted + connections end
+  if largest > 0 and contribution + connections > room then is_in = false end
+  if is_in then contribution = contribution + connections end
   accepted[#accepted + 1] = is_in and '1' or '0'
 end
-total = total - mine + wanted
-if wanted > 0 then
-  redis.call('HSET', key, 'n:' .. node, wanted)
+total = total - mine + contribution
+if contribution > 0 then
+  redis.call('HSET', key, 'n:' .. node, contribution)
 else
   redis.call('HDEL', key, 'n:' .. node)
 end
-local turned = (was_total == 0) ~= (total == 0)
+local is_zero_change = (was_total == 0) ~= (total == 0)
 -- Putting back what was deleted is no change.
 local known_total = was_total
-if is_back then known_total = has('h') and math.max(total, 1) or total end
-local is_news = (known_total == 0) ~= (total == 0)
-if was_taken then was_total, turned = known_total, is_news end
-if total ~= was_total and (has('t') or (has('o') and turned)) then publish('T', total) end
+if is_restored then known_total = has('h') and math.max(total, 1) or total end
+local is_transition = (known_total == 0) ~= (total == 0)
+if was_deleted then was_total, is_zero_change = known_total, is_transition end
+if total ~= was_total and (has('t') or (has('o') and is_zero_change)) then publish('T', total) end
 local reached = tonumber(ARGV[12])
 if sequence < reached and (not exists or ARGV[13] == epoch) then
   -- Redis has lost events that this node has: nodes that lack them close their subscribers.
   sequence = reached
-  if exists or was_taken then publish('S', string.format('%.0f', sequence)) end
-elseif was_taken then
+  if exists or was_deleted then publish('S', string.format('%.0f', sequence)) end
+elseif was_deleted then
   -- This makes the other nodes put their parts back.
   publish('S', string.format('%.0f', sequence))
 end
@@ -192,7 +192,7 @@ if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
     ours('HDEL', index, ARGV[11])
   end
 end
-if wanted > 0 then
+if contribution > 0 then
   if not head[6] or has('f') then
     ours('SADD', topics, key)
     redis.call('PEXPIRE', topics, @LIST_MS@)
@@ -233,14 +233,14 @@ if KEYS[6] then
     end
   end
   local is_user = has('o')
-  if has('w') and is_news and total > 0 then
+  if has('w') and is_transition and total > 0 then
     log(is_user and 'user_online' or 'channel_occupied', (is_user and '"u":' or '"c":') .. subject)
   end
   if has('m') then
     log_members('member_removed', removed)
     log_members('member_added', added)
   end
-  if has('w') and is_news and total == 0 then
+  if has('w') and is_transition and total == 0 then
     log(is_user and 'user_offline' or 'channel_vacated', (is_user and '"u":' or '"c":') .. subject)
   end
   if has('n') and total ~= known_total then
@@ -256,6 +256,6 @@ if KEYS[6] then
   end
 end
 return {
-  'ok', now, epoch, version, sequence, total, count, wanted, table.concat(accepted), members, cached or '', cached_ms,
+  'ok', now, epoch, version, sequence, total, count, contribution, table.concat(accepted), members, cached or '', cached_ms,
   is_logged and 1 or 0, published, latest,
 }

@@ -66,8 +66,8 @@ mod tests {
     ) -> bool {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
-        let heard = timeout(Duration::from_secs(1), pushes.next()).await;
-        matches!(heard, Ok(Push::Message { bus: on, message, .. })
+        let received = timeout(Duration::from_secs(1), pushes.next()).await;
+        matches!(received, Ok(Push::Message { bus: on, message, .. })
             if on == bus(partition).as_bytes() && message == b"hello")
     }
 

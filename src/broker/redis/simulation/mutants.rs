@@ -51,7 +51,7 @@ const MUTANTS: [Mutant; 6] = [
     },
     Mutant {
         name: "leases never end after a step of the clock backward",
-        rule: "if stood_still or now + length < ends then",
+        rule: "if was_paused or now + length < ends then",
         without: "if last + lease / 2 < now then",
         faults: &[Fault::ClockBackward, Fault::KillNode],
         is_cluster: false,
@@ -67,8 +67,8 @@ const MUTANTS: [Mutant; 6] = [
     },
     Mutant {
         name: "differences are not detected",
-        rule: "answer[#answer + 1] = is_wrong and 1 or 0",
-        without: "answer[#answer + 1] = 0",
+        rule: "reply[#reply + 1] = is_wrong and 1 or 0",
+        without: "reply[#reply + 1] = 0",
         faults: &[Fault::Evict],
         is_cluster: false,
         churn: 1,

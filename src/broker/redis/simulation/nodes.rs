@@ -58,8 +58,8 @@ impl SimulatedRedis {
 
     /// Executes a command at once, in any state of the server.
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let answer = self.network.ask(HOST, PORT, words);
-        redis::from_redis_value(answer).expect("an answer of this type")
+        let reply = self.network.ask(HOST, PORT, words);
+        redis::from_redis_value(reply).expect("a reply of this type")
     }
 
     /// The key whose name, without the common prefix, begins with `begin`.
@@ -96,7 +96,7 @@ impl SimulatedRedis {
 }
 
 impl SimulatedNode {
-    /// The number of answers and messages that could not be read.
+    /// The number of replies and messages that could not be read.
     pub(crate) fn unexpected_data(&self) -> u64 {
         self.cluster.shared.metrics.unexpected_data.get()
     }

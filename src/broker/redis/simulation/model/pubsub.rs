@@ -104,9 +104,9 @@ impl Subscriptions {
     }
 
     /// Ends the subscriptions to shard channels for which `is_gone` holds, as a server does when a slot moves away.
-    pub(super) fn drop_shard_channels(&mut self, is_gone: impl Fn(&[u8]) -> bool) {
+    pub(super) fn drop_shard_channels(&mut self, is_closed: impl Fn(&[u8]) -> bool) {
         let gone: Vec<Bytes> =
-            self.shard_channels.keys().filter(|name| is_gone(name)).cloned().collect();
+            self.shard_channels.keys().filter(|name| is_closed(name)).cloned().collect();
         for channel in gone {
             for connection in self.shard_channels.get(&channel).cloned().unwrap_or_default() {
                 let push = self.unsubscribe(Space::Shard, connection, Some(&channel));

@@ -127,7 +127,7 @@ impl ModelServer {
     }
 
     /// Delivers a message that was published at the master to the subscribers of this server.
-    pub(crate) fn hear(&mut self, channel: &Bytes, message: &Bytes) {
+    pub(crate) fn receive(&mut self, channel: &Bytes, message: &Bytes) {
         self.state_mut().subscriptions.publish(Space::Shard, channel, message);
         self.state_mut().subscriptions.published.clear();
     }

@@ -49,7 +49,7 @@ impl Network {
     }
 
     /// Moves the remaining keys of a slot and ends the move. The two servers and those in `informed` get the new owner
-    /// at once; the others get it from [`Network::tell_slots`].
+    /// at once; the others get it from [`Network::set_slots`].
     pub(crate) fn finish_migration(&self, slot: u16, to: (&str, u16), informed: &[(&str, u16)]) {
         self.change(|state| {
             let (from, to) = state.ends(slot, to);
@@ -64,7 +64,7 @@ impl Network {
     }
 
     /// Copies the view of the slots from one server to another.
-    pub(crate) fn tell_slots(&self, host: &str, port: u16, from: (&str, u16)) {
+    pub(crate) fn set_slots(&self, host: &str, port: u16, from: (&str, u16)) {
         self.change(|state| {
             let (id, from) = (state.host_at(host, port), state.host_at(from.0, from.1));
             let address = state.hosts[id].address.clone();

@@ -71,7 +71,7 @@ impl NetworkState {
         };
         for replica in self.hosts[id].replicas.clone() {
             for (channel, message) in &published {
-                self.hosts[replica].server.hear(channel, message);
+                self.hosts[replica].server.receive(channel, message);
             }
             let pushes = self.hosts[replica].server.take_pushes();
             self.push_all(replica, pushes);

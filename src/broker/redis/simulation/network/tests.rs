@@ -238,12 +238,12 @@ async fn a_replica_replaces_a_master_that_may_keep_running() {
         network.failover(HOST, PORT, 2, old);
         let (mut after, _pushes) = connect(&network, HOST, PORT, 1).await;
         assert_eq!(request(&mut after, &["INCR", "k"]).await.unwrap(), Value::Int(4));
-        let answer = request(&mut before, &["INCR", "k"]).await;
+        let reply = request(&mut before, &["INCR", "k"]).await;
         if old == OldMaster::Dies {
-            assert!(answer.unwrap_err().is_io_error());
+            assert!(reply.unwrap_err().is_io_error());
             continue;
         }
-        assert_eq!(answer.unwrap(), Value::Int(6));
+        assert_eq!(reply.unwrap(), Value::Int(6));
         network.demote_old(HOST, PORT);
         let rejected = request(&mut before, &["INCR", "k"]).await.unwrap_err();
         assert_eq!(rejected.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
@@ -336,7 +336,7 @@ async fn a_slot_moves_with_its_keys_and_its_subscriptions() {
     // A server with the old view redirects to the old owner.
     let moved = request(&mut third, &["GET", "{tag}1"]).await.unwrap_err();
     assert_eq!(moved.redirect_node(), Some((format!("{owner}:{port}").as_str(), slot)));
-    network.tell_slots("c", 3, to);
+    network.set_slots("c", 3, to);
     let moved = request(&mut third, &["GET", "{tag}1"]).await.unwrap_err();
     assert_eq!(moved.redirect_node(), Some((format!("{}:{}", to.0, to.1).as_str(), slot)));
     let slots = format!("{:?}", request(&mut third, &["CLUSTER", "SLOTS"]).await.unwrap());
@@ -383,12 +383,12 @@ async fn a_replica_takes_the_slots_of_a_master_of_a_cluster() {
             moved.redirect_node().map(|(address, _)| address.to_owned()),
             Some("d:4".into())
         );
-        let answer = request(&mut old, &["GET", &key]).await;
+        let reply = request(&mut old, &["GET", &key]).await;
         if dies {
-            assert!(answer.unwrap_err().is_io_error());
+            assert!(reply.unwrap_err().is_io_error());
         } else {
-            assert_eq!(answer.unwrap(), text("2"));
-            network.tell_slots("a", 1, ("d", 4));
+            assert_eq!(reply.unwrap(), text("2"));
+            network.set_slots("a", 1, ("d", 4));
             assert_eq!(kind_of(request(&mut old, &["GET", &key]).await), ServerErrorKind::Moved);
         }
     }

@@ -12,14 +12,14 @@ pub(super) struct Session {
     pub(super) slot: usize,
     pub(super) channel: usize,
     pub(super) user: Option<String>,
-    pub(super) heard: Vec<(Instant, Heard)>,
+    pub(super) received: Vec<(Instant, Received)>,
     pub(super) acknowledged: Option<Instant>,
     pub(super) ended: Option<Instant>,
 }
 
 /// Something that a client received.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum Received {
     Acknowledged(BTreeSet<String>),
     Event(u64),
     Added(String),
@@ -34,8 +34,8 @@ pub(super) struct Event {
     pub(super) channel: usize,
     pub(super) slot: usize,
     pub(super) begun: Instant,
-    /// The time and the outcome of the answer.
-    pub(super) answered: Option<(Instant, Outcome)>,
+    /// The time and the outcome of the reply.
+    pub(super) replied: Option<(Instant, Outcome)>,
 }
 
 /// The outcome of a publish.
@@ -71,20 +71,20 @@ impl Session {
     /// The members of the channel, as received by this client.
     pub(super) fn members(&self) -> Result<BTreeSet<String>, Violation> {
         let mut members = BTreeSet::new();
-        for (_, heard) in &self.heard {
-            match heard {
-                Heard::Acknowledged(roster) => members.clone_from(roster),
-                Heard::Added(user) if !members.insert(user.clone()) => {
+        for (_, received) in &self.received {
+            match received {
+                Received::Acknowledged(roster) => members.clone_from(roster),
+                Received::Added(user) if !members.insert(user.clone()) => {
                     return Err(format!("{user} was added twice"));
                 }
-                Heard::Removed(user) if !members.remove(user) => {
+                Received::Removed(user) if !members.remove(user) => {
                     return Err(format!("{user} was removed but is not a member"));
                 }
-                Heard::Added(_)
-                | Heard::Removed(_)
-                | Heard::Event(_)
-                | Heard::Count(_)
-                | Heard::Closed => {}
+                Received::Added(_)
+                | Received::Removed(_)
+                | Received::Event(_)
+                | Received::Count(_)
+                | Received::Closed => {}
             }
         }
         Ok(members)
@@ -92,24 +92,24 @@ impl Session {
 
     /// The last count that the client received.
     pub(super) fn count(&self) -> Option<usize> {
-        self.heard.iter().rev().find_map(|(_, heard)| match heard {
-            Heard::Count(count) => Some(*count),
-            Heard::Acknowledged(_)
-            | Heard::Event(_)
-            | Heard::Added(_)
-            | Heard::Removed(_)
-            | Heard::Closed => None,
+        self.received.iter().rev().find_map(|(_, received)| match received {
+            Received::Count(count) => Some(*count),
+            Received::Acknowledged(_)
+            | Received::Event(_)
+            | Received::Added(_)
+            | Received::Removed(_)
+            | Received::Closed => None,
         })
     }
 
     fn events(&self) -> impl Iterator<Item = u64> {
-        self.heard.iter().filter_map(|(_, heard)| match heard {
-            Heard::Event(id) => Some(*id),
-            Heard::Acknowledged(_)
-            | Heard::Count(_)
-            | Heard::Added(_)
-            | Heard::Removed(_)
-            | Heard::Closed => None,
+        self.received.iter().filter_map(|(_, received)| match received {
+            Received::Event(id) => Some(*id),
+            Received::Acknowledged(_)
+            | Received::Count(_)
+            | Received::Added(_)
+            | Received::Removed(_)
+            | Received::Closed => None,
         })
     }
 }
@@ -129,16 +129,16 @@ impl History {
     }
 
     fn each_event_once(session: &Session, events: &[Event]) -> Result<(), Violation> {
-        let mut heard = BTreeSet::new();
+        let mut received = BTreeSet::new();
         for id in session.events() {
             let event = &events[usize::try_from(id).expect("it fits")];
-            if !heard.insert(id) {
+            if !received.insert(id) {
                 return Err(format!("event {id} was received twice"));
             }
             if event.channel != session.channel {
                 return Err(format!("event {id} is for another channel"));
             }
-            if matches!(event.answered, Some((_, Outcome::Rejected))) {
+            if matches!(event.replied, Some((_, Outcome::Rejected))) {
                 return Err(format!("event {id} was rejected but received"));
             }
         }
@@ -149,17 +149,18 @@ impl History {
     /// connected to the end, must have received the event.
     fn no_gap(&self, session: &Session, events: &[Event], end: Instant) -> Result<(), Violation> {
         let Some(acknowledged) = session.acknowledged else { return Ok(()) };
-        let heard: BTreeSet<u64> = session.events().collect();
+        let received: BTreeSet<u64> = session.events().collect();
         let last =
-            heard.iter().map(|id| events[usize::try_from(*id).expect("it fits")].begun).max();
+            received.iter().map(|id| events[usize::try_from(*id).expect("it fits")].begun).max();
         let until = if session.is_open() { Some(end) } else { last };
         let Some(until) = until else { return Ok(()) };
         for (id, event) in events.iter().enumerate() {
-            let Some((answered, Outcome::Accepted)) = event.answered else { continue };
+            let Some((replied, Outcome::Accepted)) = event.replied else { continue };
             let is_due =
-                event.channel == session.channel && acknowledged < event.begun && answered < until;
+                event.channel == session.channel && acknowledged < event.begun && replied < until;
             let id = u64::try_from(id).expect("it fits");
-            if is_due && !heard.contains(&id) && self.was_received_or_loss_is_detected(id, event) {
+            if is_due && !received.contains(&id) && self.was_received_or_loss_is_detected(id, event)
+            {
                 return Err(format!("event {id} of channel {} is missing", event.channel));
             }
         }
@@ -169,7 +170,7 @@ impl History {
     /// The loss of an event that no node received, and whose publishing node has died since, is not detected.
     fn was_received_or_loss_is_detected(&self, id: u64, event: &Event) -> bool {
         let was_heard =
-            self.sessions.iter().any(|session| session.events().any(|heard| heard == id));
+            self.sessions.iter().any(|session| session.events().any(|received| received == id));
         was_heard || !(self.has_lost_data && self.is_disturbed(event.slot, event.begun))
     }
 
@@ -184,8 +185,8 @@ impl History {
     /// No client receives the removal of a user that stayed, on a node without a fault.
     fn no_removal_of_a_staying_user(&self, session: &Session) -> Result<(), Violation> {
         let margin = std::time::Duration::from_secs(3);
-        for (at, heard) in &session.heard {
-            let Heard::Removed(user) = heard else { continue };
+        for (at, received) in &session.received {
+            let Received::Removed(user) = received else { continue };
             let stays = self.sessions.iter().find(|other| {
                 other.channel == session.channel
                     && other.user.as_ref() == Some(user)

@@ -14,7 +14,7 @@ use crate::{
     broker::redis::{ChannelQuery, NotPublished, OutgoingEvent, random},
     protocol::{ChannelName, EventData, event},
 };
-use history::{Event, Heard, History, Outcome, Session, Violation};
+use history::{Event, History, Outcome, Received, Session, Violation};
 use node::{BROKER_WAIT, Node, PREFIX, Sent};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
@@ -167,7 +167,7 @@ impl World {
             let Some(node) = &mut self.nodes[slot] else { continue };
             let sent = node.take();
             for (session, sent) in sent {
-                self.hear(session, sent);
+                self.receive(session, sent);
             }
         }
         for client in 0..CLIENTS {
@@ -181,25 +181,25 @@ impl World {
         self.publishes.retain(|(_, publish)| !publish.is_finished());
     }
 
-    fn hear(&mut self, number: usize, sent: Sent) {
+    fn receive(&mut self, number: usize, sent: Sent) {
         let now = Instant::now();
         let session = &mut self.history.sessions[number];
         if !session.is_open() {
             return;
         }
         let Sent::Text(text) = sent else {
-            session.heard.push((now, Heard::Closed));
+            session.received.push((now, Received::Closed));
             session.ended = Some(now);
             for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
                 *client = None;
             }
             return;
         };
-        if let Some(heard) = read(&text) {
-            if matches!(heard, Heard::Acknowledged(_)) {
+        if let Some(received) = read(&text) {
+            if matches!(received, Received::Acknowledged(_)) {
                 session.acknowledged = Some(now);
             }
-            session.heard.push((now, heard));
+            session.received.push((now, received));
         }
     }
 
@@ -229,7 +229,7 @@ impl World {
             slot,
             channel,
             user,
-            heard: Vec::new(),
+            received: Vec::new(),
             acknowledged: None,
             ended: None,
         });
@@ -250,7 +250,7 @@ impl World {
         let events = Arc::clone(&self.history.events);
         let id = {
             let mut events = events.lock().expect("one thread");
-            events.push(Event { channel, slot, begun: Instant::now(), answered: None });
+            events.push(Event { channel, slot, begun: Instant::now(), replied: None });
             events.len() - 1
         };
         let name = channel_name(CHANNELS[channel]);
@@ -270,7 +270,7 @@ impl World {
                 Err(NotPublished::Unreached) => Outcome::Rejected,
                 Err(NotPublished::Unknown) => Outcome::Unknown,
             };
-            events.lock().expect("one thread")[id].answered = Some((Instant::now(), outcome));
+            events.lock().expect("one thread")[id].replied = Some((Instant::now(), outcome));
         });
         self.publishes.push((slot, publish));
     }
@@ -387,12 +387,12 @@ impl World {
     ) -> Result<(), Violation> {
         let id = node.id;
         for (name, (users, count)) in CHANNELS.iter().zip(truth) {
-            let answer =
+            let reply =
                 node.cluster.channel(&node.hub, &channel_name(name), ChannelQuery::Users).await;
-            let answer = answer.map_err(|_| format!("node {id} does not answer"))?;
+            let reply = reply.map_err(|_| format!("node {id} does not answer"))?;
             let known: BTreeSet<String> =
-                answer.users.iter().map(|(user, _)| user.to_string()).collect();
-            let counts = answer.summary.counts;
+                reply.users.iter().map(|(user, _)| user.to_string()).collect();
+            let counts = reply.summary.counts;
             if known != *users || counts.subscriptions != *count || counts.users != users.len() {
                 return Err(format!(
                     "{name}: node {id} reports {known:?} {counts:?} instead of {users:?} {count}"
@@ -430,7 +430,7 @@ impl World {
         }
         let events = self.history.events.lock().expect("one thread");
         let last = events.iter().rev().take(self.nodes.len() * CHANNELS.len());
-        match last.filter(|event| !matches!(event.answered, Some((_, Outcome::Accepted)))).count() {
+        match last.filter(|event| !matches!(event.replied, Some((_, Outcome::Accepted)))).count() {
             0 => Ok(()),
             rejected => Err(format!("{rejected} of the last events were not accepted")),
         }
@@ -475,7 +475,7 @@ fn channel_name(name: &str) -> ChannelName {
 }
 
 /// Parses a frame for a client of the test.
-fn read(text: &str) -> Option<Heard> {
+fn read(text: &str) -> Option<Received> {
     let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let data = frame["data"].as_str().unwrap_or_default();
     let inner: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
@@ -484,15 +484,15 @@ fn read(text: &str) -> Option<Heard> {
         "pusher_internal:subscription_succeeded" => {
             let ids = inner["presence"]["ids"].as_array().cloned().unwrap_or_default();
             let ids = ids.iter().filter_map(|id| id.as_str().map(str::to_owned));
-            Some(Heard::Acknowledged(ids.collect()))
+            Some(Received::Acknowledged(ids.collect()))
         }
-        "pusher_internal:member_added" => Some(Heard::Added(user())),
-        "pusher_internal:member_removed" => Some(Heard::Removed(user())),
+        "pusher_internal:member_added" => Some(Received::Added(user())),
+        "pusher_internal:member_removed" => Some(Received::Removed(user())),
         "pusher_internal:subscription_count" => {
             let count = inner["subscription_count"].as_u64()?;
-            Some(Heard::Count(usize::try_from(count).ok()?))
+            Some(Received::Count(usize::try_from(count).ok()?))
         }
-        "e" => Some(Heard::Event(data.parse().expect("a number"))),
+        "e" => Some(Received::Event(data.parse().expect("a number"))),
         _ => None,
     }
 }

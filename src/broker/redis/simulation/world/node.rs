@@ -47,7 +47,7 @@ struct SimConnection {
     channel: ChannelName,
     subscribed: Option<Subscribed>,
     /// Whether the client has closed the connection.
-    is_gone: bool,
+    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Node {
         for task in &self.tasks {
             task.abort();
         }
-        self.connections.values().filter(|one| !one.is_gone).map(|one| one.session).collect()
+        self.connections.values().filter(|one| !one.is_closed).map(|one| one.session).collect()
     }
 
     /// Opens a connection that subscribes to a channel.
@@ -125,7 +125,7 @@ impl Node {
         self.last_slot += 1;
         let slot = self.last_slot;
         let connection =
-            SimConnection { session, channel: channel.clone(), subscribed: None, is_gone: false };
+            SimConnection { session, channel: channel.clone(), subscribed: None, is_closed: false };
         self.connections.insert(slot, connection);
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         self.cluster.subscribe(&self.hub, channel, reference(slot), slot, member);
@@ -134,9 +134,9 @@ impl Node {
     /// Closes the connection of a session, if there is one.
     pub(super) fn disconnect(&mut self, session: usize) {
         let found =
-            self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_gone);
+            self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_closed);
         let Some((slot, connection)) = found else { return };
-        connection.is_gone = true;
+        connection.is_closed = true;
         let slot = *slot;
         self.end(slot);
     }
@@ -169,7 +169,7 @@ impl Node {
                 let attached = result.expect("the rosters have room");
                 let Some(connection) = self.connections.get_mut(&key.slot) else { return };
                 let subscribed = attached.subscribed;
-                if !connection.is_gone {
+                if !connection.is_closed {
                     let frames =
                         [Some(subscribed.acknowledgement), subscribed.cached, subscribed.count];
                     for frame in frames.into_iter().flatten() {
@@ -182,17 +182,17 @@ impl Node {
                     since: subscribed.since,
                     user_id: attached.user_id,
                 });
-                if connection.is_gone {
+                if connection.is_closed {
                     self.end(key.slot);
                 }
             }
             Delivery::Channel { channel, sequence, frame, .. } => {
                 let text = frame.text_of().expect("it is text");
-                for connection in self.connections.values().filter(|one| !one.is_gone) {
-                    let hears = connection.subscribed.as_ref().is_some_and(|subscribed| {
+                for connection in self.connections.values().filter(|one| !one.is_closed) {
+                    let receives = connection.subscribed.as_ref().is_some_and(|subscribed| {
                         subscribed.channel == channel && subscribed.since < sequence
                     });
-                    if hears {
+                    if receives {
                         sent.push((connection.session, Sent::Text(text.to_owned())));
                     }
                 }
@@ -203,13 +203,13 @@ impl Node {
                     .iter()
                     .filter(|(_, one)| {
                         let on = one.subscribed.as_ref();
-                        !one.is_gone && on.is_some_and(|on| on.channel == channel)
+                        !one.is_closed && on.is_some_and(|on| on.channel == channel)
                     })
                     .map(|(slot, _)| *slot)
                     .collect();
                 for slot in closed {
                     if let Some(connection) = self.connections.get_mut(&slot) {
-                        connection.is_gone = true;
+                        connection.is_closed = true;
                         sent.push((connection.session, Sent::Closed));
                     }
                     self.end(slot);

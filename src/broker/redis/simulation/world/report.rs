@@ -10,8 +10,8 @@ impl World {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
         for session in &self.history.sessions {
-            for (at, heard) in &session.heard {
-                ((*at - self.start).as_micros(), format!("{heard:?}")).hash(&mut hasher);
+            for (at, received) in &session.received {
+                ((*at - self.start).as_micros(), format!("{received:?}")).hash(&mut hasher);
             }
         }
         hasher.finish()
@@ -39,15 +39,15 @@ impl World {
         {
             let (slot, channel) = (session.slot, CHANNELS[session.channel]);
             write!(text, "\nsession on node {slot} channel {channel} user {:?}", session.user)?;
-            for (at, heard) in &session.heard {
-                write!(text, "\n  {:9.3} {heard:?}", since(*at))?;
+            for (at, received) in &session.received {
+                write!(text, "\n  {:9.3} {received:?}", since(*at))?;
             }
         }
         let events = self.history.events.lock().expect("one thread");
         if let Some(event) = number(violation, "event ").and_then(|at| events.get(at)) {
-            let answered = event.answered.map(|(at, outcome)| (since(at), outcome));
+            let replied = event.replied.map(|(at, outcome)| (since(at), outcome));
             let (slot, begun) = (event.slot, since(event.begun));
-            write!(text, "\nevent through node {slot} at {begun:.3}, answered {answered:?}")?;
+            write!(text, "\nevent through node {slot} at {begun:.3}, replied {replied:?}")?;
         }
         Ok(())
     }

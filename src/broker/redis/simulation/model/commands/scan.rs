@@ -71,34 +71,34 @@ fn hash(name: &[u8]) -> u64 {
     (hash >> 2) + 1
 }
 
-fn answer(cursor: u64, items: Vec<Value>) -> Value {
+fn page_reply(cursor: u64, items: Vec<Value>) -> Value {
     Value::Array(vec![bulk(cursor.to_string()), Value::Array(items)])
 }
 
 pub(super) fn hscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     let cursor = cursor(&command[2])?;
     let hash = store.read::<BTreeMap<Bytes, Bytes>>(&command[1])?;
-    let Some(hash) = hash else { return Ok(answer(0, Vec::new())) };
+    let Some(hash) = hash else { return Ok(page_reply(0, Vec::new())) };
     let options = Options::read(cursor, &command[3..])?;
     let (page, cursor) = options.page(hash.keys());
     let pairs = page.into_iter().flat_map(|field| [field.clone(), hash[field].clone()]);
-    Ok(answer(cursor, pairs.map(bulk).collect()))
+    Ok(page_reply(cursor, pairs.map(bulk).collect()))
 }
 
 pub(super) fn sscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     let cursor = cursor(&command[2])?;
     let Some(set) = store.read::<BTreeSet<Bytes>>(&command[1])? else {
-        return Ok(answer(0, Vec::new()));
+        return Ok(page_reply(0, Vec::new()));
     };
     let options = Options::read(cursor, &command[3..])?;
     let (page, cursor) = options.page(set.iter());
-    Ok(answer(cursor, page.into_iter().map(|member| bulk(member.clone())).collect()))
+    Ok(page_reply(cursor, page.into_iter().map(|member| bulk(member.clone())).collect()))
 }
 
 pub(super) fn scan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     let options = Options::read(cursor(&command[1])?, &command[2..])?;
     let (page, cursor) = options.page(store.keys());
-    Ok(answer(cursor, page.into_iter().map(|key| bulk(key.clone())).collect()))
+    Ok(page_reply(cursor, page.into_iter().map(|key| bulk(key.clone())).collect()))
 }
 
 /// Whether a name matches a pattern of Redis: `*`, `?`, `[a-z]`, `[^a]`, and `\` before a literal character.
