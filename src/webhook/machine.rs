@@ -3,7 +3,8 @@
 //! - Paired events alternate. A subject that leaves and returns within [`Machine::DELAY`] is not
 //!   reported: its departure is *held*, and cancelled by the return.
 //! - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
-//! - Counts of many subscribers are limited to an interval; on a single node the broker does that.
+//! - Subscription counts are limited by the rule of [`crate::channel::CountNotice`]; on a single node
+//!   the broker does that.
 //! - Everything else is reported at once.
 //!
 //! Time is an argument, in ms of the log's clock: for a log in memory since its reader began, for one
@@ -35,8 +36,8 @@ pub(super) struct Machine {
     due: BTreeMap<(u64, u64), Subject>,
     /// The number of events that were held so far.
     numbers: u64,
-    /// Channels with many subscribers: until when their count is not reported again.
-    counted: HashMap<ChannelName, u64>,
+    /// The count that was reported last, and until when further ones are delayed.
+    counted: HashMap<ChannelName, (usize, u64)>,
     /// Until when a cache miss is not reported again.
     missed: HashMap<ChannelName, u64>,
     /// When expired entries of `counted` and `missed` were last removed.
@@ -85,8 +86,13 @@ fn is_within(at_ms: u64, until: u64, interval: Duration) -> bool {
 }
 
 /// Removes expired entries, and the table when it is empty.
-fn tidy(table: &mut HashMap<ChannelName, u64>, now_ms: u64, interval: Duration) {
-    table.retain(|_, until| is_within(now_ms, *until, interval));
+fn tidy<V>(
+    table: &mut HashMap<ChannelName, V>,
+    until: impl Fn(&V) -> u64,
+    now_ms: u64,
+    interval: Duration,
+) {
+    table.retain(|_, value| is_within(now_ms, until(value), interval));
     if table.is_empty() {
         *table = HashMap::new();
     }
@@ -99,8 +105,9 @@ impl Machine {
     /// Minimum interval between reported misses of a channel. Pusher sends one when several clients
     /// miss at once, without documenting the interval.
     const MISS_INTERVAL: Duration = Duration::from_secs(10);
-    /// Maximum number of channels with a recorded miss. Misses of further ones are always reported.
-    const MISSES_MAX: usize = 100_000;
+    /// Maximum number of channels with a recorded miss, and of those with a recorded count. Misses and
+    /// counts of further ones are always reported.
+    const CHANNELS_MAX: usize = 100_000;
 
     fn new(log: Log) -> Self {
         Self {
@@ -181,8 +188,8 @@ impl Machine {
         }
         if now_ms < self.tidied_ms || self.tidied_ms + TIDY_MS < now_ms {
             self.tidied_ms = now_ms;
-            tidy(&mut self.counted, now_ms, COUNT_INTERVAL);
-            tidy(&mut self.missed, now_ms, Self::MISS_INTERVAL);
+            tidy(&mut self.counted, |(_, until)| *until, now_ms, COUNT_INTERVAL);
+            tidy(&mut self.missed, |until| *until, now_ms, Self::MISS_INTERVAL);
         }
     }
 
@@ -256,12 +263,15 @@ impl Machine {
     /// Adds the held event of a subject to `ready`.
     fn report(&mut self, subject: &Subject, ready: &mut Vec<HubEvent>) {
         let Some(held) = self.held.remove(subject) else { return };
-        if let HubEvent::SubscriptionCount { channel, .. } = &held.hub_event {
-            self.counted.insert(channel.clone(), held.due_ms + ms(COUNT_INTERVAL));
+        self.note(subject);
+        if let HubEvent::SubscriptionCount { channel, count } = &held.hub_event {
+            if self.counted.get(channel).is_some_and(|(reported, _)| reported == count) {
+                return;
+            }
+            self.note_count(channel, *count, held.due_ms);
         } else {
             self.left(subject);
         }
-        self.note(subject);
         ready.push(held.hub_event);
     }
 
@@ -313,34 +323,45 @@ impl Machine {
         if last.is_some_and(|until| is_within(at_ms, *until, Self::MISS_INTERVAL)) {
             return false;
         }
-        if self.missed.len() < Self::MISSES_MAX || self.missed.contains_key(channel) {
+        if self.missed.len() < Self::CHANNELS_MAX || self.missed.contains_key(channel) {
             self.missed.insert(channel.clone(), at_ms + ms(Self::MISS_INTERVAL));
         }
         true
     }
 
-    /// Whether a count is reported now. Counts of many subscribers are limited to an interval; the
-    /// last one is reported at its end.
+    /// Whether a count is reported now. While one is delayed, each later one takes its place.
     fn counts(&mut self, channel: &ChannelName, count: usize, at_ms: u64) -> bool {
         if matches!(self.log, Log::Memory(_)) {
             // The broker has limited them already.
             return true;
         }
         let subject = Subject::Count(channel.clone());
-        if count <= COUNT_UNTHROTTLED_MAX {
+        if count == 0 {
+            // The channel is reported as vacated.
             self.release(&subject);
-            // Without subscribers, the channel is reported as vacated.
-            return 0 < count;
+            self.counted.remove(channel);
+            return false;
         }
-        let was_held = self.held.get(&subject).map(|held| held.due_ms);
-        let until = was_held.or_else(|| self.counted.get(channel).copied());
-        if let Some(until) = until.filter(|until| is_within(at_ms, *until, COUNT_INTERVAL)) {
+        let delayed = self.held.get(&subject).map(|held| held.due_ms);
+        let reported = self.counted.get(channel).copied();
+        let until = delayed.or(reported.map(|(_, until)| until));
+        if let Some(until) = until.filter(|until| is_within(at_ms, *until, COUNT_INTERVAL))
+            && (delayed.is_some() || COUNT_UNTHROTTLED_MAX < count)
+        {
             let hub_event = HubEvent::SubscriptionCount { channel: channel.clone(), count };
             self.hold(&subject, until, hub_event);
             return false;
         }
-        self.counted.insert(channel.clone(), at_ms + ms(COUNT_INTERVAL));
+        self.release(&subject);
+        self.note_count(channel, count, at_ms);
         true
+    }
+
+    /// Records that a count is reported.
+    fn note_count(&mut self, channel: &ChannelName, count: usize, at_ms: u64) {
+        if self.counted.len() < Self::CHANNELS_MAX || self.counted.contains_key(channel) {
+            self.counted.insert(channel.clone(), (count, at_ms + ms(COUNT_INTERVAL)));
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 use super::*;
 use crate::{
+    channel::{CountNotice, CountStep},
     config::WebhookEvent as Kind,
     hub::hub_event_tests::{channel, one_of_each},
 };
-use std::sync::Arc;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{sync::Arc, time::Instant};
 
 mod random;
 
@@ -199,18 +201,18 @@ fn members_users_and_channels_are_distinguished() {
 fn recorded_misses_and_counts_expire_and_are_limited() {
     let mut machine = of_redis();
     let mut ready = Vec::new();
-    for number in 0..=Machine::MISSES_MAX {
+    for number in 0..=Machine::CHANNELS_MAX {
         let channel = channel(&format!("cache-{number}"));
-        let at_ms = if number + 1 < Machine::MISSES_MAX { 20_000 } else { 21_000 };
+        let at_ms = if number + 1 < Machine::CHANNELS_MAX { 20_000 } else { 21_000 };
         machine.apply(at_ms, HubEvent::CacheMiss { channel }, &mut ready);
     }
     machine.apply(21_000, count(101), &mut ready);
     machine.apply(27_000, count(101), &mut ready);
-    assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are reported");
-    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+    assert_eq!(ready.len(), Machine::CHANNELS_MAX + 3, "all are reported");
+    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::CHANNELS_MAX, 1));
     // Checked every 10 s, before each is over.
     machine.advance(29_999, &mut ready);
-    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::CHANNELS_MAX, 1));
     assert_eq!(machine.deadline_ms(), Some(30_001));
     machine.advance(30_001, &mut ready);
     assert_eq!((machine.missed.len(), machine.counted.len()), (1, 1));
@@ -246,16 +248,67 @@ fn large_counts_are_reported_every_five_seconds_and_the_last_one_at_the_end() {
     let log: Vec<_> =
         (0..120).map(|number| (u64::try_from(number).unwrap(), count(number + 1))).collect();
     let first = ready(&mut machine, &log, 4_000);
-    assert_eq!(first, (1..=101).map(count).collect::<Vec<_>>());
-    assert_eq!(machine.deadline_ms(), Some(5_100));
-    assert_eq!(ready(&mut machine, &[], 5_100), [count(120)]);
-    assert_eq!(ready(&mut machine, &[(5_200, count(121))], 10_099), []);
-    assert_eq!(ready(&mut machine, &[], 10_100), [count(121)]);
-    // A channel that loses all subscribers has no held count.
-    assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
-    assert_eq!(ready(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
+    assert_eq!(first, (1..=100).map(count).collect::<Vec<_>>());
+    assert_eq!(machine.deadline_ms(), Some(5_099));
+    assert_eq!(ready(&mut machine, &[], 5_099), [count(120)]);
+    assert_eq!(ready(&mut machine, &[(5_200, count(121))], 10_098), []);
+    assert_eq!(ready(&mut machine, &[], 10_099), [count(121)]);
+    // A channel that loses all subscribers has no held count, and begins anew.
+    assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 10_400), []);
+    assert_eq!(ready(&mut machine, &[(10_500, count(101))], 60_000), [count(101)]);
     // On a single node, the broker has limited them.
     assert_eq!(ready(&mut Machine::of_memory(), &log, 4_000).len(), 120);
+}
+
+#[test]
+fn a_count_that_falls_while_one_is_delayed_is_reported_at_the_end_of_the_delay() {
+    let mut machine = of_redis();
+    let log = [(0, count(102)), (1_000, count(101)), (2_000, count(99)), (3_000, count(98))];
+    assert_eq!(ready(&mut machine, &log, 4_999), [count(102)]);
+    assert_eq!(ready(&mut machine, &[], 5_000), [count(98)]);
+    assert_eq!(ready(&mut machine, &[(5_001, count(97))], 5_001), [count(97)], "none is delayed");
+    // One that is the same as before is not reported again.
+    let log = [(20_000, count(102)), (21_000, count(101)), (22_000, count(102))];
+    assert_eq!(ready(&mut machine, &log, 60_000), [count(102)]);
+}
+
+/// For any sequence of counts: the same ones are reported as on a single node, at the same times.
+#[test]
+fn counts_are_limited_as_on_a_single_node() {
+    for seed in 0..60 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut machine, mut notice) = (of_redis(), CountNotice::default());
+        let (began, mut due, mut total) = (Instant::now(), None, 98);
+        let (mut on_one, mut on_several) = (Vec::new(), Vec::new());
+        for now_ms in 0..30_000_u64 {
+            let now = began + Duration::from_millis(now_ms);
+            let has_changed = random.random_bool(0.002);
+            let is_due = due.is_some_and(|due| due <= now) && notice.take_due(now);
+            let before = total;
+            if has_changed {
+                total = if random.random_bool(0.5) { total + 1 } else { total - 1 };
+            }
+            for (_, count) in [(is_due, before), (has_changed, total)].iter().filter(|step| step.0)
+            {
+                match notice.on_count(*count, now) {
+                    CountStep::Send(count) => on_one.push((now_ms, count)),
+                    CountStep::Wait(until) => due = Some(until),
+                    CountStep::Skip => {}
+                }
+            }
+            let mut ready = Vec::new();
+            if has_changed {
+                machine.apply(now_ms, count(total), &mut ready);
+            }
+            machine.advance(now_ms, &mut ready);
+            on_several.extend(ready.iter().map(|event| match event {
+                HubEvent::SubscriptionCount { count, .. } => (now_ms, *count),
+                other => panic!("{other:?}"),
+            }));
+        }
+        assert_eq!(on_several, on_one, "seed {seed}");
+        assert!(3 < on_one.len(), "{on_one:?}");
+    }
 }
 
 #[test]
@@ -312,7 +365,7 @@ fn at_the_end_all_held_events_are_released() {
 #[test]
 fn a_channel_in_a_full_table_of_misses_is_reported_once_in_ten_seconds() {
     let mut machine = Machine::of_memory();
-    for number in 0..Machine::MISSES_MAX {
+    for number in 0..Machine::CHANNELS_MAX {
         assert!(machine.misses(&channel(&number.to_string()), 0));
     }
     let (first, new) = (channel("0"), channel("new"));

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::webhook::record;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// What an application believes that has received the reported events: whether each subject is
 /// present.
