@@ -14,7 +14,7 @@ const R: &str = "presence-r";
 const CHANNEL_AND_MEMBER_EVENTS: &str =
     r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
 /// How long after a node's death its members may remain, including the three seconds for which a
-/// removal is held back.
+/// removal is delayed.
 const TOLD_WITHIN: Duration = Duration::from_secs(14);
 
 /// Joins a member on `node`, kills that node, and receives the removal of the member and the

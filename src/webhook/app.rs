@@ -61,7 +61,7 @@ impl AppWebhooks {
     }
 
     /// Applies other settings, if they differ. Without a cluster, the filters and the secret apply
-    /// to events that are observed afterwards, and to departures that are held back. Headers and
+    /// to events that are observed afterwards, and to departures that are delayed. Headers and
     /// names apply at once.
     pub(super) fn change(&self, mut settings: Settings) {
         self.settings.send_if_modified(|current| {

@@ -1,4 +1,4 @@
-//! The task that dispatches an app's events: from the log, through the state machine, the filters and
+//! The task that dispatches an app's events: from the log, through the debouncer, the filters and
 //! the batches, to the queues of the endpoints.
 //!
 //! On a single node it always *leads*, which means that it reads the log and delivers. In a cluster
@@ -8,9 +8,9 @@ use super::{
     app::AppWebhooks,
     batch::Batch,
     client::TIMEOUTS,
+    debouncer::Debouncer,
     deliveries::Deliveries,
     envelope,
-    machine::Machine,
     settings::Settings,
     store::{
         Store,
@@ -86,16 +86,16 @@ struct Dispatcher<'a, L: EventLog> {
     settings: Arc<Settings>,
     /// The queue of each of the settings' endpoints.
     queues: Vec<Arc<L::Queue>>,
-    machine: Machine,
+    debouncer: Debouncer,
     /// The deliveries, while this node leads.
     deliveries: Option<Deliveries<L::Queue>>,
 }
 
 impl<'a, L: EventLog> Dispatcher<'a, L> {
     fn new(app: &'a Arc<AppWebhooks>, log: &'a L, connector: Arc<ArcSwap<Connector>>) -> Self {
-        let (machine, settings) = log.start();
+        let (debouncer, settings) = log.start();
         let queues = log.queues(&settings, &[]);
-        Self { app, log, connector, settings, queues, machine, deliveries: None }
+        Self { app, log, connector, settings, queues, debouncer, deliveries: None }
     }
 
     /// Polls the log, and queues requests for what it contains.
@@ -128,19 +128,19 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
 
     /// Dispatches the records.
     async fn take(&mut self, mut records: Records, polled_at: Instant) -> Step {
-        self.lead(records.machine.take());
+        self.lead(records.debouncer.take());
         let mut ready = Vec::new();
         for (at_ms, hub_event) in records.events {
-            self.machine.apply(at_ms, hub_event, &mut ready);
+            self.debouncer.apply(at_ms, hub_event, &mut ready);
         }
         if records.is_all {
-            self.machine.advance(records.now_ms, &mut ready);
+            self.debouncer.advance(records.now_ms, &mut ready);
         }
-        self.app.lost.add(records.lost + self.machine.take_lost());
+        self.app.lost.add(records.lost + self.debouncer.take_lost());
         match self.commit(records.read, &ready, records.time_ms).await {
             Ok(_) if !records.is_all => Step::Again,
             Ok(0) => {
-                let due = self.machine.deadline_ms().map(|due_ms| {
+                let due = self.debouncer.deadline_ms().map(|due_ms| {
                     let due_in = Duration::from_millis(due_ms.saturating_sub(records.now_ms));
                     polled_at + due_in + self.settings.batch_wait
                 });
@@ -166,7 +166,7 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
         time_ms: u128,
     ) -> Result<usize, NotCommitted> {
         let requests = requests(&self.settings, ready, time_ms);
-        let commit = Commit { read, held: self.machine.take_changes(), requests };
+        let commit = Commit { read, delayed: self.debouncer.take_changes(), requests };
         if commit.is_empty() {
             return Ok(0);
         }
@@ -182,10 +182,10 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
         }
     }
 
-    /// Leads, with the state machine of a new lease if there is one.
-    fn lead(&mut self, machine: Option<Box<Machine>>) {
-        if let Some(machine) = machine {
-            self.machine = *machine;
+    /// Leads, with the debouncer of a new lease if there is one.
+    fn lead(&mut self, debouncer: Option<Box<Debouncer>>) {
+        if let Some(debouncer) = debouncer {
+            self.debouncer = *debouncer;
         }
         if self.deliveries.is_none() {
             if self.app.store.is_leader().is_some() {
@@ -237,14 +237,14 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
     }
 
     /// Ends when the node stops or the app is removed: a leader reads the rest of the log. On a
-    /// single node, it also releases all held events.
+    /// single node, it also releases all delayed events.
     async fn finish(mut self) {
         if self.deliveries.is_none() {
             return;
         }
         while matches!(self.step().await, Step::Again) {}
         let mut ready = Vec::new();
-        self.machine.finish(&mut ready);
+        self.debouncer.finish(&mut ready);
         // Only a log in memory has any, and its commit succeeds.
         let _ = self.commit(ReadRecords::default(), &ready, envelope::time_ms()).await;
         self.leave(Duration::MAX).await;

@@ -3,7 +3,7 @@
 //! # The path of an event
 //!
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`store`) and returns. One
-//! task for each app (`dispatcher`) reads the log and passes it to the **state machine** (`machine`), which
+//! task for each app (`dispatcher`) reads the log and passes it to the **debouncer** (`debouncer`), which
 //! decides which events are reported and when: paired events alternate, and absences of less than
 //! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
@@ -21,6 +21,7 @@
 mod app;
 mod batch;
 mod client;
+mod debouncer;
 mod deliveries;
 mod delivery;
 mod dispatcher;
@@ -28,7 +29,6 @@ mod endpoint;
 mod envelope;
 mod error;
 mod filter;
-mod machine;
 mod metrics;
 mod name;
 mod queue;
@@ -149,7 +149,7 @@ impl Webhooks {
         self.changed.notify_one();
     }
 
-    /// Ends the webhooks of a removed app: held events are released, and each queued request has
+    /// Ends the webhooks of a removed app: delayed events are released, and each queued request has
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
         let mut apps = HashMap::clone(&self.apps.load());
@@ -160,7 +160,7 @@ impl Webhooks {
         }
     }
 
-    /// Delivers until `drain` has begun; then releases held events and tries each endpoint's queue
+    /// Delivers until `drain` has begun; then releases delayed events and tries each endpoint's queue
     /// once more, until the first failure. The rest is for [`Webhooks::abandon`].
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut tasks = JoinSet::new();

@@ -49,7 +49,7 @@ pub(super) fn encode(hub_event: &HubEvent) -> String {
     serde_json::to_string(&record).expect("text can always be written as JSON")
 }
 
-/// An event, and the number before it: its time in µs, or for a held event its deadline in ms.
+/// An event, and the number before it: its time in µs, or for a delayed event its deadline in ms.
 /// `None` for other bytes.
 pub(super) fn parse(record: &[u8]) -> Option<(u64, HubEvent)> {
     let space = record.iter().position(|byte| *byte == b' ')?;

@@ -4,7 +4,7 @@
 use crate::{
     broker::redis::{self, Unavailable},
     hub::HubEvent,
-    webhook::{machine::Machine, queue::Queue, settings::Settings},
+    webhook::{debouncer::Debouncer, queue::Queue, settings::Settings},
 };
 use std::{
     future,
@@ -36,8 +36,8 @@ pub(super) fn bytes_max(hub_event: &HubEvent) -> usize {
 pub(in crate::webhook) trait EventLog: Sync {
     type Queue: Queue + 'static;
 
-    /// Starts a reader. Returns its state machine, and the settings that apply to the next record.
-    fn start(&self) -> (Machine, Arc<Settings>);
+    /// Starts a reader. Returns its debouncer, and the settings that apply to the next record.
+    fn start(&self) -> (Debouncer, Arc<Settings>);
 
     /// The queue of each endpoint. Those that stay the same are taken from `before`.
     fn queues(&self, settings: &Settings, before: &[Arc<Self::Queue>]) -> Vec<Arc<Self::Queue>>;
@@ -93,8 +93,8 @@ pub(in crate::webhook) enum Poll {
 /// The oldest records of a log.
 #[derive(Debug, Default)]
 pub(in crate::webhook) struct Records {
-    /// For a new lease in Redis: a state machine that continues from the previous leader's.
-    pub(in crate::webhook) machine: Option<Box<Machine>>,
+    /// For a new lease in Redis: a debouncer that continues from the previous leader's.
+    pub(in crate::webhook) debouncer: Option<Box<Debouncer>>,
     /// The events, each with its time, in ms of the log's clock.
     pub(in crate::webhook) events: Vec<(u64, HubEvent)>,
     /// What [`EventLog::commit`] removes.
@@ -130,14 +130,14 @@ pub(in crate::webhook) struct LeaseOfOther {
 #[derive(Debug, Default)]
 pub(in crate::webhook) struct Commit {
     pub(in crate::webhook) read: ReadRecords,
-    /// The changed held events, by name; an empty value removes one. Only for a log in Redis.
-    pub(in crate::webhook) held: Vec<(String, String)>,
+    /// The changed delayed events, by name; an empty value removes one. Only for a log in Redis.
+    pub(in crate::webhook) delayed: Vec<(String, String)>,
     pub(in crate::webhook) requests: Vec<NewRequest>,
 }
 
 impl Commit {
     pub(in crate::webhook) fn is_empty(&self) -> bool {
-        self.read.count == 0 && self.held.is_empty() && self.requests.is_empty()
+        self.read.count == 0 && self.delayed.is_empty() && self.requests.is_empty()
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     hub::HubEvent,
     webhook::{
         batch::Batch,
+        debouncer::Debouncer,
         envelope::{self, Notice},
-        machine::Machine,
         queue::memory::MemoryQueue,
         settings::Settings,
         store::log::bytes_max,
@@ -134,8 +134,8 @@ impl MemoryLog {
 impl EventLog for MemoryLog {
     type Queue = MemoryQueue;
 
-    fn start(&self) -> (Machine, Arc<Settings>) {
-        (Machine::of_memory(), self.settings())
+    fn start(&self) -> (Debouncer, Arc<Settings>) {
+        (Debouncer::for_memory_log(), self.settings())
     }
 
     fn queues(&self, settings: &Settings, _before: &[Arc<MemoryQueue>]) -> Vec<Arc<MemoryQueue>> {
@@ -204,7 +204,9 @@ mod tests {
     /// The next events, without their times.
     fn events(log: &MemoryLog) -> (Vec<HubEvent>, bool) {
         let Poll::Records(records) = log.read() else { panic!("they are events") };
-        assert!(records.machine.is_none() && records.renew_at.is_none() && records.read.count == 0);
+        assert!(
+            records.debouncer.is_none() && records.renew_at.is_none() && records.read.count == 0
+        );
         let events = records.events.into_iter().map(|(_, hub_event)| hub_event).collect();
         (events, records.is_all)
     }

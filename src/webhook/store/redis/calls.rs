@@ -172,9 +172,9 @@ impl StoreClient {
             .number(commit.read.bytes)
             .number(most_bytes)
             .number(QUEUE_MEMORY.as_millis())
-            .number(commit.held.len());
-        for (name, held) in &commit.held {
-            call = call.arg(&**name).arg(&**held);
+            .number(commit.delayed.len());
+        for (name, delayed) in &commit.delayed {
+            call = call.arg(&**name).arg(&**delayed);
         }
         for request in &commit.requests {
             let (queue, events) = (request.endpoint + 1, request.events);

@@ -2,7 +2,7 @@
 //!
 //! Every node appends the events that it observes to the common log (`outgoing`); paired events are
 //! logged by the script that makes the change. One node at a time holds the *lease* of an app: it
-//! reads records from the log, decides with the state machine which events are reported and when,
+//! reads records from the log, decides with the debouncer which events are reported and when,
 //! and adds the resulting requests to the endpoints' queues, all in one step of Redis.
 //! The same node delivers (`reader`, `queue`). When it dies, another acquires the lease some seconds later
 //! and continues with the state in Redis.

@@ -13,13 +13,13 @@ pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<PollReply, Un
     let length = answer.count()?;
     let waiting = answer.counts()?;
     let records = answer.all_bytes()?;
-    let mut held = answer.texts()?.into_iter();
+    let mut delayed = answer.texts()?.into_iter();
     let mut pairs = Vec::new();
-    while let (Some(name), Some(value)) = (held.next(), held.next()) {
+    while let (Some(name), Some(value)) = (delayed.next(), delayed.next()) {
         pairs.push((name, value));
     }
     let is_all = length <= records.len();
-    Ok(PollReply::Ours(LogView { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
+    Ok(PollReply::Ours(LogView { is_new, now_ms, lost, records, is_all, waiting, delayed: pairs }))
 }
 
 /// `None` if the lease has expired.
@@ -81,7 +81,7 @@ mod tests {
         assert!(view.is_new && !view.is_all);
         assert_eq!((view.now_ms, view.lost, view.waiting), (1_000, 2, vec![7]));
         assert_eq!(view.records, [b"5 {}", b"6 {}"]);
-        assert_eq!(view.held, [("v t".to_owned(), "9 {}".to_owned())]);
+        assert_eq!(view.delayed, [("v t".to_owned(), "9 {}".to_owned())]);
         assert!(poll(vec![text("ours")]).is_err());
     }
 

@@ -8,7 +8,7 @@ use crate::{
     broker::redis::Unavailable,
     clock::now,
     webhook::{
-        machine::Machine,
+        debouncer::Debouncer,
         queue::QUEUE_BYTES_MAX,
         record,
         settings::Settings,
@@ -38,10 +38,10 @@ impl EventLog for Arc<RedisStore> {
     type Queue = RedisQueue;
 
     /// Another reader of this process may have panicked.
-    fn start(&self) -> (Machine, Arc<Settings>) {
+    fn start(&self) -> (Debouncer, Arc<Settings>) {
         self.lease.rename(self.client.new_lease());
         self.lease.ends();
-        (Machine::of_redis(Vec::new()), self.settings.load_full())
+        (Debouncer::for_redis_log(Vec::new()), self.settings.load_full())
     }
 
     fn queues(&self, settings: &Settings, before: &[Arc<RedisQueue>]) -> Vec<Arc<RedisQueue>> {
@@ -168,7 +168,7 @@ fn records(view: LogView, polled_at: Instant) -> Records {
     // Records that were not written by a node are ignored.
     let events = view.records.iter().filter_map(|record| record::parse(record));
     Records {
-        machine: view.is_new.then(|| Box::new(Machine::of_redis(view.held))),
+        debouncer: view.is_new.then(|| Box::new(Debouncer::for_redis_log(view.delayed))),
         events: events.map(|(at_us, hub_event)| (at_us / 1_000, hub_event)).collect(),
         read,
         is_all: view.is_all,

@@ -43,8 +43,8 @@ pub(in crate::webhook) struct LogView {
     pub(in crate::webhook) is_all: bool,
     /// The number of queued events, for each queue.
     pub(in crate::webhook) waiting: Vec<usize>,
-    /// For a new lease: the held events, by name.
-    pub(in crate::webhook) held: Vec<(String, String)>,
+    /// For a new lease: the delayed events, by name.
+    pub(in crate::webhook) delayed: Vec<(String, String)>,
 }
 
 /// The result of a commit, for each queue.

@@ -141,7 +141,7 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
         view.records[..2].iter().map(|record| record.len() + StoreClient::OVERHEAD_BYTES).sum();
     let all = Commit {
         read: ReadRecords { count: 2, bytes },
-        held: vec![("x".into(), "1".into()), ("y".into(), "2".into())],
+        delayed: vec![("x".into(), "1".into()), ("y".into(), "2".into())],
         ..requests(&[(1, 3, "r1"), (1, 4, "r2"), (0, 5, "r3")])
     };
     let queued = commit(&one, &lease, &all).await;
@@ -153,15 +153,15 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     assert_eq!(rejected, NotCommitted::NotOurs);
     let view = ours(&one, &lease).await;
     assert_eq!(texts(&view), ["c"]);
-    assert_eq!((view.waiting, view.held), (vec![5, 7], vec![]));
+    assert_eq!((view.waiting, view.delayed), (vec![5, 7], vec![]));
     let rest = Commit {
         read: ReadRecords { count: 1, bytes: rest },
-        held: vec![("x".into(), String::new())],
+        delayed: vec![("x".into(), String::new())],
         ..Commit::default()
     };
     assert_eq!(commit(&one, &lease, &rest).await.left, 0);
     let view = ours(&one, &one.new_lease()).await;
-    assert_eq!(view.held, [("y".to_owned(), "2".to_owned())], "known to a new lease");
+    assert_eq!(view.delayed, [("y".to_owned(), "2".to_owned())], "known to a new lease");
     let key = redis.key("queue").unwrap();
     let left: u64 = redis.ask(&["PTTL", &key]);
     assert!((899_000..=900_000).contains(&left), "a queue is kept for 15 minutes: {left}");

@@ -91,7 +91,7 @@ async fn a_commit_removes_what_was_read_from_the_size_of_the_log() {
     append(&member, 1, &[occupied("c")]).await;
     let records = read(&member, &queues).await;
     assert_eq!(records.events, [(5_000, occupied("c"))]);
-    assert!(records.is_all && records.machine.is_some());
+    assert!(records.is_all && records.debouncer.is_some());
     assert_eq!(records.time_ms, u128::from(records.now_ms));
     // It remains in the log.
     append(&member, 2, &[occupied("d")]).await;
@@ -101,7 +101,7 @@ async fn a_commit_removes_what_was_read_from_the_size_of_the_log() {
     let bytes: usize = redis.ask(&["HGET", &state, "b"]);
     let record = "5000000 ".len() + encode(&occupied("d")).len();
     assert_eq!(bytes, record + StoreClient::OVERHEAD_BYTES);
-    assert!(read(&member, &queues).await.machine.is_none(), "the lease is not new");
+    assert!(read(&member, &queues).await.debouncer.is_none(), "the lease is not new");
 }
 
 /// The lease may have started when the poll was sent.
@@ -155,7 +155,7 @@ async fn records_that_are_read_during_a_change_of_settings_are_read_again_with_t
     let change = async { member.app.change(settings(&[B])) };
     let (polled, ()) = tokio::join!(member.store.poll(&before, &queues), change);
     let Ok(Poll::Records(records)) = polled else { panic!("it holds the lease") };
-    assert!(records.events.is_empty() && !records.is_all && records.machine.is_some());
+    assert!(records.events.is_empty() && !records.is_all && records.debouncer.is_some());
     assert_eq!((records.read.count, records.read.bytes), (0, 0));
     let Ok(Poll::Settings(after)) = member.store.poll(&before, &queues).await else {
         panic!("the settings have changed")
@@ -178,13 +178,13 @@ async fn after_a_commit_without_reply_the_state_is_read_under_another_name() {
     redis.stop();
     sleep(Duration::from_secs(1)).await;
     let [_, _, _, removed, ..] = one_of_each();
-    let held = vec![("x".to_owned(), format!("1 {}", encode(&removed)))];
-    let commit = Commit { held, ..Commit::default() };
+    let delayed = vec![("x".to_owned(), format!("1 {}", encode(&removed)))];
+    let commit = Commit { delayed, ..Commit::default() };
     let committed = member.store.commit(&settings, &queues, commit).await;
     assert_eq!((committed, member.store.lease.name() != name), (Err(NotCommitted::Unknown), true));
     redis.restart();
     member.node.until_joined().await;
-    assert!(read(&member, &queues).await.machine.is_some());
+    assert!(read(&member, &queues).await.debouncer.is_some());
 }
 
 /// Nodes that stand by ask when the holder is silent, and after two minutes even if it is not.

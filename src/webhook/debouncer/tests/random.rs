@@ -3,10 +3,10 @@
 use super::*;
 use crate::webhook::record;
 
-/// What an application believes that has received the reported events: whether each subject is
+/// What an application believes that has received the reported events: whether each key is
 /// present.
 #[derive(Default)]
-struct Consumer(HashMap<Subject, bool>);
+struct Consumer(HashMap<DebounceKey, bool>);
 
 /// Whether the event is an arrival or a departure; `None` for momentary events.
 fn came(hub_event: &HubEvent) -> Option<bool> {
@@ -19,16 +19,16 @@ fn came(hub_event: &HubEvent) -> Option<bool> {
 
 impl Consumer {
     fn hears(&mut self, hub_event: &HubEvent, context: &str) {
-        if let (Some(came), Some(subject)) = (came(hub_event), Subject::of(hub_event)) {
-            let was_here = self.0.insert(subject, came).unwrap_or(false);
+        if let (Some(came), Some(key)) = (came(hub_event), DebounceKey::of(hub_event)) {
+            let was_here = self.0.insert(key, came).unwrap_or(false);
             assert_ne!(was_here, came, "{context}: {hub_event:?} does not alternate");
         }
     }
 
-    fn assert_believes(&self, truth: HashMap<Subject, bool>, context: &str) {
-        for (subject, is_here) in truth {
-            let believed = self.0.get(&subject).copied().unwrap_or(false);
-            assert_eq!(believed, is_here, "{context}: {subject}");
+    fn assert_believes(&self, truth: HashMap<DebounceKey, bool>, context: &str) {
+        for (key, is_here) in truth {
+            let believed = self.0.get(&key).copied().unwrap_or(false);
+            assert_eq!(believed, is_here, "{context}: {key}");
         }
     }
 }
@@ -54,24 +54,24 @@ fn reported_events_alternate_for_any_sequence() {
     for seed in 0..300 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut now_ms = 0;
-        let (mut machine, mut consumer) = (Machine::of_memory(), Consumer::default());
+        let (mut debouncer, mut consumer) = (Debouncer::for_memory_log(), Consumer::default());
         let (mut truth, mut ready) = (HashMap::new(), Vec::new());
         for step in 0..400 {
             now_ms += random.random_range(0..900);
             if random.random_bool(0.3) {
-                machine.advance(now_ms, &mut ready);
+                debouncer.advance(now_ms, &mut ready);
             } else {
                 let hub_event = random_hub_event(&mut random);
-                if let (Some(came), Some(subject)) = (came(&hub_event), Subject::of(&hub_event)) {
-                    truth.insert(subject, came);
+                if let (Some(came), Some(key)) = (came(&hub_event), DebounceKey::of(&hub_event)) {
+                    truth.insert(key, came);
                 }
-                machine.apply(now_ms, hub_event, &mut ready);
+                debouncer.apply(now_ms, hub_event, &mut ready);
             }
             for hub_event in ready.drain(..) {
                 consumer.hears(&hub_event, &format!("seed {seed} step {step}"));
             }
         }
-        machine.advance(now_ms + ms(Machine::DELAY), &mut ready);
+        debouncer.advance(now_ms + ms(Debouncer::DELAY), &mut ready);
         for hub_event in &ready {
             consumer.hears(hub_event, &format!("seed {seed} at the end"));
         }
@@ -83,7 +83,7 @@ fn reported_events_alternate_for_any_sequence() {
 #[derive(Default)]
 struct StoredLog {
     log: Vec<Vec<u8>>,
-    held: HashMap<String, String>,
+    delayed: HashMap<String, String>,
 }
 
 /// For any sequence of events and times, any split of the log into parts, and readers that die
@@ -94,7 +94,7 @@ fn reported_events_alternate_whichever_reader_dies() {
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut now_ms = 1_000_000;
-        let (mut kept, mut machine) = (StoredLog::default(), of_redis());
+        let (mut kept, mut debouncer) = (StoredLog::default(), of_redis());
         let (mut truth, mut consumer) = (HashMap::new(), Consumer::default());
         for step in 0..400 {
             now_ms += random.random_range(0..900);
@@ -105,18 +105,18 @@ fn reported_events_alternate_whichever_reader_dies() {
             if random.random_bool(0.3) {
                 let some = random.random_range(0..=kept.log.len());
                 let is_committed = random.random_bool(0.7);
-                read(&mut kept, &mut machine, (some, now_ms), is_committed, &mut consumer);
+                read(&mut kept, &mut debouncer, (some, now_ms), is_committed, &mut consumer);
             }
         }
         let all = kept.log.len();
-        read(&mut kept, &mut machine, (all, now_ms + ms(Machine::DELAY)), true, &mut consumer);
-        assert!(kept.held.is_empty() && kept.log.is_empty());
+        read(&mut kept, &mut debouncer, (all, now_ms + ms(Debouncer::DELAY)), true, &mut consumer);
+        assert!(kept.delayed.is_empty() && kept.log.is_empty());
         consumer.assert_believes(truth, &format!("seed {seed}"));
     }
 }
 
 /// The next event of a channel or of its member: the opposite of the last one.
-fn next(truth: &mut HashMap<Subject, bool>, id: &str, is_member: bool) -> HubEvent {
+fn next(truth: &mut HashMap<DebounceKey, bool>, id: &str, is_member: bool) -> HubEvent {
     let channel = channel(&format!("presence-{id}"));
     let user_id: Arc<str> = "u 1".into();
     let [arrival, departure] = if is_member {
@@ -127,7 +127,7 @@ fn next(truth: &mut HashMap<Subject, bool>, id: &str, is_member: bool) -> HubEve
     } else {
         [HubEvent::Occupied { channel: channel.clone() }, HubEvent::Vacated { channel }]
     };
-    let is_here = truth.entry(Subject::of(&arrival).unwrap()).or_default();
+    let is_here = truth.entry(DebounceKey::of(&arrival).unwrap()).or_default();
     *is_here = !*is_here;
     if *is_here { arrival } else { departure }
 }
@@ -135,7 +135,7 @@ fn next(truth: &mut HashMap<Subject, bool>, id: &str, is_member: bool) -> HubEve
 /// Reads this many records; a reader that dies before its commit is replaced.
 fn read(
     kept: &mut StoredLog,
-    machine: &mut Machine,
+    debouncer: &mut Debouncer,
     (some, now_ms): (usize, u64),
     is_committed: bool,
     consumer: &mut Consumer,
@@ -143,25 +143,25 @@ fn read(
     let mut ready = Vec::new();
     for record in &kept.log[..some] {
         let (at_ms, hub_event) = record::parse(record).unwrap();
-        machine.apply(at_ms, hub_event, &mut ready);
+        debouncer.apply(at_ms, hub_event, &mut ready);
     }
     if some == kept.log.len() {
-        machine.advance(now_ms, &mut ready);
+        debouncer.advance(now_ms, &mut ready);
     }
     if is_committed {
         kept.log.drain(..some);
-        for (name, held) in machine.take_changes() {
-            if held.is_empty() {
-                kept.held.remove(&name)
+        for (name, delayed) in debouncer.take_changes() {
+            if delayed.is_empty() {
+                kept.delayed.remove(&name)
             } else {
-                kept.held.insert(name, held)
+                kept.delayed.insert(name, delayed)
             };
         }
         for hub_event in ready {
             consumer.hears(&hub_event, "a reader");
         }
     } else {
-        let held = kept.held.iter().map(|(name, held)| (name.clone(), held.clone()));
-        *machine = Machine::of_redis(held.collect());
+        let delayed = kept.delayed.iter().map(|(name, delayed)| (name.clone(), delayed.clone()));
+        *debouncer = Debouncer::for_redis_log(delayed.collect());
     }
 }

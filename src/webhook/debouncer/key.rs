@@ -1,11 +1,11 @@
-//! The subjects of held events.
+//! Identifies the channel, member or user of events.
 
 use crate::{hub::HubEvent, protocol::ChannelName};
 use std::{fmt, sync::Arc};
 
-/// The subject of an event that may be held. Members are ordered before channels.
+/// The channel, member or user whose events cancel each other. Members are ordered before channels.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) enum Subject {
+pub(super) enum DebounceKey {
     Member(ChannelName, Arc<str>),
     User(Arc<str>),
     /// The subscription count of a channel.
@@ -13,8 +13,8 @@ pub(super) enum Subject {
     Channel(ChannelName),
 }
 
-impl Subject {
-    /// The subject of an event; `None` if the event is never held.
+impl DebounceKey {
+    /// The key of an event; `None` if the event is never delayed.
     pub(super) fn of(hub_event: &HubEvent) -> Option<Self> {
         Some(match hub_event {
             HubEvent::Occupied { channel } | HubEvent::Vacated { channel } => {
@@ -33,8 +33,8 @@ impl Subject {
     }
 }
 
-/// The name of the subject's held event in Redis. Channel names contain no space.
-impl fmt::Display for Subject {
+/// The name of the key's delayed event in Redis. Channel names contain no space.
+impl fmt::Display for DebounceKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Member(channel, user_id) => write!(formatter, "m {channel} {user_id}"),
