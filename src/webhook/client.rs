@@ -1,6 +1,6 @@
 //! Posts requests to an endpoint.
 
-use super::envelope::Notice;
+use super::envelope::WebhookRequest;
 use crate::{
     config::Secret,
     http_client::{Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts, Origin},
@@ -44,7 +44,7 @@ pub(super) trait Post: Send {
     /// Posts a request and waits for the answer, at most for the time of [`TIMEOUTS`].
     fn post(
         &mut self,
-        notice: &Notice,
+        request: &WebhookRequest,
     ) -> impl Future<Output = Result<HttpAnswer, HttpError>> + Send;
 
     /// Called when nothing is to be sent for now.
@@ -72,14 +72,14 @@ impl EndpointClient {
 }
 
 impl Post for EndpointClient {
-    async fn post(&mut self, notice: &Notice) -> Result<HttpAnswer, HttpError> {
-        let mut request = Request::post(self.target.path.expose())
-            .body(Full::new(notice.body.clone()))
+    async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
+        let mut http_request = Request::post(self.target.path.expose())
+            .body(Full::new(request.body.clone()))
             .expect("the path is that of a URL");
-        request.headers_mut().clone_from(&*self.headers.load());
-        let signature = HeaderValue::from_str(&notice.signature).expect("hex is ASCII");
-        request.headers_mut().insert(SIGNATURE, signature);
-        self.http.send(request).await
+        http_request.headers_mut().clone_from(&*self.headers.load());
+        let signature = HeaderValue::from_str(&request.signature).expect("hex is ASCII");
+        http_request.headers_mut().insert(SIGNATURE, signature);
+        self.http.send(http_request).await
     }
 
     fn rest(&mut self) {

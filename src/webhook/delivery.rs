@@ -3,7 +3,7 @@
 use super::{
     client::Post,
     endpoint::Endpoint,
-    envelope::{self, Notice},
+    envelope::{self, WebhookRequest},
     kept_alive,
     queue::{LIFETIME, Queue, RequestId},
     retry::{Context, Failure, Retries, RetryDecision},
@@ -91,9 +91,13 @@ enum DeliveryAttempt {
     Failed(Failure, String),
 }
 
-/// Posts a notice once.
-async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> DeliveryAttempt {
-    let (failure, error) = match post.post(notice).await {
+/// Posts a request once.
+async fn attempt(
+    post: &mut impl Post,
+    endpoint: &Endpoint,
+    request: &WebhookRequest,
+) -> DeliveryAttempt {
+    let (failure, error) = match post.post(request).await {
         Ok(answer) if answer.status.is_success() => return DeliveryAttempt::Delivered,
         Ok(answer) => {
             (Failure::of_status(answer.status), format!("status {}", answer.status.as_u16()))
@@ -115,9 +119,9 @@ async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> 
     DeliveryAttempt::Failed(failure, error)
 }
 
-fn delivered(endpoint: &Endpoint, notice: &Notice) {
-    endpoint.stats.sent.add(notice.events);
-    endpoint.stats.latency.observe(now().saturating_duration_since(notice.created_at));
+fn delivered(endpoint: &Endpoint, request: &WebhookRequest) {
+    endpoint.stats.sent.add(request.events);
+    endpoint.stats.latency.observe(now().saturating_duration_since(request.created_at));
 }
 
 impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
@@ -150,8 +154,8 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
 
 impl<P: Post, Q: Queue> Main<P, Q> {
     async fn run(mut self) {
-        while let Some((request_id, notice)) = self.next().await {
-            let DeliveryAttempt::Failed(failure, error) = self.attempt(request_id, &notice).await
+        while let Some((request_id, request)) = self.next().await {
+            let DeliveryAttempt::Failed(failure, error) = self.attempt(request_id, &request).await
             else {
                 continue;
             };
@@ -162,7 +166,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
             let wait = match next {
                 RetryDecision::Retry(wait) => wait,
                 RetryDecision::StepAside(wait) => {
-                    if self.step_aside(request_id, &notice, &error).await {
+                    if self.step_aside(request_id, &request, &error).await {
                         if !wait.is_zero() {
                             self.pause(wait).await;
                         }
@@ -194,7 +198,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Waits for the next request; `None` if there will be no more.
-    async fn next(&mut self) -> Option<(RequestId, Notice)> {
+    async fn next(&mut self) -> Option<(RequestId, WebhookRequest)> {
         let mut is_resting = false;
         loop {
             self.expire().await;
@@ -215,15 +219,19 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         }
     }
 
-    /// Tries to deliver a notice once.
-    async fn attempt(&mut self, request_id: RequestId, notice: &Notice) -> DeliveryAttempt {
+    /// Tries to deliver a request once.
+    async fn attempt(
+        &mut self,
+        request_id: RequestId,
+        request: &WebhookRequest,
+    ) -> DeliveryAttempt {
         if self.retries.tries(request_id) {
             self.endpoint.stats.retried.add(1);
         }
-        let attempt = attempt(&mut self.post, &self.endpoint, notice).await;
+        let attempt = attempt(&mut self.post, &self.endpoint, request).await;
         if matches!(attempt, DeliveryAttempt::Delivered) {
             self.queue.ack(request_id).await;
-            delivered(&self.endpoint, notice);
+            delivered(&self.endpoint, request);
             self.retries.succeeded();
             self.is_failing.store(false, Ordering::Relaxed);
         }
@@ -232,7 +240,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Sends a probe: a request without events.
     async fn probe(&mut self) -> RetryDecision {
-        let probe = Notice::probe(&self.endpoint.signer.load(), envelope::time_ms(), now());
+        let probe = WebhookRequest::probe(&self.endpoint.signer.load(), envelope::time_ms(), now());
         let is_accepted = matches!(
             attempt(&mut self.post, &self.endpoint, &probe).await,
             DeliveryAttempt::Delivered
@@ -241,8 +249,13 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Handles a request at fault. Returns whether the queue could do so.
-    async fn step_aside(&mut self, request_id: RequestId, notice: &Notice, error: &str) -> bool {
-        let halves = notice.halves(&self.endpoint.signer.load());
+    async fn step_aside(
+        &mut self,
+        request_id: RequestId,
+        request: &WebhookRequest,
+        error: &str,
+    ) -> bool {
+        let halves = request.halves(&self.endpoint.signer.load());
         if let Some(halves) = halves {
             if !self.queue.split(request_id, halves).await {
                 return false;
@@ -251,7 +264,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
             self.retries.stepped_aside(2);
         } else {
             let Some(dropped) = self.queue.set_aside(request_id).await else { return false };
-            self.endpoint.log_rejection("webhook event set aside", notice, error);
+            self.endpoint.log_rejection("webhook event set aside", request, error);
             self.endpoint.count_dropped(Dropped::Rejected, dropped, now());
             self.retries.stepped_aside(0);
         }
@@ -271,13 +284,13 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         );
     }
 
-    /// Waits before the next attempt; drops notices that become too old meanwhile.
+    /// Waits before the next attempt; drops requests that become too old meanwhile.
     async fn pause(&mut self, wait: Duration) {
         let end = now() + wait;
         while now() < end && !self.is_last() {
             self.expire().await;
             let first = self.queue.first_now().await;
-            let expiry = first.map(|(_, notice)| notice.created_at + LIFETIME);
+            let expiry = first.map(|(_, request)| request.created_at + LIFETIME);
             let until = expiry.map_or(end, |expiry| expiry.min(end));
             tokio::select! {
                 () = time::sleep_until(until.into()) => {}
@@ -322,8 +335,8 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
             time::sleep(share.max(ASIDE_GAP)).await;
             self.expire().await;
             if !self.is_failing.load(Ordering::Relaxed)
-                && let Some((request_id, notice)) = self.queue.aside(turn).await
-                && !self.attempt(request_id, &notice).await
+                && let Some((request_id, request)) = self.queue.aside(turn).await
+                && !self.attempt(request_id, &request).await
             {
                 turn += 1;
             }
@@ -331,16 +344,16 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
     }
 
     /// Returns true if the request was delivered: then the next one has its position.
-    async fn attempt(&mut self, request_id: RequestId, notice: &Notice) -> bool {
+    async fn attempt(&mut self, request_id: RequestId, request: &WebhookRequest) -> bool {
         self.endpoint.stats.retried.add(1);
-        match attempt(&mut self.post, &self.endpoint, notice).await {
+        match attempt(&mut self.post, &self.endpoint, request).await {
             DeliveryAttempt::Delivered => {
                 self.queue.ack_aside(request_id).await;
-                delivered(&self.endpoint, notice);
+                delivered(&self.endpoint, request);
                 true
             }
             DeliveryAttempt::Failed(_, error) => {
-                self.endpoint.log_rejection("webhook event rejected again", notice, &error);
+                self.endpoint.log_rejection("webhook event rejected again", request, &error);
                 false
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     WebhookError,
     client::{EndpointClient, Target, headers},
-    envelope::Notice,
+    envelope::WebhookRequest,
     queue::memory::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
 };
@@ -78,15 +78,15 @@ impl Endpoint {
     }
 
     /// Queues a request.
-    pub(super) fn push(&self, notice: Notice) {
-        let now = notice.created_at;
-        self.count_dropped(Dropped::Overflow, self.queue.push(notice), now);
+    pub(super) fn push(&self, request: WebhookRequest) {
+        let now = request.created_at;
+        self.count_dropped(Dropped::Overflow, self.queue.push(request), now);
     }
 
     /// Logs an event that the endpoint rejects, at a limited rate.
-    pub(super) fn log_rejection(&self, what: &str, notice: &Notice, error: &str) {
+    pub(super) fn log_rejection(&self, what: &str, request: &WebhookRequest, error: &str) {
         if let Some(requests) = self.rejections.due(1, now()) {
-            let (event, channel) = notice.label();
+            let (event, channel) = request.label();
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(counts, [7, 0, 0]);
         let large = || "x".repeat(2 * 1_024 * 1_024);
         for events in [1, 2] {
-            let notice = Notice::new(&Signer::new("s"), (&large(), events), 0, now);
-            endpoint.push(notice);
+            let request = WebhookRequest::new(&Signer::new("s"), (&large(), events), 0, now);
+            endpoint.push(request);
         }
         assert_eq!(endpoint.stats.dropped(Dropped::Overflow).get(), 8);
     }

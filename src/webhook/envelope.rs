@@ -14,7 +14,7 @@ use std::{
 /// One request to an endpoint. It is repeated byte for byte: the signature and the time are those
 /// of its creation.
 #[derive(Clone, Debug)]
-pub(super) struct Notice {
+pub(super) struct WebhookRequest {
     /// The JSON body.
     pub(super) body: Bytes,
     /// The body's signature in lower-case hex.
@@ -25,7 +25,7 @@ pub(super) struct Notice {
     pub(super) created_at: Instant,
 }
 
-impl Notice {
+impl WebhookRequest {
     /// A request with the events of `events`, JSON objects separated by commas, and their `count`.
     /// `time_ms` is in milliseconds since 1970.
     pub(super) fn new(
@@ -34,11 +34,11 @@ impl Notice {
         time_ms: u128,
         created_at: Instant,
     ) -> Self {
-        Self::of_body(signer, body(events, time_ms), count, created_at)
+        Self::with_body(signer, body(events, time_ms), count, created_at)
     }
 
     /// The request with an existing body.
-    pub(super) fn of_body(
+    pub(super) fn with_body(
         signer: &Signer,
         body: String,
         events: usize,
@@ -67,7 +67,7 @@ struct Label {
     channel: String,
 }
 
-impl Notice {
+impl WebhookRequest {
     /// Splits the events into two requests with the time of this one; `None` if there is only one
     /// event.
     pub(super) fn halves(&self, signer: &Signer) -> Option<[Self; 2]> {
@@ -181,11 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_is_split_down_to_single_events_with_the_same_time() {
+    fn a_request_is_split_down_to_single_events_with_the_same_time() {
         let signer = Signer::new("s");
         let now = Instant::now();
-        let whole =
-            Notice::new(&signer, (r#"{"name":"a","channel":"c"},{"x":[1,2]},3"#, 3), 7, now);
+        let whole = WebhookRequest::new(
+            &signer,
+            (r#"{"name":"a","channel":"c"},{"x":[1,2]},3"#, 3),
+            7,
+            now,
+        );
         let [first, second] = whole.halves(&signer).unwrap();
         assert_eq!(first.body, r#"{"time_ms":7,"events":[{"name":"a","channel":"c"}]}"#);
         assert_eq!(
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(second.body, r#"{"time_ms":7,"events":[{"x":[1,2]},3]}"#);
         assert_eq!((first.events, second.events, second.created_at), (1, 2, now));
         assert!(first.halves(&signer).is_none());
-        assert!(Notice::probe(&signer, 7, now).halves(&signer).is_none());
+        assert!(WebhookRequest::probe(&signer, 7, now).halves(&signer).is_none());
         assert_eq!(whole.label(), ("a".to_owned(), "c".to_owned()));
         assert_eq!(second.label(), (String::new(), String::new()));
     }
@@ -205,11 +209,11 @@ mod tests {
     fn the_signature_covers_the_exact_bytes() {
         let signer = Signer::new("7ad3773142a6692b25b8");
         let occupied = HubEvent::Occupied { channel: channel("test_channel") };
-        let notice =
-            Notice::new(&signer, (&event(&occupied), 1), 1_327_078_148_132, Instant::now());
+        let request =
+            WebhookRequest::new(&signer, (&event(&occupied), 1), 1_327_078_148_132, Instant::now());
         let body = r#"{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}"#;
-        assert_eq!(notice.body, body);
+        assert_eq!(request.body, body);
         let signature = "709fdb84c03664445f7698120b0edf0acc1ab1c8c6e93a0368c61841d6b998aa";
-        assert_eq!(notice.signature, signature);
+        assert_eq!(request.signature, signature);
     }
 }

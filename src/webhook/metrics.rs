@@ -158,7 +158,7 @@ mod tests {
         stats.waiting.set(5);
         stats.waiting.set(6);
         stats.set_aside.set(7);
-        endpoint.push(crate::webhook::queue::memory::tests::notice("1", 8, now));
+        endpoint.push(crate::webhook::queue::memory::tests::request("1", 8, now));
         for (reason, count) in Dropped::ALL.into_iter().zip(21..) {
             stats.dropped(reason).add(count);
         }

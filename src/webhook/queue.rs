@@ -3,7 +3,7 @@
 
 pub(super) mod memory;
 
-use super::envelope::Notice;
+use super::envelope::WebhookRequest;
 use std::time::{Duration, Instant};
 
 /// The queue of one endpoint.
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 /// queue: each has one event that the endpoint rejects, and does not block others.
 pub(super) trait Queue: Send + Sync {
     /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
-    fn first(&self) -> impl Future<Output = (RequestId, Notice)> + Send;
+    fn first(&self) -> impl Future<Output = (RequestId, WebhookRequest)> + Send;
 
     /// Like [`Queue::first`], without waiting.
-    fn first_now(&self) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
+    fn first_now(&self) -> impl Future<Output = Option<(RequestId, WebhookRequest)>> + Send;
 
     /// Removes the request with `request_id`, if it was not dropped meanwhile.
     fn ack(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
@@ -29,7 +29,7 @@ pub(super) trait Queue: Send + Sync {
     fn split(
         &self,
         request_id: RequestId,
-        halves: [Notice; 2],
+        halves: [WebhookRequest; 2],
     ) -> impl Future<Output = bool> + Send;
 
     /// Sets the oldest request aside, if it is the one with `request_id`. Returns the number of events
@@ -43,7 +43,10 @@ pub(super) trait Queue: Send + Sync {
     fn aside_added(&self) -> impl Future<Output = ()> + Send;
 
     /// The next request when those set aside are retried in turn, starting at turn 0.
-    fn aside(&self, turn: usize) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
+    fn aside(
+        &self,
+        turn: usize,
+    ) -> impl Future<Output = Option<(RequestId, WebhookRequest)>> + Send;
 
     /// Removes the request with `request_id` from those that are set aside.
     fn ack_aside(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;

@@ -4,7 +4,7 @@ use super::{
     WebhookError,
     client::Post,
     endpoint::Endpoint,
-    envelope::{self, Notice},
+    envelope::{self, WebhookRequest},
     name::names,
 };
 use crate::{
@@ -63,8 +63,8 @@ pub async fn send_test(
             for &event in &settings.events {
                 let text = envelope::event(&sample(event, settings));
                 let begin = now();
-                let notice = Notice::new(&signer, (&text, 1), envelope::time_ms(), begin);
-                let answer = client.post(&notice).await;
+                let request = WebhookRequest::new(&signer, (&text, 1), envelope::time_ms(), begin);
+                let answer = client.post(&request).await;
                 report(TestDelivery {
                     app_id: app.id.clone(),
                     webhook: name.clone(),

@@ -24,9 +24,9 @@ fn client_of(server: &TestEndpoint) -> EndpointClient {
     client(&format!("http://{}/hooks?token=hunter2", server.address))
 }
 
-fn notice() -> Notice {
+fn request() -> WebhookRequest {
     let now = std::time::Instant::now();
-    Notice::new(&Signer::new("secret"), (r#"{"name":"a","channel":"b"}"#, 1), 7, now)
+    WebhookRequest::new(&Signer::new("secret"), (r#"{"name":"a","channel":"b"}"#, 1), 7, now)
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_url_is_parsed_into_its_target() {
 #[tokio::test]
 async fn a_request_has_these_headers_and_no_others() {
     let server = TestEndpoint::accepting().await;
-    let answer = client_of(&server).post(&notice()).await.unwrap();
+    let answer = client_of(&server).post(&request()).await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"ok"[..]));
     let request = server.requests.lock().unwrap()[0].1.clone();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -91,7 +91,7 @@ async fn errors_contain_no_secret() {
     let answers = ["", "hunter2 hunter2\r\n\r\n", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", &long];
     for answer in answers.map(|text| text.as_bytes().to_vec()) {
         let server = TestEndpoint::new(move |_| TestReply::Close(answer.clone())).await;
-        let error = client_of(&server).post(&notice()).await.unwrap_err();
+        let error = client_of(&server).post(&request()).await.unwrap_err();
         assert!(matches!(error, HttpError::Http(_)), "{error:?}");
         let text = error.to_string();
         assert!(text.starts_with("no answer: ") && !text.contains("hunter2"), "{text}");
@@ -109,12 +109,12 @@ async fn errors_contain_no_secret() {
         ),
     ] {
         let mut client = client(&url);
-        let error = client.post(&notice()).await.unwrap_err();
+        let error = client.post(&request()).await.unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with(expected) && !text.contains("hunter2"), "{text}");
         assert!(!format!("{error:?}{client:?}").contains("hunter2"), "{error:?}");
     }
-    let denied = client_with("http://127.0.0.1:9/hunter2", true).post(&notice()).await;
+    let denied = client_with("http://127.0.0.1:9/hunter2", true).post(&request()).await;
     let expected = "127.0.0.1 is not on the public internet, and webhooks.deny_private is set";
     assert_eq!(denied.unwrap_err().to_string(), expected);
 }

@@ -294,20 +294,20 @@ fn a_count_that_falls_while_one_is_delayed_is_reported_at_the_end_of_the_delay()
 fn counts_are_limited_as_on_a_single_node() {
     for seed in 0..60 {
         let mut random = StdRng::seed_from_u64(seed);
-        let (mut debouncer, mut notice) = (of_redis(), CountNotice::default());
+        let (mut debouncer, mut throttle) = (of_redis(), CountNotice::default());
         let (began, mut due, mut total) = (Instant::now(), None, 98);
         let (mut on_one, mut on_several) = (Vec::new(), Vec::new());
         for now_ms in 0..30_000_u64 {
             let now = began + Duration::from_millis(now_ms);
             let has_changed = random.random_bool(0.002);
-            let is_due = due.is_some_and(|due| due <= now) && notice.take_due(now);
+            let is_due = due.is_some_and(|due| due <= now) && throttle.take_due(now);
             let before = total;
             if has_changed {
                 total = if random.random_bool(0.5) { total + 1 } else { total - 1 };
             }
             for (_, count) in [(is_due, before), (has_changed, total)].iter().filter(|step| step.0)
             {
-                match notice.on_count(*count, now) {
+                match throttle.on_count(*count, now) {
                     CountStep::Send(count) => on_one.push((now_ms, count)),
                     CountStep::Wait(until) => due = Some(until),
                     CountStep::Skip => {}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::webhook::{
-    envelope::Notice,
+    envelope::WebhookRequest,
     queue::RequestId,
     store::{Store, memory::MemoryLog},
     testbed::{connector, settings},
@@ -41,11 +41,11 @@ impl Gate {
 }
 
 impl Queue for Gate {
-    async fn first(&self) -> (RequestId, Notice) {
+    async fn first(&self) -> (RequestId, WebhookRequest) {
         future::pending().await
     }
 
-    async fn first_now(&self) -> Option<(RequestId, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, WebhookRequest)> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         drop(self.open.acquire().await.unwrap());
         None
@@ -57,7 +57,7 @@ impl Queue for Gate {
         0
     }
 
-    async fn split(&self, _request_id: RequestId, _halves: [Notice; 2]) -> bool {
+    async fn split(&self, _request_id: RequestId, _halves: [WebhookRequest; 2]) -> bool {
         false
     }
 
@@ -73,7 +73,7 @@ impl Queue for Gate {
         future::pending::<()>().await;
     }
 
-    async fn aside(&self, _turn: usize) -> Option<(RequestId, Notice)> {
+    async fn aside(&self, _turn: usize) -> Option<(RequestId, WebhookRequest)> {
         None
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
     http_client::HttpAnswer,
-    webhook::queue::memory::{MemoryQueue, tests::notice},
+    webhook::queue::memory::{MemoryQueue, tests::request},
 };
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -30,14 +30,14 @@ struct AnswerScript {
 }
 
 impl Post for AnswerScript {
-    async fn post(&mut self, notice: &Notice) -> Result<HttpAnswer, HttpError> {
+    async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
         let at = {
             let mut posted = self.posted.lock().unwrap();
-            posted.push((now(), notice.body.clone()));
+            posted.push((now(), request.body.clone()));
             posted.len() - 1
         };
         time::sleep(self.takes).await;
-        let text = std::str::from_utf8(&notice.body).unwrap();
+        let text = std::str::from_utf8(&request.body).unwrap();
         let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
         Ok(HttpAnswer { status, body: Bytes::new(), is_complete: true })
     }
@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn push(&self, text: &str) {
-        self.endpoint.push(notice(text, 1, now()));
+        self.endpoint.push(request(text, 1, now()));
     }
 
     /// The bodies that were posted so far, and the seconds between them.
@@ -100,7 +100,7 @@ impl Bench {
 }
 
 fn body(text: &str) -> Bytes {
-    notice(text, 1, now()).body
+    request(text, 1, now()).body
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +228,7 @@ async fn a_poisonous_event_does_not_block_others() {
                 _ => format!("{},{},{}", good[0], good[1], good[2]),
             };
             let count = events.split(',').count();
-            bench.endpoint.push(notice(&events, count, now()));
+            bench.endpoint.push(request(&events, count, now()));
             pushed.extend(good.map(|number| (number, now())));
             time::sleep(Duration::from_secs(2)).await;
         }
@@ -279,11 +279,11 @@ async fn an_outage_sets_nothing_aside() {
                 },
             );
         for number in 0..10 {
-            bench.endpoint.push(notice(&format!("{number},{}", number + 100), 2, now()));
+            bench.endpoint.push(request(&format!("{number},{}", number + 100), 2, now()));
         }
         time::sleep(Duration::from_secs(280)).await;
         let (posted, _) = bench.posted();
-        let first = notice("0,100", 2, now()).body;
+        let first = request("0,100", 2, now()).body;
         let is_probe = |body: &Bytes| body.ends_with(b"[]}");
         let before = posted.iter().take_while(|body| **body == first || is_probe(body));
         assert!(before.count() + 9 == posted.len(), "{status}: {posted:?}");
@@ -318,11 +318,11 @@ impl Stubborn {
 }
 
 impl Queue for Stubborn {
-    async fn first(&self) -> (RequestId, Notice) {
+    async fn first(&self) -> (RequestId, WebhookRequest) {
         Queue::first(&self.queue).await
     }
 
-    async fn first_now(&self) -> Option<(RequestId, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, WebhookRequest)> {
         Queue::first_now(&self.queue).await
     }
 
@@ -334,7 +334,7 @@ impl Queue for Stubborn {
         Queue::drop_older(&self.queue, before).await
     }
 
-    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
+    async fn split(&self, request_id: RequestId, halves: [WebhookRequest; 2]) -> bool {
         !self.rejects() && Queue::split(&self.queue, request_id, halves).await
     }
 
@@ -350,7 +350,7 @@ impl Queue for Stubborn {
         self.queue.aside_added().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
         self.queue.aside(turn).await
     }
 
@@ -377,7 +377,7 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
         };
         let queue = Stubborn { queue: MemoryQueue::default(), rejections: AtomicUsize::new(3) };
         let queue = Arc::new(queue);
-        queue.queue.push(notice(text, events, now()));
+        queue.queue.push(request(text, events, now()));
         let (_end, ends) = watch::channel(End::Open);
         let scripts = [script.clone(), script];
         let delivery =

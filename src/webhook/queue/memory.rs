@@ -1,7 +1,7 @@
 //! The queue of requests for one endpoint, in memory.
 
 use super::{ASIDE_BYTES_MAX, ASIDES_MAX, QUEUE_BYTES_MAX, Queue, RequestId};
-use crate::webhook::envelope::Notice;
+use crate::webhook::envelope::WebhookRequest;
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::Instant};
 use tokio::sync::Notify;
@@ -24,7 +24,7 @@ struct Queues {
 
 #[derive(Debug, Default)]
 struct RequestQueue {
-    notices: VecDeque<(RequestId, Notice)>,
+    requests: VecDeque<(RequestId, WebhookRequest)>,
     bytes: usize,
     events: usize,
 }
@@ -34,60 +34,60 @@ impl MemoryQueue {
     const OVERHEAD_BYTES: usize = 256;
 }
 
-fn bytes(notice: &Notice) -> usize {
-    notice.body.len() + MemoryQueue::OVERHEAD_BYTES
+fn bytes(request: &WebhookRequest) -> usize {
+    request.body.len() + MemoryQueue::OVERHEAD_BYTES
 }
 
 impl RequestQueue {
-    fn pop(&mut self) -> Option<Notice> {
+    fn pop(&mut self) -> Option<WebhookRequest> {
         self.remove(0)
     }
 
-    fn remove(&mut self, at: usize) -> Option<Notice> {
-        let (_, notice) = self.notices.remove(at)?;
-        self.bytes -= bytes(&notice);
-        self.events -= notice.events;
-        if self.notices.is_empty() {
-            self.notices = VecDeque::new();
+    fn remove(&mut self, at: usize) -> Option<WebhookRequest> {
+        let (_, request) = self.requests.remove(at)?;
+        self.bytes -= bytes(&request);
+        self.events -= request.events;
+        if self.requests.is_empty() {
+            self.requests = VecDeque::new();
         }
-        Some(notice)
+        Some(request)
     }
 
     /// Removes the oldest request, if it is the one with `request_id`.
-    fn pop_if(&mut self, request_id: RequestId) -> Option<Notice> {
-        let is_first = self.notices.front().is_some_and(|(first, _)| *first == request_id);
+    fn pop_if(&mut self, request_id: RequestId) -> Option<WebhookRequest> {
+        let is_first = self.requests.front().is_some_and(|(first, _)| *first == request_id);
         if is_first { self.pop() } else { None }
     }
 
-    fn count(&mut self, notice: &Notice) {
-        self.bytes += bytes(notice);
-        self.events += notice.events;
+    fn count(&mut self, request: &WebhookRequest) {
+        self.bytes += bytes(request);
+        self.events += request.events;
     }
 
     /// Appends a request. Drops the oldest to make room; returns how many events were dropped.
     fn push(
         &mut self,
         request_id: RequestId,
-        notice: Notice,
+        request: WebhookRequest,
         (bytes_max, max): (usize, usize),
     ) -> usize {
-        if bytes_max < bytes(&notice) {
+        if bytes_max < bytes(&request) {
             // It is larger than the limit.
-            return notice.events;
+            return request.events;
         }
         let mut dropped = 0;
-        while bytes_max < self.bytes + bytes(&notice) || max <= self.notices.len() {
-            dropped += self.pop().map_or(0, |notice| notice.events);
+        while bytes_max < self.bytes + bytes(&request) || max <= self.requests.len() {
+            dropped += self.pop().map_or(0, |request| request.events);
         }
-        self.count(&notice);
-        self.notices.push_back((request_id, notice));
+        self.count(&request);
+        self.requests.push_back((request_id, request));
         dropped
     }
 
     fn drop_older(&mut self, before: Instant) -> usize {
         let mut dropped = 0;
-        while self.notices.front().is_some_and(|(_, notice)| notice.created_at <= before) {
-            dropped += self.pop().map_or(0, |notice| notice.events);
+        while self.requests.front().is_some_and(|(_, request)| request.created_at <= before) {
+            dropped += self.pop().map_or(0, |request| request.events);
         }
         dropped
     }
@@ -102,10 +102,10 @@ impl Queues {
 
 impl MemoryQueue {
     /// Appends a request. Drops the oldest beyond the limits; returns how many events were dropped.
-    pub(in crate::webhook) fn push(&self, notice: Notice) -> usize {
+    pub(in crate::webhook) fn push(&self, request: WebhookRequest) -> usize {
         let mut queues = self.queues.lock();
         let request_id = queues.next_id();
-        let dropped = queues.waiting.push(request_id, notice, (QUEUE_BYTES_MAX, usize::MAX));
+        let dropped = queues.waiting.push(request_id, request, (QUEUE_BYTES_MAX, usize::MAX));
         drop(queues);
         self.pushed.notify_one();
         dropped
@@ -129,7 +129,7 @@ impl MemoryQueue {
 }
 
 impl Queue for MemoryQueue {
-    async fn first(&self) -> (RequestId, Notice) {
+    async fn first(&self) -> (RequestId, WebhookRequest) {
         loop {
             if let Some(first) = self.first_now().await {
                 return first;
@@ -138,8 +138,8 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn first_now(&self) -> Option<(RequestId, Notice)> {
-        self.queues.lock().waiting.notices.front().cloned()
+    async fn first_now(&self) -> Option<(RequestId, WebhookRequest)> {
+        self.queues.lock().waiting.requests.front().cloned()
     }
 
     async fn ack(&self, request_id: RequestId) {
@@ -150,13 +150,13 @@ impl Queue for MemoryQueue {
         self.queues.lock().waiting.drop_older(before)
     }
 
-    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
+    async fn split(&self, request_id: RequestId, halves: [WebhookRequest; 2]) -> bool {
         let mut queues = self.queues.lock();
         if queues.waiting.pop_if(request_id).is_some() {
             for half in halves.into_iter().rev() {
                 let request_id = queues.next_id();
                 queues.waiting.count(&half);
-                queues.waiting.notices.push_front((request_id, half));
+                queues.waiting.requests.push_front((request_id, half));
             }
         }
         true
@@ -164,29 +164,29 @@ impl Queue for MemoryQueue {
 
     async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
         let mut queues = self.queues.lock();
-        let Some(notice) = queues.waiting.pop_if(request_id) else { return Some(0) };
-        let dropped = queues.aside.push(request_id, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
+        let Some(request) = queues.waiting.pop_if(request_id) else { return Some(0) };
+        let dropped = queues.aside.push(request_id, request, (ASIDE_BYTES_MAX, ASIDES_MAX));
         self.set_aside.notify_one();
         Some(dropped)
     }
 
     fn asides(&self) -> usize {
-        self.queues.lock().aside.notices.len()
+        self.queues.lock().aside.requests.len()
     }
 
     async fn aside_added(&self) {
         self.set_aside.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
         let queues = self.queues.lock();
-        let at = turn.checked_rem(queues.aside.notices.len())?;
-        queues.aside.notices.get(at).cloned()
+        let at = turn.checked_rem(queues.aside.requests.len())?;
+        queues.aside.requests.get(at).cloned()
     }
 
     async fn ack_aside(&self, request_id: RequestId) {
         let aside = &mut self.queues.lock().aside;
-        let found = aside.notices.iter().position(|(known, _)| *known == request_id);
+        let found = aside.requests.iter().position(|(known, _)| *known == request_id);
         found.map(|at| aside.remove(at));
     }
 
@@ -201,15 +201,19 @@ pub(in crate::webhook) mod tests {
     use crate::signature::Signer;
     use std::time::Duration;
 
-    pub(in crate::webhook) fn notice(text: &str, events: usize, created_at: Instant) -> Notice {
-        Notice::new(&Signer::new("s"), (text, events), 0, created_at)
+    pub(in crate::webhook) fn request(
+        text: &str,
+        events: usize,
+        created_at: Instant,
+    ) -> WebhookRequest {
+        WebhookRequest::new(&Signer::new("s"), (text, events), 0, created_at)
     }
 
     #[tokio::test]
     async fn a_request_stays_until_it_is_acknowledged() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        assert_eq!(queue.push(notice("1", 2, now)), 0);
-        assert_eq!(queue.push(notice("2", 1, now)), 0);
+        assert_eq!(queue.push(request("1", 2, now)), 0);
+        assert_eq!(queue.push(request("2", 1, now)), 0);
         assert_eq!(queue.events(), 3);
         let (request_id, first) = queue.first_now().await.unwrap();
         let (again, _) = queue.first_now().await.unwrap();
@@ -222,18 +226,18 @@ pub(in crate::webhook) mod tests {
         queue.ack(request_id).await;
         assert!(queue.first_now().await.is_none());
         let waiting = &queue.queues.lock().waiting;
-        assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
+        assert_eq!((waiting.bytes, waiting.requests.capacity()), (0, 0), "memory returns");
     }
 
     #[tokio::test]
     async fn the_oldest_are_dropped_and_counted() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
+        let large = |events| request(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
         assert!(queue.queues.lock().waiting.bytes <= QUEUE_BYTES_MAX);
         let (request_id, first) = queue.first_now().await.unwrap();
         assert_eq!(first.events, 8);
-        let huge = notice(&"x".repeat(QUEUE_BYTES_MAX), 32, now);
+        let huge = request(&"x".repeat(QUEUE_BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "a request that cannot fit drops no other");
         assert_eq!(queue.events(), 24);
         // The first is being delivered when it is dropped.
@@ -243,9 +247,9 @@ pub(in crate::webhook) mod tests {
     }
 
     /// A request of this size.
-    fn taking(bytes: usize, events: usize, now: Instant) -> Notice {
-        let empty = notice("", 0, now).body.len();
-        notice(&"x".repeat(bytes - empty - MemoryQueue::OVERHEAD_BYTES), events, now)
+    fn taking(bytes: usize, events: usize, now: Instant) -> WebhookRequest {
+        let empty = request("", 0, now).body.len();
+        request(&"x".repeat(bytes - empty - MemoryQueue::OVERHEAD_BYTES), events, now)
     }
 
     #[tokio::test]
@@ -259,7 +263,7 @@ pub(in crate::webhook) mod tests {
             assert_eq!(queue.events(), 7 - dropped);
         }
         let queue = MemoryQueue::default();
-        assert_eq!(queue.push(notice("1", 1, now)), 0);
+        assert_eq!(queue.push(request("1", 1, now)), 0);
         assert_eq!(queue.push(taking(3 * MIB + 1, 2, now)), 2, "it can't fit");
         assert_eq!(queue.push(taking(3 * MIB, 4, now)), 1, "it just fits");
         assert_eq!(queue.events(), 4);
@@ -268,15 +272,15 @@ pub(in crate::webhook) mod tests {
     #[tokio::test]
     async fn exactly_a_thousand_events_and_1_mib_are_set_aside() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        let set_aside = async |notice: Notice| {
-            queue.push(notice);
+        let set_aside = async |request: WebhookRequest| {
+            queue.push(request);
             let (request_id, _) = queue.first_now().await.unwrap();
             queue.set_aside(request_id).await.unwrap()
         };
         for _ in 0..1_000 {
-            assert_eq!(set_aside(notice("1", 1, now)).await, 0);
+            assert_eq!(set_aside(request("1", 1, now)).await, 0);
         }
-        assert_eq!((set_aside(notice("1", 1, now)).await, queue.aside_events()), (1, 1_000));
+        assert_eq!((set_aside(request("1", 1, now)).await, queue.aside_events()), (1, 1_000));
         assert_eq!(set_aside(taking(1_024 * 1_024 + 1, 1, now)).await, 1, "it can't fit");
         assert_eq!(queue.aside_events(), 1_000);
         assert_eq!(set_aside(taking(1_024 * 1_024, 1, now)).await, 1_000, "it just fits");
@@ -286,9 +290,9 @@ pub(in crate::webhook) mod tests {
     #[tokio::test]
     async fn only_the_oldest_is_split_or_set_aside() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        queue.push(notice("1,2", 2, now));
+        queue.push(request("1,2", 2, now));
         let (request_id, first) = queue.first_now().await.unwrap();
-        queue.push(notice("3", 1, now));
+        queue.push(request("3", 1, now));
         let halves = first.halves(&Signer::new("s")).unwrap();
         queue.ack(request_id).await;
         assert!(queue.split(request_id, halves).await, "there is nothing to do");
@@ -296,7 +300,7 @@ pub(in crate::webhook) mod tests {
         assert_eq!((queue.events(), queue.asides()), (1, 0));
         queue.ack_aside(request_id).await;
         let (request_id, first) = queue.first().await;
-        assert_eq!(first.body, notice("3", 1, now).body);
+        assert_eq!(first.body, request("3", 1, now).body);
         assert_eq!(queue.set_aside(request_id).await, Some(0));
         // A waiting one returns at once, because one was set aside.
         queue.aside_added().await;
@@ -309,8 +313,8 @@ pub(in crate::webhook) mod tests {
     async fn requests_that_are_too_old_are_dropped() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let later = now + Duration::from_secs(1);
-        queue.push(notice("1", 2, now));
-        queue.push(notice("2", 1, later));
+        queue.push(request("1", 2, now));
+        queue.push(request("2", 1, later));
         assert_eq!(queue.drop_older(now).await, 2);
         assert_eq!(queue.drop_older(now).await, 0);
         assert_eq!(queue.drop_older(later).await, 1);
@@ -319,8 +323,8 @@ pub(in crate::webhook) mod tests {
     #[tokio::test]
     async fn a_request_is_split_in_place() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        queue.push(notice("1,2", 2, now));
-        queue.push(notice("3", 1, now));
+        queue.push(request("1,2", 2, now));
+        queue.push(request("3", 1, now));
         let (request_id, first) = queue.first_now().await.unwrap();
         let halves = first.halves(&Signer::new("s")).unwrap();
         queue.split(request_id, halves.clone()).await;
@@ -328,7 +332,7 @@ pub(in crate::webhook) mod tests {
         assert_eq!(queue.events(), 3, "once only");
         for text in ["1", "2", "3"] {
             let (request_id, first) = queue.first_now().await.unwrap();
-            assert_eq!(first.body, notice(text, 1, now).body);
+            assert_eq!(first.body, request(text, 1, now).body);
             queue.ack(request_id).await;
         }
         assert_eq!(queue.queues.lock().waiting.bytes, 0);
@@ -341,18 +345,18 @@ pub(in crate::webhook) mod tests {
         let mut dropped = 0;
         for number in 0..=ASIDES_MAX {
             let created_at = if number < 3 { now } else { later };
-            queue.push(notice(&number.to_string(), 1, created_at));
+            queue.push(request(&number.to_string(), 1, created_at));
             let (request_id, _) = queue.first_now().await.unwrap();
             dropped += queue.set_aside(request_id).await.unwrap();
         }
         assert_eq!((dropped, queue.asides(), queue.events()), (1, ASIDES_MAX, 0));
-        assert_eq!(queue.aside(0).await.unwrap().1.body, notice("1", 1, now).body);
+        assert_eq!(queue.aside(0).await.unwrap().1.body, request("1", 1, now).body);
         let (request_id, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
-        assert_eq!(second.body, notice("2", 1, now).body);
+        assert_eq!(second.body, request("2", 1, now).body);
         queue.ack_aside(request_id).await;
         assert_eq!(queue.drop_older_asides(now).await, 1);
         assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
-        queue.push(notice(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
+        queue.push(request(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
         let (request_id, _) = queue.first_now().await.unwrap();
         assert_eq!(queue.set_aside(request_id).await, Some(1), "what can't fit pushes nothing out");
         assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);

@@ -8,7 +8,7 @@ use crate::{
     webhook::{
         batch::Batch,
         debouncer::Debouncer,
-        envelope::{self, Notice},
+        envelope::{self, WebhookRequest},
         queue::memory::MemoryQueue,
         settings::Settings,
         store::log::bytes_max,
@@ -161,7 +161,7 @@ impl EventLog for MemoryLog {
         for request in commit.requests {
             let endpoint = &settings.endpoints[request.endpoint];
             let (body, events) = (request.body, request.events);
-            endpoint.push(Notice::of_body(&settings.signer, body, events, created_at));
+            endpoint.push(WebhookRequest::with_body(&settings.signer, body, events, created_at));
         }
         Ok(0)
     }

@@ -173,9 +173,9 @@ async fn an_idle_connection_is_closed_once_after_four_seconds() {
 #[tokio::test(start_paused = true)]
 async fn events_are_counted_one_by_one_and_requests_as_such() {
     let bench = Bench::judging(poisoned(422, true));
-    bench.endpoint.push(notice("1,2,3", 3, now()));
+    bench.endpoint.push(request("1,2,3", 3, now()));
     time::sleep(seconds(1)).await;
-    bench.endpoint.push(notice("4,\"poison\"", 2, now()));
+    bench.endpoint.push(request("4,\"poison\"", 2, now()));
     time::sleep(seconds(10)).await;
     let stats = &bench.endpoint.stats;
     assert_eq!((stats.sent.get(), stats.split.get()), (4, 1));
@@ -191,14 +191,14 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]
     struct Verifier(Arc<Mutex<Vec<usize>>>);
     impl Post for Verifier {
-        async fn post(&mut self, notice: &Notice) -> Result<HttpAnswer, HttpError> {
-            let text = std::str::from_utf8(&notice.body).unwrap();
+        async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
+            let text = std::str::from_utf8(&request.body).unwrap();
             let signer = crate::signature::Signer::new(AppConfig::development().secret.expose());
             if text.contains("[]") || !text.contains("1,") {
-                assert_eq!(notice.signature, signer.sign(text));
+                assert_eq!(request.signature, signer.sign(text));
             }
-            self.0.lock().unwrap().push(notice.events);
-            let status = if notice.events > 1 { 500 } else { 200 };
+            self.0.lock().unwrap().push(request.events);
+            let status = if request.events > 1 { 500 } else { 200 };
             Ok(HttpAnswer {
                 status: StatusCode::from_u16(status).unwrap(),
                 body: Bytes::new(),
@@ -215,7 +215,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     let queue = Arc::clone(&endpoint.queue);
     let (_end, ends) = watch::channel(End::Open);
     let task = tokio::spawn(EndpointDelivery::new(Arc::clone(&endpoint), queue, posts, ends).run());
-    endpoint.push(notice("1,2", 2, now()));
+    endpoint.push(request("1,2", 2, now()));
     time::sleep(seconds(20)).await;
     assert_eq!(*posted.lock().unwrap(), [2, 2, 2, 0, 2, 1, 1]);
     task.abort();

@@ -10,7 +10,7 @@ use crate::{
     signature::Signer,
     webhook::{
         endpoint::Endpoint,
-        envelope::Notice,
+        envelope::WebhookRequest,
         queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
         stats::Dropped,
     },
@@ -32,7 +32,7 @@ pub(in crate::webhook) struct RedisQueue {
     pub(in crate::webhook) name: String,
     pub(super) endpoint: Arc<Endpoint>,
     signer: Signer,
-    head: Mutex<Option<(RequestId, Notice)>>,
+    head: Mutex<Option<(RequestId, WebhookRequest)>>,
     changed: Notify,
     /// Number of requests that are set aside, as far as Redis has reported.
     asides: AtomicUsize,
@@ -72,29 +72,29 @@ impl RedisQueue {
         }
     }
 
-    fn notice(&self, head: &Head) -> (RequestId, Notice) {
+    fn request(&self, head: &Head) -> (RequestId, WebhookRequest) {
         let created_at = now().checked_sub(head.age).unwrap_or_else(now);
         let body = String::from_utf8_lossy(&head.body).into_owned();
-        (RequestId(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
+        (RequestId(head.id), WebhookRequest::with_body(&self.signer, body, head.events, created_at))
     }
 
     /// Handles the answer of the queue, and returns the events that were too old.
     fn take(&self, queue: QueueState) -> usize {
-        *self.head.lock() = queue.head.map(|head| self.notice(&head));
+        *self.head.lock() = queue.head.map(|head| self.request(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
 
     /// The same, for requests that are set aside.
-    fn take_aside(&self, aside: QueueState) -> (usize, Option<(RequestId, Notice)>) {
+    fn take_aside(&self, aside: QueueState) -> (usize, Option<(RequestId, WebhookRequest)>) {
         self.asides.store(aside.count, Ordering::Relaxed);
         self.endpoint.stats.set_aside.set(aside.waiting);
-        (aside.expired, aside.head.map(|head| self.notice(&head)))
+        (aside.expired, aside.head.map(|head| self.request(&head)))
     }
 }
 
 impl Queue for RedisQueue {
-    async fn first(&self) -> (RequestId, Notice) {
+    async fn first(&self) -> (RequestId, WebhookRequest) {
         loop {
             if let Some(first) = self.first_now().await {
                 return first;
@@ -103,7 +103,7 @@ impl Queue for RedisQueue {
         }
     }
 
-    async fn first_now(&self) -> Option<(RequestId, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, WebhookRequest)> {
         if !self.store.lease.is_ours() {
             return None;
         }
@@ -145,7 +145,7 @@ impl Queue for RedisQueue {
         0
     }
 
-    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
+    async fn split(&self, request_id: RequestId, halves: [WebhookRequest; 2]) -> bool {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
         let is_done = self.store.client.split(&self.name, request_id.0, &parts).await.is_ok();
         if is_done {
@@ -173,7 +173,7 @@ impl Queue for RedisQueue {
         self.aside_added.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
         if !self.store.lease.is_ours() {
             return None;
         }

@@ -66,8 +66,8 @@ async fn the_first_request_is_waited_for() {
     queue.set_waiting(0, false);
     assert!(time::timeout(Duration::from_secs(1), &mut first).await.is_err());
     queue.set_waiting(1, false);
-    let (_, notice) = time::timeout(Duration::from_secs(1), first).await.unwrap();
-    assert_eq!((&*notice.body, waiting(&queue)), (&b"a"[..], [1, 0]));
+    let (_, request) = time::timeout(Duration::from_secs(1), first).await.unwrap();
+    assert_eq!((&*request.body, waiting(&queue)), (&b"a"[..], [1, 0]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,10 +110,10 @@ async fn a_request_that_is_done_is_removed_when_redis_is_back() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(2, "a"), (3, "b")]).await;
-    let (place, notice) = queue.first().await;
+    let (place, request) = queue.first().await;
     redis.stop();
     sleep(Duration::from_secs(1)).await;
-    let halves = [notice.clone(), notice.clone()];
+    let halves = [request.clone(), request.clone()];
     assert!(!queue.split(place, halves).await);
     assert_eq!(queue.set_aside(place).await, None);
     assert_eq!((queue.asides(), queue.first().await.0), (0, place), "it stays as it is");
@@ -143,8 +143,8 @@ async fn a_request_is_split_in_its_place() {
     for (events, body) in
         [(1, r#"{"time_ms":7,"events":[1]}"#), (2, r#"{"time_ms":7,"events":[2,3]}"#), (1, "b")]
     {
-        let (place, notice) = queue.first().await;
-        assert_eq!((notice.events, &*notice.body), (events, body.as_bytes()));
+        let (place, request) = queue.first().await;
+        assert_eq!((request.events, &*request.body), (events, body.as_bytes()));
         queue.ack(place).await;
     }
 }
