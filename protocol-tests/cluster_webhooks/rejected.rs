@@ -27,8 +27,8 @@ fn settings(receiver: &WebhookReceiver) -> Settings {
     webhooks(&[(receiver, r#"["client_event"]"#)]).app("client_events_per_second", 1_000)
 }
 
-/// Poisonous events keep arriving, and all others are delivered in order. Rejected events outlive the node that set
-/// them aside, and are delivered once the endpoint accepts them.
+/// Poisonous events keep arriving, and all others are delivered in order. Dead letters outlive their node, and
+/// are delivered once the endpoint accepts them.
 async fn others_pass(
     mut group: Group,
     (mut receiver, is_mended): (WebhookReceiver, Arc<AtomicBool>),
@@ -51,33 +51,35 @@ async fn others_pass(
         }
     }
     assert_eq!(told, (0..2 * ROUNDS).map(|number| format!("\"{number}\"")).collect::<Vec<_>>());
-    let aside = async |group: &Group| {
+    let dead_letters = async |group: &Group| {
         let leader = &group.nodes[group.leader().await];
-        sample(leader, "campanile_webhook_events_set_aside").await
+        sample(leader, "campanile_webhook_dead_letters").await
     };
-    until("all poison is set aside", async || aside(&group).await == Some(ROUNDS)).await;
+    until("all poison is in the dead letters", async || dead_letters(&group).await == Some(ROUNDS))
+        .await;
     group.kill(leader).await;
-    until("another node has it", async || aside(&group).await == Some(ROUNDS)).await;
+    until("another node has it", async || dead_letters(&group).await == Some(ROUNDS)).await;
     is_mended.store(true, Ordering::SeqCst);
-    until("it is told one by one", async || aside(&group).await < Some(ROUNDS - 2)).await;
+    until("it is delivered one by one", async || dead_letters(&group).await < Some(ROUNDS - 2))
+        .await;
     let waiting = sample(&group.nodes[0], "campanile_webhook_events_waiting").await;
     assert_eq!(waiting, Some(0));
 }
 
 #[tokio::test]
-async fn a_rejected_event_is_set_aside_in_redis() {
+async fn a_rejected_event_becomes_a_dead_letter_in_redis() {
     let receiver = picky(422).await;
     others_pass(Group::of(2, settings(&receiver.0)).await, receiver).await;
 }
 
 #[tokio::test]
-async fn an_event_on_which_the_endpoint_fails_is_set_aside_in_redis() {
+async fn an_event_on_which_the_endpoint_fails_becomes_a_dead_letter_in_redis() {
     let receiver = picky(500).await;
     others_pass(Group::of(2, settings(&receiver.0)).await, receiver).await;
 }
 
 #[tokio::test]
-async fn a_rejected_event_is_set_aside_on_a_redis_cluster() {
+async fn a_rejected_event_becomes_a_dead_letter_on_a_redis_cluster() {
     let receiver = picky(400).await;
     others_pass(Group::on_a_cluster(2, settings(&receiver.0)).await, receiver).await;
 }

@@ -44,7 +44,7 @@ async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
     client.subscribe("a").await;
     for expected in [
         "status 400",
-        "webhook event set aside",
+        "webhook event moved to the dead letters",
         "status 302",
         "status 500",
         "cannot connect",

@@ -362,18 +362,18 @@ async fn good_ones_pass(status: u16) {
     let expected: Vec<_> =
         (0..20).flat_map(|round| [format!("\"a-{round}\""), format!("\"b-{round}\"")]).collect();
     assert_eq!(told, expected, "{status}: each once and in order");
-    let aside =
-        format!("campanile_webhook_events_set_aside{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 20");
-    eventually("all poisonous ones are set aside", async || bench.metric(&aside)).await;
+    let dead_letters =
+        format!("campanile_webhook_dead_letters{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 20");
+    eventually("all poisonous ones are dead letters", async || bench.metric(&dead_letters)).await;
 }
 
 #[tokio::test]
-async fn a_repeatedly_rejected_event_is_set_aside() {
+async fn a_repeatedly_rejected_event_becomes_a_dead_letter() {
     good_ones_pass(400).await;
 }
 
 #[tokio::test]
-async fn an_event_on_which_the_endpoint_repeatedly_fails_is_set_aside() {
+async fn an_event_on_which_the_endpoint_repeatedly_fails_becomes_a_dead_letter() {
     good_ones_pass(500).await;
 }
 

@@ -20,7 +20,7 @@ enum WebhooksCommand {
     Test(ConfigArgs),
 }
 
-/// Maximum number of printed characters of an answer's body.
+/// Maximum number of printed characters of an response's body.
 const SHOWN_MAX: usize = 200;
 
 pub(super) fn webhooks(args: &WebhooksArgs) -> ExitCode {
@@ -53,10 +53,10 @@ fn test(sources: &ConfigArgs) -> ExitCode {
 }
 
 fn line(test_delivery: &TestDelivery) -> String {
-    let TestDelivery { app_id, webhook, host, event, answer, took } = test_delivery;
+    let TestDelivery { app_id, webhook, host, event, response, took } = test_delivery;
     let event = event.as_str();
     let begin = format!("app {app_id}, webhook {webhook} at {host}, {event}");
-    match answer {
+    match response {
         Ok((status, body)) => {
             let verdict = if test_delivery.succeeded() { "ok" } else { "FAILED" };
             let body = shown(body);

@@ -41,7 +41,7 @@ impl Target {
 
 /// Sends requests to an endpoint.
 pub(super) trait Post: Send {
-    /// Posts a request and waits for the answer, at most for the time of [`TIMEOUTS`].
+    /// Posts a request and waits for the response, at most for the time of [`TIMEOUTS`].
     fn post(
         &mut self,
         request: &WebhookRequest,

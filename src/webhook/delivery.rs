@@ -4,8 +4,8 @@ use super::{
     client::Post,
     endpoint::Endpoint,
     envelope::{self, WebhookRequest},
-    kept_alive,
     queue::{LIFETIME, Queue, RequestId},
+    restart_on_panic,
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
 };
@@ -26,10 +26,10 @@ use tokio::{sync::watch, time};
 /// How long an idle connection is kept open. Servers close idle connections after some seconds,
 /// Node after five, and a request that crosses the close is lost.
 const IDLE: Duration = Duration::from_secs(4);
-/// Minimum interval between attempts at the same request that is set aside.
-const ASIDE_EACH: Duration = Duration::from_secs(30);
-/// Minimum interval between two attempts at any requests that are set aside.
-const ASIDE_GAP: Duration = Duration::from_secs(1);
+/// Minimum interval between attempts at the same dead letter.
+const DEAD_LETTER_INTERVAL: Duration = Duration::from_secs(30);
+/// Minimum interval between two attempts at any dead letters.
+const DEAD_LETTER_GAP: Duration = Duration::from_secs(1);
 
 /// Whether a delivery continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +47,7 @@ pub(super) fn deliver<Q: Queue + 'static>(
     connector: Arc<ArcSwap<Connector>>,
     end: watch::Receiver<End>,
 ) -> impl Future<Output = ()> + Send + 'static {
-    kept_alive(move || {
+    restart_on_panic(move || {
         let posts = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
         EndpointDelivery::new(Arc::clone(&endpoint), Arc::clone(&queue), posts, end.clone()).run()
     })
@@ -56,15 +56,15 @@ pub(super) fn deliver<Q: Queue + 'static>(
 /// The delivery to one endpoint.
 #[derive(Debug)]
 struct EndpointDelivery<P, Q> {
-    main: Main<P, Q>,
-    asides: Asides<P, Q>,
+    main: QueueDelivery<P, Q>,
+    dead_letters: DeadLetterDelivery<P, Q>,
 }
 
 /// Delivers the requests in the queue, in order. A failing request blocks the following ones until
 /// it is too old, unless it is at fault itself ([`Retries`]): then it is split, and the remaining
-/// part is set aside.
+/// part becomes a dead letter.
 #[derive(Debug)]
-struct Main<P, Q> {
+struct QueueDelivery<P, Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     post: P,
@@ -74,9 +74,9 @@ struct Main<P, Q> {
     is_failing: Arc<AtomicBool>,
 }
 
-/// The delivery of requests that are set aside.
+/// The delivery of dead letters.
 #[derive(Debug)]
-struct Asides<P, Q> {
+struct DeadLetterDelivery<P, Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     post: P,
@@ -98,9 +98,9 @@ async fn attempt(
     request: &WebhookRequest,
 ) -> DeliveryAttempt {
     let (failure, error) = match post.post(request).await {
-        Ok(answer) if answer.status.is_success() => return DeliveryAttempt::Delivered,
-        Ok(answer) => {
-            (Failure::of_status(answer.status), format!("status {}", answer.status.as_u16()))
+        Ok(response) if response.status.is_success() => return DeliveryAttempt::Delivered,
+        Ok(response) => {
+            (Failure::of_status(response.status), format!("status {}", response.status.as_u16()))
         }
         Err(error) => {
             let failure = match error {
@@ -125,8 +125,7 @@ fn delivered(endpoint: &Endpoint, request: &WebhookRequest) {
 }
 
 impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
-    /// Creates a delivery that uses the first of `posts`, and the second for requests that are set
-    /// aside.
+    /// Creates a delivery that uses the first of `posts`, and the second for dead letters.
     fn new(
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
@@ -135,7 +134,7 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
     ) -> Self {
         let [post, second] = posts;
         let is_failing = Arc::new(AtomicBool::default());
-        let asides = Asides {
+        let dead_letters = DeadLetterDelivery {
             endpoint: Arc::clone(&endpoint),
             queue: Arc::clone(&queue),
             post: second,
@@ -143,16 +142,19 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
             is_failing: Arc::clone(&is_failing),
         };
         let retries = Retries::default();
-        Self { main: Main { endpoint, queue, post, retries, end, is_failing }, asides }
+        Self {
+            main: QueueDelivery { endpoint, queue, post, retries, end, is_failing },
+            dead_letters,
+        }
     }
 
     /// Delivers until the end: nothing waits any more, or the last attempt has failed.
     async fn run(self) {
-        tokio::join!(self.main.run(), self.asides.run());
+        tokio::join!(self.main.run(), self.dead_letters.run());
     }
 }
 
-impl<P: Post, Q: Queue> Main<P, Q> {
+impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
     async fn run(mut self) {
         while let Some((request_id, request)) = self.next().await {
             let DeliveryAttempt::Failed(failure, error) = self.attempt(request_id, &request).await
@@ -161,12 +163,12 @@ impl<P: Post, Q: Queue> Main<P, Q> {
             };
             let next = match self.retries.failed(failure, self.context()) {
                 RetryDecision::Probe => self.probe().await,
-                next @ (RetryDecision::Retry(_) | RetryDecision::StepAside(_)) => next,
+                next @ (RetryDecision::Retry(_) | RetryDecision::Isolate(_)) => next,
             };
             let wait = match next {
                 RetryDecision::Retry(wait) => wait,
-                RetryDecision::StepAside(wait) => {
-                    if self.step_aside(request_id, &request, &error).await {
+                RetryDecision::Isolate(wait) => {
+                    if self.isolate(request_id, &request, &error).await {
                         if !wait.is_zero() {
                             self.pause(wait).await;
                         }
@@ -191,7 +193,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     fn context(&self) -> Context {
         Context {
-            rejects_some: 0 < self.queue.asides(),
+            has_dead_letters: 0 < self.queue.dead_letters(),
             is_last: self.is_last(),
             chance: rand::random(),
         }
@@ -248,8 +250,8 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         self.retries.probed(is_accepted, self.context())
     }
 
-    /// Handles a request at fault. Returns whether the queue could do so.
-    async fn step_aside(
+    /// Splits a request at fault, or moves it to the dead letters. Returns whether the queue could do so.
+    async fn isolate(
         &mut self,
         request_id: RequestId,
         request: &WebhookRequest,
@@ -261,12 +263,12 @@ impl<P: Post, Q: Queue> Main<P, Q> {
                 return false;
             }
             self.endpoint.stats.split.add(1);
-            self.retries.stepped_aside(2);
+            self.retries.isolated(2);
         } else {
-            let Some(dropped) = self.queue.set_aside(request_id).await else { return false };
-            self.endpoint.log_rejection("webhook event set aside", request, error);
+            let Some(dropped) = self.queue.add_dead_letter(request_id).await else { return false };
+            self.endpoint.log_rejection("webhook event moved to the dead letters", request, error);
             self.endpoint.count_dropped(Dropped::Rejected, dropped, now());
-            self.retries.stepped_aside(0);
+            self.retries.isolated(0);
         }
         self.is_failing.store(false, Ordering::Relaxed);
         true
@@ -308,8 +310,8 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 }
 
-impl<P: Post, Q: Queue> Asides<P, Q> {
-    /// Retries the requests that are set aside, in turn, until the end.
+impl<P: Post, Q: Queue> DeadLetterDelivery<P, Q> {
+    /// Retries the dead letters in turn, until the end.
     async fn run(mut self) {
         let mut end = self.end.clone();
         tokio::select! {
@@ -323,19 +325,19 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         // A queue in Redis may have some already.
         self.expire().await;
         loop {
-            let count = self.queue.asides();
+            let count = self.queue.dead_letters();
             if count == 0 {
                 turn = 0;
                 self.post.rest();
-                self.queue.aside_added().await;
-                time::sleep(ASIDE_GAP).await;
+                self.queue.dead_letter_added().await;
+                time::sleep(DEAD_LETTER_GAP).await;
                 continue;
             }
-            let share = ASIDE_EACH / u32::try_from(count).unwrap_or(u32::MAX);
-            time::sleep(share.max(ASIDE_GAP)).await;
+            let share = DEAD_LETTER_INTERVAL / u32::try_from(count).unwrap_or(u32::MAX);
+            time::sleep(share.max(DEAD_LETTER_GAP)).await;
             self.expire().await;
             if !self.is_failing.load(Ordering::Relaxed)
-                && let Some((request_id, request)) = self.queue.aside(turn).await
+                && let Some((request_id, request)) = self.queue.dead_letter(turn).await
                 && !self.attempt(request_id, &request).await
             {
                 turn += 1;
@@ -348,7 +350,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, request).await {
             DeliveryAttempt::Delivered => {
-                self.queue.ack_aside(request_id).await;
+                self.queue.ack_dead_letter(request_id).await;
                 delivered(&self.endpoint, request);
                 true
             }
@@ -362,7 +364,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
     async fn expire(&mut self) {
         let now = now();
         if let Some(before) = now.checked_sub(LIFETIME) {
-            let events = self.queue.drop_older_asides(before).await;
+            let events = self.queue.drop_older_dead_letters(before).await;
             self.endpoint.count_dropped(Dropped::Rejected, events, now);
         }
     }

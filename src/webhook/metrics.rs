@@ -47,10 +47,10 @@ const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
         |endpoint| endpoint.stats.split.get(),
     ),
     (
-        "campanile_webhook_events_set_aside",
+        "campanile_webhook_dead_letters",
         "Events that a webhook rejects and that are retried separately",
         MetricType::Gauge,
-        |endpoint| endpoint.queue.aside_events() as u64 + endpoint.stats.set_aside.get(),
+        |endpoint| endpoint.queue.dead_letter_events() as u64 + endpoint.stats.dead_letters.get(),
     ),
 ];
 
@@ -157,7 +157,7 @@ mod tests {
         stats.split.add(15);
         stats.waiting.set(5);
         stats.waiting.set(6);
-        stats.set_aside.set(7);
+        stats.dead_letters.set(7);
         endpoint.push(crate::webhook::queue::memory::tests::request("1", 8, now));
         for (reason, count) in Dropped::ALL.into_iter().zip(21..) {
             stats.dropped(reason).add(count);
@@ -185,7 +185,7 @@ mod tests {
             format!("requests_retried_total{labels} 13"),
             format!("events_waiting{labels} 14"),
             format!("requests_split_total{labels} 15"),
-            format!("events_set_aside{labels} 7"),
+            format!("dead_letters{labels} 7"),
             dropped("overflow", 21),
             dropped("expired", 22),
             dropped("rejected", 23),

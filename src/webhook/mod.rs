@@ -187,12 +187,12 @@ impl Webhooks {
         let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
         if let Store::Redis(store) = &app.store {
             let (logging, is_ending) = (Arc::clone(store), app.ending.subscribe());
-            tasks.spawn(kept_alive(move || {
+            tasks.spawn(restart_on_panic(move || {
                 let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
                 async move { logging.log(is_ending).await }
             }));
         }
-        tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
+        tasks.spawn(restart_on_panic(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
     }
 
     /// Makes the webhooks use logs and queues in the Redis of `cluster`. Must be called before
@@ -267,7 +267,7 @@ impl Observer for Webhooks {
 }
 
 /// Runs a task until it ends. If it panics, which is a bug, its state is lost and it is restarted.
-async fn kept_alive<F>(mut task: impl FnMut() -> F)
+async fn restart_on_panic<F>(mut task: impl FnMut() -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -291,7 +291,7 @@ mod tests {
         let runs = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&runs);
         let start = time::Instant::now();
-        kept_alive(move || {
+        restart_on_panic(move || {
             let run = counter.fetch_add(1, Ordering::Relaxed);
             async move { assert!(run == 2, "the {run}. run panics") }
         })

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// The queue of one endpoint.
 ///
 /// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
-/// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
-/// queue: each has one event that the endpoint rejects, and does not block others.
+/// continues with the unacknowledged requests. *Dead letters* are kept beside the queue: each
+/// has one event that the endpoint rejects, and does not block others. They are retried separately.
 pub(super) trait Queue: Send + Sync {
     /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
     fn first(&self) -> impl Future<Output = (RequestId, WebhookRequest)> + Send;
@@ -32,37 +32,37 @@ pub(super) trait Queue: Send + Sync {
         halves: [WebhookRequest; 2],
     ) -> impl Future<Output = bool> + Send;
 
-    /// Sets the oldest request aside, if it is the one with `request_id`. Returns the number of events
-    /// dropped to make room, of the oldest requests set aside; `None` if it failed.
-    fn set_aside(&self, request_id: RequestId) -> impl Future<Output = Option<usize>> + Send;
+    /// Moves the oldest request to the dead letters, if it is the one with `request_id`. Returns the
+    /// number of events of the oldest dead letters that were dropped to make room; `None` if it failed.
+    fn add_dead_letter(&self, request_id: RequestId) -> impl Future<Output = Option<usize>> + Send;
 
-    /// The number of requests that are set aside, as far as it is known.
-    fn asides(&self) -> usize;
+    /// The number of dead letters, as far as it is known.
+    fn dead_letters(&self) -> usize;
 
-    /// Waits until a request is set aside. May return spuriously. Safe to cancel.
-    fn aside_added(&self) -> impl Future<Output = ()> + Send;
+    /// Waits until a dead letter is added. May return spuriously. Safe to cancel.
+    fn dead_letter_added(&self) -> impl Future<Output = ()> + Send;
 
-    /// The next request when those set aside are retried in turn, starting at turn 0.
-    fn aside(
+    /// The next dead letter when they are retried in turn, starting at turn 0.
+    fn dead_letter(
         &self,
         turn: usize,
     ) -> impl Future<Output = Option<(RequestId, WebhookRequest)>> + Send;
 
-    /// Removes the request with `request_id` from those that are set aside.
-    fn ack_aside(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
+    /// Removes the dead letter with `request_id`.
+    fn ack_dead_letter(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
 
-    /// Like [`Queue::drop_older`], for requests that are set aside.
-    fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
+    /// Like [`Queue::drop_older`], for dead letters.
+    fn drop_older_dead_letters(&self, before: Instant) -> impl Future<Output = usize> + Send;
 }
 
 /// Maximum age of a request: Pusher retries for 5 minutes, and Python's SDK rejects older ones.
 pub(super) const LIFETIME: Duration = Duration::from_secs(300);
 /// Maximum size of the queue of one endpoint, in bytes.
 pub(super) const QUEUE_BYTES_MAX: usize = 3 * 1_024 * 1_024;
-/// Maximum number of requests that are set aside for one endpoint.
-pub(super) const ASIDES_MAX: usize = 1_000;
-/// Maximum number of bytes that are set aside for one endpoint.
-pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
+/// Maximum number of dead letters of one endpoint.
+pub(super) const DEAD_LETTERS_MAX: usize = 1_000;
+/// Maximum size of the dead letters of one endpoint, in bytes.
+pub(super) const DEAD_LETTER_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Identifies a request of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -43,16 +43,16 @@ pub(super) enum RetryDecision {
     Retry(Duration),
     /// Send a request without events, and call [`Retries::probed`].
     Probe,
-    /// The request is at fault: split it, or set it aside if it has one event. Continue after this
-    /// time.
-    StepAside(Duration),
+    /// The request is at fault: split it, or move it to the dead letters if it has one event.
+    /// Continue after this time.
+    Isolate(Duration),
 }
 
 /// The circumstances of a failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
-    /// Whether events are set aside now: the endpoint is known to reject some.
-    pub(super) rejects_some: bool,
+    /// Whether there are dead letters: the endpoint is known to reject some.
+    pub(super) has_dead_letters: bool,
     /// Whether each request has one attempt left.
     pub(super) is_last: bool,
     /// A random number between 0 and 1.
@@ -73,9 +73,9 @@ pub(super) struct Retries {
     /// The number of its failures.
     tries: u32,
     /// Whether the endpoint has accepted a probe since that request failed.
-    is_accused: bool,
+    is_probe_accepted: bool,
     /// How many of the oldest requests are parts of one that was at fault.
-    suspects: usize,
+    suspect_parts: usize,
     /// Consecutive failures since a success or an accepted probe.
     in_row: u32,
     /// Whether the probe only decides about the pace: the request is certainly at fault.
@@ -96,7 +96,7 @@ impl Retries {
     pub(super) fn tries(&mut self, request_id: RequestId) -> bool {
         let is_repeated = self.request_id.replace(request_id) == Some(request_id);
         if !is_repeated {
-            (self.tries, self.is_accused) = (0, false);
+            (self.tries, self.is_probe_accepted) = (0, false);
         }
         is_repeated
     }
@@ -105,24 +105,24 @@ impl Retries {
     pub(super) fn succeeded(&mut self) {
         self.delays = 0;
         self.in_row = 0;
-        self.suspects = self.suspects.saturating_sub(1);
+        self.suspect_parts = self.suspect_parts.saturating_sub(1);
     }
 
     /// Decides after a failure of the request.
     pub(super) fn failed(&mut self, failure: Failure, context: Context) -> RetryDecision {
         self.tries += 1;
         self.in_row += 1;
-        let is_suspect = context.rejects_some || 0 < self.suspects;
+        let is_suspect = context.has_dead_letters || 0 < self.suspect_parts;
         match failure {
             Failure::Unavailable => self.retry(context),
             Failure::Rejected => {
                 if is_suspect || context.is_last || Self::REJECTIONS <= self.tries {
-                    self.step_aside()
+                    self.isolate()
                 } else {
                     self.retry(context)
                 }
             }
-            Failure::Unclear if self.is_accused => self.step_aside(),
+            Failure::Unclear if self.is_probe_accepted => self.isolate(),
             Failure::Unclear => {
                 let is_first = is_suspect && self.tries == 1;
                 let is_probed = is_first || self.tries.is_multiple_of(Self::TRIES_PER_PROBE);
@@ -142,23 +142,24 @@ impl Retries {
         if is_accepted {
             self.in_row = 0;
         } else if is_about_pace {
-            return RetryDecision::StepAside(BACKOFF.first);
+            return RetryDecision::Isolate(BACKOFF.first);
         } else {
             return self.retry(context);
         }
-        if is_about_pace || context.rejects_some || 0 < self.suspects {
-            return self.step_aside();
+        if is_about_pace || context.has_dead_letters || 0 < self.suspect_parts {
+            return self.isolate();
         }
-        self.is_accused = true;
+        self.is_probe_accepted = true;
         RetryDecision::Retry(Duration::ZERO)
     }
 
-    /// Records that the request at fault was split into `parts` parts, or set aside if that is 0.
-    pub(super) fn stepped_aside(&mut self, parts: usize) {
-        self.suspects = self.suspects.saturating_sub(1) + parts;
+    /// Records that the request at fault was split into `parts` parts, or became a dead letter if
+    /// that is 0.
+    pub(super) fn isolated(&mut self, parts: usize) {
+        self.suspect_parts = self.suspect_parts.saturating_sub(1) + parts;
     }
 
-    /// The delay after the request at fault could not be split or set aside.
+    /// The delay after the request at fault could not be split or moved to the dead letters.
     pub(super) fn put_off(&mut self, context: Context) -> Duration {
         let delay = BACKOFF.delay(self.delays, context.chance);
         self.delays += 1;
@@ -174,17 +175,17 @@ impl Retries {
         RetryDecision::Retry(self.put_off(context))
     }
 
-    fn step_aside(&mut self) -> RetryDecision {
+    fn isolate(&mut self) -> RetryDecision {
         // The endpoint is reachable.
         self.delays = 0;
         if self.in_row < Self::UNPACED_MAX {
-            return RetryDecision::StepAside(Duration::ZERO);
+            return RetryDecision::Isolate(Duration::ZERO);
         }
         if self.in_row.is_multiple_of(Self::UNPACED_MAX) {
             self.is_about_pace = true;
             return RetryDecision::Probe;
         }
-        RetryDecision::StepAside(BACKOFF.first)
+        RetryDecision::Isolate(BACKOFF.first)
     }
 }
 
@@ -202,9 +203,9 @@ mod tests {
         }
     }
 
-    const NEW: Context = Context { rejects_some: false, is_last: false, chance: 0.0 };
-    const KNOWN: Context = Context { rejects_some: true, ..NEW };
-    const AT_ONCE: RetryDecision = RetryDecision::StepAside(Duration::ZERO);
+    const NEW: Context = Context { has_dead_letters: false, is_last: false, chance: 0.0 };
+    const KNOWN: Context = Context { has_dead_letters: true, ..NEW };
+    const AT_ONCE: RetryDecision = RetryDecision::Isolate(Duration::ZERO);
 
     fn seconds(seconds: u64) -> RetryDecision {
         RetryDecision::Retry(Duration::from_secs(seconds))
@@ -263,7 +264,7 @@ mod tests {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
         }
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.stepped_aside(0);
+        retries.isolated(0);
         retries.tries(RequestId(3));
         assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(1));
         assert_eq!(retries.put_off(NEW), Duration::from_secs(2), "as after any other failure");
@@ -276,11 +277,11 @@ mod tests {
         let mut retries = tried(1);
         retries.failed(Failure::Rejected, NEW);
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.stepped_aside(2);
+        retries.isolated(2);
         // The first half is split again, the second is fine.
         retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.stepped_aside(2);
+        retries.isolated(2);
         for request_id in [3, 4] {
             retries.tries(RequestId(request_id));
             retries.succeeded();
@@ -288,22 +289,22 @@ mod tests {
         retries.tries(RequestId(5));
         assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe, "still suspect");
         assert_eq!(retries.probed(true, NEW), AT_ONCE);
-        retries.stepped_aside(0);
+        retries.isolated(0);
         retries.tries(RequestId(6));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1), "not a part of it");
     }
 
     #[test]
-    fn a_rejected_request_is_set_aside_at_the_second_rejection() {
+    fn a_rejected_request_is_isolated_at_the_second_rejection() {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
         assert!(retries.tries(RequestId(1)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.stepped_aside(2);
+        retries.isolated(2);
         // Its parts are suspect, and so is every request while the endpoint rejects some.
         retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.stepped_aside(0);
+        retries.isolated(0);
         retries.tries(RequestId(3));
         retries.succeeded();
         retries.tries(RequestId(4));
@@ -333,7 +334,7 @@ mod tests {
         assert_eq!(retries.probed(true, NEW), seconds(0), "it may have recovered just now");
         assert_eq!(retries.failed(Failure::Unclear, NEW), AT_ONCE);
         // From here on the first failure is enough for a probe.
-        retries.stepped_aside(0);
+        retries.isolated(0);
         retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Unclear, KNOWN), RetryDecision::Probe);
         assert_eq!(retries.probed(true, KNOWN), AT_ONCE);
@@ -342,7 +343,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
         let mut retries = Retries::default();
-        let paced = RetryDecision::StepAside(BACKOFF.first);
+        let paced = RetryDecision::Isolate(BACKOFF.first);
         let mut rejected = |request_id| {
             retries.tries(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)

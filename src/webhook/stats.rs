@@ -47,8 +47,8 @@ pub(super) struct Stats {
     dropped: [Counter; Dropped::ALL.len()],
     /// Events that wait in Redis, while this node holds the lease.
     pub(super) waiting: Gauge,
-    /// Events that are set aside in Redis, while this node sends the webhooks.
-    pub(super) set_aside: Gauge,
+    /// Events of dead letters in Redis, while this node is the webhook leader.
+    pub(super) dead_letters: Gauge,
     /// Requests that were split because one of their events was rejected.
     pub(super) split: Counter,
     /// From the creation of a request to its delivery.
@@ -62,7 +62,7 @@ pub(super) enum Dropped {
     Overflow,
     /// They were too old.
     Expired,
-    /// Set aside because the endpoint rejected them, and never accepted.
+    /// Dead letters that the endpoint never accepted.
     Rejected,
     /// The server has ended.
     Shutdown,

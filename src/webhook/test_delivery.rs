@@ -30,8 +30,8 @@ pub struct TestDelivery {
     pub host: String,
     /// The kind of the sample.
     pub event: Kind,
-    /// The status and the first bytes of the answer's body, or the error.
-    pub answer: Result<(u16, String), String>,
+    /// The status and the first bytes of the response's body, or the error.
+    pub response: Result<(u16, String), String>,
     /// The duration of the request.
     pub took: Duration,
 }
@@ -40,7 +40,7 @@ impl TestDelivery {
     /// Whether the endpoint accepted the sample.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        matches!(self.answer, Ok((200..300, _)))
+        matches!(self.response, Ok((200..300, _)))
     }
 }
 
@@ -64,15 +64,15 @@ pub async fn send_test(
                 let text = envelope::event(&sample(event, settings));
                 let begin = now();
                 let request = WebhookRequest::new(&signer, (&text, 1), envelope::time_ms(), begin);
-                let answer = client.post(&request).await;
+                let response = client.post(&request).await;
                 report(TestDelivery {
                     app_id: app.id.clone(),
                     webhook: name.clone(),
                     host: endpoint.target.origin.authority().to_owned(),
                     event,
-                    answer: answer.map_err(|error| error.to_string()).map(|answer| {
-                        let body = String::from_utf8_lossy(&answer.body).into_owned();
-                        (answer.status.as_u16(), body)
+                    response: response.map_err(|error| error.to_string()).map(|response| {
+                        let body = String::from_utf8_lossy(&response.body).into_owned();
+                        (response.status.as_u16(), body)
                     }),
                     took: now().saturating_duration_since(begin),
                 });
@@ -136,12 +136,12 @@ mod tests {
 
     #[test]
     fn only_2xx_is_success() {
-        let test_delivery = |answer| TestDelivery {
+        let test_delivery = |response| TestDelivery {
             app_id: String::new(),
             webhook: String::new(),
             host: String::new(),
             event: Kind::CacheMiss,
-            answer,
+            response,
             took: Duration::ZERO,
         };
         for (status, succeeded) in [(199, false), (200, true), (299, true), (300, false)] {

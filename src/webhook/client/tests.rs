@@ -46,8 +46,8 @@ fn a_url_is_parsed_into_its_target() {
 #[tokio::test]
 async fn a_request_has_these_headers_and_no_others() {
     let server = TestEndpoint::accepting().await;
-    let answer = client_of(&server).post(&request()).await.unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"ok"[..]));
+    let response = client_of(&server).post(&request()).await.unwrap();
+    assert_eq!((response.status, &response.body[..]), (StatusCode::OK, &b"ok"[..]));
     let request = server.requests.lock().unwrap()[0].1.clone();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, r#"{"time_ms":7,"events":[{"name":"a","channel":"b"}]}"#);
@@ -84,13 +84,13 @@ fn a_configured_header_is_hidden_and_replaces_none_of_the_own() {
     }
 }
 
-/// Logged errors contain neither path nor query nor headers, for any answer of the endpoint.
+/// Logged errors contain neither path nor query nor headers, for any response of the endpoint.
 #[tokio::test]
 async fn errors_contain_no_secret() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(256 * 1_024));
-    let answers = ["", "hunter2 hunter2\r\n\r\n", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", &long];
-    for answer in answers.map(|text| text.as_bytes().to_vec()) {
-        let server = TestEndpoint::new(move |_| TestReply::Close(answer.clone())).await;
+    let responses = ["", "hunter2 hunter2\r\n\r\n", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", &long];
+    for response in responses.map(|text| text.as_bytes().to_vec()) {
+        let server = TestEndpoint::new(move |_| TestReply::Close(response.clone())).await;
         let error = client_of(&server).post(&request()).await.unwrap_err();
         assert!(matches!(error, HttpError::Http(_)), "{error:?}");
         let text = error.to_string();

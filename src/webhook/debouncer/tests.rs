@@ -318,9 +318,9 @@ fn counts_are_limited_as_on_a_single_node() {
                 debouncer.apply(now_ms, count(total), &mut ready);
             }
             debouncer.advance(now_ms, &mut ready);
-            on_several.extend(ready.iter().map(|event| match event {
-                HubEvent::SubscriptionCount { count, .. } => (now_ms, *count),
-                other => panic!("{other:?}"),
+            on_several.extend(ready.iter().map(|event| {
+                let HubEvent::SubscriptionCount { count, .. } = event else { panic!("{event:?}") };
+                (now_ms, *count)
             }));
         }
         assert_eq!(on_several, on_one, "seed {seed}");

@@ -61,25 +61,25 @@ impl Queue for Gate {
         false
     }
 
-    async fn set_aside(&self, _request_id: RequestId) -> Option<usize> {
+    async fn add_dead_letter(&self, _request_id: RequestId) -> Option<usize> {
         None
     }
 
-    fn asides(&self) -> usize {
+    fn dead_letters(&self) -> usize {
         0
     }
 
-    async fn aside_added(&self) {
+    async fn dead_letter_added(&self) {
         future::pending::<()>().await;
     }
 
-    async fn aside(&self, _turn: usize) -> Option<(RequestId, WebhookRequest)> {
+    async fn dead_letter(&self, _turn: usize) -> Option<(RequestId, WebhookRequest)> {
         None
     }
 
-    async fn ack_aside(&self, _request_id: RequestId) {}
+    async fn ack_dead_letter(&self, _request_id: RequestId) {}
 
-    async fn drop_older_asides(&self, _before: Instant) -> usize {
+    async fn drop_older_dead_letters(&self, _before: Instant) -> usize {
         0
     }
 }

@@ -16,7 +16,7 @@ use std::{
 /// The time and body of each post.
 type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
 
-/// The status of an answer, or why there is none.
+/// The status of a response, or why there is none.
 type Judge = dyn Fn(usize, &str) -> Result<u16, HttpError> + Send + Sync;
 
 /// An endpoint that answers its n-th request, from 0, by a script, after a delay.
@@ -62,7 +62,7 @@ impl Bench {
         Self::judging(move |at, _| status(at))
     }
 
-    /// A delivery to an endpoint whose answer depends on the request.
+    /// A delivery to an endpoint whose response depends on the request.
     fn judging(status: impl Fn(usize, &str) -> u16 + Send + Sync + 'static) -> Self {
         Self::with(move |at, text| Ok(status(at, text)))
     }
@@ -209,7 +209,7 @@ fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
     .collect()
 }
 
-/// Good events are delivered in order and soon, for each answer of the endpoint to poisonous ones.
+/// Good events are delivered in order and soon, for each response of the endpoint to poisonous ones.
 #[tokio::test(start_paused = true)]
 async fn a_poisonous_event_does_not_block_others() {
     for (status, is_empty_fine, soon_ms) in
@@ -249,7 +249,7 @@ async fn a_poisonous_event_does_not_block_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_set_aside_is_delivered_once_the_endpoint_accepts_it() {
+async fn a_dead_letter_is_delivered_once_the_endpoint_accepts_it() {
     let start = now();
     let bench = Bench::judging(move |_, body| {
         let is_mended = Duration::from_secs(100) < now() - start;
@@ -260,16 +260,16 @@ async fn a_request_set_aside_is_delivered_once_the_endpoint_accepts_it() {
     bench.push("1");
     time::sleep(Duration::from_secs(99)).await;
     assert_eq!(accepted(&bench).len(), 1);
-    assert_eq!((bench.endpoint.queue.asides(), bench.endpoint.queue.events()), (2, 0));
+    assert_eq!((bench.endpoint.queue.dead_letters(), bench.endpoint.queue.events()), (2, 0));
     time::sleep(Duration::from_secs(62)).await;
     let stats = &bench.endpoint.stats;
-    assert_eq!((bench.endpoint.queue.asides(), stats.sent.get()), (0, 3));
+    assert_eq!((bench.endpoint.queue.dead_letters(), stats.sent.get()), (0, 3));
     assert_eq!(bench.dropped(Dropped::Rejected), 0);
 }
 
-/// During an outage of the endpoint, nothing is set aside, and the order is kept.
+/// During an outage of the endpoint, there are no dead letters, and the order is kept.
 #[tokio::test(start_paused = true)]
-async fn an_outage_sets_nothing_aside() {
+async fn an_outage_makes_no_dead_letters() {
     for status in [500, 503, 401, 404, 429] {
         let start = now();
         let bench =
@@ -288,7 +288,7 @@ async fn an_outage_sets_nothing_aside() {
         let before = posted.iter().take_while(|body| **body == first || is_probe(body));
         assert!(before.count() + 9 == posted.len(), "{status}: {posted:?}");
         assert_eq!(bench.endpoint.stats.split.get(), 0);
-        assert_eq!((bench.endpoint.queue.asides(), bench.endpoint.queue.events()), (0, 0));
+        assert_eq!((bench.endpoint.queue.dead_letters(), bench.endpoint.queue.events()), (0, 0));
     }
 }
 
@@ -304,7 +304,7 @@ async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
     assert_eq!((queue.events(), queue.all_events()), (0, 1));
 }
 
-/// A queue whose store does not answer a number of requests to split or set aside.
+/// A queue whose store fails a number of requests to split or to add dead letters.
 struct Stubborn {
     queue: MemoryQueue,
     rejections: AtomicUsize,
@@ -338,33 +338,33 @@ impl Queue for Stubborn {
         !self.rejects() && Queue::split(&self.queue, request_id, halves).await
     }
 
-    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
-        if self.rejects() { None } else { Queue::set_aside(&self.queue, request_id).await }
+    async fn add_dead_letter(&self, request_id: RequestId) -> Option<usize> {
+        if self.rejects() { None } else { Queue::add_dead_letter(&self.queue, request_id).await }
     }
 
-    fn asides(&self) -> usize {
-        self.queue.asides()
+    fn dead_letters(&self) -> usize {
+        self.queue.dead_letters()
     }
 
-    async fn aside_added(&self) {
-        self.queue.aside_added().await;
+    async fn dead_letter_added(&self) {
+        self.queue.dead_letter_added().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
-        self.queue.aside(turn).await
+    async fn dead_letter(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
+        self.queue.dead_letter(turn).await
     }
 
-    async fn ack_aside(&self, request_id: RequestId) {
-        Queue::ack_aside(&self.queue, request_id).await;
+    async fn ack_dead_letter(&self, request_id: RequestId) {
+        Queue::ack_dead_letter(&self.queue, request_id).await;
     }
 
-    async fn drop_older_asides(&self, before: Instant) -> usize {
-        self.queue.drop_older_asides(before).await
+    async fn drop_older_dead_letters(&self, before: Instant) -> usize {
+        self.queue.drop_older_dead_letters(before).await
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
+async fn a_failed_split_or_dead_letter_is_retried_after_a_pause() {
     for (text, events, splits) in [("1", 1, 0), ("1,2", 2, 1)] {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
@@ -392,9 +392,9 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
             assert!(0.8 <= gap, "{gap} s");
             assert_eq!(two[0].1, two[1].1, "the same request");
         }
-        assert_eq!((endpoint.stats.split.get(), queue.asides()), (0, 0));
+        assert_eq!((endpoint.stats.split.get(), queue.dead_letters()), (0, 0));
         time::sleep(Duration::from_secs(5)).await;
-        assert_eq!((endpoint.stats.split.get(), queue.asides()), (splits, 1));
+        assert_eq!((endpoint.stats.split.get(), queue.dead_letters()), (splits, 1));
         assert_eq!(queue.queue.events(), 0);
         task.abort();
     }

@@ -1,6 +1,6 @@
 //! The queue of requests for one endpoint, in memory.
 
-use super::{ASIDE_BYTES_MAX, ASIDES_MAX, QUEUE_BYTES_MAX, Queue, RequestId};
+use super::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, QUEUE_BYTES_MAX, Queue, RequestId};
 use crate::webhook::envelope::WebhookRequest;
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::Instant};
@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 pub(in crate::webhook) struct MemoryQueue {
     queues: Mutex<Queues>,
     pushed: Notify,
-    set_aside: Notify,
+    dead_letter_added: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queues {
     waiting: RequestQueue,
-    aside: RequestQueue,
+    dead_letters: RequestQueue,
     /// The number of ids assigned so far.
     ids: u64,
 }
@@ -111,20 +111,20 @@ impl MemoryQueue {
         dropped
     }
 
-    /// The number of queued events, without those that are set aside.
+    /// The number of queued events, without dead letters.
     pub(in crate::webhook) fn events(&self) -> usize {
         self.queues.lock().waiting.events
     }
 
-    /// The number of events that are set aside.
-    pub(in crate::webhook) fn aside_events(&self) -> usize {
-        self.queues.lock().aside.events
+    /// The number of events of dead letters.
+    pub(in crate::webhook) fn dead_letter_events(&self) -> usize {
+        self.queues.lock().dead_letters.events
     }
 
-    /// The number of events that are queued or set aside.
+    /// The number of queued events, with dead letters.
     pub(in crate::webhook) fn all_events(&self) -> usize {
         let queues = self.queues.lock();
-        queues.waiting.events + queues.aside.events
+        queues.waiting.events + queues.dead_letters.events
     }
 }
 
@@ -162,36 +162,40 @@ impl Queue for MemoryQueue {
         true
     }
 
-    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
+    async fn add_dead_letter(&self, request_id: RequestId) -> Option<usize> {
         let mut queues = self.queues.lock();
         let Some(request) = queues.waiting.pop_if(request_id) else { return Some(0) };
-        let dropped = queues.aside.push(request_id, request, (ASIDE_BYTES_MAX, ASIDES_MAX));
-        self.set_aside.notify_one();
+        let dropped = queues.dead_letters.push(
+            request_id,
+            request,
+            (DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX),
+        );
+        self.dead_letter_added.notify_one();
         Some(dropped)
     }
 
-    fn asides(&self) -> usize {
-        self.queues.lock().aside.requests.len()
+    fn dead_letters(&self) -> usize {
+        self.queues.lock().dead_letters.requests.len()
     }
 
-    async fn aside_added(&self) {
-        self.set_aside.notified().await;
+    async fn dead_letter_added(&self) {
+        self.dead_letter_added.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
+    async fn dead_letter(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
         let queues = self.queues.lock();
-        let at = turn.checked_rem(queues.aside.requests.len())?;
-        queues.aside.requests.get(at).cloned()
+        let at = turn.checked_rem(queues.dead_letters.requests.len())?;
+        queues.dead_letters.requests.get(at).cloned()
     }
 
-    async fn ack_aside(&self, request_id: RequestId) {
-        let aside = &mut self.queues.lock().aside;
-        let found = aside.requests.iter().position(|(known, _)| *known == request_id);
-        found.map(|at| aside.remove(at));
+    async fn ack_dead_letter(&self, request_id: RequestId) {
+        let dead_letters = &mut self.queues.lock().dead_letters;
+        let found = dead_letters.requests.iter().position(|(known, _)| *known == request_id);
+        found.map(|at| dead_letters.remove(at));
     }
 
-    async fn drop_older_asides(&self, before: Instant) -> usize {
-        self.queues.lock().aside.drop_older(before)
+    async fn drop_older_dead_letters(&self, before: Instant) -> usize {
+        self.queues.lock().dead_letters.drop_older(before)
     }
 }
 
@@ -270,25 +274,28 @@ pub(in crate::webhook) mod tests {
     }
 
     #[tokio::test]
-    async fn exactly_a_thousand_events_and_1_mib_are_set_aside() {
+    async fn exactly_a_thousand_events_and_1_mib_are_moved_to_the_dead_letters() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
-        let set_aside = async |request: WebhookRequest| {
+        let add = async |request: WebhookRequest| {
             queue.push(request);
             let (request_id, _) = queue.first_now().await.unwrap();
-            queue.set_aside(request_id).await.unwrap()
+            queue.add_dead_letter(request_id).await.unwrap()
         };
         for _ in 0..1_000 {
-            assert_eq!(set_aside(request("1", 1, now)).await, 0);
+            assert_eq!(add(request("1", 1, now)).await, 0);
         }
-        assert_eq!((set_aside(request("1", 1, now)).await, queue.aside_events()), (1, 1_000));
-        assert_eq!(set_aside(taking(1_024 * 1_024 + 1, 1, now)).await, 1, "it can't fit");
-        assert_eq!(queue.aside_events(), 1_000);
-        assert_eq!(set_aside(taking(1_024 * 1_024, 1, now)).await, 1_000, "it just fits");
-        assert_eq!((queue.asides(), queue.aside_events(), queue.all_events()), (1, 1, 1));
+        assert_eq!((add(request("1", 1, now)).await, queue.dead_letter_events()), (1, 1_000));
+        assert_eq!(add(taking(1_024 * 1_024 + 1, 1, now)).await, 1, "it can't fit");
+        assert_eq!(queue.dead_letter_events(), 1_000);
+        assert_eq!(add(taking(1_024 * 1_024, 1, now)).await, 1_000, "it just fits");
+        assert_eq!(
+            (queue.dead_letters(), queue.dead_letter_events(), queue.all_events()),
+            (1, 1, 1)
+        );
     }
 
     #[tokio::test]
-    async fn only_the_oldest_is_split_or_set_aside() {
+    async fn only_the_oldest_is_split_or_moved_to_the_dead_letters() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(request("1,2", 2, now));
         let (request_id, first) = queue.first_now().await.unwrap();
@@ -296,17 +303,17 @@ pub(in crate::webhook) mod tests {
         let halves = first.halves(&Signer::new("s")).unwrap();
         queue.ack(request_id).await;
         assert!(queue.split(request_id, halves).await, "there is nothing to do");
-        assert_eq!(queue.set_aside(request_id).await, Some(0));
-        assert_eq!((queue.events(), queue.asides()), (1, 0));
-        queue.ack_aside(request_id).await;
+        assert_eq!(queue.add_dead_letter(request_id).await, Some(0));
+        assert_eq!((queue.events(), queue.dead_letters()), (1, 0));
+        queue.ack_dead_letter(request_id).await;
         let (request_id, first) = queue.first().await;
         assert_eq!(first.body, request("3", 1, now).body);
-        assert_eq!(queue.set_aside(request_id).await, Some(0));
-        // A waiting one returns at once, because one was set aside.
-        queue.aside_added().await;
-        assert_eq!((queue.events(), queue.asides()), (0, 1));
-        queue.ack_aside(request_id).await;
-        assert_eq!((queue.asides(), queue.all_events()), (0, 0));
+        assert_eq!(queue.add_dead_letter(request_id).await, Some(0));
+        // A waiting one returns at once, because one was added.
+        queue.dead_letter_added().await;
+        assert_eq!((queue.events(), queue.dead_letters()), (0, 1));
+        queue.ack_dead_letter(request_id).await;
+        assert_eq!((queue.dead_letters(), queue.all_events()), (0, 0));
     }
 
     #[tokio::test]
@@ -339,28 +346,35 @@ pub(in crate::webhook) mod tests {
     }
 
     #[tokio::test]
-    async fn requests_set_aside_are_limited_retried_in_turn_and_expire() {
+    async fn dead_letters_are_limited_retried_in_turn_and_expire() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let later = now + Duration::from_secs(1);
         let mut dropped = 0;
-        for number in 0..=ASIDES_MAX {
+        for number in 0..=DEAD_LETTERS_MAX {
             let created_at = if number < 3 { now } else { later };
             queue.push(request(&number.to_string(), 1, created_at));
             let (request_id, _) = queue.first_now().await.unwrap();
-            dropped += queue.set_aside(request_id).await.unwrap();
+            dropped += queue.add_dead_letter(request_id).await.unwrap();
         }
-        assert_eq!((dropped, queue.asides(), queue.events()), (1, ASIDES_MAX, 0));
-        assert_eq!(queue.aside(0).await.unwrap().1.body, request("1", 1, now).body);
-        let (request_id, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
+        assert_eq!((dropped, queue.dead_letters(), queue.events()), (1, DEAD_LETTERS_MAX, 0));
+        assert_eq!(queue.dead_letter(0).await.unwrap().1.body, request("1", 1, now).body);
+        let (request_id, second) = queue.dead_letter(DEAD_LETTERS_MAX + 1).await.unwrap();
         assert_eq!(second.body, request("2", 1, now).body);
-        queue.ack_aside(request_id).await;
-        assert_eq!(queue.drop_older_asides(now).await, 1);
-        assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
-        queue.push(request(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
+        queue.ack_dead_letter(request_id).await;
+        assert_eq!(queue.drop_older_dead_letters(now).await, 1);
+        assert_eq!(
+            (queue.dead_letters(), queue.all_events()),
+            (DEAD_LETTERS_MAX - 2, DEAD_LETTERS_MAX - 2)
+        );
+        queue.push(request(&"x".repeat(DEAD_LETTER_BYTES_MAX), 1, later));
         let (request_id, _) = queue.first_now().await.unwrap();
-        assert_eq!(queue.set_aside(request_id).await, Some(1), "what can't fit pushes nothing out");
-        assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);
-        assert!(queue.aside(0).await.is_none());
-        assert_eq!(queue.queues.lock().aside.bytes, 0);
+        assert_eq!(
+            queue.add_dead_letter(request_id).await,
+            Some(1),
+            "what can't fit pushes nothing out"
+        );
+        assert_eq!(queue.drop_older_dead_letters(later).await, DEAD_LETTERS_MAX - 2);
+        assert!(queue.dead_letter(0).await.is_none());
+        assert_eq!(queue.queues.lock().dead_letters.bytes, 0);
     }
 }

@@ -56,7 +56,7 @@ async fn after_a_success_the_delays_restart() {
 
 /// A probe is sent after a time-out, not after a failed connection.
 #[tokio::test(start_paused = true)]
-async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
+async fn a_probe_is_sent_after_no_response_and_not_after_no_connection() {
     fn rejected() -> std::io::Error {
         std::io::ErrorKind::ConnectionRefused.into()
     }
@@ -86,7 +86,7 @@ async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_set_aside_is_retried_every_thirty_seconds_for_five_minutes() {
+async fn a_dead_letter_is_retried_every_thirty_seconds_for_five_minutes() {
     let bench = Bench::judging(poisoned(400, true));
     bench.push("\"poison\"");
     time::sleep(seconds(299)).await;
@@ -94,17 +94,17 @@ async fn a_request_set_aside_is_retried_every_thirty_seconds_for_five_minutes() 
     assert!((0.8..=1.0 + SLACK).contains(&gaps[0]), "the second rejection: {gaps:?}");
     assert!(gaps[1..].iter().all(|gap| (30.0..31.1).contains(gap)), "{gaps:?}");
     assert!((9..=10).contains(&gaps.len()), "{gaps:?}");
-    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Rejected)), (1, 0));
+    assert_eq!((bench.endpoint.queue.dead_letters(), bench.dropped(Dropped::Rejected)), (1, 0));
     let retried = bench.endpoint.stats.retried.get();
     assert_eq!(usize::try_from(retried).unwrap(), gaps.len());
     time::sleep(seconds(32)).await;
-    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Rejected)), (0, 1));
+    assert_eq!((bench.endpoint.queue.dead_letters(), bench.dropped(Dropped::Rejected)), (0, 1));
     assert_eq!(bench.dropped(Dropped::Expired), 0);
     assert!(gaps_of(&bench, "\"poison\"").len() <= gaps.len() + 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_set_aside_are_retried_in_turn() {
+async fn dead_letters_are_retried_in_turn() {
     let texts: Vec<String> = (0..45).map(|number| format!("\"poison {number}\"")).collect();
     let bench = Bench::judging(poisoned(400, true));
     for text in &texts {
@@ -113,16 +113,16 @@ async fn requests_set_aside_are_retried_in_turn() {
     time::sleep(seconds(250)).await;
     for text in &texts {
         let gaps = gaps_of(&bench, text);
-        // All but the first are set aside at their first rejection, and then it is one each second.
+        // All but the first become dead letters at their first rejection, and then it is one each second.
         let turns = if text == &texts[0] { &gaps[1..] } else { &gaps[..] };
         assert!((4..=6).contains(&turns.len()), "{text}: {gaps:?}");
         assert!(turns[1..].iter().all(|gap| (45.0..46.0).contains(gap)), "{text}: {gaps:?}");
     }
 }
 
-/// While another request fails, attempts at those set aside would only add to the load.
+/// While another request fails, attempts at dead letters would only add to the load.
 #[tokio::test(start_paused = true)]
-async fn requests_set_aside_wait_while_other_requests_fail() {
+async fn dead_letters_wait_while_other_requests_fail() {
     let start = now();
     let bench = Bench::judging(move |_, text| match (now() - start).as_secs() {
         _ if text.contains("poison") => 400,
@@ -147,10 +147,10 @@ async fn an_endpoint_that_rejects_everything_gets_one_new_request_a_second() {
         bench.push(&number.to_string());
     }
     time::sleep(seconds(10)).await;
-    let after_ten = bench.endpoint.queue.asides();
+    let after_ten = bench.endpoint.queue.dead_letters();
     assert!((36..=45).contains(&after_ten), "{after_ten}");
     time::sleep(seconds(20)).await;
-    let after_thirty = bench.endpoint.queue.asides();
+    let after_thirty = bench.endpoint.queue.dead_letters();
     assert!((17..=21).contains(&(after_thirty - after_ten)), "{after_thirty}");
 }
 
@@ -182,10 +182,10 @@ async fn events_are_counted_one_by_one_and_requests_as_such() {
     // The two rejections of the whole, and one of the half.
     assert_eq!((stats.failed.get(), stats.retried.get()), (3, 1));
     let queue = &bench.endpoint.queue;
-    assert_eq!((queue.events(), queue.aside_events(), queue.all_events()), (0, 1, 1));
+    assert_eq!((queue.events(), queue.dead_letter_events(), queue.all_events()), (0, 1, 1));
 }
 
-/// Only the endpoint's answer splits a request, and each half has the signature of its own body.
+/// Only the endpoint's response splits a request, and each half has the signature of its own body.
 #[tokio::test(start_paused = true)]
 async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]

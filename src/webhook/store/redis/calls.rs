@@ -138,8 +138,8 @@ impl StoreClient {
         for queue in queues {
             call = call.arg(self.queue(queue));
         }
-        let (answer, now_ms) = self.app.run(call).await?;
-        read::poll(answer, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
+        let (reply, now_ms) = self.app.run(call).await?;
+        read::poll(reply, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
     }
 
     /// Commits the changes of some records, if the lease is still held.
@@ -180,8 +180,8 @@ impl StoreClient {
             let (queue, events) = (request.endpoint + 1, request.events);
             call = call.number(queue).number(events).arg(&request.body);
         }
-        let answer = self.run(call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
-        match read::commit(answer) {
+        let reply = self.run(call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
+        match read::commit(reply) {
             Ok(Some(done)) => Ok(done),
             Ok(None) => Err(NotCommitted::NotOurs),
             Err(Unexpected) => {
@@ -210,8 +210,8 @@ impl StoreClient {
             .key(self.app.log_state_key())
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis());
-        let (answer, now_ms) = self.app.run(call).await?;
-        read::head(answer, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
+        let (reply, now_ms) = self.app.run(call).await?;
+        read::head(reply, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
     }
 
     /// Releases the lease, and notifies the other nodes.
@@ -219,19 +219,19 @@ impl StoreClient {
         // If it fails, the lease expires.
         let Ok(call) = self.app.call(&self.scripts.release) else { return };
         let call = call.key(self.app.key("leader")).arg(lease);
-        let Ok(mut answer) = self.run(call).await else { return };
-        if self.flag(&mut answer) == Ok(true) {
+        let Ok(mut reply) = self.run(call).await else { return };
+        if self.flag(&mut reply) == Ok(true) {
             self.app.notify_vacant().await;
         }
     }
 
     pub(super) async fn run(&self, call: AppCall) -> Result<ScriptReply, Unavailable> {
-        self.app.run(call).await.map(|(answer, _)| answer)
+        self.app.run(call).await.map(|(reply, _)| reply)
     }
 
     /// Reads the next value, which is 1 or 0.
-    fn flag(&self, answer: &mut ScriptReply) -> Result<bool, Unavailable> {
-        answer.number().map(|number| number == 1).map_err(|Unexpected| self.app.unexpected_reply())
+    fn flag(&self, reply: &mut ScriptReply) -> Result<bool, Unavailable> {
+        reply.number().map(|number| number == 1).map_err(|Unexpected| self.app.unexpected_reply())
     }
 
     /// The key of an endpoint's queue.

@@ -9,8 +9,8 @@
 //!
 //! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
 
-mod aside;
 mod calls;
+mod dead_letters;
 mod outgoing;
 mod queue;
 mod read;

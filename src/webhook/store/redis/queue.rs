@@ -11,7 +11,7 @@ use crate::{
     webhook::{
         endpoint::Endpoint,
         envelope::WebhookRequest,
-        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
+        queue::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, LIFETIME, Queue, RequestId},
         stats::Dropped,
     },
 };
@@ -34,9 +34,9 @@ pub(in crate::webhook) struct RedisQueue {
     signer: Signer,
     head: Mutex<Option<(RequestId, WebhookRequest)>>,
     changed: Notify,
-    /// Number of requests that are set aside, as far as Redis has reported.
-    asides: AtomicUsize,
-    aside_added: Notify,
+    /// Number of dead letters, as far as Redis has reported.
+    dead_letters: AtomicUsize,
+    dead_letter_added: Notify,
 }
 
 /// The pause before a retry while Redis is unavailable.
@@ -56,8 +56,8 @@ impl RedisQueue {
             signer,
             head: Mutex::default(),
             changed: Notify::new(),
-            asides: AtomicUsize::new(0),
-            aside_added: Notify::new(),
+            dead_letters: AtomicUsize::new(0),
+            dead_letter_added: Notify::new(),
         }
     }
 
@@ -78,18 +78,21 @@ impl RedisQueue {
         (RequestId(head.id), WebhookRequest::with_body(&self.signer, body, head.events, created_at))
     }
 
-    /// Handles the answer of the queue, and returns the events that were too old.
+    /// Handles the state of the queue, and returns the events that were too old.
     fn take(&self, queue: QueueState) -> usize {
         *self.head.lock() = queue.head.map(|head| self.request(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
 
-    /// The same, for requests that are set aside.
-    fn take_aside(&self, aside: QueueState) -> (usize, Option<(RequestId, WebhookRequest)>) {
-        self.asides.store(aside.count, Ordering::Relaxed);
-        self.endpoint.stats.set_aside.set(aside.waiting);
-        (aside.expired, aside.head.map(|head| self.request(&head)))
+    /// The same, for dead letters.
+    fn take_dead_letters(
+        &self,
+        dead_letters: QueueState,
+    ) -> (usize, Option<(RequestId, WebhookRequest)>) {
+        self.dead_letters.store(dead_letters.count, Ordering::Relaxed);
+        self.endpoint.stats.dead_letters.set(dead_letters.waiting);
+        (dead_letters.expired, dead_letters.head.map(|head| self.request(&head)))
     }
 }
 
@@ -154,40 +157,42 @@ impl Queue for RedisQueue {
         is_done
     }
 
-    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
+    async fn add_dead_letter(&self, request_id: RequestId) -> Option<usize> {
         let client = &self.store.client;
-        let set_aside =
-            client.set_aside(&self.name, request_id.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
-        let dropped = set_aside.ok()?;
+        let added = client
+            .add_dead_letter(&self.name, request_id.0, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX)
+            .await;
+        let dropped = added.ok()?;
         *self.head.lock() = None;
-        self.asides.fetch_add(1, Ordering::Relaxed);
-        self.aside_added.notify_one();
+        self.dead_letters.fetch_add(1, Ordering::Relaxed);
+        self.dead_letter_added.notify_one();
         Some(dropped)
     }
 
-    fn asides(&self) -> usize {
-        self.asides.load(Ordering::Relaxed)
+    fn dead_letters(&self) -> usize {
+        self.dead_letters.load(Ordering::Relaxed)
     }
 
-    async fn aside_added(&self) {
-        self.aside_added.notified().await;
+    async fn dead_letter_added(&self) {
+        self.dead_letter_added.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
+    async fn dead_letter(&self, turn: usize) -> Option<(RequestId, WebhookRequest)> {
         if !self.store.lease.is_ours() {
             return None;
         }
-        let aside = self.store.client.aside(&self.name, None, LIFETIME, turn).await.ok()?;
-        let (expired, head) = self.take_aside(aside);
+        let dead_letters =
+            self.store.client.dead_letter(&self.name, None, LIFETIME, turn).await.ok()?;
+        let (expired, head) = self.take_dead_letters(dead_letters);
         self.endpoint.count_dropped(Dropped::Rejected, expired, now());
         head
     }
 
-    async fn ack_aside(&self, request_id: RequestId) {
+    async fn ack_dead_letter(&self, request_id: RequestId) {
         loop {
-            match self.store.client.aside(&self.name, Some(request_id.0), LIFETIME, 0).await {
-                Ok(aside) => {
-                    let (expired, _) = self.take_aside(aside);
+            match self.store.client.dead_letter(&self.name, Some(request_id.0), LIFETIME, 0).await {
+                Ok(dead_letters) => {
+                    let (expired, _) = self.take_dead_letters(dead_letters);
                     return self.endpoint.count_dropped(Dropped::Rejected, expired, now());
                 }
                 Err(Unavailable) => time::sleep(RETRY).await,
@@ -195,10 +200,10 @@ impl Queue for RedisQueue {
         }
     }
 
-    async fn drop_older_asides(&self, before: Instant) -> usize {
+    async fn drop_older_dead_letters(&self, before: Instant) -> usize {
         let lifetime = now().saturating_duration_since(before);
-        match self.store.client.aside(&self.name, None, lifetime, 0).await {
-            Ok(aside) => self.take_aside(aside).0,
+        match self.store.client.dead_letter(&self.name, None, lifetime, 0).await {
+            Ok(dead_letters) => self.take_dead_letters(dead_letters).0,
             Err(Unavailable) => 0,
         }
     }

@@ -1,19 +1,19 @@
-//! Parses the answers of the store's scripts.
+//! Parses the replies of the store's scripts.
 
 use super::values::{CommitResult, Head, LogView, PollReply, QueueState};
 use crate::broker::redis::{ScriptReply, Unexpected};
 use std::time::Duration;
 
-pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<PollReply, Unexpected> {
-    if answer.text()? == "held" {
-        let by = answer.text()?;
-        return Ok(PollReply::Held { by, remaining: Duration::from_millis(answer.number()?) });
+pub(super) fn poll(mut reply: ScriptReply, now_ms: u64) -> Result<PollReply, Unexpected> {
+    if reply.text()? == "held" {
+        let by = reply.text()?;
+        return Ok(PollReply::Held { by, remaining: Duration::from_millis(reply.number()?) });
     }
-    let (is_new, lost) = (answer.number()? == 1, answer.count()?);
-    let length = answer.count()?;
-    let waiting = answer.counts()?;
-    let records = answer.all_bytes()?;
-    let mut delayed = answer.texts()?.into_iter();
+    let (is_new, lost) = (reply.number()? == 1, reply.count()?);
+    let length = reply.count()?;
+    let waiting = reply.counts()?;
+    let records = reply.all_bytes()?;
+    let mut delayed = reply.texts()?.into_iter();
     let mut pairs = Vec::new();
     while let (Some(name), Some(value)) = (delayed.next(), delayed.next()) {
         pairs.push((name, value));
@@ -23,18 +23,18 @@ pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<PollReply, Un
 }
 
 /// `None` if the lease has expired.
-pub(super) fn commit(mut answer: ScriptReply) -> Result<Option<CommitResult>, Unexpected> {
-    if answer.text()? == "lost" {
+pub(super) fn commit(mut reply: ScriptReply) -> Result<Option<CommitResult>, Unexpected> {
+    if reply.text()? == "lost" {
         return Ok(None);
     }
-    let (dropped, waiting) = (answer.counts()?, answer.counts()?);
-    Ok(Some(CommitResult { dropped, waiting, left: answer.count()? }))
+    let (dropped, waiting) = (reply.counts()?, reply.counts()?);
+    Ok(Some(CommitResult { dropped, waiting, left: reply.count()? }))
 }
 
-pub(super) fn head(mut answer: ScriptReply, now_ms: u64) -> Result<QueueState, Unexpected> {
-    let (expired, waiting) = (answer.count()?, answer.count()?);
-    let entry = answer.bytes()?;
-    let count = answer.count().unwrap_or(0);
+pub(super) fn head(mut reply: ScriptReply, now_ms: u64) -> Result<QueueState, Unexpected> {
+    let (expired, waiting) = (reply.count()?, reply.count()?);
+    let entry = reply.bytes()?;
+    let count = reply.count().unwrap_or(0);
     if entry.is_empty() {
         return Ok(QueueState { expired, waiting, head: None, count });
     }
@@ -87,18 +87,18 @@ mod tests {
 
     #[test]
     fn the_head_of_a_queue_is_parsed() {
-        let answer = |entry: &str| {
-            let answer = Value::Array(vec![Value::Int(1), Value::Int(2), text(entry)]);
-            head(ScriptReply::new(answer).unwrap(), 2_000)
+        let queue_of = |entry: &str| {
+            let reply = Value::Array(vec![Value::Int(1), Value::Int(2), text(entry)]);
+            head(ScriptReply::new(reply).unwrap(), 2_000)
         };
-        let queue = answer("12 1500 3 {\"a b\": 1}").unwrap();
+        let queue = queue_of("12 1500 3 {\"a b\": 1}").unwrap();
         let first = queue.head.unwrap();
         assert_eq!((queue.expired, queue.waiting, first.id, first.events), (1, 2, 12, 3));
         assert_eq!(first.age, Duration::from_millis(500));
         assert_eq!(first.body, b"{\"a b\": 1}");
-        assert!(answer("").unwrap().head.is_none());
+        assert!(queue_of("").unwrap().head.is_none());
         for unexpected_data in ["x", "1 2 3", "a 1 1 {}", "1 1 -1 {}"] {
-            assert!(answer(unexpected_data).is_err(), "{unexpected_data}");
+            assert!(queue_of(unexpected_data).is_err(), "{unexpected_data}");
         }
     }
 }

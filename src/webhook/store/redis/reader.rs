@@ -137,7 +137,7 @@ impl RedisStore {
         self.lease.ends();
         for queue in queues {
             queue.endpoint.stats.waiting.set(0);
-            queue.endpoint.stats.set_aside.set(0);
+            queue.endpoint.stats.dead_letters.set(0);
         }
     }
 

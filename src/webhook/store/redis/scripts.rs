@@ -12,8 +12,8 @@ pub(super) struct StoreScripts {
     pub(super) head: Arc<Script>,
     pub(super) release: Arc<Script>,
     pub(super) split: Arc<Script>,
-    pub(super) set_aside: Arc<Script>,
-    pub(super) aside: Arc<Script>,
+    pub(super) add_dead_letter: Arc<Script>,
+    pub(super) dead_letter: Arc<Script>,
 }
 
 impl StoreScripts {
@@ -25,8 +25,8 @@ impl StoreScripts {
             head: cluster.add_script(include_str!("lua/head.lua")),
             release: cluster.add_script(include_str!("lua/release.lua")),
             split: cluster.add_script(include_str!("lua/split.lua")),
-            set_aside: cluster.add_script(include_str!("lua/set_aside.lua")),
-            aside: cluster.add_script(include_str!("lua/aside.lua")),
+            add_dead_letter: cluster.add_script(include_str!("lua/add_dead_letter.lua")),
+            dead_letter: cluster.add_script(include_str!("lua/dead_letter.lua")),
         }
     }
 }
@@ -40,8 +40,17 @@ mod tests {
     async fn every_script_checks_the_lease_first() {
         let node = SimulatedRedis::new().join().await;
         let scripts = StoreScripts::new(&node.cluster);
-        let StoreScripts { append, poll, commit, head, release, split, set_aside, aside } = scripts;
-        for script in [append, poll, commit, head, release, split, set_aside, aside] {
+        let StoreScripts {
+            append,
+            poll,
+            commit,
+            head,
+            release,
+            split,
+            add_dead_letter,
+            dead_letter,
+        } = scripts;
+        for script in [append, poll, commit, head, release, split, add_dead_letter, dead_letter] {
             script.assert_guarded();
         }
     }

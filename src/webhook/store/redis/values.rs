@@ -78,8 +78,8 @@ pub(in crate::webhook) struct QueueState {
     pub(in crate::webhook) expired: usize,
     /// The number of queued events.
     pub(in crate::webhook) waiting: usize,
-    /// The oldest request; of those set aside, the requested one.
+    /// The oldest request; of dead letters, that of the turn.
     pub(in crate::webhook) head: Option<Head>,
-    /// The number of requests that are set aside, if requested.
+    /// The number of dead letters, if they were asked for.
     pub(in crate::webhook) count: usize,
 }

@@ -205,7 +205,7 @@ async fn the_oldest_request_is_removed_when_it_is_done_or_too_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_split_in_its_place_or_set_aside() {
+async fn a_request_is_split_in_its_place_or_moved_to_the_dead_letters() {
     const LIFETIME: Duration = Duration::from_secs(300);
     let (redis, _nodes, [one, _]) = two_nodes().await;
     let lease = one.new_lease();
@@ -219,8 +219,12 @@ async fn a_request_is_split_in_its_place_or_set_aside() {
     for body in ["a", "b", "c"] {
         let first = head().await;
         assert_eq!((first.events, first.body.as_slice()), (1, body.as_bytes()));
-        assert_eq!(one.set_aside("q1", first.id + 9, 10_000, 2).await, Ok(0), "not the oldest");
-        let dropped = one.set_aside("q1", first.id, 10_000, 2).await.unwrap();
+        assert_eq!(
+            one.add_dead_letter("q1", first.id + 9, 10_000, 2).await,
+            Ok(0),
+            "not the oldest"
+        );
+        let dropped = one.add_dead_letter("q1", first.id, 10_000, 2).await.unwrap();
         assert_eq!(dropped, usize::from(body == "c"), "two have room");
         one.head("q1", None, LIFETIME).await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -231,34 +235,34 @@ async fn a_request_is_split_in_its_place_or_set_aside() {
     assert!(one.head("q1", None, LIFETIME).await.unwrap().head.is_none());
     let left: u64 = redis.ask(&["PTTL", &redis.key("aside").unwrap()]);
     assert!((890_000..=900_000).contains(&left), "{left}");
-    let aside = async |done, lease| one.aside("q1", done, LIFETIME, lease).await.unwrap();
+    let dead_letter = async |done, turn| one.dead_letter("q1", done, LIFETIME, turn).await.unwrap();
     let mut ids = Vec::new();
-    for (lease, body) in [(0, "b"), (1, "c"), (2, "b")] {
-        let queue = aside(None, lease).await;
+    for (turn, body) in [(0, "b"), (1, "c"), (2, "b")] {
+        let queue = dead_letter(None, turn).await;
         let found = queue.head.unwrap();
         assert_eq!((queue.count, queue.waiting, found.body.as_slice()), (2, 2, body.as_bytes()));
         ids.push(found.id);
     }
-    let queue = aside(Some(ids[1]), 0).await;
+    let queue = dead_letter(Some(ids[1]), 0).await;
     assert_eq!((queue.count, queue.waiting, queue.head.unwrap().id), (1, 1, ids[0]));
     sleep(LIFETIME).await;
-    let queue = aside(None, 0).await;
+    let queue = dead_letter(None, 0).await;
     assert_eq!((queue.count, queue.expired, queue.head.is_none()), (0, 1, true));
-    assert_eq!(one.set_aside("q1", 1, 10_000, 2).await, Ok(0), "there is none");
+    assert_eq!(one.add_dead_letter("q1", 1, 10_000, 2).await, Ok(0), "there is none");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_beyond_what_may_be_set_aside_is_dropped() {
+async fn a_dead_letter_beyond_the_limit_is_dropped() {
     let (_redis, _nodes, [one, _]) = two_nodes().await;
     let lease = one.new_lease();
     ours(&one, &lease).await;
     commit(&one, &lease, &requests(&[(0, 3, &"x".repeat(1_000))])).await;
     let first = one.head("q1", None, Duration::from_secs(300)).await.unwrap().head.unwrap();
-    assert_eq!(one.set_aside("q1", first.id, 1_000, 2).await, Ok(3));
+    assert_eq!(one.add_dead_letter("q1", first.id, 1_000, 2).await, Ok(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redis_that_does_not_answer_is_given_up_after_two_seconds() {
+async fn a_redis_that_does_not_reply_is_given_up_after_two_seconds() {
     let (redis, nodes, [one, _]) = two_nodes().await;
     let lease = one.new_lease();
     ours(&one, &lease).await;

@@ -17,7 +17,7 @@ async fn queue(redis: &mut SimulatedRedis) -> (Member, RedisQueue) {
 }
 
 fn waiting(queue: &RedisQueue) -> [u64; 2] {
-    [queue.endpoint.stats.waiting.get(), queue.endpoint.stats.set_aside.get()]
+    [queue.endpoint.stats.waiting.get(), queue.endpoint.stats.dead_letters.get()]
 }
 
 fn dropped(queue: &RedisQueue, reason: Dropped) -> u64 {
@@ -31,7 +31,7 @@ async fn requests_are_read_in_order_while_the_lease_lasts() {
     member.fill(NAME, &[(2, "a"), (3, "b")]).await;
     member.store.lease.ends();
     assert!(queue.first_now().await.is_none());
-    assert!(queue.aside(0).await.is_none());
+    assert!(queue.dead_letter(0).await.is_none());
     member.store.lease.lasts_until(now() + Duration::from_secs(3_600));
     sleep(Duration::from_secs(10)).await;
     let (place, first) = queue.first_now().await.unwrap();
@@ -115,9 +115,9 @@ async fn a_request_that_is_done_is_removed_when_redis_is_back() {
     sleep(Duration::from_secs(1)).await;
     let halves = [request.clone(), request.clone()];
     assert!(!queue.split(place, halves).await);
-    assert_eq!(queue.set_aside(place).await, None);
-    assert_eq!((queue.asides(), queue.first().await.0), (0, place), "it stays as it is");
-    assert_eq!(queue.drop_older_asides(now()).await, 0);
+    assert_eq!(queue.add_dead_letter(place).await, None);
+    assert_eq!((queue.dead_letters(), queue.first().await.0), (0, place), "it stays as it is");
+    assert_eq!(queue.drop_older_dead_letters(now()).await, 0);
     let done = queue.ack(place);
     tokio::pin!(done);
     assert!(time::timeout(Duration::from_secs(30), &mut done).await.is_err());
@@ -150,54 +150,54 @@ async fn a_request_is_split_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_are_set_aside_are_read_in_turn() {
+async fn dead_letters_are_read_in_turn() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(1, "a"), (2, "b"), (4, "c"), (8, "d")]).await;
-    assert!(queue.aside_added().now_or_never().is_none());
+    assert!(queue.dead_letter_added().now_or_never().is_none());
     for number in 1..=3 {
         let (place, _) = queue.first().await;
-        assert_eq!(queue.set_aside(place).await, Some(0));
-        assert_eq!(queue.asides(), number);
-        assert!(queue.aside_added().now_or_never().is_some());
+        assert_eq!(queue.add_dead_letter(place).await, Some(0));
+        assert_eq!(queue.dead_letters(), number);
+        assert!(queue.dead_letter_added().now_or_never().is_some());
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(&*queue.first().await.1.body, b"d");
-    let (place, second) = queue.aside(4).await.unwrap();
+    let (place, second) = queue.dead_letter(4).await.unwrap();
     assert_eq!((&*second.body, second.events), (&b"b"[..], 2));
-    assert_eq!((waiting(&queue), queue.asides()), ([8, 7], 3));
+    assert_eq!((waiting(&queue), queue.dead_letters()), ([8, 7], 3));
     redis.stop();
     sleep(Duration::from_secs(1)).await;
-    assert!(queue.aside(0).await.is_none());
-    let done = queue.ack_aside(place);
+    assert!(queue.dead_letter(0).await.is_none());
+    let done = queue.ack_dead_letter(place);
     tokio::pin!(done);
     let began = Time::now();
     assert!(time::timeout(Duration::from_secs(5), &mut done).await.is_err());
     redis.restart();
     done.await;
     assert!(began.elapsed() < Duration::from_secs(30));
-    assert_eq!((waiting(&queue), queue.asides()), ([8, 5], 2));
-    assert_eq!(queue.drop_older_asides(now() - LIFETIME).await, 0);
+    assert_eq!((waiting(&queue), queue.dead_letters()), ([8, 5], 2));
+    assert_eq!(queue.drop_older_dead_letters(now() - LIFETIME).await, 0);
     sleep(LIFETIME).await;
-    assert_eq!(queue.drop_older_asides(now() - LIFETIME).await, 5);
-    assert_eq!((waiting(&queue), queue.asides()), ([8, 0], 0));
+    assert_eq!(queue.drop_older_dead_letters(now() - LIFETIME).await, 5);
+    assert_eq!((waiting(&queue), queue.dead_letters()), ([8, 0], 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_are_set_aside_expire() {
+async fn dead_letters_expire() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(1, "a"), (2, "b")]).await;
     for _ in 0..2 {
         let (place, _) = queue.first().await;
-        queue.set_aside(place).await;
+        queue.add_dead_letter(place).await;
         sleep(Duration::from_secs(10)).await;
     }
-    let (last, _) = queue.aside(1).await.unwrap();
+    let (last, _) = queue.dead_letter(1).await.unwrap();
     sleep(LIFETIME - Duration::from_secs(25)).await;
-    assert!(queue.aside(0).await.is_some(), "the age is that of the request");
+    assert!(queue.dead_letter(0).await.is_some(), "the age is that of the request");
     sleep(Duration::from_secs(15)).await;
-    queue.ack_aside(last).await;
+    queue.ack_dead_letter(last).await;
     assert_eq!(dropped(&queue, Dropped::Rejected), 3);
-    assert!(queue.aside(0).await.is_none());
+    assert!(queue.dead_letter(0).await.is_none());
 }

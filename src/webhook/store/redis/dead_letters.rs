@@ -1,4 +1,4 @@
-//! The requests that are set aside, stored beside the queue of their endpoint.
+//! Dead letters, stored beside the queue of their endpoint.
 
 use super::{
     calls::{QUEUE_MEMORY, StoreClient},
@@ -33,13 +33,13 @@ impl StoreClient {
         self.run(call).await.map(drop)
     }
 
-    /// Sets the request `id` aside if it is the oldest of the queue. At most `most_bytes` in at
-    /// most `most` requests are set aside; returns the number of events dropped to make room.
+    /// Moves the request `id` to the dead letters if it is the oldest of the queue. They have at most
+    /// `most_bytes` in at most `most` requests; returns the number of events dropped to make room.
     ///
     /// # Errors
     ///
     /// [`Unavailable`]: the change may have been made.
-    pub(in crate::webhook) async fn set_aside(
+    pub(in crate::webhook) async fn add_dead_letter(
         &self,
         queue: &str,
         id: u64,
@@ -48,10 +48,10 @@ impl StoreClient {
     ) -> Result<usize, Unavailable> {
         let call = self
             .app
-            .call(&self.scripts.set_aside)?
+            .call(&self.scripts.add_dead_letter)?
             .key(self.queue(queue))
             .key(self.app.log_state_key())
-            .key(self.asides(queue))
+            .key(self.dead_letters(queue))
             .number(id)
             .number(most_bytes)
             .number(most)
@@ -60,13 +60,12 @@ impl StoreClient {
         dropped.map_err(|Unexpected| self.app.unexpected_reply())
     }
 
-    /// Removes the request `done` and those older than `lifetime` from the requests that are set
-    /// aside, and returns the one at `turn`.
+    /// Removes the dead letter `done` and those older than `lifetime`, and returns the one at `turn`.
     ///
     /// # Errors
     ///
     /// [`Unavailable`]: the change may have been made.
-    pub(in crate::webhook) async fn aside(
+    pub(in crate::webhook) async fn dead_letter(
         &self,
         queue: &str,
         done: Option<u64>,
@@ -75,18 +74,18 @@ impl StoreClient {
     ) -> Result<QueueState, Unavailable> {
         let call = self
             .app
-            .call(&self.scripts.aside)?
-            .key(self.asides(queue))
+            .call(&self.scripts.dead_letter)?
+            .key(self.dead_letters(queue))
             .key(self.app.log_state_key())
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis())
             .number(turn);
-        let (answer, now_ms) = self.app.run(call).await?;
-        read::head(answer, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
+        let (reply, now_ms) = self.app.run(call).await?;
+        read::head(reply, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
     }
 
-    /// The key of the requests that an endpoint rejects.
-    fn asides(&self, queue: &str) -> String {
+    /// The key of the dead letters of an endpoint.
+    fn dead_letters(&self, queue: &str) -> String {
         format!("{}:{queue}", self.app.key("aside"))
     }
 }
