@@ -106,7 +106,7 @@ impl TokenBucket {
     }
 
     /// Returns tokens that were taken.
-    pub fn give_back(&mut self, tokens: u32, rate: Rate, now: Instant) {
+    pub fn refund(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             // A full bucket stays full.
             self.full_at = self.full_at.checked_sub(rate.cost(tokens)).unwrap_or(now);
@@ -163,7 +163,7 @@ mod tests {
         bucket.spend(20, rate, start);
         assert_eq!(bucket.debt(rate, start), Some(Duration::from_secs(2)));
         assert!(bucket.take(rate, start).is_err());
-        bucket.give_back(10, rate, start);
+        bucket.refund(10, rate, start);
         assert_eq!(bucket.debt(rate, start), Some(Duration::from_secs(1)));
         assert_eq!(bucket.debt(rate, start + Duration::from_secs(1)), None);
     }
@@ -185,7 +185,7 @@ mod tests {
         let now = Instant::now();
         for rate in [Rate::per_second(10), Rate::per_second(10).with_burst(3)] {
             let mut bucket = TokenBucket::full(now);
-            bucket.give_back(1_000_000, rate, now);
+            bucket.refund(1_000_000, rate, now);
             let passed = (0..100).filter(|_| bucket.take(rate, now).is_ok()).count();
             assert_eq!(passed, rate.burst() as usize);
         }
@@ -197,7 +197,7 @@ mod tests {
         let rate = Rate::per_second(10);
         let mut bucket = TokenBucket::full(now);
         bucket.spend(10, rate, now);
-        bucket.give_back(4, rate, now);
+        bucket.refund(4, rate, now);
         assert_eq!((0..100).filter(|_| bucket.take(rate, now).is_ok()).count(), 4);
     }
 
@@ -232,7 +232,7 @@ mod tests {
         assert!(rate.is_unlimited() && !Rate::per_minute(1).is_unlimited());
         let mut bucket = TokenBucket::full(now);
         bucket.spend(u32::MAX, rate, now);
-        bucket.give_back(u32::MAX, rate, now);
+        bucket.refund(u32::MAX, rate, now);
         bucket.forgive_beyond(Duration::ZERO, rate, now);
         assert!(bucket.is_full(now) && bucket.debt(rate, now).is_none());
     }

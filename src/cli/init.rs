@@ -1,6 +1,6 @@
 //! `campanile init`: a first `config.toml` with an app of its own.
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, banner::EchoOptions, fail, print, say_error};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, banner::EchoOptions, fail, print, print_error};
 use crate::config::{self, Files, Flags};
 use clap::Args;
 use std::{
@@ -90,10 +90,10 @@ fn note_other_app(args: &InitArgs, app: &Credentials) {
     let sources = ConfigArgs { config: Some(args.file.clone()), ..ConfigArgs::default() };
     match sources.read(Flags::default(), Files::default()) {
         Ok(loaded) if loaded.config.apps.first().is_some_and(|first| first.key == app.key) => {}
-        Ok(_another_app) => say_error(
+        Ok(_another_app) => print_error(
             "note: the environment or .env sets another app, which `campanile start` uses here: see `campanile check`",
         ),
-        Err(error) => error.lines().for_each(|line| say_error(format_args!("note: {line}"))),
+        Err(error) => error.lines().for_each(|line| print_error(format_args!("note: {line}"))),
     }
 }
 

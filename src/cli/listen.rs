@@ -4,7 +4,7 @@
 use super::{
     EXIT_FAILED,
     escape::{Escaped, json_line},
-    fail, runtime, say_error,
+    fail, print_error, runtime,
     target::{AppTarget, ServerArgs},
 };
 use crate::{backoff::Backoff, http_client::ByteStream, protocol::SocketId};
@@ -146,7 +146,7 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
                     0 => "now".to_owned(),
                     seconds => format!("in {seconds} s"),
                 };
-                say_error(format_args!("campanile: {}; connecting again {when}", Escaped(&why)));
+                print_error(format_args!("campanile: {}; connecting again {when}", Escaped(&why)));
                 time::sleep(pause).await;
             }
         }
@@ -214,13 +214,13 @@ struct Established {
 impl ListenSession<'_> {
     async fn run(&mut self) -> ListenEnd {
         match connect(self.target).await {
-            Ok(mut socket) => self.converse(&mut socket).await.unwrap_or_else(ListenEnd::Broken),
+            Ok(mut socket) => self.run_session(&mut socket).await.unwrap_or_else(ListenEnd::Broken),
             Err(error) => ListenEnd::Broken(error),
         }
     }
 
     /// Listens until the connection ends.
-    async fn converse(
+    async fn run_session(
         &mut self,
         socket: &mut WebSocketStream<Box<dyn ByteStream>>,
     ) -> Result<ListenEnd, tungstenite::Error> {
@@ -332,7 +332,7 @@ fn print(name: &str, text: &str, event: &ReceivedEvent<'_>, as_json: bool) -> io
     let data = data_of(event).unwrap_or_default();
     let line = format!("{channel} {name} {data}");
     if name == "pusher:error" {
-        say_error(Escaped(&line));
+        print_error(Escaped(&line));
         return Ok(());
     }
     writeln!(output, "{}", Escaped(&line))?;

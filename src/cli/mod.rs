@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            say_error(error.render().to_string().trim_end());
+            print_error(error.render().to_string().trim_end());
             return ExitCode::from(EXIT_USAGE);
         }
         // Help or version, as requested.
@@ -189,7 +189,7 @@ impl ConfigArgs {
 /// Prints one line for each error of a configuration.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn reject(error: ConfigError) -> ExitCode {
-    error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
+    error.lines().for_each(|line| print_error(format_args!("campanile: {line}")));
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -209,10 +209,10 @@ fn check(args: &CheckArgs) -> ExitCode {
         Err(error) => return reject(error),
     };
     for fact in &loaded.facts {
-        say_error(format_args!("info: {fact}"));
+        print_error(format_args!("info: {fact}"));
     }
     for note in &loaded.notes {
-        say_error(format_args!("note: {note}"));
+        print_error(format_args!("note: {note}"));
     }
     print(loaded.effective_toml().trim_end())
 }
@@ -225,12 +225,12 @@ fn runtime() -> Result<runtime::Runtime, ExitCode> {
 
 /// Prints an error, and returns the exit code for it.
 fn fail(code: u8, error: impl Display) -> ExitCode {
-    say_error(format_args!("campanile: {error}"));
+    print_error(format_args!("campanile: {error}"));
     ExitCode::from(code)
 }
 
 /// Prints a line to the user. A closed output is not an error.
-fn say(line: impl Display) {
+fn print_line(line: impl Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
@@ -246,7 +246,7 @@ fn print(text: impl Display) -> ExitCode {
     }
 }
 
-fn say_error(line: impl Display) {
+fn print_error(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

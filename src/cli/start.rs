@@ -3,8 +3,9 @@
 use super::{
     EXIT_FAILED, EXIT_USAGE, StartArgs, banner, fail,
     log::{self, LevelSwitch},
+    print_line,
     reload::Reloading,
-    runtime, say, systemd,
+    runtime, systemd,
 };
 use crate::{
     config::{Flags, Loaded},
@@ -81,7 +82,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
         }
         Err(error) => return fail(EXIT_FAILED, error),
     };
-    say(banner::banner(&config, server.address()));
+    print_line(banner::banner(&config, server.address()));
     server.log_listening(&config);
     systemd::ready();
     let stop = async move {

@@ -1,7 +1,9 @@
 //! Connects commands to a running server, with the credentials of the configuration unless they are
 //! given.
 
-use super::{AddressArgs, ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
+use super::{
+    AddressArgs, ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print_line, runtime, trust::Trust,
+};
 use crate::{
     config::{AppConfig, Secret},
     http_client::{
@@ -102,7 +104,7 @@ impl ServerArgs {
         match answered {
             Ok(answer) => match body_of(&answer) {
                 Ok(body) => {
-                    say(body);
+                    print_line(body);
                     ExitCode::SUCCESS
                 }
                 Err(error) => fail(EXIT_FAILED, error),

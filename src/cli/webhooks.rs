@@ -1,6 +1,6 @@
 //! `campanile webhooks test`: sends samples to the endpoints.
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print_line, runtime};
 use crate::{
     config::Flags,
     webhook::{TestDelivery, send_test},
@@ -41,7 +41,7 @@ fn test(sources: &ConfigArgs) -> ExitCode {
     let tried = runtime.block_on(send_test(&loaded.config, |test_delivery| {
         all += 1;
         failed += usize::from(!test_delivery.succeeded());
-        say(line(&test_delivery));
+        print_line(line(&test_delivery));
     }));
     // The system may still resolve a name, which is not waited for.
     runtime.shutdown_background();

@@ -204,7 +204,7 @@ fn settle(
 fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     let apps = Key::new("apps");
     let count = draft.count(&apps)?;
-    relations::make_room(draft, count, notes);
+    relations::raise_related_limits(draft, count, notes);
     let count = draft.count(&apps)?;
     let complete = apps::complete(draft, count);
     let webhooks = (0..count).map(|index| apps.item(index).child("webhooks"));

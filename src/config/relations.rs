@@ -122,7 +122,7 @@ fn distinct(
 ///
 /// A `.env` for Reverb or soketi does not consider Campanile's relations, so the other limit is
 /// adjusted, with a note, unless the environment or a flag sets it too.
-pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
+pub(super) fn raise_related_limits(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
     let Config { server, connection, .. } = Config::default();
     let event = AppConfig::default().max_event_bytes;
     if let Some((request, origin)) = from_compat(draft, &Key::new(REQUEST)) {
@@ -130,9 +130,9 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
         for index in 0..apps.max(1) {
             let key = app_key(index, "max_event_bytes");
             if number(draft, &key, event) > request {
-                give_way(draft, key, request, &origin, notes);
+                raise_with_note(draft, key, request, &origin, notes);
             } else if draft.setting(&key).is_none() && event < largest {
-                give_way(draft, key, largest, &origin, notes);
+                raise_with_note(draft, key, largest, &origin, notes);
             }
         }
     }
@@ -140,17 +140,17 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
         && number(draft, &Key::new(REQUEST), server.max_request_bytes) < event
     {
         // A body contains the event's data as a JSON string, with its name and channels.
-        give_way(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
+        raise_with_note(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
     }
     if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < event
     {
-        give_way(draft, Key::new(OUTBOX), event.saturating_mul(2), &origin, notes);
+        raise_with_note(draft, Key::new(OUTBOX), event.saturating_mul(2), &origin, notes);
     }
     if let Some((message, origin)) = from_compat(draft, &Key::new(MESSAGE))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < message
     {
-        give_way(draft, Key::new(OUTBOX), message, &origin, notes);
+        raise_with_note(draft, Key::new(OUTBOX), message, &origin, notes);
     }
 }
 
@@ -179,7 +179,7 @@ fn number(draft: &Draft, key: &Key, default: usize) -> usize {
     written.map_or(default, |value| usize::try_from(value).unwrap_or(0))
 }
 
-fn give_way(
+fn raise_with_note(
     draft: &mut Draft,
     key: Key,
     value: usize,

@@ -110,9 +110,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_has_its_size_and_its_time() {
         let timeout = Duration::from_secs(7);
-        let (mut fits, _buffers) = drips(100);
+        let (mut fits, _buffers) = pieces_of(100);
         assert_eq!(read(&mut fits, 100, timeout).await.unwrap().len(), 100);
-        let (mut larger, _buffers) = drips(101);
+        let (mut larger, _buffers) = pieces_of(101);
         let error = read(&mut larger, 100, timeout).await.unwrap_err();
         assert_eq!(error.into_reply().status(), 413);
         assert_eq!(larger.0.len(), 101, "nothing of it is read");
@@ -124,14 +124,14 @@ mod tests {
     }
 
     /// Single bytes, each in a buffer of its own; and those buffers.
-    fn drips(count: usize) -> (Pieces, Vec<Bytes>) {
+    fn pieces_of(count: usize) -> (Pieces, Vec<Bytes>) {
         let buffers: Vec<Bytes> = (0..count).map(|_| Bytes::from(vec![b'x'; 8_192])).collect();
         (Pieces(buffers.iter().map(|buffer| buffer.slice(..1)).collect()), buffers)
     }
 
     #[tokio::test]
     async fn pieces_do_not_keep_their_buffers_alive() {
-        let (body, buffers) = drips(100);
+        let (body, buffers) = pieces_of(100);
         let read = collect(body, 100).await.unwrap();
         assert_eq!(read, vec![b'x'; 100]);
         assert!(buffers.iter().all(Bytes::is_unique), "a buffer is still in use");
@@ -139,16 +139,16 @@ mod tests {
 
     #[tokio::test]
     async fn one_piece_is_not_copied() {
-        let (body, buffers) = drips(1);
+        let (body, buffers) = pieces_of(1);
         let read = collect(body, 1).await.unwrap();
         assert_eq!(read.as_ptr(), buffers[0].as_ptr());
     }
 
     #[tokio::test]
     async fn the_limit_applies_to_the_sum_of_all_pieces() {
-        assert!(collect(drips(100).0, 100).await.is_ok());
-        assert!(format!("{:?}", collect(drips(101).0, 100).await).contains("413"));
-        let (body, _) = drips(0);
+        assert!(collect(pieces_of(100).0, 100).await.is_ok());
+        assert!(format!("{:?}", collect(pieces_of(101).0, 100).await).contains("413"));
+        let (body, _) = pieces_of(0);
         assert!(collect(body, 0).await.unwrap().is_empty());
     }
 }

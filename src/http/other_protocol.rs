@@ -65,7 +65,7 @@ impl OtherProtocol {
     }
 
     /// The answer in the other protocol, if it is not an HTTP/1.1 response.
-    pub(super) fn own_answer(self) -> Option<&'static [u8]> {
+    pub(super) fn own_response(self) -> Option<&'static [u8]> {
         (self == Self::Http2).then_some(GO_AWAY)
     }
 }
@@ -122,7 +122,7 @@ mod tests {
         ] {
             assert_eq!(other.name(), name);
             assert!(other.advice().contains(advice), "{}", other.advice());
-            assert_eq!(other.own_answer(), has_answer.then_some(GO_AWAY));
+            assert_eq!(other.own_response(), has_answer.then_some(GO_AWAY));
         }
     }
 

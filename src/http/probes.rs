@@ -51,7 +51,9 @@ impl Http {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
             }
             MetricsAccess::Public => Ok(self.metrics_page()),
-            MetricsAccess::Token(token) if bears(headers, token) => Ok(self.metrics_page()),
+            MetricsAccess::Token(token) if has_bearer_token(headers, token) => {
+                Ok(self.metrics_page())
+            }
             MetricsAccess::Token(_) => Err(ApiError::unauthorized(
                 "Metrics need `Authorization: Bearer` with metrics.token",
             )
@@ -65,7 +67,7 @@ impl Http {
     }
 }
 
-fn bears(headers: &HeaderMap, token: &str) -> bool {
+fn has_bearer_token(headers: &HeaderMap, token: &str) -> bool {
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, sent) = sent.and_then(|value| value.split_once(' ')).unwrap_or_default();
     scheme.eq_ignore_ascii_case("bearer") && same_secret(sent.trim(), token)
@@ -113,8 +115,8 @@ mod tests {
         ] {
             let value = HeaderValue::from_static(sent);
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-            assert_eq!(bears(&headers, "a-token"), is_good, "{sent:?}");
+            assert_eq!(has_bearer_token(&headers, "a-token"), is_good, "{sent:?}");
         }
-        assert!(!bears(&HeaderMap::new(), "a-token"));
+        assert!(!has_bearer_token(&HeaderMap::new(), "a-token"));
     }
 }

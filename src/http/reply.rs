@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// An error reply: the status, and a message for the developer of the application that says what
+/// An error response: the status, and a message for the developer of the application that says what
 /// was expected.
 #[derive(Debug)]
 pub(super) struct ApiError {

@@ -8,7 +8,7 @@ use super::{
     reply::{ApiError, Rejection, Reply},
     route::{ApiCall, Route},
     stream::{Stream, linger},
-    upgrade::Granted,
+    upgrade::AdmissionResult,
 };
 use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
 use arc_swap::ArcSwap;
@@ -40,7 +40,7 @@ const BUFFER_MIN: usize = 16 * 1024;
 
 /// How long a draining server waits for the head of a request: an idle connection must not delay
 /// the end of the process.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_millis(500);
 
 /// The purpose of a listener.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ struct HttpConnection {
     is_tls: bool,
     tracker: IdleTracker,
     /// Set by the request that asked for a WebSocket.
-    granted: Mutex<Option<Granted>>,
+    granted: Mutex<Option<AdmissionResult>>,
 }
 
 /// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
@@ -78,7 +78,7 @@ pub async fn serve(
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        let end = since + live.load().patience.min(DRAIN_PATIENCE);
+        let end = since + live.load().patience.min(DRAIN_TIMEOUT_MAX);
         time::sleep_until(end.into()).await;
     };
     let opened = async {
@@ -138,7 +138,7 @@ async fn serve_requests(
     // The configuration when the server stops, which may be long after the connection was accepted.
     let patience = || connection.http.load().patience;
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
-    let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
+    let next_head_by = || clock::now() + patience().min(DRAIN_TIMEOUT_MAX);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(connection.tracker.overdue(timeout));
     let served = loop {
@@ -289,7 +289,7 @@ impl Http {
 }
 
 impl HttpConnection {
-    fn granted(&self) -> MutexGuard<'_, Option<Granted>> {
+    fn granted(&self) -> MutexGuard<'_, Option<AdmissionResult>> {
         self.granted.lock()
     }
 
@@ -315,12 +315,12 @@ impl HttpConnection {
 
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let is_first = self.tracker.request_started();
-        let reply = self.answer_logged(request, is_first).await;
+        let reply = self.respond_logged(request, is_first).await;
         self.tracker.request_answered(Instant::now());
         reply
     }
 
-    async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
+    async fn respond_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
         let http = self.http.load_full();
         let request_id = http.request_id_of(&parts.headers);

@@ -22,10 +22,10 @@ impl Http {
             tracing::info!(protocol, %peer, connections, advice, "another protocol on the port");
         }
         let status = StatusCode::BAD_REQUEST;
-        if let Some(answer) = other.own_answer() {
+        if let Some(answer) = other.own_response() {
             return linger(stream, answer).await;
         }
-        let answer = last_answer(status, advice, &self.request_id());
+        let answer = last_response(status, advice, &self.request_id());
         linger(stream, answer.as_bytes()).await;
     }
 
@@ -52,12 +52,12 @@ impl Http {
             let (status, error) = (status.as_u16(), message.as_str());
             tracing::info!(request_id, status, %address, error, "request rejected");
         }
-        last_answer(status, &message, &request_id)
+        last_response(status, &message, &request_id)
     }
 }
 
 /// Formats the last answer of a connection.
-fn last_answer(status: StatusCode, message: &str, request_id: &str) -> String {
+fn last_response(status: StatusCode, message: &str, request_id: &str) -> String {
     let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
     format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_last_answer_declares_its_length() {
-        let answer = last_answer(StatusCode::URI_TOO_LONG, "say \"é\"", "an-id");
+        let answer = last_response(StatusCode::URI_TOO_LONG, "say \"é\"", "an-id");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, r#"{"code":414,"error":"say \"é\""}"#);
         assert_eq!(

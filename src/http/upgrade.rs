@@ -24,7 +24,7 @@ use std::{borrow::Cow, net::IpAddr, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The result of a successful handshake: the admitted client, or the code to close it with.
-pub(super) type Granted = Result<Box<Admission>, CloseCode>;
+pub(super) type AdmissionResult = Result<Box<Admission>, CloseCode>;
 
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 
@@ -54,7 +54,7 @@ impl Http {
         parts: &Parts,
         key: &str,
         peer: Peer,
-    ) -> Result<(Reply, Granted), ApiError> {
+    ) -> Result<(Reply, AdmissionResult), ApiError> {
         let accept = accept_key(parts)?;
         let query = parts.uri.query().unwrap_or_default();
         let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())

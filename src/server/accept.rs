@@ -192,7 +192,7 @@ impl Acceptor {
             Ok((stream, peer)) => {
                 self.is_exhausted = false;
                 if !self.search.is_own(peer, &self.report) {
-                    self.deal(stream, peer);
+                    self.assign_to_shard(stream, peer);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -210,7 +210,7 @@ impl Acceptor {
         true
     }
 
-    fn deal(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn assign_to_shard(&mut self, stream: TcpStream, peer: SocketAddr) {
         // While it waits for a permit, the kernel queues further connections.
         let pending = self.gate.wait_for_permit();
         let sender = &self.shard_senders[self.next_shard];

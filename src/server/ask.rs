@@ -25,8 +25,8 @@ pub(super) enum PortOwner {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-const ANSWER_MAX: u64 = 4_096;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+const RESPONSE_MAX: u64 = 4_096;
 
 /// Probes the server that listens on `address`, where the routes of a Campanile begin with `path`.
 pub(super) async fn ask(address: SocketAddr, path: &str) -> PortOwner {
@@ -43,10 +43,10 @@ pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> PortOwner {
     let request = async {
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
+        stream.take(RESPONSE_MAX).read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    match timeout(ANSWER_TIMEOUT, request).await {
+    match timeout(RESPONSE_TIMEOUT, request).await {
         Ok(Ok(answer)) => read(&answer),
         Ok(Err(_)) | Err(_) => PortOwner::None,
     }

@@ -48,7 +48,7 @@ impl Descriptors {
     /// # Errors
     ///
     /// The hard limit is below the minimum.
-    pub(super) fn raise(shards: usize) -> Result<Self, TooFewDescriptors> {
+    pub(super) fn raise_limit(shards: usize) -> Result<Self, TooFewDescriptors> {
         let all = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
         Self::new(usize::try_from(all).unwrap_or(usize::MAX), shards)
     }

@@ -48,9 +48,9 @@ pub(super) struct MetricsTask {
 
 /// How long other nodes may take to answer the announcement of a drain. They answer at their next tick:
 /// enough for round trips to Redis of up to 150 ms.
-const ANSWER_MAX: Duration = Duration::from_millis(500);
+const RESPONSE_MAX: Duration = Duration::from_millis(500);
 /// Interval of the checks for an answer.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
+const RESPONSE_INTERVAL: Duration = Duration::from_millis(10);
 /// How long to wait for another node's report that it drains too, before this node relies on it.
 const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
 /// Maximum time to find out whether another process listens on the port.
@@ -60,13 +60,13 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long webhooks and the cluster may take after the last connection has ended, if clients are not
 /// served until the process has ended. A working endpoint or Redis answers within milliseconds;
 /// clients do not wait for the rest of the grace period for one that hangs.
-const AWAY_MAX: Duration = Duration::from_secs(2);
+const UNAVAILABLE_MAX: Duration = Duration::from_secs(2);
 /// The minimum time to leave the cluster, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 /// How long clients that connected during the drain have to receive their answer.
-const LATE_PATIENCE: Duration = Duration::from_millis(300);
+const LATE_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long the acceptor may take to give up the socket.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Draining {
     /// Drains, and returns how many parts were unfinished at the end of the grace period.
@@ -89,8 +89,8 @@ impl Draining {
         let patience = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(patience).await;
         self.acceptor.close();
-        self.acceptor.ended(CLOSE_PATIENCE).await;
-        self.connections.finish(LATE_PATIENCE).await;
+        self.acceptor.ended(CLOSE_TIMEOUT).await;
+        self.connections.finish(LATE_TIMEOUT).await;
         let events = self.webhooks.abandon();
         if events > 0 {
             tracing::warn!(events, "webhook events left at the end");
@@ -105,24 +105,24 @@ impl Draining {
     async fn decide(&mut self, began: Instant) -> DrainPlan {
         if self.is_inherited {
             // Clients that reconnect at once must not reach this process.
-            self.acceptor.ended(CLOSE_PATIENCE).await;
+            self.acceptor.ended(CLOSE_TIMEOUT).await;
             return DrainPlan::Queue;
         }
         let search = self.is_replaced();
         let is_replaced = time::timeout(SEARCH_MAX, search).await.unwrap_or(false);
         if is_replaced {
             self.hand_over();
-            self.acceptor.ended(CLOSE_PATIENCE).await;
+            self.acceptor.ended(CLOSE_TIMEOUT).await;
             return DrainPlan::Spread;
         }
-        if self.wait_for_ready_node(began + ANSWER_MAX.min(self.grace)).await {
+        if self.wait_for_ready_node(began + RESPONSE_MAX.min(self.grace)).await {
             time::sleep(CLUSTER_SETTLE).await;
             if self.node.broker().is_another_ready() {
                 return DrainPlan::Spread;
             }
         }
         if self.is_handed_over() {
-            self.acceptor.ended(CLOSE_PATIENCE).await;
+            self.acceptor.ended(CLOSE_TIMEOUT).await;
             return DrainPlan::Spread;
         }
         DrainPlan::Alone
@@ -136,7 +136,7 @@ impl Draining {
             if !is_awaited || self.is_handed_over() || end <= clock::now() {
                 return false;
             }
-            self.watch_port(ANSWER_INTERVAL).await;
+            self.watch_port(RESPONSE_INTERVAL).await;
         }
         true
     }
@@ -186,7 +186,7 @@ impl Draining {
     /// The deadline for webhooks and the cluster.
     fn flush_deadline(&self, connections_ended: Instant, end: Instant) -> Instant {
         let is_served = self.is_handed_over() || self.connections.plan() == Some(DrainPlan::Spread);
-        if is_served { end } else { end.min(connections_ended + AWAY_MAX) }
+        if is_served { end } else { end.min(connections_ended + UNAVAILABLE_MAX) }
     }
 
     /// Waits for `work`, and reacts to changes meanwhile.

@@ -38,7 +38,7 @@ pub(super) const BACKLOG: i32 = 4_096;
 /// How long to wait for a port that a draining process holds and does not share.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
 /// How long to retry a port that a serving process holds: it may be about to receive its signal.
-const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
+const SIGNAL_TIMEOUT: Duration = Duration::from_millis(500);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Listeners {
@@ -162,7 +162,7 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
             PortOwner::Draining => TAKE_OVER_MAX,
             // It may drain or end soon.
             PortOwner::Serving | PortOwner::None if is_draining => TAKE_OVER_MAX,
-            PortOwner::Serving | PortOwner::None => SIGNAL_PATIENCE,
+            PortOwner::Serving | PortOwner::None => SIGNAL_TIMEOUT,
             PortOwner::Other => return None,
         };
         if !is_draining && patience == TAKE_OVER_MAX {
@@ -197,7 +197,7 @@ async fn bind_metrics(address: &str, is_shared: bool) -> Result<TcpListener, Ser
         if let Ok(listener) = listen(parsed, true) {
             return Ok(listener);
         }
-        if SIGNAL_PATIENCE < began.elapsed() {
+        if SIGNAL_TIMEOUT < began.elapsed() {
             return Err(named(error));
         }
         sleep(RETRY_INTERVAL).await;

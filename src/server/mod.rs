@@ -135,7 +135,7 @@ impl Server {
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
         let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
-        let descriptors = Descriptors::raise(shards).map_err(ServerError::Descriptors)?;
+        let descriptors = Descriptors::raise_limit(shards).map_err(ServerError::Descriptors)?;
         let limits = descriptors.limits(server);
         let (max, ending) = (limits.max_connections, shutdown.clone());
         let mut node = Node::new(config, shards, max, ending, Arc::clone(&webhooks));

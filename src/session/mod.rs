@@ -283,15 +283,15 @@ impl<P> Session<P> {
     }
 
     /// Refunds a charge that exceeded the actual cost.
-    pub fn give_back(&mut self, bytes: usize, now: Instant) {
+    pub fn refund(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.answers.give_back(bytes, self.config.answer_rate, now);
+        self.answers.refund(bytes, self.config.answer_rate, now);
     }
 
     /// Until when the client is not read, because it exceeded the rate of bytes that it may make
     /// the server send; `None` if it may be read.
     #[must_use]
-    pub fn rests_until(&self, now: Instant) -> Option<Instant> {
+    pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
         self.answers.debt(self.config.answer_rate, now).map(|debt| now + debt)
     }
 
@@ -345,7 +345,7 @@ impl<P> Session<P> {
         request: Subscribe,
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
-        let rejection = match self.judge_subscribe(app, &request) {
+        let rejection = match self.check_subscribe(app, &request) {
             Ok((channel, member)) => match self.joins.pass(self.config.join_rate(), now) {
                 Decision::Allow => return Ok(Action::Subscribe { channel, member }),
                 Decision::Drop => SubscriptionRejection::Rate,
@@ -359,7 +359,7 @@ impl<P> Session<P> {
         Err(ProtocolError::Subscription { channel: request.channel, rejection })
     }
 
-    fn judge_subscribe(
+    fn check_subscribe(
         &self,
         app: &App,
         request: &Subscribe,
@@ -466,7 +466,7 @@ impl<P> Session<P> {
         if !app.config.user_authentication {
             return Err(ProtocolError::SignInDisabled);
         }
-        match self.judge_sign_in(app, &request) {
+        match self.check_sign_in(app, &request) {
             Ok(user) => match self.joins.pass(self.config.join_rate(), now) {
                 Decision::Allow => {
                     let user_data = user.read_back(request.user_data);
@@ -484,7 +484,7 @@ impl<P> Session<P> {
         }
     }
 
-    fn judge_sign_in(&self, app: &App, request: &SignIn) -> Result<User, SignInRejection> {
+    fn check_sign_in(&self, app: &App, request: &SignIn) -> Result<User, SignInRejection> {
         app.authorize_user(request.auth.as_deref(), self.socket_id, &request.user_data)
             .map_err(SignInRejection::Auth)?;
         let user = User::parse(&request.user_data, app.config.max_channel_name_length)?;

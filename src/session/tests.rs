@@ -424,16 +424,16 @@ fn a_rejected_subscription_does_not_count_for_the_rate() {
 fn a_client_over_its_answer_rate_is_throttled() {
     let (mut session, start) = session();
     session.charge(500, start);
-    assert_eq!(session.rests_until(start), None);
+    assert_eq!(session.throttled_until(start), None);
     session.charge(1_000, start);
     let rested = start + Duration::from_secs(1);
-    assert_eq!(session.rests_until(start), Some(rested));
-    assert_eq!(session.rests_until(rested), None);
-    session.give_back(1_000, start);
-    assert_eq!(session.rests_until(start), None);
+    assert_eq!(session.throttled_until(start), Some(rested));
+    assert_eq!(session.throttled_until(rested), None);
+    session.refund(1_000, start);
+    assert_eq!(session.throttled_until(start), None);
     // A client with one large answer is not considered dead.
     session.charge(1_000_000, start);
-    assert_eq!(session.rests_until(start), Some(start + Duration::from_secs(2)));
+    assert_eq!(session.throttled_until(start), Some(start + Duration::from_secs(2)));
 }
 
 /// Random input never panics, and the deadline is always after the time of the input.

@@ -4,7 +4,7 @@ use super::{
     connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
-    ended::{Ended, Served},
+    ended::{Ended, ServedClient},
     engine::Engine,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Engine {
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
         let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
         if !self.begin_closing(slot, closing) {
-            self.peer_is(slot, ClosingPeer::HasClosed);
+            self.set_peer(slot, ClosingPeer::HasClosed);
         }
         if self.connections.get(slot as usize).is_some_and(Connection::is_over) {
             self.finish_closing(slot);
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Changes what the server expects from the client of a closing connection.
-    pub(super) fn peer_is(&mut self, slot: u32, peer: ClosingPeer) {
+    pub(super) fn set_peer(&mut self, slot: u32, peer: ClosingPeer) {
         if let Some(connection) = self.connections.get_mut(slot as usize)
             && let Phase::Closing(closing) = &mut connection.phase
         {
@@ -80,7 +80,7 @@ impl Engine {
             }
         }
         // The client's answer may be queued behind unread messages.
-        self.read_if_rested(slot);
+        self.read_if_unthrottled(slot);
         self.schedule_check(slot);
         true
     }
@@ -94,14 +94,14 @@ impl Engine {
 
     /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
     /// released when it is dropped.
-    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) -> Served {
+    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) -> ServedClient {
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }
         if let Some(user) = client.session.user() {
             self.node.broker().sign_out(&client.hub, connection, user, self.now);
         }
-        Served::new(client)
+        ServedClient::new(client)
     }
 
     /// Drops a connection.
@@ -112,7 +112,7 @@ impl Engine {
         let reference = self.connection_ref(slot);
         let mut connection = self.connections.remove(slot as usize);
         if !matches!(ended, Ended::Transport) {
-            connection.socket.say_end();
+            connection.socket.send_close_notify();
         }
         let is_late = self.drain_schedule.is_some() && matches!(ended, Ended::ByServer(_));
         let (ended, served) = match connection.phase {

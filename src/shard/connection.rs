@@ -2,7 +2,7 @@
 
 use super::{
     dirty::Queued,
-    ended::{Ended, Served},
+    ended::{Ended, ServedClient},
     inbound::Partial,
     outbox::Outbox,
     socket::Socket,
@@ -88,7 +88,7 @@ pub(super) struct Closing {
     /// When the socket is read next, once it was read while closing.
     pub(super) reads_at: Option<Instant>,
     /// The client that was served until the close; `None` if it was rejected.
-    pub(super) served: Option<Served>,
+    pub(super) served: Option<ServedClient>,
     /// The permit of a rejected connection.
     pub(super) _permit: Option<Permit>,
 }
@@ -145,8 +145,12 @@ impl Connection {
         match &self.phase {
             Phase::Open(client) => {
                 let message = self.message_began_at().map(|began| began + message_timeout);
-                let rests = if self.is_unread { client.session.rests_until(now) } else { None };
-                [message, rests].into_iter().flatten().fold(client.session.deadline(), Instant::min)
+                let is_throttled =
+                    if self.is_unread { client.session.throttled_until(now) } else { None };
+                [message, is_throttled]
+                    .into_iter()
+                    .flatten()
+                    .fold(client.session.deadline(), Instant::min)
             }
             Phase::Closing(closing) => {
                 let reads_at = closing.reads_at.filter(|_| self.is_unread);
@@ -166,11 +170,11 @@ impl Connection {
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
     }
 
-    /// Whether the client is not read for now: it made the server send too much, or it is closing
+    /// Whether reading from the client is paused: it made the server send too much, or it is closing
     /// and was read recently.
-    pub(super) fn rests(&self, now: Instant) -> bool {
+    pub(super) fn is_throttled(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Open(client) => client.session.rests_until(now).is_some(),
+            Phase::Open(client) => client.session.throttled_until(now).is_some(),
             Phase::Closing(closing) => closing.reads_at.is_some_and(|at| now < at),
         }
     }
@@ -195,7 +199,7 @@ impl Connection {
 
     /// Shuts down the writing half once all is written to a client whose input can't be decoded: it
     /// closes the connection when it sees the end.
-    pub(super) fn hang_up_if_unreadable(&mut self) {
+    pub(super) fn shut_down_if_unreadable(&mut self) {
         if let Phase::Closing(closing) = &self.phase
             && closing.peer == ClosingPeer::Unreadable
         {

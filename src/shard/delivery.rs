@@ -8,7 +8,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Frames queued in outboxes in one turn, before a slice is flushed: about a millisecond of work.
-const HANDED_PER_TURN: usize = 16 * 1024;
+const FRAMES_PER_TURN: usize = 16 * 1024;
 
 impl Engine {
     /// Delivers the content of the inbox.
@@ -16,7 +16,7 @@ impl Engine {
         if self.batch.is_empty() {
             inbox.take(&mut self.batch);
         }
-        let mut left = HANDED_PER_TURN;
+        let mut left = FRAMES_PER_TURN;
         while 0 < left {
             let Some(delivery) = self.batch.pop_front() else { return };
             let handed = match delivery {
@@ -119,7 +119,7 @@ impl Engine {
             Err(_receiver_gone) => {}
         }
         if self.is_alive(key) {
-            self.read_if_rested(key.slot);
+            self.read_if_unthrottled(key.slot);
         }
         1
     }

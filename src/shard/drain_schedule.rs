@@ -37,7 +37,8 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
 #[must_use]
 pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
-    let pace = DrainSchedule::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
+    let pace = DrainSchedule::PER_CONNECTION
+        .saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
     grace.mul_f64(DrainSchedule::SPREAD).min(pace)
 }
 
@@ -48,7 +49,7 @@ impl DrainSchedule {
     /// stops waiting for the shards at its end, so they must finish earlier.
     const END: f64 = 0.95;
     /// The time per connection that is enough to avoid a burst of reconnections.
-    const PACE: Duration = Duration::from_millis(100);
+    const PER_CONNECTION: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
     /// Starts at `now`, in a shutdown that began at `since`: the decision about the plan took part

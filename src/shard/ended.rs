@@ -6,16 +6,16 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// The log fields of a served client, for the end of its connection.
+/// The client of a connection, as the log line about the end names it.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedClient {
     app: Arc<str>,
     socket_id: SocketId,
     from: ClientInfo,
     user: Option<Arc<str>>,
 }
 
-impl Served {
+impl ServedClient {
     pub(super) fn new<P>(client: Admitted<P>) -> Self {
         let user = client.session.user().map(|user| Arc::clone(&user.id));
         let socket_id = client.session.socket_id();

@@ -294,7 +294,7 @@ impl Engine {
         let registered = self.readiness.register(connection.socket.source(), key);
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         self.schedule_check(slot);
-        self.greet(slot, Frame::raw(response), rejection.as_ref());
+        self.send_handshake(slot, Frame::raw(response), rejection.as_ref());
         match registered {
             Err(_broken) => self.drop_connection(slot, Ended::Transport),
             Ok(()) if received.is_empty() => {}
@@ -312,7 +312,7 @@ impl Engine {
     }
 
     /// Queues the first frames, so that they are sent in one write.
-    fn greet(&mut self, slot: u32, response: Frame, rejection: Option<&CloseCode>) {
+    fn send_handshake(&mut self, slot: u32, response: Frame, rejection: Option<&CloseCode>) {
         self.metrics().sent(response.kind(), 1, response.bytes().len());
         let connection = &mut self.connections[slot as usize];
         connection.outbox.push(response);
@@ -386,9 +386,9 @@ impl Engine {
         let connection = &mut self.connections[slot as usize];
         connection.check_step = u64::MAX;
         if connection.message_timed_out(self.config.message_timeout, now) {
-            return self.give_message_up(slot);
+            return self.abort_message(slot);
         }
-        self.read_if_rested(slot);
+        self.read_if_unthrottled(slot);
         let connection = &mut self.connections[slot as usize];
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),
@@ -447,7 +447,7 @@ impl Engine {
             .and_then(|written| connection.socket.settle(written));
         match written {
             Ok(Written::All) if connection.is_over() => self.finish_closing(slot),
-            Ok(Written::All) => connection.hang_up_if_unreadable(),
+            Ok(Written::All) => connection.shut_down_if_unreadable(),
             Ok(Written::Some) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
             Err(_broken) => self.drop_connection(slot, Ended::Transport),

@@ -6,7 +6,7 @@
 
 /// The reason why a client's input can't be decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Unreadable {
+pub(super) enum FrameError {
     TooBig,
     NotUtf8,
     NotWebSocket,
@@ -27,7 +27,7 @@ pub(super) struct Framing {
     is_text: bool,
     /// UTF-8 state of a text message that arrives in pieces.
     text: Utf8,
-    illegal: Option<Unreadable>,
+    illegal: Option<FrameError>,
 }
 
 /// The result of checking a piece of the stream.
@@ -58,7 +58,7 @@ impl Framing {
     }
 
     /// The error in the stream. Bytes after it are ignored.
-    pub(super) fn illegal(&self) -> Option<Unreadable> {
+    pub(super) fn illegal(&self) -> Option<FrameError> {
         self.illegal
     }
 
@@ -92,7 +92,7 @@ impl Framing {
         if is_message && self.is_text && !(is_whole && self.is_unfragmented()) {
             legal = self.text.take(bytes, self.mask(), self.passed);
             if legal < bytes.len() {
-                self.illegal = Some(Unreadable::NotUtf8);
+                self.illegal = Some(FrameError::NotUtf8);
             }
         }
         self.passed += bytes.len() as u64;
@@ -111,15 +111,15 @@ impl Framing {
 
     /// Takes a byte of a header. True if the header is complete and its frame does not end a
     /// message.
-    fn take_header_byte(&mut self, byte: u8) -> Result<bool, Unreadable> {
+    fn take_header_byte(&mut self, byte: u8) -> Result<bool, FrameError> {
         self.header[self.have] = byte;
         self.have += 1;
         match self.have {
-            1 if !self.may_begin() => return Err(Unreadable::NotWebSocket),
-            2 if !self.may_be_so_long() => return Err(Unreadable::NotWebSocket),
+            1 if !self.may_begin() => return Err(FrameError::NotWebSocket),
+            2 if !self.fits_length() => return Err(FrameError::NotWebSocket),
             // The first bit of a 64-bit length must be 0.
             3 if self.header[1] & !MASKED == 127 && byte & 0x80 != 0 => {
-                return Err(Unreadable::NotWebSocket);
+                return Err(FrameError::NotWebSocket);
             }
             _ => {}
         }
@@ -152,7 +152,7 @@ impl Framing {
     }
 
     /// Whether a frame may have this second byte after its first.
-    fn may_be_so_long(&self) -> bool {
+    fn fits_length(&self) -> bool {
         let len = self.header[1] & !MASKED;
         self.header[1] & MASKED != 0
             && match self.opcode() {
@@ -250,7 +250,7 @@ mod tests {
 
     /// Returns how many bytes precede the error in a stream, and the error. Every split in two pieces
     /// must find the same error.
-    fn found(stream: &[u8]) -> Option<(usize, Unreadable)> {
+    fn found(stream: &[u8]) -> Option<(usize, FrameError)> {
         let follow = |pieces: &[&[u8]]| {
             let (mut framing, mut taken) = (Framing::default(), 0);
             for piece in pieces {
@@ -262,7 +262,7 @@ mod tests {
         for cut in 1..stream.len() {
             let (head, tail) = stream.split_at(cut);
             let in_two = follow(&[head, tail]);
-            let kind = |found: Option<(usize, Unreadable)>| found.map(|(_, illegal)| illegal);
+            let kind = |found: Option<(usize, FrameError)>| found.map(|(_, illegal)| illegal);
             assert_eq!(kind(in_two), kind(byte_by_byte), "cut at {cut}");
         }
         byte_by_byte
@@ -302,7 +302,7 @@ mod tests {
             (vec![FIN | TEXT, MASKED | 0x7f, 0x80], 2),
         ];
         for (stream, at) in cases {
-            assert_eq!(found(&stream), Some((at, Unreadable::NotWebSocket)), "{stream:x?}");
+            assert_eq!(found(&stream), Some((at, FrameError::NotWebSocket)), "{stream:x?}");
         }
     }
 
@@ -332,10 +332,10 @@ mod tests {
                     framing.illegal()
                 };
                 assert_eq!(follow(at), None, "{wrong:x?} at {before}");
-                assert_eq!(follow(at + 1), Some(Unreadable::NotUtf8), "{wrong:x?} at {before}");
+                assert_eq!(follow(at + 1), Some(FrameError::NotUtf8), "{wrong:x?} at {before}");
                 if before < 5 {
                     let found = found(&message[..message.len() - 1]);
-                    assert_eq!(found, Some((at, Unreadable::NotUtf8)), "{wrong:x?} at {before}");
+                    assert_eq!(found, Some((at, FrameError::NotUtf8)), "{wrong:x?} at {before}");
                 }
             }
         }
@@ -356,7 +356,7 @@ mod tests {
         // Without the last byte of a character, the next byte is illegal.
         let wrong = [&stream[..stream.len() - ping.len() - 7], &frame(CONTINUATION, b"x")].concat();
         let (at, illegal) = found(&wrong).unwrap();
-        assert_eq!((at, illegal), (wrong.len() - 1, Unreadable::NotUtf8));
+        assert_eq!((at, illegal), (wrong.len() - 1, FrameError::NotUtf8));
     }
 
     #[test]

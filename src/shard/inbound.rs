@@ -4,7 +4,7 @@
 //! connection has a context of its own only while a frame or message of its own is incomplete,
 //! so an idle one holds no buffer.
 
-use super::framing::{Framing, Unreadable};
+use super::framing::{FrameError, Framing};
 use bytes::Bytes;
 use std::{
     io::{self, Read, Write},
@@ -134,7 +134,7 @@ impl Inbound {
     }
 
     /// Pauses the reading, and keeps the unread bytes for [`Inbound::resume`].
-    pub(super) fn put_off(reader: Reader<'_>, now: Instant) -> Partial {
+    pub(super) fn pause(reader: Reader<'_>, now: Instant) -> Partial {
         let Reader { framing, began_at, context, feed, .. } = reader;
         let rest = Some(feed.bytes.to_vec());
         Partial { framing, began_at: began_at.unwrap_or(now), context, rest }
@@ -162,7 +162,7 @@ impl Reader<'_> {
     }
 
     /// The next message, or `None` at the end of the piece.
-    pub(super) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
+    pub(super) fn next(&mut self) -> Result<Option<Received>, FrameError> {
         match self.context.read(&mut self.feed) {
             Ok(Message::Text(text)) => {
                 self.began_at = None;
@@ -184,9 +184,9 @@ impl Reader<'_> {
                 // The bytes before the illegal one were already read.
                 self.framing.illegal().map_or(Ok(None), Err)
             }
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Unreadable::TooBig),
-            Err(Error::Utf8(_)) => Err(Unreadable::NotUtf8),
-            Err(_) => Err(Unreadable::NotWebSocket),
+            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(FrameError::TooBig),
+            Err(Error::Utf8(_)) => Err(FrameError::NotUtf8),
+            Err(_) => Err(FrameError::NotWebSocket),
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(read(&[&stream]).1, [0x8a, 1, b'a', 0x8a, 1, b'b', 0x8a, 1, b'c']);
     }
 
-    fn failure(bytes: &[u8]) -> Unreadable {
+    fn failure(bytes: &[u8]) -> FrameError {
         let mut inbound = Inbound::new(1_000);
         let mut replies = Vec::new();
         let mut reader = inbound.open(None, bytes, &mut replies);
@@ -318,18 +318,18 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_cause() {
-        assert_eq!(failure(&text(&"x".repeat(1_001), Data::Text, true)), Unreadable::TooBig);
+        assert_eq!(failure(&text(&"x".repeat(1_001), Data::Text, true)), FrameError::TooBig);
         let halves = [
             text(&"x".repeat(600), Data::Text, false),
             text(&"x".repeat(600), Data::Continue, true),
         ];
-        assert_eq!(failure(&halves.concat()), Unreadable::TooBig);
+        assert_eq!(failure(&halves.concat()), FrameError::TooBig);
         // Rejected by its announced length, before it is sent.
-        assert_eq!(failure(&[0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]), Unreadable::TooBig);
+        assert_eq!(failure(&[0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]), FrameError::TooBig);
         let not_utf8 = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
-        assert_eq!(failure(&encode(not_utf8)), Unreadable::NotUtf8);
-        assert_eq!(failure(&[0x81, 0x01, b'x']), Unreadable::NotWebSocket);
-        assert_eq!(failure(&[0xf1, 0x80, 1, 2, 3, 4]), Unreadable::NotWebSocket);
+        assert_eq!(failure(&encode(not_utf8)), FrameError::NotUtf8);
+        assert_eq!(failure(&[0x81, 0x01, b'x']), FrameError::NotWebSocket);
+        assert_eq!(failure(&[0xf1, 0x80, 1, 2, 3, 4]), FrameError::NotWebSocket);
     }
 
     #[test]
@@ -373,7 +373,7 @@ mod tests {
         let now = Instant::now();
         let mut texts = Vec::new();
         let mut replies = Vec::new();
-        let mut kept = Inbound::put_off(inbound.open(None, now_there, &mut replies), now);
+        let mut kept = Inbound::pause(inbound.open(None, now_there, &mut replies), now);
         // Reading is paused again after each message.
         let mut partial = loop {
             assert_eq!(kept.began_at(), None, "the client is not waited for");
@@ -385,7 +385,7 @@ mod tests {
                 Some(other) => panic!("{other:?}"),
                 None => break inbound.close(reader, now),
             }
-            kept = Inbound::put_off(reader, now);
+            kept = Inbound::pause(reader, now);
         };
         assert!(partial.as_ref().unwrap().began_at().is_some(), "one has begun");
         let mut replies = Vec::new();
@@ -406,7 +406,7 @@ mod tests {
             text(&"x".repeat(600), Data::Text, false),
             text(&"x".repeat(401), Data::Continue, true),
         ];
-        assert_eq!(failure(&one_more.concat()), Unreadable::TooBig);
+        assert_eq!(failure(&one_more.concat()), FrameError::TooBig);
     }
 
     #[test]
@@ -430,7 +430,7 @@ mod tests {
         inbound.set_max(500);
         inbound.set_max(500);
         assert_eq!(result(&mut inbound, begun, &message[100..]).0, Ok(()), "it began before");
-        assert_eq!(result(&mut inbound, None, &message).0, Err(Unreadable::TooBig));
+        assert_eq!(result(&mut inbound, None, &message).0, Err(FrameError::TooBig));
         inbound.set_max(2_000);
         assert_eq!(result(&mut inbound, None, &message.repeat(2)).0, Ok(()));
     }

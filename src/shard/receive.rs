@@ -6,7 +6,7 @@ use super::{
     },
     ended::Ended,
     engine::Engine,
-    framing::Unreadable,
+    framing::FrameError,
     inbound::{Inbound, Reader, Received},
     subscribers::Subscriber,
 };
@@ -41,7 +41,7 @@ impl Engine {
                 self.read_later(slot);
                 break;
             }
-            if connection.rests(self.now) {
+            if connection.is_throttled(self.now) {
                 connection.is_unread = true;
                 self.schedule_check(slot);
                 break;
@@ -98,9 +98,9 @@ impl Engine {
     }
 
     /// Reads the pending input of a throttled client, if it may be read again.
-    pub(super) fn read_if_rested(&mut self, slot: u32) {
+    pub(super) fn read_if_unthrottled(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
-        if connection.is_unread && !connection.rests(self.now) {
+        if connection.is_unread && !connection.is_throttled(self.now) {
             self.read_later(slot);
         }
     }
@@ -165,14 +165,14 @@ impl Engine {
                 Ok(Some(Received::Close(code))) => return self.peer_closed(slot, code),
                 Ok(Some(received)) => self.on_received(slot, &received),
                 Ok(None) => break,
-                Err(unreadable) => return self.on_unreadable(slot, unreadable),
+                Err(unreadable) => return self.on_frame_error(slot, unreadable),
             }
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             if connection.is_unreadable() {
                 return;
             }
-            if connection.rests(self.now) {
-                connection.partial = Some(Box::new(Inbound::put_off(reader, self.now)));
+            if connection.is_throttled(self.now) {
+                connection.partial = Some(Box::new(Inbound::pause(reader, self.now)));
                 connection.is_unread = true;
                 return self.schedule_check(slot);
             }
@@ -183,21 +183,21 @@ impl Engine {
         self.schedule_check(slot);
     }
 
-    fn on_unreadable(&mut self, slot: u32, unreadable: Unreadable) {
-        let code = match unreadable {
-            Unreadable::TooBig => CloseCode::MessageTooBig { max: self.config.max_message_bytes },
-            Unreadable::NotUtf8 => CloseCode::NotUtf8,
-            Unreadable::NotWebSocket => CloseCode::NotWebSocket,
+    fn on_frame_error(&mut self, slot: u32, error: FrameError) {
+        let code = match error {
+            FrameError::TooBig => CloseCode::MessageTooBig { max: self.config.max_message_bytes },
+            FrameError::NotUtf8 => CloseCode::NotUtf8,
+            FrameError::NotWebSocket => CloseCode::NotWebSocket,
         };
         self.close(slot, &code);
-        self.peer_is(slot, ClosingPeer::Unreadable);
+        self.set_peer(slot, ClosingPeer::Unreadable);
     }
 
     /// Closes a connection whose message is incomplete for too long. Further input can't be
     /// distinguished from the rest of that message.
-    pub(super) fn give_message_up(&mut self, slot: u32) {
+    pub(super) fn abort_message(&mut self, slot: u32) {
         self.close(slot, &CloseCode::MessageTimeout);
-        self.peer_is(slot, ClosingPeer::Unreadable);
+        self.set_peer(slot, ClosingPeer::Unreadable);
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             connection.partial = None;
         }
@@ -283,7 +283,7 @@ impl Engine {
                 self.close(slot, &code);
                 if code == CloseCode::TooManyMessages {
                     // The rest of the input is discarded.
-                    self.peer_is(slot, ClosingPeer::Unreadable);
+                    self.set_peer(slot, ClosingPeer::Unreadable);
                 }
             }
         }
@@ -387,7 +387,7 @@ impl Engine {
         if may_be_large(channel)
             && let Some(client) = self.client(slot)
         {
-            client.session.give_back(EXPECTED_ANSWER, now);
+            client.session.refund(EXPECTED_ANSWER, now);
         }
     }
 

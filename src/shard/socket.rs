@@ -53,9 +53,9 @@ impl Socket {
     pub(super) fn settle(&mut self, written: Written) -> io::Result<Written> {
         match &mut self.tls {
             None => Ok(written),
-            Some(tls) => Ok(match pass_on(tls, &mut self.tcp)? {
-                Passed::All => written,
-                Passed::Blocked => Written::Blocked,
+            Some(tls) => Ok(match flush_tls(tls, &mut self.tcp)? {
+                TlsFlush::All => written,
+                TlsFlush::Blocked => Written::Blocked,
             }),
         }
     }
@@ -65,40 +65,40 @@ impl Socket {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Sends TLS's end of data, so that the peer can distinguish the end from a truncation.
-    pub(super) fn say_end(&mut self) {
+    /// Sends TLS's `close_notify`, so that the peer can distinguish the end from a truncation.
+    pub(super) fn send_close_notify(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             // A peer that does not read does not receive it.
-            let _ = pass_on(tls, &mut self.tcp);
+            let _ = flush_tls(tls, &mut self.tcp);
         }
     }
 
     /// Shuts down the writing half.
     pub(super) fn end_writing(&mut self) {
-        self.say_end();
+        self.send_close_notify();
         // A socket that was closed already needs no shutdown.
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
 }
 
-/// Writes the buffered records to the socket.
-enum Passed {
+/// Whether all records that TLS had buffered were written.
+enum TlsFlush {
     All,
     Blocked,
 }
 
-fn pass_on(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<Passed> {
+fn flush_tls(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<TlsFlush> {
     while tls.wants_write() {
         match tls.write_tls(tcp) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Passed::Blocked),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(TlsFlush::Blocked),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Passed::All)
+    Ok(TlsFlush::All)
 }
 
 /// Reads plaintext until the buffer is full or the socket would block. The end of the stream, or
@@ -139,7 +139,7 @@ fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Resul
     let processed = tls.process_new_packets();
     // An alert, or an answer to a key update. If the socket is blocked, it is sent before the next
     // write.
-    let _ = pass_on(tls, tcp);
+    let _ = flush_tls(tls, tcp);
     match processed {
         Ok(_) => Ok(1),
         Err(error) => Err(io::Error::new(ErrorKind::InvalidData, error)),
@@ -160,9 +160,9 @@ impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.tcp.write(bytes),
-            Some(tls) => match pass_on(tls, &mut self.tcp)? {
-                Passed::Blocked => Err(ErrorKind::WouldBlock.into()),
-                Passed::All => tls.writer().write(bytes),
+            Some(tls) => match flush_tls(tls, &mut self.tcp)? {
+                TlsFlush::Blocked => Err(ErrorKind::WouldBlock.into()),
+                TlsFlush::All => tls.writer().write(bytes),
             },
         }
     }
@@ -170,9 +170,9 @@ impl Write for Socket {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.tcp.write_vectored(slices),
-            Some(tls) => match pass_on(tls, &mut self.tcp)? {
-                Passed::Blocked => Err(ErrorKind::WouldBlock.into()),
-                Passed::All => tls.writer().write_vectored(slices),
+            Some(tls) => match flush_tls(tls, &mut self.tcp)? {
+                TlsFlush::Blocked => Err(ErrorKind::WouldBlock.into()),
+                TlsFlush::All => tls.writer().write_vectored(slices),
             },
         }
     }
@@ -246,7 +246,7 @@ pub(super) mod tests {
         }
         assert!(!socket.has_unsent());
         let mut client = reading.join().unwrap();
-        socket.say_end();
+        socket.send_close_notify();
         assert_eq!(client.read(&mut [0]).unwrap(), 0, "an end, not a cut");
     }
 

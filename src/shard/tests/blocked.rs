@@ -51,7 +51,7 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     for _ in 0..PUBLISHED {
         bench.publish("c", &data);
         for client in &reads {
-            bench.hear(client, |frames| events(frames) == 1);
+            bench.receive(client, |frames| events(frames) == 1);
         }
     }
     let closed = bench.connection_of(&sleeps);
@@ -59,7 +59,7 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     assert!(closed.outbox.bytes() < 11_000, "the queue is freed at once, except for a cut frame");
     assert_eq!(bench.subscriptions(), 3, "its subscription has ended");
     let heard =
-        bench.hear(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
+        bench.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
     let taken = events(&heard);
     assert!(0 < taken && taken < PUBLISHED, "events queued before arrive whole: {taken}");
     assert_eq!(heard.last().and_then(close_code), Some(4100));
@@ -123,7 +123,7 @@ async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
         bench.engine.send(slot, text_frame());
     }
     bench.publish("c", "1");
-    let frames = bench.hear(&clients[0], |frames| events(frames) == 1);
+    let frames = bench.receive(&clients[0], |frames| events(frames) == 1);
     assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all frames, in order");
     assert!(is_event(&frames[frames.len() - 1], "e"));
     assert!(bench.connection_of(&clients[0]).is_open());
@@ -139,7 +139,7 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
     while rounds < 10 {
         bench.fill(&client);
         let waiting = bench.waiting_for(&client);
-        bench.say(&client, &ping);
+        bench.send(&client, &ping);
         asked += 1;
         bench.turn();
         // The kernel may have had room for some bytes.
@@ -150,7 +150,7 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
         }
     }
     let is_pong = |frame: &&(u8, Vec<u8>)| is_event(frame, "pusher:pong");
-    bench.hear(&client, |frames| frames.iter().filter(is_pong).count() == asked);
+    bench.receive(&client, |frames| frames.iter().filter(is_pong).count() == asked);
     assert_eq!(bench.unread(&client), 0);
 }
 
@@ -198,6 +198,6 @@ async fn publishers_wait_while_deliveries_are_queued() {
     bench.settle();
     assert!(!bench.has_backpressure());
     for client in &clients {
-        bench.hear(client, |frames| events(frames) == 200);
+        bench.receive(client, |frames| events(frames) == 200);
     }
 }

@@ -28,7 +28,7 @@ async fn a_turn_reads_no_more_than_its_budget() {
     bench.settle();
     let sent = unanswered(60_000);
     for client in &clients {
-        bench.say(client, &sent);
+        bench.send(client, &sent);
     }
     bench.turn();
     let left = clients.iter().filter(|client| bench.unread(client) == sent.len()).count();
@@ -44,8 +44,8 @@ async fn a_turn_reads_one_client_twice() {
     let (flood, other) = (bench.connect(b""), bench.connect(b""));
     bench.settle();
     let sent = unanswered(300_000);
-    bench.say(&flood, &sent);
-    bench.say(&other, &message(r#"{"event":"pusher:ping"}"#));
+    bench.send(&flood, &sent);
+    bench.send(&other, &message(r#"{"event":"pusher:ping"}"#));
     bench.turn();
     assert_eq!(bench.unread(&flood), sent.len() - 2 * 64 * 1024);
     assert_eq!(bench.unread(&other), 0);
@@ -59,9 +59,9 @@ async fn the_end_of_a_stream_is_read_after_all_data() {
     let client = bench.connect(b"");
     bench.settle();
     let last = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
-    bench.say(&client, &[unanswered(200_000), last].concat());
+    bench.send(&client, &[unanswered(200_000), last].concat());
     client.shutdown(Half::Write).unwrap();
-    let frames = bench.hear(&client, |frames| {
+    let frames = bench.receive(&client, |frames| {
         frames.iter().any(|frame| is_event(frame, "pusher_internal:subscription_succeeded"))
     });
     assert!(frames.iter().all(|frame| close_code(frame).is_none()));
@@ -82,13 +82,13 @@ async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
         other.push(nothing.clone());
     }
     let ping = message(r#"{"event":"pusher:ping"}"#);
-    bench.say(&client, &ping);
+    bench.send(&client, &ping);
     for _ in 0..5 {
         bench.turn();
         assert_eq!(bench.unread(&client), ping.len());
     }
     bench.node.inboxes().of(ShardIndex::new(1)).take(&mut std::collections::VecDeque::new());
-    bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    bench.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn a_turn_flushes_one_slice() {
         assert_eq!(waiting.count(), 200 - 64 * turn);
     }
     for client in &clients {
-        bench.hear(client, |frames| frames == &[(PING, Vec::new())]);
+        bench.receive(client, |frames| frames == &[(PING, Vec::new())]);
     }
 }
 
@@ -122,9 +122,9 @@ async fn a_throttled_client_is_read_again_after_its_pause() {
     let leave = message(r#"{"event":"pusher:unsubscribe","data":{"channel":"cache-c"}}"#);
     let client = bench.connect(b"");
     bench.settle();
-    bench.say(&client, &[&ask[..], &leave, &ask, &leave, &ask].concat());
+    bench.send(&client, &[&ask[..], &leave, &ask, &leave, &ask].concat());
     let events = |frames: &Frames| frames.iter().filter(|frame| is_event(frame, "e")).count();
-    bench.hear(&client, |frames| events(frames) == 2);
+    bench.receive(&client, |frames| events(frames) == 2);
     bench.settle();
     assert_eq!(bench.subscriptions(), 1, "the second answer exceeded the rate");
     assert!(read_frames(&client).is_empty());
@@ -132,7 +132,7 @@ async fn a_throttled_client_is_read_again_after_its_pause() {
     bench.pass(Duration::from_millis(300)).await;
     assert!(read_frames(&client).is_empty(), "frames have headers, which count as well");
     bench.pass(Duration::from_millis(100)).await;
-    bench.hear(&client, |frames| events(frames) == 1);
+    bench.receive(&client, |frames| events(frames) == 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn output_beyond_the_budget_is_written_in_later_turns() {
     for _ in 0..8_000 {
         bench.engine.send(slot, text_frame());
     }
-    let frames = bench.hear(&client, |frames| 8_000 <= frames.len());
+    let frames = bench.receive(&client, |frames| 8_000 <= frames.len());
     assert_eq!(frames.len(), 8_001, "a megabyte, and the first frame");
 }
 
@@ -153,9 +153,9 @@ async fn a_half_closed_client_receives_its_last_answers() {
     let mut bench = Bench::new();
     let client = bench.connect(b"");
     bench.settle();
-    bench.say(&client, &message(r#"{"event":"pusher:ping"}"#));
+    bench.send(&client, &message(r#"{"event":"pusher:ping"}"#));
     client.shutdown(Half::Write).unwrap();
-    bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    bench.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +168,7 @@ async fn the_close_frame_of_a_throttled_client_is_read_when_the_server_closes() 
     let ping = message(r#"{"event":"pusher:ping"}"#);
     let client = bench.connect(b"");
     bench.settle();
-    bench.say(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
+    bench.send(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
     bench.settle();
     assert_eq!(bench.engine.connections.len(), 1, "the client exceeded the output rate");
     bench.node.hub("app-id").unwrap().close();

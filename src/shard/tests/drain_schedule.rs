@@ -31,9 +31,9 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         bench.turn();
         let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
         bench.hand_to_shard(socket, admission, &subscribe, drain);
-        assert_eq!(bench.hear_close(&client), 4100, "{plan:?}");
+        assert_eq!(bench.receive_close_code(&client), 4100, "{plan:?}");
         assert_eq!(bench.subscriptions(), 0);
-        bench.say(&client, &control(CLOSE));
+        bench.send(&client, &control(CLOSE));
         bench.pass(Duration::from_millis(100)).await;
         assert!(bench.engine.connections.len() <= 1, "{plan:?}: it is closed");
     }
@@ -52,8 +52,8 @@ async fn with_a_successor_connections_are_closed_one_after_the_other() {
     bench.pass(Duration::from_millis(349)).await;
     assert_eq!(bench.open(), 0);
     for client in &clients[1..] {
-        assert_eq!(bench.hear_close(client), 4200);
-        bench.say(client, &control(CLOSE));
+        assert_eq!(bench.receive_close_code(client), 4200);
+        bench.send(client, &control(CLOSE));
     }
     bench.pass(Duration::from_millis(200)).await;
     assert_eq!(bench.engine.connections.len(), 1, "one does not answer");
@@ -72,9 +72,9 @@ async fn without_a_successor_connections_have_half_a_second_to_answer() {
     let (silent, answers) = (bench.connect(b""), bench.connect(b""));
     bench.settle();
     bench.drain_with(DrainPlan::Alone);
-    assert_eq!(bench.hear_close(&silent), 4100);
-    assert_eq!(bench.hear_close(&answers), 4100);
-    bench.say(&answers, &control(CLOSE));
+    assert_eq!(bench.receive_close_code(&silent), 4100);
+    assert_eq!(bench.receive_close_code(&answers), 4100);
+    bench.send(&answers, &control(CLOSE));
     bench.pass(Duration::from_millis(499)).await;
     assert_eq!(bench.engine.connections.len(), 1);
     bench.pass(Duration::from_millis(1)).await;
@@ -93,7 +93,7 @@ async fn if_the_successor_ends_the_rest_is_closed_at_once() {
     bench.shutdown.set_plan(DrainPlan::Alone);
     bench.settle();
     assert_eq!(bench.open(), 0);
-    let codes: Vec<u16> = clients.iter().map(|client| bench.hear_close(client)).collect();
+    let codes: Vec<u16> = clients.iter().map(|client| bench.receive_close_code(client)).collect();
     assert_eq!(codes.iter().filter(|code| **code == 4200).count(), 20 - before);
     assert_eq!(codes.iter().filter(|code| **code == 4100).count(), before);
 }

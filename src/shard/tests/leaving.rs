@@ -36,8 +36,10 @@ impl Bench {
         let auth = self.sign(&user_string(self.socket_id(&client), &user_data));
         let data = serde_json::json!({"auth": auth, "user_data": user_data});
         let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
-        self.say(&client, &long_message(&text));
-        self.hear(&client, |frames| frames.iter().any(|it| is_event(it, "pusher:signin_success")));
+        self.send(&client, &long_message(&text));
+        self.receive(&client, |frames| {
+            frames.iter().any(|it| is_event(it, "pusher:signin_success"))
+        });
         client
     }
 
@@ -47,9 +49,9 @@ impl Bench {
         let data =
             serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
         let text = serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string();
-        self.say(client, &long_message(&text));
+        self.send(client, &long_message(&text));
         let succeeded = "pusher_internal:subscription_succeeded";
-        self.hear(client, |frames| frames.iter().any(|frame| is_event(frame, succeeded)));
+        self.receive(client, |frames| frames.iter().any(|frame| is_event(frame, succeeded)));
     }
 
     fn push(&mut self, delivery: Delivery) {
@@ -63,7 +65,7 @@ async fn a_user_whose_connection_ends_is_offline() {
     let ends: [fn(&mut Bench, TcpStream); 3] = [
         |_, client| drop(client),
         |bench, client| {
-            bench.say(&client, &control(CLOSE));
+            bench.send(&client, &control(CLOSE));
             bench.settle();
         },
         |bench, client| {
@@ -81,7 +83,7 @@ async fn a_user_whose_connection_ends_is_offline() {
                 text.contains("watchlist_events") && text.contains(what)
             })
         };
-        bench.hear(&watcher, |frames| told(frames, "online"));
+        bench.receive(&watcher, |frames| told(frames, "online"));
         drop(other);
         while bench.engine.connections.len() == 3 {
             bench.settle();
@@ -117,19 +119,20 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
     let present: Vec<TcpStream> = (0..100).map(|_| bench.connect(b"")).collect();
     bench.settle();
     let user = |id: &str| serde_json::json!({"user_id": id, "user_info": {"x": info}}).to_string();
-    let rests = |bench: &Bench, client: &TcpStream| bench.connection_of(client).rests(clock::now());
+    let is_throttled =
+        |bench: &Bench, client: &TcpStream| bench.connection_of(client).is_throttled(clock::now());
     for client in &present {
         bench.join(client, "presence-c", &user("1"));
-        assert!(!rests(&bench, client), "a present user is not announced again");
+        assert!(!is_throttled(&bench, client), "a present user is not announced again");
     }
     let joins = bench.connect(b"");
     bench.settle();
     bench.join(&joins, "presence-empty", &user("2"));
-    assert!(!rests(&bench, &joins), "the channel has no other member");
+    assert!(!is_throttled(&bench, &joins), "the channel has no other member");
     bench.join(&joins, "presence-c", &user("2"));
-    assert!(rests(&bench, &joins), "the announcement is sent a hundred times");
+    assert!(is_throttled(&bench, &joins), "the announcement is sent a hundred times");
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(!rests(&bench, &joins));
+    assert!(!is_throttled(&bench, &joins));
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,9 +162,9 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
     bench.push(Delivery::Close { keys: vec![old], code: CloseCode::Terminated });
     assert!(read_frames(&after).is_empty() && bench.connection_of(&after).is_open());
     bench.push(Delivery::Connections { keys: vec![old, new], frame: text_frame() });
-    bench.hear(&after, |frames| frames.len() == 1);
+    bench.receive(&after, |frames| frames.len() == 1);
     bench.push(Delivery::Close { keys: vec![old, new], code: CloseCode::Terminated });
-    assert_eq!(bench.hear_close(&after), CloseCode::Terminated.number());
+    assert_eq!(bench.receive_close_code(&after), CloseCode::Terminated.number());
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +187,7 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     bench.push(answer(7, &other));
     assert!(read_frames(&client).is_empty(), "these tickets are not pending");
     bench.push(answer(7, &waiting));
-    bench.hear(&client, |frames| {
+    bench.receive(&client, |frames| {
         frames.iter().any(|frame| is_event(frame, "pusher:subscription_error"))
     });
     bench.push(answer(7, &waiting));

@@ -137,7 +137,7 @@ impl Bench {
     }
 
     /// Writes to the server, and waits until the bytes are in the server's socket.
-    fn say(&self, mut client: &TcpStream, bytes: &[u8]) {
+    fn send(&self, mut client: &TcpStream, bytes: &[u8]) {
         client.write_all(bytes).unwrap();
         let socket = self.connection_of(client).socket.tcp();
         let mut buffer = vec![0; bytes.len()];
@@ -162,7 +162,7 @@ impl Bench {
     }
 
     /// Reads what a client receives until `is_enough` holds for the frames.
-    fn hear(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
+    fn receive(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
         let mut received = BitInput::by(client);
         while !is_enough(&received.frames) {
             self.settle();
@@ -172,8 +172,9 @@ impl Bench {
     }
 
     /// The code of the close frame that the client receives.
-    fn hear_close(&mut self, client: &TcpStream) -> u16 {
-        let frames = self.hear(client, |frames| frames.iter().any(|it| close_code(it).is_some()));
+    fn receive_close_code(&mut self, client: &TcpStream) -> u16 {
+        let frames =
+            self.receive(client, |frames| frames.iter().any(|it| close_code(it).is_some()));
         assert_eq!(frames.iter().filter_map(close_code).count(), 1);
         frames.last().and_then(close_code).expect("nothing follows a close frame")
     }

@@ -43,7 +43,7 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         bench.settle();
         // If the close frame were read, it would end the connection at once.
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
-        bench.say(&client, &all);
+        bench.send(&client, &all);
         bench.settle();
         let is_left = bench.engine.connections.len() == 1;
         assert!(is_left, "{what}: the client closes the socket");
@@ -59,7 +59,7 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         // Later input is discarded as well.
         client.set_nonblocking(true).unwrap();
         bench.pass(Duration::from_millis(100)).await;
-        bench.say(&client, &[&subscribe[..], &control(CLOSE)].concat());
+        bench.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
         bench.pass(Duration::from_millis(100)).await;
         assert_eq!(bench.engine.connections.len(), 1, "{what}");
         assert_eq!(bench.subscriptions(), 0, "{what}");
@@ -78,7 +78,7 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
         let mut bench = limited();
         let client = bench.connect(b"");
         bench.settle();
-        bench.say(&client, &fragments(count));
+        bench.send(&client, &fragments(count));
         bench.settle();
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{count}");
         assert_eq!(bench.connection_of(&client).partial.is_some(), is_open, "{count}");
@@ -88,11 +88,11 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
     let client = bench.connect(b"");
     bench.settle();
     for byte in &message(PING_EVENT)[..19] {
-        bench.say(&client, &[*byte]);
+        bench.send(&client, &[*byte]);
         bench.settle();
         assert!(bench.connection_of(&client).is_open());
     }
-    bench.say(&client, &message(PING_EVENT)[19..20]);
+    bench.send(&client, &message(PING_EVENT)[19..20]);
     bench.settle();
     assert!(!bench.connection_of(&client).is_open());
 }
@@ -102,7 +102,7 @@ async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
     let mut bench = Bench::new();
     let client = bench.connect(b"");
     bench.settle();
-    bench.say(&client, &message("last words"));
+    bench.send(&client, &message("last words"));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     // Both cause a single edge of readiness.
     let patience = Instant::now() + PATIENCE;

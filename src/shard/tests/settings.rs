@@ -19,17 +19,18 @@ async fn a_reload_changes_the_maximum_message() {
     bench.settle();
     let ping = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
     bench.reload(|config| config.max_message_bytes = 100);
-    bench.say(&clients[0], &ping);
-    bench.hear(&clients[0], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    bench.send(&clients[0], &ping);
+    bench.receive(&clients[0], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
     bench.reload(|config| config.max_message_bytes = 99);
-    bench.say(&clients[1], &ping);
-    let frames = bench.hear(&clients[1], |frames| frames.iter().any(|it| close_code(it).is_some()));
+    bench.send(&clients[1], &ping);
+    let frames =
+        bench.receive(&clients[1], |frames| frames.iter().any(|it| close_code(it).is_some()));
     let (_, reason) = frames.last().unwrap();
     let reason = String::from_utf8_lossy(&reason[2..]).into_owned();
     assert!(reason.contains("99"), "the reason contains the new limit: {reason}");
     bench.reload(|config| config.max_message_bytes = 1_000);
-    bench.say(&clients[2], &ping);
-    bench.hear(&clients[2], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    bench.send(&clients[2], &ping);
+    bench.receive(&clients[2], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,11 +62,11 @@ async fn a_reload_changes_the_message_timeout() {
         bench.settle();
         let timeout = Duration::from_secs(seconds);
         bench.reload(|config| config.message_timeout = timeout);
-        bench.say(&client, &message("begun")[..3]);
+        bench.send(&client, &message("begun")[..3]);
         bench.pass(timeout - Duration::from_millis(1)).await;
         assert!(bench.connection_of(&client).is_open(), "{timeout:?}");
         bench.pass(Wheel::STEP + Duration::from_millis(1)).await;
-        assert_eq!(bench.hear_close(&client), 4100, "{timeout:?}");
+        assert_eq!(bench.receive_close_code(&client), 4100, "{timeout:?}");
     }
 }
 

@@ -17,7 +17,7 @@ fn pings(frames: &Frames) -> (usize, usize) {
 impl Bench {
     fn is_pinged(&mut self, client: &TcpStream) {
         let frames =
-            self.hear(client, |frames| frames.iter().any(|it| is_event(it, "pusher:ping")));
+            self.receive(client, |frames| frames.iter().any(|it| is_event(it, "pusher:ping")));
         assert_eq!(pings(&frames), (1, 1), "one of each");
     }
 }
@@ -46,8 +46,8 @@ async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
         bench.pass(pong - Wheel::STEP - MILLISECOND).await;
         assert!(is_left_alone(&client), "{pong:?}: it has time to answer");
         bench.pass(2 * Wheel::STEP).await;
-        assert_eq!(bench.hear_close(&client), 4201, "{pong:?}");
-        assert_eq!(bench.hear_close(&early), 4201, "{pong:?}");
+        assert_eq!(bench.receive_close_code(&client), 4201, "{pong:?}");
+        assert_eq!(bench.receive_close_code(&early), 4201, "{pong:?}");
         bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
         assert!(bench.engine.connections.is_empty());
         assert_eq!(bench.engine.wake_at(), None, "no deadline is left");
@@ -69,7 +69,7 @@ async fn each_sign_of_life_delays_the_ping() {
     for sign in signs {
         bench.pass(Duration::from_secs(119)).await;
         assert!(is_left_alone(&client), "{sign:?}");
-        bench.say(&client, sign);
+        bench.send(&client, sign);
     }
     bench.pass(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
@@ -78,7 +78,7 @@ async fn each_sign_of_life_delays_the_ping() {
     // An answer in the last second keeps the connection open, and the next ping is sent on
     // schedule.
     bench.pass(Duration::from_secs(28)).await;
-    bench.say(&client, &control(PONG));
+    bench.send(&client, &control(PONG));
     bench.pass(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
     bench.pass(Duration::from_secs(2)).await;
@@ -103,18 +103,18 @@ async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
     let text = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
     let (mut slow, busy) = (bench.connect(b""), bench.connect(b""));
     bench.settle();
-    bench.say(&slow, &text[..3]);
+    bench.send(&slow, &text[..3]);
     bench.settle();
     // A deadline of 10 s, from the first byte.
     for byte in &text[3..12] {
         bench.pass(Duration::from_secs(1)).await;
-        bench.say(&slow, &[*byte]);
-        bench.say(&busy, &text);
+        bench.send(&slow, &[*byte]);
+        bench.send(&busy, &text);
     }
     bench.pass(Duration::from_millis(999)).await;
     assert!(is_left_alone(&slow), "the deadline has not passed");
     bench.pass(Wheel::STEP + MILLISECOND).await;
-    assert_eq!(bench.hear_close(&slow), 4100);
+    assert_eq!(bench.receive_close_code(&slow), 4100);
     slow.set_nonblocking(false).unwrap();
     assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the stream ends");
     bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
@@ -129,10 +129,10 @@ async fn a_complete_message_has_no_deadline() {
     let client = bench.connect(b"");
     bench.settle();
     for _ in 0..5 {
-        bench.say(&client, &text[..9]);
+        bench.send(&client, &text[..9]);
         bench.pass(Duration::from_secs(9)).await;
-        bench.say(&client, &text[9..]);
-        bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+        bench.send(&client, &text[9..]);
+        bench.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
     }
     bench.pass(Duration::from_secs(60)).await;
     assert!(is_left_alone(&client));
@@ -151,10 +151,10 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
         bench.settle();
         bench.node.hub("app-id").unwrap().close();
         bench.settle();
-        assert_eq!(bench.hear_close(&silent), code);
-        assert_eq!(bench.hear_close(&answers), code);
+        assert_eq!(bench.receive_close_code(&silent), code);
+        assert_eq!(bench.receive_close_code(&answers), code);
         assert_eq!(bench.engine.connections.len(), 2, "the server waits for the answer");
-        bench.say(&answers, &control(CLOSE));
+        bench.send(&answers, &control(CLOSE));
         // A closing connection is read only at intervals.
         bench.pass(2 * Wheel::STEP).await;
         assert_eq!(bench.engine.connections.len(), 1, "one has answered");
@@ -171,12 +171,12 @@ async fn a_flood_after_the_close_is_read_slowly() {
     let client = bench.connect(b"");
     bench.settle();
     bench.node.hub("app-id").unwrap().close();
-    assert_eq!(bench.hear_close(&client), 4003);
-    bench.say(&client, &message("1"));
+    assert_eq!(bench.receive_close_code(&client), 4003);
+    bench.send(&client, &message("1"));
     bench.settle();
     let unread = |bench: &Bench| bench.connection_of(&client).is_unread;
     assert!(!unread(&bench), "it is read once");
-    bench.say(&client, &message("2"));
+    bench.send(&client, &message("2"));
     bench.settle();
     assert!(unread(&bench), "the next read is later");
     bench.pass(Duration::from_millis(49)).await;
@@ -195,5 +195,5 @@ async fn a_connection_not_authorized_in_time_is_closed() {
     bench.pass(Duration::from_secs(60) - MILLISECOND).await;
     assert!(is_left_alone(&client));
     bench.pass(Wheel::STEP + MILLISECOND).await;
-    assert_eq!(bench.hear_close(&client), 4009);
+    assert_eq!(bench.receive_close_code(&client), 4009);
 }

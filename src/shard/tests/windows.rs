@@ -143,7 +143,8 @@ fn heard(bench: &mut Bench, client: &TcpStream, last: &str) -> Vec<String> {
         let json = events.map(|(_, payload)| serde_json::from_slice::<Value>(payload).unwrap());
         json.map(|event| event["data"].as_str().unwrap().to_owned()).collect()
     };
-    let frames = bench.hear(client, |frames| data(frames).last().is_some_and(|data| data == last));
+    let frames =
+        bench.receive(client, |frames| data(frames).last().is_some_and(|data| data == last));
     data(&frames)
 }
 
