@@ -152,7 +152,7 @@ fn all_received(listeners: &[Listener], event: &str, published: usize) -> bool {
 
 /// Each cached event is in its own slot, but their index in one.
 #[tokio::test]
-async fn events_of_one_request_on_cache_channels_are_accounted_at_once() {
+async fn events_of_one_request_on_cache_channels_are_in_the_index_at_once() {
     let redis = RedisCluster::start().await;
     let node = node(&cluster_settings(), &redis.url()).await;
     let mut monitors = Vec::new();
