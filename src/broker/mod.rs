@@ -14,7 +14,7 @@ use crate::{
     channel::{ChannelSummary, Counts},
     clock,
     config::RedisConfig,
-    hub::{ConnectionRef, Hub, HubEvent, ShardIndex, ShardSet, Subscribed},
+    hub::{ConnectionRef, Hub, HubEvent, RegisteredSubscription, ShardIndex, ShardSet},
     protocol::{
         ChannelName, EventData, Frame, Member, SocketId, SubscriptionRejection, User, event,
     },
@@ -204,7 +204,7 @@ impl Broker {
         hub: &Hub,
         request: SubscribeRequest<'_>,
         now: Instant,
-    ) -> Option<Result<Subscribed, SubscriptionRejection>> {
+    ) -> Option<Result<RegisteredSubscription, SubscriptionRejection>> {
         match self {
             Self::Local => Some(local::subscribe(hub, request, now)),
             Self::Redis(broker) => {

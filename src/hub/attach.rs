@@ -1,12 +1,12 @@
 //! Results of decisions that were made elsewhere, delivered to connections of this node.
 
-use super::{Attached, ConnectionRef, Delivery, Hub, Subscribed};
+use super::{Attached, ConnectionRef, Delivery, Hub, RegisteredSubscription};
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRejection, event};
 use std::sync::Arc;
 
 /// The initial messages of a subscriber.
 #[derive(Clone, Debug)]
-pub struct InitialState {
+pub struct InitialMessages {
     /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
     /// On a cache channel, the last event or `pusher:cache_miss`.
@@ -28,11 +28,11 @@ impl Hub {
         connection: ConnectionRef,
         ticket: u32,
         user_id: Option<Arc<str>>,
-        initial: InitialState,
+        initial: InitialMessages,
     ) {
         let mut channel = self.lock_or_create(name);
         channel.add_subscriber(connection.shard);
-        let subscribed = Subscribed {
+        let subscribed = RegisteredSubscription {
             channel: channel.id(),
             since: channel.sequence(),
             acknowledgement: initial.acknowledgement,

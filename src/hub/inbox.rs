@@ -1,6 +1,6 @@
 //! The inboxes, through which hubs deliver to shards.
 
-use super::{ChannelId, Hub, Subscribed};
+use super::{ChannelId, Hub, RegisteredSubscription};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
 use parking_lot::Mutex;
 use std::{
@@ -97,7 +97,7 @@ pub struct Attached {
     /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
     /// The registered subscription, and the frames for the connection.
-    pub subscribed: Subscribed,
+    pub subscribed: RegisteredSubscription,
 }
 
 /// The queue of one shard. Any thread may push without blocking; only the shard takes.

@@ -18,7 +18,7 @@ pub(crate) mod testing;
 mod tests;
 mod users;
 
-pub use attach::InitialState;
+pub use attach::InitialMessages;
 pub use channel::LockedChannel;
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
@@ -73,7 +73,7 @@ pub struct Hub {
 
 /// A registered subscription.
 #[derive(Clone, Debug)]
-pub struct Subscribed {
+pub struct RegisteredSubscription {
     /// The channel's id in deliveries.
     pub channel: ChannelId,
     /// The sequence at which the subscription starts, exclusive.

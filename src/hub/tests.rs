@@ -26,9 +26,15 @@ fn frame(text: &str) -> Frame {
     event::published("e", &name("c"), &EventData::new(text), Instant::now())
 }
 
-fn initial(total: Option<usize>) -> InitialState {
+fn initial(total: Option<usize>) -> InitialMessages {
     let acknowledgement = event::subscription_succeeded(&name("c"));
-    InitialState { acknowledgement, cached: None, is_cache_miss: false, total, broadcast_bytes: 7 }
+    InitialMessages {
+        acknowledgement,
+        cached: None,
+        is_cache_miss: false,
+        total,
+        broadcast_bytes: 7,
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{AcceptedClientEvent, SubscribeRequest},
-    hub::Subscribed,
+    hub::RegisteredSubscription,
     metrics::ReceivedKind,
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
@@ -362,7 +362,7 @@ impl Engine {
         slot: u32,
         channel: ChannelName,
         user_id: Option<Arc<str>>,
-        subscribed: Subscribed,
+        subscribed: RegisteredSubscription,
     ) {
         let Some(client) = self.client(slot) else { return };
         let socket_id = client.session.socket_id();

@@ -15,7 +15,9 @@ use super::{AcceptedClientEvent, AppEvent, SignedIn, SubscribeRequest};
 use crate::{
     channel::{ChannelState, ChannelSummary, CountStep, Counts, is_countable},
     config::WebhookEvent as Kind,
-    hub::{ConnectionRef, Hub, HubEvent, LockedChannel, ShardIndex, ShardSet, Subscribed},
+    hub::{
+        ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
+    },
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
 use cache::{Cache, ToCache};
@@ -52,7 +54,7 @@ pub(super) fn subscribe(
     hub: &Hub,
     request: SubscribeRequest<'_>,
     now: Instant,
-) -> Result<Subscribed, SubscriptionRejection> {
+) -> Result<RegisteredSubscription, SubscriptionRejection> {
     let SubscribeRequest { connection, channel: name, member, .. } = request;
     let member = member.as_ref();
     let mut channel = hub.lock_or_create(name);
@@ -74,7 +76,7 @@ pub(super) fn subscribe(
         });
     }
     channel.add_subscriber(connection.shard);
-    let subscribed = Subscribed {
+    let subscribed = RegisteredSubscription {
         channel: channel.id(),
         since: channel.sequence(),
         acknowledgement: channel.state().acknowledgement(name),

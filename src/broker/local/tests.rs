@@ -43,14 +43,14 @@ impl Bench {
         index: usize,
         channel: &str,
         member: Option<&Member>,
-    ) -> Result<Subscribed, SubscriptionRejection> {
+    ) -> Result<RegisteredSubscription, SubscriptionRejection> {
         let (connection, channel) = (connection(index, 0), &name(channel));
         let member = &member.cloned();
         let request = SubscribeRequest { connection, ticket: 0, channel, member };
         subscribe(&self.hub, request, self.now)
     }
 
-    fn subscribe(&self, index: usize, channel: &str, user: Option<&str>) -> Subscribed {
+    fn subscribe(&self, index: usize, channel: &str, user: Option<&str>) -> RegisteredSubscription {
         self.join(index, channel, user.map(member).as_ref()).unwrap()
     }
 

@@ -4,7 +4,7 @@ use super::{BusSubscription, Effect, LastWrite, RESTORE_WINDOW, Synced, Topic, W
 use crate::{
     broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
     channel::CountStep,
-    hub::InitialState,
+    hub::InitialMessages,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRejection, event},
 };
 use std::{
@@ -153,7 +153,7 @@ impl Topic {
         }
     }
 
-    fn initial(&mut self, member: Option<&Member>, now: Instant) -> InitialState {
+    fn initial(&mut self, member: Option<&Member>, now: Instant) -> InitialMessages {
         let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
             unreachable!("only channels have subscribers, and they are read first")
         };
@@ -169,7 +169,7 @@ impl Topic {
         let broadcast_bytes = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
         });
-        InitialState {
+        InitialMessages {
             cached: channel.is_cache().then(|| {
                 last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
             }),

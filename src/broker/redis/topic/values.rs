@@ -2,7 +2,7 @@
 
 use crate::{
     broker::redis::envelope::{EnvelopeId, Message},
-    hub::{ConnectionRef, InitialState},
+    hub::{ConnectionRef, InitialMessages},
     protocol::{Frame, Member, SocketId, SubscriptionRejection},
 };
 use std::{
@@ -98,7 +98,7 @@ pub(in crate::broker::redis) enum Effect {
         connection: ConnectionRef,
         ticket: u32,
         user_id: Option<Arc<str>>,
-        initial: InitialState,
+        initial: InitialMessages,
     },
     /// A subscription was rejected.
     Reject { connection: ConnectionRef, ticket: u32, rejection: SubscriptionRejection },

@@ -45,13 +45,13 @@ pub(super) struct Node {
 struct SimConnection {
     session: usize,
     channel: ChannelName,
-    subscribed: Option<Subscribed>,
+    subscribed: Option<SimSubscription>,
     /// Whether the client has closed the connection.
     is_closed: bool,
 }
 
 #[derive(Debug)]
-struct Subscribed {
+struct SimSubscription {
     channel: crate::hub::ChannelId,
     since: u64,
     user_id: Option<Arc<str>>,
@@ -177,7 +177,7 @@ impl Node {
                         sent.push((connection.session, Sent::Text(text)));
                     }
                 }
-                connection.subscribed = Some(Subscribed {
+                connection.subscribed = Some(SimSubscription {
                     channel: subscribed.channel,
                     since: subscribed.since,
                     user_id: attached.user_id,

@@ -1,7 +1,7 @@
 //! Messages of the bus and snapshots: last events, acknowledgements, repeated and early messages.
 
 use super::*;
-use crate::{broker::redis::topic::replica::BUFFERED_MAX, hub::InitialState};
+use crate::{broker::redis::topic::replica::BUFFERED_MAX, hub::InitialMessages};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -19,7 +19,7 @@ fn hear_at(topic: &mut Topic, message: Message, now: Instant) {
 }
 
 /// What a new subscriber receives.
-fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialState {
+fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMessages {
     topic.join(subscriber(9, user_id));
     request(topic);
     let replica = topic.replica.as_ref().unwrap();
