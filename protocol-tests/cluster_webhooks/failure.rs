@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
+use crate::group::{Group, of_channel, of_member, received, request, sample, until, webhooks};
 use kit::webhook_receiver::WebhookReceiver;
 use kit::{Http, Resp};
 
@@ -15,26 +15,26 @@ const CHANNEL_AND_MEMBER_EVENTS: &str =
     r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
 /// How long after a node's death its members may remain, including the three seconds for which a
 /// removal is delayed.
-const TOLD_WITHIN: Duration = Duration::from_secs(14);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(14);
 
 /// Joins a member on `node`, kills that node, and receives the removal of the member and the
 /// vacancy of the channel.
 async fn gone_with_its_node(mut group: Group, mut receiver: WebhookReceiver, node: usize) {
     let mut member = group.client(node).await;
     member.join(R, "10").await;
-    let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
-    assert_eq!(told(&mut receiver, 2).await, came);
+    let arrivals = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
+    assert_eq!(received(&mut receiver, 2).await, arrivals);
     let start = Instant::now();
     group.kill(node).await;
-    let mut gone = told(&mut receiver, 2).await;
-    assert!(start.elapsed() < TOLD_WITHIN, "{:?}", start.elapsed());
-    gone.sort_by_key(|event| event["name"].to_string());
+    let mut departures = received(&mut receiver, 2).await;
+    assert!(start.elapsed() < DELIVERED_WITHIN, "{:?}", start.elapsed());
+    departures.sort_by_key(|event| event["name"].to_string());
     let expected = [of_channel("channel_vacated", R), of_member("member_removed", R, "10")];
-    assert_eq!(gone, expected);
+    assert_eq!(departures, expected);
     // Each is reported once: the next event is reported next.
     let mut other = group.client(0).await;
     other.subscribe("marker").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_queue_outlives_its_delivering_node() {
     assert_eq!(numbers(&events), (0..50).collect::<Vec<_>>());
     until("nothing waits", async || waiting(&group).await == Some(0)).await;
     client.whisper("client-a", "private-a", json!("99")).await;
-    assert_eq!(numbers(&told(&mut receiver, 1).await), [99], "nothing was delivered twice");
+    assert_eq!(numbers(&received(&mut receiver, 1).await), [99], "nothing was delivered twice");
 }
 
 /// The delivering node is killed while events are published: each event is delivered at least once,
@@ -130,7 +130,7 @@ async fn the_delivering_node_may_die_at_any_time() {
     for number in 0..300 {
         client.whisper("client-a", "private-a", json!(number.to_string())).await;
         if number == 150 {
-            events = told_so_far(&mut receiver).await;
+            events = received_so_far(&mut receiver).await;
             group.kill(leader).await;
         }
     }
@@ -149,7 +149,7 @@ async fn the_delivering_node_may_die_at_any_time() {
 }
 
 /// The events that were delivered so far, at least one.
-async fn told_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
+async fn received_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
     let mut events = request(receiver).await.events();
     while receiver.heard() < receiver.count() {
         events.extend(request(receiver).await.events());
@@ -167,7 +167,7 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     let leader = group.leader().await;
     let mut member = group.client(leader).await;
     member.join(R, "10").await;
-    assert_eq!(told(&mut receiver, 2).await.len(), 2);
+    assert_eq!(received(&mut receiver, 2).await.len(), 2);
     let mut node = group.nodes.remove(leader);
     let stopped = Instant::now();
     node.signal("TERM");
@@ -201,7 +201,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     let group = Group::of(2, settings).await;
     let mut clients = [group.client(0).await, group.client(1).await];
     clients[0].subscribe("a").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     group.redis[0].freeze();
     until("the nodes detect the pause", async || {
         for node in &group.nodes {
@@ -218,12 +218,12 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     clients[0].unsubscribe("a").await;
     group.redis[0].thaw();
     clients[1].subscribed("b").await;
-    let mut events = told(&mut receiver, 2).await;
+    let mut events = received(&mut receiver, 2).await;
     events.sort_by_key(|event| event["channel"].to_string());
     let expected = [of_channel("channel_vacated", "a"), of_channel("channel_occupied", "b")];
     assert_eq!(events, expected);
     clients[1].subscribe("marker").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     group.leader().await;
     let mut client = group.client(0).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     // The delivery lease belongs to a process that does not exist.
     let seized =
         group.redis[0].command(&["SET", "campanile:leader{460}3", "ffffff.1", "PX", "4000"]).await;
@@ -250,9 +250,9 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     assert_eq!(receiver.count(), receiver.heard());
     let logged = group.redis[0].command(&["LLEN", "campanile:log{460}3"]).await;
     assert_eq!(logged, Resp::Number(1));
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "b")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "b")]);
     client.subscribe("marker").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn unexpected_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     }
     let mut client = group.client(0).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
 }
 
 /// A Redis that loses its data also loses pending events: present channels and members are reported again.
@@ -281,13 +281,13 @@ async fn reported_again(group: Group, mut receiver: WebhookReceiver) {
         of_member("member_added", R, "10"),
         of_member("member_added", R, "11"),
     ];
-    assert_eq!(sorted(told(&mut receiver, 4).await), there);
+    assert_eq!(sorted(received(&mut receiver, 4).await), there);
     for redis in &group.redis {
         redis.command(&["FLUSHALL"]).await;
     }
-    assert_eq!(sorted(told(&mut receiver, 4).await), there);
+    assert_eq!(sorted(received(&mut receiver, 4).await), there);
     drop(other);
-    assert_eq!(told(&mut receiver, 1).await, [of_member("member_removed", R, "11")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_member("member_removed", R, "11")]);
 }
 
 /// Sorts events by name, channel and user.

@@ -18,11 +18,11 @@ pub(crate) struct Group {
 }
 
 /// Webhooks in TOML: each endpoint with its events.
-pub(crate) fn webhooks(told: &[(&WebhookReceiver, &str)]) -> Settings {
+pub(crate) fn webhooks(endpoints: &[(&WebhookReceiver, &str)]) -> Settings {
     let one = |(receiver, events): &(&WebhookReceiver, &str)| {
         format!(r#"{{ url = "{}", events = {events} }}"#, receiver.url())
     };
-    let all = told.iter().map(one).collect::<Vec<_>>().join(", ");
+    let all = endpoints.iter().map(one).collect::<Vec<_>>().join(", ");
     Settings::new()
         .section("metrics", "token", quoted(METRICS_TOKEN))
         .app("webhooks", format!("[{all}]"))
@@ -168,7 +168,7 @@ pub(crate) async fn request(receiver: &mut WebhookReceiver) -> Request {
 }
 
 /// The next `count` events, from any number of requests.
-pub(crate) async fn told(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
+pub(crate) async fn received(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {
         events.extend(request(receiver).await.events());

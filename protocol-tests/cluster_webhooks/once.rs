@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
+use crate::group::{Group, of_channel, of_member, received, request, sample, until, webhooks};
 use kit::webhook_receiver::WebhookReceiver;
 
 const R: &str = "presence-r";
@@ -17,13 +17,13 @@ async fn a_user_on_two_nodes_is_added_once_and_removed_once() {
     let (mut one, mut two) = (group.client(0).await, group.client(1).await);
     one.join(R, "10").await;
     two.join(R, "10").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_member("member_added", R, "10")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_member("member_added", R, "10")]);
     one.unsubscribe(R).await;
     two.join("presence-marker", "1").await;
     let marker = of_member("member_added", "presence-marker", "1");
-    assert_eq!(told(&mut receiver, 1).await, [marker], "the other node still has a subscriber");
+    assert_eq!(received(&mut receiver, 1).await, [marker], "the other node still has a subscriber");
     two.unsubscribe(R).await;
-    assert_eq!(told(&mut receiver, 1).await, [of_member("member_removed", R, "10")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_member("member_removed", R, "10")]);
 }
 
 #[tokio::test]
@@ -34,13 +34,13 @@ async fn a_channel_is_occupied_on_one_node_and_vacated_on_the_other() {
     let (mut first, mut second) = (group.client(0).await, group.client(1).await);
     let count = |count| json!({ "name": "subscription_count", "channel": "t", "subscription_count": count });
     first.subscribe("t").await;
-    assert_eq!(told(&mut receiver, 2).await, [of_channel("channel_occupied", "t"), count(1)]);
+    assert_eq!(received(&mut receiver, 2).await, [of_channel("channel_occupied", "t"), count(1)]);
     second.subscribe("t").await;
-    assert_eq!(told(&mut receiver, 1).await, [count(2)]);
+    assert_eq!(received(&mut receiver, 1).await, [count(2)]);
     drop(first);
-    assert_eq!(told(&mut receiver, 1).await, [count(1)]);
+    assert_eq!(received(&mut receiver, 1).await, [count(1)]);
     drop(second);
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_vacated", "t")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_vacated", "t")]);
 }
 
 #[tokio::test]
@@ -50,8 +50,8 @@ async fn a_page_that_reloads_onto_another_node_causes_no_events() {
     let group = Group::of(2, webhooks(&[(&receiver, events)])).await;
     let mut client = group.client(0).await;
     client.join(R, "10").await;
-    let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
-    assert_eq!(told(&mut receiver, 2).await, came);
+    let arrivals = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
+    assert_eq!(received(&mut receiver, 2).await, arrivals);
     drop(client);
     until("all nodes report the channel as vacant", async || {
         group.nodes[1].channel(R, "").await["occupied"] == false
@@ -63,7 +63,7 @@ async fn a_page_that_reloads_onto_another_node_causes_no_events() {
     client.subscribe("u").await;
     client.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
-    assert_eq!(told(&mut receiver, 2).await, expected);
+    assert_eq!(received(&mut receiver, 2).await, expected);
 }
 
 /// On a Redis Cluster, events that are logged in the partition of a channel are forwarded to the
@@ -75,8 +75,8 @@ async fn on_a_redis_cluster_every_event_is_delivered_once_as_well() {
     let group = Group::on_a_cluster(2, webhooks(&[(&receiver, events)])).await;
     let mut client = group.client(0).await;
     client.join(R, "10").await;
-    let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
-    assert_eq!(told(&mut receiver, 2).await, came);
+    let arrivals = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
+    assert_eq!(received(&mut receiver, 2).await, arrivals);
     // The client reconnects repeatedly, each time to the other node.
     for turn in 1..=20 {
         let next = async {
@@ -87,15 +87,18 @@ async fn on_a_redis_cluster_every_event_is_delivered_once_as_well() {
         client = tokio::join!(client.unsubscribe(R), next).1;
     }
     client.whisper("client-a", R, json!("1")).await;
-    assert_eq!(told(&mut receiver, 1).await[0]["event"], "client-a");
+    assert_eq!(received(&mut receiver, 1).await[0]["event"], "client-a");
     client.sign_in(r#"{"id":"ann"}"#).await;
     let user = |name| of_member(name, "#server-to-user-ann", "ann");
-    assert_eq!(told(&mut receiver, 1).await, [user("user_online")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_online")]);
     drop(client);
-    let mut gone = told(&mut receiver, 3).await;
-    let offline = gone.iter().position(|event| event["name"] == "user_offline");
-    assert_eq!(gone.remove(offline.expect("the user is offline")), user("user_offline"));
-    assert_eq!(gone, [of_member("member_removed", R, "10"), of_channel("channel_vacated", R)]);
+    let mut departures = received(&mut receiver, 3).await;
+    let offline = departures.iter().position(|event| event["name"] == "user_offline");
+    assert_eq!(departures.remove(offline.expect("the user is offline")), user("user_offline"));
+    assert_eq!(
+        departures,
+        [of_member("member_removed", R, "10"), of_channel("channel_vacated", R)]
+    );
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn a_member_is_removed_before_its_channel_is_vacated() {
         client.join(R, "10").await;
         drop(client);
         let expected = [of_member("member_removed", R, "10"), of_channel("channel_vacated", R)];
-        assert_eq!(told(&mut receiver, 2).await, expected);
+        assert_eq!(received(&mut receiver, 2).await, expected);
     }
 }
 
@@ -120,9 +123,9 @@ async fn a_user_is_online_on_both_nodes_and_offline_after_the_last() {
     one.sign_in(r#"{"id":"ann"}"#).await;
     two.sign_in(r#"{"id":"ann"}"#).await;
     let user = |name| of_member(name, "#server-to-user-ann", "ann");
-    assert_eq!(told(&mut receiver, 1).await, [user("user_online")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_online")]);
     drop((one, two));
-    assert_eq!(told(&mut receiver, 1).await, [user("user_offline")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_offline")]);
 }
 
 /// Client events, numbered for each sending node.
@@ -164,13 +167,13 @@ async fn three_hundred_events_from_two_nodes_are_delivered_exactly_once_and_in_o
             assert_eq!(message["data"], number.to_string(), "{message}");
         }
     }
-    let events = told(&mut receiver, 300).await;
+    let events = received(&mut receiver, 300).await;
     for node in [0, 1] {
         assert_eq!(numbers(&events, node), (0..150).collect::<Vec<_>>(), "node {node}");
     }
     // A repeated event would precede the next one.
     clients[0].whisper("client-marker", "private-a", json!("1")).await;
-    assert_eq!(told(&mut receiver, 1).await[0]["event"], "client-marker");
+    assert_eq!(received(&mut receiver, 1).await[0]["event"], "client-marker");
     request(&mut hanging).await;
     let leader = &group.nodes[group.leader().await];
     until("the queue of the other is counted", async || {

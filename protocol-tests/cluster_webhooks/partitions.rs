@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::group::{Group, of_channel, of_member, request, told, until, webhooks};
+use crate::group::{Group, of_channel, of_member, received, request, until, webhooks};
 use kit::Client;
 use kit::webhook_receiver::WebhookReceiver;
 use kit::{Redis, Resp};
@@ -63,20 +63,20 @@ async fn joins_and_leaves_on_two_nodes_are_reported_once_and_in_order() {
     // Both nodes log to the same partition, and forward their own records and those of the other node.
     tokio::join!(subscribe_all(&mut one, "t"), subscribe_all(&mut two, "t"));
     let all = u64::try_from(2 * CLIENTS).unwrap();
-    let came = told(&mut receiver, 2 * CLIENTS + 1).await;
-    assert_eq!(came[0], of_channel("channel_occupied", "t"));
-    assert_eq!(counts(&came), (1..=all).collect::<Vec<_>>());
+    let arrivals = received(&mut receiver, 2 * CLIENTS + 1).await;
+    assert_eq!(arrivals[0], of_channel("channel_occupied", "t"));
+    assert_eq!(counts(&arrivals), (1..=all).collect::<Vec<_>>());
     drop((one, two));
     let is_vacated = |event: &Value| event["name"] == "channel_vacated";
-    let gone = events_until(&mut receiver, is_vacated).await;
+    let departures = events_until(&mut receiver, is_vacated).await;
     // Clients that disconnect at the same time are reported together.
-    assert!(counts(&gone).is_sorted_by(|before, after| after < before), "{gone:?}");
-    assert!(counts(&gone).first().is_none_or(|first| *first < all), "{gone:?}");
-    let vacated = gone.iter().filter(|event| is_vacated(event)).count();
-    assert_eq!((vacated, gone.len()), (1, counts(&gone).len() + 1), "{gone:?}");
+    assert!(counts(&departures).is_sorted_by(|before, after| after < before), "{departures:?}");
+    assert!(counts(&departures).first().is_none_or(|first| *first < all), "{departures:?}");
+    let vacated = departures.iter().filter(|event| is_vacated(event)).count();
+    assert_eq!((vacated, departures.len()), (1, counts(&departures).len() + 1), "{departures:?}");
     let mut other = group.client(0).await;
     other.subscribe("marker").await;
-    assert_eq!(told(&mut receiver, 2).await, marker());
+    assert_eq!(received(&mut receiver, 2).await, marker());
 }
 
 #[tokio::test]
@@ -92,24 +92,24 @@ async fn members_of_two_nodes_are_reported_once_each() {
         all
     };
     let all = tokio::join!(join_all(0), join_all(1));
-    let came = told(&mut receiver, 2 * CLIENTS + 1).await;
-    assert_eq!(came[0], of_channel("channel_occupied", R));
+    let arrivals = received(&mut receiver, 2 * CLIENTS + 1).await;
+    assert_eq!(arrivals[0], of_channel("channel_occupied", R));
     let number = |event: &Value| event["user_id"].as_str().map(|id| id.parse::<usize>().unwrap());
     for node in [0, 1] {
-        let ids = came.iter().filter_map(number).filter(|id| id % 2 == node);
+        let ids = arrivals.iter().filter_map(number).filter(|id| id % 2 == node);
         let expected: Vec<_> = (0..CLIENTS).map(|number| 2 * number + node).collect();
         assert_eq!(ids.collect::<Vec<_>>(), expected, "in order, once each");
     }
     drop(all);
-    let gone = told(&mut receiver, 2 * CLIENTS + 1).await;
-    let mut ids: Vec<_> = gone.iter().filter_map(number).collect();
+    let departures = received(&mut receiver, 2 * CLIENTS + 1).await;
+    let mut ids: Vec<_> = departures.iter().filter_map(number).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..2 * CLIENTS).collect::<Vec<_>>());
-    assert!(gone.contains(&of_channel("channel_vacated", R)), "{gone:?}");
+    assert!(departures.contains(&of_channel("channel_vacated", R)), "{departures:?}");
     let mut other = group.client(1).await;
     other.join(R, "7").await;
     let again = [of_channel("channel_occupied", R), of_member("member_added", R, "7")];
-    assert_eq!(told(&mut receiver, 2).await, again);
+    assert_eq!(received(&mut receiver, 2).await, again);
 }
 
 /// The node dies as soon as its last subscription is acknowledged, while it forwards the record of it.
@@ -128,7 +128,7 @@ async fn a_node_that_dies_while_forwarding_loses_and_duplicates_nothing() {
     };
     tokio::join!(killing, subscribe_all(&mut stay, "t"));
     // All counts but the first, and one for the departure of the dead node's clients.
-    let events = told(&mut receiver, 1 + CLIENTS + ON_THE_NODE + 1).await;
+    let events = received(&mut receiver, 1 + CLIENTS + ON_THE_NODE + 1).await;
     assert_eq!(events[0], of_channel("channel_occupied", "t"));
     let counts = counts(&events);
     let mut expected = 1;
@@ -141,7 +141,10 @@ async fn a_node_that_dies_while_forwarding_loses_and_duplicates_nothing() {
     stay[0].subscribe("marker").await;
     let marker =
         json!({ "name": "subscription_count", "channel": "marker", "subscription_count": 1 });
-    assert_eq!(told(&mut receiver, 2).await, [of_channel("channel_occupied", "marker"), marker]);
+    assert_eq!(
+        received(&mut receiver, 2).await,
+        [of_channel("channel_occupied", "marker"), marker]
+    );
 }
 
 /// The server that has keys with this pattern, and the first of them.
@@ -166,7 +169,7 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
     let group = Group::on_a_cluster(2, webhooks(&[(&receiver, r#"["channel_occupied"]"#)])).await;
     let mut client = group.client(0).await;
     client.subscribe("t").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
     let (home, leader) = find(&group, "campanile:leader{*}3").await;
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
     let (home_tag, tag) = (tag(&leader), tag(&channel));
@@ -195,7 +198,7 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let expected = ["left-1", "left-2"].map(|channel| of_channel("channel_occupied", channel));
-    assert_eq!(told(&mut receiver, 2).await, expected);
+    assert_eq!(received(&mut receiver, 2).await, expected);
     // The next number is higher even if the clock is behind it.
     let ahead = reached + 3_600_000_000;
     let state = format!("campanile:logstate{{{tag}}}3");

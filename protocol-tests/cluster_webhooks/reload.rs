@@ -1,6 +1,6 @@
 //! Webhooks that are changed by reloads, node by node.
 
-use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
+use crate::group::{Group, is_ready, of_channel, received, until, webhooks};
 use kit::webhook_receiver::WebhookReceiver;
 use kit::{Link, Proxy, Redis, Settings, quoted};
 use std::collections::BTreeMap;
@@ -26,15 +26,15 @@ async fn webhooks_receive_events_while_they_are_configured() {
     let group = Group::of(2, webhooks(&[(&one, OCCUPIED)])).await;
     let (mut a, mut b) = (group.client(0).await, group.client(1).await);
     a.subscribe("a").await;
-    assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
     reload(&group, &webhooks(&[(&two, OCCUPIED), (&one, OCCUPIED)])).await;
     b.subscribe("b").await;
     for receiver in [&mut one, &mut two] {
-        assert_eq!(told(receiver, 1).await, [of_channel("channel_occupied", "b")]);
+        assert_eq!(received(receiver, 1).await, [of_channel("channel_occupied", "b")]);
     }
     reload(&group, &webhooks(&[(&two, OCCUPIED)])).await;
     a.subscribe("c").await;
-    assert_eq!(told(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
+    assert_eq!(received(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
     assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no endpoint received more");
 }
 
@@ -51,7 +51,7 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
     let delivering = with(&one, proxy.url()).start_node().await;
     let mut client = delivering.client().await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
     let other = with(&one, redis.url()).start_node().await;
     until("both nodes are ready", async || is_ready(&other).await).await;
     let mut client = other.client().await;
@@ -65,7 +65,7 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
         other.reload(&with(receiver, redis.url())).await;
         client.subscribe(channel).await;
         proxy.set(Link::Whole);
-        assert_eq!(told(receiver, 1).await, [of_channel("channel_occupied", channel)]);
+        assert_eq!(received(receiver, 1).await, [of_channel("channel_occupied", channel)]);
         assert_eq!(unchanged.count(), unchanged.heard());
     }
 }
@@ -78,7 +78,7 @@ async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
     reload(&group, &webhooks(&[(&receiver, OCCUPIED)])).await;
     for (client, channel) in [(&mut a, "a"), (&mut b, "b")] {
         client.subscribe(channel).await;
-        assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", channel)]);
+        assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", channel)]);
     }
     group.leader().await;
 }
@@ -92,7 +92,7 @@ async fn a_node_without_webhooks_leaves_the_delivery_to_others() {
     reload_one(&group, leader, &webhooks(&[])).await;
     let mut client = group.client(other).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     assert_eq!(group.leader().await, other);
 }
 
@@ -124,5 +124,5 @@ async fn repeated_reloads_lose_nothing_and_duplicate_nothing() {
     assert_eq!(heard, expected);
     // The next event is delivered next.
     a.subscribe("last").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);
 }

@@ -11,14 +11,14 @@ use kit::webhook_receiver::WebhookReceiver;
 const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
 
 /// A server that sends `events`, a TOML list, to a receiver.
-async fn telling(events: &str) -> (Server, WebhookReceiver) {
+async fn with_webhook(events: &str) -> (Server, WebhookReceiver) {
     let receiver = WebhookReceiver::new().await;
     let webhooks = format!(r#"[{{ url = "{}", events = {events} }}]"#, receiver.url());
     (Settings::new().app("webhooks", webhooks).start().await, receiver)
 }
 
 /// The next `count` events, from any number of requests.
-async fn told(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
+async fn received(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {
         events.extend(receiver.next().await.events());
@@ -37,23 +37,23 @@ fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
 
 #[tokio::test]
 async fn w01_w03_a_channel_is_occupied_by_the_first_and_vacated_by_the_last() {
-    let (server, mut receiver) = telling(r#"["channel_occupied", "channel_vacated"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["channel_occupied", "channel_vacated"]"#).await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     first.subscribe("t").await;
     second.subscribe("t").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
     first.unsubscribe("t").await;
     first.ping_barrier().await;
     drop(second);
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_vacated", "t")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_vacated", "t")]);
 }
 
 #[tokio::test]
 async fn w04_a_reconnect_is_not_reported() {
-    let (server, mut receiver) = telling(r#"["channel_occupied", "channel_vacated"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["channel_occupied", "channel_vacated"]"#).await;
     let mut client = server.client().await;
     client.subscribe("t").await;
-    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
     drop(client);
     server.has_connections(0).await;
     let mut client = server.client().await;
@@ -62,28 +62,28 @@ async fn w04_a_reconnect_is_not_reported() {
     client.subscribe("u").await;
     client.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
-    assert_eq!(told(&mut receiver, 2).await, expected);
+    assert_eq!(received(&mut receiver, 2).await, expected);
 }
 
 #[tokio::test]
 async fn w05_a_user_with_two_connections_is_added_once_and_removed_once() {
     const R: &str = "presence-r";
-    let (server, mut receiver) = telling(r#"["member_added", "member_removed"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["member_added", "member_removed"]"#).await;
     let (mut one, mut two) = (server.client().await, server.client().await);
     one.ask_with(R, r#"{"user_id":10}"#).await;
     one.joined(R).await;
     two.ask_with(R, r#"{"user_id":"10"}"#).await;
     two.joined(R).await;
-    assert_eq!(told(&mut receiver, 1).await, [of_member("member_added", R, "10")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_member("member_added", R, "10")]);
     drop(one);
     server.has_connections(1).await;
     two.unsubscribe(R).await;
-    assert_eq!(told(&mut receiver, 1).await, [of_member("member_removed", R, "10")]);
+    assert_eq!(received(&mut receiver, 1).await, [of_member("member_removed", R, "10")]);
 }
 
 #[tokio::test]
 async fn w06_a_client_event_is_reported_with_its_sender() {
-    let (server, mut receiver) = telling(r#"["client_event"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["client_event"]"#).await;
     let mut client = server.client().await;
     client.join("presence-r", "10").await;
     client.subscribe("private-a").await;
@@ -96,13 +96,13 @@ async fn w06_a_client_event_is_reported_with_its_sender() {
     };
     let mut on_presence = whisper("presence-r", r#"{"name":"Ann"}"#);
     on_presence["user_id"] = json!("10");
-    assert_eq!(told(&mut receiver, 2).await, [on_presence, whisper("private-a", "text")]);
+    assert_eq!(received(&mut receiver, 2).await, [on_presence, whisper("private-a", "text")]);
 }
 
 /// PHP's `json_decode` rejects a whole body for one lone surrogate, and with it all other events.
 #[tokio::test]
 async fn a_webhook_is_valid_json_for_any_client_input() {
-    let (server, mut receiver) = telling(r#"["client_event", "member_added"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["client_event", "member_added"]"#).await;
     let mut client = server.client().await;
     client.join_with("presence-r", r#"{"user_id":"\udfff"}"#).await;
     client.subscribe("private-a").await;
@@ -120,7 +120,7 @@ async fn a_webhook_is_valid_json_for_any_client_input() {
                 .await;
         }
     }
-    let events = told(&mut receiver, 11).await;
+    let events = received(&mut receiver, 11).await;
     assert_eq!(events[0], of_member("member_added", "presence-r", "\u{fffd}"));
     let expected = [
         "\u{fffd}",
@@ -141,17 +141,17 @@ async fn a_webhook_is_valid_json_for_any_client_input() {
 
 #[tokio::test]
 async fn w06_published_events_are_not_reported() {
-    let (server, mut receiver) = telling(r#"["client_event"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["client_event"]"#).await;
     let mut client = server.client().await;
     client.subscribe("private-a").await;
     server.publish("private-a", "client-looks-alike", "1").await;
     client.whisper("client-marker", "private-a", json!(1)).await;
-    assert_eq!(told(&mut receiver, 1).await[0]["event"], "client-marker");
+    assert_eq!(received(&mut receiver, 1).await[0]["event"], "client-marker");
 }
 
 #[tokio::test]
 async fn w07_simultaneous_cache_misses_are_reported_once() {
-    let (server, mut receiver) = telling(r#"["cache_miss", "channel_occupied"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["cache_miss", "channel_occupied"]"#).await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     for client in &mut clients {
         client.ask_for("cache-x").await;
@@ -159,7 +159,7 @@ async fn w07_simultaneous_cache_misses_are_reported_once() {
         client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
     }
     clients[0].subscribe("marker").await;
-    let mut events = told(&mut receiver, 3).await;
+    let mut events = received(&mut receiver, 3).await;
     events.sort_by_key(|event| event["name"].to_string());
     let expected = [
         of_channel("cache_miss", "cache-x"),
@@ -171,36 +171,36 @@ async fn w07_simultaneous_cache_misses_are_reported_once() {
 
 #[tokio::test]
 async fn w12_a_subscription_count_is_reported_as_a_number() {
-    let (server, mut receiver) = telling(r#"["subscription_count"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["subscription_count"]"#).await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     first.subscribe("t").await;
     second.subscribe("t").await;
     let count = |count| json!({ "name": "subscription_count", "channel": "t", "subscription_count": count });
-    assert_eq!(told(&mut receiver, 2).await, [count(1), count(2)]);
+    assert_eq!(received(&mut receiver, 2).await, [count(1), count(2)]);
 }
 
 #[tokio::test]
 async fn a_user_is_online_with_the_first_connection_and_offline_after_the_last() {
-    let (server, mut receiver) = telling(r#"["user_online", "user_offline"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["user_online", "user_offline"]"#).await;
     let (mut one, mut two) = (server.client().await, server.client().await);
     one.sign_in(r#"{"id":"ann"}"#).await;
     two.sign_in(r#"{"id":"ann"}"#).await;
     let user = |name| of_member(name, "#server-to-user-ann", "ann");
-    assert_eq!(told(&mut receiver, 1).await, [user("user_online")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_online")]);
     drop((one, two));
-    assert_eq!(told(&mut receiver, 1).await, [user("user_offline")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_offline")]);
 }
 
 #[tokio::test]
 async fn a_stopping_server_reports_all_departures() {
-    let (mut server, mut receiver) = telling(ALL).await;
+    let (mut server, mut receiver) = with_webhook(ALL).await;
     let mut client = server.client().await;
     client.join("presence-r", "1").await;
-    let mut events = told(&mut receiver, 2).await;
+    let mut events = received(&mut receiver, 2).await;
     server.process.signal("TERM");
     client.rejected(4100).await;
     assert_eq!(server.process.exit_code().await, Some(0));
-    events.extend(told(&mut receiver, 2).await);
+    events.extend(received(&mut receiver, 2).await);
     let mut names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["channel_occupied", "channel_vacated", "member_added", "member_removed"]);
@@ -224,11 +224,11 @@ async fn a_hanging_endpoint_does_not_delay_a_server_without_successor() {
 
 #[tokio::test]
 async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offline() {
-    let (server, mut receiver) = telling(r#"["user_online", "user_offline"]"#).await;
+    let (server, mut receiver) = with_webhook(r#"["user_online", "user_offline"]"#).await;
     let user = |name: &str, id: &str| of_member(name, &format!("#server-to-user-{id}"), id);
     let mut ann = server.client().await;
     ann.sign_in(r#"{"id":"ann"}"#).await;
-    assert_eq!(told(&mut receiver, 1).await, [user("user_online", "ann")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_online", "ann")]);
     drop(ann);
     server.has_connections(0).await;
     let mut ann = server.client().await;
@@ -238,10 +238,10 @@ async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offli
     bob.sign_in(r#"{"id":"bob"}"#).await;
     drop(bob);
     let expected = [user("user_online", "bob"), user("user_offline", "bob")];
-    assert_eq!(told(&mut receiver, 2).await, expected);
+    assert_eq!(received(&mut receiver, 2).await, expected);
     ann.ping_barrier().await;
     drop(ann);
-    assert_eq!(told(&mut receiver, 1).await, [user("user_offline", "ann")]);
+    assert_eq!(received(&mut receiver, 1).await, [user("user_offline", "ann")]);
 }
 
 const IN_ORDER: &str =
@@ -250,19 +250,19 @@ const IN_ORDER: &str =
 #[tokio::test]
 async fn a_member_is_removed_before_its_channel_is_vacated() {
     const R: &str = "presence-r";
-    let (server, mut receiver) = telling(IN_ORDER).await;
+    let (server, mut receiver) = with_webhook(IN_ORDER).await;
     for is_closed in [false, true] {
         let mut client = server.client().await;
         client.join(R, "10").await;
         let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
-        assert_eq!(told(&mut receiver, 2).await, came);
+        assert_eq!(received(&mut receiver, 2).await, came);
         if is_closed {
             drop(client);
         } else {
             client.unsubscribe(R).await;
         }
         let gone = [of_member("member_removed", R, "10"), of_channel("channel_vacated", R)];
-        assert_eq!(told(&mut receiver, 2).await, gone);
+        assert_eq!(received(&mut receiver, 2).await, gone);
     }
 }
 
@@ -270,13 +270,13 @@ async fn a_member_is_removed_before_its_channel_is_vacated() {
 #[tokio::test]
 async fn the_webhooks_of_a_stopping_server_wait_for_its_last_connection() {
     const R: &str = "presence-r";
-    let (mut server, mut receiver) = telling(IN_ORDER).await;
+    let (mut server, mut receiver) = with_webhook(IN_ORDER).await;
     let mut client = server.client().await;
     client.join(R, "1").await;
-    assert_eq!(told(&mut receiver, 2).await.len(), 2);
+    assert_eq!(received(&mut receiver, 2).await.len(), 2);
     server.process.signal("TERM");
     assert!(server.process.exit_code().await.is_some());
     let gone = [of_member("member_removed", R, "1"), of_channel("channel_vacated", R)];
-    assert_eq!(told(&mut receiver, 2).await, gone);
+    assert_eq!(received(&mut receiver, 2).await, gone);
     drop(client);
 }

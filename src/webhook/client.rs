@@ -48,7 +48,7 @@ pub(super) trait Post: Send {
     ) -> impl Future<Output = Result<HttpAnswer, HttpError>> + Send;
 
     /// Called when nothing is to be sent for now.
-    fn rest(&mut self);
+    fn on_idle(&mut self);
 }
 
 /// An HTTP client for one endpoint.
@@ -82,7 +82,7 @@ impl Post for EndpointClient {
         self.http.send(http_request).await
     }
 
-    fn rest(&mut self) {
+    fn on_idle(&mut self) {
         self.http.close();
     }
 }

@@ -214,7 +214,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
                 _ = self.queue.first() => {}
                 _ = self.end.wait_for(|end| *end != End::Open) => {}
                 () = time::sleep(IDLE), if !is_resting => {
-                    self.post.rest();
+                    self.post.on_idle();
                     is_resting = true;
                 }
             }
@@ -328,7 +328,7 @@ impl<P: Post, Q: Queue> DeadLetterDelivery<P, Q> {
             let count = self.queue.dead_letters();
             if count == 0 {
                 turn = 0;
-                self.post.rest();
+                self.post.on_idle();
                 self.queue.dead_letter_added().await;
                 time::sleep(DEAD_LETTER_GAP).await;
                 continue;

@@ -12,7 +12,7 @@ use super::{OTHER, client_of_other, with_other};
 const BOTH: &str = r#"["channel_occupied", "channel_vacated"]"#;
 
 /// The test app with these webhooks, each with its URL and its other settings.
-fn telling(webhooks: &[(&str, &str)]) -> Settings {
+fn with_webhooks(webhooks: &[(&str, &str)]) -> Settings {
     let each = webhooks.iter().map(|(url, more)| format!(r#"{{ url = "{url}", {more} }}"#));
     Settings::new().app("webhooks", format!("[{}]", each.collect::<Vec<_>>().join(", ")))
 }
@@ -23,10 +23,10 @@ fn events(list: &str) -> String {
 
 async fn occupies(client: &mut Client, receiver: &mut WebhookReceiver, channel: &str) {
     client.subscribe(channel).await;
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", channel)]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", channel)]);
 }
 
-fn told(name: &str, channel: &str) -> Value {
+fn of_channel(name: &str, channel: &str) -> Value {
     json!({ "name": name, "channel": channel })
 }
 
@@ -37,26 +37,26 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     client.subscribe("before").await;
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let (url, both) = (one.url(), events(BOTH));
-    let said = server.reload(&telling(&[(&url, &both)])).await;
+    let said = server.reload(&with_webhooks(&[(&url, &both)])).await;
     assert!(said.contains(r#"apps_changed="3 (webhooks)""#), "{said}");
     occupies(&mut client, &mut one, "a").await;
     // Add another webhook before it, and a filter to the first.
     let filtered = format!(r#"{both}, channel_prefix = "x-", headers = {{ X-A = "1" }}"#);
-    server.reload(&telling(&[(&two.url(), &both), (&url, &filtered)])).await;
+    server.reload(&with_webhooks(&[(&two.url(), &both), (&url, &filtered)])).await;
     occupies(&mut client, &mut two, "b").await;
     client.subscribe("x-c").await;
-    assert_eq!(two.next().await.events(), [told("channel_occupied", "x-c")]);
+    assert_eq!(two.next().await.events(), [of_channel("channel_occupied", "x-c")]);
     let request = one.next().await;
-    assert_eq!(request.events(), [told("channel_occupied", "x-c")]);
+    assert_eq!(request.events(), [of_channel("channel_occupied", "x-c")]);
     assert_eq!(request.header("x-a"), ["1"]);
     // A `channel_vacated` is sent to the webhooks of the time at which it is final.
-    server.reload(&telling(&[(&two.url(), &both)])).await;
+    server.reload(&with_webhooks(&[(&two.url(), &both)])).await;
     client.unsubscribe("x-c").await;
-    assert_eq!(two.next().await.events(), [told("channel_vacated", "x-c")]);
+    assert_eq!(two.next().await.events(), [of_channel("channel_vacated", "x-c")]);
     server.reload(&Settings::new()).await;
     client.subscribe("d").await;
     client.ping_barrier().await;
-    server.reload(&telling(&[(&url, &both)])).await;
+    server.reload(&with_webhooks(&[(&url, &both)])).await;
     occupies(&mut client, &mut one, "e").await;
     assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no further requests");
 }
@@ -66,17 +66,17 @@ pub(super) async fn what_waits_stays_in_order_while_its_url_stays() {
     // The first request fails, so that the rest waits.
     let mut receiver = WebhookReceiver::answering(|at| Some(if at == 0 { 503 } else { 200 })).await;
     let (url, both) = (receiver.url(), events(BOTH));
-    let server = telling(&[(&url, &both)]).start().await;
+    let server = with_webhooks(&[(&url, &both)]).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", "a")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "a")]);
     client.subscribe("b").await;
     let changed = format!(r#"{both}, headers = {{ X-A = "1" }}"#);
-    let settings = telling(&[(&url, &changed)]).section("webhooks", "batch_ms", 0);
+    let settings = with_webhooks(&[(&url, &changed)]).section("webhooks", "batch_ms", 0);
     server.reload(&settings).await;
     client.subscribe("c").await;
     for channel in ["a", "b", "c"] {
-        assert_eq!(receiver.next().await.events(), [told("channel_occupied", channel)]);
+        assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", channel)]);
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn what_waits_stays_in_order_while_its_url_stays() {
 pub(super) async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
     let mut receiver = WebhookReceiver::answering(|_| Some(503)).await;
     let (url, both) = (receiver.url(), events(BOTH));
-    let server = telling(&[(&url, &both)]).start().await;
+    let server = with_webhooks(&[(&url, &both)]).start().await;
     server.client().await.subscribe("a").await;
     let first = receiver.next().await;
     server.reload(&Settings::new()).await;
@@ -96,7 +96,7 @@ pub(super) async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and
 }
 
 #[tokio::test]
-pub(super) async fn another_secret_signs_what_is_told_from_now_on() {
+pub(super) async fn another_secret_signs_what_is_sent_from_now_on() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) = (receiver.url(), events(BOTH));
     let webhooks = format!(r#"[{{ url = "{url}", {both} }}]"#);
@@ -111,7 +111,7 @@ pub(super) async fn another_secret_signs_what_is_told_from_now_on() {
 }
 
 #[tokio::test]
-pub(super) async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
+pub(super) async fn the_end_of_a_removed_app_is_sent_and_then_no_more() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) =
         (receiver.url(), events(r#"["channel_occupied", "channel_vacated", "member_removed"]"#));
@@ -119,10 +119,10 @@ pub(super) async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
     let mut server = with_other().app("webhooks", &webhooks).start().await;
     let mut client = client_of_other(&server).await;
     client.subscribe("c").await;
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", "c")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "c")]);
     server.reload(&Settings::new()).await;
     client.rejected(4003).await;
-    assert_eq!(receiver.next().await.events(), [told("channel_vacated", "c")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_vacated", "c")]);
     // The tasks of the app end, and do not delay the shutdown.
     server.signal("TERM");
     assert_eq!(server.process.exit_code().await, Some(0));
@@ -135,20 +135,20 @@ pub(super) async fn the_events_and_filters_of_a_webhook_apply_at_once() {
     let mut client = server.client().await;
     let mut receiver = WebhookReceiver::new().await;
     let url = receiver.url();
-    server.reload(&telling(&[(&url, &events(r#"["channel_vacated"]"#))])).await;
+    server.reload(&with_webhooks(&[(&url, &events(r#"["channel_vacated"]"#))])).await;
     client.subscribe("a").await;
     client.unsubscribe("a").await;
-    assert_eq!(receiver.next().await.events(), [told("channel_vacated", "a")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_vacated", "a")]);
     let suffix = format!(r#"{}, channel_suffix = "-x""#, events(r#"["channel_occupied"]"#));
-    server.reload(&telling(&[(&url, &suffix)])).await;
+    server.reload(&with_webhooks(&[(&url, &suffix)])).await;
     for channel in ["a", "x-a", "a-x"] {
         client.subscribe(channel).await;
         client.unsubscribe(channel).await;
     }
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", "a-x")]);
-    server.reload(&telling(&[(&url, &events(r#"["channel_occupied"]"#))])).await;
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "a-x")]);
+    server.reload(&with_webhooks(&[(&url, &events(r#"["channel_occupied"]"#))])).await;
     client.subscribe("b").await;
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", "b")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "b")]);
     assert_eq!(receiver.count(), receiver.heard());
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn the_name_of_a_webhook_labels_its_metrics() {
     let url = receiver.url();
     let with = |name: &str| {
         let more = format!(r#"{}, name = "{name}""#, events(BOTH));
-        telling(&[(&url, &more)]).section("metrics", "token", r#""t""#)
+        with_webhooks(&[(&url, &more)]).section("metrics", "token", r#""t""#)
     };
     let server = with("before").start().await;
     let mut client = server.client().await;
@@ -178,7 +178,7 @@ pub(super) async fn the_name_of_a_webhook_labels_its_metrics() {
 pub(super) async fn batch_ms_applies_to_the_next_event() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) = (receiver.url(), events(BOTH));
-    let with = |ms: u32| telling(&[(&url, &both)]).section("webhooks", "batch_ms", ms);
+    let with = |ms: u32| with_webhooks(&[(&url, &both)]).section("webhooks", "batch_ms", ms);
     let server = with(1_000).start().await;
     let mut client = server.client().await;
     let mut subscribe_at_once = async |channels: [&str; 2]| {
@@ -186,14 +186,15 @@ pub(super) async fn batch_ms_applies_to_the_next_event() {
         let both = channels.map(|channel| frames::text(text(channel).to_string()));
         client.bytes(both.concat()).await;
     };
-    let occupied = |channels: [&str; 2]| channels.map(|channel| told("channel_occupied", channel));
+    let occupied =
+        |channels: [&str; 2]| channels.map(|channel| of_channel("channel_occupied", channel));
     subscribe_at_once(["a", "b"]).await;
     assert_eq!(receiver.next().await.events(), occupied(["a", "b"]));
     let said = server.reload(&with(0)).await;
     assert!(said.contains(r#"settings="webhooks.batch_ms""#), "{said}");
     subscribe_at_once(["c", "d"]).await;
     for channel in ["c", "d"] {
-        assert_eq!(receiver.next().await.events(), [told("channel_occupied", channel)]);
+        assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", channel)]);
     }
     server.reload(&with(1_000)).await;
     subscribe_at_once(["e", "f"]).await;
@@ -204,7 +205,8 @@ pub(super) async fn batch_ms_applies_to_the_next_event() {
 pub(super) async fn deny_private_applies_to_the_next_request() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) = (receiver.url(), events(BOTH));
-    let with = |deny: bool| telling(&[(&url, &both)]).section("webhooks", "deny_private", deny);
+    let with =
+        |deny: bool| with_webhooks(&[(&url, &both)]).section("webhooks", "deny_private", deny);
     let server = with(false).start().await;
     let mut client = server.client().await;
     occupies(&mut client, &mut receiver, "a").await;
@@ -218,5 +220,5 @@ pub(super) async fn deny_private_applies_to_the_next_request() {
     assert_eq!(receiver.count(), 1);
     // Pending events are sent once that is allowed again.
     server.reload(&with(false)).await;
-    assert_eq!(receiver.next().await.events(), [told("channel_occupied", "b")]);
+    assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "b")]);
 }

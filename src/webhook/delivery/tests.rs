@@ -25,8 +25,8 @@ struct AnswerScript {
     posted: Posted,
     takes: Duration,
     judge: Arc<Judge>,
-    /// The number of calls of `rest`.
-    rests: Arc<AtomicUsize>,
+    /// The number of calls of `on_idle`.
+    idles: Arc<AtomicUsize>,
 }
 
 impl Post for AnswerScript {
@@ -42,8 +42,8 @@ impl Post for AnswerScript {
         Ok(HttpAnswer { status, body: Bytes::new(), is_complete: true })
     }
 
-    fn rest(&mut self) {
-        self.rests.fetch_add(1, Ordering::Relaxed);
+    fn on_idle(&mut self) {
+        self.idles.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -51,7 +51,7 @@ struct Bench {
     endpoint: Arc<Endpoint>,
     posted: Posted,
     /// The number of calls that reported that nothing is to be sent for now.
-    rests: Arc<AtomicUsize>,
+    idles: Arc<AtomicUsize>,
     end: watch::Sender<End>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -73,14 +73,14 @@ impl Bench {
             Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());
         let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
         let takes = Duration::from_millis(10);
-        let (judge, rests) = (Arc::new(judge), Arc::default());
-        let script = AnswerScript { posted: Arc::clone(&posted), takes, judge, rests };
-        let rests = Arc::clone(&script.rests);
-        let scripts = [script.clone(), AnswerScript { rests: Arc::default(), ..script }];
+        let (judge, idles) = (Arc::new(judge), Arc::default());
+        let script = AnswerScript { posted: Arc::clone(&posted), takes, judge, idles };
+        let idles = Arc::clone(&script.idles);
+        let scripts = [script.clone(), AnswerScript { idles: Arc::default(), ..script }];
         let queue = Arc::clone(&endpoint.queue);
         let delivery =
             EndpointDelivery::new(Arc::clone(&endpoint), queue, scripts, end.subscribe());
-        Self { endpoint, posted, rests, end, task: tokio::spawn(delivery.run()) }
+        Self { endpoint, posted, idles, end, task: tokio::spawn(delivery.run()) }
     }
 
     fn push(&self, text: &str) {
@@ -373,7 +373,7 @@ async fn a_failed_split_or_dead_letter_is_retried_after_a_pause() {
             posted: Arc::clone(&posted),
             takes: Duration::from_millis(10),
             judge: Arc::new(|_, text| Ok(if text.contains("[1") { 422 } else { 200 })),
-            rests: Arc::default(),
+            idles: Arc::default(),
         };
         let queue = Stubborn { queue: MemoryQueue::default(), rejections: AtomicUsize::new(3) };
         let queue = Arc::new(queue);

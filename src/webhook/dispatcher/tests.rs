@@ -21,13 +21,13 @@ use tokio::time::sleep;
 const A: &str = "http://127.0.0.1/a";
 const B: &str = "http://127.0.0.1/b";
 const C: &str = "http://127.0.0.1/c";
-/// Longer than an event takes from its observation to its queue.
-const TOLD: Duration = Duration::from_millis(300);
+/// The maximum time from the observation of an event to its queue.
+const QUEUED_WITHIN: Duration = Duration::from_millis(300);
 
 async fn started(redis: &mut SimulatedRedis, urls: &[&str]) -> Member {
     let mut member = Member::join(redis, urls).await;
     member.start();
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     member
 }
 
@@ -79,9 +79,9 @@ async fn one_node_delivers_what_all_nodes_observe() {
     let other = started(&mut redis, &[A, B]).await;
     assert_eq!(leads([&one, &other]), [true, false]);
     one.observe(&occupied("c"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     other.observe(&occupied("d"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     for at in 0..2 {
         let expected = ["channel_occupied c", "channel_occupied d"];
         assert_eq!(queued(&redis, &one, at), expected);
@@ -106,7 +106,7 @@ async fn a_departure_is_reported_after_three_seconds_by_the_leader_of_that_time(
     other.observe(&occupied("c"));
     other.observe(&vacated("c"));
     let began = time::Instant::now();
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     assert_eq!(queued(&redis, &one, 0), ["channel_occupied c"]);
     while queued(&redis, &one, 0).len() < 2 {
         sleep(Duration::from_millis(10)).await;
@@ -118,13 +118,13 @@ async fn a_departure_is_reported_after_three_seconds_by_the_leader_of_that_time(
 
     other.observe(&occupied("d"));
     other.observe(&vacated("d"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     drop(one);
     while !other.store.is_leader() {
         assert!(began.elapsed() < Duration::from_secs(20), "no node delivers");
         sleep(Duration::from_millis(10)).await;
     }
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     let expected =
         ["channel_occupied c", "channel_vacated c", "channel_occupied d", "channel_vacated d"];
     assert_eq!(queued(&redis, &other, 0), expected, "once each");
@@ -157,7 +157,7 @@ async fn a_node_that_stops_delivers_all_events_and_releases_the_lease() {
     let began = time::Instant::now();
     one.stop().await;
     assert_eq!(one.store.unlogged(), 0);
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(leads([&one, &other]), [false, true]);
     assert_eq!(queued(&redis, &other, 0), ["channel_occupied c"]);
@@ -167,7 +167,7 @@ async fn a_node_that_stops_delivers_all_events_and_releases_the_lease() {
     // One that does not deliver leaves the other alone.
     let mut third = started(&mut redis, &[A]).await;
     third.stop().await;
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     assert_eq!(leads([&other, &third]), [true, false]);
     other.stop().await;
     assert_eq!(redis.key("leader"), None);
@@ -178,12 +178,12 @@ async fn new_settings_apply_to_events_after_them() {
     let mut redis = SimulatedRedis::new();
     let one = started(&mut redis, &[A]).await;
     one.observe(&occupied("c"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     let of_a = names(&one).remove(0);
     one.app.change(settings(&[B, A]));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     one.observe(&occupied("d"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     assert!(one.store.is_leader());
     assert_eq!(queued(&redis, &one, 0), ["channel_occupied d"]);
     assert_eq!(queued(&redis, &one, 1), ["channel_occupied c", "channel_occupied d"]);
@@ -191,7 +191,7 @@ async fn new_settings_apply_to_events_after_them() {
     // Without webhooks nothing is reported, and the lease is free.
     let other = started(&mut redis, &[A]).await;
     one.app.change(settings(&[]));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     assert_eq!(leads([&one, &other]), [false, true]);
     one.app.change(settings(&[A]));
     sleep(Duration::from_secs(10)).await;
@@ -206,7 +206,7 @@ async fn a_node_without_webhooks_ends() {
     let mut redis = SimulatedRedis::new();
     let mut one = started(&mut redis, &[]).await;
     assert_eq!(leads([&one]), [false]);
-    time::timeout(TOLD, one.stop()).await.unwrap();
+    time::timeout(QUEUED_WITHIN, one.stop()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,13 +227,13 @@ async fn an_outage_loses_and_repeats_nothing() {
     assert_eq!(one.store.unlogged(), 1);
     redis.restart();
     sleep(Duration::from_secs(15)).await;
-    let told = queued(&redis, &one, 0).join(", ");
+    let reported = queued(&redis, &one, 0).join(", ");
     let expected: Vec<String> = (0..4)
         .flat_map(|number| [format!("{number}-before"), format!("{number}-during")])
         .chain(["while-stopped".to_owned()])
         .map(|name| format!("channel_occupied {name}"))
         .collect();
-    assert_eq!(told.split(", ").collect::<Vec<_>>(), expected);
+    assert_eq!(reported.split(", ").collect::<Vec<_>>(), expected);
     assert!(one.store.is_leader());
     assert_eq!(one.app.lost.get(), 0);
 }
@@ -254,7 +254,7 @@ async fn what_had_no_room_in_redis_is_counted() {
     let mut redis = SimulatedRedis::new();
     let one = started(&mut redis, &[A]).await;
     one.observe(&occupied("c"));
-    sleep(TOLD).await;
+    sleep(QUEUED_WITHIN).await;
     let state = redis.key("logstate").unwrap();
     redis.ask::<redis::Value>(&["HSET", &state, "lost", "3"]);
     sleep(Duration::from_secs(2)).await;
@@ -282,11 +282,11 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     let Step::Wait(Some(until)) = dispatcher.step().await else { panic!("there is no more") };
     let wait = until - now();
     assert!((1_400..=1_500).contains(&wait.as_millis()), "{wait:?}");
-    let told = queued(&redis, &one, 0);
-    assert_eq!(told.len(), 14, "a hundred events share a request");
+    let reported = queued(&redis, &one, 0);
+    assert_eq!(reported.len(), 14, "a hundred events share a request");
     let expected: Vec<String> =
         (0..1_400).map(|number| format!("channel_occupied c{number}")).collect();
-    assert_eq!(told.join(", "), expected.join(", "));
+    assert_eq!(reported.join(", "), expected.join(", "));
 }
 
 #[tokio::test(start_paused = true)]

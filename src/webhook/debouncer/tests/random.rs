@@ -3,7 +3,7 @@
 use super::*;
 use crate::webhook::record;
 
-/// What an application believes that has received the reported events: whether each key is
+/// The state that an application derives from the reported events: whether each key is
 /// present.
 #[derive(Default)]
 struct Consumer(HashMap<DebounceKey, bool>);
@@ -18,17 +18,17 @@ fn came(hub_event: &HubEvent) -> Option<bool> {
 }
 
 impl Consumer {
-    fn hears(&mut self, hub_event: &HubEvent, context: &str) {
+    fn receive(&mut self, hub_event: &HubEvent, context: &str) {
         if let (Some(came), Some(key)) = (came(hub_event), DebounceKey::of(hub_event)) {
             let was_here = self.0.insert(key, came).unwrap_or(false);
             assert_ne!(was_here, came, "{context}: {hub_event:?} does not alternate");
         }
     }
 
-    fn assert_believes(&self, truth: HashMap<DebounceKey, bool>, context: &str) {
-        for (key, is_here) in truth {
-            let believed = self.0.get(&key).copied().unwrap_or(false);
-            assert_eq!(believed, is_here, "{context}: {key}");
+    fn assert_state(&self, expected: HashMap<DebounceKey, bool>, context: &str) {
+        for (key, is_here) in expected {
+            let known = self.0.get(&key).copied().unwrap_or(false);
+            assert_eq!(known, is_here, "{context}: {key}");
         }
     }
 }
@@ -55,7 +55,7 @@ fn reported_events_alternate_for_any_sequence() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut now_ms = 0;
         let (mut debouncer, mut consumer) = (Debouncer::for_memory_log(), Consumer::default());
-        let (mut truth, mut ready) = (HashMap::new(), Vec::new());
+        let (mut expected, mut ready) = (HashMap::new(), Vec::new());
         for step in 0..400 {
             now_ms += random.random_range(0..900);
             if random.random_bool(0.3) {
@@ -63,19 +63,19 @@ fn reported_events_alternate_for_any_sequence() {
             } else {
                 let hub_event = random_hub_event(&mut random);
                 if let (Some(came), Some(key)) = (came(&hub_event), DebounceKey::of(&hub_event)) {
-                    truth.insert(key, came);
+                    expected.insert(key, came);
                 }
                 debouncer.apply(now_ms, hub_event, &mut ready);
             }
             for hub_event in ready.drain(..) {
-                consumer.hears(&hub_event, &format!("seed {seed} step {step}"));
+                consumer.receive(&hub_event, &format!("seed {seed} step {step}"));
             }
         }
         debouncer.advance(now_ms + ms(Debouncer::DELAY), &mut ready);
         for hub_event in &ready {
-            consumer.hears(hub_event, &format!("seed {seed} at the end"));
+            consumer.receive(hub_event, &format!("seed {seed} at the end"));
         }
-        consumer.assert_believes(truth, &format!("seed {seed}"));
+        consumer.assert_state(expected, &format!("seed {seed}"));
     }
 }
 
@@ -95,11 +95,11 @@ fn reported_events_alternate_whichever_reader_dies() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut now_ms = 1_000_000;
         let (mut kept, mut debouncer) = (StoredLog::default(), of_redis());
-        let (mut truth, mut consumer) = (HashMap::new(), Consumer::default());
+        let (mut expected, mut consumer) = (HashMap::new(), Consumer::default());
         for step in 0..400 {
             now_ms += random.random_range(0..900);
             let member = format!("{}", random.random_range(0..3));
-            let hub_event = next(&mut truth, &member, step % 2 == 0);
+            let hub_event = next(&mut expected, &member, step % 2 == 0);
             let record = format!("{now_ms} {}", record::encode(&hub_event));
             kept.log.push(record.into_bytes());
             if random.random_bool(0.3) {
@@ -111,12 +111,12 @@ fn reported_events_alternate_whichever_reader_dies() {
         let all = kept.log.len();
         read(&mut kept, &mut debouncer, (all, now_ms + ms(Debouncer::DELAY)), true, &mut consumer);
         assert!(kept.delayed.is_empty() && kept.log.is_empty());
-        consumer.assert_believes(truth, &format!("seed {seed}"));
+        consumer.assert_state(expected, &format!("seed {seed}"));
     }
 }
 
 /// The next event of a channel or of its member: the opposite of the last one.
-fn next(truth: &mut HashMap<DebounceKey, bool>, id: &str, is_member: bool) -> HubEvent {
+fn next(expected: &mut HashMap<DebounceKey, bool>, id: &str, is_member: bool) -> HubEvent {
     let channel = channel(&format!("presence-{id}"));
     let user_id: Arc<str> = "u 1".into();
     let [arrival, departure] = if is_member {
@@ -127,7 +127,7 @@ fn next(truth: &mut HashMap<DebounceKey, bool>, id: &str, is_member: bool) -> Hu
     } else {
         [HubEvent::Occupied { channel: channel.clone() }, HubEvent::Vacated { channel }]
     };
-    let is_here = truth.entry(DebounceKey::of(&arrival).unwrap()).or_default();
+    let is_here = expected.entry(DebounceKey::of(&arrival).unwrap()).or_default();
     *is_here = !*is_here;
     if *is_here { arrival } else { departure }
 }
@@ -158,7 +158,7 @@ fn read(
             };
         }
         for hub_event in ready {
-            consumer.hears(&hub_event, "a reader");
+            consumer.receive(&hub_event, "a reader");
         }
     } else {
         let delayed = kept.delayed.iter().map(|(name, delayed)| (name.clone(), delayed.clone()));

@@ -157,17 +157,17 @@ async fn an_endpoint_that_rejects_everything_gets_one_new_request_a_second() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_once_after_four_seconds() {
     let bench = Bench::new(|_| 200);
-    let rests = || bench.rests.load(Ordering::Relaxed);
+    let idles = || bench.idles.load(Ordering::Relaxed);
     bench.push("1");
     time::sleep(Duration::from_millis(3_900)).await;
-    assert_eq!(rests(), 0);
+    assert_eq!(idles(), 0);
     time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(rests(), 1);
+    assert_eq!(idles(), 1);
     time::sleep(seconds(60)).await;
-    assert_eq!(rests(), 1);
+    assert_eq!(idles(), 1);
     bench.push("2");
     time::sleep(seconds(60)).await;
-    assert_eq!((rests(), bench.posted().0.len()), (2, 2));
+    assert_eq!((idles(), bench.posted().0.len()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +206,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
             })
         }
 
-        fn rest(&mut self) {}
+        fn on_idle(&mut self) {}
     }
     let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
     let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
