@@ -42,15 +42,18 @@ async fn others_pass(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let mut received = Vec::new();
-    while received.len() < 2 * usize::try_from(ROUNDS).expect("it is small") {
+    let mut delivered = Vec::new();
+    while delivered.len() < 2 * usize::try_from(ROUNDS).expect("it is small") {
         let request = request(&mut receiver).await;
         if !request.body.contains("poison") {
             let events = request.events();
-            received.extend(events.iter().map(|event| event["data"].to_string()));
+            delivered.extend(events.iter().map(|event| event["data"].to_string()));
         }
     }
-    assert_eq!(received, (0..2 * ROUNDS).map(|number| format!("\"{number}\"")).collect::<Vec<_>>());
+    assert_eq!(
+        delivered,
+        (0..2 * ROUNDS).map(|number| format!("\"{number}\"")).collect::<Vec<_>>()
+    );
     let dead_letters = async |group: &Group| {
         let leader = &group.nodes[group.leader().await];
         sample(leader, "campanile_webhook_dead_letters").await

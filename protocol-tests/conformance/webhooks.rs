@@ -163,12 +163,12 @@ async fn w04_a_return_within_the_delay_is_not_reported() {
     // The later event of another channel is sent after any event of the first.
     bench.observe(occupied("u"));
     bench.observe(vacated("u"));
-    let received = [receiver.next().await.events(), receiver.next().await.events()].concat();
+    let delivered = [receiver.next().await.events(), receiver.next().await.events()].concat();
     let expected = [
         json!({"name": "channel_occupied", "channel": "u"}),
         json!({"name": "channel_vacated", "channel": "u"}),
     ];
-    assert_eq!(received, expected);
+    assert_eq!(delivered, expected);
 }
 
 #[tokio::test]
@@ -272,13 +272,13 @@ async fn w10_with_batching_a_request_carries_at_most_a_hundred_events_in_order()
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
     let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
     (0..250).for_each(|number| bench.observe(count(number)));
-    let mut received = Vec::new();
-    while received.len() < 250 {
+    let mut delivered = Vec::new();
+    while delivered.len() < 250 {
         let events = receiver.next().await.events();
         assert!(events.len() <= 100, "{}", events.len());
-        received.extend(events.iter().map(|event| event["subscription_count"].as_u64()));
+        delivered.extend(events.iter().map(|event| event["subscription_count"].as_u64()));
     }
-    assert_eq!(received, (0..250).map(Some).collect::<Vec<_>>());
+    assert_eq!(delivered, (0..250).map(Some).collect::<Vec<_>>());
     assert!(receiver.count() < 25, "{} requests", receiver.count());
 }
 
@@ -326,8 +326,8 @@ async fn w13_a_hanging_endpoint_does_not_affect_others() {
     assert_eq!(names(&hanging.next().await), ["channel_occupied"]);
     for number in 0..5 {
         bench.observe(occupied(&number.to_string()));
-        let received = healthy.next().await.events();
-        assert!(received.iter().all(|event| event["name"] == "channel_occupied"), "{received:?}");
+        let delivered = healthy.next().await.events();
+        assert!(delivered.iter().all(|event| event["name"] == "channel_occupied"), "{delivered:?}");
     }
     assert_eq!(hanging.count(), 1, "later events wait for earlier ones");
     let name = hanging.authority();
@@ -343,25 +343,25 @@ async fn good_ones_pass(status: u16) {
     let mut receiver = WebhookReceiver::judging(judge).await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     let start = Instant::now();
-    let mut received = Vec::new();
+    let mut delivered = Vec::new();
     for round in 0..20 {
         for channel in ["a", "poison", "b"] {
             bench.observe(occupied(&format!("{channel}-{round}")));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    while received.len() < 40 {
+    while delivered.len() < 40 {
         let request = receiver.next().await;
         if !request.body.contains("poison") {
             let events = request.events();
-            received.extend(events.iter().map(|event| event["channel"].to_string()));
+            delivered.extend(events.iter().map(|event| event["channel"].to_string()));
         }
     }
     let late = start.elapsed();
     assert!(late < Duration::from_secs(12), "{status}: {late:?}");
     let expected: Vec<_> =
         (0..20).flat_map(|round| [format!("\"a-{round}\""), format!("\"b-{round}\"")]).collect();
-    assert_eq!(received, expected, "{status}: each once and in order");
+    assert_eq!(delivered, expected, "{status}: each once and in order");
     let dead_letters =
         format!("campanile_webhook_dead_letters{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 20");
     eventually("all poisonous ones are dead letters", async || bench.metric(&dead_letters)).await;
@@ -397,8 +397,8 @@ async fn the_end_releases_held_events_and_counts_undelivered_ones() {
     let start = Instant::now();
     assert_eq!(bench.shutdown.begin(Duration::from_secs(5)).await, 0);
     assert!(start.elapsed() < Duration::from_secs(2), "nothing waits for its deadline");
-    let received = [names(&healthy.next().await), remaining_names(&mut healthy).await].concat();
-    assert_eq!(received, ["channel_occupied", "channel_vacated"]);
+    let delivered = [names(&healthy.next().await), remaining_names(&mut healthy).await].concat();
+    assert_eq!(delivered, ["channel_occupied", "channel_vacated"]);
     assert_eq!(bench.webhooks.abandon(), 2);
     let name = dead.authority();
     let dropped = format!(
