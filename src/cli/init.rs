@@ -98,7 +98,7 @@ fn note_other_app(args: &InitArgs, app: &Credentials) {
 }
 
 /// Writes a file that only its owner can read. Fails if it exists, unless `replaces`.
-fn write_private(path: &Path, text: &str, replaces: bool) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str, replaces: bool) -> io::Result<()> {
     if replaces && path.exists() {
         std::fs::remove_file(path)?;
     }

@@ -4,6 +4,7 @@ mod banner;
 mod escape;
 mod files;
 mod health;
+mod import;
 mod init;
 mod listen;
 mod log;
@@ -43,6 +44,8 @@ enum Command {
     Start(StartArgs),
     /// Write a first config.toml with a new app
     Init(init::InitArgs),
+    /// Write a config.toml that means the same as config/reverb.php of a Laravel project
+    Import(import::ImportArgs),
     /// Print the effective configuration and where each value comes from
     Check(CheckArgs),
     /// Publish an event through the HTTP API of a running server
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         None => start::start(&cli.start),
         Some(Command::Start(args)) => start::start(&args),
         Some(Command::Init(args)) => init::init(&args),
+        Some(Command::Import(args)) => import::import(&args),
         Some(Command::Check(args)) => check(&args),
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),

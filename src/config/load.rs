@@ -268,6 +268,26 @@ fn read_variables(
     are_utf8(sources, &variables).map(|()| variables)
 }
 
+/// The variables of `sources` as `env()` returns them in Laravel, with its words for values.
+///
+/// # Errors
+///
+/// The `.env` file cannot be read, or a variable is not UTF-8.
+pub fn laravel_variables(
+    sources: &Sources,
+) -> Result<serde_json::Map<String, serde_json::Value>, ConfigError> {
+    let variables = read_variables(sources, &mut Files::default(), &mut Vec::new())?;
+    let value = |name: &str| {
+        Some(match variables.of_laravel(name)? {
+            "null" => serde_json::Value::Null,
+            "true" => true.into(),
+            "false" => false.into(),
+            text => text.into(),
+        })
+    };
+    Ok(variables.names("").filter_map(|name| Some((name.to_owned(), value(name)?))).collect())
+}
+
 /// Rejects relevant variables that are not UTF-8. Ignoring them beside the valid `variables` would
 /// drop a setting, or use another value in its place.
 fn are_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError> {

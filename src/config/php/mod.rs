@@ -5,10 +5,13 @@
 //! computed.
 
 mod compare;
+mod import;
 mod parse;
 #[cfg(test)]
 mod tests;
 mod token;
+
+pub use import::import_reverb;
 
 use super::{Config, draft::Draft, variables::Variables};
 use parse::PhpValue;
