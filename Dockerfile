@@ -7,6 +7,8 @@
 #
 # Without an app, the development app is served on loopback, which is inside the container: the log says so.
 FROM rust:1.95-alpine AS build
+# Alpine keeps the newest version of a package only, so none can be named.
+# hadolint ignore=DL3018
 RUN apk add --no-cache musl-dev
 WORKDIR /campanile
 # The dependencies have a layer of their own, which changes of the source do not rebuild. The packages of the tests and
