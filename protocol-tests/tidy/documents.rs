@@ -8,7 +8,8 @@ use std::{
 };
 
 /// Folders whose files documents name by their path from the root.
-const FOLDERS: [&str; 6] = ["src/", "docs/", "protocol-tests/", "examples/", "fuzz/", "deploy/"];
+const FOLDERS: [&str; 7] =
+    ["src/", "docs/", "protocol-tests/", "examples/", "fuzz/", "deploy/", "packaging/"];
 /// The README is for readers who see the project for the first time.
 const README_LINES_MAX: usize = 150;
 const ARCHITECTURE: &str = "docs/architecture.md";
