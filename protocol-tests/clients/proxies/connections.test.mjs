@@ -69,10 +69,10 @@ behindEach('an event of 100 KB arrives whole', async (stage, before) => {
   assert.equal(await heard.next(), large);
 });
 
-behindEach('there is room for more clients than Debian sets out with', async (stage, before) => {
+behindEach('there is room for more clients than Debian sets out with', async (stage, before, kind) => {
   const proxy = await before(await stage.server());
   // Debian limits Apache to 150 concurrent requests, and nginx to 384 connections.
-  const clients = await Promise.all(Array.from({ length: 400 }, async () => {
+  const clients = await Promise.all(Array.from({ length: kind.clients ?? 400 }, async () => {
     const client = stage.closing(await connectPlainly(proxy));
     assert.equal((await client.events.next()).event, 'pusher:connection_established');
     return client;

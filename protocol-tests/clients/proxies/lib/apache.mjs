@@ -1,9 +1,8 @@
 // Apache with the configuration in docs/proxies.md.
 
-import { changed, documented, documentedModules } from './documentation.mjs';
+import { changed, documented, documentedModules, ports } from './documentation.mjs';
 import { IS_ROOT, PID, Proxy } from './proxy.mjs';
 
-const BINARY = process.env.APACHE_BIN ?? '/usr/sbin/apache2';
 const MODULES = process.env.APACHE_MODULES ?? '/usr/lib/apache2/modules';
 
 const SNIPPET = '/etc/apache2/campanile.conf';
@@ -11,8 +10,13 @@ const SITE = '/etc/apache2/sites-available/ws.example.com.conf';
 const PATH = 'in the virtual host of the application';
 const LIMITS = '/etc/apache2/mods-available/mpm_event.conf';
 
-/** On SIGTERM, workers that wait for a client do not detect that its socket is closed, and are killed after a while. */
-const GRACEFULLY = 'SIGWINCH';
+const PROGRAM = {
+  binary: process.env.APACHE_BIN ?? '/usr/sbin/apache2',
+  package: 'apache2-bin',
+  // On SIGTERM, workers that wait for a client do not detect that its socket is closed, and are killed after a while.
+  endSignal: 'SIGWINCH',
+  reload: (proxy) => proxy.signal('SIGUSR1'),
+};
 
 /** The modules that Debian enables by default, or as dependencies. */
 const USUAL_MODULES = ['mpm_event', 'authz_core', 'reqtimeout', 'setenvif', 'socache_shmcb', 'proxy'];
@@ -63,9 +67,9 @@ export const apache = {
   /** Starts Apache in front of `server`: on a separate host, or beside an application, under /ws/. */
   start(server, { change = 'none', isBeside = false } = {}) {
     const changes = this.changes[change];
-    return Proxy.start(BINARY, GRACEFULLY, (proxy) => {
+    return Proxy.start(PROGRAM, server, (proxy, upstreams) => {
       const { folder, port, tlsPort, certificate } = proxy;
-      const upstream = { '127.0.0.1:8080': `127.0.0.1:${server.port}` };
+      const upstream = ports(upstreams);
       const site = isBeside
         ? `<VirtualHost *:${port}>\n${changed(documented('apache', PATH, changes[PATH]), upstream)}</VirtualHost>\n`
         : documented('apache', SITE, {

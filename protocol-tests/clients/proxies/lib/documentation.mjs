@@ -29,3 +29,8 @@ export function changed(text, changes) {
     return before.replaceAll(from, to);
   }, text);
 }
+
+/** Replaces the ports of the documentation, 8080 and those after it, by those of `servers`. */
+export function ports(servers, before = '127.0.0.1:') {
+  return Object.fromEntries(servers.map(({ port }, at) => [`${before}${8080 + at}`, `${before}${port}`]));
+}

@@ -1,15 +1,23 @@
 // nginx with the configuration in docs/proxies.md.
 
-import { changed, documented } from './documentation.mjs';
+import { changed, documented, ports } from './documentation.mjs';
 import { IS_ROOT, PID, Proxy } from './proxy.mjs';
 
-const BINARY = process.env.NGINX_BIN ?? '/usr/sbin/nginx';
+const PROGRAM = {
+  binary: process.env.NGINX_BIN ?? '/usr/sbin/nginx',
+  package: 'nginx',
+  endSignal: 'SIGTERM',
+  reload: (proxy) => proxy.signal('SIGHUP'),
+};
 
 const UPSTREAM = '/etc/nginx/conf.d/campanile.conf';
 const SNIPPET = '/etc/nginx/snippets/campanile.conf';
 const SITE = '/etc/nginx/sites-available/ws.example.com';
 const PATH = 'in the server block of the application';
+const NODES = 'in the upstream, in place of its server';
 const LIMITS = 'in /etc/nginx/nginx.conf, in place of the lines that are there';
+
+const SERVER = 'server 127.0.0.1:8080;';
 
 /** The relevant part of Debian's nginx.conf other than `limits`; temporary files are in a writable directory. */
 const main = (limits) => `
@@ -48,6 +56,13 @@ export const nginx = {
         'proxy_set_header Connection $connection_upgrade;': "proxy_set_header Connection '';",
       },
     },
+    /** Closes idle connections to the server after a second. */
+    thrifty: { [UPSTREAM]: { 'keepalive_timeout 60s': 'keepalive_timeout 1s' } },
+    /** Several workers, to which the kernel gives connections at random. */
+    crowded: {
+      'nginx.conf': { 'worker_processes 1;': 'worker_processes 8;' },
+      [SITE]: { 'listen 80;': 'listen 80 reuseport;' },
+    },
     /** Removes the path before it forwards requests. */
     unprefixing: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
   },
@@ -55,12 +70,16 @@ export const nginx = {
   /** Starts nginx in front of one or several servers: on a separate host, or beside an application, under /ws/. */
   start(servers, { change = 'none', isBeside = false } = {}) {
     const changes = this.changes[change];
-    const upstream = [servers].flat().map(({ port }) => `server 127.0.0.1:${port};`).join(' ');
-    return Proxy.start(BINARY, 'SIGTERM', ({ folder, port, tlsPort, certificate }) => {
+    return Proxy.start(PROGRAM, servers, ({ folder, port, tlsPort, certificate }, upstreams) => {
+      const upstream = documented('nginx', UPSTREAM, {
+        ...changes[UPSTREAM],
+        ...(upstreams.length > 1 ? { [SERVER]: documented('nginx', NODES) } : {}),
+      });
       const site = isBeside
         ? `server {\nlisten 127.0.0.1:${port};\n${documented('nginx', PATH)}}\n`
         : documented('nginx', SITE, {
-          'listen 80;': `listen 127.0.0.1:${port};`,
+          ...changes[SITE],
+          'listen 80': `listen 127.0.0.1:${port}`,
           'listen 443 ssl;': `listen 127.0.0.1:${tlsPort} ssl;`,
           '/etc/ssl/example.com/fullchain.pem': certificate.certificate,
           '/etc/ssl/example.com/privkey.pem': certificate.key,
@@ -68,8 +87,8 @@ export const nginx = {
       return {
         args: ['-p', folder, '-c', 'nginx.conf', '-e', 'stderr'],
         files: {
-          'nginx.conf': main(documented('nginx', LIMITS)),
-          'conf.d/campanile.conf': documented('nginx', UPSTREAM, { 'server 127.0.0.1:8080;': upstream }),
+          'nginx.conf': changed(main(documented('nginx', LIMITS)), changes['nginx.conf'] ?? {}),
+          'conf.d/campanile.conf': changed(upstream, ports(upstreams)),
           'snippets/campanile.conf': changed(documented('nginx', SNIPPET), changes[SNIPPET] ?? {}),
           'sites-enabled/site': site,
         },

@@ -17,7 +17,7 @@ import { ask } from './plain.mjs';
 const ATTEMPTS = 3;
 const TAKEN = /address already in use/i;
 
-/** The file that a proxy writes its process id to, in its directory. */
+/** The file that nginx, Apache and HAProxy write their process id to, in their directory, once they have bound their ports. */
 export const PID = 'proxy.pid';
 
 /** Apache kills workers that do not end after ten seconds. */
@@ -30,28 +30,29 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGTERM')));
 export const IS_ROOT = process.getuid() === 0;
 
 export class Proxy {
-  #child;
-  #endSignal;
-  #exited;
-  #folder;
+  #program;
+  #configure;
+  #children = [];
   #output = '';
 
-  constructor(endSignal) {
-    this.#endSignal = endSignal;
+  constructor(program, configure) {
+    this.#program = program;
+    this.#configure = configure;
   }
 
   /**
-   * Starts `binary` and waits until it answers; `endSignal` ends it.
+   * Starts a program in front of `servers` and waits until it answers.
    *
-   * `configure` receives `{ folder, port, tlsPort, certificate }` and returns the arguments and the files,
-   * `{ name: text }`.
+   * `program` is `{ binary, package, endSignal, reload, isUp, cleanUp }`; `reload(proxy)` has the running proxy read its files
+   * again, `isUp(proxy)` returns whether it has bound its ports, and `cleanUp(proxy)` runs when it has ended. `configure(proxy, servers)` returns the arguments and the files,
+   * `{ name: text }`, from the `folder`, `port`, `tlsPort` and `certificate` of the proxy.
    */
-  static async start(binary, endSignal, configure) {
-    if (!existsSync(binary)) throw new Error(`there is no ${binary}: install nginx and apache2-bin`);
+  static async start(program, servers, configure) {
+    if (!existsSync(program.binary)) throw new Error(`there is no ${program.binary}: install ${program.package}`);
     for (let attempt = 1; ; attempt += 1) {
-      const proxy = new Proxy(endSignal);
+      const proxy = new Proxy(program, configure);
       try {
-        await proxy.#start(binary, configure);
+        await proxy.#start([servers].flat());
         return proxy;
       } catch (error) {
         await proxy.close();
@@ -62,48 +63,75 @@ export class Proxy {
 
   /** The output of the proxy, which is shown if a test fails. */
   get log() {
-    const file = join(this.#folder, 'error.log');
+    const file = join(this.folder, 'error.log');
     return this.#output + (existsSync(file) ? readFileSync(file, 'utf8') : '');
   }
 
-  async close() {
-    if (this.#child?.pid && this.#child.exitCode === null) this.#child.kill(this.#endSignal);
-    await within(this.#exited ?? Promise.resolve(), 'the end of the proxy', END_MS);
-    await rm(this.#folder, { recursive: true, force: true });
+  /** Puts the running proxy in front of other servers, by its configuration. */
+  async reload(servers) {
+    await this.#write([servers].flat());
+    await this.#program.reload(this);
   }
 
-  async #start(binary, configure) {
-    this.#folder = await mkdtemp(join(tmpdir(), 'campanile-proxies-'));
-    // The workers of a proxy that root starts run as another user.
-    await chmod(this.#folder, 0o755);
-    [this.port, this.tlsPort] = await freePorts(2);
-    this.certificate = await makeCertificate(this.#folder);
-    const { args, files } = configure({ ...this, folder: this.#folder });
-    for (const [name, text] of Object.entries(files)) {
-      await mkdir(dirname(join(this.#folder, name)), { recursive: true });
-      await writeFile(join(this.#folder, name), text);
+  signal(name) {
+    this.#children.at(-1).process.kill(name);
+  }
+
+  /** Starts another process that takes over from those that run. */
+  succeed(args) {
+    return this.#spawn(args);
+  }
+
+  async close() {
+    for (const { process: child } of this.#children) {
+      if (child.pid && child.exitCode === null) child.kill(this.#program.endSignal);
     }
-    this.#spawn(binary, args);
-    const early = this.#exited.then((code) => {
-      throw new Error(`${binary} ended with ${code} before it answered:\n${this.log}`);
+    await within(Promise.all(this.#children.map(({ exited }) => exited)), 'the end of the proxy', END_MS);
+    if (this.#children.length > 0) this.#program.cleanUp?.(this);
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  async #start(servers) {
+    this.folder = await mkdtemp(join(tmpdir(), 'campanile-proxies-'));
+    // The workers of a proxy that root starts run as another user.
+    await chmod(this.folder, 0o755);
+    [this.port, this.tlsPort] = await freePorts(2);
+    this.certificate = await makeCertificate(this.folder);
+    const { exited } = this.#spawn(await this.#write(servers));
+    const early = exited.then((code) => {
+      throw new Error(`${this.#program.binary} ended with ${code} before it answered:\n${this.log}`);
     });
     early.catch(() => {});
-    // A proxy writes its pid once it has bound its ports. Before, another process that has taken one may answer.
-    const answers = async () => (existsSync(join(this.#folder, PID)) ? ask(this, '/').catch(() => undefined) : undefined);
-    await Promise.race([early, until(`${binary} that answers`, answers)]);
+    // Before the proxy has bound its ports, another process that has taken one may answer.
+    const isUp = this.#program.isUp ?? (({ folder }) => existsSync(join(folder, PID)));
+    const answers = async () => (isUp(this) ? ask(this, '/').catch(() => undefined) : undefined);
+    await Promise.race([early, until(`${this.#program.binary} that answers`, answers)]);
   }
 
-  #spawn(binary, args) {
-    const child = spawn(binary, args, { env: { PATH: process.env.PATH }, stdio: ['ignore', 'pipe', 'pipe'] });
+  /** Writes the configuration, and returns the arguments. */
+  async #write(servers) {
+    const { args, files } = this.#configure(this, servers);
+    for (const [name, text] of Object.entries(files)) {
+      await mkdir(dirname(join(this.folder, name)), { recursive: true });
+      await writeFile(join(this.folder, name), text);
+    }
+    return args;
+  }
+
+  #spawn(args) {
+    // Caddy saves its state below HOME.
+    const env = { PATH: process.env.PATH, HOME: this.folder };
+    const child = spawn(this.#program.binary, args, { cwd: this.folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => { this.#output += text; });
     }
-    this.#exited = once(child, 'close').then(([code]) => {
+    const exited = once(child, 'close').then(([code]) => {
       running.delete(child);
       return code;
     });
-    this.#child = child;
+    this.#children.push({ process: child, exited });
+    return { exited };
   }
 }
 

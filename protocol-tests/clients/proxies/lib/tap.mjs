@@ -3,12 +3,15 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
-/** Relays connections to `server`. `sent` contains the text of each connection. */
+/** Relays connections to `server`. `sent` contains the text of each connection, `open` is the number of open ones. */
 export async function startTap(server) {
   const sent = [];
   const sockets = new Set();
+  let open = 0;
   const listener = createServer((proxy) => {
     const number = sent.push('') - 1;
+    open += 1;
+    proxy.on('close', () => { open -= 1; });
     const onward = connect(server.port, '127.0.0.1');
     for (const [from, to] of [[proxy, onward], [onward, proxy]]) {
       sockets.add(from);
@@ -20,5 +23,5 @@ export async function startTap(server) {
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const close = () => { sockets.forEach((socket) => socket.destroy()); listener.close(); };
-  return { port: listener.address().port, sent, close };
+  return { port: listener.address().port, sent, close, get open() { return open; } };
 }
