@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { errorsOf, inState, openSdk, subscribed } from '../lib/clients.mjs';
 import { inbox } from '../lib/waiting.mjs';
 import { connectPlainly } from './lib/plain.mjs';
-import { behindEach } from './lib/through.mjs';
+import { HOLD_CLIENTS, behindEach } from './lib/through.mjs';
 
 behindEach('an unknown app key is refused with 4001, in words and in the close code', async (stage, before) => {
   const proxy = await before(await stage.server());
@@ -41,3 +41,14 @@ behindEach('a server that is told to end says 4100, and its clients are back whe
   await openSdk(proxy).trigger('news', 'flash', 'we are back');
   assert.equal(await heard.next(), 'we are back');
 });
+
+behindEach('a client that connects while the server restarts is connected when it is back', async (stage, before) => {
+  const server = await stage.server();
+  const proxy = await before(server);
+  await server.stop();
+
+  const [client] = await Promise.all([connectPlainly(proxy), stage.server({}, server.port)]);
+
+  stage.closing(client);
+  assert.equal((await client.events.next()).event, 'pusher:connection_established');
+}, HOLD_CLIENTS);

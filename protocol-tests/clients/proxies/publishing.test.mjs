@@ -6,7 +6,7 @@ import { openSdk, subscribed } from '../lib/clients.mjs';
 import { inbox, until } from '../lib/waiting.mjs';
 import { ask } from './lib/plain.mjs';
 import { startTap } from './lib/tap.mjs';
-import { behindEach } from './lib/through.mjs';
+import { CLOSE_IDLE, HOLD_PUBLISHES, behindEach } from './lib/through.mjs';
 
 const EVENTS = '/apps/tests/events';
 const LONG = 'x'.repeat(50_000);
@@ -59,6 +59,27 @@ behindEach('publishes fail while the server is away, and succeed as soon as it i
 
   assert.equal((await sdk.trigger('news', 'flash', 'second')).status, 200);
 });
+
+behindEach('a publish while the server restarts is accepted when it is back', async (stage, before) => {
+  const server = await stage.server();
+  const sdk = openSdk(await before(server));
+  await sdk.trigger('news', 'flash', 'first');
+  await server.stop();
+
+  const [response] = await Promise.all([sdk.trigger('news', 'flash', 'second'), stage.server({}, server.port)]);
+
+  assert.equal(response.status, 200);
+}, HOLD_PUBLISHES);
+
+behindEach('the proxy closes idle connections to the server', async (stage, before) => {
+  const tap = stage.closing(await startTap(await stage.server()));
+  const sdk = openSdk(await before(tap, { change: 'thrifty' }));
+
+  await sdk.trigger('news', 'flash', 'first');
+
+  // The server would do so after 90 seconds, and could do so just when the proxy sends the next request.
+  await until('connections that are closed', () => tap.open === 0, 20_000);
+}, CLOSE_IDLE);
 
 behindEach('a body that is too large is refused by the server itself, with its reason', async (stage, before) => {
   const proxy = await before(await stage.server());

@@ -1,19 +1,14 @@
-// Restarts a server behind nginx with twenty pusher-js clients, in Node and in a browser.
+// Restarts a server behind each proxy with twenty pusher-js clients.
 
-import { after } from 'node:test';
-
-import { openBrowser } from '../lib/chat.mjs';
-import { MODES, assertRestart, inBrowser, inNode } from '../lib/restart.mjs';
+import { MODES, assertRestart, inNode } from '../lib/restart.mjs';
 import { test } from '../lib/stage.mjs';
-import { nginx } from './lib/nginx.mjs';
+import { BALANCERS, KINDS } from './lib/through.mjs';
 
-const browser = await openBrowser();
-after(() => browser.close());
-
-for (const [name, clients] of [['Node', inNode], ['a browser', inBrowser(browser)]]) {
+for (const kind of KINDS) {
   for (const mode of Object.keys(MODES)) {
-    test(`behind nginx, after a restart (${mode}) all clients in ${name} reconnect within 2.5 s`, async (stage) => {
-      await assertRestart(stage, mode, clients, (upstreams) => nginx.start(upstreams));
+    if (mode === 'cluster' && !BALANCERS.includes(kind)) continue;
+    test(`behind ${kind.name}, after a restart (${mode}) all clients reconnect within 2.5 s`, async (stage) => {
+      await assertRestart(stage, mode, inNode, (upstreams) => kind.start(upstreams));
     });
   }
 }
