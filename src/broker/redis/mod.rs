@@ -397,3 +397,22 @@ impl Drop for ConnectionPermit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_not_read_beyond_the_limit_of_waiting_inputs() {
+        let shared = Arc::new(ClusterState::new("test", false, Duration::from_secs(2)));
+        let (inputs, _queue) = mpsc::unbounded_channel();
+        let cluster = Cluster { shared, inputs, backlog: Arc::default() };
+        for _ in 0..BACKLOG_FULL {
+            assert!(!cluster.is_busy());
+            cluster.send(Input::Disconnect { app_id: "app".into() });
+        }
+        assert!(!cluster.is_busy(), "at the limit");
+        cluster.send(Input::Disconnect { app_id: "app".into() });
+        assert!(cluster.is_busy());
+    }
+}

@@ -169,6 +169,21 @@ async fn a_loop_of_redirections_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_loop_of_questions_at_the_other_server_ends_with_an_error() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, LAST, one)];
+    for (fake, other) in [(&fakes[0], two), (&fakes[1], one)] {
+        say(fake, &map, move |line| {
+            line.starts_with("ECHO").then(|| format!("-ASK 0 :{other}\r\n"))
+        });
+    }
+    let (connection, _pushes) = connected(&[&fakes[0]]).await;
+    assert_eq!(ask(&connection, partition(0)).await.unwrap_err().code(), Some("ASK"));
+    assert_eq!(fakes[0].seen("ECHO") + fakes[1].seen("ECHO"), 6);
+}
+
+#[tokio::test]
 async fn a_migrating_key_is_queried_on_the_other_server() {
     let fakes = servers(2).await;
     let [one, two] = ports(&fakes);
