@@ -15,7 +15,7 @@
 //! 6  server                   builds the parts, runs them, drains them in order
 //! 5  shard       http         sockets; the HTTP API
 //! 4  node                     hubs, broker, webhooks and counters as one, for layer 5
-//! 3  broker     webhook       what decides, for one node or for all that share a Redis; webhooks
+//! 3  broker     webhook       decisions, for one node or for all that share a Redis; webhooks
 //! 2  session     hub          one client's protocol without I/O; subscribers of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //!    channel                  the state of a channel and its transitions

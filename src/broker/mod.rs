@@ -172,9 +172,9 @@ impl Broker {
     }
 
     /// Runs the due timers of the hub's app. Must be called a few times a second.
-    pub fn on_time(&self, hub: &Hub, now: Instant) {
+    pub fn on_tick(&self, hub: &Hub, now: Instant) {
         match self {
-            Self::Local => local::on_time(hub, now),
+            Self::Local => local::on_tick(hub, now),
             // The cluster has a clock of its own.
             Self::Redis(_) => {}
         }

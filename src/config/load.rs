@@ -109,7 +109,7 @@ pub struct Loaded {
     pub files: Files,
     pub(super) draft: Draft,
     /// Whether the host was changed to loopback because of the development app.
-    pub(super) confined: bool,
+    pub(super) is_restricted_to_loopback: bool,
 }
 
 impl Loaded {
@@ -163,14 +163,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         facts.push(format!("read from {}", names.join(", ")));
     }
     facts.extend(compat.map(|compat| compat.differences().to_owned()));
-    let (config, confined) = settle(&mut draft, &mut notes, faults)?;
+    let (config, is_restricted_to_loopback) = settle(&mut draft, &mut notes, faults)?;
     if sources.pusher_env {
         foreign::note_pusher_port(&variables, config.server.port, &mut notes);
     }
     foreign::note_reverb_scheme(&variables, &config, &mut notes);
     foreign::note_websockets_php(&sources.dir, &mut notes);
     php::note(&sources.dir, &variables, (&config, &draft), &mut facts, &mut notes);
-    Ok(Loaded { config, notes, facts, files, draft, confined })
+    Ok(Loaded { config, notes, facts, files, draft, is_restricted_to_loopback })
 }
 
 /// Checks `draft` as a whole and builds the configuration, unless there are `faults` already.
@@ -190,13 +190,14 @@ fn settle(
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));
-    let confined = faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
-    if confined.is_some() {
+    let is_restricted_to_loopback =
+        faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
+    if is_restricted_to_loopback.is_some() {
         faults.take(guessable::reject(&config, &config.server.host, Some(draft)));
     }
     faults.result()?;
     guessable::note(&config, draft, notes);
-    Ok((config, confined.unwrap_or_default()))
+    Ok((config, is_restricted_to_loopback.unwrap_or_default()))
 }
 
 /// Checks that lists of apps and webhooks have no gaps, and that each app has an id, a key and a

@@ -59,7 +59,7 @@ impl Loaded {
 
     fn origin(&self, key: &Key) -> String {
         let origin = self.draft.origin(key);
-        if self.confined && key.as_str() == "server.host" {
+        if self.is_restricted_to_loopback && key.as_str() == "server.host" {
             return format!("{origin}, but loopback for the development app");
         }
         origin.to_string()

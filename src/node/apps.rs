@@ -123,7 +123,7 @@ impl Node {
         let mut empty_since = None;
         while clock::now() < ends {
             let now = clock::now();
-            self.broker.on_time(&hub, now);
+            self.broker.on_tick(&hub, now);
             let is_empty = hub.connections() == 0;
             empty_since = is_empty.then(|| empty_since.unwrap_or(now));
             if empty_since.is_some_and(|since| since + RETIRE_GRACE <= now) {

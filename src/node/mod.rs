@@ -184,11 +184,11 @@ impl Node {
     }
 
     /// Runs the due timers. Must be called a few times a second.
-    pub fn on_time(&self, now: Instant) {
+    pub fn on_tick(&self, now: Instant) {
         for hub in self.hubs() {
-            self.broker.on_time(&hub, now);
+            self.broker.on_tick(&hub, now);
         }
         self.connection_rates.forget(now);
-        self.rejections.on_time(now);
+        self.rejections.on_tick(now);
     }
 }

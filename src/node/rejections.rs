@@ -57,7 +57,7 @@ impl RejectionLog {
     }
 
     /// Ends the periods that are over, and logs how many rejections each has left out.
-    pub(super) fn on_time(&self, now: Instant) {
+    pub(super) fn on_tick(&self, now: Instant) {
         for (source, left_out) in self.take_over(now) {
             let (address, addresses) = match source {
                 RejectionSource::Network(address) => (Some(address.to_string()), None),

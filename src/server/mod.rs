@@ -263,7 +263,7 @@ async fn keep_time(node: Arc<Node>) {
     loop {
         ticks.tick().await;
         // A panic aborts only this tick.
-        if catch_unwind(AssertUnwindSafe(|| node.on_time(clock::now()))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| node.on_tick(clock::now()))).is_err() {
             tracing::error!("panic recovered");
         }
     }

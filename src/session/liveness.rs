@@ -7,32 +7,32 @@ use std::time::Instant;
 /// When the client last sent something or was pinged. Output to the client does not count.
 #[derive(Debug)]
 pub(super) enum Liveness {
-    Heard(Instant),
-    ChannelQuery(Instant),
+    Active(Instant),
+    Pinged(Instant),
 }
 
 impl Liveness {
     pub(super) fn on_message(now: Instant) -> Self {
-        Self::Heard(now)
+        Self::Active(now)
     }
 
     pub(super) fn deadline(&self, config: &SessionConfig) -> Instant {
         match self {
-            Self::Heard(at) => *at + config.activity_timeout,
-            Self::ChannelQuery(at) => *at + config.pong_timeout,
+            Self::Active(at) => *at + config.activity_timeout,
+            Self::Pinged(at) => *at + config.pong_timeout,
         }
     }
 
-    pub(super) fn on_time(&mut self, config: &SessionConfig, now: Instant) -> Option<Due> {
+    pub(super) fn on_deadline(&mut self, config: &SessionConfig, now: Instant) -> Option<Due> {
         if now < self.deadline(config) {
             return None;
         }
         match self {
-            Self::Heard(_) => {
-                *self = Self::ChannelQuery(now);
+            Self::Active(_) => {
+                *self = Self::Pinged(now);
                 Some(Due::Ping)
             }
-            Self::ChannelQuery(_) => Some(Due::Close(CloseCode::PongTimeout)),
+            Self::Pinged(_) => Some(Due::Close(CloseCode::PongTimeout)),
         }
     }
 }

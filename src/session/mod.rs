@@ -307,7 +307,7 @@ impl<P> Session<P> {
         if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) {
             return Some(Due::Close(CloseCode::NotAuthorizedInTime));
         }
-        self.liveness.on_time(&self.config, now)
+        self.liveness.on_deadline(&self.config, now)
     }
 
     /// Records a registered subscription.

@@ -18,12 +18,12 @@ use tokio::{sync::watch, task::JoinSet};
 pub(super) struct Deliveries<Q> {
     app: Arc<AppWebhooks>,
     connector: Arc<ArcSwap<Connector>>,
-    running: Vec<Delivery<Q>>,
+    running: Vec<EndpointTask<Q>>,
     tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Delivery<Q> {
+struct EndpointTask<Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     /// Ends it. Closed when it has ended.
@@ -38,8 +38,9 @@ impl<Q: Queue + 'static> Deliveries<Q> {
     /// Starts a delivery of each new queue. Those of removed queues have one attempt left.
     pub(super) fn follow(&mut self, settings: &Settings, queues: &[Arc<Q>]) {
         while self.tasks.try_join_next().is_some() {}
-        let is_kept =
-            |delivery: &Delivery<Q>| queues.iter().any(|queue| Arc::ptr_eq(queue, &delivery.queue));
+        let is_kept = |delivery: &EndpointTask<Q>| {
+            queues.iter().any(|queue| Arc::ptr_eq(queue, &delivery.queue))
+        };
         let removed: Vec<_> = self.running.extract_if(.., |delivery| !is_kept(delivery)).collect();
         for delivery in &removed {
             delivery.end.send_replace(End::Last);
@@ -76,7 +77,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
                 of.count_dropped(Dropped::Removed, of.queue.all_events(), now());
             }
         });
-        self.running.push(Delivery { endpoint, queue, end });
+        self.running.push(EndpointTask { endpoint, queue, end });
     }
 
     /// Tries each queue once more, until its first failure.

@@ -1,5 +1,5 @@
 //! Decides what to do when a request fails: retry it, probe the endpoint, or continue without it. A
-//! debouncer without I/O; randomness is an argument.
+//! state machine without I/O; randomness is an argument.
 //!
 //! A request that fails may be at fault itself, because of one of its events, or its endpoint may
 //! be down. Only in the first case other requests may overtake it. A status such as 400 or 422

@@ -245,7 +245,7 @@ pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
 }
 
 /// Runs the due timers, and removes expired events.
-pub(super) fn on_time(hub: &Hub, now: Instant) {
+pub(super) fn on_tick(hub: &Hub, now: Instant) {
     let state = app_state(hub);
     state.cache.expire(now);
     while let Some(task) = state.timers.take_due(now) {

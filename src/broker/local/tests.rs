@@ -203,13 +203,13 @@ fn a_large_count_is_sent_every_five_seconds_at_most() {
     let at_once = bench.received(0).len();
     assert_eq!(at_once, COUNT_UNTHROTTLED_MAX);
     bench.now += COUNT_INTERVAL - Duration::from_millis(1);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0), []);
     bench.now += Duration::from_millis(1);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0).last().unwrap().1, json!({"subscription_count": 150}));
     bench.now += COUNT_INTERVAL * 2;
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0), [], "nothing has changed");
 }
 

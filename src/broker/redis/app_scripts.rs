@@ -51,7 +51,7 @@ impl Cluster {
 
     /// Makes a script for [`AppScripts`]. It must include `lua/guard.lua`.
     pub(crate) fn add_script(&self, text: &str) -> Arc<Script> {
-        let script = Script::new(text, self.shared.is_cluster);
+        let script = Script::new(text, self.shared.is_redis_cluster);
         self.shared.scripts.add(&script);
         script
     }

@@ -90,8 +90,8 @@ impl ChannelList {
 }
 
 impl ListReads {
-    pub(super) fn new(is_cluster: bool) -> Self {
-        let pages = if is_cluster { PAGES_OF_CLUSTER } else { PAGES_OF_ONE };
+    pub(super) fn new(is_redis_cluster: bool) -> Self {
+        let pages = if is_redis_cluster { PAGES_OF_CLUSTER } else { PAGES_OF_ONE };
         Self { apps: Mutex::default(), pages: Semaphore::new(pages), progressed: Mutex::new(now()) }
     }
 

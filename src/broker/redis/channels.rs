@@ -53,11 +53,11 @@ impl ClusterState {
         loop {
             let progressed = *self.reads.progressed.lock();
             let silent = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
-            let give_up = silent.min(requested_at + LIST_TIMEOUT);
-            if let Ok(reply) = timeout_at(give_up.into(), &mut reply).await {
+            let deadline = silent.min(requested_at + LIST_TIMEOUT);
+            if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
                 return reply.unwrap_or(Err(Unavailable));
             }
-            if give_up < silent || *self.reads.progressed.lock() == progressed {
+            if deadline < silent || *self.reads.progressed.lock() == progressed {
                 return Err(Unavailable);
             }
         }
@@ -81,7 +81,7 @@ impl ClusterState {
         app_id: Arc<str>,
         prefix: String,
     ) -> Result<ChannelList, Unavailable> {
-        let give_up = now() + LIST_TIMEOUT;
+        let deadline = now() + LIST_TIMEOUT;
         let pattern: Arc<str> = pattern(&prefix).into();
         let of_partition = |partition| {
             let (shared, app_id, pattern) =
@@ -92,7 +92,7 @@ impl ClusterState {
         let mut parts = std::pin::pin!(parts.buffer_unordered(PAGES_OF_CLUSTER));
         let mut channels = BTreeMap::new();
         while let Some(part) =
-            timeout_at(give_up.into(), parts.next()).await.map_err(|_| Unavailable)?
+            timeout_at(deadline.into(), parts.next()).await.map_err(|_| Unavailable)?
         {
             if channels.is_empty() {
                 channels = part?;

@@ -11,7 +11,7 @@ mod tests;
 
 use super::{
     clock::now,
-    context::JoinedContext,
+    context::LinkContext,
     fencing_token::FencingToken,
     membership::{LEASE_ENDED, Membership},
     names::{TopicName, TopicSubject},
@@ -120,7 +120,7 @@ pub(super) struct DueComparisons {
 
 impl Comparison {
     /// The comparisons and sweeps that are due.
-    pub(super) fn due(&mut self, now: Instant, context: JoinedContext<'_>) -> DueComparisons {
+    pub(super) fn due(&mut self, now: Instant, context: LinkContext<'_>) -> DueComparisons {
         let mut due = DueComparisons { compare: Vec::new(), sweep: None };
         if !context.membership.is_joined() {
             return due;
@@ -160,7 +160,7 @@ impl Comparison {
 
     fn compare_some(
         &mut self,
-        context: JoinedContext<'_>,
+        context: LinkContext<'_>,
         now: Instant,
     ) -> Vec<BoxFuture<'static, Compared>> {
         let topics = &context.topics.all;
@@ -267,8 +267,8 @@ impl Comparison {
     }
 
     /// Scans some pages of the lists.
-    fn sweep(&mut self, context: JoinedContext<'_>) -> Option<BoxFuture<'static, Swept>> {
-        let JoinedContext { shared, membership, topics, connection } = context;
+    fn sweep(&mut self, context: LinkContext<'_>) -> Option<BoxFuture<'static, Swept>> {
+        let LinkContext { shared, membership, topics, connection } = context;
         let lists = self.lists(shared, membership, topics);
         if lists.is_empty() {
             return None;
@@ -276,7 +276,7 @@ impl Comparison {
         let first = self.page;
         let mut next = if first.list < lists.len() { first } else { ListPage::default() };
         // After a loss, its own lists are short, and scanned at once.
-        let sweeps = match (self.has_own, shared.is_cluster) {
+        let sweeps = match (self.has_own, shared.is_redis_cluster) {
             (false, _) => 1,
             (true, false) => SWEEPS,
             (true, true) => SWEEPS_ON_CLUSTER,
@@ -338,7 +338,7 @@ impl Comparison {
 }
 
 fn compare(
-    context: JoinedContext<'_>,
+    context: LinkContext<'_>,
     partition: Partition,
     topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {

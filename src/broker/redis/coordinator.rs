@@ -18,7 +18,7 @@ use super::{
     cleanup::Cleaned,
     clock::now,
     compare::{Compared, Comparison, Swept},
-    context::JoinedContext,
+    context::LinkContext,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::{Forwarded, Forwarding},
@@ -166,7 +166,7 @@ impl Coordinator {
                 biased;
                 _ = ticks.tick() => {
                     let now = now();
-                    self.on_time(now);
+                    self.on_tick(now);
                     if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
                         tidied = now;
                         self.dedup.tidy(now);
@@ -363,7 +363,7 @@ impl Coordinator {
                 return self.shared.metrics.unexpected_data("an event for another channel");
             }
             Message::Event { sequence, envelope } => {
-                let is_ours = topic.expects(*sequence) && self.is_a_nodes(envelope.id);
+                let is_ours = topic.expects(*sequence) && self.is_from_node(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
                 let is_known = self.dedup.note(envelope.id, is_ours, now);
                 self.shared.metrics.received(is_known);
@@ -377,7 +377,7 @@ impl Coordinator {
     }
 
     /// Whether an envelope may be from a node, by its id.
-    fn is_a_nodes(&self, id: EnvelopeId) -> bool {
+    fn is_from_node(&self, id: EnvelopeId) -> bool {
         self.membership.nodes.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }
 
@@ -426,11 +426,11 @@ impl Coordinator {
         }
     }
 
-    fn on_time(&mut self, now: Instant) {
-        self.topics.on_time(now);
+    fn on_tick(&mut self, now: Instant) {
+        self.topics.on_tick(now);
         self.keep_membership(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
-            let context = JoinedContext {
+            let context = LinkContext {
                 shared: &self.shared,
                 membership: &self.membership,
                 topics: &self.topics,

@@ -11,7 +11,7 @@
 
 use super::{
     clock::now,
-    context::JoinedContext,
+    context::LinkContext,
     envelope::{ControlMessage, split_number},
     fencing_token::FencingToken,
     link::RedisConnection,
@@ -112,10 +112,10 @@ impl Forwarding {
     }
 
     /// One node looks for logs that another has left behind, if that is due.
-    pub(super) fn poll(&mut self, now: Instant, context: JoinedContext<'_>) {
-        let JoinedContext { shared, membership, topics, connection } = context;
+    pub(super) fn poll(&mut self, now: Instant, context: LinkContext<'_>) {
+        let LinkContext { shared, membership, topics, connection } = context;
         let is_due = self.next_poll.is_none_or(|at| at <= now);
-        if !shared.is_cluster || !is_due || !membership.is_joined() {
+        if !shared.is_redis_cluster || !is_due || !membership.is_joined() {
             return;
         }
         self.next_poll = Some(now + POLL_INTERVAL);
@@ -235,8 +235,8 @@ impl ForwardTask {
     /// Notifies the nodes that the app's log is not empty any more.
     async fn notify_logged(&self) -> RedisResult<()> {
         let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
-        let give_up = now() + FORWARD_WITHIN;
-        self.run_call(self.shared.control_message_call(&control_message, &self.token, give_up))
+        let deadline = now() + FORWARD_WITHIN;
+        self.run_call(self.shared.control_message_call(&control_message, &self.token, deadline))
             .await
             .map(drop)
     }

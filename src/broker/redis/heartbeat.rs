@@ -68,7 +68,7 @@ async fn has_unversioned_nodes(
     connection: &RedisConnection,
 ) -> RedisResult<bool> {
     // Their keys are in a slot of their own, whose master may have no partition.
-    if shared.is_cluster {
+    if shared.is_redis_cluster {
         return Ok(false);
     }
     let time: (u64, u64) = connection.query(Partition::LEASES, &cmd("TIME")).await?;
@@ -148,7 +148,7 @@ fn call(
         .arg(registered)
         .arg(membership.state(shared.is_draining()).letter())
         .arg(KEY_LAYOUT)
-        .arg(if shared.is_cluster { "0" } else { "1" });
+        .arg(if shared.is_redis_cluster { "0" } else { "1" });
     membership.nodes.known.iter().fold(call, |call, process| call.arg(&**process))
 }
 

@@ -29,7 +29,7 @@ pub(super) const PARTS: [(&str, &str); 2] =
     [("@GUARD@", include_str!("lua/guard.lua")), ("@LOG@", include_str!("lua/log.lua"))];
 
 /// The text of a script with its parts and constants. A Redis Cluster publishes in the slot's own node.
-pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_cluster: bool) -> String {
+pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: bool) -> String {
     let with_parts =
         parts.iter().fold(script.to_owned(), |text, (name, part)| text.replace(name, part));
     let constants = [
@@ -43,5 +43,5 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_cluster: bool) 
     constants
         .iter()
         .fold(with_parts, |text, (name, number)| text.replace(name, &number.to_string()))
-        .replace("@PUBLISH@", if is_cluster { "SPUBLISH" } else { "PUBLISH" })
+        .replace("@PUBLISH@", if is_redis_cluster { "SPUBLISH" } else { "PUBLISH" })
 }

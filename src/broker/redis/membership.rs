@@ -149,7 +149,7 @@ impl Membership {
     }
 
     /// The actions that are due.
-    pub(super) fn on_time(&mut self, now: Instant, situation: &Situation) -> Vec<MembershipAction> {
+    pub(super) fn on_tick(&mut self, now: Instant, situation: &Situation) -> Vec<MembershipAction> {
         let mut actions = Vec::new();
         if let Some(requested_at) = self.requested_at {
             let waited = now.saturating_duration_since(requested_at);
@@ -489,8 +489,8 @@ impl Membership {
     /// The delay until the next attempt to connect.
     fn back_off(&mut self) -> Duration {
         let share = u32::try_from(random::number() % 512).expect("a small number");
-        let is_cluster = 1 < self.partitions.len();
-        let backoff = if is_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
+        let is_redis_cluster = 1 < self.partitions.len();
+        let backoff = if is_redis_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
         let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
         self.failures = self.failures.saturating_add(1);
         delay

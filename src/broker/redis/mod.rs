@@ -47,6 +47,8 @@
 //! `simulation` runs this code and the scripts on a model of Redis and of the network, from seeds. For
 //! it, time is read through `clock`, and random numbers are drawn through `random`. `protocol-tests/cluster/scripts`
 //! calls each script directly.
+//!
+//! `redis_broker` adapts [`Cluster`] to the interface of the broker.
 
 mod app_scripts;
 mod cache;
@@ -164,7 +166,7 @@ impl Cluster {
         let Some(target) = config.url.target() else { return Ok(None) };
         let endpoint = RedisEndpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
-        let shared = ClusterState::new(&config.prefix, endpoint.is_cluster(), broker_wait);
+        let shared = ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (cluster, tasks) = Self::start(shared, endpoint, hubs, node_timeout);
         for task in tasks {

@@ -35,8 +35,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str, is_cluster: bool) -> Self {
-        Self { prefix: prefix.to_owned(), partitions: if is_cluster { PARTITIONS } else { 1 } }
+    pub(super) fn new(prefix: &str, is_redis_cluster: bool) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            partitions: if is_redis_cluster { PARTITIONS } else { 1 },
+        }
     }
 
     /// All partitions of this Redis.
@@ -193,8 +196,8 @@ mod tests {
     #[test]
     fn names_are_parsed_as_they_were_formatted() {
         let channel = ChannelName::parse("presence-a.b;c", 100).unwrap();
-        for is_cluster in [false, true] {
-            let names = Names::new("campanile", is_cluster);
+        for is_redis_cluster in [false, true] {
+            let names = Names::new("campanile", is_redis_cluster);
             for subject in [
                 TopicSubject::Channel(channel.clone()),
                 TopicSubject::User("a=1".into()),

@@ -133,11 +133,11 @@ impl ClusterState {
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let give_up = now() + self.broker_wait;
+        let deadline = now() + self.broker_wait;
         let result = if events.iter().any(OutgoingEvent::is_cached) {
-            self.publish_cached(app_id, events, max_cache_bytes, give_up).await
+            self.publish_cached(app_id, events, max_cache_bytes, deadline).await
         } else {
-            self.publish_all(app_id, events, max_cache_bytes, give_up).await
+            self.publish_all(app_id, events, max_cache_bytes, deadline).await
         };
         if let Err(why) = &result {
             self.metrics.rejected(*why);
@@ -151,14 +151,14 @@ impl ClusterState {
         app_id: &Arc<str>,
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
-        give_up: Instant,
+        deadline: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let permit = time::timeout_at(give_up.into(), self.cache_updates.permit()).await;
+        let permit = time::timeout_at(deadline.into(), self.cache_updates.permit()).await;
         let Ok(permit) = permit else { return Err(NotPublished::Unreached) };
         let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
         let task = tokio::spawn(async move {
             let _permit = permit;
-            shared.publish_all(&app_id, &events, max_cache_bytes, give_up).await
+            shared.publish_all(&app_id, &events, max_cache_bytes, deadline).await
         });
         task.await.unwrap_or(Err(NotPublished::Unknown))
     }
@@ -168,11 +168,11 @@ impl ClusterState {
         app_id: &Arc<str>,
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
-        give_up: Instant,
+        deadline: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
         let parts = self.parts(app_id, events);
         let each =
-            parts.iter().map(|part| self.publish_part(app_id, part, max_cache_bytes, give_up));
+            parts.iter().map(|part| self.publish_part(app_id, part, max_cache_bytes, deadline));
         let results = futures_util::future::join_all(each).await;
         let is_certain = !results.iter().any(|result| matches!(result, Err(NotPublished::Unknown)));
         let mut counts = vec![Counts::default(); events.len()];
@@ -226,12 +226,12 @@ impl ClusterState {
         app_id: &str,
         part: &PartitionPublish<'_>,
         max_cache_bytes: usize,
-        give_up: Instant,
+        deadline: Instant,
     ) -> Result<PublishedBatch, NotPublished> {
         let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
-            let options = (give_up, may_be_done, max_cache_bytes);
+            let options = (deadline, may_be_done, max_cache_bytes);
             let attempt = self.attempt(app_id, part, &ids, options).await;
             match attempt {
                 Some(PublishAttempt::Done(receipts, at_us)) => {
@@ -239,7 +239,7 @@ impl ClusterState {
                     return Ok(PublishedBatch::new(&part.events, &ids, max_cache_bytes, receipts));
                 }
                 Some(PublishAttempt::Rejected | PublishAttempt::Late) => {
-                    let left = give_up.saturating_duration_since(now());
+                    let left = deadline.saturating_duration_since(now());
                     time::sleep(REJECTED_PAUSE.min(left)).await;
                 }
                 Some(PublishAttempt::Lost { until }) => {
@@ -250,7 +250,7 @@ impl ClusterState {
                 }
                 Some(PublishAttempt::Fenced) | None => {}
             }
-            if attempt.is_none() || give_up <= now() {
+            if attempt.is_none() || deadline <= now() {
                 return Err(if may_be_done {
                     NotPublished::Unknown
                 } else {
@@ -266,15 +266,15 @@ impl ClusterState {
         app_id: &str,
         part: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
-        (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
+        (deadline, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<PublishAttempt> {
-        let JoinedLink { connection, token } = self.joined(give_up).await?;
+        let JoinedLink { connection, token } = self.joined(deadline).await?;
         let partition = part.partition;
         let requested_at = now();
-        let deadline = self.attempt_deadline(requested_at, give_up);
+        let attempt_end = self.attempt_deadline(requested_at, deadline);
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &token)
-            .number(self.clock.at(partition, deadline))
+            .number(self.clock.at(partition, attempt_end))
             .arg(if is_repeated { "1" } else { "0" })
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
@@ -296,7 +296,7 @@ impl ClusterState {
                 .number(retention_ms);
             topics.push(topic);
         }
-        let reply = self.await_reply(give_up, call.run(&connection)).await;
+        let reply = self.await_reply(deadline, call.run(&connection)).await;
         Some(match reply {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) = read(value, ids.len()) else {
@@ -318,26 +318,30 @@ impl ClusterState {
                 attempt
             }
             Some(Err(error)) if was_rejected(&error) => {
-                self.log_rejection(&error, give_up);
+                self.log_rejection(&error, deadline);
                 PublishAttempt::Rejected
             }
-            Some(Err(_)) | None => {
-                PublishAttempt::Lost { until: if self.is_cluster { deadline } else { now() } }
-            }
+            Some(Err(_)) | None => PublishAttempt::Lost {
+                until: if self.is_redis_cluster { attempt_end } else { now() },
+            },
         })
     }
 
     /// Until when Redis may execute an attempt. On a Redis Cluster that is before the next one
     /// begins: a master that was paused and replaced executes what lies in its buffers when it
     /// resumes, and the new master passes that on to subscribers, which may have later events.
-    fn attempt_deadline(&self, requested_at: Instant, give_up: Instant) -> Instant {
-        if self.is_cluster { give_up.min(requested_at + self.suspect_after()) } else { give_up }
+    fn attempt_deadline(&self, requested_at: Instant, deadline: Instant) -> Instant {
+        if self.is_redis_cluster {
+            deadline.min(requested_at + self.suspect_after())
+        } else {
+            deadline
+        }
     }
 
     /// Logs a publish that is rejected until its timeout, although this node is joined.
-    fn log_rejection(&self, error: &RedisError, give_up: Instant) {
+    fn log_rejection(&self, error: &RedisError, deadline: Instant) {
         let (now, reason) = (now(), Reason::of(error));
-        let is_lasting = give_up.saturating_duration_since(now) < self.broker_wait / 2;
+        let is_lasting = deadline.saturating_duration_since(now) < self.broker_wait / 2;
         tracing::debug!(reason = &*reason.text, "redis rejected a publish");
         if let Some(times) = self.logs.publishes.due(u64::from(is_lasting), now) {
             tracing::warn!(reason = &*reason.text, times, "redis rejects publishes");
@@ -350,12 +354,12 @@ impl ClusterState {
         app_id: &str,
         event: OutgoingEvent,
     ) -> Result<(), Unavailable> {
-        let give_up = now() + self.broker_wait;
+        let deadline = now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();
         let partition = self.names.channel_partition(app_id, &event.channel);
         let part = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
-        match self.attempt(app_id, &part, &[id], (give_up, false, 0)).await {
+        match self.attempt(app_id, &part, &[id], (deadline, false, 0)).await {
             Some(PublishAttempt::Done(..)) => Ok(()),
             Some(
                 PublishAttempt::Late

@@ -60,7 +60,7 @@ impl ClusterState {
     ) -> Result<ChannelReply, Unavailable> {
         let partition = self.names.channel_partition(app_id, channel);
         let mut reply = self
-            .run_guarded(partition, |token| {
+            .run_fenced(partition, |token| {
                 ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
                     .key(self.names.last_event(app_id, channel))
@@ -82,7 +82,7 @@ impl ClusterState {
         let name = TopicName { app_id: app_id.into(), subject: TopicSubject::Connections };
         let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
         let mut reply = self
-            .run_guarded(partition, |token| {
+            .run_fenced(partition, |token| {
                 // Connections have no last event: this key does not exist.
                 ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
                     .key(&topic)
@@ -102,28 +102,28 @@ impl ClusterState {
 
     /// Publishes a control message for all nodes.
     pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
-        let give_up = now() + self.broker_wait;
-        let call = |token: &_| self.control_message_call(control_message, token, give_up);
-        self.run_guarded(Partition::LEASES, call).await.map(drop)
+        let deadline = now() + self.broker_wait;
+        let call = |token: &_| self.control_message_call(control_message, token, deadline);
+        self.run_fenced(Partition::LEASES, call).await.map(drop)
     }
 
-    /// The call that publishes a control message for all nodes, until `give_up`.
+    /// The call that publishes a control message for all nodes, until `deadline`.
     pub(super) fn control_message_call(
         &self,
         control_message: &str,
         token: &FencingToken,
-        give_up: Instant,
+        deadline: Instant,
     ) -> ScriptCall {
         let partition = Partition::LEASES;
         ScriptCall::guarded(&self.scripts.notify, partition, &self.names, token)
-            .number(self.clock.at(partition, give_up))
+            .number(self.clock.at(partition, deadline))
             .arg(self.names.all_nodes())
             .arg(control_message)
     }
 
     /// Runs a guarded script until it succeeds, within the wait of a request. The script must be
     /// idempotent.
-    pub(super) async fn run_guarded(
+    pub(super) async fn run_fenced(
         &self,
         partition: Partition,
         call: impl Fn(&FencingToken) -> ScriptCall,
@@ -131,17 +131,18 @@ impl ClusterState {
         self.run_with_token(partition, call).await.map(|(reply, _)| reply)
     }
 
-    /// Like [`Self::run_guarded`]; also returns the fencing token that was valid.
+    /// Like [`Self::run_fenced`]; also returns the fencing token that was valid.
     pub(super) async fn run_with_token(
         &self,
         partition: Partition,
         call: impl Fn(&FencingToken) -> ScriptCall,
     ) -> Result<(ScriptReply, Arc<FencingToken>), Unavailable> {
-        let give_up = now() + self.broker_wait;
+        let deadline = now() + self.broker_wait;
         loop {
-            let JoinedLink { connection, token } = self.joined(give_up).await.ok_or(Unavailable)?;
+            let JoinedLink { connection, token } =
+                self.joined(deadline).await.ok_or(Unavailable)?;
             let requested_at = now();
-            let reply = self.await_reply(give_up, call(&token).run(&connection)).await;
+            let reply = self.await_reply(deadline, call(&token).run(&connection)).await;
             match reply.ok_or(Unavailable)? {
                 Ok(value) => {
                     let mut reply = ScriptReply::new(value).map_err(|_| self.unexpected())?;
@@ -157,7 +158,7 @@ impl ClusterState {
                 Err(error) if !was_rejected(&error) => self.suspect(),
                 Err(error) => return Err(self.unavailable(&error)),
             }
-            if give_up <= now() {
+            if deadline <= now() {
                 return Err(Unavailable);
             }
         }

@@ -46,7 +46,7 @@ impl Scheduler {
     }
 
     /// Schedules the topics whose time has come for now.
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(super) fn on_tick(&mut self, now: Instant) {
         while self.later.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, topic)) = self.later.pop_first() {
                 self.times.remove(&topic);
@@ -114,13 +114,13 @@ mod tests {
         scheduler.add_at(&topics[0], start + 3 * MS);
         scheduler.add_at(&topics[1], start + MS);
         scheduler.add_at(&topics[2], start + 3 * MS + MS);
-        scheduler.on_time(start);
+        scheduler.on_tick(start);
         assert!(scheduler.is_idle(), "none is due");
-        scheduler.on_time(start + 3 * MS);
+        scheduler.on_tick(start + 3 * MS);
         assert_eq!(drain(&mut scheduler), names(&["b", "a"]));
-        scheduler.on_time(start + 3 * MS);
+        scheduler.on_tick(start + 3 * MS);
         assert!(scheduler.is_idle(), "each time is used once");
-        scheduler.on_time(start + 4 * MS);
+        scheduler.on_tick(start + 4 * MS);
         assert_eq!(drain(&mut scheduler), names(&["c"]));
     }
 
@@ -135,12 +135,12 @@ mod tests {
             scheduler.add_at(&topics[0], start + ms * MS);
         }
         assert_eq!((scheduler.later.len(), scheduler.times.len()), (1, 1), "bounded by the topics");
-        scheduler.on_time(start + MS);
+        scheduler.on_tick(start + MS);
         assert!(scheduler.is_idle());
-        scheduler.on_time(start + 2 * MS);
+        scheduler.on_tick(start + 2 * MS);
         assert_eq!(drain(&mut scheduler), names(&["a"]));
         scheduler.add_at(&topics[0], start + 9 * MS);
-        scheduler.on_time(start + 9 * MS);
+        scheduler.on_tick(start + 9 * MS);
         assert_eq!(drain(&mut scheduler), names(&["a"]), "the time that it names next");
     }
 
@@ -153,7 +153,7 @@ mod tests {
         }
         scheduler.forget(&topics[0]);
         scheduler.forget(&topics[0]);
-        scheduler.on_time(start);
+        scheduler.on_tick(start);
         assert_eq!(drain(&mut scheduler), names(&["b"]));
         assert!(scheduler.later.is_empty() && scheduler.times.is_empty());
     }

@@ -23,8 +23,8 @@ pub(crate) struct Script {
 
 impl Script {
     /// The script for the topology, with its parts and constants.
-    pub(super) fn new(text: &str, is_cluster: bool) -> Arc<Self> {
-        let text = lua::assembled(text, &lua::PARTS, is_cluster);
+    pub(super) fn new(text: &str, is_redis_cluster: bool) -> Arc<Self> {
+        let text = lua::assembled(text, &lua::PARTS, is_redis_cluster);
         #[cfg(test)]
         let text = super::simulation::mutated(text);
         Arc::new(Self { text, sha: OnceLock::new() })
@@ -36,8 +36,9 @@ impl Script {
         const GUARD: &str =
             "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
         let (before, after) = self.text.split_once(GUARD).expect(&self.text);
-        let own = [false, true].into_iter().fold(before.to_owned(), |own, is_cluster| {
-            let part = |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_cluster);
+        let own = [false, true].into_iter().fold(before.to_owned(), |own, is_redis_cluster| {
+            let part =
+                |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_redis_cluster);
             lua::PARTS.iter().map(part).fold(own, |own, part| own.replace(&part, ""))
         });
         assert!(!own.contains("may_write") && !after.is_empty(), "{}", self.text);
@@ -69,8 +70,8 @@ pub(super) struct Scripts {
 
 impl Scripts {
     /// The scripts for the topology.
-    pub(super) fn new(is_cluster: bool) -> Self {
-        let script = |text: &str| Script::new(text, is_cluster);
+    pub(super) fn new(is_redis_cluster: bool) -> Self {
+        let script = |text: &str| Script::new(text, is_redis_cluster);
         Self {
             heartbeat: script(include_str!("lua/heartbeat.lua")),
             expire: script(include_str!("lua/expire.lua")),
@@ -336,8 +337,8 @@ mod tests {
     /// Only the check of a deadline may precede the guard.
     #[test]
     fn every_script_checks_the_fencing_token_first() {
-        for is_cluster in [false, true] {
-            let scripts = Scripts::new(is_cluster);
+        for is_redis_cluster in [false, true] {
+            let scripts = Scripts::new(is_redis_cluster);
             for script in &scripts.all() {
                 // It is the script that registers a node.
                 if !Arc::ptr_eq(script, &scripts.heartbeat) {

@@ -33,7 +33,7 @@ use tokio::time::{self, timeout_at};
 pub(super) struct ClusterState {
     pub(super) names: Names,
     pub(super) scripts: Scripts,
-    pub(super) is_cluster: bool,
+    pub(super) is_redis_cluster: bool,
     pub(super) link_state: LinkStateWatch,
     pub(super) clock: Clock,
     pub(super) published_sequences: PublishedSequences,
@@ -131,13 +131,13 @@ fn is_step(step_ms: i64, round_trip: Duration) -> bool {
 }
 
 impl ClusterState {
-    pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration) -> Self {
-        let names = Names::new(prefix, is_cluster);
+    pub(super) fn new(prefix: &str, is_redis_cluster: bool, broker_wait: Duration) -> Self {
+        let names = Names::new(prefix, is_redis_cluster);
         Self {
             clock: Clock::new(names.partitions().len()),
             names,
-            scripts: Scripts::new(is_cluster),
-            is_cluster,
+            scripts: Scripts::new(is_redis_cluster),
+            is_redis_cluster,
             link_state: LinkStateWatch::new(LinkState::Unavailable("not joined yet".into())),
             published_sequences: PublishedSequences::new(now()),
             cache_updates: CacheUpdates::default(),
@@ -146,7 +146,7 @@ impl ClusterState {
             notifiers: AppNotifiers::default(),
             logs: Logs::default(),
             others: ReadyNodes::default(),
-            reads: ListReads::new(is_cluster),
+            reads: ListReads::new(is_redis_cluster),
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
@@ -210,13 +210,13 @@ impl ClusterState {
         }
     }
 
-    /// Waits until the node is joined, until `give_up` at most.
-    pub(super) async fn joined(&self, give_up: Instant) -> Option<JoinedLink> {
+    /// Waits until the node is joined, until `deadline` at most.
+    pub(super) async fn joined(&self, deadline: Instant) -> Option<JoinedLink> {
         if let Some(joined) = self.joined_now() {
             return Some(joined);
         }
         let _waiting = self.metrics.waiting();
-        timeout_at(give_up.into(), self.link_state.joined()).await.ok()
+        timeout_at(deadline.into(), self.link_state.joined()).await.ok()
     }
 
     /// How long a reply may take until Redis is suspected to be away.
@@ -252,10 +252,10 @@ impl ClusterState {
         self.link_state.suspect();
     }
 
-    /// Runs `request`, and suspects Redis when it takes long. `None` without a reply until `give_up`.
+    /// Runs `request`, and suspects Redis when it takes long. `None` without a reply until `deadline`.
     pub(super) async fn await_reply<T>(
         &self,
-        give_up: Instant,
+        deadline: Instant,
         request: impl Future<Output = T>,
     ) -> Option<T> {
         let requested_at = now();
@@ -265,7 +265,7 @@ impl ClusterState {
             reply
         } else {
             self.suspect();
-            timeout_at((give_up + REPLY_GRACE).into(), request).await.ok()?
+            timeout_at((deadline + REPLY_GRACE).into(), request).await.ok()?
         };
         self.metrics.replied_after(now().saturating_duration_since(requested_at));
         Some(reply)
@@ -368,12 +368,12 @@ mod tests {
             time::sleep(Duration::from_millis(ms)).await;
             ms
         };
-        let give_up = now() + Duration::from_secs(2);
-        assert_eq!(shared.await_reply(give_up, after(100)).await, Some(100));
-        let give_up = now() + Duration::from_secs(2);
-        assert_eq!(shared.await_reply(give_up, after(2_050)).await, Some(2_050), "in transit");
-        let (requested_at, give_up) = (now(), now() + Duration::from_secs(2));
-        assert_eq!(shared.await_reply(give_up, after(9_000)).await, None);
+        let deadline = now() + Duration::from_secs(2);
+        assert_eq!(shared.await_reply(deadline, after(100)).await, Some(100));
+        let deadline = now() + Duration::from_secs(2);
+        assert_eq!(shared.await_reply(deadline, after(2_050)).await, Some(2_050), "in transit");
+        let (requested_at, deadline) = (now(), now() + Duration::from_secs(2));
+        assert_eq!(shared.await_reply(deadline, after(9_000)).await, None);
         assert_eq!(now() - requested_at, Duration::from_secs(2) + REPLY_GRACE);
     }
 

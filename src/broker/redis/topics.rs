@@ -154,8 +154,8 @@ impl Topics {
         self.scheduler.add(name);
     }
 
-    pub(super) fn on_time(&mut self, now: Instant) {
-        self.scheduler.on_time(now);
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        self.scheduler.on_tick(now);
         self.announce_due_totals(now);
         if self.expired_at + EXPIRY_INTERVAL <= now {
             self.expired_at = now;

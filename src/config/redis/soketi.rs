@@ -49,10 +49,10 @@ pub(in crate::config) fn read(
         note_no_redis(table, NO_REDIS, variables, notes);
         return Ok(());
     }
-    let is_cluster = is_true(CLUSTER_MODE, variables)?;
-    let unused = if is_cluster { NOT_IN_CLUSTER } else { ONLY_IN_CLUSTER };
+    let is_redis_cluster = is_true(CLUSTER_MODE, variables)?;
+    let unused = if is_redis_cluster { NOT_IN_CLUSTER } else { ONLY_IN_CLUSTER };
     apply_all(unused, variables, draft, notes)?;
-    let (topology, name) = if is_cluster { cluster(variables)? } else { servers(variables)? };
+    let (topology, name) = if is_redis_cluster { cluster(variables)? } else { servers(variables)? };
     let names = ["SOKETI_DB_REDIS_USERNAME", "SOKETI_DB_REDIS_PASSWORD"];
     let (username, password) = credentials(variables, names, notes);
     let db = optional(variables, "SOKETI_DB_REDIS_DB", parse::number)?.flatten();

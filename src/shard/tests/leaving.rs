@@ -90,7 +90,7 @@ async fn a_user_whose_connection_ends_is_offline() {
         }
         let grace = async |bench: &mut Bench| {
             tokio::time::advance(OFFLINE_GRACE).await;
-            bench.node.on_time(clock::now());
+            bench.node.on_tick(clock::now());
             bench.settle();
         };
         grace(&mut bench).await;

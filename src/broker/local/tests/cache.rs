@@ -13,7 +13,7 @@ fn a_cache_channel_keeps_its_last_event_until_it_expires() {
     bench.publish("cache-c", "2");
     bench.unsubscribe(0, "cache-c", None);
     bench.now += Duration::from_secs(9);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(decoded(&bench.subscribe(0, "cache-c", None).cached.unwrap()).1, json!(2));
     let (data, ttl) = channel(&bench.hub, &name("cache-c"), bench.now).cached.unwrap();
     assert_eq!((data.as_str(), ttl), (r#""2""#, Duration::from_secs(1)));
@@ -32,11 +32,11 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
     bench.now += Duration::from_secs(5);
     bench.publish("cache-c", "2");
     bench.now += Duration::from_secs(6);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert!(channel(&bench.hub, &name("cache-c"), bench.now).cached.is_some());
     assert!(bench.has_no_channels(), "no connection is subscribed");
     bench.now += Duration::from_secs(5);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(cache_stats(&bench.hub).bytes, 0);
 }
 

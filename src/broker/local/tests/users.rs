@@ -29,10 +29,10 @@ fn a_watcher_receives_the_current_state_and_then_changes() {
 
     sign_out(&bench.hub, c, &user("c", &[]), bench.now);
     bench.now += OFFLINE_GRACE - Duration::from_millis(1);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0), [], "a page may be reloading");
     bench.now += Duration::from_millis(1);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0)[0].1, json!({"events": [{"name": "offline", "user_ids": ["c"]}]}));
 }
 
@@ -47,10 +47,10 @@ fn a_page_reload_is_not_reported() {
     let _ = sign_in(&bench.hub, again, &user("c", &[]), "{}", None);
     sign_out(&bench.hub, again, &user("c", &[]), bench.now);
     bench.now += Duration::from_secs(2);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0), [], "the second delay runs from the second end");
     bench.now += Duration::from_secs(1);
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert_eq!(bench.received(0).len(), 1);
 }
 
@@ -63,7 +63,7 @@ fn unused_users_take_no_memory() {
     assert!(!app_state(&bench.hub).users.knows("b") && app_state(&bench.hub).users.knows("d"));
     sign_out(&bench.hub, a, &user("a", &["c", "d"]), bench.now);
     bench.now += OFFLINE_GRACE;
-    on_time(&bench.hub, bench.now);
+    on_tick(&bench.hub, bench.now);
     assert!(["a", "b", "c", "d"].iter().all(|id| !app_state(&bench.hub).users.knows(id)));
 }
 

@@ -38,8 +38,8 @@ fn clean_up_after(testbed: &mut Testbed, node: String) {
 
 #[tokio::test(start_paused = true)]
 async fn everything_of_a_node_with_an_expired_lease_is_removed() {
-    for is_cluster in [false, true] {
-        let mut testbed = Testbed::joined(is_cluster).await;
+    for is_redis_cluster in [false, true] {
+        let mut testbed = Testbed::joined(is_redis_cluster).await;
         testbed.subscribe(1, "b", None);
         testbed.settle().await;
         leave_behind(&testbed, &["a", "b", "c"]);

@@ -22,7 +22,7 @@ impl Coordinator {
             in_flight: self.topics.in_flight.time(),
             is_settled: self.topics.is_settled(),
         };
-        let actions = self.membership.on_time(now, &situation);
+        let actions = self.membership.on_tick(now, &situation);
         self.carry_out(actions);
     }
 

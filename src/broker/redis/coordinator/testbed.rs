@@ -36,14 +36,14 @@ pub(in crate::broker::redis) struct Testbed {
 
 impl Testbed {
     /// A node of one Redis, or of a Redis Cluster with three servers. It has not joined.
-    pub(in crate::broker::redis) fn new(is_cluster: bool) -> Self {
+    pub(in crate::broker::redis) fn new(is_redis_cluster: bool) -> Self {
         random::seed(1);
         let network = Network::new(1);
-        let servers = if is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
+        let servers = if is_redis_cluster { &SERVERS[..] } else { &SERVERS[..1] };
         for (host, port) in servers {
             network.add_server(host, *port);
         }
-        if is_cluster {
+        if is_redis_cluster {
             network.make_cluster(servers);
         }
         let config =
@@ -51,8 +51,8 @@ impl Testbed {
         let inboxes = Arc::new(Inboxes::new(1));
         let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
         let hub = Arc::new(hub);
-        let shared = Arc::new(ClusterState::new(PREFIX, is_cluster, Duration::from_secs(2)));
-        let endpoint = network.endpoint(0, &SERVERS, is_cluster);
+        let shared = Arc::new(ClusterState::new(PREFIX, is_redis_cluster, Duration::from_secs(2)));
+        let endpoint = network.endpoint(0, &SERVERS, is_redis_cluster);
         let hubs = HashMap::from([(Arc::from(APP), hub)]);
         let (coordinator, completions) =
             Coordinator::new(shared, endpoint, hubs, NODE_TIMEOUT, Arc::default());
@@ -60,8 +60,8 @@ impl Testbed {
     }
 
     /// A node that has joined.
-    pub(in crate::broker::redis) async fn joined(is_cluster: bool) -> Self {
-        let mut testbed = Self::new(is_cluster);
+    pub(in crate::broker::redis) async fn joined(is_redis_cluster: bool) -> Self {
+        let mut testbed = Self::new(is_redis_cluster);
         testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
         testbed
     }
@@ -77,7 +77,7 @@ impl Testbed {
                     coordinator.on_completion(completion);
                 }
             }
-            () = time::sleep(TURN) => coordinator.on_time(now()),
+            () = time::sleep(TURN) => coordinator.on_tick(now()),
         }
         coordinator.take_steps();
     }
@@ -147,7 +147,7 @@ impl Testbed {
 
     /// The host of a partition.
     pub(in crate::broker::redis) fn server_of(&self, partition: Partition) -> &'static str {
-        if !self.coordinator.shared.is_cluster {
+        if !self.coordinator.shared.is_redis_cluster {
             return SERVERS[0].0;
         }
         let has_it = |(host, port): &&(&str, u16)| {
@@ -170,7 +170,8 @@ impl Testbed {
 
     /// Everything in Redis: keys, and the fields or members of hashes and sets.
     pub(in crate::broker::redis) fn dump(&self) -> String {
-        let servers = if self.coordinator.shared.is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
+        let servers =
+            if self.coordinator.shared.is_redis_cluster { &SERVERS[..] } else { &SERVERS[..1] };
         let mut dump = Vec::new();
         for (host, port) in servers {
             for key in self.network.keys(host, *port) {

@@ -75,8 +75,8 @@ impl RedisEndpoint {
 
     /// An endpoint over streams that a test opens: a Redis Cluster, or the first of the addresses.
     #[cfg(test)]
-    pub(super) fn over(dial: Dial, addresses: &[(String, u16)], is_cluster: bool) -> Self {
-        let topology = if is_cluster {
+    pub(super) fn over(dial: Dial, addresses: &[(String, u16)], is_redis_cluster: bool) -> Self {
+        let topology = if is_redis_cluster {
             Topology::Cluster { nodes: addresses.to_vec() }
         } else {
             Topology::Single { address: addresses[0].clone() }
@@ -86,7 +86,7 @@ impl RedisEndpoint {
         Self { target, opener }
     }
 
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(super) fn is_redis_cluster(&self) -> bool {
         matches!(self.target.topology, Topology::Cluster { .. })
     }
 

@@ -43,10 +43,10 @@ fn replies(partitions: usize, now: Instant) -> Vec<HeartbeatReply> {
 /// A node that has joined over one partition.
 fn joined(now: Instant) -> Membership {
     let mut membership = membership(1, now);
-    membership.on_time(now, &SITUATION);
+    membership.on_tick(now, &SITUATION);
     membership.on_connected(now);
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
-    membership.on_time(now, &SITUATION);
+    membership.on_tick(now, &SITUATION);
     membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
     membership.on_node_heartbeat(NODE, now);
     assert!(membership.is_joined());
@@ -65,7 +65,7 @@ fn heartbeat(phase: HeartbeatPhase) -> MembershipAction {
 fn a_node_connects_registers_syncs_arrives_and_joins() {
     let now = Instant::now();
     let mut membership = membership(1, now);
-    assert_eq!(membership.on_time(now, &SITUATION), [MembershipAction::Connect]);
+    assert_eq!(membership.on_tick(now, &SITUATION), [MembershipAction::Connect]);
     assert_eq!((membership.stage, membership.token.link), (Stage::Connecting, 1));
     let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(membership.on_connected(now), join);
@@ -73,7 +73,7 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     let changed = BTreeSet::from([LEASES]);
     assert_eq!(registered, [MembershipAction::Registered { changed }, MembershipAction::SyncAll]);
     assert_eq!(membership.stage, Stage::Syncing);
-    assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
+    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
     assert_eq!(membership.stage, Stage::Arriving);
     let arrived = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
     assert_eq!(arrived, [MembershipAction::Resubscribe { unaffected: BTreeSet::new() }]);
@@ -96,7 +96,7 @@ fn a_node_reports_its_sequences_to_a_new_generation_first() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.on_disconnected(now);
-    membership.on_time(now + SECOND, &SITUATION);
+    membership.on_tick(now + SECOND, &SITUATION);
     membership.on_connected(now);
     let other = HeartbeatReply { generation: "g2".into(), ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![other]), now);
@@ -120,7 +120,7 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.on_disconnected(now);
-    membership.on_time(now + SECOND, &SITUATION);
+    membership.on_tick(now + SECOND, &SITUATION);
     membership.on_connected(now);
     let link = membership.token.link;
     let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
@@ -167,12 +167,12 @@ fn the_link_is_closed_without_a_reply_in_time() {
     let mut membership = joined(requested_at);
     membership.requested_at = Some(requested_at);
     let suspect_after = SITUATION.suspect_after;
-    assert!(membership.on_time(requested_at + suspect_after, &SITUATION).is_empty(), "not yet");
-    let suspected = membership.on_time(requested_at + suspect_after + MS, &SITUATION);
+    assert!(membership.on_tick(requested_at + suspect_after, &SITUATION).is_empty(), "not yet");
+    let suspected = membership.on_tick(requested_at + suspect_after + MS, &SITUATION);
     assert_eq!(suspected, [MembershipAction::Suspect]);
-    let suspected = membership.on_time(requested_at + LINK_TIMEOUT, &SITUATION);
+    let suspected = membership.on_tick(requested_at + LINK_TIMEOUT, &SITUATION);
     assert_eq!(suspected, [MembershipAction::Suspect], "not closed yet");
-    let closed = membership.on_time(requested_at + LINK_TIMEOUT + MS, &SITUATION);
+    let closed = membership.on_tick(requested_at + LINK_TIMEOUT + MS, &SITUATION);
     assert_eq!(closed, close("redis does not answer"));
 }
 
@@ -186,7 +186,7 @@ fn the_link_is_closed_when_the_bus_is_silent() {
         let mut membership = joined(confirmed_at);
         membership.stage = stage;
         membership.requested_at = None;
-        membership.on_time(now, &situation)
+        membership.on_tick(now, &situation)
     };
     let silent = close("the bus is silent");
     assert_ne!(at(Stage::Joined, confirmed_at + patience), silent, "not yet");
@@ -202,10 +202,10 @@ fn the_link_is_closed_when_the_bus_is_silent() {
 fn the_link_is_closed_when_redis_rejects_its_writes() {
     let now = Instant::now();
     let situation = Situation { is_fenced: true, ..SITUATION };
-    assert_eq!(joined(now).on_time(now, &situation), close(LEASE_ENDED));
+    assert_eq!(joined(now).on_tick(now, &situation), close(LEASE_ENDED));
     let mut connecting = membership(1, now);
     connecting.stage = Stage::Connecting;
-    assert!(connecting.on_time(now, &situation).is_empty(), "there is no link");
+    assert!(connecting.on_tick(now, &situation).is_empty(), "there is no link");
 }
 
 #[test]
@@ -215,17 +215,17 @@ fn heartbeats_are_sent_each_second_one_at_a_time() {
     membership.requested_at = None;
     let due = now + HEARTBEAT_INTERVAL;
     membership.next_heartbeat = due;
-    assert!(membership.on_time(due - MS, &SITUATION).is_empty());
-    assert_eq!(membership.on_time(due, &SITUATION), [heartbeat(HeartbeatPhase::Heartbeat)]);
+    assert!(membership.on_tick(due - MS, &SITUATION).is_empty());
+    assert_eq!(membership.on_tick(due, &SITUATION), [heartbeat(HeartbeatPhase::Heartbeat)]);
     assert_eq!((membership.requested_at, membership.next_heartbeat), (Some(due), due + SECOND));
-    assert!(membership.on_time(due + MS, &SITUATION).is_empty(), "one is in flight");
+    assert!(membership.on_tick(due + MS, &SITUATION).is_empty(), "one is in flight");
     membership.requested_at = None;
     let suspect = Situation { is_suspect: true, ..SITUATION };
-    let at_once = membership.on_time(due + MS, &suspect);
+    let at_once = membership.on_tick(due + MS, &suspect);
     assert_eq!(at_once, [heartbeat(HeartbeatPhase::Heartbeat)], "redis is suspected");
     membership.requested_at = None;
     membership.heartbeat_soon(due + MS);
-    let soon = membership.on_time(due + MS, &SITUATION);
+    let soon = membership.on_tick(due + MS, &SITUATION);
     assert_eq!(soon, [heartbeat(HeartbeatPhase::Heartbeat)], "another node is new");
 }
 
@@ -264,24 +264,24 @@ fn heartbeats_are_sent_to_closed_partitions_and_for_the_registration_to_all() {
 #[test]
 fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
     let now = Instant::now();
-    for (is_cluster, longest) in
+    for (is_redis_cluster, longest) in
         [(false, Duration::from_millis(400)), (true, Duration::from_secs(2))]
     {
-        let mut membership = membership(if is_cluster { 2 } else { 1 }, now);
+        let mut membership = membership(if is_redis_cluster { 2 } else { 1 }, now);
         let mut expected = Duration::from_millis(50);
         for _ in 0..9 {
             membership.on_disconnected(now);
             let Stage::Disconnected(due) = membership.stage else { panic!("disconnected") };
             let wait = due - now;
             assert!(expected <= wait && wait <= expected * 3 / 2, "{wait:?}");
-            assert!(membership.on_time(due - MS, &SITUATION).is_empty(), "not yet");
-            assert_eq!(membership.on_time(due, &SITUATION), [MembershipAction::Connect]);
+            assert!(membership.on_tick(due - MS, &SITUATION).is_empty(), "not yet");
+            assert_eq!(membership.on_tick(due, &SITUATION), [MembershipAction::Connect]);
             expected = (expected * 2).min(longest);
         }
         assert_eq!((expected, membership.token.link), (longest, 9));
         membership.on_disconnected(now);
         membership.stop();
-        assert!(membership.on_time(now + 9 * SECOND, &SITUATION).is_empty(), "it stops");
+        assert!(membership.on_tick(now + 9 * SECOND, &SITUATION).is_empty(), "it stops");
     }
 }
 
@@ -329,10 +329,10 @@ fn a_node_arrives_once_everything_is_synced() {
     membership.stage = Stage::Syncing;
     (membership.requested_at, membership.next_heartbeat) = (None, now);
     let unsettled = Situation { is_settled: false, ..SITUATION };
-    let busy = membership.on_time(now, &unsettled);
+    let busy = membership.on_tick(now, &unsettled);
     assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
     assert_eq!(membership.stage, Stage::Syncing);
-    assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
+    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
     assert_eq!(membership.stage, Stage::Arriving);
 }
 
@@ -362,7 +362,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     let now = Instant::now();
     let mut membership = membership(3, now);
     let all: Vec<Partition> = Partition::all(3).collect();
-    membership.on_time(now, &SITUATION);
+    membership.on_tick(now, &SITUATION);
     membership.on_connected(now);
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(3, now)), now);
     membership.closed = [all[1], all[2]].into();

@@ -64,14 +64,16 @@ async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
     let requested_at = now();
     let (long, short) =
         (requested_at + Duration::from_secs(2), requested_at + Duration::from_millis(100));
-    for (is_cluster, expected) in [(true, requested_at + Duration::from_millis(500)), (false, long)]
+    for (is_redis_cluster, expected) in
+        [(true, requested_at + Duration::from_millis(500)), (false, long)]
     {
-        let testbed = Testbed::new(is_cluster);
+        let testbed = Testbed::new(is_redis_cluster);
         let shared = &testbed.coordinator.shared;
         assert_eq!(shared.attempt_deadline(requested_at, long), expected);
         assert_eq!(shared.attempt_deadline(requested_at, short), short, "the publish is over");
         shared.set_round_trip(Duration::from_millis(300));
-        let distant = if is_cluster { requested_at + Duration::from_millis(900) } else { long };
+        let distant =
+            if is_redis_cluster { requested_at + Duration::from_millis(900) } else { long };
         assert_eq!(shared.attempt_deadline(requested_at, long), distant, "three round trips");
     }
 }

@@ -10,7 +10,7 @@ impl Network {
         &self,
         node: NodeId,
         addresses: &[(&str, u16)],
-        is_cluster: bool,
+        is_redis_cluster: bool,
     ) -> RedisEndpoint {
         let network = self.clone();
         let addresses: Vec<(String, u16)> =
@@ -22,7 +22,7 @@ impl Network {
                 Ok(Box::new(stream) as Box<dyn Stream>)
             })
         };
-        RedisEndpoint::over(Arc::new(dial), &addresses, is_cluster)
+        RedisEndpoint::over(Arc::new(dial), &addresses, is_redis_cluster)
     }
 }
 

@@ -15,7 +15,7 @@ struct Mutant {
     without: &'static str,
     /// The faults that reveal the mutant.
     faults: &'static [Fault],
-    is_cluster: bool,
+    is_redis_cluster: bool,
     /// The factor by which clients subscribe and leave more often than usual.
     churn: u32,
 }
@@ -38,7 +38,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "return known[1] == generation and known[2] == link",
         without: "return not known[2] or known[2] == link",
         faults: &[Fault::Flush],
-        is_cluster: false,
+        is_redis_cluster: false,
         churn: 1,
     },
     Mutant {
@@ -46,7 +46,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "ours('SADD', topics, key)",
         without: "",
         faults: &[Fault::KillNode],
-        is_cluster: false,
+        is_redis_cluster: false,
         churn: 8,
     },
     Mutant {
@@ -54,7 +54,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "if was_paused or now + length < ends then",
         without: "if last + lease / 2 < now then",
         faults: &[Fault::ClockBackward, Fault::KillNode],
-        is_cluster: false,
+        is_redis_cluster: false,
         churn: 1,
     },
     Mutant {
@@ -62,7 +62,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "if fields[field] and now < tonumber(fields[field]) then set(field, now) end",
         without: "",
         faults: &[Fault::Flush, Fault::ClockBackward, Fault::KillNode],
-        is_cluster: false,
+        is_redis_cluster: false,
         churn: 1,
     },
     Mutant {
@@ -70,7 +70,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "reply[#reply + 1] = is_wrong and 1 or 0",
         without: "reply[#reply + 1] = 0",
         faults: &[Fault::Evict],
-        is_cluster: false,
+        is_redis_cluster: false,
         churn: 1,
     },
     Mutant {
@@ -78,7 +78,7 @@ const MUTANTS: [Mutant; 6] = [
         rule: "if phase == 'claim' or phase == 'fence' then",
         without: "if phase == 'claim' then",
         faults: &[Fault::StallNode],
-        is_cluster: true,
+        is_redis_cluster: true,
         churn: 1,
     },
 ];
@@ -97,7 +97,7 @@ fn plan_of(mutant: Mutant, seed: u64) -> RunPlan {
         churn: mutant.churn,
         time: TIME,
         settles_within: SETTLES_WITHIN,
-        ..plan(seed, mutant.is_cluster)
+        ..plan(seed, mutant.is_redis_cluster)
     }
 }
 

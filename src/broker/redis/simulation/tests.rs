@@ -23,11 +23,11 @@ pub(super) fn run(plan: &RunPlan) -> (Result<(), String>, u64, u64) {
     })
 }
 
-pub(super) fn plan(seed: u64, is_cluster: bool) -> RunPlan {
+pub(super) fn plan(seed: u64, is_redis_cluster: bool) -> RunPlan {
     RunPlan {
         seed,
         nodes: 3,
-        is_cluster,
+        is_redis_cluster,
         time: Duration::from_secs(40),
         faults: Vec::new(),
         churn: 1,
@@ -43,25 +43,25 @@ fn variable(name: &str, default: u64) -> u64 {
 }
 
 /// The faults that `CAMPANILE_SIMULATION_FAULTS` names; without it none, which means all.
-fn named_faults(is_cluster: bool) -> Vec<Fault> {
+fn named_faults(is_redis_cluster: bool) -> Vec<Fault> {
     let Ok(names) = std::env::var("CAMPANILE_SIMULATION_FAULTS") else { return Vec::new() };
-    let all = Fault::all(is_cluster);
+    let all = Fault::all(is_redis_cluster);
     let find = |name: &str| all.iter().copied().find(|fault| format!("{fault:?}") == name);
     names.split(',').map(|name| find(name).unwrap_or_else(|| panic!("no fault {name}"))).collect()
 }
 
-fn explore(name: &str, is_cluster: bool, seeds: u64) {
+fn explore(name: &str, is_redis_cluster: bool, seeds: u64) {
     let first = variable("CAMPANILE_SEED", 1);
     let last = first + variable("CAMPANILE_SIMULATION_SEEDS", seeds);
     let started = std::time::Instant::now();
-    let faults = named_faults(is_cluster);
+    let faults = named_faults(is_redis_cluster);
     let settle_s = variable("CAMPANILE_SIMULATION_SETTLE_SECONDS", SETTLES_WITHIN.as_secs());
     let mut commands = 0;
     for seed in first..last {
         let plan = RunPlan {
             faults: faults.clone(),
             settles_within: Duration::from_secs(settle_s),
-            ..plan(seed, is_cluster)
+            ..plan(seed, is_redis_cluster)
         };
         let (result, _, executed) = run(&plan);
         commands += executed;

@@ -172,11 +172,11 @@ async fn a_delayed_total_is_announced_in_time_even_without_a_link() {
     let message = Message::Change { epoch, version, change: Change::Total(total) };
     testbed.coordinator.topics.on_message(&topic, message, false, true, now());
     testbed.coordinator.lose_link("a test");
-    testbed.coordinator.topics.on_time(now());
+    testbed.coordinator.topics.on_tick(now());
     assert_eq!(counts(&testbed), [""; 0]);
     tokio::time::advance(COUNT_INTERVAL).await;
     for expected in [1, 0] {
-        testbed.coordinator.topics.on_time(now());
+        testbed.coordinator.topics.on_tick(now());
         let counts = counts(&testbed);
         assert_eq!(counts.len(), expected, "{counts:?}");
         assert!(counts.iter().all(|count| count.contains(&total.to_string())), "{counts:?}");

@@ -167,7 +167,7 @@ async fn commands_do_not_share_the_connection_of_the_subscriptions() {
     let reply = timeout(PATIENCE, connection.query::<String>(LEASES, &command)).await;
     assert_eq!(reply.expect("a reply").unwrap(), "ECHO a");
     receives_nothing(&mut pushes, Duration::from_millis(20)).await;
-    assert!(!endpoint("redis://127.0.0.1:1").is_cluster());
+    assert!(!endpoint("redis://127.0.0.1:1").is_redis_cluster());
 }
 
 /// Tests each of the two connections, with a request in flight and without one.

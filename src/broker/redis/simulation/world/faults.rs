@@ -92,9 +92,9 @@ impl Fault {
         [Self::PauseRedis, Self::Flush, Self::ClockForward, Self::MoveSlot, Self::EmptyServer];
 
     /// All faults except for the eviction of keys.
-    pub(in crate::broker::redis::simulation) fn all(is_cluster: bool) -> Vec<Self> {
+    pub(in crate::broker::redis::simulation) fn all(is_redis_cluster: bool) -> Vec<Self> {
         let of_nodes = Self::OF_NODES.iter();
-        if is_cluster {
+        if is_redis_cluster {
             of_nodes.chain(&Self::ON_CLUSTER).copied().collect()
         } else {
             of_nodes.chain(&Self::ON_ONE).chain(&Self::REJECTIONS).copied().collect()
@@ -106,7 +106,7 @@ impl World {
     /// Draws a fault and injects it.
     pub(super) fn fault(&mut self) {
         let all = match self.plan.faults.as_slice() {
-            [] => Fault::all(self.plan.is_cluster),
+            [] => Fault::all(self.plan.is_redis_cluster),
             some => some.to_vec(),
         };
         let fault = all[self.random.random_range(0..all.len())];

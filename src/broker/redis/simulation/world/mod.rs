@@ -36,7 +36,7 @@ const CLIENTS: usize = 12;
 pub(super) struct RunPlan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
-    pub(super) is_cluster: bool,
+    pub(super) is_redis_cluster: bool,
     pub(super) time: Duration,
     /// The faults to draw from; empty for all that are possible.
     pub(super) faults: Vec<Fault>,
@@ -77,7 +77,7 @@ impl World {
     pub(super) fn new(plan: RunPlan) -> Self {
         random::seed(plan.seed);
         let network = Network::new(plan.seed);
-        let servers = if plan.is_cluster { 3 } else { 1 };
+        let servers = if plan.is_redis_cluster { 3 } else { 1 };
         let addresses: Vec<(String, u16)> =
             (0..servers).map(|number| (format!("redis{number}"), 6379)).collect();
         for (host, port) in &addresses {
@@ -85,7 +85,7 @@ impl World {
             // Pushes follow replies, as from Redis 7.2 on, with every other seed.
             network.rules(host, *port, |rules| rules.pushes_after_reply = plan.seed % 2 == 1);
         }
-        if plan.is_cluster {
+        if plan.is_redis_cluster {
             let named: Vec<(&str, u16)> =
                 addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
             network.make_cluster(&named);
@@ -115,7 +115,7 @@ impl World {
     }
 
     fn start_node(&self, slot: usize) -> Node {
-        Node::start(&self.network, slot, &self.addresses, self.plan.is_cluster)
+        Node::start(&self.network, slot, &self.addresses, self.plan.is_redis_cluster)
     }
 
     fn note(&mut self, what: String) {

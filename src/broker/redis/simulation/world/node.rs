@@ -90,7 +90,7 @@ impl Node {
         network: &Network,
         id: NodeId,
         addresses: &[(String, u16)],
-        is_cluster: bool,
+        is_redis_cluster: bool,
     ) -> Self {
         let config =
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
@@ -99,8 +99,8 @@ impl Node {
         let hub = Arc::new(hub);
         let named: Vec<(&str, u16)> =
             addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
-        let endpoint = network.endpoint(id, &named, is_cluster);
-        let shared = ClusterState::new(PREFIX, is_cluster, BROKER_WAIT);
+        let endpoint = network.endpoint(id, &named, is_redis_cluster);
+        let shared = ClusterState::new(PREFIX, is_redis_cluster, BROKER_WAIT);
         let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
         let (cluster, tasks) = Cluster::start(shared, endpoint, hubs, NODE_TIMEOUT);
         let tasks = tasks.into_iter().map(tokio::spawn).collect();
