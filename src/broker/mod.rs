@@ -83,7 +83,7 @@ pub struct SubscribeRequest<'a> {
 
 /// The messages for a connection that has signed in.
 #[derive(Debug)]
-pub struct SignedIn {
+pub struct SignInReply {
     /// The `pusher:signin_success` message.
     pub success: Frame,
     /// The online state of the watched users, if there are any and it is known at once.
@@ -239,7 +239,7 @@ impl Broker {
         user: &User,
         user_data: &str,
         before: Option<&User>,
-    ) -> SignedIn {
+    ) -> SignInReply {
         match self {
             Self::Local => local::sign_in(hub, connection, user, user_data, before),
             Self::Redis(broker) => broker.sign_in(hub, connection, user, user_data),

@@ -38,7 +38,7 @@ impl OnlineState {
     }
 
     /// Makes the user offline if it is due. Returns whether the user has gone offline.
-    pub fn take_due(&mut self, now: Instant) -> bool {
+    pub fn go_offline_if_due(&mut self, now: Instant) -> bool {
         self.leaving_since.take_if(|since| *since + OFFLINE_GRACE <= now).is_some()
     }
 }
@@ -57,9 +57,9 @@ mod tests {
         assert_eq!(user.disconnect(start), None);
         let due = start + OFFLINE_GRACE;
         assert_eq!(user.disconnect(start), Some(due));
-        assert!(!user.take_due(due - MS) && user.is_online());
-        assert!(user.take_due(due) && !user.is_online());
-        assert!(!user.take_due(due), "once");
+        assert!(!user.go_offline_if_due(due - MS) && user.is_online());
+        assert!(user.go_offline_if_due(due) && !user.is_online());
+        assert!(!user.go_offline_if_due(due), "once");
         assert!(user.connect());
     }
 
@@ -69,10 +69,13 @@ mod tests {
         user.connect();
         user.disconnect(start);
         assert!(!user.connect());
-        assert!(!user.take_due(start + OFFLINE_GRACE), "it has a connection");
+        assert!(!user.go_offline_if_due(start + OFFLINE_GRACE), "it has a connection");
         let second = start + 2 * MS;
         assert_eq!(user.disconnect(second), Some(second + OFFLINE_GRACE));
-        assert!(!user.take_due(start + OFFLINE_GRACE), "the second delay runs from the second end");
-        assert!(user.take_due(second + OFFLINE_GRACE));
+        assert!(
+            !user.go_offline_if_due(start + OFFLINE_GRACE),
+            "the second delay runs from the second end"
+        );
+        assert!(user.go_offline_if_due(second + OFFLINE_GRACE));
     }
 }

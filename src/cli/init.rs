@@ -58,10 +58,10 @@ struct NewConfig {
     port: String,
     origins: String,
     redis: String,
-    app: Credentials,
+    app: AppCredentials,
 }
 
-struct Credentials {
+struct AppCredentials {
     id: u32,
     key: String,
     secret: String,
@@ -86,7 +86,7 @@ pub(super) fn init(args: &InitArgs) -> ExitCode {
 }
 
 /// Warns if the environment or `.env` configures the app, which then wins over the file.
-fn note_other_app(args: &InitArgs, app: &Credentials) {
+fn note_other_app(args: &InitArgs, app: &AppCredentials) {
     let sources = ConfigArgs { config: Some(args.file.clone()), ..ConfigArgs::default() };
     match sources.read(Flags::default(), Files::default()) {
         Ok(loaded) if loaded.config.apps.first().is_some_and(|first| first.key == app.key) => {}
@@ -160,13 +160,13 @@ impl NewConfig {
             port: value(PORT, args.port.map(|port| port.to_string()))?,
             origins: value(ORIGINS, args.origins.clone())?,
             redis: value(REDIS, args.redis.clone())?,
-            app: Credentials::generate(),
+            app: AppCredentials::generate(),
         })
     }
 
     fn toml(&self) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let Credentials { id, key, secret } = &self.app;
+        let AppCredentials { id, key, secret } = &self.app;
         let origins = self.origins.split(',').map(|origin| quoted(origin.trim()));
         let origins = origins.collect::<Vec<_>>().join(", ");
         let mut text = format!(
@@ -184,7 +184,7 @@ impl NewConfig {
 
     /// What to do with the new file.
     fn next_steps(&self, file: &Path) -> String {
-        let Credentials { id, key, secret } = &self.app;
+        let AppCredentials { id, key, secret } = &self.app;
         let port = &self.port;
         let is_default = file == Path::new("config.toml");
         let flag = if is_default { String::new() } else { format!(" --config {}", file.display()) };
@@ -204,7 +204,7 @@ impl NewConfig {
     }
 }
 
-impl Credentials {
+impl AppCredentials {
     /// New credentials. The id is a number, as the Pusher SDK for Python requires.
     fn generate() -> Self {
         Self {
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn credentials_are_new_each_time() {
-        let (one, two) = (Credentials::generate(), Credentials::generate());
+        let (one, two) = (AppCredentials::generate(), AppCredentials::generate());
         assert_ne!(one.secret, two.secret);
         assert_ne!(one.key, two.key);
         assert_eq!((one.key.len(), one.secret.len()), (20, 40));

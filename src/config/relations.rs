@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     }
     faults.take(tls_is_whole(draft, server));
     for (index, app) in apps.iter().enumerate() {
-        faults.take(tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only));
+        faults.take(tls_is_detectable(draft, server, app_key(index, "tls_only"), app.tls_only));
         faults.take(webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks));
     }
     faults.take(ca_is_used(draft, redis));
@@ -58,7 +58,7 @@ fn tls_is_whole(draft: &Draft, server: &ServerConfig) -> Result<(), ConfigError>
 
 /// `tls_only` needs a way to know whether a client uses TLS: TLS in this process, or a trusted
 /// proxy.
-fn tls_can_be_told(
+fn tls_is_detectable(
     draft: &Draft,
     server: &ServerConfig,
     key: Key,

@@ -1,7 +1,7 @@
 //! Tracks the socket of an HTTP connection: since when the server has been waiting for the client,
 //! which status the HTTP library rejected a request with, and the response that opens a WebSocket.
 
-use super::stream::Stream;
+use super::stream::HttpStream;
 use bytes::Bytes;
 use hyper::StatusCode;
 use parking_lot::{Mutex, MutexGuard};
@@ -169,7 +169,7 @@ impl Activity {
 /// A socket that reports reads and writes to its [`IdleTracker`].
 #[derive(Debug)]
 pub(super) struct WatchedStream {
-    stream: Stream,
+    stream: HttpStream,
     tracker: IdleTracker,
     held: Vec<u8>,
     /// Bytes that were received before the HTTP library was started.
@@ -178,12 +178,12 @@ pub(super) struct WatchedStream {
 
 impl WatchedStream {
     /// `unread` are bytes that were received already.
-    pub(super) fn new(stream: Stream, unread: Vec<u8>, tracker: IdleTracker) -> Self {
+    pub(super) fn new(stream: HttpStream, unread: Vec<u8>, tracker: IdleTracker) -> Self {
         Self { stream, tracker, held: Vec::new(), unread: unread.into() }
     }
 
     /// The socket, the output that was held back, and the input that was not read.
-    pub(super) fn into_parts(self) -> (Stream, Vec<u8>, Bytes) {
+    pub(super) fn into_parts(self) -> (HttpStream, Vec<u8>, Bytes) {
         (self.stream, self.held, self.unread)
     }
 }
@@ -362,7 +362,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let tracker = IdleTracker::new(Instant::now());
-        let stream = Stream::Plain(accepted.unwrap().0);
+        let stream = HttpStream::Plain(accepted.unwrap().0);
         (WatchedStream::new(stream, unread.to_vec(), tracker.clone()), tracker, client.unwrap())
     }
 

@@ -52,7 +52,11 @@ impl ApiError {
     }
 
     /// An error that asks the client to retry after `wait`, rounded up to whole seconds.
-    pub(super) fn later(status: StatusCode, message: impl Into<String>, wait: Duration) -> Self {
+    pub(super) fn retry_after(
+        status: StatusCode,
+        message: impl Into<String>,
+        wait: Duration,
+    ) -> Self {
         let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
         Self::new(status, message).with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
@@ -99,7 +103,7 @@ impl From<NotPublished> for ApiError {
     fn from(why: NotPublished) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         match why {
-            NotPublished::Unreached => Self::later(
+            NotPublished::Unreached => Self::retry_after(
                 status,
                 "The other nodes can't be reached, and no client received the event: \
                  try again",
@@ -107,7 +111,7 @@ impl From<NotPublished> for ApiError {
             ),
             NotPublished::Unknown => Self {
                 code: OUTCOME_UNKNOWN,
-                ..Self::later(
+                ..Self::retry_after(
                     status,
                     "Redis did not answer: the event was published once, or not at all",
                     RETRY_AFTER_OUTAGE,
@@ -120,7 +124,7 @@ impl From<NotPublished> for ApiError {
 impl From<Unavailable> for ApiError {
     fn from(_: Unavailable) -> Self {
         let message = "The other nodes can't be reached: try again";
-        Self::later(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
+        Self::retry_after(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
     }
 }
 
@@ -156,7 +160,8 @@ mod tests {
             (59_500, "60"),
         ] {
             let wait = Duration::from_millis(wait_ms);
-            let reply = ApiError::later(StatusCode::TOO_MANY_REQUESTS, "x", wait).into_reply();
+            let reply =
+                ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, "x", wait).into_reply();
             assert_eq!(reply.status(), 429);
             assert_eq!(reply.headers()[RETRY_AFTER], expected, "{wait_ms} ms");
         }

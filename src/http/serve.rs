@@ -7,7 +7,7 @@ use super::{
     other_protocol::OtherProtocol,
     reply::{ApiError, Rejection, Reply},
     route::{ApiCall, Route},
-    stream::{Stream, linger},
+    stream::{HttpStream, linger},
     upgrade::AdmissionResult,
 };
 use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
@@ -84,7 +84,7 @@ pub async fn serve(
     let opened = async {
         let mut stream = match purpose {
             Purpose::Main(_) => http.open(stream, &tracker).await?,
-            Purpose::Metrics => Stream::Plain(stream),
+            Purpose::Metrics => HttpStream::Plain(stream),
         };
         let received = tokio::select! {
             received = head::first(&mut stream, http.max_head_bytes) => received,
@@ -185,10 +185,10 @@ async fn serve_requests(
 impl Http {
     /// Performs the TLS handshake, if configured. It has the same time limit as the head of a
     /// request.
-    async fn open(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
+    async fn open(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<HttpStream> {
+        let Some(tls) = &self.tls else { return Some(HttpStream::Plain(stream)) };
         // Boxed, since the connection spends most of its life elsewhere.
-        let handshake = Box::pin(Stream::accept(stream, tls.config(), self.node.is_draining()));
+        let handshake = Box::pin(HttpStream::accept(stream, tls.config(), self.node.is_draining()));
         let accepted = tokio::select! {
             accepted = time::timeout(self.request_timeout, handshake) => accepted,
             () = tracker.evicted() => return None,
@@ -268,11 +268,11 @@ impl Http {
         if self.node.is_draining() {
             let message = "The server is going away: try again, another will answer";
             let wait = Duration::from_secs(1);
-            return Err(ApiError::later(StatusCode::SERVICE_UNAVAILABLE, message, wait));
+            return Err(ApiError::retry_after(StatusCode::SERVICE_UNAVAILABLE, message, wait));
         }
         hub.admit_request(Instant::now()).map_err(|wait| {
             let message = "Too many requests: requests_per_second of the app is exceeded";
-            ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait)
+            ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, message, wait)
         })?;
         let body = body::read(body, self.max_request_bytes, self.request_timeout).await?;
         head.check_body(&body)?;
@@ -398,7 +398,7 @@ impl HttpConnection {
         let wait = http.node.count_connection(peer.address, Instant::now()).err()?;
         let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
                        keep connections alive";
-        let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
+        let error = ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, message, wait);
         let mut reply = error.into_reply();
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         Some(reply)

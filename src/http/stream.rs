@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// An accepted connection, after its TLS handshake.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum HttpStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -34,7 +34,7 @@ const DRAINING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\
     content-type: application/json\r\ncontent-length: 38\r\n\r\n\
     {\"ready\":false,\"reasons\":[\"draining\"]}";
 
-impl Stream {
+impl HttpStream {
     /// Performs the TLS handshake with `config`. The caller sets the deadline.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for HttpStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -94,7 +94,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for HttpStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -126,7 +126,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Writes the rest of the answer and closes the connection gracefully: a socket that is closed with
 /// unread input is reset, and the peer may lose what it has not read yet.
-pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
+pub(super) async fn linger(mut stream: HttpStream, answer: &[u8]) {
     let hang_up = async {
         stream.write_all(answer).await?;
         stream.shutdown().await?;
@@ -159,12 +159,12 @@ mod tests {
     }
 
     /// Both ends of a connection with TLS, the server's first.
-    async fn tls() -> (Stream, client::TlsStream<TcpStream>) {
+    async fn tls() -> (HttpStream, client::TlsStream<TcpStream>) {
         let Localhost { server, client, .. } = Localhost::new();
         let (accepted, connected) = tcp().await;
         let name = ServerName::try_from("localhost").unwrap();
         let (server, client) = tokio::join!(
-            Stream::accept(accepted, Arc::new(server), false),
+            HttpStream::accept(accepted, Arc::new(server), false),
             TlsConnector::from(Arc::new(client)).connect(name, connected),
         );
         (server.unwrap(), client.unwrap())
@@ -193,7 +193,7 @@ mod tests {
         client.read_to_end(&mut read).await.expect("TLS is closed in its own words");
         assert_eq!(read, b"last");
         let (accepted, mut client) = tcp().await;
-        let mut plain = Stream::Plain(accepted);
+        let mut plain = HttpStream::Plain(accepted);
         assert!(!plain.is_tls());
         plain.shutdown().await.unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
@@ -206,7 +206,7 @@ mod tests {
         let (accepted, mut client) = tcp().await;
         let input = vec![b'x'; 100_000];
         client.write_all(&input).await.unwrap();
-        let closing = tokio::spawn(linger(Stream::Plain(accepted), b"answer"));
+        let closing = tokio::spawn(linger(HttpStream::Plain(accepted), b"answer"));
         client.write_all(&input).await.unwrap();
         client.shutdown().await.unwrap();
         closing.await.unwrap();

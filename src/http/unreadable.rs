@@ -4,7 +4,7 @@ use super::{
     Http,
     head::{HEADERS_MAX, has_too_many_headers},
     other_protocol::OtherProtocol,
-    stream::{Stream, linger},
+    stream::{HttpStream, linger},
 };
 use hyper::StatusCode;
 use std::{net::SocketAddr, time::Instant};
@@ -15,7 +15,7 @@ const TARGET_MAX: usize = 65_534;
 impl Http {
     /// Answers and closes a connection that uses another protocol. Logs it occasionally, since the
     /// server, the proxy or the client must be changed.
-    pub(super) async fn reject(&self, stream: Stream, other: OtherProtocol, peer: SocketAddr) {
+    pub(super) async fn reject(&self, stream: HttpStream, other: OtherProtocol, peer: SocketAddr) {
         let advice = other.advice();
         if let Some(connections) = self.protocol_log.count(other, Instant::now()) {
             let protocol = other.name();

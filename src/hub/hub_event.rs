@@ -1,7 +1,7 @@
 //! The events of an app that webhooks may report.
 
 use crate::{
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     protocol::{ChannelName, SocketId},
 };
 use std::{fmt, sync::Arc};
@@ -79,7 +79,7 @@ pub enum HubEvent {
 pub trait Observer: fmt::Debug + Send + Sync {
     /// Whether events of this kind are of interest. Optional: it saves creating events that are
     /// dropped.
-    fn wants(&self, app_id: &str, kind: Kind) -> bool;
+    fn wants(&self, app_id: &str, kind: WebhookEvent) -> bool;
 
     /// Handles an event. Transitions are reported under the lock of their channel or user, so they
     /// arrive in order, and this must not block.
@@ -93,17 +93,17 @@ pub trait Observer: fmt::Debug + Send + Sync {
 impl HubEvent {
     /// The kind of the event.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> WebhookEvent {
         match self {
-            Self::Occupied { .. } => Kind::ChannelOccupied,
-            Self::Vacated { .. } => Kind::ChannelVacated,
-            Self::MemberAdded { .. } => Kind::MemberAdded,
-            Self::MemberRemoved { .. } => Kind::MemberRemoved,
-            Self::ClientEvent { .. } => Kind::ClientEvent,
-            Self::CacheMiss { .. } => Kind::CacheMiss,
-            Self::SubscriptionCount { .. } => Kind::SubscriptionCount,
-            Self::UserOnline { .. } => Kind::UserOnline,
-            Self::UserOffline { .. } => Kind::UserOffline,
+            Self::Occupied { .. } => WebhookEvent::ChannelOccupied,
+            Self::Vacated { .. } => WebhookEvent::ChannelVacated,
+            Self::MemberAdded { .. } => WebhookEvent::MemberAdded,
+            Self::MemberRemoved { .. } => WebhookEvent::MemberRemoved,
+            Self::ClientEvent { .. } => WebhookEvent::ClientEvent,
+            Self::CacheMiss { .. } => WebhookEvent::CacheMiss,
+            Self::SubscriptionCount { .. } => WebhookEvent::SubscriptionCount,
+            Self::UserOnline { .. } => WebhookEvent::UserOnline,
+            Self::UserOffline { .. } => WebhookEvent::UserOffline,
         }
     }
 
@@ -177,7 +177,7 @@ pub(crate) mod tests {
         ChannelName::parse(name, 200).unwrap()
     }
 
-    pub(crate) fn one_of_each() -> [HubEvent; Kind::ALL.len()] {
+    pub(crate) fn one_of_each() -> [HubEvent; WebhookEvent::ALL.len()] {
         let user_id: Arc<str> = "ann \"the\" 1st".into();
         let room = channel("presence-room");
         [
@@ -201,7 +201,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_event_has_its_kind() {
-        assert_eq!(one_of_each().map(|hub_event| hub_event.kind()), Kind::ALL);
+        assert_eq!(one_of_each().map(|hub_event| hub_event.kind()), WebhookEvent::ALL);
     }
 
     #[test]

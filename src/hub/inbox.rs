@@ -79,7 +79,7 @@ pub enum Delivery {
         code: CloseCode,
     },
     /// Closes all connections of an app that is not served any more.
-    CloseHub(Arc<Hub>),
+    CloseApp(Arc<Hub>),
     /// Closes individual connections.
     Close {
         /// The connections to close.
@@ -182,9 +182,9 @@ impl ShardSet {
 
 impl Inbox {
     /// Number of deliveries from which publishers wait.
-    const LEN_HIGH: usize = 1_024;
+    const PAUSE_PUBLISHERS_AT: usize = 1_024;
     /// Number of deliveries from which clients are not read, since their messages could cause more.
-    const LEN_FULL: usize = 64;
+    const PAUSE_READS_AT: usize = 64;
 
     /// Adds a delivery, and wakes the shard if it may be asleep.
     pub fn push(&self, delivery: Delivery) {
@@ -220,11 +220,12 @@ impl Inbox {
     }
 
     fn has_backpressure(&self) -> bool {
-        self.is_behind.load(Ordering::SeqCst) || Self::LEN_HIGH <= self.len.load(Ordering::SeqCst)
+        self.is_behind.load(Ordering::SeqCst)
+            || Self::PAUSE_PUBLISHERS_AT <= self.len.load(Ordering::SeqCst)
     }
 
     fn is_full(&self) -> bool {
-        Self::LEN_FULL <= self.len.load(Ordering::SeqCst)
+        Self::PAUSE_READS_AT <= self.len.load(Ordering::SeqCst)
     }
 
     /// Waits while the shard is behind with its deliveries. Safe to cancel.
@@ -308,7 +309,7 @@ mod tests {
     async fn a_full_inbox_applies_backpressure_until_the_shard_has_caught_up() {
         let inbox = Inbox::default();
         let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
-        for _ in 0..Inbox::LEN_HIGH {
+        for _ in 0..Inbox::PAUSE_PUBLISHERS_AT {
             inbox.wait_for_backpressure().await;
             inbox.push(close.clone());
         }

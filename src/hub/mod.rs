@@ -30,7 +30,7 @@ pub use inbox::{
 use crate::{
     app::App,
     channel::ChannelState,
-    config::{AppConfig, WebhookEvent as Kind},
+    config::{AppConfig, WebhookEvent},
     permit::{Permit, Quota},
     protocol::{ChannelName, Frame, SocketId},
     rate::{Rate, TokenBucket},
@@ -121,7 +121,7 @@ impl Hub {
     }
 
     /// Reports an event to the observer, if it is of interest.
-    pub fn observe(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
+    pub fn observe(&self, kind: WebhookEvent, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
             self.observer.observe(&self.app_id, hub_event());
         }
@@ -129,12 +129,12 @@ impl Hub {
 
     /// Whether the observer is interested in this kind of event.
     #[must_use]
-    pub fn wants(&self, kind: Kind) -> bool {
+    pub fn wants(&self, kind: WebhookEvent) -> bool {
         self.observer.wants(&self.app_id, kind)
     }
 
     /// Like [`Hub::observe`], for an event that was decided for all nodes at `at_us`.
-    pub fn observe_at(&self, kind: Kind, at_us: u64, hub_event: impl FnOnce() -> HubEvent) {
+    pub fn observe_at(&self, kind: WebhookEvent, at_us: u64, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
             self.observer.observe_at(&self.app_id, at_us, hub_event());
         }
@@ -183,7 +183,7 @@ impl Hub {
         }
         // Connections that are admitted later check the flag.
         for shard in self.inboxes.shards() {
-            self.inboxes.of(shard).push(Delivery::CloseHub(Arc::clone(self)));
+            self.inboxes.of(shard).push(Delivery::CloseApp(Arc::clone(self)));
         }
     }
 

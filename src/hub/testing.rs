@@ -1,7 +1,7 @@
 //! What the tests of the hub and of brokers share.
 
 use super::{
-    ConnectionKey, ConnectionRef, Delivery, HubEvent, Inboxes, Kind, Observer, ShardIndex,
+    ConnectionKey, ConnectionRef, Delivery, HubEvent, Inboxes, Observer, ShardIndex, WebhookEvent,
 };
 use crate::protocol::{ChannelName, Frame, Member};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 pub(crate) struct NoopObserver;
 
 impl Observer for NoopObserver {
-    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
         false
     }
 
@@ -65,7 +65,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
                 (code.to_string(), Value::Null)
             }
-            Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
+            Delivery::CloseApp(_) => ("not served".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(attached) => decoded(&attached.subscribed.acknowledgement),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),

@@ -227,8 +227,8 @@ fn the_state_of_the_broker_is_made_once() {
 struct Recorder(Mutex<Vec<(Option<u64>, HubEvent)>>);
 
 impl Observer for Recorder {
-    fn wants(&self, _app_id: &str, kind: Kind) -> bool {
-        kind == Kind::ChannelVacated
+    fn wants(&self, _app_id: &str, kind: WebhookEvent) -> bool {
+        kind == WebhookEvent::ChannelVacated
     }
 
     fn observe(&self, _app_id: &str, hub_event: HubEvent) {
@@ -247,8 +247,8 @@ fn an_event_that_was_decided_elsewhere_has_its_time() {
     let app = App::new(AppConfig::development());
     let hub = Hub::new(app, Arc::new(Inboxes::new(1)), observer, Instant::now());
     let vacated = || HubEvent::Vacated { channel: name("c") };
-    hub.observe_at(Kind::ChannelVacated, 7, vacated);
-    hub.observe(Kind::ChannelVacated, vacated);
-    hub.observe(Kind::ChannelOccupied, || panic!("it is not of interest"));
+    hub.observe_at(WebhookEvent::ChannelVacated, 7, vacated);
+    hub.observe(WebhookEvent::ChannelVacated, vacated);
+    hub.observe(WebhookEvent::ChannelOccupied, || panic!("it is not of interest"));
     assert_eq!(*recorder.0.lock(), [(Some(7), vacated()), (None, vacated())]);
 }

@@ -82,7 +82,7 @@ impl AdmissionPolicy {
                 pong_timeout: Duration::from_secs(connection.pong_timeout_s),
                 max_channels: connection.max_channels,
                 message_rate: message_rate(connection),
-                answer_rate: answer_rate(connection),
+                response_byte_rate: response_byte_rate(connection),
             }),
         }
     }
@@ -150,7 +150,7 @@ fn message_rate(connection: &ConnectionConfig) -> Rate {
 
 /// The rate of bytes that one connection may make the server send: the size of its outbox each
 /// second, and half of it as a burst, so that answers alone never fill the outbox.
-fn answer_rate(connection: &ConnectionConfig) -> Rate {
+fn response_byte_rate(connection: &ConnectionConfig) -> Rate {
     let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
     Rate::per_second(bytes).with_burst(bytes / 2)
 }
@@ -168,7 +168,7 @@ mod tests {
             max_outbox_bytes: 1_000,
             ..ConnectionConfig::default()
         };
-        let rates = [message_rate(&connection), answer_rate(&connection)];
+        let rates = [message_rate(&connection), response_byte_rate(&connection)];
         let expected =
             [Rate::per_second(7).with_burst(37), Rate::per_second(1_000).with_burst(500)];
         assert_eq!(format!("{rates:?}"), format!("{expected:?}"));

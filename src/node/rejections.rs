@@ -58,7 +58,7 @@ impl RejectionLog {
 
     /// Ends the periods that are over, and logs how many rejections each has left out.
     pub(super) fn on_tick(&self, now: Instant) {
-        for (source, left_out) in self.take_over(now) {
+        for (source, left_out) in self.take_ended(now) {
             let (address, addresses) = match source {
                 RejectionSource::Network(address) => (Some(address.to_string()), None),
                 RejectionSource::Others => (None, Some("others")),
@@ -68,7 +68,7 @@ impl RejectionLog {
     }
 
     /// Removes the periods that are over, and returns those with rejections that were not logged.
-    fn take_over(&self, now: Instant) -> Vec<(RejectionSource, u64)> {
+    fn take_ended(&self, now: Instant) -> Vec<(RejectionSource, u64)> {
         let mut ended = Vec::new();
         self.periods.lock().retain(|source, period| {
             let is_over = period.began + PERIOD <= now;
@@ -96,9 +96,9 @@ mod tests {
         let logged = (0..1_000).filter(|_| log.count(ip("192.0.2.1"), start)).count();
         assert_eq!(logged as u64, LINES_MAX);
         assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
-        assert_eq!(log.take_over(start + PERIOD / 2), []);
+        assert_eq!(log.take_ended(start + PERIOD / 2), []);
         let expected = (RejectionSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
-        assert_eq!(log.take_over(start + PERIOD), [expected]);
+        assert_eq!(log.take_ended(start + PERIOD), [expected]);
         assert!(log.periods.lock().is_empty());
         assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
     }
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(log.periods.lock().len(), ADDRESSES_MAX + 1);
         assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
         let left_out = 100_000 - logged;
-        assert_eq!(log.take_over(start + PERIOD), [(RejectionSource::Others, left_out)]);
+        assert_eq!(log.take_ended(start + PERIOD), [(RejectionSource::Others, left_out)]);
     }
 
     #[test]

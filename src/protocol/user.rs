@@ -88,7 +88,7 @@ impl User {
     /// The `user_data` that is sent back to the client: byte for byte the same, but a numeric id
     /// becomes a string, which pusher-js requires.
     #[must_use]
-    pub fn read_back(&self, mut user_data: String) -> String {
+    pub fn user_data_for_client(&self, mut user_data: String) -> String {
         let repaired = json::repaired(&user_data);
         let number = UserData::read(&repaired)
             .and_then(|data| data.id)
@@ -148,8 +148,8 @@ mod tests {
         assert_eq!((&*user.id, user.info.as_deref()), ("10", None));
         assert_eq!(user.watchlist, ["0", "10", "\u{fffd}"].map(Arc::from));
         let expected = data.replace(r#""id":10.0"#, r#""id":"10""#);
-        assert_eq!(user.read_back(data.to_owned()), expected);
-        assert_eq!(user.read_back(expected.clone()), expected, "a text stays as it is");
+        assert_eq!(user.user_data_for_client(data.to_owned()), expected);
+        assert_eq!(user.user_data_for_client(expected.clone()), expected, "a text stays as it is");
     }
 
     #[test]

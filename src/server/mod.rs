@@ -201,18 +201,18 @@ impl Server {
         let Self { listeners, node, http, limiter, engine, shutdown, webhooks, path, .. } = self;
         let Listeners { main, metrics, is_inherited } = listeners;
         let mut shard_senders = Vec::new();
-        let mut lives = JoinSet::new();
+        let mut shard_ends = JoinSet::new();
         for index in node.inboxes().shards() {
-            let (life, mut ends) = mpsc::channel(1);
+            let (alive, mut ended) = mpsc::channel(1);
             // Nothing is sent: the channel closes when the other side is dropped.
-            lives.spawn(async move { ends.recv().await });
+            shard_ends.spawn(async move { ended.recv().await });
             let parts = shard_thread::ShardParts {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
                 engine: Arc::clone(&engine),
                 shutdown: shutdown.clone(),
-                life,
+                alive,
             };
             shard_senders.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
         }
@@ -225,7 +225,7 @@ impl Server {
         tokio::spawn(Arc::clone(&webhooks).run(flush.drain()));
         tokio::select! {
             () = stop => {}
-            _ = lives.join_next() => return Err(ServerError::ShardEnded),
+            _ = shard_ends.join_next() => return Err(ServerError::ShardEnded),
         }
         let connections = shutdown;
         let grace = engine.load().shutdown_grace;

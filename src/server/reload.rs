@@ -60,7 +60,7 @@ pub enum ReloadError {
     /// A webhook is invalid.
     Webhook(WebhookError),
     /// The configuration contains none of the served apps, and they have connections.
-    AllAppsGone {
+    AllAppsRemoved {
         /// The number of their connections.
         connections: usize,
     },
@@ -88,7 +88,7 @@ impl Reloader {
         let before = running.tls.as_deref();
         let (config, changes) =
             running.config.reload(fresh, self.address.ip()).map_err(ReloadError::Config)?;
-        self.reject_the_end_of_all_apps(&changes)?;
+        self.reject_removal_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (before, &tls) {
@@ -106,7 +106,7 @@ impl Reloader {
 
     /// Rejects a reload that would close the connections of every app at once: a configuration
     /// without any of the apps is most likely a mistake.
-    fn reject_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
+    fn reject_removal_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
         let running = self.running.load();
         if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
             return Ok(());
@@ -114,7 +114,7 @@ impl Reloader {
         let hubs = changes.removed.iter().filter_map(|id| self.node.hub(id));
         match hubs.map(|hub| hub.connections()).sum() {
             0 => Ok(()),
-            connections => Err(ReloadError::AllAppsGone { connections }),
+            connections => Err(ReloadError::AllAppsRemoved { connections }),
         }
     }
 
@@ -158,7 +158,7 @@ impl fmt::Display for ReloadError {
             Self::Config(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Webhook(error) => error.fmt(f),
-            Self::AllAppsGone { connections } => write!(
+            Self::AllAppsRemoved { connections } => write!(
                 f,
                 "apps: none of those that are served is there any more, and they have \
                  {connections} connections: to end them all, set enabled = false first"

@@ -25,7 +25,7 @@ pub(super) struct ShardParts {
     pub(super) engine: Arc<ArcSwap<EngineConfig>>,
     pub(super) shutdown: Shutdown,
     /// Closed when the thread ends, which only a bug can cause.
-    pub(super) life: mpsc::Sender<()>,
+    pub(super) alive: mpsc::Sender<()>,
 }
 
 /// Starts the thread. Returns the sender for its connections.
@@ -55,7 +55,7 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let ShardParts { index, node, http, engine, shutdown, life: _life } = parts;
+        let ShardParts { index, node, http, engine, shutdown, alive: _life } = parts;
         let engine = match Engine::new(index, node, engine) {
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),

@@ -1,6 +1,6 @@
 //! Detects dead connections: a silent client is pinged first, then closed.
 
-use super::{Due, SessionConfig};
+use super::{DeadlineAction, SessionConfig};
 use crate::protocol::CloseCode;
 use std::time::Instant;
 
@@ -23,16 +23,20 @@ impl Liveness {
         }
     }
 
-    pub(super) fn on_deadline(&mut self, config: &SessionConfig, now: Instant) -> Option<Due> {
+    pub(super) fn on_deadline(
+        &mut self,
+        config: &SessionConfig,
+        now: Instant,
+    ) -> Option<DeadlineAction> {
         if now < self.deadline(config) {
             return None;
         }
         match self {
             Self::Active(_) => {
                 *self = Self::Pinged(now);
-                Some(Due::Ping)
+                Some(DeadlineAction::Ping)
             }
-            Self::Pinged(_) => Some(Due::Close(CloseCode::PongTimeout)),
+            Self::Pinged(_) => Some(DeadlineAction::Close(CloseCode::PongTimeout)),
         }
     }
 }

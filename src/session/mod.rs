@@ -47,7 +47,7 @@ pub struct SessionConfig {
     pub message_rate: Rate,
     /// The rate of bytes that a connection may make the server send. Beyond it, its next message is
     /// delayed.
-    pub answer_rate: Rate,
+    pub response_byte_rate: Rate,
 }
 
 impl SessionConfig {
@@ -134,7 +134,7 @@ pub enum Action<'a, P> {
 
 /// A task for the driver when a deadline has passed.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Due {
+pub enum DeadlineAction {
     /// Send a ping.
     Ping,
     /// Close the connection with this code.
@@ -229,11 +229,11 @@ impl<P> Session<P> {
         self.liveness = Liveness::on_message(now);
         let message = ClientMessage::parse(text);
         let app = self.app.load();
-        let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
-        match self.check_message_limits(&app, is_life, now) {
+        let is_heartbeat = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
+        match self.check_message_limits(&app, is_heartbeat, now) {
             Decision::Allow => {}
             Decision::Close => return Err(ProtocolError::TooManyMessages),
-            Decision::Drop if is_life => {}
+            Decision::Drop if is_heartbeat => {}
             Decision::Drop if self.messages.should_notify(now) => {
                 let channel = message.ok().and_then(ClientMessage::into_event_channel);
                 return Err(ProtocolError::MessageRate { channel });
@@ -259,9 +259,9 @@ impl<P> Session<P> {
     }
 
     /// Counts a message. Signs of life do not count for the app (`docs/protocol.md#heartbeat`).
-    fn check_message_limits(&mut self, app: &App, is_life: bool, now: Instant) -> Decision {
+    fn check_message_limits(&mut self, app: &App, is_heartbeat: bool, now: Instant) -> Decision {
         match self.messages.pass(self.config.message_rate, now) {
-            Decision::Allow if !is_life => self.messages.pass_app(app.message_limit(), now),
+            Decision::Allow if !is_heartbeat => self.messages.pass_app(app.message_limit(), now),
             decision @ (Decision::Allow | Decision::Drop | Decision::Close) => decision,
         }
     }
@@ -278,21 +278,21 @@ impl<P> Session<P> {
     /// Charges bytes that the server sends because of the client, to it or to others.
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.answers.spend(bytes, self.config.answer_rate, now);
-        self.answers.forgive_beyond(Self::MAX_READ_PAUSE, self.config.answer_rate, now);
+        self.answers.spend(bytes, self.config.response_byte_rate, now);
+        self.answers.forgive_beyond(Self::MAX_READ_PAUSE, self.config.response_byte_rate, now);
     }
 
     /// Refunds a charge that exceeded the actual cost.
     pub fn refund(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.answers.refund(bytes, self.config.answer_rate, now);
+        self.answers.refund(bytes, self.config.response_byte_rate, now);
     }
 
     /// Until when the client is not read, because it exceeded the rate of bytes that it may make
     /// the server send; `None` if it may be read.
     #[must_use]
     pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.answers.debt(self.config.answer_rate, now).map(|debt| now + debt)
+        self.answers.debt(self.config.response_byte_rate, now).map(|debt| now + debt)
     }
 
     /// The next deadline of the session.
@@ -303,9 +303,9 @@ impl<P> Session<P> {
     }
 
     /// Handles the deadline if it has passed. Calling it early does nothing.
-    pub fn on_deadline(&mut self, now: Instant) -> Option<Due> {
+    pub fn on_deadline(&mut self, now: Instant) -> Option<DeadlineAction> {
         if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) {
-            return Some(Due::Close(CloseCode::NotAuthorizedInTime));
+            return Some(DeadlineAction::Close(CloseCode::NotAuthorizedInTime));
         }
         self.liveness.on_deadline(&self.config, now)
     }
@@ -469,7 +469,7 @@ impl<P> Session<P> {
         match self.check_sign_in(app, &request) {
             Ok(user) => match self.joins.pass(self.config.join_rate(), now) {
                 Decision::Allow => {
-                    let user_data = user.read_back(request.user_data);
+                    let user_data = user.user_data_for_client(request.user_data);
                     Ok(Action::SignIn { user, user_data })
                 }
                 Decision::Drop => Err(ProtocolError::MessageRate { channel: None }),

@@ -16,7 +16,7 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
         pong_timeout: PONG_TIMEOUT,
         max_channels: 5,
         message_rate: Rate::per_second(20),
-        answer_rate: Rate::per_second(1_000).with_burst(500),
+        response_byte_rate: Rate::per_second(1_000).with_burst(500),
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);
@@ -75,18 +75,21 @@ fn a_silent_client_is_pinged_once_then_closed() {
     let idle = start + ACTIVITY_TIMEOUT;
     assert_eq!(session.deadline(), idle);
     assert_eq!(session.on_deadline(idle - Duration::from_millis(1)), None);
-    assert_eq!(session.on_deadline(idle), Some(Due::Ping));
+    assert_eq!(session.on_deadline(idle), Some(DeadlineAction::Ping));
     let timeout_at = idle + PONG_TIMEOUT;
     assert_eq!(session.deadline(), timeout_at);
     assert_eq!(session.on_deadline(timeout_at - Duration::from_millis(1)), None);
-    assert_eq!(session.on_deadline(timeout_at), Some(Due::Close(CloseCode::PongTimeout)));
+    assert_eq!(
+        session.on_deadline(timeout_at),
+        Some(DeadlineAction::Close(CloseCode::PongTimeout))
+    );
 }
 
 #[test]
 fn any_message_is_a_sign_of_life_even_an_invalid_one() {
     let (mut session, start) = session();
     let idle = start + ACTIVITY_TIMEOUT;
-    assert_eq!(session.on_deadline(idle), Some(Due::Ping));
+    assert_eq!(session.on_deadline(idle), Some(DeadlineAction::Ping));
     assert!(session.on_text("nonsense", idle).is_err());
     assert_eq!(session.deadline(), idle + ACTIVITY_TIMEOUT);
 }
@@ -95,7 +98,7 @@ fn any_message_is_a_sign_of_life_even_an_invalid_one() {
 fn an_unauthorized_client_is_closed_at_its_deadline() {
     let with_timeout = || session_with(|app| app.authorized_connections_timeout_s = 1);
     let second = Duration::from_secs(1);
-    let closed = Some(Due::Close(CloseCode::NotAuthorizedInTime));
+    let closed = Some(DeadlineAction::Close(CloseCode::NotAuthorizedInTime));
 
     let (mut idle, start) = with_timeout();
     assert_eq!(idle.deadline(), start + second);

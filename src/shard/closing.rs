@@ -197,8 +197,8 @@ impl Engine {
             Phase::Closing(closing) => closing.served.is_some() || connection.drain.is_early(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));
-        let places: Vec<usize> = found.map(|(slot, _)| slot).collect();
-        for slot in places {
+        let slots: Vec<usize> = found.map(|(slot, _)| slot).collect();
+        for slot in slots {
             let slot = u32::try_from(slot).expect("a slot of the slab");
             // Its close frame may have been queued in this turn.
             self.flush(slot);

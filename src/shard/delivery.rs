@@ -19,7 +19,7 @@ impl Engine {
         let mut left = FRAMES_PER_TURN;
         while 0 < left {
             let Some(delivery) = self.batch.pop_front() else { return };
-            let handed = match delivery {
+            let count = match delivery {
                 Delivery::Channel { channel, sequence, frame, except } => {
                     self.fan_out(channel, sequence, &frame, except)
                 }
@@ -28,10 +28,10 @@ impl Engine {
                     self.on_answered(key, ticket, name, result)
                 }
                 Delivery::CloseChannel { channel, code } => self.close_channel(channel, &code),
-                Delivery::CloseHub(hub) => self.evict_all(&hub),
+                Delivery::CloseApp(hub) => self.evict_all(&hub),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
-            left = left.saturating_sub(handed + 1);
+            left = left.saturating_sub(count + 1);
         }
     }
 

@@ -119,7 +119,9 @@ impl DrainSchedule {
     /// When open connections are dropped, as far as it is known.
     pub(super) fn drops_at(&self) -> Instant {
         match (self.plan, self.closed_all_at) {
-            (DrainPlan::Queue | DrainPlan::Alone, Some(told)) => self.ends.min(told + ANSWER_TIME),
+            (DrainPlan::Queue | DrainPlan::Alone, Some(closed_at)) => {
+                self.ends.min(closed_at + ANSWER_TIME)
+            }
             (DrainPlan::Queue | DrainPlan::Alone, None) | (DrainPlan::Spread, _) => self.ends,
         }
     }

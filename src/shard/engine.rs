@@ -20,7 +20,7 @@ use crate::{
     metrics::ShardMetrics,
     node::Node,
     protocol::{CloseCode, Frame, event},
-    session::Due,
+    session::DeadlineAction,
     shutdown::Drain,
 };
 use arc_swap::ArcSwap;
@@ -399,14 +399,14 @@ impl Engine {
             Phase::Closing(_) => None,
         };
         match due {
-            Some(Due::Ping) => {
+            Some(DeadlineAction::Ping) => {
                 // Browsers answer the WebSocket ping without running the page's code; the other
                 // ping shows that this code runs. Either answer counts.
                 self.send(slot, Frame::ping());
                 self.send(slot, event::ping());
                 self.schedule_check(slot);
             }
-            Some(Due::Close(code)) => self.close(slot, &code),
+            Some(DeadlineAction::Close(code)) => self.close(slot, &code),
             None => self.schedule_check(slot),
         }
     }

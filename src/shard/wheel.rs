@@ -97,12 +97,12 @@ mod tests {
         ConnectionKey { slot, generation: 0 }
     }
 
-    fn places(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
-        let mut places = Vec::new();
+    fn slots(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
+        let mut slots = Vec::new();
         while let Some((_, keys)) = wheel.take_due(now) {
-            places.extend(keys.into_iter().map(|key| key.slot));
+            slots.extend(keys.into_iter().map(|key| key.slot));
         }
-        places
+        slots
     }
 
     #[test]
@@ -113,8 +113,8 @@ mod tests {
         wheel.add_if_earlier(key(1), deadline, u64::MAX);
         let due = wheel.next_due().unwrap();
         assert!(deadline <= due && due < deadline + Wheel::STEP);
-        assert!(places(&mut wheel, due - Duration::from_nanos(1)).is_empty());
-        assert_eq!(places(&mut wheel, due), [1]);
+        assert!(slots(&mut wheel, due - Duration::from_nanos(1)).is_empty());
+        assert_eq!(slots(&mut wheel, due), [1]);
         assert_eq!(wheel.next_due(), None);
     }
 
@@ -125,7 +125,7 @@ mod tests {
         wheel.add_if_earlier(key(1), start + Duration::from_secs(120), u64::MAX);
         let due = wheel.next_due().unwrap();
         assert!(due < start + Duration::from_secs(60));
-        assert_eq!(places(&mut wheel, due), [1]);
+        assert_eq!(slots(&mut wheel, due), [1]);
     }
 
     /// Checks each key like a shard, and returns when its deadline was met, in checks.
@@ -190,9 +190,9 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         let later = start + Duration::from_secs(500);
-        assert!(places(&mut wheel, later).is_empty());
+        assert!(slots(&mut wheel, later).is_empty());
         wheel.add_if_earlier(key(1), start, u64::MAX);
-        assert_eq!(places(&mut wheel, later + Wheel::STEP), [1]);
+        assert_eq!(slots(&mut wheel, later + Wheel::STEP), [1]);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         let planned = wheel.add_if_earlier(key(1), at(5), u64::MAX);
         assert_eq!(wheel.add_if_earlier(key(1), at(9), planned), planned);
         assert!(wheel.add_if_earlier(key(1), at(2), planned) < planned);
-        assert_eq!(places(&mut wheel, at(10)), [1, 1]);
+        assert_eq!(slots(&mut wheel, at(10)), [1, 1]);
     }
 
     #[test]
@@ -215,6 +215,6 @@ mod tests {
             wheel.add_if_earlier(key(slot), deadline, u64::MAX);
         }
         let now = start + Duration::from_secs(60);
-        assert_eq!(places(&mut wheel, now), (0..500).collect::<Vec<_>>());
+        assert_eq!(slots(&mut wheel, now), (0..500).collect::<Vec<_>>());
     }
 }

@@ -1,7 +1,7 @@
 //! The webhooks of one app.
 
 use super::{
-    Kind,
+    WebhookEvent,
     settings::Settings,
     stats::{Counter, LOG_INTERVAL},
     store::Store,
@@ -104,7 +104,7 @@ impl AppWebhooks {
     }
 
     /// Whether events of this kind are observed.
-    pub(super) fn wants(&self, kind: Kind) -> bool {
+    pub(super) fn wants(&self, kind: WebhookEvent) -> bool {
         self.settings.borrow().wanted.contains(kind)
     }
 }

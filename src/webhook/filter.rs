@@ -1,6 +1,6 @@
 //! The filter of one webhook.
 
-use crate::config::{WebhookConfig, WebhookEvent as Kind};
+use crate::config::{WebhookConfig, WebhookEvent};
 use crate::hub::HubEvent;
 
 /// A set of kinds, as a bit mask.
@@ -8,11 +8,11 @@ use crate::hub::HubEvent;
 pub(super) struct Kinds(u16);
 
 impl Kinds {
-    fn bit(kind: Kind) -> u16 {
+    fn bit(kind: WebhookEvent) -> u16 {
         1 << kind as u8
     }
 
-    pub(super) fn contains(self, kind: Kind) -> bool {
+    pub(super) fn contains(self, kind: WebhookEvent) -> bool {
         self.0 & Self::bit(kind) != 0
     }
 
@@ -23,17 +23,17 @@ impl Kinds {
     /// These kinds and their counterparts: debouncing needs both events of a pair.
     pub(super) fn with_counterparts(self) -> Self {
         let pairs = [
-            (Kind::ChannelOccupied, Kind::ChannelVacated),
-            (Kind::MemberAdded, Kind::MemberRemoved),
-            (Kind::UserOnline, Kind::UserOffline),
+            (WebhookEvent::ChannelOccupied, WebhookEvent::ChannelVacated),
+            (WebhookEvent::MemberAdded, WebhookEvent::MemberRemoved),
+            (WebhookEvent::UserOnline, WebhookEvent::UserOffline),
         ];
         let needed = pairs.into_iter().map(|(comes, goes)| Self::from_iter([comes, goes]));
         needed.filter(|pair| pair.0 & self.0 != 0).fold(self, Self::union)
     }
 }
 
-impl FromIterator<Kind> for Kinds {
-    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+impl FromIterator<WebhookEvent> for Kinds {
+    fn from_iter<I: IntoIterator<Item = WebhookEvent>>(kinds: I) -> Self {
         Self(kinds.into_iter().fold(0, |bits, kind| bits | Self::bit(kind)))
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::hub::hub_event_tests::{channel, one_of_each};
 
-    fn filter(events: &[Kind], prefix: &str, suffix: &str) -> Filter {
+    fn filter(events: &[WebhookEvent], prefix: &str, suffix: &str) -> Filter {
         Filter::new(&WebhookConfig {
             events: events.to_vec(),
             channel_prefix: prefix.into(),
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn only_configured_kinds_pass() {
-        for wanted in Kind::ALL {
+        for wanted in WebhookEvent::ALL {
             let filter = filter(&[wanted], "", "");
             for hub_event in one_of_each() {
                 assert_eq!(filter.passes(&hub_event), hub_event.kind() == wanted);
@@ -106,35 +106,42 @@ mod tests {
             ("private-", "-log", "a-log", false),
         ] {
             let occupied = HubEvent::Occupied { channel: channel(name) };
-            let filter = filter(&Kind::ALL, prefix, suffix);
+            let filter = filter(&WebhookEvent::ALL, prefix, suffix);
             assert_eq!(filter.passes(&occupied), passes, "{prefix} {suffix} {name}");
         }
         let online = HubEvent::UserOnline { user_id: "7".into() };
-        assert!(filter(&Kind::ALL, "private-", "-log").passes(&online));
+        assert!(filter(&WebhookEvent::ALL, "private-", "-log").passes(&online));
     }
 
     #[test]
     fn a_kind_needs_its_counterpart() {
-        let kinds = Kinds::from_iter([Kind::ChannelVacated, Kind::ClientEvent]).with_counterparts();
-        let expected = [Kind::ChannelOccupied, Kind::ChannelVacated, Kind::ClientEvent];
+        let kinds = Kinds::from_iter([WebhookEvent::ChannelVacated, WebhookEvent::ClientEvent])
+            .with_counterparts();
+        let expected = [
+            WebhookEvent::ChannelOccupied,
+            WebhookEvent::ChannelVacated,
+            WebhookEvent::ClientEvent,
+        ];
         assert_eq!(kinds, Kinds::from_iter(expected));
         assert!(expected.into_iter().all(|kind| kinds.contains(kind)));
-        assert!(!kinds.contains(Kind::MemberAdded));
+        assert!(!kinds.contains(WebhookEvent::MemberAdded));
         let pairs = [
-            [Kind::ChannelOccupied, Kind::ChannelVacated],
-            [Kind::MemberAdded, Kind::MemberRemoved],
-            [Kind::UserOnline, Kind::UserOffline],
+            [WebhookEvent::ChannelOccupied, WebhookEvent::ChannelVacated],
+            [WebhookEvent::MemberAdded, WebhookEvent::MemberRemoved],
+            [WebhookEvent::UserOnline, WebhookEvent::UserOffline],
         ];
         for pair in pairs {
             for kind in pair {
                 let needed = Kinds::from_iter([kind]).with_counterparts();
                 assert_eq!(needed, Kinds::from_iter(pair));
-                for other in Kind::ALL {
+                for other in WebhookEvent::ALL {
                     assert_eq!(needed.contains(other), pair.contains(&other));
                 }
             }
         }
-        for kind in [Kind::ClientEvent, Kind::CacheMiss, Kind::SubscriptionCount] {
+        for kind in
+            [WebhookEvent::ClientEvent, WebhookEvent::CacheMiss, WebhookEvent::SubscriptionCount]
+        {
             let alone = Kinds::from_iter([kind]);
             assert_eq!(alone.with_counterparts(), alone);
         }

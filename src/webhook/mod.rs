@@ -41,7 +41,7 @@ mod test_delivery;
 #[cfg(test)]
 mod testbed;
 
-pub use crate::config::WebhookEvent as Kind;
+pub use crate::config::WebhookEvent;
 pub use error::WebhookError;
 pub use metrics::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
@@ -251,7 +251,7 @@ impl Webhooks {
 
 impl Observer for Webhooks {
     /// Debouncing needs both events of a pair as soon as one is reported.
-    fn wants(&self, app_id: &str, kind: Kind) -> bool {
+    fn wants(&self, app_id: &str, kind: WebhookEvent) -> bool {
         self.apps.load().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
@@ -305,7 +305,7 @@ mod tests {
     fn events_beyond_the_log_limit_are_counted_as_lost() {
         let webhook = crate::config::WebhookConfig {
             url: "http://a.test".into(),
-            events: vec![Kind::ClientEvent],
+            events: vec![WebhookEvent::ClientEvent],
             ..Default::default()
         };
         let app = crate::config::AppConfig {

@@ -4,7 +4,7 @@
 //! changes that it makes, in the same form: a test compares both.
 
 use crate::{
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     hub::HubEvent,
     protocol::{ChannelName, SocketId, repaired},
 };
@@ -65,24 +65,28 @@ impl Record<'_> {
         let channel = self.channel.map(|name| ChannelName::parse(&name, name.len()));
         let channel = channel.transpose().ok()?;
         let user_id = self.user_id.map(|user_id| Arc::<str>::from(&*user_id));
-        Some(match Kind::from_name(&self.kind)? {
-            Kind::ChannelOccupied => HubEvent::Occupied { channel: channel? },
-            Kind::ChannelVacated => HubEvent::Vacated { channel: channel? },
-            Kind::MemberAdded => HubEvent::MemberAdded { channel: channel?, user_id: user_id? },
-            Kind::MemberRemoved => HubEvent::MemberRemoved { channel: channel?, user_id: user_id? },
-            Kind::ClientEvent => HubEvent::ClientEvent {
+        Some(match WebhookEvent::from_name(&self.kind)? {
+            WebhookEvent::ChannelOccupied => HubEvent::Occupied { channel: channel? },
+            WebhookEvent::ChannelVacated => HubEvent::Vacated { channel: channel? },
+            WebhookEvent::MemberAdded => {
+                HubEvent::MemberAdded { channel: channel?, user_id: user_id? }
+            }
+            WebhookEvent::MemberRemoved => {
+                HubEvent::MemberRemoved { channel: channel?, user_id: user_id? }
+            }
+            WebhookEvent::ClientEvent => HubEvent::ClientEvent {
                 channel: channel?,
                 name: self.name?.into_owned(),
                 data: data_token(&self.data?)?,
                 socket_id: SocketId::parse(&self.socket_id?).ok()??,
                 user_id,
             },
-            Kind::CacheMiss => HubEvent::CacheMiss { channel: channel? },
-            Kind::SubscriptionCount => {
+            WebhookEvent::CacheMiss => HubEvent::CacheMiss { channel: channel? },
+            WebhookEvent::SubscriptionCount => {
                 HubEvent::SubscriptionCount { channel: channel?, count: self.count? }
             }
-            Kind::UserOnline => HubEvent::UserOnline { user_id: user_id? },
-            Kind::UserOffline => HubEvent::UserOffline { user_id: user_id? },
+            WebhookEvent::UserOnline => HubEvent::UserOnline { user_id: user_id? },
+            WebhookEvent::UserOffline => HubEvent::UserOffline { user_id: user_id? },
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    config::{Config, WebhookConfig, WebhookEvent as Kind},
+    config::{Config, WebhookConfig, WebhookEvent},
     http_client::Connector,
     hub::HubEvent,
     protocol::{ChannelName, SocketId},
@@ -29,7 +29,7 @@ pub struct TestDelivery {
     /// Host and port of the endpoint. Not the whole URL, which may hold a secret.
     pub host: String,
     /// The kind of the sample.
-    pub event: Kind,
+    pub event: WebhookEvent,
     /// The status and the first bytes of the response's body, or the error.
     pub response: Result<(u16, String), String>,
     /// The duration of the request.
@@ -97,11 +97,11 @@ pub(super) fn connector(config: &Config) -> Result<Connector, WebhookError> {
 }
 
 /// A possible event on a channel that passes the webhook's filter.
-fn sample(event: Kind, webhook: &WebhookConfig) -> HubEvent {
+fn sample(event: WebhookEvent, webhook: &WebhookConfig) -> HubEvent {
     let prefix = match (webhook.channel_prefix.as_str(), event) {
-        ("", Kind::MemberAdded | Kind::MemberRemoved) => "presence-",
-        ("", Kind::ClientEvent) => "private-",
-        ("", Kind::CacheMiss) => "cache-",
+        ("", WebhookEvent::MemberAdded | WebhookEvent::MemberRemoved) => "presence-",
+        ("", WebhookEvent::ClientEvent) => "private-",
+        ("", WebhookEvent::CacheMiss) => "cache-",
         (prefix, _) => prefix,
     };
     let name = format!("{prefix}campanile-test{}", webhook.channel_suffix);
@@ -111,21 +111,21 @@ fn sample(event: Kind, webhook: &WebhookConfig) -> HubEvent {
         .expect("it holds letters and a dash");
     let user_id: Arc<str> = "campanile-test".into();
     match event {
-        Kind::ChannelOccupied => HubEvent::Occupied { channel },
-        Kind::ChannelVacated => HubEvent::Vacated { channel },
-        Kind::MemberAdded => HubEvent::MemberAdded { channel, user_id },
-        Kind::MemberRemoved => HubEvent::MemberRemoved { channel, user_id },
-        Kind::ClientEvent => HubEvent::ClientEvent {
+        WebhookEvent::ChannelOccupied => HubEvent::Occupied { channel },
+        WebhookEvent::ChannelVacated => HubEvent::Vacated { channel },
+        WebhookEvent::MemberAdded => HubEvent::MemberAdded { channel, user_id },
+        WebhookEvent::MemberRemoved => HubEvent::MemberRemoved { channel, user_id },
+        WebhookEvent::ClientEvent => HubEvent::ClientEvent {
             channel,
             name: "client-campanile-test".to_owned(),
             data: r#""{\"test\":true}""#.to_owned(),
             socket_id: SocketId::from_random(0x0000_0001_0000_0001),
             user_id: Some(user_id),
         },
-        Kind::CacheMiss => HubEvent::CacheMiss { channel },
-        Kind::SubscriptionCount => HubEvent::SubscriptionCount { channel, count: 1 },
-        Kind::UserOnline => HubEvent::UserOnline { user_id },
-        Kind::UserOffline => HubEvent::UserOffline { user_id },
+        WebhookEvent::CacheMiss => HubEvent::CacheMiss { channel },
+        WebhookEvent::SubscriptionCount => HubEvent::SubscriptionCount { channel, count: 1 },
+        WebhookEvent::UserOnline => HubEvent::UserOnline { user_id },
+        WebhookEvent::UserOffline => HubEvent::UserOffline { user_id },
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
             app_id: String::new(),
             webhook: String::new(),
             host: String::new(),
-            event: Kind::CacheMiss,
+            event: WebhookEvent::CacheMiss,
             response,
             took: Duration::ZERO,
         };
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn samples_have_channels_of_the_right_kind() {
-        let prefixes = Kind::ALL.map(|event| {
+        let prefixes = WebhookEvent::ALL.map(|event| {
             let sample = sample(event, &WebhookConfig::default());
             sample.channel().map(|channel| channel.as_str().to_owned())
         });
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(prefixes, expected);
         let odd =
             WebhookConfig { channel_prefix: "no channel ".into(), ..WebhookConfig::default() };
-        let sample = sample(Kind::ChannelOccupied, &odd);
+        let sample = sample(WebhookEvent::ChannelOccupied, &odd);
         assert_eq!(sample.channel().map(ChannelName::as_str), Some("campanile-test"));
     }
 
@@ -183,12 +183,12 @@ mod tests {
     fn a_sample_passes_the_filter_of_its_webhook() {
         for (prefix, suffix) in [("", ""), ("private-", ""), ("presence-", "-log")] {
             let webhook = WebhookConfig {
-                events: Kind::ALL.to_vec(),
+                events: WebhookEvent::ALL.to_vec(),
                 channel_prefix: prefix.into(),
                 channel_suffix: suffix.into(),
                 ..WebhookConfig::default()
             };
-            for event in Kind::ALL {
+            for event in WebhookEvent::ALL {
                 let sample = sample(event, &webhook);
                 assert_eq!(sample.kind(), event);
                 assert!(Filter::new(&webhook).passes(&sample), "{sample:?}");

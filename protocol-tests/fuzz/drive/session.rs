@@ -11,7 +11,7 @@ use campanile::protocol::{
     CloseCode, ErrorCode, ProtocolError, Severity, SignInRejection, SocketId, SubscriptionRejection,
 };
 use campanile::rate::Rate;
-use campanile::session::{Action, Due, Session, SessionConfig};
+use campanile::session::{Action, DeadlineAction, Session, SessionConfig};
 use campanile::signature::{channel_string, user_string};
 use serde_json::json;
 
@@ -61,7 +61,7 @@ impl Driver {
             max_channels: CHANNELS_MAX,
             // These limits have separate tests.
             message_rate: Rate::per_second(0),
-            answer_rate: Rate::per_second(0),
+            response_byte_rate: Rate::per_second(0),
         });
         let now = Instant::now();
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);
@@ -111,11 +111,11 @@ impl Driver {
         let silence = self.now - self.heard_at;
         match self.session.on_deadline(self.now) {
             None => true,
-            Some(Due::Ping) => {
+            Some(DeadlineAction::Ping) => {
                 assert!(Duration::from_secs(ACTIVITY_S) <= silence);
                 true
             }
-            Some(Due::Close(code)) => {
+            Some(DeadlineAction::Close(code)) => {
                 assert_eq!(code, CloseCode::PongTimeout);
                 assert!(Duration::from_secs(ACTIVITY_S + PONG_S) <= silence);
                 false

@@ -127,7 +127,7 @@ pub(crate) fn user(input: &[u8]) {
     assert!(user.watchlist.len() <= User::WATCHLIST_MAX);
     assert!(user.watchlist.is_sorted());
     // The user's own `user_data`, which is signed by its application and sent back to it.
-    let read_back = user.read_back(text.to_owned());
+    let read_back = user.user_data_for_client(text.to_owned());
     reads_back_as_text(&event::signin_success(&read_back));
     if !user.watchlist.is_empty() {
         reads_back(&event::watchlist(&user.watchlist, &[]));

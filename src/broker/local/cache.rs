@@ -16,7 +16,7 @@ use std::{
 
 /// An event that is cached for cache channels: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
-pub(super) struct ToCache(Arc<CachedEvent>);
+pub(super) struct CacheableEvent(Arc<CachedEvent>);
 
 #[derive(Debug)]
 struct CachedEvent {
@@ -27,7 +27,7 @@ struct CachedEvent {
     channels: AtomicUsize,
 }
 
-impl ToCache {
+impl CacheableEvent {
     /// Copies the parts of an event that are cached.
     pub(super) fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
@@ -77,7 +77,7 @@ struct CacheState {
 #[derive(Debug)]
 struct Cached {
     number: u64,
-    event: ToCache,
+    event: CacheableEvent,
     /// The frame that the subscribers received, while one of them still has it queued.
     frame: WeakFrame,
     expires_at: Instant,
@@ -104,7 +104,7 @@ impl Cache {
     pub(super) fn insert(
         &self,
         channel: &ChannelName,
-        event: &ToCache,
+        event: &CacheableEvent,
         frame: &Frame,
         expires_at: Instant,
     ) {
@@ -227,7 +227,7 @@ mod tests {
         /// Publishes data of this size on the channels.
         fn publish(&self, channels: &[&str], bytes: usize) -> Vec<Frame> {
             let token = format!("\"{}\"", "x".repeat(bytes - 2));
-            let to_cache = ToCache::new("e", &EventData::new(token.as_str()));
+            let to_cache = CacheableEvent::new("e", &EventData::new(token.as_str()));
             let frames = channels.iter().map(|name| {
                 let name = channel(name);
                 let frame = to_cache.frame(&name, self.now);

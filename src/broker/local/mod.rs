@@ -11,16 +11,16 @@ mod user_states;
 
 pub use cache::CacheStats;
 
-use super::{AcceptedClientEvent, AppEvent, SignedIn, SubscribeRequest};
+use super::{AcceptedClientEvent, AppEvent, SignInReply, SubscribeRequest};
 use crate::{
     channel::{ChannelState, ChannelSummary, CountStep, Counts, is_countable},
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     hub::{
         ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
     },
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
-use cache::{Cache, ToCache};
+use cache::{Cache, CacheableEvent};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -62,7 +62,7 @@ pub(super) fn subscribe(
     let max_members = hub.read_config(|config| config.max_presence_members);
     let joined = channel.state().join(member, max_members)?;
     if joined.is_occupied && name.is_listed() {
-        hub.observe(Kind::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
+        hub.observe(WebhookEvent::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
     }
     let mut broadcast_bytes = 0;
     if let Some(member) = member.filter(|_| joined.is_member_added) {
@@ -70,7 +70,7 @@ pub(super) fn subscribe(
         let others = channel.state().counts().subscriptions - 1;
         broadcast_bytes = others * member_added.bytes().len();
         channel.deliver(&member_added, None);
-        hub.observe(Kind::MemberAdded, || HubEvent::MemberAdded {
+        hub.observe(WebhookEvent::MemberAdded, || HubEvent::MemberAdded {
             channel: name.clone(),
             user_id: Arc::clone(&member.user_id),
         });
@@ -91,7 +91,7 @@ pub(super) fn subscribe(
 /// The last event of a cache channel, or a cache miss, which is reported to the observer.
 fn cached_or_miss(hub: &Hub, name: &ChannelName, now: Instant) -> Frame {
     app_state(hub).cache.frame(name, now).unwrap_or_else(|| {
-        hub.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
+        hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
         event::cache_miss(name)
     })
 }
@@ -109,7 +109,7 @@ pub(super) fn unsubscribe(
     let left = channel.state().leave(user_id.map(|id| &**id));
     if let Some(user_id) = user_id.filter(|_| left.is_member_removed) {
         channel.deliver(&event::member_removed(name, user_id), None);
-        hub.observe(Kind::MemberRemoved, || HubEvent::MemberRemoved {
+        hub.observe(WebhookEvent::MemberRemoved, || HubEvent::MemberRemoved {
             channel: name.clone(),
             user_id: Arc::clone(user_id),
         });
@@ -117,7 +117,7 @@ pub(super) fn unsubscribe(
     if !left.is_vacated {
         announce_count(hub, &mut channel, now);
     } else if name.is_listed() {
-        hub.observe(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
+        hub.observe(WebhookEvent::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
     }
     channel.release();
 }
@@ -131,7 +131,7 @@ fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
     match channel.state().announce_count(now) {
         CountStep::Send(count) => {
             channel.deliver(&event::subscription_count(name, count), None);
-            hub.observe(Kind::SubscriptionCount, || HubEvent::SubscriptionCount {
+            hub.observe(WebhookEvent::SubscriptionCount, || HubEvent::SubscriptionCount {
                 channel: name.clone(),
                 count,
             });
@@ -152,7 +152,7 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
         let is_cached = event.channels.iter().any(ChannelName::is_cache);
         let to_cache = is_cached.then(|| {
             let ttl = Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
-            (&app_state(hub).cache, ToCache::new(&event.name, &event.data), now + ttl)
+            (&app_state(hub).cache, CacheableEvent::new(&event.name, &event.data), now + ttl)
         });
         for name in &event.channels {
             let frame = event::published(&event.name, name, &event.data, now);
@@ -179,7 +179,7 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
 /// Delivers a client event to the other subscribers.
 pub(super) fn publish_client_event(hub: &Hub, event: AcceptedClientEvent<'_>, now: Instant) {
     hub.deliver(event.channel, &event.frame(now), Some(event.sender));
-    hub.observe(Kind::ClientEvent, || event.hub_event());
+    hub.observe(WebhookEvent::ClientEvent, || event.hub_event());
 }
 
 /// Signs a connection in. `before` is its previous sign-in.
@@ -189,7 +189,7 @@ pub(super) fn sign_in(
     user: &User,
     user_data: &str,
     before: Option<&User>,
-) -> SignedIn {
+) -> SignInReply {
     let users = &app_state(hub).users;
     for watched in before.iter().flat_map(|before| &before.watchlist) {
         users.unwatch(watched, connection);
@@ -200,7 +200,7 @@ pub(super) fn sign_in(
     let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
         user.watchlist.iter().partition(|watched| users.watch(watched, connection));
     let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
-    SignedIn { success: event::signin_success(user_data), watchlist }
+    SignInReply { success: event::signin_success(user_data), watchlist }
 }
 
 /// Signs a connection out that was signed in as `user`.
@@ -248,7 +248,7 @@ pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
 pub(super) fn on_tick(hub: &Hub, now: Instant) {
     let state = app_state(hub);
     state.cache.expire(now);
-    while let Some(task) = state.timers.take_due(now) {
+    while let Some(task) = state.timers.go_offline_if_due(now) {
         match task {
             TimerTask::AnnounceCount(name) => {
                 if let Some(mut channel) = hub.lock(&name)
@@ -257,7 +257,7 @@ pub(super) fn on_tick(hub: &Hub, now: Instant) {
                     announce_count(hub, &mut channel, now);
                 }
             }
-            TimerTask::GoOffline(user_id) => state.users.take_due(hub, &user_id, now),
+            TimerTask::GoOffline(user_id) => state.users.go_offline_if_due(hub, &user_id, now),
         }
     }
 }

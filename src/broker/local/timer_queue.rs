@@ -18,21 +18,21 @@ pub(super) enum TimerTask {
 
 /// Tasks ordered by time. Each channel has at most one of a kind, and each sign-out has one.
 #[derive(Debug, Default)]
-pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<Planned>>>);
+pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<TimerEntry>>>);
 
 #[derive(Debug)]
-struct Planned {
+struct TimerEntry {
     at: Instant,
     task: TimerTask,
 }
 
 impl TimerQueue {
     pub(super) fn add(&self, at: Instant, task: TimerTask) {
-        self.0.lock().push(Reverse(Planned { at, task }));
+        self.0.lock().push(Reverse(TimerEntry { at, task }));
     }
 
     /// The next due task.
-    pub(super) fn take_due(&self, now: Instant) -> Option<TimerTask> {
+    pub(super) fn go_offline_if_due(&self, now: Instant) -> Option<TimerTask> {
         let mut heap = self.0.lock();
         heap.peek()
             .is_some_and(|Reverse(next)| next.at <= now)
@@ -41,25 +41,25 @@ impl TimerQueue {
     }
 }
 
-impl Ord for Planned {
+impl Ord for TimerEntry {
     fn cmp(&self, other: &Self) -> Ordering {
         self.at.cmp(&other.at)
     }
 }
 
-impl PartialOrd for Planned {
+impl PartialOrd for TimerEntry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Planned {
+impl PartialEq for TimerEntry {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Planned {}
+impl Eq for TimerEntry {}
 
 #[cfg(test)]
 mod tests {
@@ -75,7 +75,7 @@ mod tests {
             timers.add(at(ms), TimerTask::GoOffline(ms.to_string().into()));
         }
         let due = |now: Instant| {
-            let task = timers.take_due(now)?;
+            let task = timers.go_offline_if_due(now)?;
             let TimerTask::GoOffline(user_id) = task else { panic!("{task:?}") };
             Some(user_id.to_string())
         };

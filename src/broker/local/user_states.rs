@@ -2,7 +2,7 @@
 
 use crate::{
     channel::OnlineState,
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     hub::{ConnectionRef, Hub, HubEvent},
 };
 use dashmap::DashMap;
@@ -38,7 +38,7 @@ impl UserStates {
         let mut user = self.0.entry(Arc::clone(user_id)).or_default();
         if user.online.connect() {
             let online = || HubEvent::UserOnline { user_id: Arc::clone(user_id) };
-            hub.observe(Kind::UserOnline, online);
+            hub.observe(WebhookEvent::UserOnline, online);
             user.notify_watchers(hub, user_id, true);
         }
     }
@@ -51,13 +51,13 @@ impl UserStates {
 
     /// Makes a user offline whose last connection has left, unless it has returned. Reports and
     /// notifies like [`UserStates::connect`].
-    pub(super) fn take_due(&self, hub: &Hub, user_id: &Arc<str>, now: Instant) {
+    pub(super) fn go_offline_if_due(&self, hub: &Hub, user_id: &Arc<str>, now: Instant) {
         if let Some(mut user) = self.0.get_mut(user_id) {
-            if !user.online.take_due(now) {
+            if !user.online.go_offline_if_due(now) {
                 return;
             }
             let offline = || HubEvent::UserOffline { user_id: Arc::clone(user_id) };
-            hub.observe(Kind::UserOffline, offline);
+            hub.observe(WebhookEvent::UserOffline, offline);
             user.notify_watchers(hub, user_id, false);
         }
         self.0.remove_if(user_id, |_, user| user.is_disposable());

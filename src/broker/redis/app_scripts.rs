@@ -94,7 +94,7 @@ impl AppScripts {
     /// [`Unavailable`]: the node is not joined.
     pub(crate) fn call(&self, script: &Arc<Script>) -> Result<AppCall, Unavailable> {
         let joined = self.shared.joined_now().ok_or(Unavailable)?;
-        let call = ScriptCall::guarded(script, self.partition(), &self.shared.names, &joined.token);
+        let call = ScriptCall::fenced(script, self.partition(), &self.shared.names, &joined.token);
         Ok(AppCall { joined, call })
     }
 

@@ -125,7 +125,7 @@ impl ClusterState {
             .map(|entry| entry.retention_ms)
             .fold(INDEX_RETENTION_MS, u64::max);
         let of_app = self.names.app_partition(app_id);
-        let mut call = ScriptCall::guarded(&self.scripts.cache, of_app, &self.names, token)
+        let mut call = ScriptCall::fenced(&self.scripts.cache, of_app, &self.names, token)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(update.max_bytes)
@@ -158,7 +158,7 @@ impl ClusterState {
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
-        let call = ScriptCall::guarded(&self.scripts.evict, partition, &self.names, &joined.token)
+        let call = ScriptCall::fenced(&self.scripts.evict, partition, &self.names, &joined.token)
             .key(self.names.channel(app_id, &channel))
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())

@@ -148,7 +148,7 @@ impl ClusterState {
         let _permit = self.reads.pages.acquire().await.map_err(|_| Unavailable)?;
         let (mut reply, token) = self
             .run_with_token(partition, |token| {
-                ScriptCall::guarded(&self.scripts.scan, partition, &self.names, token)
+                ScriptCall::fenced(&self.scripts.scan, partition, &self.names, token)
                     .key(self.names.channel_index(app_id, partition))
                     .number(cursor)
                     .arg(pattern)

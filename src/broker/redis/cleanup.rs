@@ -133,7 +133,7 @@ impl CleanUp {
         connection: &RedisConnection,
     ) -> RedisResult<bool> {
         let names = &self.shared.names;
-        let call = ScriptCall::guarded(&self.shared.scripts.expire, partition, names, &self.token)
+        let call = ScriptCall::fenced(&self.shared.scripts.expire, partition, names, &self.token)
             .key(names.topics_of(&self.node, partition))
             .arg(&*self.node)
             .arg(phase)

@@ -362,7 +362,7 @@ fn compare_call<'a>(
     topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
 ) -> ScriptCall {
     let names = &shared.names;
-    let mut call = ScriptCall::guarded(&shared.scripts.compare, partition, names, token)
+    let mut call = ScriptCall::fenced(&shared.scripts.compare, partition, names, token)
         .key(names.topics_of(&token.node, partition));
     for (name, mine, users) in topics {
         let hash = names.topic(name);

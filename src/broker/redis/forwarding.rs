@@ -199,7 +199,7 @@ impl ForwardTask {
     async fn next(&self, reached: u64) -> RedisResult<LogPart> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
-            ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.token)
+            ScriptCall::fenced(&self.shared.scripts.unforwarded, partition, names, &self.token)
                 .key(names.log(&self.app_id, partition))
                 .key(names.log_state(&self.app_id, partition))
                 .number(reached)
@@ -219,12 +219,11 @@ impl ForwardTask {
     async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let of_app = names.app_partition(&self.app_id);
-        let mut call =
-            ScriptCall::guarded(&self.shared.scripts.forward, of_app, names, &self.token)
-                .key(names.log(&self.app_id, of_app))
-                .key(names.log_state(&self.app_id, of_app))
-                .number(self.partition)
-                .number(part.lost);
+        let mut call = ScriptCall::fenced(&self.shared.scripts.forward, of_app, names, &self.token)
+            .key(names.log(&self.app_id, of_app))
+            .key(names.log_state(&self.app_id, of_app))
+            .number(self.partition)
+            .number(part.lost);
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }

@@ -1,7 +1,7 @@
 //! Records for webhooks: which changes of a topic are logged.
 
 use super::{names::TopicSubject, partition::Partition, shared::ClusterState};
-use crate::{channel::is_counted, config::WebhookEvent as Kind, hub::Hub};
+use crate::{channel::is_counted, config::WebhookEvent, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
@@ -17,13 +17,13 @@ impl LoggedChanges {
     pub(super) fn of(hub: &Hub, subject: &TopicSubject) -> Self {
         match subject {
             TopicSubject::Channel(channel) if channel.is_listed() => Self {
-                occupancy: hub.wants(Kind::ChannelOccupied),
-                members: channel.is_presence() && hub.wants(Kind::MemberAdded),
+                occupancy: hub.wants(WebhookEvent::ChannelOccupied),
+                members: channel.is_presence() && hub.wants(WebhookEvent::MemberAdded),
                 counts: hub.read_config(|config| is_counted(channel, config))
-                    && hub.wants(Kind::SubscriptionCount),
+                    && hub.wants(WebhookEvent::SubscriptionCount),
             },
             TopicSubject::User(_) => {
-                Self { occupancy: hub.wants(Kind::UserOnline), ..Self::default() }
+                Self { occupancy: hub.wants(WebhookEvent::UserOnline), ..Self::default() }
             }
             TopicSubject::Channel(_) | TopicSubject::Connections => Self::default(),
         }
@@ -35,8 +35,12 @@ impl LoggedChanges {
 
     /// Whether anything of the app is logged by topics.
     pub(super) fn any_of(hub: &Hub) -> bool {
-        let kinds =
-            [Kind::ChannelOccupied, Kind::MemberAdded, Kind::SubscriptionCount, Kind::UserOnline];
+        let kinds = [
+            WebhookEvent::ChannelOccupied,
+            WebhookEvent::MemberAdded,
+            WebhookEvent::SubscriptionCount,
+            WebhookEvent::UserOnline,
+        ];
         kinds.into_iter().any(|kind| hub.wants(kind))
     }
 

@@ -33,7 +33,7 @@ pub struct BrokerMetrics {
     cache_bytes: Family<AppLabel, Gauge>,
     unexpected_data_log: LogThrottle,
     /// The reason why this node is not joined, while it is not.
-    away: Family<ReasonLabel, Gauge>,
+    unavailable_reason: Family<ReasonLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -80,7 +80,7 @@ impl Default for BrokerMetrics {
             cache_evicted: Family::default(),
             cache_bytes: Family::default(),
             unexpected_data_log: LogThrottle::default(),
-            away: Family::default(),
+            unavailable_reason: Family::default(),
         }
     }
 }
@@ -103,7 +103,7 @@ impl BrokerMetrics {
     pub(super) fn joined(&self) {
         self.joins.inc();
         self.joined.set(1);
-        self.away.clear();
+        self.unavailable_reason.clear();
     }
 
     pub(super) fn disconnected(&self) {
@@ -113,8 +113,8 @@ impl BrokerMetrics {
 
     /// Records that this node is not joined, with the kind of the reason.
     pub(super) fn unavailable(&self, reason: &'static str) {
-        self.away.clear();
-        self.away.get_or_create(&ReasonLabel { reason }).set(1);
+        self.unavailable_reason.clear();
+        self.unavailable_reason.get_or_create(&ReasonLabel { reason }).set(1);
     }
 
     pub(super) fn waiting(&self) -> WaitGuard<'_> {
@@ -261,7 +261,7 @@ impl Collector for BrokerMetrics {
         for (name, help, gauge) in gauges {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        self.away.encode(encoder.encode_descriptor(
+        self.unavailable_reason.encode(encoder.encode_descriptor(
             "campanile_broker_unavailable",
             "1 while this node is not joined, by the kind of the reason",
             None,

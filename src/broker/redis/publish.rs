@@ -273,7 +273,7 @@ impl ClusterState {
         let requested_at = now();
         let attempt_end = self.attempt_deadline(requested_at, deadline);
         let mut topics = Vec::with_capacity(part.events.len());
-        let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &token)
+        let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
             .number(self.clock.at(partition, attempt_end))
             .arg(if is_repeated { "1" } else { "0" })
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());

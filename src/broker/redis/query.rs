@@ -61,7 +61,7 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, channel);
         let mut reply = self
             .run_fenced(partition, |token| {
-                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
+                ScriptCall::fenced(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
                     .key(self.names.last_event(app_id, channel))
                     .arg(match query {
@@ -84,7 +84,7 @@ impl ClusterState {
         let mut reply = self
             .run_fenced(partition, |token| {
                 // Connections have no last event: this key does not exist.
-                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, token)
+                ScriptCall::fenced(&self.scripts.channel, partition, &self.names, token)
                     .key(&topic)
                     .key(format!("{topic}:none"))
                     .arg("0")
@@ -115,13 +115,13 @@ impl ClusterState {
         deadline: Instant,
     ) -> ScriptCall {
         let partition = Partition::LEASES;
-        ScriptCall::guarded(&self.scripts.notify, partition, &self.names, token)
+        ScriptCall::fenced(&self.scripts.notify, partition, &self.names, token)
             .number(self.clock.at(partition, deadline))
             .arg(self.names.all_nodes())
             .arg(control_message)
     }
 
-    /// Runs a guarded script until it succeeds, within the wait of a request. The script must be
+    /// Runs a fenced script until it succeeds, within the wait of a request. The script must be
     /// idempotent.
     pub(super) async fn run_fenced(
         &self,

@@ -3,7 +3,7 @@
 use super::{ChannelQuery, Cluster, OutgoingEvent};
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, NotPublished, SignedIn, SubscribeRequest, Unavailable,
+        AcceptedClientEvent, AppEvent, NotPublished, SignInReply, SubscribeRequest, Unavailable,
     },
     channel::{ChannelSummary, Counts},
     config::WebhookEvent,
@@ -72,10 +72,10 @@ impl RedisBroker {
         connection: ConnectionRef,
         user: &User,
         user_data: &str,
-    ) -> SignedIn {
+    ) -> SignInReply {
         self.cluster.sign_in(hub, connection, user);
         hub.sign_in(&user.id, connection);
-        SignedIn { success: event::signin_success(user_data), watchlist: None }
+        SignInReply { success: event::signin_success(user_data), watchlist: None }
     }
 
     pub(in crate::broker) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User) {

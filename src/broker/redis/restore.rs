@@ -74,7 +74,7 @@ async fn restore(
     connection: &RedisConnection,
     (partition, topic, sequence): (Partition, &str, u64),
 ) -> Result<(), Reason> {
-    let call = ScriptCall::guarded(&shared.scripts.restore, partition, &shared.names, token)
+    let call = ScriptCall::fenced(&shared.scripts.restore, partition, &shared.names, token)
         .key(topic)
         .arg(random::digits())
         .number(sequence);

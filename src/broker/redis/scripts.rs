@@ -152,7 +152,7 @@ impl ScriptCall {
     }
 
     /// A call that is rejected if `token` is outdated in its partition (see `lua/guard.lua`).
-    pub(super) fn guarded(
+    pub(super) fn fenced(
         script: &Arc<Script>,
         partition: Partition,
         names: &Names,

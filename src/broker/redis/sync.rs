@@ -47,7 +47,7 @@ pub(super) fn sync_call(
     if request.knows_others {
         flags.push('k');
     }
-    let mut call = ScriptCall::guarded(&shared.scripts.sync, partition, names, token)
+    let mut call = ScriptCall::fenced(&shared.scripts.sync, partition, names, token)
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)

@@ -27,7 +27,7 @@ use super::{
     topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
 };
 use crate::{
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     hub::{Hub, HubEvent},
     protocol::CloseCode,
 };
@@ -428,7 +428,7 @@ impl Topics {
                     // All of a topic happens on one task, so the report needs no lock.
                     if initial.is_cache_miss {
                         let channel = channel.clone();
-                        hub.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel });
+                        hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel });
                     }
                     hub.attach(channel, connection, ticket, user_id, initial);
                 }

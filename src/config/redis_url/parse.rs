@@ -121,9 +121,9 @@ fn form(scheme: &str) -> Option<(bool, UrlForm)> {
     }
 }
 
-type Credentials = (Option<String>, Option<Secret>);
+type RedisCredentials = (Option<String>, Option<Secret>);
 
-fn credentials(userinfo: &str) -> Result<Credentials, &'static str> {
+fn credentials(userinfo: &str) -> Result<RedisCredentials, &'static str> {
     let (username, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     match (decoded(username)?, decoded(password)?) {
         (username, password) if password.is_empty() => {
@@ -154,7 +154,7 @@ fn unix(
     hosts: &str,
     path: &str,
     query: &str,
-    (username, password): Credentials,
+    (username, password): RedisCredentials,
     db: i64,
 ) -> Result<RedisTarget, &'static str> {
     let path = decoded(path)?;

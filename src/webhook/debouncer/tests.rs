@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     channel::{CountNotice, CountStep},
-    config::WebhookEvent as Kind,
+    config::WebhookEvent,
     hub::hub_event_tests::{channel, one_of_each},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -249,9 +249,9 @@ fn only_a_departure_from_redis_is_reported_without_an_arrival() {
 fn momentary_events_and_arrivals_are_reported_at_once() {
     for hub_event in one_of_each() {
         for mut debouncer in both() {
-            let is_delayed =
-                [Kind::ChannelVacated, Kind::MemberRemoved].contains(&hub_event.kind());
-            let is_unknown = hub_event.kind() == Kind::UserOffline
+            let is_delayed = [WebhookEvent::ChannelVacated, WebhookEvent::MemberRemoved]
+                .contains(&hub_event.kind());
+            let is_unknown = hub_event.kind() == WebhookEvent::UserOffline
                 && matches!(debouncer.log, LogKind::Memory(_));
             let expected = if is_delayed || is_unknown { vec![] } else { vec![hub_event.clone()] };
             assert_eq!(ready(&mut debouncer, &[(7, hub_event.clone())], 7), expected);

@@ -66,7 +66,7 @@ fn other_bytes_are_rejected() {
 struct WantsAll;
 
 impl Observer for WantsAll {
-    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
         true
     }
 
@@ -141,8 +141,12 @@ async fn the_script_logs_the_records_that_this_module_writes() {
         HubEvent::UserOffline { user_id },
     ];
     let made_by_cluster = expected.iter().map(|one| one.kind().as_str()).collect::<BTreeSet<_>>();
-    let observed_by_nodes = [Kind::ClientEvent, Kind::CacheMiss];
-    assert_eq!(made_by_cluster.len() + observed_by_nodes.len(), Kind::ALL.len(), "all kinds");
+    let observed_by_nodes = [WebhookEvent::ClientEvent, WebhookEvent::CacheMiss];
+    assert_eq!(
+        made_by_cluster.len() + observed_by_nodes.len(),
+        WebhookEvent::ALL.len(),
+        "all kinds"
+    );
     let records = logged().await;
     let events: Vec<_> = records
         .iter()

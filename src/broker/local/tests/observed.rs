@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, Weak};
 struct Recorder(Mutex<Vec<String>>);
 
 impl Observer for Recorder {
-    fn wants(&self, app_id: &str, _kind: Kind) -> bool {
+    fn wants(&self, app_id: &str, _kind: WebhookEvent) -> bool {
         app_id == AppConfig::development().id
     }
 
@@ -182,7 +182,7 @@ struct LockObserver {
 }
 
 impl Observer for LockObserver {
-    fn wants(&self, app_id: &str, kind: Kind) -> bool {
+    fn wants(&self, app_id: &str, kind: WebhookEvent) -> bool {
         self.recorder.wants(app_id, kind)
     }
 

@@ -13,7 +13,7 @@
 
 use super::{
     pending::{CountingReader, ExpectedReply, Pending, TimerAction, reply_timed_out},
-    stream::Stream,
+    stream::RedisStream,
 };
 use crate::broker::redis::clock::now;
 use parking_lot::Mutex;
@@ -68,7 +68,7 @@ impl RespClient {
     /// Starts a client on a stream. Messages are passed to `on_incoming`, in order, and before the
     /// replies that the server sent after them.
     pub(super) fn start(
-        stream: Box<dyn Stream>,
+        stream: Box<dyn RedisStream>,
         on_incoming: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
@@ -130,7 +130,7 @@ impl Drop for AbortOnDrop {
 
 /// Reads and writes until the stream ends, and returns the reason.
 async fn run(
-    stream: Box<dyn Stream>,
+    stream: Box<dyn RedisStream>,
     queue: mpsc::Receiver<Request>,
     pings: mpsc::Sender<Request>,
     on_incoming: &(impl Fn(Incoming) + Sync),

@@ -20,7 +20,7 @@ mod tests;
 
 pub(super) use pushes::{Push, Pushes, ServerId};
 #[cfg(test)]
-pub(super) use stream::{Dial, Stream};
+pub(super) use stream::{Dial, RedisStream};
 
 use super::partition::Partition;
 use crate::config::{RedisConfig, RedisTarget, Topology};

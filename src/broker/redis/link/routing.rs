@@ -73,12 +73,12 @@ struct RoutingState {
 /// Events that require a refresh of the map at once.
 #[derive(Debug, Default)]
 struct RefreshTrigger {
-    changes: Mutex<Changes>,
+    changes: Mutex<MapChanges>,
     is_set: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Changes {
+struct MapChanges {
     moved: BTreeSet<Partition>,
     lost: BTreeSet<ServerAddress>,
 }
@@ -229,7 +229,7 @@ impl Routing {
             } else {
                 self.poll_map().await
             };
-            let Changes { mut moved, lost } = std::mem::take(&mut *self.trigger.changes.lock());
+            let MapChanges { mut moved, lost } = std::mem::take(&mut *self.trigger.changes.lock());
             moved.extend(changed);
             for partition in moved {
                 self.outbox.push(Push::Moved(partition));

@@ -35,12 +35,12 @@ pub(super) enum ServerAddress {
 }
 
 /// A byte stream to a server.
-pub(in crate::broker::redis) trait Stream:
+pub(in crate::broker::redis) trait RedisStream:
     AsyncRead + AsyncWrite + Send + Unpin
 {
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for T {}
 
 /// Opens streams.
 #[derive(Clone)]
@@ -55,7 +55,10 @@ pub(super) enum RedisDialer {
 /// Opens a stream to a host and a port.
 #[cfg(test)]
 pub(in crate::broker::redis) type Dial = Arc<
-    dyn Fn(String, u16) -> futures_util::future::BoxFuture<'static, io::Result<Box<dyn Stream>>>
+    dyn Fn(
+            String,
+            u16,
+        ) -> futures_util::future::BoxFuture<'static, io::Result<Box<dyn RedisStream>>>
         + Send
         + Sync,
 >;
@@ -82,7 +85,7 @@ impl RedisDialer {
     }
 
     /// Opens a stream to the server.
-    pub(super) async fn dial(&self, address: &ServerAddress) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn dial(&self, address: &ServerAddress) -> io::Result<Box<dyn RedisStream>> {
         let tls = match self {
             Self::Network { tls } => tls,
             #[cfg(test)]

@@ -49,11 +49,11 @@ fn a_receipt_is_parsed() {
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
     let Some((PublishAttempt::Done(receipts, 2), 1)) = read(reply("ok"), 2) else { panic!("done") };
-    let read_back: Vec<_> = receipts
+    let user_data_for_client: Vec<_> = receipts
         .iter()
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
-    assert_eq!(read_back, [(3, 4, 5), (6, 7, 8)]);
+    assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
     assert!(matches!(read(reply("late"), 2), Some((PublishAttempt::Late, 1))));
     assert!(matches!(read(reply("other"), 2), Some((PublishAttempt::Fenced, 1))));
     assert!(read(reply("ok"), 3).is_none(), "one receipt is missing");

@@ -1,7 +1,7 @@
 //! The production link of a node over the simulated network.
 
 use super::network::{Network, NodeId};
-use crate::broker::redis::link::{RedisEndpoint, Stream};
+use crate::broker::redis::link::{RedisEndpoint, RedisStream};
 use std::sync::Arc;
 
 impl Network {
@@ -19,7 +19,7 @@ impl Network {
             let network = network.clone();
             Box::pin(async move {
                 let stream = network.dial(&host, port, node).await?;
-                Ok(Box::new(stream) as Box<dyn Stream>)
+                Ok(Box::new(stream) as Box<dyn RedisStream>)
             })
         };
         RedisEndpoint::over(Arc::new(dial), &addresses, is_redis_cluster)

@@ -110,7 +110,7 @@ async fn the_reply_to_an_earlier_attempt_is_discarded() {
 struct Recorder(Mutex<Vec<HubEvent>>);
 
 impl Observer for Recorder {
-    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
         true
     }
 

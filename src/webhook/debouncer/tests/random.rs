@@ -11,9 +11,15 @@ struct Consumer(HashMap<DebounceKey, bool>);
 /// Whether the event is an arrival or a departure; `None` for momentary events.
 fn came(hub_event: &HubEvent) -> Option<bool> {
     match hub_event.kind() {
-        Kind::ChannelOccupied | Kind::MemberAdded | Kind::UserOnline => Some(true),
-        Kind::ChannelVacated | Kind::MemberRemoved | Kind::UserOffline => Some(false),
-        Kind::ClientEvent | Kind::CacheMiss | Kind::SubscriptionCount => None,
+        WebhookEvent::ChannelOccupied | WebhookEvent::MemberAdded | WebhookEvent::UserOnline => {
+            Some(true)
+        }
+        WebhookEvent::ChannelVacated | WebhookEvent::MemberRemoved | WebhookEvent::UserOffline => {
+            Some(false)
+        }
+        WebhookEvent::ClientEvent | WebhookEvent::CacheMiss | WebhookEvent::SubscriptionCount => {
+            None
+        }
     }
 }
 

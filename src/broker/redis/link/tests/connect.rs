@@ -2,7 +2,7 @@ use super::{
     connect, endpoint,
     fake::{Fake, bulk},
 };
-use crate::broker::redis::link::{Dial, RedisEndpoint, Stream};
+use crate::broker::redis::link::{Dial, RedisEndpoint, RedisStream};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
@@ -108,7 +108,7 @@ fn far_away(round_trip: Duration) -> RedisEndpoint {
             sleep(round_trip).await;
             let (near, far) = duplex(1024 * 1024);
             tokio::spawn(reply_late(far, round_trip));
-            Ok(Box::new(near) as Box<dyn Stream>)
+            Ok(Box::new(near) as Box<dyn RedisStream>)
         })
     });
     RedisEndpoint::over(dial, &[("redis".to_owned(), 6_379)], false)

@@ -1,6 +1,6 @@
 //! A server that speaks RESP3 and sends the replies that a test specifies.
 
-use crate::broker::redis::link::Stream;
+use crate::broker::redis::link::RedisStream;
 use rustls::ServerConfig;
 use std::{
     net::SocketAddr,
@@ -98,7 +98,7 @@ impl Fake {
 }
 
 async fn serve(
-    stream: impl Stream + 'static,
+    stream: impl RedisStream + 'static,
     replies: Arc<Mutex<Box<Replies>>>,
     seen: Arc<Mutex<Vec<String>>>,
     mut orders: broadcast::Receiver<Order>,

@@ -215,7 +215,7 @@ impl Node {
                     self.end(slot);
                 }
             }
-            Delivery::Connections { .. } | Delivery::Close { .. } | Delivery::CloseHub(_) => {}
+            Delivery::Connections { .. } | Delivery::Close { .. } | Delivery::CloseApp(_) => {}
         }
     }
 }
