@@ -65,7 +65,7 @@ enum Command {
 /// Where the configuration is.
 #[derive(Args, Clone, Debug, Default)]
 struct ConfigArgs {
-    /// Configuration file [default: config.toml, if there is one]
+    /// Configuration file, in TOML, or soketi's in JSON [default: config.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// File with environment variables [default: .env, if there is one]

@@ -64,9 +64,10 @@ pub(super) fn restrict_to_loopback(
     let host = Key::new("server.host");
     let origin = draft.origin(&host);
     let chosen = match &origin {
-        ValueSource::Default | ValueSource::Compat(_) | ValueSource::File { .. } => {
-            config.server.host != "0.0.0.0"
-        }
+        ValueSource::Default
+        | ValueSource::Compat(_)
+        | ValueSource::File { .. }
+        | ValueSource::FileOption { .. } => config.server.host != "0.0.0.0",
         ValueSource::Environment { .. } | ValueSource::Flag(_) => true,
     };
     if chosen {
@@ -75,7 +76,7 @@ pub(super) fn restrict_to_loopback(
         return Err(ConfigError::key(&origin, host, rule));
     }
     let secret = draft.origin(&Key::new("apps").item(0).child("secret"));
-    if secret.variable().is_some() {
+    if secret.variable().is_some() || secret.is_of_other_server() {
         notes.push(format!(
             "{secret}: apps[0].secret is that of the development app, which is public, so the server listens on \
              127.0.0.1 in place of {}, and nothing outside of this machine or container can reach it: set a secret of \

@@ -4,7 +4,6 @@ use super::{
     convert,
     draft::Draft,
     error::{ConfigError, all},
-    key::PREFIX,
     schema,
     table::Rule,
 };
@@ -15,11 +14,10 @@ pub(super) fn check_values(draft: &mut Draft) -> Result<(), ConfigError> {
     all(draft.settings_mut().map(|(key, setting)| {
         check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
             // The value may have been written in another unit.
-            let rule = match (&setting.value, setting.origin.variable()) {
-                (Value::Integer(number), Some(name)) if !name.starts_with(PREFIX) => {
-                    format!("is set to {number}, and {rule}")
-                }
-                _ => rule,
+            let number = setting.value.as_integer();
+            let rule = match number.filter(|_| setting.origin.is_of_other_server()) {
+                Some(number) => format!("is set to {number}, and {rule}"),
+                None => rule,
             };
             ConfigError::key(&setting.origin, key, rule)
         })

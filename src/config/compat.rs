@@ -1,4 +1,4 @@
-//! The defaults of Reverb and soketi, for an app that their variables configure.
+//! The defaults of Reverb and soketi, for apps that their variables or soketi's file configure.
 //!
 //! A configuration written for one of these servers contains only what differs from that server's
 //! defaults. Limits that are not set therefore have that server's defaults.
@@ -22,9 +22,12 @@ const OUTBOX: &str = "connection.max_outbox_bytes";
 const SOKETI_APP: [(&str, &str); 2] = [DEVELOPMENT[0], DEVELOPMENT[1]];
 
 impl Compat {
-    /// The server whose variables configure the first app, or, without an app, whose variables are
-    /// set.
-    pub(super) fn of(draft: &Draft, variables: &Variables) -> Option<Self> {
+    /// The server whose file is read, or whose variables configure the first app, or, without an
+    /// app, whose variables are set.
+    pub(super) fn of(draft: &Draft, variables: &Variables, is_file: bool) -> Option<Self> {
+        if is_file {
+            return Some(Self::Soketi);
+        }
         let first = Key::new("apps").item(0);
         let named =
             ["key", "secret", "id"].iter().find_map(|name| draft.setting(&first.child(name)));
@@ -48,19 +51,29 @@ impl Compat {
         }
     }
 
-    /// Applies this server's defaults to settings that are not set.
-    pub(super) fn apply(self, draft: &mut Draft) {
+    /// Applies this server's defaults to settings of the server and of `apps` that are not set.
+    pub(super) fn apply(self, draft: &mut Draft, apps: &[usize]) {
         let outbox = draft.setting(&Key::new(OUTBOX)).and_then(|set| set.value.as_integer());
         for setting in schema::settings() {
             let Some(value) = self.default(setting) else { continue };
             let fits =
                 setting.key != MESSAGE || outbox.is_none_or(|max| value.as_integer() <= Some(max));
-            if fits {
-                self.set_default(draft, Key::new(setting.key.replace("[]", "[0]")), value);
+            let of_app = setting.key.strip_prefix("apps[].");
+            match of_app {
+                Some(name) => {
+                    for app in apps {
+                        let key = Key::new("apps").item(*app).child(name);
+                        self.set_default(draft, key, value.clone());
+                    }
+                }
+                None if fits => self.set_default(draft, Key::new(setting.key), value),
+                None => {}
             }
         }
         let first = Key::new("apps").item(0);
-        if self == Self::Soketi && draft.setting(&first.child("secret")).is_some() {
+        // A list of apps in a file replaces soketi's own app.
+        let is_own = draft.section(&first).is_none();
+        if self == Self::Soketi && is_own && draft.setting(&first.child("secret")).is_some() {
             for (name, value) in SOKETI_APP {
                 self.set_default(draft, first.child(name), Value::String(value.to_owned()));
             }
@@ -83,7 +96,7 @@ impl Compat {
                  connection.max_messages_per_second messages and connection.max_outbox_bytes waiting for it"
             }
             Self::Soketi => {
-                "configured by SOKETI_* variables: unset settings have soketi's defaults. Unlike in \
+                "configured by SOKETI_* variables or soketi's file: unset settings have soketi's defaults. Unlike in \
                  soketi, client events on public channels are rejected, signed requests are valid for 600 s, metrics \
                  have Campanile's names, and one connection has at most connection.max_channels subscriptions, \
                  connection.max_messages_per_second messages and connection.max_message_bytes in one message"

@@ -10,7 +10,8 @@ use super::{
     variables::{Variables, is_true},
 };
 
-/// A variable of another server: its name, and then what its effect needs.
+/// A variable of another server: its name, and then what its effect needs. Keys of apps are those of
+/// the first app.
 #[derive(Debug)]
 pub(super) enum CompatVariable {
     /// Sets the key.
@@ -53,11 +54,32 @@ impl CompatVariable {
             Self::Ignored(..) | Self::OfRedis(..) | Self::Only(..) | Self::Silent(_) => None,
         }
     }
+
+    /// The conversion of the value for the key that the variable sets.
+    pub(super) fn convert(&self) -> Option<Convert> {
+        match self {
+            Self::Sets(_, _, convert)
+            | Self::Nearly(_, _, convert, _)
+            | Self::Switched(_, _, convert, _) => Some(*convert),
+            Self::Ignored(..) | Self::OfRedis(..) | Self::Only(..) | Self::Silent(_) => None,
+        }
+    }
+
+    /// Whether the variable configures an app.
+    pub(super) fn is_of_app(&self) -> bool {
+        self.key().is_some_and(|key| key.starts_with("apps[0]."))
+            || self.name().starts_with("SOKETI_DEFAULT_APP_")
+    }
 }
 
+/// Variables of another server, each with its effect.
+pub(super) trait Table: IntoIterator<Item = &'static CompatVariable> + Clone {}
+
+impl<T: IntoIterator<Item = &'static CompatVariable> + Clone> Table for T {}
+
 /// The key that the variable `name` sets; `None` if it sets none.
-pub(super) fn key_of(table: &[CompatVariable], name: &str) -> Option<&'static str> {
-    table.iter().find(|variable| variable.name() == name)?.key()
+pub(super) fn key_of(table: impl Table, name: &str) -> Option<&'static str> {
+    table.into_iter().find(|variable| variable.name() == name)?.key()
 }
 
 /// Writes the values of the variables of `family` into `draft` as the table says, and notes those
@@ -68,15 +90,15 @@ pub(super) fn key_of(table: &[CompatVariable], name: &str) -> Option<&'static st
 /// A value is not of its kind.
 pub(super) fn apply(
     family: &str,
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
+    let known: Vec<_> = table.clone().into_iter().map(CompatVariable::name).collect();
     let applied = apply_all(table, variables, draft, notes);
-    let known = || table.iter().map(CompatVariable::name);
-    for name in variables.names(family).filter(|name| known().all(|known| known != *name)) {
-        let unknown = unknown("variable", name, known());
+    for name in variables.names(family).filter(|name| !known.contains(name)) {
+        let unknown = unknown("variable", name, known.iter().copied());
         notes.push(format!("{} has no effect: {unknown}", variables.origin(name)));
     }
     applied
@@ -88,7 +110,7 @@ pub(super) fn apply(
 ///
 /// A value is not of its kind.
 pub(super) fn apply_all(
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -111,7 +133,7 @@ pub(super) fn apply_all(
 /// A value is not of its kind.
 pub(super) fn apply_switched(
     switch: &str,
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -135,7 +157,7 @@ pub(super) fn apply_switched(
 
 /// Notes the variables [of Redis](CompatVariable::OfRedis) that have no effect, because `why`.
 pub(super) fn note_no_redis(
-    table: &[CompatVariable],
+    table: impl Table,
     why: &str,
     variables: &Variables,
     notes: &mut Vec<String>,
@@ -154,10 +176,10 @@ pub(super) fn note_no_redis(
 ///
 /// There is such a value.
 pub(super) fn reject_unsupported(
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
 ) -> Result<(), ConfigError> {
-    all(table.iter().map(|variable| {
+    all(table.into_iter().map(|variable| {
         if let CompatVariable::Only(name, supported, what) = variable
             && variables.set(name).is_some_and(|value| !supported.contains(&value))
         {
@@ -176,7 +198,7 @@ fn apply_one(
 ) -> Result<Option<String>, ConfigError> {
     let origin = variables.origin(variable.name());
     let mut set = |key: &str, convert: Convert| {
-        let key = Key::new(key);
+        let key = Key::new(variables.of_its_app(key));
         let value = convert(value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
         draft.set(key, value, origin.clone());
         Ok(())
@@ -185,9 +207,10 @@ fn apply_one(
         CompatVariable::Sets(_, key, convert) => set(key, *convert).map(|()| None),
         CompatVariable::Nearly(_, key, convert, why) => {
             set(key, *convert)?;
-            Ok(Some(format!("{origin} sets {key}: {why}")))
+            Ok(Some(format!("{origin} sets {}: {why}", variables.of_its_app(key))))
         }
         CompatVariable::Ignored(_, default, why) => {
+            let why = variables.of_its_app(why);
             Ok((value != *default).then(|| format!("{origin} has no effect: {why}")))
         }
         CompatVariable::Switched(..)

@@ -64,14 +64,22 @@ pub(super) fn milliseconds(value: &str) -> Result<Value, &'static str> {
 
 /// Bytes from kilobytes, which may have a fraction.
 pub(super) fn kilobytes(value: &str) -> Result<Value, &'static str> {
-    let rule = "must be a number of kilobytes";
+    bytes(value, 1_024).ok_or("must be a number of kilobytes")
+}
+
+/// Bytes from megabytes, which may have a fraction.
+pub(super) fn megabytes(value: &str) -> Result<Value, &'static str> {
+    bytes(value, 1_048_576).ok_or("must be a number of megabytes")
+}
+
+/// Bytes from a decimal number of units of `size` bytes, rounded up.
+fn bytes(value: &str, size: u64) -> Option<Value> {
     let (whole, fraction) = value.trim().split_once('.').unwrap_or((value.trim(), "0"));
-    let digits = u32::try_from(fraction.len()).map_err(|_| rule)?;
-    let parts = (whole.parse::<u32>(), fraction.parse::<u32>(), 10_u32.checked_pow(digits));
-    let (Ok(whole), Ok(fraction), Some(unit)) = parts else { return Err(rule) };
-    let of_fraction = (u64::from(fraction) * 1_024).div_ceil(u64::from(unit));
-    let bytes = u64::from(whole) * 1_024 + of_fraction;
-    i64::try_from(bytes).map(Value::Integer).map_err(|_| rule)
+    let unit = 10_u32.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let (whole, fraction): (u32, u32) = (whole.parse().ok()?, fraction.parse().ok()?);
+    let of_fraction = (u64::from(fraction) * size).div_ceil(u64::from(unit));
+    let bytes = u64::from(whole) * size + of_fraction;
+    i64::try_from(bytes).ok().map(Value::Integer)
 }
 
 /// soketi's switch for client events.
@@ -118,6 +126,8 @@ mod tests {
             (kilobytes, "100", 102_400),
             (kilobytes, "0.5", 512),
             (kilobytes, "1.001", 1_026),
+            (megabytes, "100", 104_857_600),
+            (megabytes, "0.5", 524_288),
             (limit, "-1", 0),
             (limit, "7", 7),
             (integer, "10_000", 10_000),
@@ -132,6 +142,7 @@ mod tests {
         assert_eq!(milliseconds("-1"), Err("must be a number of milliseconds"));
         for written in ["", "x", "-1", "1.", "1.x", "9999999999", "1.99999999999"] {
             assert_eq!(kilobytes(written), Err("must be a number of kilobytes"), "{written}");
+            assert_eq!(megabytes(written), Err("must be a number of megabytes"), "{written}");
         }
     }
 

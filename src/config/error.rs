@@ -1,6 +1,6 @@
 //! Configuration errors, each with its place.
 
-use super::value_source::ValueSource;
+use super::{key::Key, value_source::ValueSource};
 use std::fmt;
 
 /// Errors in a configuration: for each one its place, the key, and the rule that it breaks. There
@@ -15,6 +15,8 @@ struct Fault {
     place: String,
     key: Option<String>,
     rule: String,
+    /// Whether the place is an option of a file of soketi, which may set a key of every app.
+    is_of_option: bool,
     /// The layer, and the line in the file, by which errors are sorted.
     order: (u8, usize),
 }
@@ -29,14 +31,15 @@ impl ConfigError {
         key: impl fmt::Display,
         rule: impl Into<String>,
     ) -> Self {
+        let is_of_option = matches!(origin, ValueSource::FileOption { .. });
         let (place, key) = (origin.to_string(), Some(key.to_string()));
-        Self(vec![Fault { place, key, rule: rule.into(), order: origin.order() }])
+        Self(vec![Fault { place, key, rule: rule.into(), is_of_option, order: origin.order() }])
     }
 
     /// The error that something at `place`, other than a key's value, breaks `rule`.
     pub(super) fn at(place: impl fmt::Display, rule: impl Into<String>) -> Self {
         let (place, rule) = (place.to_string(), rule.into());
-        Self(vec![Fault { place, key: None, rule, order: (0, 0) }])
+        Self(vec![Fault { place, key: None, rule, is_of_option: false, order: (0, 0) }])
     }
 
     /// One line for each error, without control characters. Beyond twenty, the last line gives the
@@ -50,7 +53,7 @@ impl ConfigError {
     /// All errors, each with its place, its key if there is one, and the rule that it breaks.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let error = |Fault { place, key, rule, order: _ }: &Fault| serde_json::json!({ "place": place, "key": key, "rule": rule });
+        let error = |Fault { place, key, rule, is_of_option: _, order: _ }: &Fault| serde_json::json!({ "place": place, "key": key, "rule": rule });
         serde_json::json!({ "errors": self.0.iter().map(error).collect::<Vec<_>>() })
     }
 }
@@ -59,6 +62,21 @@ impl ConfigError {
 fn printable(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escape).collect()
+}
+
+impl Fault {
+    /// Whether `other` is about the same value, or about the same option for another app.
+    fn is_same(&self, other: &Self) -> bool {
+        let pattern = |fault: &Self| fault.key.as_ref().map(|key| Key::new(key.as_str()).pattern());
+        self.place == other.place
+            && match &self.key {
+                Some(_) if self.is_of_option && self.rule == other.rule => {
+                    pattern(self) == pattern(other)
+                }
+                Some(_) => self.key == other.key,
+                None => self == other,
+            }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -91,8 +109,7 @@ impl Faults {
             Err(error) => error,
         };
         for fault in faults {
-            let is_same = |known: &Fault| (&known.place, &known.key) == (&fault.place, &fault.key);
-            if fault.key.is_none() || !self.0.iter().any(is_same) {
+            if !self.0.iter().any(|known| fault.is_same(known)) {
                 self.0.push(fault);
             }
         }

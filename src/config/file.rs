@@ -8,7 +8,6 @@ use super::{
     schema::{self, SchemaNode},
     value_source::ValueSource,
 };
-use serde::de::IgnoredAny;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -29,12 +28,9 @@ pub(super) fn read(file: &str, text: &str, draft: &mut Draft) -> Result<(), Conf
     reader.faults.result()
 }
 
-/// The hint for a text that is in another format than TOML.
+/// The hint for a text that is in another format than TOML. JSON is read elsewhere.
 fn another_format(text: &str) -> Option<&'static str> {
     let text = text.trim_start();
-    let json = without_comments(text);
-    let is_array = json.lines().next().is_some_and(|line| line.trim_end() == "[")
-        || (json.starts_with('[') && serde_json::from_str::<IgnoredAny>(json).is_ok());
     let lines =
         || text.lines().map(str::trim_end).filter(|line| !line.trim_start().starts_with('#'));
     let is_yaml = |line: &str| {
@@ -59,14 +55,6 @@ fn another_format(text: &str) -> Option<&'static str> {
             "is PHP, and must be TOML: config/reverb.php is not read; the app's id, key and secret come from \
              REVERB_APP_* in .env, and what else is set there belongs into config.toml",
         )
-    } else if json.starts_with('{')
-        || (json.starts_with('[') && json[1..].trim_start().starts_with('{'))
-        || is_array
-    {
-        Some(
-            "is JSON, and must be TOML: soketi's config.json is not read; its settings have names in config.toml, \
-             and the SOKETI_* variables are understood",
-        )
     } else if lines().find(|line| !line.is_empty()).is_some_and(is_yaml) {
         Some(
             "is YAML, and must be TOML: what stands under `environment:` of a compose file belongs into the \
@@ -76,21 +64,6 @@ fn another_format(text: &str) -> Option<&'static str> {
         Some("holds variables, and must be TOML: name it by --env-file")
     } else {
         None
-    }
-}
-
-/// `text` without leading comments as written in JSON.
-fn without_comments(text: &str) -> &str {
-    let mut text = text;
-    loop {
-        let end = if text.starts_with("//") {
-            "\n"
-        } else if text.starts_with("/*") {
-            "*/"
-        } else {
-            return text;
-        };
-        text = text.split_once(end).map_or("", |(_, rest)| rest.trim_start());
     }
 }
 

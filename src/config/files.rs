@@ -3,7 +3,10 @@
 //! A file that was read before and is now missing, empty or truncated is an error: editors, volumes
 //! and full disks leave such files behind, and missing settings would get permissive defaults.
 
-use super::error::{ConfigError, all};
+use super::{
+    error::{ConfigError, all},
+    soketi,
+};
 use crate::file;
 use std::{
     fmt, io,
@@ -20,6 +23,8 @@ pub struct Files(Vec<SourceFile>);
 pub(super) enum Grammar {
     Toml,
     Dotenv,
+    /// soketi's. A truncated file is not JSON, unless only white space is missing.
+    Json,
 }
 
 /// A file that was read.
@@ -30,6 +35,7 @@ pub(super) struct SourceFile {
     pub(super) name: String,
     /// Content, without a byte order mark.
     pub(super) text: String,
+    pub(super) grammar: Grammar,
     /// Whether apps were read from the file.
     has_apps: bool,
 }
@@ -70,7 +76,8 @@ impl Files {
     }
 
     /// The named file, which must exist, or the one with the `default` name in `dir`, which is
-    /// optional unless it was read before. Rejects files that look truncated.
+    /// optional unless it was read before. A file in place of a TOML file may be JSON. Rejects files
+    /// that look truncated.
     pub(super) fn find(
         &self,
         named: Option<&Path>,
@@ -101,10 +108,14 @@ impl Files {
             Some(line) => ConfigError::at(format_args!("{name}:{line}"), rule),
             None => ConfigError::at(&name, rule),
         })?;
+        let grammar = match grammar {
+            Grammar::Toml if soketi::is_json(&name, &text) => Grammar::Json,
+            Grammar::Toml | Grammar::Dotenv | Grammar::Json => grammar,
+        };
         if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
             return Err(fault(rule.to_owned()));
         }
-        Ok(Some(SourceFile { path, name, text, has_apps: false }))
+        Ok(Some(SourceFile { path, name, text, grammar, has_apps: false }))
     }
 }
 
@@ -141,7 +152,7 @@ fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static 
             Grammar::Toml => {
                 (after.ends_with('\n') || removed.starts_with(['\r', '\n'])) && is_of_apps(removed)
             }
-            Grammar::Dotenv => false,
+            Grammar::Dotenv | Grammar::Json => false,
         };
         (!is_taken_away).then_some(
             "is only the beginning of what it was when it was read last, and may be cut short: \
@@ -183,6 +194,7 @@ fn is_cut_in_a_line(before: &str, after: &str, grammar: Grammar) -> bool {
         && match grammar {
             Grammar::Toml => lines.any(|line| line.starts_with(last)),
             Grammar::Dotenv => !last.ends_with(['"', '\'']),
+            Grammar::Json => false,
         }
 }
 

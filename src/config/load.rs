@@ -11,7 +11,9 @@ use super::{
     files::{Files, Grammar},
     foreign, guessable,
     key::Key,
-    php, relations, reverb, secret_files, soketi, unsupported,
+    php, relations, reverb, secret_files,
+    soketi::{self, SoketiFile},
+    unsupported,
     value_source::{Compat, ValueSource},
     variables::Variables,
 };
@@ -27,7 +29,7 @@ use toml::Value;
 /// environment.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The named configuration file. It must exist.
+    /// The named configuration file, in TOML, or soketi's in JSON. It must exist.
     pub file: Option<PathBuf>,
     /// The named `.env` file. It must exist.
     pub env_file: Option<PathBuf>,
@@ -131,15 +133,18 @@ impl Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
     let (mut files, mut faults) = (Files::default(), Faults::default());
-    faults.take(read_file(sources, &mut draft, &mut files));
-    let variables =
+    let file = read_file(sources, &mut draft, &mut files, &mut notes, &mut faults);
+    let mut variables =
         faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
     if faults.is_empty() {
         faults.take(sources.before.are_all_in(&files));
     }
     notes.extend(variables.notes());
-    faults.take(reject_unsupported(soketi::COMPAT_VARIABLES, &variables));
-    faults.take(soketi::read(&variables, &mut draft, &mut notes));
+    if let Some(file) = &file {
+        soketi::add(file, &mut variables);
+    }
+    faults.take(reject_unsupported(soketi::compat_variables(), &variables));
+    faults.take(soketi::read(&variables, file.as_ref(), &mut draft, &mut notes));
     faults.take(reverb::read(&variables, &mut draft, &mut notes));
     faults.take(campanile::read(&variables, &mut draft, &mut notes));
     read_flags(&sources.flags, &mut draft, &mut notes);
@@ -154,9 +159,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if faults.is_empty() {
         faults.take(unsupported::reject_without_redis(&variables, &draft));
     }
-    let compat = Compat::of(&draft, &variables);
+    let compat = Compat::of(&draft, &variables, file.is_some());
     if let Some(compat) = compat {
-        compat.apply(&mut draft);
+        let apps: Vec<_> = file.iter().flat_map(SoketiFile::apps).collect();
+        compat.apply(&mut draft, if apps.is_empty() { &[0] } else { &apps });
     }
     let names: Vec<_> = files.paths().map(|path| path.display().to_string()).collect();
     if !names.is_empty() {
@@ -220,20 +226,35 @@ pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
     })
 }
 
-fn read_file(sources: &Sources, draft: &mut Draft, files: &mut Files) -> Result<(), ConfigError> {
+/// Reads `config.toml`, or the named file, into `draft`. The options of a file of soketi are returned
+/// instead: variables win over them.
+fn read_file(
+    sources: &Sources,
+    draft: &mut Draft,
+    files: &mut Files,
+    notes: &mut Vec<String>,
+    faults: &mut Faults,
+) -> Option<SoketiFile> {
     let named = sources.file.as_deref();
-    let Some(source) = sources.before.find(named, &sources.dir, "config.toml", Grammar::Toml)?
-    else {
-        return Ok(());
+    let found = sources.before.find(named, &sources.dir, "config.toml", Grammar::Toml);
+    let source = faults.take(found).flatten()?;
+    let file = match source.grammar {
+        Grammar::Json => Some(soketi::read_file(&source.name, &source.text, notes, faults)),
+        Grammar::Toml | Grammar::Dotenv => {
+            faults.take(file::read(&source.name, &source.text, draft));
+            None
+        }
     };
-    file::read(&source.name, &source.text, draft)?;
-    let has_apps = draft.section(&Key::new("apps").item(0)).is_some();
-    if sources.before.had_apps(&source) && !has_apps {
+    let has_apps = draft.section(&Key::new("apps").item(0)).is_some()
+        || file.as_ref().is_some_and(SoketiFile::has_apps);
+    if faults.is_empty() && sources.before.had_apps(&source) && !has_apps {
         let rule = "has no apps any more, and had some when it was read last";
-        return Err(ConfigError::at(&source.name, rule));
+        faults.take(Err::<(), _>(ConfigError::at(&source.name, rule)));
     }
-    files.push(source, has_apps);
-    Ok(())
+    if faults.is_empty() {
+        files.push(source, has_apps);
+    }
+    file
 }
 
 /// Reads the environment and the `.env` file or, as in Laravel, that of the application's

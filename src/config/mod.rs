@@ -1,8 +1,8 @@
 //! The configuration: sources, values and their origins, validation.
 //!
-//! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml`, the environment
-//! with its `.env` file, and the flags. The environment has three families of variables:
-//! Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
+//! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml` or a configuration
+//! file of soketi, the environment with its `.env` file, and the flags. The environment has three
+//! families of variables: Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
 //! everything that is unknown, out of range or contradictory, one line for each fault with its
 //! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
 //!

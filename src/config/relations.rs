@@ -118,34 +118,37 @@ fn distinct(
     Ok(())
 }
 
-/// Adjusts limits that conflict with those from another server's variables.
+/// Adjusts limits that conflict with those from another server's variables or file.
 ///
-/// A `.env` for Reverb or soketi does not consider Campanile's relations, so the other limit is
-/// adjusted, with a note, unless the environment or a flag sets it too.
+/// What was written for Reverb or soketi does not consider Campanile's relations, so the other limit
+/// is adjusted, with a note, unless the environment or a flag sets it too.
 pub(super) fn raise_related_limits(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
     let Config { server, connection, .. } = Config::default();
     let event = AppConfig::default().max_event_bytes;
     if let Some((request, origin)) = from_compat(draft, &Key::new(REQUEST)) {
         let largest = largest_event(draft, request);
+        // soketi has another limit for events.
+        let is_of_events = !matches!(origin, ValueSource::FileOption { .. });
         for index in 0..apps.max(1) {
             let key = app_key(index, "max_event_bytes");
             if number(draft, &key, event) > request {
                 raise_with_note(draft, key, request, &origin, notes);
-            } else if draft.setting(&key).is_none() && event < largest {
+            } else if is_of_events && draft.setting(&key).is_none() && event < largest {
                 raise_with_note(draft, key, largest, &origin, notes);
             }
         }
     }
-    if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
-        && number(draft, &Key::new(REQUEST), server.max_request_bytes) < event
-    {
+    let events = (0..apps.max(1)).map(|index| app_key(index, "max_event_bytes"));
+    let events = events.filter_map(|key| from_compat(draft, &key));
+    if let Some((event, origin)) = events.max_by_key(|(event, _)| *event) {
         // A body contains the event's data as a JSON string, with its name and channels.
-        raise_with_note(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
-    }
-    if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
-        && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < event
-    {
-        raise_with_note(draft, Key::new(OUTBOX), event.saturating_mul(2), &origin, notes);
+        let room = event.saturating_mul(2);
+        if number(draft, &Key::new(REQUEST), server.max_request_bytes) < event {
+            raise_with_note(draft, Key::new(REQUEST), room, &origin, notes);
+        }
+        if number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < event {
+            raise_with_note(draft, Key::new(OUTBOX), room, &origin, notes);
+        }
     }
     if let Some((message, origin)) = from_compat(draft, &Key::new(MESSAGE))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < message
@@ -166,12 +169,11 @@ fn largest_event(draft: &Draft, request: usize) -> usize {
     request.min(room).min(most)
 }
 
-/// The value of `key` and its variable, if another server's variable has set it.
+/// The value of `key` and its origin, if another server's variable or file has set it.
 fn from_compat(draft: &Draft, key: &Key) -> Option<(usize, ValueSource)> {
     let setting = draft.setting(key)?;
-    let of_peer = setting.origin.variable()?.starts_with(['R', 'S']);
     let value = usize::try_from(setting.value.as_integer()?).ok()?;
-    of_peer.then(|| (value, setting.origin.clone()))
+    setting.origin.is_of_other_server().then(|| (value, setting.origin.clone()))
 }
 
 fn number(draft: &Draft, key: &Key, default: usize) -> usize {

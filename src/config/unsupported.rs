@@ -27,7 +27,8 @@ pub(super) fn reject_without_redis(
     }
     match NEED_REDIS.iter().find(|name| variables.set(name) == Some("redis")) {
         Some(name) => {
-            let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER to redis";
+            let rule =
+                "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
             Err(ConfigError::at(variables.origin(name), rule))
         }
         None => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The server whose variables configure the first app.
+/// The server whose variables or file configure the first app.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Compat {
     /// Laravel Reverb.
@@ -34,6 +34,13 @@ pub(super) enum ValueSource {
         /// The line, counted from 1.
         line: usize,
     },
+    /// An option in a configuration file of soketi.
+    FileOption {
+        /// The file as the user named it.
+        file: String,
+        /// The path of the option, such as `appManager.array.apps[0].key`.
+        path: String,
+    },
     /// An environment variable.
     Environment {
         /// The variable's name.
@@ -51,7 +58,7 @@ impl ValueSource {
         match self {
             Self::Default => 0,
             Self::Compat(_) => 1,
-            Self::File { .. } => 2,
+            Self::File { .. } | Self::FileOption { .. } => 2,
             Self::Environment { .. } => 3,
             Self::Flag(_) => 4,
         }
@@ -61,7 +68,11 @@ impl ValueSource {
     pub(super) fn order(&self) -> (u8, usize) {
         let line = match self {
             Self::File { line, .. } => *line,
-            Self::Default | Self::Compat(_) | Self::Environment { .. } | Self::Flag(_) => 0,
+            Self::Default
+            | Self::Compat(_)
+            | Self::FileOption { .. }
+            | Self::Environment { .. }
+            | Self::Flag(_) => 0,
         };
         (self.rank(), line)
     }
@@ -70,7 +81,35 @@ impl ValueSource {
     pub(super) fn variable(&self) -> Option<&str> {
         match self {
             Self::Environment { variable, .. } => Some(variable),
-            Self::Default | Self::Compat(_) | Self::File { .. } | Self::Flag(_) => None,
+            Self::Default
+            | Self::Compat(_)
+            | Self::File { .. }
+            | Self::FileOption { .. }
+            | Self::Flag(_) => None,
+        }
+    }
+
+    /// Whether the value was written for another server, in its variable or its file.
+    pub(super) fn is_of_other_server(&self) -> bool {
+        match self {
+            Self::FileOption { .. } => true,
+            Self::Environment { variable, .. } => variable.starts_with(['R', 'S']),
+            Self::Default | Self::Compat(_) | Self::File { .. } | Self::Flag(_) => false,
+        }
+    }
+
+    /// The place of the part `name` of a value in JSON. That of an element is `[0]`.
+    pub(super) fn part(&self, name: &str) -> Self {
+        match self {
+            Self::FileOption { file, path } => {
+                let dot = if path.is_empty() || name.starts_with('[') { "" } else { "." };
+                Self::FileOption { file: file.clone(), path: format!("{path}{dot}{name}") }
+            }
+            Self::Default
+            | Self::Compat(_)
+            | Self::File { .. }
+            | Self::Environment { .. }
+            | Self::Flag(_) => self.clone(),
         }
     }
 
@@ -80,7 +119,11 @@ impl ValueSource {
             Self::Environment { dotenv, .. } => {
                 Self::Environment { variable: name.to_owned(), dotenv: dotenv.clone() }
             }
-            Self::Default | Self::Compat(_) | Self::File { .. } | Self::Flag(_) => self.clone(),
+            Self::Default
+            | Self::Compat(_)
+            | Self::File { .. }
+            | Self::FileOption { .. }
+            | Self::Flag(_) => self.clone(),
         }
     }
 }
@@ -91,6 +134,7 @@ impl fmt::Display for ValueSource {
             Self::Default => f.write_str("default"),
             Self::Compat(server) => write!(f, "default of {server}"),
             Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::FileOption { file, path } => write!(f, "{file}: {path}"),
             Self::Environment { variable, dotenv: None } => write!(f, "environment {variable}"),
             Self::Environment { variable, dotenv: Some(file) } => {
                 write!(f, "environment {variable} ({file})")

@@ -1,4 +1,5 @@
-//! The environment variables, from the real environment and from `.env`.
+//! The environment variables, from the real environment and from `.env`, and the options of soketi's
+//! file, which have the names of their variables.
 
 use super::{convert::boolean, error::ConfigError, value_source::ValueSource};
 use std::collections::BTreeMap;
@@ -10,17 +11,33 @@ const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"]
 /// Prefixes of variables whose values follow Laravel's conventions.
 const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
 
-/// All variables. The real environment wins over `.env`.
+/// Prefix of soketi's variables for the first app.
+const FIRST_APP: &str = "SOKETI_DEFAULT_APP_";
+
+/// All variables. The real environment wins over `.env`, which wins over soketi's file.
 #[derive(Default)]
 pub(super) struct Variables {
     by_name: BTreeMap<String, Variable>,
     /// The names of variables whose quotes were removed.
     unquoted: Vec<String>,
+    /// The app that variables of the first app are about.
+    app: usize,
 }
 
+#[derive(Clone)]
 struct Variable {
     value: String,
-    dotenv: Option<String>,
+    origin: ValueSource,
+}
+
+/// A value in a configuration file of soketi.
+pub(super) struct OptionValue {
+    /// The variable that has the same effect.
+    pub(super) variable: &'static str,
+    /// The value as it would be written in that variable.
+    pub(super) text: String,
+    /// Its place in the file.
+    pub(super) origin: ValueSource,
 }
 
 impl Variables {
@@ -47,7 +64,7 @@ impl Variables {
             let value = variable.value.trim();
             if is_ours
                 && !name.starts_with("REDIS_")
-                && variable.dotenv.is_none()
+                && variable.is_real()
                 && let Some(inner) = without_quotes(value)
             {
                 variable.value = inner.to_owned();
@@ -66,11 +83,51 @@ impl Variables {
     fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
         for (name, value) in values {
             let ours = FAMILIES.iter().any(|family| name.starts_with(family));
-            if !ours || !is_service_link(name, value) {
-                let variable = Variable { value: value.clone(), dotenv: dotenv.map(str::to_owned) };
-                self.by_name.insert(name.clone(), variable);
+            // A name with a dot is that of an option without a variable.
+            if !name.contains('.') && (!ours || !is_service_link(name, value)) {
+                let dotenv = dotenv.map(str::to_owned);
+                let origin = ValueSource::Environment { variable: name.clone(), dotenv };
+                self.by_name.insert(name.clone(), Variable { value: value.clone(), origin });
             }
         }
+    }
+
+    /// Adds the `values` of a file, except for those that a variable sets.
+    pub(super) fn add_unset(&mut self, values: &[OptionValue]) {
+        for value in values {
+            if self.set(value.variable).is_none() {
+                self.add(value);
+            }
+        }
+    }
+
+    fn add(&mut self, OptionValue { variable, text, origin }: &OptionValue) {
+        let value = Variable { value: text.clone(), origin: origin.clone() };
+        self.by_name.insert((*variable).to_owned(), value);
+    }
+
+    /// The variables of soketi that are about the app with the index `app`, of which a file sets
+    /// `values`. As in soketi, variables of the first app win over the file, and limits of an app
+    /// win over the variables for all apps.
+    pub(super) fn of_app(&self, app: usize, values: &[OptionValue]) -> Self {
+        let is_of_first = |name: &str| name.starts_with(FIRST_APP);
+        let names = self.by_name.iter().filter(|(name, variable)| {
+            let is_option = matches!(variable.origin, ValueSource::FileOption { .. });
+            (app == 0 || !is_of_first(name)) && (name.starts_with("SOKETI_") || is_option)
+        });
+        let by_name = names.map(|(name, variable)| (name.clone(), variable.clone())).collect();
+        let mut variables = Self { by_name, unquoted: Vec::new(), app };
+        for value in values {
+            if !is_of_first(value.variable) || variables.set(value.variable).is_none() {
+                variables.add(value);
+            }
+        }
+        variables
+    }
+
+    /// A key or text about `apps[0]` as one about the app that the variables are about.
+    pub(super) fn of_its_app(&self, text: &str) -> String {
+        text.replace("apps[0]", &format!("apps[{}]", self.app))
     }
 
     /// Whether a variable `name` has a meaning beside these. Laravel's `REDIS_` variables are for
@@ -103,7 +160,7 @@ impl Variables {
 
     /// The unchanged value of the variable `name` in the real environment.
     pub(super) fn real(&self, name: &str) -> Option<&str> {
-        let variable = self.by_name.get(name).filter(|variable| variable.dotenv.is_none())?;
+        let variable = self.by_name.get(name).filter(|variable| variable.is_real())?;
         Some(variable.value.trim()).filter(|value| !value.is_empty())
     }
 
@@ -114,13 +171,20 @@ impl Variables {
 
     /// The origin of the variable `name`.
     pub(super) fn origin(&self, name: &str) -> ValueSource {
-        let dotenv = self.by_name.get(name).and_then(|variable| variable.dotenv.clone());
-        ValueSource::Environment { variable: name.to_owned(), dotenv }
+        let missing = || ValueSource::Environment { variable: name.to_owned(), dotenv: None };
+        self.by_name.get(name).map_or_else(missing, |variable| variable.origin.clone())
     }
 
     /// The names of the variables that begin with `family`.
     pub(super) fn names(&self, family: &str) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str).filter(move |name| name.starts_with(family))
+    }
+}
+
+impl Variable {
+    /// Whether it is one of the real environment.
+    fn is_real(&self) -> bool {
+        matches!(self.origin, ValueSource::Environment { dotenv: None, .. })
     }
 }
 

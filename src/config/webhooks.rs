@@ -5,19 +5,26 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
+    kind::ValueKind,
+    schema::unknown,
     value_source::ValueSource,
-    variables::Variables,
+    variables::{Variables, is_true},
 };
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use toml::Value;
+use serde_json::{Map, Value as Json};
+use toml::{Table, Value};
 
 /// How long events wait for others.
 pub(super) const BATCH_MS: &str = "webhooks.batch_ms";
 /// soketi's switch for the value of [`BATCH_MS`].
-pub(super) const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
+const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
 const BATCHING_DURATION: &str = "SOKETI_WEBHOOKS_BATCHING_DURATION";
 const WEBHOOKS: &str = "SOKETI_DEFAULT_APP_WEBHOOKS";
+
+/// The members of a webhook of soketi. `lambda` belongs to `lambda_function`.
+const MEMBERS: [&str; 6] = ["url", "headers", "event_types", "filter", "lambda_function", "lambda"];
+const STARTS: &str = "channel_name_starts_with";
+const ENDS: &str = "channel_name_ends_with";
+const OBJECT: &str = "must be an object";
 
 /// Checks that each webhook has a URL and events.
 pub(super) fn are_complete(
@@ -47,34 +54,15 @@ pub(super) fn are_complete(
     }))
 }
 
-/// A webhook in soketi's format. Unknown members are ignored, as in soketi.
-#[derive(Deserialize)]
-struct SoketiWebhook {
-    url: Option<String>,
-    lambda_function: Option<String>,
-    #[serde(default)]
-    event_types: Vec<String>,
-    #[serde(default)]
-    filter: SoketiFilter,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SoketiFilter {
-    channel_name_starts_with: Option<String>,
-    channel_name_ends_with: Option<String>,
-}
-
 /// Writes the webhooks of soketi's variables into `draft`. soketi sends events one by one unless
-/// `is_batching`.
+/// batching is on.
 pub(super) fn read_soketi(
     variables: &Variables,
-    is_batching: bool,
     draft: &mut Draft,
+    notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let batch = Key::new(BATCH_MS);
+    let is_batching = is_true(BATCHING, variables)?;
     if is_batching {
         let set = variables.set(BATCHING_DURATION);
         let origin = variables.origin(if set.is_some() { BATCHING_DURATION } else { BATCHING });
@@ -84,33 +72,120 @@ pub(super) fn read_soketi(
     }
     let Some(text) = variables.set(WEBHOOKS) else { return Ok(()) };
     let origin = variables.origin(WEBHOOKS);
-    let list = Key::new("apps[0].webhooks");
-    let webhooks: Vec<SoketiWebhook> = serde_json::from_str(text).map_err(|error| {
-        // The position, not the text: it may contain a token.
-        let place = format!("line {} column {}", error.line(), error.column());
-        ConfigError::key(&origin, &list, format!("must be a JSON list of webhooks; see {place}"))
+    let list = Key::new(variables.of_its_app("apps[0].webhooks"));
+    let webhooks: Vec<Json> = serde_json::from_str(text).map_err(|error| {
+        // The position, not the text: it may contain a token. It is not one in a file.
+        let place = if matches!(origin, ValueSource::FileOption { .. }) {
+            String::new()
+        } else {
+            format!("; see line {} column {}", error.line(), error.column())
+        };
+        ConfigError::key(&origin, &list, format!("must be a JSON list of webhooks{place}"))
     })?;
     if !is_batching && !webhooks.is_empty() {
         draft.set(batch, Value::Integer(0), origin.clone());
     }
-    for (index, webhook) in webhooks.into_iter().enumerate() {
-        let section = list.item(index);
-        if webhook.lambda_function.is_some() {
-            let rule = "must have a url: AWS Lambda is not supported";
-            return Err(ConfigError::key(&origin, section, rule));
+    all(webhooks.iter().enumerate().map(|(index, webhook)| {
+        let origin = origin.part(&format!("[{index}]"));
+        SoketiWebhook { key: list.item(index), origin }.read(webhook, draft, notes)
+    }))
+}
+
+/// A webhook in soketi's format.
+struct SoketiWebhook {
+    key: Key,
+    origin: ValueSource,
+}
+
+impl SoketiWebhook {
+    fn read(
+        &self,
+        webhook: &Json,
+        draft: &mut Draft,
+        notes: &mut Vec<String>,
+    ) -> Result<(), ConfigError> {
+        let Self { key, origin } = self;
+        let members = webhook.as_object().ok_or_else(|| self.error("", OBJECT))?;
+        let no_filter = Map::new();
+        let filter = match members.get("filter") {
+            None | Some(Json::Null) => &no_filter,
+            Some(filter) => filter.as_object().ok_or_else(|| self.error("filter", OBJECT))?,
+        };
+        self.note_unknown(members, &MEMBERS, notes);
+        self.note_unknown(filter, &[STARTS, ENDS], notes);
+        let url = self.text(members, "url")?;
+        if !self.text(members, "lambda_function")?.is_empty() {
+            if url.is_empty() {
+                let rule = "must have a url: AWS Lambda is not supported";
+                return Err(ConfigError::key(origin, key, rule));
+            }
+            notes.push(format!("{origin}: lambda_function has no effect beside url"));
         }
-        let SoketiFilter { channel_name_starts_with, channel_name_ends_with } = webhook.filter;
-        let texts = |items: Vec<String>| items.into_iter().map(Value::String).collect();
-        let headers = webhook.headers.into_iter().map(|(name, value)| (name, Value::String(value)));
-        for (name, value) in [
-            ("url", Value::String(webhook.url.unwrap_or_default())),
-            ("events", Value::Array(texts(webhook.event_types))),
-            ("channel_prefix", Value::String(channel_name_starts_with.unwrap_or_default())),
-            ("channel_suffix", Value::String(channel_name_ends_with.unwrap_or_default())),
-            ("headers", Value::Table(headers.collect())),
+        for (name, of_soketi, value) in [
+            ("url", "url", Value::String(url)),
+            ("events", "event_types", self.texts(members, "event_types")?),
+            ("channel_prefix", "filter", Value::String(self.text(filter, STARTS)?)),
+            ("channel_suffix", "filter", Value::String(self.text(filter, ENDS)?)),
+            ("headers", "headers", self.headers(members)?),
         ] {
-            draft.set(section.child(name), value, origin.clone());
+            draft.set(key.child(name), value, origin.part(of_soketi));
+        }
+        Ok(())
+    }
+
+    /// The error that the member `name`, or the webhook if it is empty, breaks `rule`.
+    fn error(&self, name: &str, rule: &str) -> ConfigError {
+        let Self { key, origin } = self;
+        if name.is_empty() {
+            ConfigError::key(origin, key, rule)
+        } else {
+            ConfigError::key(&origin.part(name), key.child(name), rule)
         }
     }
-    Ok(())
+
+    fn text(&self, members: &Map<String, Json>, name: &str) -> Result<String, ConfigError> {
+        match members.get(name) {
+            None | Some(Json::Null) => Ok(String::new()),
+            Some(Json::String(text)) => Ok(text.clone()),
+            Some(_) => Err(self.error(name, "must be a string")),
+        }
+    }
+
+    fn texts(&self, members: &Map<String, Json>, name: &str) -> Result<Value, ConfigError> {
+        let items = match members.get(name) {
+            None | Some(Json::Null) => Some(Vec::new()),
+            Some(items) => items.as_array().and_then(|items| {
+                items.iter().map(|item| Some(Value::String(item.as_str()?.to_owned()))).collect()
+            }),
+        };
+        items.map(Value::Array).ok_or_else(|| self.error(name, ValueKind::List.rule()))
+    }
+
+    fn headers(&self, members: &Map<String, Json>) -> Result<Value, ConfigError> {
+        let headers = match members.get("headers") {
+            None | Some(Json::Null) => Some(Table::new()),
+            Some(headers) => headers.as_object().and_then(|headers| {
+                headers.iter().map(|(name, value)| Some((name.clone(), header(value)?))).collect()
+            }),
+        };
+        let rule = "must be an object of strings";
+        headers.map(Value::Table).ok_or_else(|| self.error("headers", rule))
+    }
+
+    /// Notes the members that soketi does not have, which it ignores too.
+    fn note_unknown(&self, members: &Map<String, Json>, known: &[&str], notes: &mut Vec<String>) {
+        for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
+            let why = unknown("option of a webhook", name, known.iter().copied());
+            notes.push(format!("{}: {name} has no effect: {why}", self.origin));
+        }
+    }
+}
+
+/// The value of a header, which may be a number in JSON.
+fn header(value: &Json) -> Option<Value> {
+    match value {
+        Json::String(text) => Some(Value::String(text.clone())),
+        Json::Number(number) => Some(Value::String(number.to_string())),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    }
 }

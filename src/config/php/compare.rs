@@ -317,7 +317,7 @@ impl ReverbComparison<'_> {
 /// Whether the value was set for this server.
 fn is_ours(origin: &ValueSource) -> bool {
     match origin {
-        ValueSource::File { .. } | ValueSource::Flag(_) => true,
+        ValueSource::File { .. } | ValueSource::FileOption { .. } | ValueSource::Flag(_) => true,
         ValueSource::Environment { variable, .. } => {
             variable.starts_with(PREFIX) || variable == "PORT"
         }

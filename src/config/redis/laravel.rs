@@ -6,7 +6,7 @@ use super::{credentials, optional, set_prefix, set_target};
 use crate::config::{
     compat_variable::{
         CompatVariable::{self, Ignored},
-        apply_all, note_no_redis,
+        Table, apply_all, note_no_redis,
     },
     draft::Draft,
     error::ConfigError,
@@ -32,7 +32,7 @@ const HOST: &str = "must be a host without a port, or the path of a socket; TLS 
 
 /// Writes the values into `draft`, if `REVERB_SCALING_ENABLED` is true.
 pub(in crate::config) fn read(
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,

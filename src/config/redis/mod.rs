@@ -37,7 +37,7 @@ fn credentials(
     let user = variables.set(username).map(str::to_owned);
     if user.is_some() && secret.is_none() {
         let origin = variables.origin(username);
-        notes.push(format!("{origin} has no effect: {password} is not set"));
+        notes.push(format!("{origin} has no effect: no password is set"));
         return (None, None);
     }
     (user, secret)

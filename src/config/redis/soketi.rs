@@ -5,7 +5,7 @@ use crate::config::{
     Secret,
     compat_variable::{
         CompatVariable::{self, Ignored},
-        apply_all, note_no_redis,
+        Table, apply_all, note_no_redis,
     },
     draft::Draft,
     error::ConfigError,
@@ -27,20 +27,27 @@ const HOST: &str = "SOKETI_DB_REDIS_HOST";
 const SENTINELS: &str = "SOKETI_DB_REDIS_SENTINELS";
 const CLUSTER_NODES: &str = "SOKETI_DB_REDIS_CLUSTER_NODES";
 
-const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER is not redis";
-const NOT_IN_CLUSTER: &[CompatVariable] =
-    &[Ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
-const ONLY_IN_CLUSTER: &[CompatVariable] =
-    &[Ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
+const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER (adapter.driver) is not redis";
+const NOT_IN_CLUSTER: &[CompatVariable] = &[Ignored(
+    SENTINELS,
+    "null",
+    "SOKETI_ADAPTER_REDIS_CLUSTER_MODE (adapter.redis.clusterMode) is true",
+)];
+const ONLY_IN_CLUSTER: &[CompatVariable] = &[Ignored(
+    CLUSTER_NODES,
+    "[]",
+    "SOKETI_ADAPTER_REDIS_CLUSTER_MODE (adapter.redis.clusterMode) is not true",
+)];
 
 const NODES: &str =
     "must be a JSON list of servers such as [{\"host\":\"10.0.0.1\",\"port\":6379}]";
-const NO_NODES: &str = "must name a node, because SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true";
+const NO_NODES: &str =
+    "needs a node in SOKETI_DB_REDIS_CLUSTER_NODES (database.redis.clusterNodes)";
 const OBJECT: &str = "must be a JSON object";
 
 /// Writes the values into `draft`, if `SOKETI_ADAPTER_DRIVER` is `redis`.
 pub(in crate::config) fn read(
-    table: &[CompatVariable],
+    table: impl Table,
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -68,7 +75,7 @@ fn cluster(variables: &Variables) -> Result<(Topology, &'static str), ConfigErro
     let nodes = optional(variables, CLUSTER_NODES, |json| servers_in(json, REDIS_PORT))?;
     match nodes {
         Some(nodes) if !nodes.is_empty() => Ok((Topology::Cluster { nodes }, CLUSTER_NODES)),
-        Some(_) | None => Err(ConfigError::at(variables.origin(CLUSTER_NODES), NO_NODES)),
+        Some(_) | None => Err(ConfigError::at(variables.origin(CLUSTER_MODE), NO_NODES)),
     }
 }
 

@@ -57,7 +57,7 @@ fn check_names_the_server_whose_default_it_is() {
     let loaded = soketi().loaded();
     assert_eq!(origin(&loaded, "[server]", "port"), "default of soketi");
     assert!(
-        loaded.facts[0].starts_with("configured by SOKETI_* variables: "),
+        loaded.facts[0].starts_with("configured by SOKETI_* variables or soketi's file: "),
         "{:?}",
         loaded.facts
     );

@@ -18,6 +18,7 @@ mod secret_files;
 mod secrets;
 mod several;
 mod soketi;
+mod soketi_file;
 mod webhooks;
 
 use super::{Loaded, Sources, load};

@@ -248,13 +248,13 @@ fn target(setup: Setup) -> (RedisTarget, String) {
 fn what_has_no_effect_on_redis_is_noted() {
     for (switch, line, why) in [
         (SCALING, "REDIS_TIMEOUT=5", "a node waits for Redis without giving up"),
-        (SCALING, "REDIS_USERNAME=u", "REDIS_PASSWORD is not set"),
+        (SCALING, "REDIS_USERNAME=u", "no password is set"),
         (
             ("REVERB_SCALING_ENABLED", "false"),
             "REVERB_SCALING_CHANNEL=x",
             "REVERB_SCALING_ENABLED is not true",
         ),
-        (ADAPTER, "SOKETI_DB_REDIS_USERNAME=u", "SOKETI_DB_REDIS_PASSWORD is not set"),
+        (ADAPTER, "SOKETI_DB_REDIS_USERNAME=u", "no password is set"),
         (
             ADAPTER,
             "SOKETI_RATE_LIMITER_DRIVER=redis",
@@ -264,12 +264,12 @@ fn what_has_no_effect_on_redis_is_noted() {
         (
             ADAPTER,
             "SOKETI_DB_REDIS_CLUSTER_NODES=[{\"host\":\"a\"}]",
-            "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true",
+            "SOKETI_ADAPTER_REDIS_CLUSTER_MODE (adapter.redis.clusterMode) is not true",
         ),
         (
             ("SOKETI_ADAPTER_DRIVER", "local"),
             "SOKETI_DB_REDIS_HOST=h",
-            "SOKETI_ADAPTER_DRIVER is not redis",
+            "SOKETI_ADAPTER_DRIVER (adapter.driver) is not redis",
         ),
     ] {
         let (name, _) = line.split_once('=').unwrap();

@@ -80,14 +80,14 @@ fn other_options_of_soketis_client_are_noted() {
 #[test]
 fn a_variable_of_soketi_that_cannot_be_meant_is_named() {
     let nodes = "must be a JSON list of servers such as [{\"host\":\"10.0.0.1\",\"port\":6379}]";
-    let no_nodes = "must name a node, because SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true";
+    let no_nodes = "needs a node in SOKETI_DB_REDIS_CLUSTER_NODES (database.redis.clusterNodes)";
     let cluster = "SOKETI_ADAPTER_REDIS_CLUSTER_MODE=1";
     for (lines, expected) in [
         (&["SOKETI_DB_REDIS_SENTINELS=a:1"][..], nodes),
         (&["SOKETI_DB_REDIS_SENTINELS=[{\"host\":\"a\",\"port\":0}]"], nodes),
         (&["SOKETI_DB_REDIS_SENTINELS=[{\"port\":1}]"], nodes),
-        (&["SOKETI_DB_REDIS_CLUSTER_NODES=[]", cluster], no_nodes),
-        (&["SOKETI_DB_REDIS_CLUSTER_NODES=", cluster], no_nodes),
+        (&[cluster, "SOKETI_DB_REDIS_CLUSTER_NODES=[]"], no_nodes),
+        (&[cluster, "SOKETI_DB_REDIS_CLUSTER_NODES="], no_nodes),
         (&["SOKETI_DB_REDIS_CLUSTER_NODES=[1]", cluster], nodes),
         (&["SOKETI_DB_REDIS_PORT=x"], "must have ports from 1 to 65535"),
         (&["SOKETI_ADAPTER_REDIS_SUB_OPTIONS=[]"], "must be a JSON object"),
@@ -106,7 +106,7 @@ fn a_variable_of_soketi_that_cannot_be_meant_is_named() {
 #[test]
 fn soketis_drivers_may_be_redis_where_there_is_one() {
     for name in ["SOKETI_CACHE_DRIVER", "SOKETI_QUEUE_DRIVER", "SOKETI_RATE_LIMITER_DRIVER"] {
-        let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER to redis";
+        let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
         let setup = || with_app().env(name, "redis");
         assert_eq!(setup().error(), format!("environment {name}: {rule}"));
         let emptied = setup().file("[redis]\nurl = \"redis://h\"").env("CAMPANILE_REDIS__URL", "");

@@ -1,0 +1,236 @@
+//! Reads the options in a configuration file of soketi as the variables with the same effect.
+
+use super::{
+    json,
+    table::{APP_OPTIONS, DERIVED, OF_JSON, OPTIONS},
+};
+use crate::config::{
+    compat_variable::CompatVariable,
+    error::{ConfigError, Faults},
+    schema::{self, unknown},
+    value_source::ValueSource,
+    variables::OptionValue,
+};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+const APPS: &str = "appManager.array.apps";
+
+/// The options in a configuration file of soketi.
+#[derive(Default)]
+pub(in crate::config) struct SoketiFile {
+    /// The options of the server, and the limits of all apps.
+    pub(super) values: Vec<OptionValue>,
+    /// The apps, by their index.
+    pub(super) apps: BTreeMap<usize, SoketiApp>,
+}
+
+/// An app in the file.
+#[derive(Default)]
+pub(super) struct SoketiApp {
+    /// The place of the app in a list. `None` if only single options of it are set, by their paths.
+    pub(super) place: Option<ValueSource>,
+    pub(super) values: Vec<OptionValue>,
+}
+
+impl SoketiFile {
+    /// Whether the file has apps.
+    pub(in crate::config) fn has_apps(&self) -> bool {
+        !self.apps.is_empty()
+    }
+
+    /// The indexes of the apps in the file.
+    pub(in crate::config) fn apps(&self) -> impl Iterator<Item = usize> {
+        self.apps.keys().copied()
+    }
+}
+
+/// Reads the `text` of the file with the name `file`. Of a file with errors, the rest is read.
+pub(in crate::config) fn read_file(
+    file: &str,
+    text: &str,
+    notes: &mut Vec<String>,
+    faults: &mut Faults,
+) -> SoketiFile {
+    let mut reader = OptionReader { options: SoketiFile::default(), notes, faults };
+    let root = ValueSource::FileOption { file: file.to_owned(), path: String::new() };
+    if let Some(members) = reader.faults.take(json::parse(file, text)) {
+        reader.members("", &members, &root);
+    }
+    reader.options
+}
+
+struct OptionReader<'a> {
+    options: SoketiFile,
+    notes: &'a mut Vec<String>,
+    faults: &'a mut Faults,
+}
+
+impl OptionReader<'_> {
+    /// Reads an object. As in soketi, a name may be the path of an option in further objects, such
+    /// as `appManager.array.apps`.
+    fn members(&mut self, section: &str, members: &Map<String, Value>, origin: &ValueSource) {
+        for (name, value) in members {
+            let dot = if section.is_empty() { "" } else { "." };
+            let path = format!("{section}{dot}{}", name.replace('[', ".").replace(']', ""));
+            self.entry(&path, value, &origin.part(name));
+        }
+    }
+
+    fn entry(&mut self, path: &str, value: &Value, origin: &ValueSource) {
+        let of_app = path.strip_prefix(APPS).and_then(|rest| rest.strip_prefix('.'));
+        let of_app = of_app.map(|rest| rest.split_once('.').unwrap_or((rest, "")));
+        let index = of_app.and_then(|(index, name)| Some((index.parse().ok()?, name)));
+        match (index, value) {
+            (_, Value::Null) => {}
+            (Some((index, "")), value) => self.app(index, value, origin),
+            (Some((index, name)), value) => self.app_option(index, name, value, origin),
+            (None, Value::Array(items)) if path == APPS => self.apps(items, origin),
+            (None, _) if path == APPS => self.fault(origin, "must be a list of apps"),
+            (None, value) => match OPTIONS.iter().find(|(known, _)| *known == path) {
+                Some((_, variable)) => self.value(variable, value, origin, None),
+                None => self.section(path, value, origin),
+            },
+        }
+    }
+
+    /// Reads an object of options. Others than soketi's have no effect, which is noted.
+    fn section(&mut self, path: &str, value: &Value, origin: &ValueSource) {
+        match (is_section(path), value) {
+            (true, Value::Object(members)) => self.members(path, members, origin),
+            (true, _) => self.fault(origin, "must be an object"),
+            (false, _) => {
+                let why = unknown_option(path);
+                self.notes.push(format!("{origin} has no effect: {why}"));
+            }
+        }
+    }
+
+    fn apps(&mut self, items: &[Value], origin: &ValueSource) {
+        if items.is_empty() {
+            self.fault(origin, "must have at least one app");
+        }
+        for (index, item) in items.iter().enumerate() {
+            let origin = origin.part(&format!("[{index}]"));
+            self.app(index, item, &origin);
+        }
+    }
+
+    fn app(&mut self, index: usize, app: &Value, origin: &ValueSource) {
+        let Value::Object(members) = app else {
+            return self.fault(origin, "must be an object");
+        };
+        self.options.apps.entry(index).or_default().place = Some(origin.clone());
+        for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+            self.app_option(index, name, value, &origin.part(name));
+        }
+    }
+
+    fn app_option(&mut self, app: usize, name: &str, value: &Value, origin: &ValueSource) {
+        let known = APP_OPTIONS.iter().find(|(names, _)| names.contains(&name));
+        let variable = known.and_then(|(_, variable)| {
+            OPTIONS.iter().map(|(_, known)| known).find(|known| known.name() == *variable)
+        });
+        match variable {
+            Some(variable) => self.value(variable, value, origin, Some(app)),
+            None if DERIVED.contains(&name) => {}
+            None => {
+                let names = APP_OPTIONS.iter().map(|([name, ..], _)| *name);
+                let why = unknown("option of an app", name, names);
+                self.notes.push(format!("{origin} has no effect: {why}"));
+            }
+        }
+    }
+
+    /// Takes a value as that of `variable`, for one app or for the server.
+    fn value(
+        &mut self,
+        variable: &'static CompatVariable,
+        value: &Value,
+        origin: &ValueSource,
+        app: Option<usize>,
+    ) {
+        let Some(text) = self.faults.take(text_of(variable, value, origin)) else { return };
+        let values = match app {
+            Some(app) => &mut self.options.apps.entry(app).or_default().values,
+            None => &mut self.options.values,
+        };
+        let name = variable.name();
+        match values.iter().find(|set| set.variable == name) {
+            Some(other) => {
+                let rule = format!("is set twice, see {}", other.origin);
+                self.fault(origin, &rule);
+            }
+            None => values.push(OptionValue { variable: name, text, origin: origin.clone() }),
+        }
+    }
+
+    fn fault(&mut self, origin: &ValueSource, rule: &str) {
+        self.faults.take(Err::<(), _>(ConfigError::at(origin, rule)));
+    }
+}
+
+/// The value as it would be written in the variable.
+///
+/// # Errors
+///
+/// The value is of a kind that the option can't have.
+fn text_of(
+    variable: &CompatVariable,
+    value: &Value,
+    origin: &ValueSource,
+) -> Result<String, ConfigError> {
+    let is_json =
+        matches!(variable, CompatVariable::Ignored(..)) || OF_JSON.contains(&variable.name());
+    let fault = |rule| Err(ConfigError::at(origin, rule));
+    let text = match value {
+        Value::String(text) => return Ok(text.clone()),
+        Value::Array(_) if !is_json => return fault("must not be a list"),
+        Value::Object(_) if !is_json => return fault("must not be an object"),
+        Value::Number(number) => number_text(number),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    // A number may be an id, as in soketi, unless it has a fraction or too many digits to be exact.
+    let is_whole = value.is_i64() || value.is_u64();
+    let is_taken_as_text = variable
+        .convert()
+        .is_some_and(|convert| convert(&text) == Ok(toml::Value::String(text.clone())));
+    if is_taken_as_text && !is_whole { fault("must be a string") } else { Ok(text) }
+}
+
+/// The number in the spelling of JavaScript, as far as it is a whole one.
+fn number_text(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => float.to_string(),
+        Some(_) | None => number.to_string(),
+    }
+}
+
+/// Whether `path` is that of an object with options.
+fn is_section(path: &str) -> bool {
+    sections().any(|section| section == path)
+}
+
+/// The paths of the objects that contain options.
+fn sections() -> impl Iterator<Item = &'static str> {
+    let sections_of = |path: &'static str| path.match_indices('.').map(|(at, _)| &path[..at]);
+    OPTIONS.iter().flat_map(move |(path, _)| sections_of(path))
+}
+
+/// Why the option `path` has no effect, with a suggestion if there is a similar one.
+fn unknown_option(path: &str) -> String {
+    let ends = |path: &str| {
+        let last = path.rsplit('.').next().unwrap_or_default();
+        (path.split('.').next().unwrap_or_default().to_owned(), last.to_owned())
+    };
+    let known: BTreeSet<_> = OPTIONS.iter().map(|(path, _)| *path).chain(sections()).collect();
+    let (first, last) = ends(path);
+    let mut elsewhere = known.iter().filter(|known| ends(known) == (first.clone(), last.clone()));
+    match (elsewhere.next(), elsewhere.next()) {
+        (Some(only), None) => format!("unknown option; did you mean `{only}`?"),
+        _ if !known.contains(first.as_str()) && schema::node(&first).is_some() => {
+            "settings of Campanile are read from TOML, not from JSON".to_owned()
+        }
+        _ => unknown("option", path, known.iter().copied()),
+    }
+}
