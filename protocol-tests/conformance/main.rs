@@ -33,6 +33,7 @@ mod restart;
 mod run_script;
 mod shutdown;
 mod signin;
+mod soketi_file;
 mod subscription;
 mod switching;
 mod systemd;
