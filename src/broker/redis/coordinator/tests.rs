@@ -233,3 +233,20 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
         assert_eq!(closed, expected as u64);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_a_dead_node_left_behind_is_forwarded_by_the_first_node() {
+    let mut testbed = Testbed::joined(true).await;
+    let names = &testbed.coordinator.shared.names;
+    let own = names.app_partition(APP);
+    let other = names.partitions().find(|partition| *partition != own).unwrap();
+    let (left_behind, log) = (names.log(APP, other), names.log(APP, own));
+    // No node is notified of it.
+    testbed.ask(other, &["RPUSH", &left_behind, "1 record"]);
+    let end = now() + Duration::from_secs(30);
+    while testbed.ask(other, &["EXISTS", &left_behind]) == redis::Value::Int(1) {
+        assert!(now() < end, "still there after a round");
+        testbed.turn().await;
+    }
+    assert_eq!(testbed.ask(own, &["LLEN", &log]), redis::Value::Int(1));
+}
