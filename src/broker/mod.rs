@@ -164,9 +164,9 @@ impl Broker {
     }
 
     /// Applies a changed configuration of the hub's app.
-    pub fn reconfigured(&self, hub: &Hub) {
+    pub fn apply_config(&self, hub: &Hub) {
         match self {
-            Self::Local => local::reconfigured(hub),
+            Self::Local => local::apply_config(hub),
             Self::Redis(broker) => broker.cluster().trim_cache(hub),
         }
     }

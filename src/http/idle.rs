@@ -124,17 +124,17 @@ impl IdleTracker {
         self.lock().rejected
     }
 
-    /// Waits until the client exceeds its time: `patience` for the rest of a head and for reading
+    /// Waits until the client exceeds its time: `timeout` for the rest of a head and for reading
     /// answers, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
-    pub(super) async fn overdue(&self, patience: Duration) {
+    pub(super) async fn overdue(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
-            let deadline = self.lock().deadline(patience);
+            let deadline = self.lock().deadline(timeout);
             match deadline {
                 Some(deadline) if deadline <= now => return,
                 // The deadline may have become earlier meanwhile.
-                Some(deadline) => time::sleep_until(deadline.min(now + patience).into()).await,
-                None => time::sleep(patience).await,
+                Some(deadline) => time::sleep_until(deadline.min(now + timeout).into()).await,
+                None => time::sleep(timeout).await,
             }
         }
     }
@@ -155,13 +155,13 @@ impl Activity {
         Self { waits_for, blocked_since: None, holds: false, rejected: None, has_requested: false }
     }
 
-    fn deadline(&self, patience: Duration) -> Option<Instant> {
+    fn deadline(&self, timeout: Duration) -> Option<Instant> {
         let wait = match self.waits_for {
             WaitsFor::Request(since) => Some(since + KEEP_ALIVE_TIMEOUT),
-            WaitsFor::Head(since) => Some(since + patience),
+            WaitsFor::Head(since) => Some(since + timeout),
             WaitsFor::Answer => None,
         };
-        let write = self.blocked_since.map(|since| since + patience);
+        let write = self.blocked_since.map(|since| since + timeout);
         [wait, write].into_iter().flatten().min()
     }
 }
@@ -289,19 +289,19 @@ mod tests {
 
     #[test]
     fn idle_time_and_incomplete_heads_have_different_timeouts() {
-        let patience = Duration::from_secs(10);
+        let timeout = Duration::from_secs(10);
         let now = Instant::now();
-        let due = |waits_for| Activity::new(waits_for).deadline(patience).map(|at| at - now);
-        assert_eq!(due(WaitsFor::Head(now)), Some(patience));
+        let due = |waits_for| Activity::new(waits_for).deadline(timeout).map(|at| at - now);
+        assert_eq!(due(WaitsFor::Head(now)), Some(timeout));
         assert_eq!(due(WaitsFor::Request(now)), Some(KEEP_ALIVE_TIMEOUT));
         assert_eq!(due(WaitsFor::Answer), None);
         let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitsFor::Answer) };
-        assert_eq!(blocked.deadline(patience), Some(now + patience));
+        assert_eq!(blocked.deadline(timeout), Some(now + timeout));
         let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
         for (asked, blocked, first) in [(earlier, now, earlier), (now, earlier, earlier)] {
             let activity =
                 Activity { blocked_since: Some(blocked), ..Activity::new(WaitsFor::Head(asked)) };
-            assert_eq!(activity.deadline(patience), Some(first + patience), "the earlier one");
+            assert_eq!(activity.deadline(timeout), Some(first + timeout), "the earlier one");
         }
     }
 
@@ -312,20 +312,19 @@ mod tests {
         let short = Duration::from_millis(20);
         tracker.overdue(short).await;
         assert!(now + short <= Instant::now());
-        let patience = Duration::from_secs(10);
-        let [late, rested] =
-            [patience, KEEP_ALIVE_TIMEOUT].map(|ago| now.checked_sub(ago).unwrap());
+        let timeout = Duration::from_secs(10);
+        let [late, rested] = [timeout, KEEP_ALIVE_TIMEOUT].map(|ago| now.checked_sub(ago).unwrap());
         for overdue in [WaitsFor::Head(late), WaitsFor::Request(rested)] {
             tracker.lock().waits_for = overdue;
-            tracker.overdue(patience).now_or_never().expect("it is overdue");
+            tracker.overdue(timeout).now_or_never().expect("it is overdue");
         }
         for in_time in [WaitsFor::Request(late), WaitsFor::Answer] {
             tracker.lock().waits_for = in_time;
-            assert!(tracker.overdue(patience).now_or_never().is_none());
+            assert!(tracker.overdue(timeout).now_or_never().is_none());
         }
         tracker.begin(now);
         assert_eq!(tracker.idle_since(), Some(now));
-        let answered = now + patience;
+        let answered = now + timeout;
         tracker.request_answered(answered);
         assert_eq!(tracker.idle_since(), Some(answered));
     }

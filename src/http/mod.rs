@@ -50,7 +50,7 @@ pub struct Http {
     max_request_bytes: usize,
     request_timeout: Duration,
     /// How long a shutdown waits for started requests: slightly less than the grace period.
-    patience: Duration,
+    shutdown_timeout: Duration,
     proxies: TrustedProxies,
     tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
@@ -90,7 +90,7 @@ impl Http {
             max_head_bytes: config.server.max_head_bytes,
             max_request_bytes: config.server.max_request_bytes,
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
-            patience: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
+            shutdown_timeout: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,

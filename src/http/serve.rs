@@ -78,7 +78,7 @@ pub async fn serve(
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        let end = since + live.load().patience.min(DRAIN_TIMEOUT_MAX);
+        let end = since + live.load().shutdown_timeout.min(DRAIN_TIMEOUT_MAX);
         time::sleep_until(end.into()).await;
     };
     let opened = async {
@@ -136,9 +136,9 @@ async fn serve_requests(
         .serve_connection(io, service);
     let timeout = http.request_timeout;
     // The configuration when the server stops, which may be long after the connection was accepted.
-    let patience = || connection.http.load().patience;
-    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
-    let next_head_by = || clock::now() + patience().min(DRAIN_TIMEOUT_MAX);
+    let shutdown_timeout = || connection.http.load().shutdown_timeout;
+    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + shutdown_timeout();
+    let next_head_by = || clock::now() + shutdown_timeout().min(DRAIN_TIMEOUT_MAX);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(connection.tracker.overdue(timeout));
     let served = loop {
@@ -173,7 +173,7 @@ async fn serve_requests(
         return connection.hand_over(stream, &received, permit, drain);
     }
     // Answers to pipelined requests may still be queued in the library; this writes them.
-    let _ = time::timeout(timeout.min(patience()), &mut hyper_connection).await;
+    let _ = time::timeout(timeout.min(shutdown_timeout()), &mut hyper_connection).await;
     // A shutdown waits for answers, and all have been given.
     drop(drain);
     let parts = hyper_connection.into_parts();

@@ -103,7 +103,7 @@ impl Node {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
                 hub.reconfigure(App::new(app.clone()));
-                self.broker.reconfigured(hub);
+                self.broker.apply_config(hub);
             }
         }
         // The webhooks and the broker know a new app before its first connection.

@@ -139,10 +139,10 @@ impl AcceptorHandle {
         self.order.fetch_max(CLOSE, Ordering::Relaxed);
     }
 
-    /// Waits until the acceptor has given up the socket, at most for `patience`. Returns whether it has.
-    pub(super) async fn ended(&mut self, patience: Duration) -> bool {
+    /// Waits until the acceptor has given up the socket, at most for `timeout`. Returns whether it has.
+    pub(super) async fn ended(&mut self, timeout: Duration) -> bool {
         let ended = async { while self.reports.recv().await.is_some() {} };
-        tokio::time::timeout(patience, ended).await.is_ok()
+        tokio::time::timeout(timeout, ended).await.is_ok()
     }
 }
 

@@ -86,8 +86,8 @@ impl Draining {
         let left = self.end_connections(end).await;
         let ended = clock::now();
         self.flush_webhooks(ended, end).await;
-        let patience = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
-        self.node.broker().leave(patience).await;
+        let timeout = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
+        self.node.broker().leave(timeout).await;
         self.acceptor.close();
         self.acceptor.ended(CLOSE_TIMEOUT).await;
         self.connections.finish(LATE_TIMEOUT).await;
@@ -174,8 +174,8 @@ impl Draining {
     async fn flush_webhooks(&mut self, connections_ended: Instant, end: Instant) {
         let flush = self.flush.clone();
         loop {
-            let patience = until(self.flush_deadline(connections_ended, end));
-            let left = self.watching(flush.begin(patience)).await;
+            let timeout = until(self.flush_deadline(connections_ended, end));
+            let left = self.watching(flush.begin(timeout)).await;
             // Another process may have taken over the port meanwhile.
             if left == 0 || self.flush_deadline(connections_ended, end) <= clock::now() {
                 return;

@@ -158,14 +158,14 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
     let began = Instant::now();
     let mut is_draining = false;
     loop {
-        let patience = match ask(address, path).await {
+        let timeout = match ask(address, path).await {
             PortOwner::Draining => TAKE_OVER_MAX,
             // It may drain or end soon.
             PortOwner::Serving | PortOwner::None if is_draining => TAKE_OVER_MAX,
             PortOwner::Serving | PortOwner::None => SIGNAL_TIMEOUT,
             PortOwner::Other => return None,
         };
-        if !is_draining && patience == TAKE_OVER_MAX {
+        if !is_draining && timeout == TAKE_OVER_MAX {
             tracing::info!(%address, "taking the port over from a server that drains");
             is_draining = true;
         }
@@ -174,7 +174,7 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
         if let Some(listener) = attempts.into_iter().find_map(Result::ok) {
             return Some(listener);
         }
-        if patience < began.elapsed() {
+        if timeout < began.elapsed() {
             return None;
         }
         sleep(RETRY_INTERVAL).await;

@@ -62,7 +62,7 @@ pub(super) struct Connection {
     /// Whether there may be input for which the poller reports no further edge.
     pub(super) is_unread: bool,
     /// Whether it is in the shard's list of unread connections.
-    pub(super) is_listed: bool,
+    pub(super) is_in_unread_queue: bool,
     pub(super) partial: Option<Box<Partial>>,
     pub(super) phase: Phase,
     /// The step of the wheel at which the deadline is checked next.
@@ -131,7 +131,7 @@ impl Connection {
             queued: Queued::No,
             is_blocked: false,
             is_unread: false,
-            is_listed: false,
+            is_in_unread_queue: false,
             partial: None,
             phase,
             check_step: u64::MAX,

@@ -91,8 +91,8 @@ impl Engine {
     pub(super) fn read_later(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.is_unread = true;
-        if !connection.is_blocked && !connection.is_listed {
-            connection.is_listed = true;
+        if !connection.is_blocked && !connection.is_in_unread_queue {
+            connection.is_in_unread_queue = true;
             self.unread.push_back(slot);
         }
     }
@@ -113,7 +113,7 @@ impl Engine {
             }
             let Some(slot) = self.unread.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
-            connection.is_listed = false;
+            connection.is_in_unread_queue = false;
             if connection.is_unread {
                 self.guarded_for(slot, |engine, slot| engine.read(slot, ReadUntil::Blocked));
             }

@@ -246,11 +246,11 @@ impl Debouncer {
 
     /// Delays a departure. Returns false: it is reported at its deadline.
     fn on_departure(&mut self, key: &DebounceKey, at_ms: u64, hub_event: &HubEvent) -> bool {
-        let was_here = match &self.log {
+        let was_present = match &self.log {
             LogKind::Memory(present) => present.has(key),
             LogKind::Redis(_) => true,
         };
-        if was_here && !self.delayed.contains_key(key) {
+        if was_present && !self.delayed.contains_key(key) {
             self.delay(key, at_ms + ms(Self::DELAY), hub_event.clone());
         }
         false

@@ -174,7 +174,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
                         }
                         continue;
                     }
-                    self.retries.put_off(self.context())
+                    self.retries.next_delay(self.context())
                 }
                 RetryDecision::Probe => continue,
             };
@@ -280,7 +280,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
             webhook = %self.endpoint.name(),
             host = self.endpoint.target.origin.authority(),
             error,
-            failures = self.retries.in_row(),
+            failures = self.retries.consecutive_failures(),
             retry_in_ms = wait.as_millis(),
             "webhook failed"
         );

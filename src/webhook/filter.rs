@@ -27,7 +27,8 @@ impl Kinds {
             (WebhookEvent::MemberAdded, WebhookEvent::MemberRemoved),
             (WebhookEvent::UserOnline, WebhookEvent::UserOffline),
         ];
-        let needed = pairs.into_iter().map(|(comes, goes)| Self::from_iter([comes, goes]));
+        let needed =
+            pairs.into_iter().map(|(arrival, departure)| Self::from_iter([arrival, departure]));
         needed.filter(|pair| pair.0 & self.0 != 0).fold(self, Self::union)
     }
 }

@@ -77,9 +77,9 @@ pub(super) struct Retries {
     /// How many of the oldest requests are parts of one that was at fault.
     suspect_parts: usize,
     /// Consecutive failures since a success or an accepted probe.
-    in_row: u32,
+    consecutive_failures: u32,
     /// Whether the probe only decides about the pace: the request is certainly at fault.
-    is_about_pace: bool,
+    probe_decides_pace: bool,
 }
 
 impl Retries {
@@ -104,14 +104,14 @@ impl Retries {
     /// Records that the request was delivered.
     pub(super) fn succeeded(&mut self) {
         self.delays = 0;
-        self.in_row = 0;
+        self.consecutive_failures = 0;
         self.suspect_parts = self.suspect_parts.saturating_sub(1);
     }
 
     /// Decides after a failure of the request.
     pub(super) fn failed(&mut self, failure: Failure, context: Context) -> RetryDecision {
         self.tries += 1;
-        self.in_row += 1;
+        self.consecutive_failures += 1;
         let is_suspect = context.has_dead_letters || 0 < self.suspect_parts;
         match failure {
             Failure::Unavailable => self.retry(context),
@@ -138,15 +138,15 @@ impl Retries {
     /// Decides after a probe. A request that was not suspect before gets one more attempt: the
     /// endpoint may have recovered just now.
     pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> RetryDecision {
-        let is_about_pace = std::mem::take(&mut self.is_about_pace);
+        let probe_decides_pace = std::mem::take(&mut self.probe_decides_pace);
         if is_accepted {
-            self.in_row = 0;
-        } else if is_about_pace {
+            self.consecutive_failures = 0;
+        } else if probe_decides_pace {
             return RetryDecision::Isolate(BACKOFF.first);
         } else {
             return self.retry(context);
         }
-        if is_about_pace || context.has_dead_letters || 0 < self.suspect_parts {
+        if probe_decides_pace || context.has_dead_letters || 0 < self.suspect_parts {
             return self.isolate();
         }
         self.is_probe_accepted = true;
@@ -160,29 +160,29 @@ impl Retries {
     }
 
     /// The delay after the request at fault could not be split or moved to the dead letters.
-    pub(super) fn put_off(&mut self, context: Context) -> Duration {
+    pub(super) fn next_delay(&mut self, context: Context) -> Duration {
         let delay = BACKOFF.delay(self.delays, context.chance);
         self.delays += 1;
         delay
     }
 
     /// The number of consecutive failures.
-    pub(super) fn in_row(&self) -> u32 {
-        self.in_row
+    pub(super) fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures
     }
 
     fn retry(&mut self, context: Context) -> RetryDecision {
-        RetryDecision::Retry(self.put_off(context))
+        RetryDecision::Retry(self.next_delay(context))
     }
 
     fn isolate(&mut self) -> RetryDecision {
         // The endpoint is reachable.
         self.delays = 0;
-        if self.in_row < Self::UNPACED_MAX {
+        if self.consecutive_failures < Self::UNPACED_MAX {
             return RetryDecision::Isolate(Duration::ZERO);
         }
-        if self.in_row.is_multiple_of(Self::UNPACED_MAX) {
-            self.is_about_pace = true;
+        if self.consecutive_failures.is_multiple_of(Self::UNPACED_MAX) {
+            self.probe_decides_pace = true;
             return RetryDecision::Probe;
         }
         RetryDecision::Isolate(BACKOFF.first)
@@ -256,9 +256,9 @@ mod tests {
         for wait in [1, 2, 4, 8] {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
         }
-        assert_eq!(retries.in_row(), 4);
+        assert_eq!(retries.consecutive_failures(), 4);
         retries.succeeded();
-        assert_eq!(retries.in_row(), 0);
+        assert_eq!(retries.consecutive_failures(), 0);
         retries.tries(RequestId(2));
         for wait in [1, 2] {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
@@ -267,9 +267,9 @@ mod tests {
         retries.isolated(0);
         retries.tries(RequestId(3));
         assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(1));
-        assert_eq!(retries.put_off(NEW), Duration::from_secs(2), "as after any other failure");
+        assert_eq!(retries.next_delay(NEW), Duration::from_secs(2), "as after any other failure");
         let half = Context { chance: 0.5, ..NEW };
-        assert_eq!(retries.put_off(half), Duration::from_millis(3_600));
+        assert_eq!(retries.next_delay(half), Duration::from_millis(3_600));
     }
 
     #[test]

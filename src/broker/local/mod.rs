@@ -45,7 +45,7 @@ fn app_state(hub: &Hub) -> &AppState {
 }
 
 /// Applies a changed configuration of the hub's app.
-pub(super) fn reconfigured(hub: &Hub) {
+pub(super) fn apply_config(hub: &Hub) {
     app_state(hub).cache.set_max_bytes(hub.read_config(|config| config.max_cache_bytes));
 }
 

@@ -140,7 +140,7 @@ impl AppScripts {
 
     /// Notifies all nodes that the app's lease was released.
     pub(crate) async fn notify_vacant(&self) {
-        self.notify(ControlMessage::Vacant { app_id: self.app_id.to_string() }).await;
+        self.notify(ControlMessage::LeaseReleased { app_id: self.app_id.to_string() }).await;
     }
 
     /// If it fails, the nodes poll a little later.
@@ -158,8 +158,8 @@ impl AppScripts {
 
     /// Waits until a node has called [`AppScripts::notify_vacant`]. May return spuriously. Safe to
     /// cancel.
-    pub(crate) async fn vacant(&self) {
-        self.notifier.vacant.notified().await;
+    pub(crate) async fn released(&self) {
+        self.notifier.released.notified().await;
     }
 
     /// Whether the process that made this [`AppScripts::random_name`] was silent for longer than a

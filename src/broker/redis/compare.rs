@@ -343,7 +343,7 @@ fn compare(
     topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {
     let named = topics.iter().filter_map(|(name, local)| {
-        Some((&context.topics.all.get(name)?.name, local.mine, local.users))
+        Some((&context.topics.all.get(name)?.name, local.own_total, local.users))
     });
     let by = (&**context.shared, &*context.membership.token);
     let call = compare_call(by, partition, named);
@@ -364,7 +364,7 @@ fn compare_call<'a>(
     let names = &shared.names;
     let mut call = ScriptCall::fenced(&shared.scripts.compare, partition, names, token)
         .key(names.topics_of(&token.node, partition));
-    for (name, mine, users) in topics {
+    for (name, own_total, users) in topics {
         let hash = names.topic(name);
         let field = match &name.subject {
             TopicSubject::Channel(channel) => channel.as_str(),
@@ -375,7 +375,7 @@ fn compare_call<'a>(
             .key(&hash)
             .key(index_of(shared, name).unwrap_or(hash))
             .arg(field)
-            .number(mine)
+            .number(own_total)
             .number(users);
     }
     call
@@ -395,7 +395,7 @@ fn read(value: Value) -> Result<Option<(Vec<RedisState>, Vec<String>)>, Unexpect
             epoch: reply.text()?,
             version: reply.number()?,
             sequence: reply.number()?,
-            is_wrong: reply.number()? == 1,
+            is_inconsistent: reply.number()? == 1,
         });
     }
     Ok(Some((found, reply.texts()?)))

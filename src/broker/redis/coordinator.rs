@@ -358,21 +358,21 @@ impl Coordinator {
         let Ok(message) = Message::decode(bytes, now) else {
             return self.shared.metrics.unexpected_data("a message");
         };
-        let is_known = match &message {
+        let is_duplicate = match &message {
             Message::Event { envelope, .. } if !topic.is_for(envelope) => {
                 return self.shared.metrics.unexpected_data("an event for another channel");
             }
             Message::Event { sequence, envelope } => {
                 let is_ours = topic.expects(*sequence) && self.is_from_node(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
-                let is_known = self.dedup.note(envelope.id, is_ours, now);
-                self.shared.metrics.received(is_known);
-                is_known
+                let is_duplicate = self.dedup.note(envelope.id, is_ours, now);
+                self.shared.metrics.received(is_duplicate);
+                is_duplicate
             }
             Message::Change { .. } | Message::Evicted(_) => false,
         };
         let name = Arc::clone(name);
-        self.topics.on_message(&name, message, is_known, self.membership.is_joined(), now);
+        self.topics.on_message(&name, message, is_duplicate, self.membership.is_joined(), now);
         self.sign_ins.send_settled(&mut self.topics);
     }
 
@@ -390,7 +390,7 @@ impl Coordinator {
                 self.carry_out(actions);
             }
             Ok(ControlMessage::Logged { app_id }) => self.shared.notifiers.logged(&app_id),
-            Ok(ControlMessage::Vacant { app_id }) => self.shared.notifiers.vacant(&app_id),
+            Ok(ControlMessage::LeaseReleased { app_id }) => self.shared.notifiers.released(&app_id),
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);

@@ -27,7 +27,7 @@ const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
 const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 /// How long a new generation waits for a node that knows earlier processes. A node that lost its
 /// link is back by then.
-const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
+const FIRST_NODE_WINDOW: Duration = Duration::from_millis(1_500);
 /// The error for an invalid reply.
 const UNEXPECTED: (redis::ErrorKind, &str) =
     (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
@@ -143,7 +143,7 @@ fn call(
         .arg(random::digits())
         .arg(if has_leases { names.all_nodes() } else { String::new() })
         .number(ARRIVAL_WINDOW.as_millis())
-        .number(KNOWING_WINDOW.as_millis())
+        .number(FIRST_NODE_WINDOW.as_millis())
         .number(ARRIVAL_MAX.as_millis())
         .arg(registered)
         .arg(membership.state(shared.is_draining()).letter())

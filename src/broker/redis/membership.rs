@@ -9,7 +9,7 @@ mod tests;
 mod values;
 
 pub(super) use values::{
-    HeartbeatPhase, HeartbeatReply, MembershipAction, Registered, Situation, Stage,
+    HeartbeatPhase, HeartbeatReply, MembershipAction, Registered, Stage, TickInputs,
 };
 
 use super::{
@@ -149,24 +149,24 @@ impl Membership {
     }
 
     /// The actions that are due.
-    pub(super) fn on_tick(&mut self, now: Instant, situation: &Situation) -> Vec<MembershipAction> {
+    pub(super) fn on_tick(&mut self, now: Instant, inputs: &TickInputs) -> Vec<MembershipAction> {
         let mut actions = Vec::new();
         if let Some(requested_at) = self.requested_at {
             let waited = now.saturating_duration_since(requested_at);
             if LINK_TIMEOUT < waited {
                 return vec![MembershipAction::Close("redis does not answer".into())];
             }
-            if situation.suspect_after < waited {
+            if inputs.suspect_after < waited {
                 actions.push(MembershipAction::Suspect);
             }
         }
-        if self.is_linked() && situation.is_fenced {
+        if self.is_linked() && inputs.is_fenced {
             return vec![MembershipAction::Close(LEASE_ENDED.into())];
         }
         // From its first heartbeat on, this node receives its own messages on the bus.
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
-        let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + situation.in_flight;
-        if is_registered && patience < now.saturating_duration_since(self.bus.confirmed_at) {
+        let timeout = LINK_TIMEOUT + HEARTBEAT_INTERVAL + inputs.in_flight;
+        if is_registered && timeout < now.saturating_duration_since(self.bus.confirmed_at) {
             return vec![MembershipAction::Close("the bus is silent".into())];
         }
         actions.extend(match self.stage {
@@ -176,14 +176,14 @@ impl Membership {
                 Some(MembershipAction::Connect)
             }
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
-            Stage::Syncing if situation.is_settled => {
+            Stage::Syncing if inputs.is_settled => {
                 self.stage = Stage::Arriving;
                 Some(self.heartbeat(HeartbeatPhase::Arrive, now))
             }
             Stage::Syncing | Stage::Restoring => self.heartbeat_when_due(HeartbeatPhase::Busy, now),
             Stage::Waiting => self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now),
             Stage::Joined => {
-                if situation.is_suspect && self.requested_at.is_none() {
+                if inputs.is_suspect && self.requested_at.is_none() {
                     self.next_heartbeat = now;
                 }
                 self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now)
@@ -374,7 +374,7 @@ impl Membership {
         self.failures = 0;
         let others = self.nodes.known.len();
         vec![
-            MembershipAction::ReadAgain,
+            MembershipAction::Reread,
             MembershipAction::LogJoined { others },
             MembershipAction::AllowRequests,
         ]

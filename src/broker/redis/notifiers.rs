@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct AppNotifier {
     pub(super) logged: Notify,
-    pub(super) vacant: Notify,
+    pub(super) released: Notify,
 }
 
 /// The notifiers of all apps, and the last heartbeat of each process.
@@ -50,9 +50,9 @@ impl AppNotifiers {
     }
 
     /// The lease was released.
-    pub(super) fn vacant(&self, app_id: &str) {
+    pub(super) fn released(&self, app_id: &str) {
         if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
-            notifier.vacant.notify_one();
+            notifier.released.notify_one();
         }
     }
 
@@ -116,11 +116,11 @@ mod tests {
         assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)), "the other one changes nothing");
         notifiers.logged("1");
         assert!(second.logged.notified().now_or_never().is_none());
-        assert!(notifier.vacant.notified().now_or_never().is_none());
+        assert!(notifier.released.notified().now_or_never().is_none());
         assert!(notifier.logged.notified().now_or_never().is_some());
-        notifiers.vacant("1");
+        notifiers.released("1");
         assert!(notifier.logged.notified().now_or_never().is_none());
-        assert!(notifier.vacant.notified().now_or_never().is_some());
+        assert!(notifier.released.notified().now_or_never().is_some());
         drop((notifier, second));
         notifiers.notifier(&"3".into());
         assert_eq!(notifiers.apps.lock().len(), 1, "only what is held is kept");

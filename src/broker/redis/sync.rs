@@ -29,7 +29,7 @@ pub(super) fn sync_call(
 ) -> ScriptCall {
     let names = &shared.names;
     let (hash, partition) = (names.topic(name), names.partition(name));
-    let (mut flags, last, field, most, largest) = about(shared, name, config);
+    let (mut flags, last, field, max_members, max_total) = subject_params(shared, name, config);
     let index = index_of(shared, name);
     if index.is_some() {
         flags.push('i');
@@ -71,10 +71,10 @@ pub(super) fn sync_call(
         .number(shared.clock.at(partition, now + SYNC_WITHIN + time_for(call_bytes(request))))
         .arg(node)
         .arg(random::digits())
-        .number(request.base)
+        .number(request.own_total_without_joins)
         .arg(flags)
-        .number(most)
-        .number(largest)
+        .number(max_members)
+        .number(max_total)
         .arg(field)
         .number(reached)
         .arg(epoch)
@@ -86,7 +86,7 @@ pub(super) fn sync_call(
 
 /// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the last event,
 /// the field of the index, the maximum number of members and the maximum total.
-fn about<'a>(
+fn subject_params<'a>(
     shared: &ClusterState,
     name: &'a TopicName,
     config: &AppConfig,
@@ -163,7 +163,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
         Status::Done => {}
     }
     let (epoch, version, sequence) = (reply.text()?, reply.number()?, reply.number()?);
-    let (total, _members, mine) = (reply.count()?, reply.count()?, reply.count()?);
+    let (total, _members, own_total) = (reply.count()?, reply.count()?, reply.count()?);
     let accepted = reply.text()?.bytes().map(|byte| byte == b'1').collect();
     let roster = reply.texts()?;
     let last = reply.bytes()?;
@@ -179,7 +179,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
         version,
         sequence,
         total,
-        mine,
+        own_total,
         accepted,
         members: pairs.collect(),
         last: Envelope::decode(&last, now)

@@ -45,7 +45,7 @@ pub(super) struct Topics {
     shared: Arc<ClusterState>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The apps in `hubs` that were removed: their last topics still need them.
-    retired: SeededSet<Arc<str>>,
+    removed_apps: SeededSet<Arc<str>>,
     pub(super) all: SeededMap<Arc<str>, Topic>,
     scheduler: Scheduler,
     pub(super) in_flight: InFlight,
@@ -103,7 +103,7 @@ impl Topics {
         Self {
             shared,
             hubs,
-            retired: SeededSet::default(),
+            removed_apps: SeededSet::default(),
             all: SeededMap::default(),
             scheduler: Scheduler::default(),
             in_flight: InFlight::default(),
@@ -383,9 +383,9 @@ impl Topics {
         let topic = self.all.get_mut(name)?;
         let app_id = Arc::clone(&topic.name.app_id);
         let hub = self.hubs.get(&app_id);
-        let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
+        let max_members = hub.map_or(0, |hub| hub.app().config.max_presence_members);
         let is_logged = synced.is_logged;
-        let effects = topic.on_synced(synced, is_full, (most, was_provisional), now);
+        let effects = topic.on_synced(synced, is_full, (max_members, was_provisional), now);
         if was_provisional && !membership.is_provisional(topic.partition) {
             topic.end_provisional();
         }
@@ -402,13 +402,13 @@ impl Topics {
         &mut self,
         name: &Arc<str>,
         message: Message,
-        is_known: bool,
+        is_duplicate: bool,
         is_joined: bool,
         now: Instant,
     ) {
         let mut effects = Vec::new();
         if let Some(topic) = self.all.get_mut(name) {
-            topic.on_message(message, is_known, now, &mut effects);
+            topic.on_message(message, is_duplicate, now, &mut effects);
         }
         self.apply(name, effects, is_joined);
         self.scheduler.add(name);
@@ -457,8 +457,8 @@ impl Topics {
                 }
                 (Effect::Admit(admission, is_admitted), _) => {
                     // A client that does not wait any more was admitted, or reports its end.
-                    let was_let_in = admission.send(is_admitted).is_err() && !is_admitted;
-                    if was_let_in {
+                    let was_admitted = admission.send(is_admitted).is_err() && !is_admitted;
+                    if was_admitted {
                         self.with(name, Topic::add);
                     }
                 }

@@ -37,12 +37,12 @@ impl PresentKeys {
 
     /// Removes a key. Returns whether it was present.
     pub(super) fn remove(&mut self, key: &DebounceKey) -> bool {
-        let was_here = self.keys.remove(key);
+        let was_present = self.keys.remove(key);
         let capacity = self.keys.capacity();
         if Self::SHRINK_FROM < capacity && self.keys.len() < capacity / 8 {
             self.keys.shrink_to(self.keys.len() * 2);
         }
-        was_here
+        was_present
     }
 
     /// The number of lost keys since the last call.

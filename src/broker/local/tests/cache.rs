@@ -48,7 +48,7 @@ fn a_lower_limit_evicts_and_the_miss_is_reported() {
     let mut config = bench.hub.app().config.clone();
     config.max_cache_bytes = 1_024;
     bench.hub.reconfigure(App::new(config));
-    reconfigured(&bench.hub);
+    apply_config(&bench.hub);
     let summary = |text: &str| channel(&bench.hub, &name(text), bench.now).cached;
     assert_eq!((summary("cache-a"), summary("cache-b").is_some()), (None, true));
     assert_eq!(cache_stats(&bench.hub).evicted, 1);

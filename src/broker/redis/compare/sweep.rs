@@ -85,11 +85,11 @@ impl Sweep {
             let members = entry[1].rsplit(' ').next()?.parse().unwrap_or(0);
             Some((list.topic(&entry[0])?, members))
         });
-        let unheld: Vec<(TopicName, usize)> =
+        let not_held: Vec<(TopicName, usize)> =
             listed.filter(|(name, _)| !self.holds(name)).collect();
         let mut batch = Vec::new();
         let mut members = 0;
-        for (name, count) in unheld {
+        for (name, count) in not_held {
             batch.push(name);
             members += count;
             if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
@@ -115,7 +115,7 @@ impl Sweep {
         // A name without a registration: only inconsistencies are removed.
         let no_node = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {
-            if found.is_wrong {
+            if found.is_inconsistent {
                 self.shared.metrics.repaired();
                 clean_topic(by, &self.hubs, name, &no_node, &self.connection).await?;
             }

@@ -161,8 +161,10 @@ fn a_reply_is_parsed() {
         ])
     };
     let (found, registered) = read(reply("ok")).unwrap().unwrap();
-    let found: Vec<_> =
-        found.iter().map(|one| (&*one.epoch, one.version, one.sequence, one.is_wrong)).collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|one| (&*one.epoch, one.version, one.sequence, one.is_inconsistent))
+        .collect();
     assert_eq!(found, [("epoch", 2, 3, true), ("", 0, 0, false)]);
     assert_eq!(registered, ["ab.1"]);
     assert!(read(reply("other")).unwrap().is_none());

@@ -6,7 +6,7 @@ use crate::broker::redis::{
     clock::now,
     heartbeat,
     link_state::{JoinedLink, LinkState},
-    membership::{HeartbeatPhase, MembershipAction, Situation},
+    membership::{HeartbeatPhase, MembershipAction, TickInputs},
     reason::Reason,
     restore,
 };
@@ -15,14 +15,14 @@ use std::{sync::Arc, time::Instant};
 impl Coordinator {
     /// Carries out what is due for the membership.
     pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
-        let situation = Situation {
+        let inputs = TickInputs {
             is_fenced: self.shared.is_fenced(self.membership.token.link),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
             in_flight: self.topics.in_flight.time(),
             is_settled: self.topics.is_settled(),
         };
-        let actions = self.membership.on_tick(now, &situation);
+        let actions = self.membership.on_tick(now, &inputs);
         self.carry_out(actions);
     }
 
@@ -54,7 +54,7 @@ impl Coordinator {
             (MembershipAction::Resubscribe { unaffected }, _) => {
                 self.topics.resubscribe(&unaffected);
             }
-            (MembershipAction::ReadAgain, _) => self.topics.read_provisional_again(),
+            (MembershipAction::Reread, _) => self.topics.read_provisional_again(),
             (MembershipAction::LogJoined { others }, _) => {
                 shared.metrics.joined();
                 self.link.log.log_joined(self.membership.node(), others);

@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const NODE: &str = "0000ab.1";
 const GENERATION: &str = "g1";
 /// Nothing is unusual, and every topic is synced.
-const SITUATION: Situation = Situation {
+const SITUATION: TickInputs = TickInputs {
     is_fenced: false,
     is_suspect: false,
     suspect_after: Duration::from_millis(500),
@@ -83,7 +83,7 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     assert_eq!(
         joined,
         [
-            MembershipAction::ReadAgain,
+            MembershipAction::Reread,
             MembershipAction::LogJoined { others },
             MembershipAction::AllowRequests
         ]
@@ -180,32 +180,32 @@ fn the_link_is_closed_without_a_reply_in_time() {
 fn the_link_is_closed_when_the_bus_is_silent() {
     let confirmed_at = Instant::now();
     let in_flight = Duration::from_secs(2);
-    let situation = Situation { in_flight, ..SITUATION };
-    let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + in_flight;
+    let inputs = TickInputs { in_flight, ..SITUATION };
+    let timeout = LINK_TIMEOUT + HEARTBEAT_INTERVAL + in_flight;
     let at = |stage, now| {
         let mut membership = joined(confirmed_at);
         membership.stage = stage;
         membership.requested_at = None;
-        membership.on_tick(now, &situation)
+        membership.on_tick(now, &inputs)
     };
     let silent = close("the bus is silent");
-    assert_ne!(at(Stage::Joined, confirmed_at + patience), silent, "not yet");
+    assert_ne!(at(Stage::Joined, confirmed_at + timeout), silent, "not yet");
     // Before its first heartbeat it receives none of its messages.
-    assert_ne!(at(Stage::Joining, confirmed_at + patience + MS), silent);
+    assert_ne!(at(Stage::Joining, confirmed_at + timeout + MS), silent);
     for stage in [Stage::Restoring, Stage::Syncing, Stage::Arriving, Stage::Waiting, Stage::Joined]
     {
-        assert_eq!(at(stage, confirmed_at + patience + MS), silent, "{stage:?}");
+        assert_eq!(at(stage, confirmed_at + timeout + MS), silent, "{stage:?}");
     }
 }
 
 #[test]
 fn the_link_is_closed_when_redis_rejects_its_writes() {
     let now = Instant::now();
-    let situation = Situation { is_fenced: true, ..SITUATION };
-    assert_eq!(joined(now).on_tick(now, &situation), close(LEASE_ENDED));
+    let inputs = TickInputs { is_fenced: true, ..SITUATION };
+    assert_eq!(joined(now).on_tick(now, &inputs), close(LEASE_ENDED));
     let mut connecting = membership(1, now);
     connecting.stage = Stage::Connecting;
-    assert!(connecting.on_tick(now, &situation).is_empty(), "there is no link");
+    assert!(connecting.on_tick(now, &inputs).is_empty(), "there is no link");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn heartbeats_are_sent_each_second_one_at_a_time() {
     assert_eq!((membership.requested_at, membership.next_heartbeat), (Some(due), due + SECOND));
     assert!(membership.on_tick(due + MS, &SITUATION).is_empty(), "one is in flight");
     membership.requested_at = None;
-    let suspect = Situation { is_suspect: true, ..SITUATION };
+    let suspect = TickInputs { is_suspect: true, ..SITUATION };
     let at_once = membership.on_tick(due + MS, &suspect);
     assert_eq!(at_once, [heartbeat(HeartbeatPhase::Heartbeat)], "redis is suspected");
     membership.requested_at = None;
@@ -328,7 +328,7 @@ fn a_node_arrives_once_everything_is_synced() {
     let mut membership = joined(now);
     membership.stage = Stage::Syncing;
     (membership.requested_at, membership.next_heartbeat) = (None, now);
-    let unsettled = Situation { is_settled: false, ..SITUATION };
+    let unsettled = TickInputs { is_settled: false, ..SITUATION };
     let busy = membership.on_tick(now, &unsettled);
     assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
     assert_eq!(membership.stage, Stage::Syncing);

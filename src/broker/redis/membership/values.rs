@@ -77,7 +77,7 @@ pub(in crate::broker::redis) enum MembershipAction {
         unaffected: BTreeSet<Partition>,
     },
     /// Read the topics again that were read before all nodes had arrived.
-    ReadAgain,
+    Reread,
     /// Log and count that the node has joined.
     LogJoined {
         /// The number of other processes.
@@ -93,7 +93,7 @@ pub(in crate::broker::redis) enum MembershipAction {
 
 /// What the coordinator knows besides, when it asks for due actions.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::broker::redis) struct Situation {
+pub(in crate::broker::redis) struct TickInputs {
     /// Whether Redis rejects the writes of this link.
     pub(in crate::broker::redis) is_fenced: bool,
     /// Whether a reply of Redis is overdue.

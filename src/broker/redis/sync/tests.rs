@@ -37,8 +37,8 @@ fn each_subject_has_its_flags_and_limits() {
         ..AppConfig::development()
     };
     let of = |subject: &TopicName, config: &AppConfig| {
-        let (flags, last, field, most, largest) = about(&shared, subject, config);
-        (flags, last.ends_with(":none"), field.to_owned(), most, largest)
+        let (flags, last, field, max_members, max_total) = subject_params(&shared, subject, config);
+        (flags, last.ends_with(":none"), field.to_owned(), max_members, max_total)
     };
     let uncounted = AppConfig { subscription_count: false, ..config.clone() };
     for (subject, config, flags, has_none, field, limits) in [
@@ -69,7 +69,7 @@ pub(in crate::broker::redis) fn reply(status: &str, redis_ms: i64) -> Value {
 fn a_reply_is_parsed() {
     let Ok((SyncOutcome::Done(synced), 77)) = read(reply("ok", 77), now()) else { panic!("done") };
     assert_eq!((&*synced.epoch, synced.version, synced.sequence), ("epoch", 2, 3));
-    assert_eq!((synced.total, synced.mine), (4, 6));
+    assert_eq!((synced.total, synced.own_total), (4, 6));
     assert_eq!(synced.accepted, [true, false]);
     assert_eq!(synced.members, [("u".into(), "{}".into())]);
     assert_eq!(synced.latest, Some(EnvelopeId(7)));

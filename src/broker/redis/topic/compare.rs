@@ -7,7 +7,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::redis) struct LocalState {
     /// This node's part of the total, as last acknowledged by Redis.
-    pub(in crate::broker::redis) mine: usize,
+    pub(in crate::broker::redis) own_total: usize,
     /// The number of this node's users.
     pub(in crate::broker::redis) users: usize,
     /// The number of members of all nodes.
@@ -23,7 +23,7 @@ pub(in crate::broker::redis) struct RedisState {
     pub(in crate::broker::redis) epoch: String,
     pub(in crate::broker::redis) version: u64,
     pub(in crate::broker::redis) sequence: u64,
-    pub(in crate::broker::redis) is_wrong: bool,
+    pub(in crate::broker::redis) is_inconsistent: bool,
 }
 
 /// The difference between what a node holds and what Redis holds.
@@ -43,7 +43,7 @@ impl Topic {
         let is_settled =
             self.phase == BusSubscription::Subscribed && self.sent.is_none() && !self.must_sync();
         (is_settled && !is_ending).then(|| LocalState {
-            mine: self.acknowledged,
+            own_total: self.acknowledged,
             users: self.users.count(),
             members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
             syncs: self.syncs,
@@ -82,7 +82,7 @@ impl Topic {
 
     fn difference(&self, found: &RedisState) -> Difference {
         if let Some(replica) = self.replica.as_ref().filter(|_| self.has_bus()) {
-            if found.epoch.is_empty() && replica.total == 0 && !found.is_wrong {
+            if found.epoch.is_empty() && replica.total == 0 && !found.is_inconsistent {
                 // The hash of a vacated topic expires.
                 return Difference::None;
             }
@@ -97,6 +97,6 @@ impl Topic {
                 return Difference::Repair;
             }
         }
-        if found.is_wrong { Difference::Repair } else { Difference::None }
+        if found.is_inconsistent { Difference::Repair } else { Difference::None }
     }
 }

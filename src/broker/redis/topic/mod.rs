@@ -423,7 +423,7 @@ impl Topic {
         let waiters: Vec<Waiter> =
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
         let mut request = SyncRequest {
-            base: self.count,
+            own_total_without_joins: self.count,
             is_full,
             was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged,
             knows_others: self.written == LastWrite::Stored && self.knows_others(),
@@ -445,7 +445,7 @@ impl Topic {
                     self.departed.remove(&member.user_id);
                     request.joins.push(Joining::limited(&member.user_id, &member.user_info));
                 }
-                Waiter::Subscriber { member: None, .. } => request.base += 1,
+                Waiter::Subscriber { member: None, .. } => request.own_total_without_joins += 1,
                 Waiter::Admission(_) => {
                     request.joins.push(Joining::limited(&"".into(), &"".into()));
                 }

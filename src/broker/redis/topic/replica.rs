@@ -82,7 +82,7 @@ impl Topic {
         now: Instant,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.acknowledged = synced.mine;
+        self.acknowledged = synced.own_total;
         self.written = LastWrite::Stored;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
@@ -98,15 +98,15 @@ impl Topic {
         {
             self.needs_full_sync = true;
         }
-        let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
+        let named = waiters.iter().filter(|waiter| waiter.is_decided_by_redis()).count();
         // Users that were only synced come first, and are never rejected.
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
         for waiter in waiters {
-            let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
+            let is_accepted = !waiter.is_decided_by_redis() || verdicts.next().unwrap_or(false);
             effects.push(self.finish_waiter(waiter, is_accepted, max_members, now));
         }
         if is_full && self.has_bus() {
-            for (message, is_known) in std::mem::take(&mut self.buffered) {
+            for (message, is_duplicate) in std::mem::take(&mut self.buffered) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
                     Message::Evicted(_) => true,
@@ -116,7 +116,7 @@ impl Topic {
                     }
                 };
                 if is_later {
-                    self.on_message(message, is_known, now, &mut effects);
+                    self.on_message(message, is_duplicate, now, &mut effects);
                 }
             }
         }
@@ -211,8 +211,8 @@ impl Topic {
             }
             // The hash was deleted or evicted: the other nodes restore their contributions.
             let is_less = synced.total < old.total || synced.members.len() < old.members.len();
-            let was_taken = old.epoch != synced.epoch && is_less;
-            if was_taken && !is_provisional && self.restoring_until.is_none() {
+            let was_deleted = old.epoch != synced.epoch && is_less;
+            if was_deleted && !is_provisional && self.restoring_until.is_none() {
                 self.restoring_until = Some(now + RESTORE_WINDOW);
             }
             if is_provisional || self.restoring_until.is_some() {
@@ -283,7 +283,7 @@ impl Topic {
         let is_same = old.epoch == synced.epoch;
         let (mut reached, mut latest) = (old.sequence, old.latest);
         let mut caught_up = Vec::new();
-        for (message, is_known) in &self.buffered {
+        for (message, is_duplicate) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
             if synced.sequence < *sequence {
                 continue;
@@ -295,7 +295,7 @@ impl Topic {
                 if reached < *sequence {
                     (reached, latest) = (*sequence, Some(envelope.id));
                 }
-                if !is_known {
+                if !is_duplicate {
                     let frame = envelope.frame.clone();
                     caught_up.push(Effect::Deliver(frame, envelope.except));
                 }
@@ -314,11 +314,11 @@ impl Topic {
         effects.append(&mut caught_up);
     }
 
-    /// Handles a message of the bus. `is_known`: its envelope was received before.
+    /// Handles a message of the bus. `is_duplicate`: its envelope was received before.
     pub(in crate::broker::redis) fn on_message(
         &mut self,
         message: Message,
-        is_known: bool,
+        is_duplicate: bool,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -326,7 +326,7 @@ impl Topic {
             if self.phase == BusSubscription::Subscribed
                 || self.phase == BusSubscription::Subscribing
             {
-                self.buffered.push((message, is_known));
+                self.buffered.push((message, is_duplicate));
                 if BUFFERED_MAX < self.buffered.len() {
                     self.buffered.clear();
                     self.needs_full_sync = true;
@@ -336,7 +336,7 @@ impl Topic {
         }
         match message {
             Message::Event { sequence, envelope } => {
-                self.on_event(sequence, envelope, is_known, now, effects);
+                self.on_event(sequence, envelope, is_duplicate, now, effects);
             }
             Message::Evicted(id) => {
                 if let Some(replica) = &mut self.replica {
@@ -353,7 +353,7 @@ impl Topic {
         &mut self,
         sequence: u64,
         envelope: Envelope,
-        is_known: bool,
+        is_duplicate: bool,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -368,7 +368,7 @@ impl Topic {
             // The hash is missing, or a new one.
             self.needs_full_sync = true;
         }
-        if is_known {
+        if is_duplicate {
             return;
         }
         if is_cache && envelope.frame.kind() == FrameKind::Event {

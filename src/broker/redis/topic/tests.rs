@@ -34,13 +34,13 @@ fn subscriber(slot: u32, user_id: Option<&str>) -> Waiter {
     Waiter::Subscriber { connection: connection(slot), ticket: slot, member: user_id.map(member) }
 }
 
-fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced {
+fn synced(version: u64, sequence: u64, own_total: usize, members: &[&str]) -> Synced {
     Synced {
         epoch: "e1".into(),
         version,
         sequence,
-        total: mine,
-        mine,
+        total: own_total,
+        own_total,
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
         latest: None,
@@ -178,7 +178,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
     topic.on_subscribed(ServerId::ONLY);
     let first = request(&mut topic);
-    assert!(first.is_full && first.base == 1);
+    assert!(first.is_full && first.own_total_without_joins == 1);
     // Messages before the reply are not lost: they are later than the snapshot, or part of it.
     assert!(receive(&mut topic, event(5)).is_empty());
     assert!(receive(&mut topic, event(6)).is_empty());
@@ -186,7 +186,10 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     assert_eq!(receive(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
     let second = request(&mut topic);
-    assert!(!second.is_full && second.base == 2, "a known channel needs no snapshot");
+    assert!(
+        !second.is_full && second.own_total_without_joins == 2,
+        "a known channel needs no snapshot"
+    );
     assert_eq!(reply(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
 }
 
@@ -209,7 +212,7 @@ fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
     topic.join(subscriber(2, Some("1")));
     let sync = request(&mut topic);
     assert!(sync.departed.is_empty());
-    assert_eq!((sync.base, sync.joins.len()), (0, 1));
+    assert_eq!((sync.own_total_without_joins, sync.joins.len()), (0, 1));
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
     assert!(topic.next_step(Instant::now()).is_none());
     reply(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
-    assert_eq!((next.base, &*next.departed[0]), (2, "1"));
+    assert_eq!((next.own_total_without_joins, &*next.departed[0]), (2, "1"));
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn a_user_with_another_pending_connection_stays() {
     topic.leave(Some(&"1".into()));
     assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = request(&mut topic);
-    assert_eq!(next.base, 1);
+    assert_eq!(next.own_total_without_joins, 1);
     assert!(next.departed.is_empty(), "the user has another connection");
 }
 
@@ -253,7 +256,10 @@ fn after_a_lost_link_everything_is_synced_and_the_differences_sent() {
     receive(&mut topic, change(6, Change::Added(member("gone"))));
     let sync = relink(&mut topic);
     assert!(sync.is_full);
-    assert_eq!((sync.base, sync.joins.len(), sync.joins[0].connections), (1, 1, 0));
+    assert_eq!(
+        (sync.own_total_without_joins, sync.joins.len(), sync.joins[0].connections),
+        (1, 1, 0)
+    );
     let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
     assert_eq!(reply(&mut topic, now, true), ["-gone", "+new"]);
 }
@@ -386,7 +392,7 @@ fn waiters_are_answered_by_the_next_link() {
     topic.join(subscriber(2, None));
     request(&mut topic);
     topic.join(subscriber(3, None));
-    assert_eq!(relink(&mut topic).base, 3);
+    assert_eq!(relink(&mut topic).own_total_without_joins, 3);
     let received = reply(&mut topic, synced(5, 5, 3, &[]), true);
     assert_eq!(received, ["total 3", "attach 2", "attach 3"]);
 }
@@ -406,7 +412,7 @@ fn an_unused_topic_is_unsubscribed_after_a_delay() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     let sync = request(&mut topic);
-    assert_eq!(sync.base, 0);
+    assert_eq!(sync.own_total_without_joins, 0);
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none());
@@ -426,10 +432,12 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.add();
     topic.next_step(now);
     topic.on_subscribed(ServerId::ONLY);
-    assert_eq!(request(&mut topic).base, 1);
+    assert_eq!(request(&mut topic).own_total_without_joins, 1);
     assert!(reply(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);
     assert!(topic.next_step(now).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.base == 0));
+    assert!(
+        matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 0)
+    );
     assert_eq!(receive(&mut topic, change(2, Change::Total(0))), ["online false"]);
 }

@@ -40,7 +40,7 @@ pub(in crate::broker::redis) enum TopicStep {
 #[derive(Debug, Default)]
 pub(in crate::broker::redis) struct SyncRequest {
     /// The node's part of the total, without the joins.
-    pub(in crate::broker::redis) base: usize,
+    pub(in crate::broker::redis) own_total_without_joins: usize,
     pub(in crate::broker::redis) joins: Vec<Joining>,
     /// Users that have left.
     pub(in crate::broker::redis) departed: Vec<Arc<str>>,
@@ -75,7 +75,7 @@ pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) sequence: u64,
     pub(in crate::broker::redis) total: usize,
     /// This node's part of the total after the sync.
-    pub(in crate::broker::redis) mine: usize,
+    pub(in crate::broker::redis) own_total: usize,
     /// For each join, whether it was accepted.
     pub(in crate::broker::redis) accepted: Vec<bool>,
     /// With a full sync, the members.
@@ -118,7 +118,7 @@ pub(in crate::broker::redis) enum Effect {
 
 impl Waiter {
     /// Whether Redis decides about it individually.
-    pub(super) fn is_named(&self) -> bool {
+    pub(super) fn is_decided_by_redis(&self) -> bool {
         match self {
             Self::Subscriber { member, .. } => member.is_some(),
             Self::Admission(_) => true,

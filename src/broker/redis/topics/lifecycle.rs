@@ -17,8 +17,8 @@ use std::{
 impl Topics {
     /// Replaces the apps, and applies their settings to the topics.
     pub(in crate::broker::redis) fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        self.retired.extend(self.hubs.keys().cloned());
-        self.retired.retain(|app_id| !hubs.contains_key(app_id));
+        self.removed_apps.extend(self.hubs.keys().cloned());
+        self.removed_apps.retain(|app_id| !hubs.contains_key(app_id));
         self.hubs.extend(hubs);
         for topic in self.all.values_mut() {
             if let Some(hub) = self.hubs.get(&topic.name.app_id) {
@@ -32,7 +32,7 @@ impl Topics {
         let topics = &self.all;
         let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
         let hubs = &mut self.hubs;
-        self.retired.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
+        self.removed_apps.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
     }
 
     /// Schedules a sync of everything that this node has.

@@ -26,8 +26,8 @@ fn came(hub_event: &HubEvent) -> Option<bool> {
 impl Consumer {
     fn receive(&mut self, hub_event: &HubEvent, context: &str) {
         if let (Some(came), Some(key)) = (came(hub_event), DebounceKey::of(hub_event)) {
-            let was_here = self.0.insert(key, came).unwrap_or(false);
-            assert_ne!(was_here, came, "{context}: {hub_event:?} does not alternate");
+            let was_present = self.0.insert(key, came).unwrap_or(false);
+            assert_ne!(was_present, came, "{context}: {hub_event:?} does not alternate");
         }
     }
 

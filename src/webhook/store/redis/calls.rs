@@ -73,8 +73,8 @@ impl StoreClient {
     }
 
     /// Waits until another node has released the lease. May return spuriously. Safe to cancel.
-    pub(in crate::webhook) async fn vacant(&self) {
-        self.app.vacant().await;
+    pub(in crate::webhook) async fn released(&self) {
+        self.app.released().await;
     }
 
     /// Whether the process that holds this lease was silent for longer than a living one; if it was

@@ -120,7 +120,7 @@ impl EventLog for Arc<RedisStore> {
 
     async fn lease_is_free(&self, lease: &LeaseOfOther) {
         tokio::select! {
-            () = self.client.vacant() => {}
+            () = self.client.released() => {}
             () = self.is_over(lease) => {}
         }
     }

@@ -3,11 +3,11 @@
 use super::*;
 
 fn found(epoch: &str, version: u64, sequence: u64) -> RedisState {
-    RedisState { epoch: epoch.into(), version, sequence, is_wrong: false }
+    RedisState { epoch: epoch.into(), version, sequence, is_inconsistent: false }
 }
 
 fn wrong(found: RedisState) -> RedisState {
-    RedisState { is_wrong: true, ..found }
+    RedisState { is_inconsistent: true, ..found }
 }
 
 fn compared(topic: &mut Topic, found: &RedisState) -> Difference {
@@ -27,10 +27,10 @@ fn only_a_settled_topic_is_compared() {
     assert!(topic("room").local_state(now).is_none());
     let mut topic = begun("presence-a", &["1", "2"]);
     let local = topic.local_state(now).expect("it is settled");
-    assert_eq!((local.mine, local.users, local.members), (2, 2, 2));
+    assert_eq!((local.own_total, local.users, local.members), (2, 2, 2));
     receive(&mut topic, change(6, Change::Added(member("3"))));
     let local = topic.local_state(now).expect("it is settled");
-    assert_eq!((local.mine, local.users, local.members), (2, 2, 3));
+    assert_eq!((local.own_total, local.users, local.members), (2, 2, 3));
     topic.join(subscriber(3, Some("3")));
     assert!(topic.local_state(now).is_none(), "a sync is due");
     request(&mut topic);
@@ -120,7 +120,7 @@ fn an_unknown_contribution_is_withdrawn() {
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     topic.on_subscribed(ServerId::ONLY);
     let sync = request(&mut topic);
-    assert!(sync.is_full && sync.was_acknowledged && sync.base == 0);
+    assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 0);
 
     let mut connections = subject(TopicSubject::Connections);
     assert!(connections.withdraw_unknown());

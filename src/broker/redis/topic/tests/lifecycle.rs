@@ -23,10 +23,10 @@ fn an_end_before_its_reply_is_applied_later() {
     topic.leave(None);
     topic.leave(None);
     assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
-    assert_eq!(request(&mut topic).base, 0, "it has ended already");
+    assert_eq!(request(&mut topic).own_total_without_joins, 0, "it has ended already");
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
-    assert_eq!(request(&mut topic).base, 1, "each early end cancels one start");
+    assert_eq!(request(&mut topic).own_total_without_joins, 1, "each early end cancels one start");
 
     let mut connections = subject(TopicSubject::Connections);
     for _ in 0..2 {
@@ -35,7 +35,7 @@ fn an_end_before_its_reply_is_applied_later() {
     for _ in 0..3 {
         connections.add();
     }
-    assert_eq!(request(&mut connections).base, 1);
+    assert_eq!(request(&mut connections).own_total_without_joins, 1);
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn connections_have_no_bus() {
     topic.detach();
     let sync = request(&mut topic);
     assert!(
-        sync.is_full && sync.was_acknowledged && sync.base == 1,
+        sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 1,
         "after a lost link everything is synced again"
     );
     reply(&mut topic, synced(1, 0, 1, &[]), true);
     assert!(next(&mut topic).is_none());
     topic.leave(None);
-    assert_eq!(request(&mut topic).base, 0);
+    assert_eq!(request(&mut topic).own_total_without_joins, 0);
     reply(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none() && !topic.is_removable());
@@ -146,7 +146,7 @@ fn redis_decides_each_admission() {
     let sync = request(&mut topic);
     let joins: Vec<_> =
         sync.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
-    assert_eq!((sync.base, joins), (0, vec![("", 1, true); 2]));
+    assert_eq!((sync.own_total_without_joins, joins), (0, vec![("", 1, true); 2]));
     let verdicts = Synced { accepted: vec![false, true], ..synced(1, 0, 1, &[]) };
     assert_eq!(reply(&mut topic, verdicts, true), ["admit false", "admit true"]);
     assert!(next(&mut topic).is_none(), "one is counted, as Redis has replied");
@@ -157,7 +157,7 @@ fn under_another_node_name_redis_has_no_contribution() {
     let mut topic = begun("room", &["a"]);
     topic.forget_acknowledged();
     let sync = request(&mut topic);
-    assert!(sync.is_full && !sync.was_acknowledged && sync.base == 1);
+    assert!(sync.is_full && !sync.was_acknowledged && sync.own_total_without_joins == 1);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_sync_that_was_not_executed_is_repeated() {
     topic.not_synced();
     assert!(!topic.has_settled());
     let sync = request(&mut topic);
-    assert!(sync.is_full && sync.was_acknowledged && sync.base == 4);
+    assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 4);
     let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
     assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
     assert!(next(&mut topic).is_none() && topic.has_settled());
@@ -182,9 +182,9 @@ fn the_number_of_joins_in_a_sync_is_limited() {
     for slot in 2..JOINS_MAX + 3 {
         topic.join(subscriber(u32::try_from(slot).unwrap(), None));
     }
-    assert_eq!(request(&mut topic).base, JOINS_MAX + 1);
+    assert_eq!(request(&mut topic).own_total_without_joins, JOINS_MAX + 1);
     reply(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
-    assert_eq!(request(&mut topic).base, JOINS_MAX + 2);
+    assert_eq!(request(&mut topic).own_total_without_joins, JOINS_MAX + 2);
 }
 
 #[test]
@@ -196,11 +196,13 @@ fn sign_ins_end_each_at_its_time_or_all_at_once() {
     assert_eq!(topic.next_end(), Some(now + LINGER));
     assert_eq!(topic.wake_at(), Some(now + LINGER));
     assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.base == 2));
+    assert!(
+        matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 2)
+    );
     reply(&mut topic, synced(1, 0, 2, &[]), false);
     topic.end_all();
     assert_eq!(topic.next_end(), None);
-    assert_eq!(request(&mut topic).base, 1, "the one that has not ended");
+    assert_eq!(request(&mut topic).own_total_without_joins, 1, "the one that has not ended");
     reply(&mut topic, synced(1, 0, 1, &[]), false);
     assert!(topic.next_step(now + 3 * LINGER).is_none(), "nothing ends twice");
 }

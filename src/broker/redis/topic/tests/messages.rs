@@ -24,8 +24,9 @@ fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMes
     request(topic);
     let replica = topic.replica.as_ref().unwrap();
     let (version, sequence) = (replica.version, replica.sequence);
-    let mine = topic.count + 1;
-    let effects = topic.on_synced(synced(version, sequence, mine, &[]), false, (100, false), now);
+    let own_total = topic.count + 1;
+    let effects =
+        topic.on_synced(synced(version, sequence, own_total, &[]), false, (100, false), now);
     match effects.into_iter().next_back() {
         Some(Effect::Attach { initial, .. }) => initial,
         other => panic!("{other:?} instead of a subscription"),

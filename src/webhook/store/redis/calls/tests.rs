@@ -121,11 +121,11 @@ async fn a_lease_lasts_five_seconds_unless_it_is_renewed_or_released() {
 
     one.release(&renewed).await;
     sleep(DELIVERED).await;
-    assert!(one.vacant().now_or_never().is_none(), "it does not hold the lease any more");
+    assert!(one.released().now_or_never().is_none(), "it does not hold the lease any more");
     other.release(&theirs).await;
     sleep(DELIVERED).await;
     for store in [&one, &other] {
-        assert!(store.vacant().now_or_never().is_some());
+        assert!(store.released().now_or_never().is_some());
         assert!(store.logged().now_or_never().is_none());
     }
     assert!(ours(&one, &mine).await.is_new);
