@@ -4,11 +4,13 @@
 //! Both take the same commands. A single node knows their results at once; with Redis, some are
 //! delivered later, to the inbox of the connection's shard.
 
+mod error;
 mod local;
 pub mod redis;
 
+pub use error::{NotPublished, Unavailable};
 pub use local::CacheStats;
-pub use redis::{NotPublished, RedisBroker, Unavailable};
+pub use redis::RedisBroker;
 
 use crate::{
     channel::{ChannelSummary, Counts},

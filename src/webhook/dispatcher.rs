@@ -19,7 +19,7 @@ use super::{
         },
     },
 };
-use crate::{broker::redis::Unavailable, clock::now, http_client::Connector, hub::HubEvent};
+use crate::{broker::Unavailable, clock::now, http_client::Connector, hub::HubEvent};
 use arc_swap::ArcSwap;
 use std::{
     future,

@@ -6,7 +6,6 @@ use super::{
     Cluster,
     clock::now,
     envelope::ControlMessage,
-    error::Unavailable,
     link_state::JoinedLink,
     nodes::process_of,
     notifiers::AppNotifier,
@@ -16,6 +15,7 @@ use super::{
     scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
 };
+use crate::broker::error::Unavailable;
 use std::{
     fmt::Display,
     sync::Arc,

@@ -1,6 +1,7 @@
 //! The list of an app's occupied channels, and the requests that share the reads of it.
 
-use super::{clock::now, error::Unavailable};
+use super::clock::now;
+use crate::broker::error::Unavailable;
 use crate::{channel::Counts, protocol::ChannelName};
 use bytes::Bytes;
 use parking_lot::Mutex;

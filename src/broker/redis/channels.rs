@@ -7,12 +7,11 @@
 use super::{
     channel_list::{ChannelList, ListResult, PAGES_OF_CLUSTER},
     clock::now,
-    error::Unavailable,
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
     shared::{ClusterState, REPLY_GRACE},
 };
-use crate::{channel::Counts, protocol::ChannelName};
+use crate::{broker::error::Unavailable, channel::Counts, protocol::ChannelName};
 use futures_util::{StreamExt as _, stream};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout_at};

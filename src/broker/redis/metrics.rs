@@ -1,7 +1,6 @@
 //! The metrics of the cluster.
 
-use super::error::NotPublished;
-use crate::{metrics::Histogram, throttle::LogThrottle};
+use crate::{broker::error::NotPublished, metrics::Histogram, throttle::LogThrottle};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},

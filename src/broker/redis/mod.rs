@@ -61,7 +61,6 @@ mod context;
 mod coordinator;
 mod dedup;
 mod envelope;
-mod error;
 mod fencing_token;
 mod forwarding;
 mod heartbeat;
@@ -97,7 +96,6 @@ mod unforwarded;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
 pub use channel_list::ChannelList;
-pub use error::{NotPublished, Unavailable};
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub use metrics::BrokerMetrics;
 pub use publish::OutgoingEvent;
@@ -108,6 +106,7 @@ pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
 
 use crate::{
+    broker::error::{NotPublished, Unavailable},
     channel::Counts,
     clock,
     config::RedisConfig,

@@ -5,7 +5,6 @@ use super::{
     cache_updates::CachedPublish,
     clock::now,
     envelope::{Envelope, EnvelopeId},
-    error::{NotPublished, Unavailable},
     link_state::JoinedLink,
     partition::Partition,
     reason::{Reason, was_rejected},
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     broker::cached_channel_bytes,
+    broker::error::{NotPublished, Unavailable},
     channel::Counts,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };

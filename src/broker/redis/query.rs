@@ -4,7 +4,6 @@
 use super::{
     clock::now,
     envelope::{ControlMessage, Envelope},
-    error::Unavailable,
     fencing_token::FencingToken,
     link_state::JoinedLink,
     names::{TopicName, TopicSubject},
@@ -14,6 +13,7 @@ use super::{
     shared::ClusterState,
 };
 use crate::{
+    broker::error::Unavailable,
     channel::{ChannelSummary, Counts},
     protocol::{ChannelName, Member, repaired},
 };

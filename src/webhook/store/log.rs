@@ -2,7 +2,7 @@
 //! common.
 
 use crate::{
-    broker::redis::{self, Unavailable},
+    broker::{Unavailable, redis},
     hub::HubEvent,
     webhook::{debouncer::Debouncer, queue::Queue, settings::Settings},
 };

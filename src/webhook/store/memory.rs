@@ -2,7 +2,7 @@
 
 use super::log::{Commit, EventLog, Full, NotCommitted, Poll, RECORDS_MAX, Records};
 use crate::{
-    broker::redis::Unavailable,
+    broker::Unavailable,
     clock::now,
     hub::HubEvent,
     webhook::{

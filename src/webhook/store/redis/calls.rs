@@ -12,8 +12,9 @@ use super::{
     values::{CommitResult, LogRecord, PollReply, QueueState},
 };
 use crate::{
-    broker::redis::{
-        AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unavailable, Unexpected,
+    broker::{
+        Unavailable,
+        redis::{AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unexpected},
     },
     webhook::store::log::{Commit, NotCommitted, RECORDS_MAX},
 };

@@ -5,7 +5,7 @@ use super::{
     read,
     values::QueueState,
 };
-use crate::broker::redis::{Unavailable, Unexpected};
+use crate::broker::{Unavailable, redis::Unexpected};
 use std::time::Duration;
 
 impl StoreClient {

@@ -5,7 +5,7 @@ use super::{
     values::{Head, QueueState},
 };
 use crate::{
-    broker::redis::Unavailable,
+    broker::Unavailable,
     clock::now,
     signature::Signer,
     webhook::{

@@ -5,7 +5,7 @@ use super::{
     values::{LogView, PollReply},
 };
 use crate::{
-    broker::redis::Unavailable,
+    broker::Unavailable,
     clock::now,
     webhook::{
         debouncer::Debouncer,

@@ -11,7 +11,8 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    broker::redis::{ChannelQuery, NotPublished, OutgoingEvent, random},
+    broker::NotPublished,
+    broker::redis::{ChannelQuery, OutgoingEvent, random},
     protocol::{ChannelName, EventData, event},
 };
 use history::{Event, History, Outcome, Received, Session, Violation};

@@ -1,6 +1,6 @@
-//! The errors of requests to the cluster.
+//! The errors of requests to a broker that may be unavailable.
 
-/// The error of a request while Redis is unavailable.
+/// The error of a request while the broker is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
@@ -9,6 +9,6 @@ pub struct Unavailable;
 pub enum NotPublished {
     /// It was not delivered, and will not be.
     Unreached,
-    /// Redis received it, but did not answer: it was delivered once, or not at all.
+    /// The broker received it, but did not answer: it was delivered once, or not at all.
     Unknown,
 }
