@@ -26,7 +26,9 @@ fn an_unknown_suite_exits_2_and_lists_the_suites() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
-            said.contains("lint rust clients browser python proxies attacks cluster mutants"),
+            said.contains(
+                "lint rust clients browser python proxies deploy attacks cluster mutants"
+            ),
             "{said}"
         );
     }

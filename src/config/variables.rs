@@ -83,8 +83,9 @@ impl Variables {
     fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
         for (name, value) in values {
             let ours = FAMILIES.iter().any(|family| name.starts_with(family));
-            // A name with a dot is that of an option without a variable.
-            if !name.contains('.') && (!ours || !is_service_link(name, value)) {
+            // Other names with a dot are those of options without a variable.
+            let is_read = if ours { !is_service_link(name, value) } else { !name.contains('.') };
+            if is_read {
                 let dotenv = dotenv.map(str::to_owned);
                 let origin = ValueSource::Environment { variable: name.clone(), dotenv };
                 self.by_name.insert(name.clone(), Variable { value: value.clone(), origin });

@@ -33,7 +33,9 @@ behindEach('an address that a client makes up is not believed', async (stage, be
 
 /** Connects from `address`; resolves with 'let in', or with the code of the rejection. */
 async function arrival(stage, proxy, address, headers) {
-  const client = stage.closing(await connectPlainly(proxy, { from: address, headers }));
+  const client = await connectPlainly(proxy, { from: address, headers });
+  assert.ok(client.events, `no upgrade, but ${client.status}: ${client.body}`);
+  stage.closing(client);
   const { event, data } = await client.events.next();
   return event === 'pusher:connection_established' ? 'let in' : data.code;
 }

