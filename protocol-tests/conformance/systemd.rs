@@ -1,4 +1,4 @@
-//! What systemd is told of the server's state, for units with `Type=notify`.
+//! The notifications to systemd about the server's state, for units with `Type=notify`.
 
 use std::time::Duration;
 

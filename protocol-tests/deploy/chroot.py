@@ -16,7 +16,7 @@ PROGRAMS = """
     sh start-stop-daemon stat systemd-sysusers tar
 """.split()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Stands for systemd: writes down what it is told.
+# Stands for systemctl: records its arguments.
 SYSTEMCTL = "#!/bin/sh\necho \"$@\" >>/calls\n"
 
 
@@ -74,7 +74,7 @@ class Machine:
         return self.run("dpkg", *flags, action, package)
 
     def calls(self):
-        """What systemd was told since the last question."""
+        """The calls of systemctl since the last call of this."""
         log = self.root / "calls"
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)

@@ -34,8 +34,8 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     }
     if loaded.is_development() && is_in_container(std::process::id(), Path::exists) {
         tracing::warn!(
-            "the development app is served on the loopback address of this container only, so nobody outside can \
-             connect: mount a config.toml with an app, or set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET"
+            "the development app is served on the loopback address of this container only, so clients outside it \
+             can't connect: mount a config.toml with an app, or set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET"
         );
     }
     match runtime() {

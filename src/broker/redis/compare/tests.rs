@@ -115,14 +115,14 @@ async fn contributions_that_no_node_holds_are_removed() {
     testbed.ask(LEASES, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
     testbed.ask(LEASES, &["SADD", &names.topics_of(&own, LEASES), &key]);
     testbed.ask(LEASES, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
-    testbed.ask(LEASES, &["HSET", &users, "nobody", "1 0"]);
+    testbed.ask(LEASES, &["HSET", &users, "absent", "1 0"]);
     testbed.coordinator.comparison.scan_own_lists();
     testbed.run_for(2 * ROUND).await;
     let dump = testbed.dump();
     assert_eq!(testbed.field(LEASES, &key, &format!("n:{own}")), "", "{dump}");
     assert_eq!(testbed.field(LEASES, &channels, "own"), "", "{dump}");
     assert_eq!(testbed.field(LEASES, &channels, "gone"), "", "{dump}");
-    assert_eq!(testbed.field(LEASES, &users, "nobody"), "", "{dump}");
+    assert_eq!(testbed.field(LEASES, &users, "absent"), "", "{dump}");
     assert_eq!(testbed.field(LEASES, &channels, "a"), "1 0", "what is held stays");
     assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 3);
 }

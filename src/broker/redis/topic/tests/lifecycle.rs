@@ -225,8 +225,8 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     assert_eq!(topic.is_online(), None);
     // Changes in the meantime are reported.
     relink(&mut topic);
-    let nobody = Synced { total: 0, ..synced(5, 0, 1, &[]) };
-    assert_eq!(reply(&mut topic, nobody, true), ["online false"]);
+    let empty = Synced { total: 0, ..synced(5, 0, 1, &[]) };
+    assert_eq!(reply(&mut topic, empty, true), ["online false"]);
     relink(&mut topic);
     assert_eq!(reply(&mut topic, synced(6, 0, 1, &[]), true), ["online true"]);
     relink(&mut topic);
