@@ -5,12 +5,13 @@
 
 mod process;
 mod server;
+pub mod table;
 
 use crate::protocol::FrameKind;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
-    metrics::{MetricType, counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family},
 };
 use server::ServerMetrics;
 use std::{
@@ -18,6 +19,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+use table::Metric;
 
 /// All metrics of the server.
 #[derive(Debug)]
@@ -284,22 +286,18 @@ impl Metrics {
     fn encode_traffic<const N: usize>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        (direction, done, what): (&str, &str, &str),
+        (messages, bytes): (Metric, Metric),
         kinds: [&str; N],
         of: impl Fn(&ShardMetrics) -> &[Traffic; N],
     ) -> fmt::Result {
         let sum = |at: usize, read_one: fn(&Traffic) -> u64| -> u64 {
             self.shards.iter().map(|shard| read_one(&of(shard)[at])).sum()
         };
-        let name = format!("campanile_messages_{done}");
-        let help = format!("Messages {direction} clients by kind");
-        let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
+        let mut family = messages.describe(encoder)?;
         for (at, kind) in kinds.into_iter().enumerate() {
             counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.messages)))?;
         }
-        let name = format!("campanile_bytes_{done}");
-        let help = format!("Bytes of the messages {direction} clients by kind, {what}");
-        let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
+        let mut family = bytes.describe(encoder)?;
         for (at, kind) in kinds.into_iter().enumerate() {
             counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.bytes)))?;
         }
@@ -308,35 +306,25 @@ impl Metrics {
 
     fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let histograms: Vec<_> = self.shards.iter().map(|shard| &shard.latency).collect();
-        let help = "Time from the acceptance of an event to the slice of writes that carries it; one sample a write";
-        let name = "campanile_delivery_latency_seconds";
-        let family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let family = table::DELIVERY_LATENCY.describe(encoder)?;
         Histogram::encode_sum(&DELIVERY_BOUNDS_US, &histograms, family)
     }
 
     fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Time that a shard was at work; its rate is the shard's load";
-        let name = "campanile_shard_busy_seconds";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = table::SHARD_BUSY.describe(encoder)?;
         for (index, shard) in self.shards.iter().enumerate() {
             let busy = Duration::from_micros(read(&shard.busy_us)).as_secs_f64();
             family
                 .encode_family(&[("shard", index)])?
                 .encode_counter::<NoLabelSet, f64, u64>(&busy, None)?;
         }
-        let name = "campanile_shard_connections";
-        let help = "WebSocket connections of a shard, closing ones included";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut family = table::SHARD_CONNECTIONS.describe(encoder)?;
         for (index, shard) in self.shards.iter().enumerate() {
             let connections = read(&shard.connections);
             family.encode_family(&[("shard", index)])?.encode_gauge(&connections)?;
         }
         Ok(())
     }
-}
-
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
 fn counter(
@@ -351,47 +339,23 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         use prometheus_client::encoding::EncodeMetric;
 
-        let received = ReceivedKind::ALL.map(ReceivedKind::as_str);
-        self.encode_traffic(
-            &mut encoder,
-            ("from", "received", "without framing"),
-            received,
-            |shard| &shard.received,
-        )?;
-        let sent = FrameKind::ALL.map(FrameKind::as_str);
-        self.encode_traffic(&mut encoder, ("to", "sent", "with framing"), sent, |shard| {
-            &shard.sent
-        })?;
+        let kinds = ReceivedKind::ALL.map(ReceivedKind::as_str);
+        let received = (table::MESSAGES_RECEIVED, table::BYTES_RECEIVED);
+        self.encode_traffic(&mut encoder, received, kinds, |shard| &shard.received)?;
+        let kinds = FrameKind::ALL.map(FrameKind::as_str);
+        let sent = (table::MESSAGES_SENT, table::BYTES_SENT);
+        self.encode_traffic(&mut encoder, sent, kinds, |shard| &shard.sent)?;
         self.encode_latency(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
         let expiry = self.certificate_expiry.load(Ordering::Relaxed);
         if expiry != 0 {
-            let name = "campanile_tls_certificate_expiry_timestamp_seconds";
-            let help = "When the certificate that is shown expires";
-            encoder
-                .encode_descriptor(name, help, None, MetricType::Gauge)?
-                .encode_gauge(&expiry)?;
+            table::CERTIFICATE_EXPIRY.encode_gauge(&mut encoder, expiry)?;
         }
-        self.publishes.encode(encoder.encode_descriptor(
-            "campanile_publishes",
-            "Requests to publish by the status of their answer",
-            None,
-            MetricType::Counter,
-        )?)?;
-        self.rejected.encode(encoder.encode_descriptor(
-            "campanile_messages_rejected",
-            "Messages of clients that were answered by an error, by kind and reason",
-            None,
-            MetricType::Counter,
-        )?)?;
+        self.publishes.encode(table::PUBLISHES.describe(&mut encoder)?)?;
+        self.rejected.encode(table::MESSAGES_REJECTED.describe(&mut encoder)?)?;
         self.server.encode(&mut encoder)?;
         process::encode(&mut encoder)?;
-        self.ended.encode(encoder.encode_descriptor(
-            "campanile_connections_ended",
-            "Ended connections by reason and close code; slow consumers are reason=slow_consumer",
-            None,
-            MetricType::Counter,
-        )?)
+        self.ended.encode(table::CONNECTIONS_ENDED.describe(&mut encoder)?)
     }
 }
 

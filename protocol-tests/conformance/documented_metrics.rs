@@ -8,44 +8,42 @@ use crate::Start as _;
 
 type Labels = BTreeSet<String>;
 
-/// The documented metrics by name, each with its labels.
-fn documented() -> BTreeMap<String, Labels> {
-    let quoted = |cell: &str| -> Vec<String> {
-        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
-    let of_webhook = |meaning: &str| {
-        let of_app = meaning.starts_with("by `app`");
-        let labels = if of_app { &["app"][..] } else { &["app", "webhook"] };
-        let reason = meaning.contains("by `reason`").then_some("reason");
-        labels.iter().copied().chain(reason).map(str::to_owned).collect()
-    };
-    let tables = [include_str!("../../docs/metrics.md"), include_str!("../../docs/webhooks.md")];
-    let rows = tables.into_iter().flat_map(str::lines);
-    let rows = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+/// A metric: its type, its labels, and its help.
+#[derive(Debug, PartialEq)]
+struct Metric {
+    kind: String,
+    labels: Labels,
+    help: String,
+}
+
+/// The documented metrics by name.
+fn documented() -> BTreeMap<String, Metric> {
+    let pages = [include_str!("../../docs/metrics.md"), include_str!("../../docs/webhooks.md")];
+    let rows = pages.into_iter().flat_map(str::lines).filter_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let name = cells.get(1)?.trim_matches('`');
+        let is_metric = name.starts_with("campanile_") || name.starts_with("process_");
+        is_metric.then(|| (name.to_owned(), cells))
+    });
     let mut metrics = BTreeMap::new();
-    for cells in rows.filter(|cells| 3 < cells.len()) {
-        let is_metric =
-            |name: &String| name.starts_with("campanile_") || name.starts_with("process_");
-        for name in quoted(cells[1]).into_iter().filter(is_metric) {
-            let of_webhook_table = name.starts_with("campanile_webhook_");
-            let labels = if of_webhook_table {
-                of_webhook(cells[2])
-            } else {
-                quoted(cells[2]).into_iter().collect()
-            };
-            assert!(metrics.insert(name, labels).is_none(), "{cells:?} is listed twice");
-        }
+    for (name, cells) in rows {
+        let [_, _, kind, labels, _unit, help, _] = cells[..] else { panic!("{cells:?}") };
+        let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let metric = Metric { kind: kind.to_owned(), labels, help: help.replace('`', "") };
+        assert!(metrics.insert(name, metric).is_none(), "{cells:?} is listed twice");
     }
     metrics
 }
 
-/// The metrics of a page, each with the labels of its first sample, if it has samples.
-fn exported(page: &str) -> BTreeMap<String, Option<Labels>> {
+/// The metrics of a page, each with the labels of its first sample, and whether it has samples.
+fn exported(page: &str) -> BTreeMap<String, (Metric, bool)> {
     let series = page.lines().filter(|line| !line.starts_with('#'));
     let series: Vec<&str> =
         series.filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series)).collect();
-    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let labels_of = |name: &str, kind: &str| {
+    let comments = |key: &'static str| {
+        page.lines().filter_map(move |line| line.strip_prefix(key)?.split_once(' '))
+    };
+    let labels_of = |name: &str, kind: &str| -> Option<Labels> {
         let suffix = if kind == "histogram" { "_bucket" } else { "" };
         let own = series.iter().find_map(|series| {
             let rest = series.strip_prefix(name)?.strip_prefix(suffix)?;
@@ -54,25 +52,30 @@ fn exported(page: &str) -> BTreeMap<String, Option<Labels>> {
         let pairs = own.trim_matches(['{', '}']).split(',').filter_map(|pair| pair.split_once('='));
         Some(pairs.map(|(label, _)| label.to_owned()).filter(|label| label != "le").collect())
     };
-    types
+    let helps: BTreeMap<&str, &str> = comments("# HELP ").collect();
+    comments("# TYPE ")
         .map(|(name, kind)| {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
-            (name.to_owned(), labels_of(name, kind))
+            let help = helps[name].to_owned();
+            let labels = labels_of(name, kind);
+            let has_samples = labels.is_some();
+            let labels = labels.unwrap_or_default();
+            (name.to_owned(), (Metric { kind: kind.to_owned(), labels, help }, has_samples))
         })
         .collect()
 }
 
-/// Asserts that the page has exactly these metrics, with their labels; those of `without_samples` have no sample.
-fn assert_exported(page: &str, expected: &BTreeMap<String, Labels>, without_samples: &[&str]) {
+/// Asserts that the page has exactly these metrics; those of `without_samples` have no sample.
+fn assert_exported(page: &str, expected: BTreeMap<String, Metric>, without_samples: &[&str]) {
     let exported = exported(page);
-    let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
-    assert_eq!(names(exported.keys().collect()), names(expected.keys().collect()));
-    for (name, labels) in exported {
-        let is_empty = without_samples.contains(&name.as_str());
-        assert_eq!(labels.is_none(), is_empty, "whether {name} has no sample");
-        if let Some(labels) = labels {
-            assert_eq!(labels, expected[&name], "{name}");
+    assert_eq!(exported.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, mut expected) in expected {
+        let (metric, has_samples) = &exported[&name];
+        assert_eq!(*has_samples, !without_samples.contains(&name.as_str()), "samples of {name}");
+        if !has_samples {
+            expected.labels.clear();
         }
+        assert_eq!(*metric, expected, "{name}");
     }
 }
 
@@ -117,5 +120,5 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     } else {
         &["campanile_webhook_leader"]
     };
-    assert_exported(&page, &expected, without_samples);
+    assert_exported(&page, expected, without_samples);
 }

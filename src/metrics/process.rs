@@ -1,10 +1,7 @@
 //! Process metrics, under the names that Prometheus' own clients use.
 
-use super::gauge;
-use prometheus_client::{
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-};
+use super::table;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use std::{fmt, fs};
 
 /// Ticks per second in `/proc/*/stat`: `USER_HZ`, which is 100 on Linux.
@@ -74,24 +71,20 @@ fn open_fds() -> Option<u64> {
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let process = Process::read();
     if let Some(seconds) = process.cpu_seconds {
-        let help = "User and system CPU time spent";
-        encoder
-            .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
-            .encode_counter::<NoLabelSet, f64, u64>(&seconds, None)?;
+        let mut family = table::PROCESS_CPU.describe(encoder)?;
+        family.encode_counter::<NoLabelSet, f64, u64>(&seconds, None)?;
     }
     if let Some(started_at) = process.started_at {
-        let (name, help) = ("process_start_time_seconds", "Start time since the Unix epoch");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        family.encode_gauge(&started_at)?;
+        table::PROCESS_START_TIME.describe(encoder)?.encode_gauge(&started_at)?;
     }
     let gauges = [
-        ("process_resident_memory_bytes", "Resident memory size", process.resident_bytes),
-        ("process_open_fds", "Open file descriptors", process.open_fds),
-        ("process_max_fds", "Maximum number of open file descriptors", process.max_fds),
+        (table::PROCESS_RESIDENT_MEMORY, process.resident_bytes),
+        (table::PROCESS_OPEN_FDS, process.open_fds),
+        (table::PROCESS_MAX_FDS, process.max_fds),
     ];
-    for (name, help, value) in gauges {
+    for (metric, value) in gauges {
         if let Some(value) = value {
-            gauge(encoder, name, help, value)?;
+            metric.encode_gauge(encoder, value)?;
         }
     }
     Ok(())

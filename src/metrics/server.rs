@@ -1,7 +1,7 @@
 //! Metrics of the server's build, start and configuration.
 
-use super::{counter, gauge};
-use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
+use super::{counter, table};
+use prometheus_client::encoding::DescriptorEncoder;
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
@@ -42,33 +42,19 @@ impl ServerMetrics {
 
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        let (name, help) = ("campanile_build_info", "1, labelled with the version");
-        encoder
-            .encode_descriptor(name, help, None, MetricType::Gauge)?
+        table::BUILD_INFO
+            .describe(encoder)?
             .encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?
             .encode_gauge(&1_u64)?;
         let gauges = [
-            (
-                "campanile_max_connections",
-                "WebSocket connections that the node accepts",
-                &self.max_connections,
-            ),
-            (
-                "campanile_max_http_connections",
-                "HTTP connections that the node accepts",
-                &self.max_http_connections,
-            ),
-            (
-                "campanile_config_last_load_timestamp_seconds",
-                "When the configuration in force was loaded, since the Unix epoch",
-                &self.loaded_at,
-            ),
+            (table::MAX_CONNECTIONS, &self.max_connections),
+            (table::MAX_HTTP_CONNECTIONS, &self.max_http_connections),
+            (table::CONFIG_LAST_LOAD, &self.loaded_at),
         ];
-        for (name, help, value) in gauges {
-            gauge(encoder, name, help, read(value))?;
+        for (metric, value) in gauges {
+            metric.encode_gauge(encoder, read(value))?;
         }
-        let (name, help) = ("campanile_config_reloads", "Reloads of the configuration by result");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = table::CONFIG_RELOADS.describe(encoder)?;
         for (result, count) in [("success", &self.reloads), ("rejected", &self.rejected_reloads)] {
             counter(&mut family, &[("result", result)], read(count))?;
         }

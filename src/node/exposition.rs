@@ -4,12 +4,11 @@ use super::Node;
 use crate::{
     broker::{Broker, CacheStats},
     hub::Hub,
-    metrics::Metrics,
+    metrics::{Metrics, table},
 };
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet, prometheus_text},
-    metrics::MetricType,
     registry::Registry,
 };
 use std::{fmt, sync::Arc};
@@ -61,9 +60,7 @@ impl AppGauges {
 
     /// Writes the counters of cached events that were not kept until they expired.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Last events of cache channels that were dropped for max_cache_bytes";
-        let name = "campanile_cache_events_dropped";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = table::CACHE_EVENTS_DROPPED.describe(encoder)?;
         for AppStats { hub, cache } in &self.0 {
             let CacheStats { evicted, too_large, .. } = *cache;
             for (reason, count) in [("evicted", evicted), ("too_large", too_large)] {
@@ -80,18 +77,14 @@ impl AppGauges {
 impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type ReadGauge = fn(&AppStats) -> usize;
-        let gauges: [(&str, &str, ReadGauge); 4] = [
-            ("campanile_connections", "WebSocket connections by app", |app| app.hub.connections()),
-            ("campanile_subscriptions", "Subscriptions by app", |app| app.hub.subscriptions()),
-            ("campanile_channels", "Channels with subscribers by app", |app| app.hub.channels()),
-            (
-                "campanile_cache_bytes",
-                "Bytes of the last events of cache channels in memory, by app",
-                |app| app.cache.bytes,
-            ),
+        let gauges: [(table::Metric, ReadGauge); 4] = [
+            (table::CONNECTIONS, |app| app.hub.connections()),
+            (table::SUBSCRIPTIONS, |app| app.hub.subscriptions()),
+            (table::CHANNELS, |app| app.hub.channels()),
+            (table::CACHE_BYTES, |app| app.cache.bytes),
         ];
-        for (name, help, read) in gauges {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (metric, read) in gauges {
+            let mut family = metric.describe(&mut encoder)?;
             for app in &self.0 {
                 let labels = [("app", app.hub.app_id().to_string())];
                 family.encode_family(&labels)?.encode_gauge(&(read(app) as u64))?;

@@ -2,10 +2,10 @@
 //! are no longer configured are not exposed.
 
 use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint, stats::Dropped};
+use crate::metrics::table::{self, Metric};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
 };
 use std::{fmt, sync::Arc};
 
@@ -15,43 +15,17 @@ pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
 
 type ReadNumber = fn(&Endpoint) -> u64;
 
-const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
-    (
-        "campanile_webhook_events_sent",
-        "Events that were delivered to a webhook",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.sent.get(),
-    ),
-    (
-        "campanile_webhook_requests_failed",
-        "Requests to a webhook that were not answered by 2xx",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.failed.get(),
-    ),
-    (
-        "campanile_webhook_requests_retried",
-        "Requests to a webhook that repeat one that failed",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.retried.get(),
-    ),
-    (
-        "campanile_webhook_events_waiting",
-        "Events that wait to be sent to a webhook",
-        MetricType::Gauge,
-        |endpoint| endpoint.queue.events() as u64 + endpoint.stats.waiting.get(),
-    ),
-    (
-        "campanile_webhook_requests_split",
-        "Requests to a webhook that were split because it rejected one of their events",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.split.get(),
-    ),
-    (
-        "campanile_webhook_dead_letters",
-        "Events that a webhook rejects and that are retried separately",
-        MetricType::Gauge,
-        |endpoint| endpoint.queue.dead_letter_events() as u64 + endpoint.stats.dead_letters.get(),
-    ),
+const NUMBERS: [(Metric, ReadNumber); 6] = [
+    (table::WEBHOOK_EVENTS_SENT, |endpoint| endpoint.stats.sent.get()),
+    (table::WEBHOOK_REQUESTS_FAILED, |endpoint| endpoint.stats.failed.get()),
+    (table::WEBHOOK_REQUESTS_RETRIED, |endpoint| endpoint.stats.retried.get()),
+    (table::WEBHOOK_EVENTS_WAITING, |endpoint| {
+        endpoint.queue.events() as u64 + endpoint.stats.waiting.get()
+    }),
+    (table::WEBHOOK_REQUESTS_SPLIT, |endpoint| endpoint.stats.split.get()),
+    (table::WEBHOOK_DEAD_LETTERS, |endpoint| {
+        endpoint.queue.dead_letter_events() as u64 + endpoint.stats.dead_letters.get()
+    }),
 ];
 
 impl WebhookMetrics {
@@ -61,9 +35,7 @@ impl WebhookMetrics {
 
     /// Of each app that lives on several nodes, whether this one holds the lease.
     fn encode_leader(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Whether this node delivers the webhooks of an app";
-        let name = "campanile_webhook_leader";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut family = table::WEBHOOK_LEADER.describe(encoder)?;
         for app in self.apps() {
             if let Some(is_leader) = app.store.is_leader() {
                 let labels = [("app", app.id.clone())];
@@ -83,21 +55,19 @@ impl Collector for WebhookMetrics {
         let labels = |endpoint: &Endpoint| {
             [("app", endpoint.app_id.clone()), ("webhook", endpoint.name().to_string())]
         };
-        for (name, help, kind, read) in NUMBERS {
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (metric, read) in NUMBERS {
+            let mut family = metric.describe(&mut encoder)?;
             for endpoint in self.endpoints() {
                 let (labels, value) = (labels(&endpoint), read(&endpoint));
-                let mut metric = family.encode_family(&labels)?;
-                if kind.as_str() == MetricType::Gauge.as_str() {
-                    metric.encode_gauge(&value)?;
+                let mut sample = family.encode_family(&labels)?;
+                if metric.is_gauge() {
+                    sample.encode_gauge(&value)?;
                 } else {
-                    metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+                    sample.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
                 }
             }
         }
-        let help = "Events that were never delivered to a webhook, by reason";
-        let name = "campanile_webhook_events_dropped";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = table::WEBHOOK_EVENTS_DROPPED.describe(&mut encoder)?;
         for endpoint in self.endpoints() {
             for reason in Dropped::ALL {
                 let [app, webhook] = labels(&endpoint);
@@ -108,16 +78,11 @@ impl Collector for WebhookMetrics {
                     .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
             }
         }
-        let help =
-            "Time from the making of a request to a webhook to its success, retries included";
-        let name = "campanile_webhook_latency_seconds";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let mut family = table::WEBHOOK_LATENCY.describe(&mut encoder)?;
         for endpoint in self.endpoints() {
             endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
         }
-        let help = "Events of an app with webhooks that were dropped because the log was full";
-        let name = "campanile_webhook_events_lost";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = table::WEBHOOK_EVENTS_LOST.describe(&mut encoder)?;
         for app in self.apps() {
             let labels = [("app", app.id.clone())];
             let count = app.lost.get();

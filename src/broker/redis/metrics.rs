@@ -1,10 +1,14 @@
 //! The metrics of the cluster.
 
-use crate::{broker::error::NotPublished, metrics::Histogram, throttle::LogThrottle};
+use crate::{
+    broker::error::NotPublished,
+    metrics::{Histogram, table},
+    throttle::LogThrottle,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use std::{
     fmt,
@@ -185,106 +189,38 @@ impl BrokerMetrics {
 
 impl BrokerMetrics {
     fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, &Counter); 8] = [
-            ("campanile_broker_joins", "Times that this node joined the others", &self.joins),
-            (
-                "campanile_broker_disconnects",
-                "Times that the link to Redis was lost",
-                &self.disconnects,
-            ),
-            (
-                "campanile_broker_repeated",
-                "Envelopes that arrived twice and were delivered once",
-                &self.repeated,
-            ),
-            (
-                "campanile_broker_forced_resubscribes",
-                "Channels whose subscribers were closed because they may have missed events",
-                &self.forced_resubscribes,
-            ),
-            (
-                "campanile_broker_unexpected_data",
-                "Unexpected messages and keys under the prefix in Redis",
-                &self.unexpected_data,
-            ),
-            (
-                "campanile_broker_cleanups",
-                "Dead nodes that this node cleaned up after",
-                &self.cleanups,
-            ),
-            (
-                "campanile_broker_repairs",
-                "Topics that were repaired because their data in Redis differed from that of the nodes",
-                &self.repaired,
-            ),
-            (
-                "campanile_broker_late_syncs",
-                "Syncs that Redis rejected because its clock was ahead of the node's estimate",
-                &self.late,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        for (metric, counter) in [
+            (table::BROKER_JOINS, &self.joins),
+            (table::BROKER_DISCONNECTS, &self.disconnects),
+            (table::BROKER_REPEATED, &self.repeated),
+            (table::BROKER_FORCED_RESUBSCRIBES, &self.forced_resubscribes),
+            (table::BROKER_UNEXPECTED_DATA, &self.unexpected_data),
+            (table::BROKER_CLEANUPS, &self.cleanups),
+            (table::BROKER_REPAIRS, &self.repaired),
+            (table::BROKER_LATE_SYNCS, &self.late),
+        ] {
+            counter.encode(metric.describe(encoder)?)?;
         }
         Ok(())
-    }
-
-    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        self.cache_evicted.encode(encoder.encode_descriptor(
-            "campanile_broker_cache_evicted",
-            "Last events of cache channels that this node evicted from Redis, by app",
-            None,
-            MetricType::Counter,
-        )?)?;
-        self.cache_bytes.encode(encoder.encode_descriptor(
-            "campanile_broker_cache_bytes",
-            "Bytes of the last events of cache channels in Redis when this node last published one, by app",
-            None,
-            MetricType::Gauge,
-        )?)
     }
 }
 
 impl Collector for BrokerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_counters(&mut encoder)?;
-        let gauges: [(&str, &str, &Gauge); 3] = [
-            ("campanile_broker_joined", "Whether this node is joined to the others", &self.joined),
-            ("campanile_broker_waiting", "Requests that wait for the broker", &self.waiting),
-            (
-                "campanile_broker_topics",
-                "Channels, users and apps that this node shares",
-                &self.topics,
-            ),
-        ];
-        for (name, help, gauge) in gauges {
-            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        for (metric, gauge) in [
+            (table::BROKER_JOINED, &self.joined),
+            (table::BROKER_WAITING, &self.waiting),
+            (table::BROKER_TOPICS, &self.topics),
+        ] {
+            gauge.encode(metric.describe(&mut encoder)?)?;
         }
-        self.unavailable_reason.encode(encoder.encode_descriptor(
-            "campanile_broker_unavailable",
-            "1 while this node is not joined, by the kind of the reason",
-            None,
-            MetricType::Gauge,
-        )?)?;
-        self.rejected.encode(encoder.encode_descriptor(
-            "campanile_broker_rejected",
-            "Publishes that were not accepted, by whether that is certain",
-            None,
-            MetricType::Counter,
-        )?)?;
-        self.encode_cache(&mut encoder)?;
-        self.envelopes.encode(encoder.encode_descriptor(
-            "campanile_broker_envelopes",
-            "Events sent to and received from the other nodes, this one included",
-            None,
-            MetricType::Counter,
-        )?)?;
-        self.latency.encode(encoder.encode_descriptor(
-            "campanile_broker_latency_seconds",
-            "Time that Redis took to answer",
-            None,
-            MetricType::Histogram,
-        )?)
+        self.unavailable_reason.encode(table::BROKER_UNAVAILABLE.describe(&mut encoder)?)?;
+        self.rejected.encode(table::BROKER_REJECTED.describe(&mut encoder)?)?;
+        self.cache_evicted.encode(table::BROKER_CACHE_EVICTED.describe(&mut encoder)?)?;
+        self.cache_bytes.encode(table::BROKER_CACHE_BYTES.describe(&mut encoder)?)?;
+        self.envelopes.encode(table::BROKER_ENVELOPES.describe(&mut encoder)?)?;
+        self.latency.encode(table::BROKER_LATENCY.describe(&mut encoder)?)
     }
 }
 
@@ -312,7 +248,10 @@ mod tests {
             ("campanile_broker_cache_evicted_total", "app", "1"),
         ] {
             assert!(
-                documented.contains(&format!("| `{name}` | `{label}` |")),
+                documented.lines().any(|row| {
+                    row.starts_with(&format!("| `{name}` | "))
+                        && row.contains(&format!(" | `{label}` | "))
+                }),
                 "{name} in the docs"
             );
             assert!(page.contains(&format!("{name}{{{label}=\"{value}\"}}")), "{name}: {page}");
