@@ -1,4 +1,4 @@
-//! Cases of `docs/protocol.md#cases-http-api`: H01 to H11, H31, H32, H35. Signatures of requests.
+//! Cases of `docs/protocol.md#cases-http-api`: H01 to H11, H31, H32, H35, H37. Signatures of requests.
 
 use serde_json::{Value, json};
 
@@ -173,8 +173,22 @@ async fn h31_the_prefix_may_be_signed_or_not() {
     let call = Call::new("POST", "/ws/apps/3/events", event().to_string())
         .signing_path("/other/apps/3/events");
     call.send(&server).await.error(401);
+    let elsewhere = Call::new("POST", "/other/apps/3/events", event().to_string());
+    elsewhere.send(&server).await.error(404);
+}
+
+/// What PHP's SDK sends if its option `path` is `/ws` instead of `/ws/`, or not set.
+#[tokio::test]
+async fn h37_a_call_may_lack_the_prefix() {
+    let server = Settings::new().server("path", quoted("/ws")).start().await;
+    let mut client = server.open(&format!("/ws/app/{KEY}?protocol=7")).await;
+    client.established().await;
+    client.subscribe("my-channel").await;
     let reply = Call::post("events", &event()).send(&server).await;
-    assert_eq!(reply.status, 404, "nothing is served without the prefix: {reply}");
+    assert_eq!(reply.status, 200, "{reply}");
+    client.expect_event("my-channel", "e", "1").await;
+    let forged = Call::post("events", &event()).signing_path("/apps/4/events");
+    forged.send(&server).await.error(401);
 }
 
 #[tokio::test]

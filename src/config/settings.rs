@@ -66,7 +66,7 @@ section! {
         /// `true`: other processes of the same user may listen on the port too (`SO_REUSEPORT`), so that
         /// the next process can start before this one is stopped: docs/restart.md.
         reuse_port: bool = false => { reload: Restart },
-        /// Prefix of all routes, such as `/ws`. Empty: none.
+        /// Prefix of all routes, such as `/ws`. Empty: none. Calls of the HTTP API may lack it.
         path: String = String::new() => { rule: Form(values::path, "path"), reload: NewRequests },
         /// Threads that serve connections. 0: one per core.
         shards: usize = 0 => { rule: Range(0, 64), reload: Restart },

@@ -91,12 +91,17 @@ impl<'a> Route<'a> {
 
     /// Parses a path, which starts with `prefix`.
     ///
+    /// A call of the HTTP API may lack it. PHP's SDK resolves `apps/…` against its option `path` as
+    /// RFC 3986 says, which drops the last segment of `/ws`, and Laravel sets no path by default.
+    ///
     /// # Errors
     ///
     /// 404 for an unknown path, 405 for another method.
     pub(super) fn parse(method: &Method, path: &'a str, prefix: &str) -> Result<Self, ApiError> {
+        let is_call_without_prefix = path.starts_with("/apps/");
         let inner = path
             .strip_prefix(prefix)
+            .or(is_call_without_prefix.then_some(path))
             .and_then(|path| path.strip_prefix('/'))
             .ok_or_else(|| Self::nothing_at(path, prefix))?;
         let mut segments = inner.splitn(3, '/');
@@ -230,10 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_is_required() {
+    fn the_prefix_is_required_by_all_but_the_http_api() {
         assert_eq!(route(&Method::GET, "/ws/up", "/ws"), Some(Route::Up));
         assert_eq!(route(&Method::GET, "/up", "/ws"), None);
         assert_eq!(route(&Method::GET, "/wsx/up", "/ws"), None);
+        assert_eq!(route(&Method::GET, "/app/K", "/ws"), None);
+        assert_eq!(route(&Method::GET, "/metrics", "/ws"), None);
+        let channels = Route::Api { app_id: "3".into(), call: ApiCall::Channels };
+        assert_eq!(route(&Method::GET, "/ws/apps/3/channels", "/ws"), Some(channels));
+        let channels = Route::Api { app_id: "3".into(), call: ApiCall::Channels };
+        assert_eq!(route(&Method::GET, "/apps/3/channels", "/ws"), Some(channels));
+        assert_eq!(route(&Method::GET, "/wsapps/3/channels", "/ws"), None);
+        assert_eq!(route(&Method::GET, "/other/apps/3/channels", "/ws"), None);
     }
 
     #[test]
