@@ -32,6 +32,11 @@
 //! hubs of all nodes ([`broker::redis`]). Each [`shard`] queues it in the outboxes of its subscribers, and writes those in
 //! slices.
 
+#[cfg(windows)]
+compile_error!(
+    "Windows is not supported: Campanile runs on Linux. On Windows, use WSL 2 or a container."
+);
+
 pub mod app;
 pub mod backoff;
 pub mod broker;
