@@ -32,6 +32,11 @@ impl Draft {
         self.settings.insert(key, Setting { value, origin });
     }
 
+    /// Removes the values of the section `key`.
+    pub(super) fn remove_section(&mut self, key: &Key) {
+        self.settings.retain(|known, _| known.section() != *key);
+    }
+
     /// Records that the element `key` of a list of sections starts at `origin`.
     pub(super) fn begin(&mut self, key: Key, origin: ValueSource) {
         self.sections.insert(key, origin);

@@ -19,11 +19,35 @@ use toml::{
 ///
 /// The text is not TOML, contains an unknown key, or a value of the wrong kind.
 pub(super) fn read(file: &str, text: &str, draft: &mut Draft) -> Result<(), ConfigError> {
+    read_from(file, text, None, draft)
+}
+
+/// Writes the apps of `text`, which has nothing else, into `draft`. The first of them gets the index
+/// `first_app`.
+///
+/// # Errors
+///
+/// Those of [`read`], or a key other than `apps`.
+pub(super) fn read_apps(
+    file: &str,
+    text: &str,
+    first_app: usize,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    read_from(file, text, Some(first_app), draft)
+}
+
+fn read_from(
+    file: &str,
+    text: &str,
+    first_app: Option<usize>,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
     let table = DeTable::parse(text).map_err(|error| match another_format(text) {
         Some(rule) => ConfigError::at(file, rule),
         None => syntax_error(file, text, &error),
     })?;
-    let mut reader = FileReader { file, text, draft, faults: Faults::default() };
+    let mut reader = FileReader { file, text, first_app, draft, faults: Faults::default() };
     reader.section(&Key::default(), table.get_ref());
     reader.faults.result()
 }
@@ -88,6 +112,8 @@ fn line_at(text: &str, offset: usize) -> usize {
 struct FileReader<'a> {
     file: &'a str,
     text: &'a str,
+    /// The index of the first app in a file of apps; `None` in `config.toml`.
+    first_app: Option<usize>,
     draft: &'a mut Draft,
     faults: Faults,
 }
@@ -113,6 +139,10 @@ impl FileReader<'_> {
         value: &Spanned<DeValue<'_>>,
         origin: ValueSource,
     ) -> Result<(), ConfigError> {
+        if self.first_app.is_some() && key.section().as_str().is_empty() && key.as_str() != "apps" {
+            let rule = "must be in config.toml: a file of apps has [[apps]] only";
+            return Err(ConfigError::key(&origin, &key, rule));
+        }
         match (schema::node(&key.pattern()), value.get_ref()) {
             (Some(SchemaNode::Leaf(setting)), value) => {
                 let value = setting
@@ -148,7 +178,8 @@ impl FileReader<'_> {
         if items.is_empty() && list.as_str() == "apps" {
             return Err(ConfigError::key(origin, list, "must have at least one app"));
         }
-        for (index, item) in items.iter().enumerate() {
+        let first = self.first_app.filter(|_| list.as_str() == "apps").unwrap_or_default();
+        for (index, item) in (first..).zip(items) {
             let key = list.item(index);
             let origin = self.origin(item.span().start);
             let DeValue::Table(table) = item.get_ref() else {

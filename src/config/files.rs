@@ -38,12 +38,32 @@ pub(super) struct SourceFile {
     pub(super) grammar: Grammar,
     /// Whether apps were read from the file.
     has_apps: bool,
+    /// Whether it is one of a folder, from which files may be removed.
+    is_of_folder: bool,
 }
 
 impl Files {
+    /// The files as a text: each by its path, and those of a folder by the folder.
+    pub(super) fn shown(&self) -> Vec<String> {
+        let mut shown = Vec::new();
+        for source in &self.0 {
+            let folder = source.path.parent().filter(|_| source.is_of_folder);
+            let text = folder.unwrap_or(&source.path).display().to_string();
+            if shown.last() != Some(&text) {
+                shown.push(text);
+            }
+        }
+        shown
+    }
+
     /// The paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|source| source.path.as_path())
+    }
+
+    /// Whether a file of the folder `dir` was read.
+    pub(super) fn has_any_in(&self, dir: &Path) -> bool {
+        self.0.iter().any(|source| source.is_of_folder && source.path.parent() == Some(dir))
     }
 
     /// Records a file, and whether apps were read from it.
@@ -68,7 +88,8 @@ impl Files {
     /// Checks that all files are among `after`, the files that were read now: if another file
     /// replaced one, its settings would be lost.
     pub(super) fn are_all_in(&self, after: &Self) -> Result<(), ConfigError> {
-        all(self.0.iter().filter(|source| !after.has(&source.path)).map(|source| {
+        let is_lost = |source: &&SourceFile| !source.is_of_folder && !after.has(&source.path);
+        all(self.0.iter().filter(is_lost).map(|source| {
             let rule = "is not read any more, because another file has come in its place, and was \
                 in force when it was read last: that takes a restart";
             Err::<(), _>(ConfigError::at(&source.name, rule))
@@ -104,10 +125,7 @@ impl Files {
             }
             Err(error) => return Err(fault(format!("cannot be read: {error}"))),
         };
-        let text = decode(bytes).map_err(|(line, rule)| match line {
-            Some(line) => ConfigError::at(format_args!("{name}:{line}"), rule),
-            None => ConfigError::at(&name, rule),
-        })?;
+        let text = text_of(bytes, &name)?;
         let grammar = match grammar {
             Grammar::Toml if soketi::is_json(&name, &text) => Grammar::Json,
             Grammar::Toml | Grammar::Dotenv | Grammar::Json => grammar,
@@ -115,7 +133,27 @@ impl Files {
         if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
             return Err(fault(rule.to_owned()));
         }
-        Ok(Some(SourceFile { path, name, text, grammar, has_apps: false }))
+        Ok(Some(SourceFile { path, name, text, grammar, has_apps: false, is_of_folder: false }))
+    }
+
+    /// The TOML file `file_name` of the folder `dir`, with the `name` in errors. Rejects a file that
+    /// looks truncated.
+    pub(super) fn find_in(
+        &self,
+        dir: &Path,
+        file_name: &str,
+        name: &str,
+    ) -> Result<SourceFile, ConfigError> {
+        let path = dir.join(file_name);
+        let bytes = file::read(&path)
+            .map_err(|error| ConfigError::at(name, format!("cannot be read: {error}")))?;
+        let (text, grammar) = (text_of(bytes, name)?, Grammar::Toml);
+        let before = self.get(&path);
+        if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
+            return Err(ConfigError::at(name, rule));
+        }
+        let name = name.to_owned();
+        Ok(SourceFile { path, name, text, grammar, has_apps: false, is_of_folder: true })
     }
 }
 
@@ -123,6 +161,14 @@ impl fmt::Debug for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.paths()).finish()
     }
+}
+
+/// The text of the file `name`, whose content is `bytes`.
+fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, ConfigError> {
+    decode(bytes).map_err(|(line, rule)| match line {
+        Some(line) => ConfigError::at(format_args!("{name}:{line}"), rule),
+        None => ConfigError::at(name, rule),
+    })
 }
 
 /// The text of `bytes`, or the invalid line with its rule.

@@ -1,7 +1,7 @@
 //! Folds the layers into one configuration: defaults, file, environment, flags.
 
 use super::{
-    Config, ConfigError, apps, campanile,
+    Config, ConfigError, app_directory, apps, campanile,
     check::check_values,
     compat_variable::reject_unsupported,
     dotenv,
@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use toml::Value;
 
@@ -164,7 +164,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let apps: Vec<_> = file.iter().flat_map(SoketiFile::apps).collect();
         compat.apply(&mut draft, if apps.is_empty() { &[0] } else { &apps });
     }
-    let names: Vec<_> = files.paths().map(|path| path.display().to_string()).collect();
+    if faults.is_empty() {
+        let beside = sources.file.as_deref().and_then(Path::parent).unwrap_or(&sources.dir);
+        faults.take(app_directory::read(beside, &sources.before, &mut draft, &mut files));
+    }
+    let names = files.shown();
     if !names.is_empty() {
         facts.push(format!("read from {}", names.join(", ")));
     }

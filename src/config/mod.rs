@@ -1,7 +1,7 @@
 //! The configuration: sources, values and their origins, validation.
 //!
-//! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml` or a configuration
-//! file of soketi, the environment with its `.env` file, and the flags. The environment has three
+//! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml` with the files of `apps.d`, or a
+//! configuration file of soketi, the environment with its `.env` file, and the flags. The environment has three
 //! families of variables: Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
 //! everything that is unknown, out of range or contradictory, one line for each fault with its
 //! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
@@ -13,6 +13,7 @@
 //! This module reads neither the process environment nor a clock, and does not compare secrets.
 
 mod app;
+mod app_directory;
 mod apps;
 mod campanile;
 mod changes;
@@ -64,6 +65,6 @@ pub use php::import_reverb;
 pub use redis_url::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;
 pub use settings::{
-    Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    RedisConfig, ServerConfig, TlsConfig, WebhooksConfig,
+    AppsFromConfig, Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel,
+    MetricsConfig, RedisConfig, ServerConfig, TlsConfig, WebhooksConfig,
 };

@@ -111,8 +111,15 @@ fn distinct(
     for (index, app) in apps.iter().enumerate() {
         if let Some(first) = seen.insert(value(app), index) {
             let key = app_key(index, name);
-            let rule = format!("must differ from {}", app_key(first, name));
-            return Err(ConfigError::key(&draft.origin(&key), key, rule));
+            let (first, origin) = (app_key(first, name), draft.origin(&key));
+            let other = draft.origin(&first);
+            // In the same file, the key is enough to find it.
+            let place = match (origin.file(), other.file()) {
+                (Some(file), Some(of_first)) if file != of_first => format!(", {other}"),
+                _ => String::new(),
+            };
+            let rule = format!("must differ from {first}{place}");
+            return Err(ConfigError::key(&origin, key, rule));
         }
     }
     Ok(())

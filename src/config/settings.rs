@@ -29,6 +29,8 @@ section! {
             connection: ConnectionConfig = ConnectionConfig::default(),
             /// The apps. At least one; the development app when none is configured.
             apps: Vec<AppConfig> = vec![AppConfig::development()],
+            /// Apps from other places than this file.
+            apps_from: AppsFromConfig = AppsFromConfig::default(),
             /// The Redis that joins the nodes of a cluster.
             redis: RedisConfig = RedisConfig::default(),
             /// The settings of all webhooks.
@@ -157,6 +159,16 @@ section! {
         /// Reject clients whose `?protocol=` is missing or not a number. Versions below 4 are always
         /// rejected.
         strict_protocol: bool = false => { reload: NewConnections },
+    }
+}
+
+section! {
+    /// Apps from other places than this file: docs/apps.md. They are added to those of `[[apps]]`.
+    #[derive(Debug)]
+    AppsFromConfig at "apps_from" {
+        /// Folder whose `*.toml` files have further `[[apps]]`, read in the order of their names. Empty:
+        /// `apps.d` beside config.toml, if there is one.
+        directory: String = String::new() => { rule: Any("path of a folder") },
     }
 }
 

@@ -89,6 +89,14 @@ impl ValueSource {
         }
     }
 
+    /// The configuration file, if it is one.
+    pub(super) fn file(&self) -> Option<&str> {
+        match self {
+            Self::File { file, .. } | Self::FileOption { file, .. } => Some(file),
+            Self::Default | Self::Compat(_) | Self::Environment { .. } | Self::Flag(_) => None,
+        }
+    }
+
     /// Whether the value was written for another server, in its variable or its file.
     pub(super) fn is_of_other_server(&self) -> bool {
         match self {

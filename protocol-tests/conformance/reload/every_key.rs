@@ -6,10 +6,10 @@ use kit::{Settings, quoted};
 
 use crate::Start as _;
 
-use super::{app_limits, apps, connections, restart, settings, tls, webhooks};
+use super::{app_directory, app_limits, apps, connections, restart, settings, tls, webhooks};
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
-const TESTS: [(&str, fn()); 57] = [
+const TESTS: [(&str, fn()); 58] = [
     ("server.path", settings::requests_on_a_connection_that_is_kept_follow),
     ("server.max_connections", settings::places_of_the_node_follow),
     ("server.max_http_connections", connections::max_http_connections_applies_to_new_connections),
@@ -91,6 +91,7 @@ const TESTS: [(&str, fn()); 57] = [
         webhooks::the_events_and_filters_of_a_webhook_apply_at_once,
     ),
     ("apps[].webhooks[].headers", webhooks::webhooks_are_added_changed_and_removed),
+    ("apps_from.directory", app_directory::another_folder_is_read_at_once),
     ("webhooks.batch_ms", webhooks::batch_ms_applies_to_the_next_event),
     ("webhooks.deny_private", webhooks::deny_private_applies_to_the_next_request),
     ("metrics.token", settings::requests_on_a_connection_that_is_kept_follow),

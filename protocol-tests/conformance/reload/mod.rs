@@ -1,6 +1,7 @@
 //! SIGHUP: the server applies the new configuration as a whole, or not at all.
 
 mod admission;
+mod app_directory;
 mod app_limits;
 mod apps;
 mod connections;

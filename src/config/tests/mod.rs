@@ -1,6 +1,7 @@
 //! The configuration as a whole. Each test has its own directory for files; the environment is a
 //! map.
 
+mod app_directory;
 mod artefacts;
 mod compat;
 mod development;
