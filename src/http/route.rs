@@ -183,6 +183,7 @@ fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn route(method: &Method, path: &'static str, prefix: &str) -> Option<Route<'static>> {
         Route::parse(method, path, prefix).ok()
@@ -298,5 +299,58 @@ mod tests {
         assert_eq!(route(&Method::GET, "/apps/3/users/7/x", ""), None);
         assert_eq!(route(&Method::GET, "/apps/3/channels/", ""), None);
         assert_eq!(route(&Method::GET, "/apps/3/channels/a/x", ""), None);
+    }
+
+    /// Method, path and id of each operation of `docs/openapi.yaml`, which is indented by two
+    /// spaces for each level.
+    fn documented() -> Vec<(Method, String, String)> {
+        let (mut path, mut method, mut found) = (String::new(), String::new(), Vec::new());
+        for line in include_str!("../../docs/openapi.yaml").lines() {
+            let text = line.trim_start();
+            match (line.len() - text.len(), text.strip_suffix(':')) {
+                (2, Some(key)) => path = key.to_owned(),
+                (4, Some(key)) => method = key.to_uppercase(),
+                _ => {}
+            }
+            if let Some(id) = text.strip_prefix("operationId: ") {
+                found.push((method.parse().unwrap(), path.clone(), id.to_owned()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_openapi_document_has_each_route_and_no_other() {
+        let documented = documented();
+        let mut labels = BTreeSet::new();
+        for (method, path, id) in &documented {
+            let path = path.replace(['{', '}'], "");
+            let route = Route::parse(method, &path, "").unwrap();
+            let of_other_methods = match *method {
+                Method::HEAD => "head_",
+                Method::OPTIONS => "preflight_",
+                _ => "",
+            };
+            let label = id.strip_prefix(of_other_methods).unwrap();
+            if let Route::Preflight { allowed, .. } = route {
+                let of_path = |of: &(Method, String, String)| of.0 == *allowed && of.2 == label;
+                assert!(documented.iter().any(of_path), "{id}");
+            } else {
+                assert_eq!(route.label(), label);
+            }
+            labels.insert(label);
+            for other in ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"] {
+                let other: Method = other.parse().unwrap();
+                let is_documented = documented
+                    .iter()
+                    .any(|(method, of, _)| *method == other && of.replace(['{', '}'], "") == path);
+                let is_parsed = Route::parse(&other, &path, "").is_ok();
+                assert_eq!(is_parsed, is_documented, "{other} {path}");
+            }
+        }
+        let (_, label) = include_str!("route.rs").split_once("fn label(").unwrap();
+        let (label, _) = label.split_once("fn app(").unwrap();
+        let in_source = label.split('"').skip(1).step_by(2).filter(|label| *label != "preflight");
+        assert_eq!(labels, in_source.collect());
     }
 }
