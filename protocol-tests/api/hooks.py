@@ -1,0 +1,24 @@
+"""What schemathesis has to know about the server: its app, how to sign, and the code of an error."""
+
+import schemathesis
+
+from servers import APP, METRICS_TOKEN
+from signing import Signature
+
+schemathesis.auth.set_from_requests(Signature(APP, METRICS_TOKEN))
+
+
+@schemathesis.hook
+def before_load_schema(_context, schema):
+    """Requests name the app of the server, and others only where wrong data is sent on purpose."""
+    schema["components"]["parameters"]["AppId"]["schema"] = {"type": "string", "enum": [APP["id"]]}
+
+
+@schemathesis.check
+def error_has_the_code_of_its_status(_context, response, _case):
+    if response.status_code < 400 or not response.content:
+        return
+    body = response.json()
+    if "ready" in body:
+        return
+    assert body["code"] in {response.status_code, response.status_code * 10 + 1}, body
