@@ -135,7 +135,7 @@ section! {
         },
         /// Bytes that wait for a slow client; at least `max_message_bytes` and each app's
         /// `max_event_bytes`. Beyond it: close code 4100, and the client reconnects. It also limits the
-        /// answers to a client's own requests: this many bytes a second, and at least 1 MiB, with bursts of
+        /// answers to a client's own requests: this many bytes a second, with bursts of
         /// half of `max_outbox_bytes`. Beyond that, the client's next messages are read later.
         max_outbox_bytes: usize = 1_048_576 => {
             rule: Range(1_024, 1_073_741_824),

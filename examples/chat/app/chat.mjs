@@ -78,10 +78,11 @@ export function createChat({ campanile, sdk }) {
     try {
       await sdk.trigger(`private-room.${room}`, 'message.sent', message, others);
     } catch (error) {
-      // An error means that no client has received the message, so it can be sent again.
+      // An error means that no client has received the message, except after code 5031 or a broken
+      // connection.
       rooms.open(room).remove(message);
-      console.error(error.status ? `Campanile refused a message with ${error.status}` : 'Campanile did not answer');
-      throw new HttpError(503, 'Nobody has received it.');
+      console.error(error.status ? `Campanile rejected a message with ${error.status}` : 'Campanile did not answer');
+      throw new HttpError(503, 'It was not sent.');
     }
   }
 

@@ -9,7 +9,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `CAMPANILE_STORM_SECONDS` | the duration of a mix, 20 by default; more than 60 are split into rounds of 60 seconds, each with the next seed and new servers |
+//! | `CAMPANILE_STORM_SECONDS` | the duration of a mix, 15 to 25 by default; more than 60 are split into rounds of 60 seconds, each with the next seed and new servers |
 //! | `CAMPANILE_STORM_SEEDS` | how many seeds are run one after the other, 1 by default |
 //! | `CAMPANILE_STORM_FAULTS` | the names of the faults of a mix, separated by commas: `pause,flush-all` |
 //! | `CAMPANILE_STORM_NODES`, `CAMPANILE_STORM_CLIENTS` | the number of nodes and clients of a mix |

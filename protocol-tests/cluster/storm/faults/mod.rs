@@ -89,7 +89,7 @@ pub(super) const BEHIND_SENTINELS: [(&str, Fault); 4] = [
     ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
 ];
 
-/// How long differences that nothing announces may last: nodes find them by comparison, one part each second.
+/// How long differences that nothing announces may last: nodes find them by comparison, one part every two seconds.
 const COMPARED_WITHIN: Duration = Duration::from_secs(35);
 
 const LONG_PAUSE: Duration = Duration::from_secs(30);
