@@ -90,7 +90,7 @@ impl Http {
             max_head_bytes: config.server.max_head_bytes,
             max_request_bytes: config.server.max_request_bytes,
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
-            shutdown_timeout: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
+            shutdown_timeout: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.9),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,

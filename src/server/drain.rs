@@ -61,10 +61,13 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// served until the process has ended. A working endpoint or Redis answers within milliseconds;
 /// clients do not wait for the rest of the grace period for one that hangs.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(2);
+/// The part of the grace period in which connections and webhooks are waited for. What follows has
+/// minimum times of its own, which fit into the rest if the grace period is at least nine seconds.
+const WAIT_PART: f64 = 0.95;
 /// The minimum time to leave the cluster, however long the connections took.
-const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
+const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 /// How long clients that connected during the drain have to receive their answer.
-const LATE_TIMEOUT: Duration = Duration::from_millis(300);
+const LATE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the acceptor may take to give up the socket.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -80,16 +83,17 @@ impl Draining {
             allow_take_over(&metrics.listener);
         }
         let plan = self.decide(began).await;
-        let end = began + self.grace;
-        self.log_plan(plan, connections, until(end));
+        self.log_plan(plan, connections, until(began + self.grace));
         self.connections.set_plan(plan);
+        let end = began + self.grace.mul_f64(WAIT_PART);
         let left = self.end_connections(end).await;
         let ended = clock::now();
         self.flush_webhooks(ended, end).await;
         let timeout = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(timeout).await;
         self.acceptor.close();
-        self.acceptor.ended(CLOSE_TIMEOUT).await;
+        let timeout = CLOSE_TIMEOUT.min(until(began + self.grace).max(LATE_TIMEOUT));
+        self.acceptor.ended(timeout).await;
         self.connections.finish(LATE_TIMEOUT).await;
         let events = self.webhooks.abandon();
         if events > 0 {

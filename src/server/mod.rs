@@ -1,7 +1,7 @@
 //! Builds the parts of the server, runs them, and drains them in order.
 //!
-//! One thread accepts connections and runs timers. Each shard has a thread, which also serves the
-//! HTTP connections assigned to it.
+//! A thread of its own accepts connections. The main thread runs timers and tasks. Each shard has a
+//! thread, which also serves the HTTP connections assigned to it.
 
 mod accept;
 mod ask;

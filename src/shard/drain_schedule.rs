@@ -47,7 +47,7 @@ impl DrainSchedule {
     const SPREAD: f64 = 0.7;
     /// The part of the whole grace period after which open connections are dropped. The server
     /// stops waiting for the shards at its end, so they must finish earlier.
-    const END: f64 = 0.95;
+    const END: f64 = 0.9;
     /// The time per connection that is enough to avoid a burst of reconnections.
     const PER_CONNECTION: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(drain_schedule.take_due(start).len(), 0);
         assert_eq!(drain_schedule.take_due(start + Duration::from_millis(3_500)).len(), 500);
         assert_eq!(drain_schedule.take_due(start + Duration::from_secs(7)).len(), 499);
-        assert_eq!(drain_schedule.drops_at(), start + Duration::from_millis(9_500));
+        assert_eq!(drain_schedule.drops_at(), start + Duration::from_millis(9_000));
     }
 
     #[test]

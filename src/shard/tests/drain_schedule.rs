@@ -55,9 +55,9 @@ async fn with_a_successor_connections_are_closed_one_after_the_other() {
         assert_eq!(bench.receive_close_code(client), 4200);
         bench.send(client, &control(CLOSE));
     }
-    bench.pass(Duration::from_millis(200)).await;
+    bench.pass(Duration::from_millis(150)).await;
     assert_eq!(bench.engine.connections.len(), 1, "one does not answer");
-    // It is dropped after 0.95 s.
+    // It is dropped after 0.9 s.
     bench.pass(Duration::from_millis(50)).await;
     assert_eq!(bench.engine.connections.len(), 1);
     bench.pass(Duration::from_millis(10)).await;
@@ -215,8 +215,8 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     assert_eq!(bench.open(), 0);
     let closing_look = in_ms(&bench);
     assert!((1..=100).contains(&closing_look), "all are closed: {closing_look}");
-    bench.pass(Duration::from_millis(235)).await;
-    assert_eq!(in_ms(&bench), 10, "the rest is dropped 950 ms after {began:?}");
+    bench.pass(Duration::from_millis(185)).await;
+    assert_eq!(in_ms(&bench), 10, "the rest is dropped 900 ms after {began:?}");
     bench.pass(Duration::from_millis(10)).await;
     assert!(bench.engine.connections.is_empty());
     assert_eq!(bench.shutdown.dropped(), clients.len());

@@ -81,8 +81,8 @@ async fn a_reload_changes_the_grace_period() {
         bench.shutdown.start();
         bench.shutdown.set_plan(DrainPlan::Spread);
         if 0 < seconds {
-            // Connections are dropped after 95 % of the grace period.
-            bench.pass(Duration::from_millis(seconds * 950 - 1)).await;
+            // Connections are dropped after 90 % of the grace period.
+            bench.pass(Duration::from_millis(seconds * 900 - 1)).await;
             assert_eq!(bench.engine.connections.len(), 2, "{seconds} s");
         }
         bench.pass(Duration::from_millis(1)).await;
