@@ -169,15 +169,21 @@ fn the_map_has_the_layer_of_each_module() {
     assert_eq!(drawn, LAYERS.iter().copied().collect());
 }
 
+/// The files in a folder and in those below it.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of the repository");
+    let paths = entries.map(|entry| entry.expect("an entry of the folder").path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn the_index_has_every_document() {
     let folder = root().join("docs");
     let text = fs::read_to_string(folder.join("README.md")).expect("the index");
     let named: BTreeSet<&str> = prose(&text).flat_map(|(_, line)| links(line)).collect();
-    let entries = fs::read_dir(folder).expect("a folder of the repository");
-    let files = entries.map(|entry| entry.expect("an entry of the folder").file_name());
-    let missing: Vec<String> = files
-        .map(|name| name.to_string_lossy().into_owned())
+    let missing: Vec<String> = files_below(&folder)
+        .iter()
+        .map(|path| path.strip_prefix(&folder).expect("below the folder").display().to_string())
         .filter(|name| name != "README.md" && !named.contains(name.as_str()))
         .collect();
     assert!(missing.is_empty(), "docs/README.md lacks {missing:?}");

@@ -1,5 +1,5 @@
 //! The files that are made from the declarations of the settings: `config.toml`, the tables in
-//! `docs/configuration.md` and `docs/switching.md`, and `docs/settings.schema.json`.
+//! `docs/configuration.md` and in `docs/migrate`, and `docs/settings.schema.json`.
 //!
 //! Each is compared with what the declarations say. `WRITE_SETTINGS=1 cargo test --lib artefacts`
 //! writes them.
@@ -39,7 +39,14 @@ fn config_toml_is_made_from_the_declarations() {
 #[test]
 fn the_tables_in_the_documents_are_made_from_the_declarations() {
     compare("docs/configuration.md", |page| with_tables(page, settings_table));
-    compare("docs/switching.md", |page| with_tables(page, |_| defaults_table()));
+    compare("docs/migrate/reverb.md", |page| {
+        with_tables(page, |_| defaults_table("from `REVERB_APP_*`", |setting| setting.reverb))
+    });
+    compare("docs/migrate/soketi.md", |page| {
+        with_tables(page, |_| {
+            defaults_table("from soketi's configuration", |setting| setting.soketi)
+        })
+    });
 }
 
 /// A setting of a section without a table would be missing, and a table that is not marked would stay as it is.
@@ -77,7 +84,7 @@ const HEAD: &str = "\
 # This file overrides the built-in defaults, the environment overrides this file, and flags override both. Each key has a
 # name in the environment: server.port is CAMPANILE_SERVER__PORT, the first app's key CAMPANILE_APPS__0__KEY.
 # REVERB_* and SOKETI_* variables are read as well, and an app that they configure has Reverb's or soketi's defaults
-# (docs/switching.md). `campanile check` shows what is in effect, with its source. docs/configuration.md has all settings
+# (docs/migrate). `campanile check` shows what is in effect, with its source. docs/configuration.md has all settings
 # in tables. The first line tells editors where the schema of this file is; in a copy, change it: docs/configuration.md,
 # under Editors.
 #
@@ -264,14 +271,13 @@ fn with_links(text: &str) -> String {
     text.split(' ').map(link).collect::<Vec<_>>().join(" ")
 }
 
-fn defaults_table() -> String {
-    let mut table = "| setting | Campanile | Reverb | soketi |\n|---|---|---|---|\n".to_owned();
+/// The settings that have another default if they come from another server's configuration.
+fn defaults_table(source: &str, default: impl Fn(&Declaration) -> Option<&'static str>) -> String {
+    let mut table = format!("| setting | in `config.toml` | {source} |\n|---|---|---|\n");
     for (setting, own) in defaults() {
-        let of = |other: Option<&str>| other.map_or_else(|| own.clone(), declared);
-        if setting.reverb.or(setting.soketi).is_some() {
-            let (reverb, soketi) = (of(setting.reverb), of(setting.soketi));
+        if let Some(other) = default(setting) {
             let key = setting.key.replace("[]", "[0]");
-            writeln!(table, "| `{key}` | {own} | {reverb} | {soketi} |").unwrap();
+            writeln!(table, "| `{key}` | {own} | {} |", declared(other)).unwrap();
         }
     }
     table

@@ -3,7 +3,10 @@
 use super::{Setup, origin, with_app};
 use crate::config::{AppConfig, ClientEvents, Loaded, schema::flatten};
 
-const SWITCHING: &str = include_str!("../../../docs/switching.md");
+const REVERB_PAGE: &str = include_str!("../../../docs/migrate/reverb.md");
+const SOKETI_PAGE: &str = include_str!("../../../docs/migrate/soketi.md");
+const LARAVEL_WEBSOCKETS_PAGE: &str = include_str!("../../../docs/migrate/laravel-websockets.md");
+const PUSHER_PAGE: &str = include_str!("../../../docs/migrate/pusher.md");
 
 /// An app that is configured with Reverb's variables.
 fn reverb() -> Setup {
@@ -26,21 +29,48 @@ fn settings(loaded: &Loaded) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The rows of the table with this header.
+fn rows<'a>(page: &'a str, header: &str) -> Vec<&'a str> {
+    let (_, table) = page.split_once(header).expect(header);
+    table.lines().skip(2).take_while(|line| line.starts_with('|')).collect()
+}
+
 #[test]
-fn the_table_of_the_manual_is_what_the_code_does() {
-    let [own, reverb, soketi] =
-        [with_app(), reverb(), soketi()].map(|setup| settings(&setup.loaded()));
-    let mut expected = Vec::new();
-    for ((own, reverb), soketi) in own.iter().zip(&reverb).zip(&soketi) {
-        if own.1 != reverb.1 || own.1 != soketi.1 {
-            expected.push(format!("| `{}` | {} | {} | {} |", own.0, own.1, reverb.1, soketi.1));
+fn the_tables_of_the_manual_are_what_the_code_does() {
+    for (page, header, setup) in [
+        (REVERB_PAGE, "| setting | in `config.toml` | from `REVERB_APP_*` |", reverb()),
+        (SOKETI_PAGE, "| setting | in `config.toml` | from soketi's configuration |", soketi()),
+    ] {
+        let [own, other] = [with_app(), setup].map(|setup| settings(&setup.loaded()));
+        let differing = own.iter().zip(&other).filter(|(own, other)| own != other);
+        let expected: Vec<_> = differing
+            .map(|((key, own), (_, other))| format!("| `{key}` | {own} | {other} |"))
+            .collect();
+        assert!(!expected.is_empty());
+        assert_eq!(rows(page, header), expected);
+    }
+}
+
+/// An app from `PUSHER_*` has Campanile's defaults, whichever server it is from.
+#[test]
+fn the_tables_of_other_servers_have_the_defaults_of_campanile() {
+    let mut pusher = Setup::default()
+        .dotenv("PUSHER_APP_ID=1\nPUSHER_APP_KEY=k\nPUSHER_APP_SECRET=s3cr3t-of-pusher");
+    pusher.sources.pusher_env = true;
+    let own = settings(&pusher.loaded());
+    for (page, header) in [
+        (LARAVEL_WEBSOCKETS_PAGE, "| setting | laravel-websockets | Campanile |"),
+        (PUSHER_PAGE, "| setting | hosted Pusher | Campanile |"),
+    ] {
+        let rows = rows(page, header);
+        assert!(5 < rows.len(), "{header}");
+        for row in rows {
+            let is_default = |(key, value): &(String, String)| {
+                row.starts_with(&format!("| `{key}` | ")) && row.ends_with(&format!(" | {value} |"))
+            };
+            assert!(own.iter().any(is_default), "{row}");
         }
     }
-    let (_, table) = SWITCHING
-        .split_once("| setting | Campanile | Reverb | soketi |\n|---|---|---|---|\n")
-        .unwrap();
-    let table: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
-    assert_eq!(table, expected);
 }
 
 #[test]
