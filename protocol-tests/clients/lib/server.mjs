@@ -59,12 +59,17 @@ export class Server {
   }
 
   static async startIn(folder, port, args, program = [CAMPANILE_BIN]) {
-    if (!existsSync(program[0])) {
-      throw new Error(`there is no server at ${program[0]}: build it, or set CAMPANILE_BIN`);
+    return Server.startCommand([...program, 'start', ...args, '--host', '127.0.0.1', '--port', String(port)], { folder });
+  }
+
+  /** Starts a server by this command in `folder`, with no other variables than `env`. */
+  static async startCommand(command, { folder, env }) {
+    if (!existsSync(CAMPANILE_BIN)) {
+      throw new Error(`there is no server at ${CAMPANILE_BIN}: build it, or set CAMPANILE_BIN`);
     }
     const server = new Server();
     server.#folder = folder;
-    server.#spawn([...program, 'start', ...args, '--host', '127.0.0.1', '--port', String(port)]);
+    server.#spawn(command, env);
     server.port = await server.#listening();
     return server;
   }
@@ -133,10 +138,10 @@ export class Server {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
-  #spawn([program, ...args]) {
-    // The developer's environment must not affect the configuration.
-    const env = { PATH: process.env.PATH, HOME: this.#folder, RUST_BACKTRACE: '1' };
-    const child = spawn(program, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  // The developer's environment must not affect the configuration.
+  #spawn([program, ...args], env = { PATH: process.env.PATH, HOME: this.#folder }) {
+    const options = { cwd: this.#folder, env: { ...env, RUST_BACKTRACE: '1' }, stdio: ['ignore', 'pipe', 'pipe'] };
+    const child = spawn(program, args, options);
     running.add(child);
     child.stdout.setEncoding('utf8').on('data', (text) => { this.#stdout += text; });
     child.stderr.setEncoding('utf8').on('data', (text) => { this.#stderr += text; });

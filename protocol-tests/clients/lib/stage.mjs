@@ -41,6 +41,11 @@ export class Stage {
     return this.#keep(await Server.startAmong(files));
   }
 
+  /** Starts a server by a command of a user: `{ folder, env }`. */
+  async command(command, where) {
+    return this.#keep(await Server.startCommand(command, where));
+  }
+
   /** Runs a script of `/bin/sh` in place of a server. */
   async script(text) {
     return this.#keep(await Server.startScript(text));
