@@ -33,7 +33,7 @@ UNIT = (("--lib", "--bins", "--", "--skip", "simulation::"), 300)
 CONFORMANCE = (("--test", "conformance"), 600)
 SIMULATION = (("--lib", "--", "simulation::tests"), 600)
 CLUSTER_WEBHOOKS = (("--test", "cluster_webhooks"), 600)
-CLUSTER = (("--test", "cluster", "--", "--skip", "storm"), 1_200)
+CLUSTER = (("--test", "cluster", "--", "--skip", "chaos"), 1_200)
 # Those that take minutes.
 SLOW = (SIMULATION, CLUSTER_WEBHOOKS, CLUSTER)
 

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_sends_is_rejected() {
+    fn invalid_server_frames_are_rejected() {
         let mut bytes = Vec::new();
         push_masked(&mut bytes, TEXT, b"x", [1, 2, 3, 4]);
         assert_eq!(header(&bytes), Err(Invalid));

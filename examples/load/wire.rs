@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_matters_is_seen_in_any_spelling() {
+    fn messages_are_recognised_in_any_json_spelling() {
         let text = br#"{ "event" : "pusher:connection_established","data":"{\"socket_id\":\"12.34\",\"activity_timeout\":120}"}"#;
         assert_eq!(event_name(text), b"pusher:connection_established");
         assert_eq!(socket_id(text), Some("12.34"));

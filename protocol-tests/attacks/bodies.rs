@@ -7,7 +7,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::handshakes::{PATIENCE_S, connect, in_time, to_the_end};
-use crate::setup::{A_WHILE, AttackSetup, affordable};
+use crate::setup::{ATTACK_DURATION, AttackSetup, affordable};
 use kit::{Call, Server, Settings, within};
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn bodies_that_are_only_announced_take_no_memory() {
         let lengths = ["1048577", "68719476736", "9223372036854775807", "18446744073709551615"];
         let beyond = ["18446744073709551616", "99999999999999999999999999", "-1", "1e9"];
         let (began, mut rejected) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for length in lengths.iter().chain(&beyond) {
                 let signed = Call::post_text("events", "x");
                 let reply = answer_to(server, &signed.head(&[("content-length", length)])).await;

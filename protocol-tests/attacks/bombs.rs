@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::setup::{A_WHILE, AttackSetup};
+use crate::setup::{ATTACK_DURATION, AttackSetup};
 use kit::{Call, Client, Frame, Http, Server, Settings, frames};
 
 /// JSON of about `bytes` bytes. Some of it is invalid.
@@ -49,7 +49,7 @@ async fn json_bombs_in_messages_are_read_or_rejected() {
     let setup = AttackSetup::open(Settings::new().app("client_events_per_second", 0)).await;
     let attack = async |server: &Server| {
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for (name, bomb) in bombs(60_000) {
                 let mut client = server.client().await;
                 let messages = [
@@ -86,7 +86,7 @@ async fn json_bombs_in_signed_data_are_read_or_rejected() {
     let setup = AttackSetup::open(settings.app("max_presence_user_info_bytes", 65_536)).await;
     let attack = async |server: &Server| {
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for (name, bomb) in bombs(10_000) {
                 let mut client = server.client().await;
                 client.subscribe("private-x").await;
@@ -97,7 +97,7 @@ async fn json_bombs_in_signed_data_are_read_or_rejected() {
                     format!(r#"{{"user_id":"1","user_info":{bomb}}}"#),
                     format!(r#"{{"user_id":"1","x":{bomb}}}"#),
                 ] {
-                    client.ask_with(ROOM, &channel_data).await;
+                    client.send_subscribe_with(ROOM, &channel_data).await;
                     is_answered(&mut client, name).await;
                     client.unsubscribe(ROOM).await;
                 }
@@ -107,7 +107,7 @@ async fn json_bombs_in_signed_data_are_read_or_rejected() {
                     format!(r#"{{"id":"1","user_info":{bomb}}}"#),
                     format!(r#"{{"id":"1","watchlist":{bomb}}}"#),
                 ] {
-                    client.ask_to_sign_in(&user_data).await;
+                    client.send_sign_in(&user_data).await;
                     is_answered(&mut client, name).await;
                 }
                 client
@@ -129,7 +129,7 @@ async fn json_bombs_in_requests_are_read_or_rejected() {
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for (name, bomb) in bombs(1_000_000) {
                 let event = |rest: &str| format!(r#"{{"name":"e","channel":"nobody",{rest}}}"#);
                 let calls = [
@@ -178,11 +178,11 @@ fn told(sent: usize, slowest: (&str, Duration)) -> String {
     format!("{sent} answered, the slowest in {:.0} ms ({name})", time.as_secs_f64() * 1e3)
 }
 
-trait Slower {
+trait Slowest {
     fn max_by_time(self, other: Self) -> Self;
 }
 
-impl Slower for (&'static str, Duration) {
+impl Slowest for (&'static str, Duration) {
     fn max_by_time(self, other: Self) -> Self {
         if self.1 < other.1 { other } else { self }
     }

@@ -9,18 +9,18 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::setup::{A_WHILE, AttackSetup};
+use crate::setup::{ATTACK_DURATION, AttackSetup};
 use kit::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
 
 /// The number of connections in a flood.
 const ATTACKERS: usize = 12;
 
-/// Sends `batch` repeatedly for [`A_WHILE`] or until closed, and reads the answers if `reads`; returns the numbers of
+/// Sends `batch` repeatedly for [`ATTACK_DURATION`] or until closed, and reads the answers if `reads`; returns the numbers of
 /// bytes sent and received.
 pub(crate) async fn pour(client: Client, batch: Vec<u8>, reads: bool) -> (usize, usize) {
     let (stream, received) = client.into_parts();
     let (mut from_server, mut to_server) = TcpStream::into_split(stream);
-    let end = tokio::time::Instant::now() + A_WHILE;
+    let end = tokio::time::Instant::now() + ATTACK_DURATION;
     let (mut sent, mut answered) = (0, received.len());
     let pouring = async {
         while let Ok(Ok(())) = timeout_at(end, to_server.write_all(&batch)).await {
@@ -105,7 +105,7 @@ async fn floods_of_one_byte_segments_are_closed() {
     setup.attacked_by("segments of one byte", attack).await;
 }
 
-/// Sends one byte at a time for [`A_WHILE`]; returns how many, and the code if the server closed.
+/// Sends one byte at a time for [`ATTACK_DURATION`]; returns how many, and the code if the server closed.
 async fn drip(client: Client) -> (usize, Option<u16>) {
     let (stream, received) = client.into_parts();
     stream.set_nodelay(true).expect("a socket takes that");
@@ -114,7 +114,7 @@ async fn drip(client: Client) -> (usize, Option<u16>) {
     let message = frames::text(format!("{:60000}", r#"{"event":"pusher:ping"}"#));
     let (began, mut sent) = (Instant::now(), 0);
     for byte in message.iter().cycle() {
-        let is_over = A_WHILE < began.elapsed() || closed.is_finished();
+        let is_over = ATTACK_DURATION < began.elapsed() || closed.is_finished();
         if is_over || writer.write_all(&[*byte]).await.is_err() {
             break;
         }
@@ -220,7 +220,7 @@ async fn publishing_without_subscribers_leaves_no_state() {
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         let (began, mut published) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             let name = |at: usize| format!("nobody-{published}-{at}-{}", "x".repeat(150));
             let channels: Vec<String> = (0..100).map(name).collect();
             let event = json!({ "name": "e", "channels": channels, "data": "x".repeat(1_000) });
@@ -244,7 +244,7 @@ async fn unauthenticated_requests_cost_little() {
             attackers.spawn(async move {
                 let call = Call::post("events", &json!({ "name": "e" })).signature(&"0".repeat(64));
                 let (began, mut rejected) = (Instant::now(), 0);
-                while began.elapsed() < A_WHILE {
+                while began.elapsed() < ATTACK_DURATION {
                     call.send_on(&mut http).await.error(401);
                     rejected += 1;
                 }
@@ -266,7 +266,7 @@ async fn long_unauthenticated_queries_cost_little() {
         let shapes = ["k[]=a&", "k%5B0%5D=%61&", "K=&", "&", "%"]
             .map(|pair| pair.repeat(15_000 / pair.len()));
         let (began, mut rejected, mut slowest) = (Instant::now(), 0, Duration::ZERO);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for shape in &shapes {
                 let call = Call::get("channels").signature(&"0".repeat(64));
                 let target = format!("{}&{shape}", call.target());
@@ -289,7 +289,7 @@ async fn endless_errors_close_the_connection() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let (began, mut closed) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             let mut client = server.client().await;
             client.try_bytes(frames::text("this is no message").repeat(50)).await;
             let code = loop {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::setup::{A_WHILE, AttackSetup, affordable};
+use crate::setup::{ATTACK_DURATION, AttackSetup, affordable};
 use kit::{Client, Frame, KEY, Server, Settings, frames};
 
 #[tokio::test]
@@ -12,12 +12,12 @@ async fn frames_that_are_only_announced_are_rejected_at_once() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let (began, mut rejected) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for length in [65_537, 1 << 24, 1 << 32, (1 << 63) - 1, 1 << 63, usize::MAX] {
                 for opcode in [frames::TEXT, frames::BINARY, frames::PING] {
                     let mut client = server.client().await;
                     client.bytes(frames::announced(frames::FIN | opcode, length)).await;
-                    let (code, _) = client.closed_after_anything().await;
+                    let (code, _) = client.closed_eventually().await;
                     assert!([1002, 1009].contains(&code), "{opcode} of {length}: {code}");
                     rejected += 1;
                 }
@@ -88,7 +88,7 @@ async fn fragment_for_ever(mut client: Client, at: usize) -> Fate {
     let piece: &[u8] = if grows { &[b'x'; 100] } else { b"" };
     let more = frames::masked(frames::CONTINUATION, piece);
     let ping = frames::masked(frames::FIN | frames::PING, b"alive");
-    while grows || began.elapsed() < A_WHILE {
+    while grows || began.elapsed() < ATTACK_DURATION {
         let batch = [more.repeat(20), ping.clone()].concat();
         if !client.try_bytes(batch).await {
             break;
@@ -116,7 +116,7 @@ async fn compressed_frames_are_neither_negotiated_nor_read() {
             "x-webkit-deflate-frame",
         ];
         let (began, mut rejected) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for (offer, first) in offers.iter().zip([0xc1, 0xc2, 0x41]) {
                 let target = format!("/app/{KEY}?protocol=7");
                 let headers = [("sec-websocket-extensions", *offer)];
@@ -124,7 +124,7 @@ async fn compressed_frames_are_neither_negotiated_nor_read() {
                 assert_eq!(reply.header("sec-websocket-extensions"), None, "{reply}");
                 client.established().await;
                 client.bytes(frames::masked(first, &bomb)).await;
-                let (code, _) = client.closed_after_anything().await;
+                let (code, _) = client.closed_eventually().await;
                 assert_eq!(code, 1002, "{first:#x}");
                 rejected += 1;
             }

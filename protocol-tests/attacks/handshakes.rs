@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::setup::{A_WHILE, AttackSetup, affordable};
+use crate::setup::{ATTACK_DURATION, AttackSetup, affordable};
 use kit::{Client, Frame, KEY, Server, Settings, eventually, upgrade_request, within};
 
 /// `request_timeout_s` of servers under attack, in seconds.
@@ -94,7 +94,7 @@ async fn connecting_and_disconnecting_leaves_no_state() {
         .attacked_by("connection churn", async |server| {
             let began = Instant::now();
             let mut churned = 0;
-            while began.elapsed() < A_WHILE {
+            while began.elapsed() < ATTACK_DURATION {
                 let mut client = server.client().await;
                 client.subscribe(&format!("churn-{churned}")).await;
                 let (stream, _) = client.into_parts();
@@ -123,7 +123,7 @@ async fn forged_addresses_do_not_bypass_the_limit() {
             let mut stayed = Vec::new();
             let mut rejected = 0;
             let began = Instant::now();
-            while began.elapsed() < A_WHILE {
+            while began.elapsed() < ATTACK_DURATION {
                 let address =
                     format!("203.0.113.{}, 198.51.100.{}", rejected % 250, rejected / 250 % 250);
                 let headers = [

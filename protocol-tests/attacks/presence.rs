@@ -7,7 +7,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::floods::{only_the_bystander_is_left, pour, sum};
-use crate::setup::{A_WHILE, AttackSetup};
+use crate::setup::{ATTACK_DURATION, AttackSetup};
 use kit::{Client, Frame, Server, Settings, frames, inner};
 
 const ROOM: &str = "presence-room";
@@ -77,9 +77,9 @@ async fn watch(member: &mut Client) -> String {
 async fn a_full_channel_with_large_infos_is_limited() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        let members = full_room(server).await;
+        let members = full_channel(server).await;
         let mut late = server.client().await;
-        late.ask_with(ROOM, &member_of(MEMBERS_MAX, INFO_MAX)).await;
+        late.send_subscribe_with(ROOM, &member_of(MEMBERS_MAX, INFO_MAX)).await;
         let rejection = late.rejection(ROOM).await;
         assert!(rejection.message.contains("100"), "{rejection:?}");
         // All of them toggle without reading the resulting events.
@@ -108,13 +108,13 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
     let setup = AttackSetup::open(Settings::new().connection("max_channels", FEW_CHANNELS)).await;
     let attack = async |server: &Server| {
         let mut attacker = server.client().await;
-        attacker.ask_with(ROOM, &member_of(FEW_MEMBERS, INFO_MAX)).await;
+        attacker.send_subscribe_with(ROOM, &member_of(FEW_MEMBERS, INFO_MAX)).await;
         let batch = toggling(&attacker, &member_of(FEW_MEMBERS, INFO_MAX));
         let mut members = JoinSet::new();
         for at in 0..FEW_MEMBERS {
             let mut member = server.client().await;
-            member.ask_with(ROOM, &member_of(at, INFO_MAX)).await;
-            members.spawn(async move { told_of(&mut member, FEW_MEMBERS).await });
+            member.send_subscribe_with(ROOM, &member_of(at, INFO_MAX)).await;
+            members.spawn(async move { notifications_of(&mut member, FEW_MEMBERS).await });
         }
         let began = Instant::now();
         // As many messages as the limit allows, until the connection is closed.
@@ -132,7 +132,7 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
 }
 
 /// How often a member is notified of a join or leave, until the event that ends the test. The member is never closed.
-async fn told_of(member: &mut Client, at: usize) -> u64 {
+async fn notifications_of(member: &mut Client, at: usize) -> u64 {
     let (mut told, id) = (0, at.to_string());
     loop {
         let message = member.next().await;
@@ -153,7 +153,7 @@ async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
     const A_SECOND: usize = 1_024;
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        let members = full_room(server).await;
+        let members = full_channel(server).await;
         let mut attackers = JoinSet::new();
         for at in 0..4 {
             // A second connection of a user, whose subscription is not announced.
@@ -178,7 +178,7 @@ async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
 }
 
 /// Fills a room with the maximum number of members, each with the maximum user info.
-async fn full_room(server: &Server) -> Vec<Client> {
+async fn full_channel(server: &Server) -> Vec<Client> {
     let mut members = Vec::new();
     for at in 0..MEMBERS_MAX {
         let mut client = server.client().await;
@@ -193,7 +193,7 @@ async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
     const CHANNELS: usize = 1_000;
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        let members = full_room(server).await;
+        let members = full_channel(server).await;
         let mut client = server.client().await;
         let names: Vec<String> = std::iter::once(ROOM.to_owned())
             .chain((1..CHANNELS).map(|at| format!("presence-own-{at}")))
@@ -240,7 +240,7 @@ async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
         };
         client.bytes(names.iter().flat_map(subscribe).collect::<Vec<u8>>()).await;
         // It requests everything before it reads anything, so the server can answer all of it.
-        tokio::time::sleep(A_WHILE).await;
+        tokio::time::sleep(ATTACK_DURATION).await;
         for name in &names {
             client.subscribed(name).await;
             client.expect_event(name, "e", &data).await;

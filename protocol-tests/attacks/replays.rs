@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::setup::{A_WHILE, AttackSetup};
+use crate::setup::{ATTACK_DURATION, AttackSetup};
 use kit::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn requests_are_rejected_outside_of_their_window() {
             |time: u64| Call::post("events", &event).query("auth_timestamp", &time.to_string());
         let mut http = Http::connect(server.address).await;
         let (began, mut rejected) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for age in [-86_400, -3_600, -601, 601, 3_600, 86_400] {
                 let call = at(unix_now().saturating_add_signed(age));
                 let sentence = call.send_on(&mut http).await.error(401);
@@ -30,11 +30,11 @@ async fn requests_are_rejected_outside_of_their_window() {
             // An old signature with a new timestamp is invalid.
             let old = at(unix_now() - 700);
             let renewed = old.clone().query("auth_timestamp", &unix_now().to_string());
-            renewed.signature(&old.right_signature()).send_on(&mut http).await.error(401);
+            renewed.signature(&old.correct_signature()).send_on(&mut http).await.error(401);
             // The signature binds the body, the path, the method and the query.
             let taken = at(unix_now());
-            taken.clone().tampered(r#"{"name":"e"}"#).send_on(&mut http).await.error(401);
-            let signature = taken.right_signature();
+            taken.clone().with_unsigned_body(r#"{"name":"e"}"#).send_on(&mut http).await.error(401);
+            let signature = taken.correct_signature();
             let elsewhere =
                 Call::post("batch_events", &event).query("auth_timestamp", &unix_now().to_string());
             elsewhere.signature(&signature).send_on(&mut http).await.error(401);
@@ -54,7 +54,7 @@ async fn subscriptions_signed_for_others_are_rejected() {
         let member = r#"{"user_id":"1"}"#;
         let user = r#"{"id":"1"}"#;
         let (began, mut rejected, mut closed) = (Instant::now(), 0, 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             let mut thief = server.client().await;
             let stolen = [
                 ("private-a", owner.auth("private-a", None), None),

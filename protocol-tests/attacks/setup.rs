@@ -20,7 +20,7 @@ const CALM_EVENTS: usize = 60;
 const LATENCY_MAX: Duration = Duration::from_secs(5);
 
 /// The duration of attacks that have no end of their own.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
+pub(crate) const ATTACK_DURATION: Duration = Duration::from_millis(1_500);
 
 /// Runs one attack at a time, so that no other attack affects the measurements.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -60,7 +60,7 @@ impl AttackSetup {
         seen(bystander.count() + 2).await;
         let attack_time = began..Instant::now();
         let after_attack = bystander.count();
-        server.has_connections(1).await;
+        server.wait_for_connections(1).await;
         // Events that were published during the attack, except for the last, may arrive after it.
         seen(after_attack + 2).await;
         let memory = memory.returned().await;

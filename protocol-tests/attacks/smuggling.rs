@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 use crate::handshakes::{connect, to_the_end};
-use crate::setup::{A_WHILE, AttackSetup};
+use crate::setup::{ATTACK_DURATION, AttackSetup};
 use kit::{Call, Server, Settings};
 
 const SMUGGLED: &str = "GET /up HTTP/1.1\r\nhost: inner.test\r\n\r\n";
@@ -81,7 +81,7 @@ async fn a_smuggled_request_is_never_answered() {
     let attack = async |server: &Server| {
         pipelined_requests_are_answered(server).await;
         let (began, mut sent) = (Instant::now(), 0);
-        while began.elapsed() < A_WHILE {
+        while began.elapsed() < ATTACK_DURATION {
             for (shape, lines) in HEADERS {
                 // The two possible bodies: an empty chunked one, and five bytes.
                 for body in ["0\r\n\r\n", ""] {

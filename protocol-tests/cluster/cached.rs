@@ -6,7 +6,8 @@ use tokio::net::TcpStream;
 
 use crate::support::Group;
 use kit::{
-    Call, Link, Proxy, Redis, RedisClient, cluster_settings, eventually, node, quoted, readiness,
+    Call, LinkFault, Proxy, Redis, RedisClient, cluster_settings, eventually, node, quoted,
+    readiness,
 };
 
 const BOUND: usize = 10_000;
@@ -43,11 +44,11 @@ async fn are_evicted(redis: &mut RedisClient) {
 #[tokio::test]
 async fn events_of_disconnected_publishers_are_limited_too() {
     let redis = Redis::start().await;
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     let settings = cluster_settings().app("max_cache_bytes", BOUND);
     let node = node(&settings, &proxy.url()).await;
     let mut client = redis.client().await;
-    proxy.set(Link::SlowNode);
+    proxy.set(LinkFault::HoldToNode);
     let mut streams = Vec::new();
     for number in 0..20 {
         let mut stream = TcpStream::connect(node.address).await.expect("the node listens");
@@ -63,7 +64,7 @@ async fn events_of_disconnected_publishers_are_limited_too() {
     }
     // The node has had time to detect their disconnection when it answers another request.
     readiness(node.address).await;
-    proxy.set(Link::Whole);
+    proxy.set(LinkFault::None);
     are_evicted(&mut client).await;
 }
 

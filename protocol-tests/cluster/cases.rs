@@ -118,7 +118,7 @@ async fn u11_a_watcher_receives_changes_of_users_on_other_nodes() {
     let mut two = group.nodes[0].client().await;
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
-    group.nodes[0].has_connections(2).await;
+    group.nodes[0].wait_for_connections(2).await;
     watcher.ping_barrier().await;
     // A user that reconnects within the grace period, on another node, is not removed.
     drop(two);
@@ -157,7 +157,7 @@ async fn p14_the_limit_of_members_counts_those_of_all_nodes() {
     a.join(R, "1").await;
     b.join(R, "2").await;
     let mut third = group.nodes[0].client().await;
-    third.ask_with(R, r#"{"user_id":"3"}"#).await;
+    third.send_subscribe_with(R, r#"{"user_id":"3"}"#).await;
     third.rejection(R).await;
     let mut first_again = group.nodes[1].client().await;
     assert_eq!(first_again.join(R, "1").await["count"], 2);
@@ -196,7 +196,7 @@ async fn every_node_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn a_kept_event_outlives_the_nodes() {
+async fn a_cached_event_outlives_the_nodes() {
     let mut group = Group::of(1).await;
     group.nodes[0].publish("cache-x", "e", "1").await;
     group.kill(0).await;
@@ -225,7 +225,7 @@ async fn clusters_with_two_prefixes_share_a_redis_and_nothing_else() {
 
 #[tokio::test]
 async fn apps_of_one_cluster_share_nothing() {
-    let settings = cluster_settings().another_app("4", "key-of-4", "secret-of-4");
+    let settings = cluster_settings().add_app("4", "key-of-4", "secret-of-4");
     let group = Group::with(2, settings, Redis::start().await).await;
     let mut a = group.nodes[0].client().await;
     a.subscribe("c").await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::{Api, Group, HEALED, Listener, Monitor, Outcome};
+use crate::support::{Api, Group, Listener, Monitor, Outcome, RECOVERY_MAX};
 use kit::{Redis, Resp, Server, Settings, cluster_settings, eventually, metrics};
 
 /// The length of the channel names. It is the maximum, so a few channels make the list as long as tens of thousands
@@ -36,7 +36,7 @@ async fn occupant(node: &Server, names: impl IntoIterator<Item = String>) -> Lis
     let listener = Listener::of(node).await;
     let mut count = 0;
     for name in names {
-        listener.ask_for(&name);
+        listener.send_subscribe(&name);
         count += 1;
     }
     let acknowledged = "pusher_internal:subscription_succeeded";
@@ -147,7 +147,7 @@ async fn a_permanently_occupied_channel_is_in_every_list_while_others_change() {
         let passing: Vec<String> =
             (0..400).map(|number| format!("visited-{round}-{number}")).collect();
         for channel in &passing {
-            visitor.ask_for(channel);
+            visitor.send_subscribe(channel);
         }
         let last = passing.last().expect("there are channels");
         visitor.receives("pusher_internal:subscription_succeeded", last, 1, SUBSCRIBED).await;
@@ -239,13 +239,13 @@ async fn no_list_is_incomplete_after_redis_was_flushed() {
             redis.command(&["DBSIZE"]).await != Resp::Number(0)
         })
         .await;
-        group.are_ready(2 * HEALED).await;
+        group.are_ready(2 * RECOVERY_MAX).await;
     }
     let mut api = Api::new(group.nodes[1].address);
     let start = Instant::now();
     // A node that has not noticed the last flush yet is ready.
     while listed(&mut api, &[]).await.as_ref() != Some(&names) {
-        assert!(start.elapsed() < HEALED, "the list is complete");
+        assert!(start.elapsed() < RECOVERY_MAX, "the list is complete");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     is_over.store(true, Ordering::Relaxed);

@@ -12,7 +12,7 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// Starts a node that reaches Redis with a round trip of `ROUND_TRIP`.
 async fn far_node(redis: &Redis) -> (Server, Proxy) {
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     proxy.delay(ROUND_TRIP / 2);
     let node = unready_node(&cluster_settings(), &proxy.url()).await;
     becomes_ready(&node, READY_WITHIN).await;
@@ -26,7 +26,7 @@ async fn nodes_serve_with_a_redis_400_ms_away() {
     let (two, _two) = far_node(&redis).await;
     let listeners = [Listener::of(&one).await, Listener::of(&two).await];
     for listener in &listeners {
-        listener.ask_for("c");
+        listener.send_subscribe("c");
         listener.until("acknowledged", READY_WITHIN, |_| 0 < listener.acknowledgements("c")).await;
     }
     for (node, data) in [(&one, "from one"), (&two, "from two")] {

@@ -8,6 +8,7 @@
 mod cached;
 mod cases;
 mod channels;
+mod chaos;
 mod commands;
 mod failure;
 mod latency;
@@ -17,7 +18,6 @@ mod reload;
 mod scripts;
 mod secrets;
 mod sentinel;
-mod storm;
 mod support;
 
 // Tests belong to the crate that runs them, so these modules are compiled here once more.
@@ -40,7 +40,7 @@ mod signin;
 #[path = "../conformance/subscription.rs"]
 mod subscription;
 
-use kit::{Redis, Server, Settings, node, node_beside};
+use kit::{Redis, Server, Settings, node, node_with_peers};
 
 /// How this suite starts the server of a conformance test: as two nodes with a Redis. Connections and requests are
 /// distributed over both.
@@ -52,6 +52,6 @@ impl Start for Settings {
     async fn start(&self) -> Server {
         let redis = Redis::start().await;
         let other = node(self, &redis.url()).await;
-        node_beside(self, &redis.url(), vec![other], Some(Box::new(redis))).await
+        node_with_peers(self, &redis.url(), vec![other], Some(Box::new(redis))).await
     }
 }

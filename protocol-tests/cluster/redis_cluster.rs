@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Entry, FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, View, assert_agrees,
-    assert_view_everywhere, publish_from, they_are_one,
+    Entry, FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, View, assert_history_valid,
+    assert_nodes_act_as_one, assert_view_everywhere, publish_from,
 };
 use kit::{Call, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
@@ -23,7 +23,7 @@ async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master()
     let mut redis = RedisCluster::start().await;
     let settings = cluster_settings();
     let nodes = [node(&settings, &redis.url()).await, node(&settings, &redis.url()).await];
-    they_are_one(&nodes[0], &nodes[1]).await;
+    assert_nodes_act_as_one(&nodes[0], &nodes[1]).await;
 
     let mut listeners = vec![everywhere(&nodes[0], "1").await, everywhere(&nodes[1], "2").await];
     let ledger = Arc::new(Ledger::default());
@@ -53,7 +53,7 @@ async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master()
     for publishing in publishing {
         publishing.stop().await;
     }
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
     for (at, user) in [(0, "1"), (1, "2")] {
         if listeners[at].closed().is_some() {
             assert_eq!(listeners[at].closed(), Some(4200), "{}", listeners[at].tail(5));
@@ -66,7 +66,7 @@ async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master()
         truth = truth.with_users(&format!("presence-{number}"), &["1", "2"]);
     }
     assert_view_everywhere(&[nodes[0].address, nodes[1].address], FAILED_OVER, &truth).await;
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
 }
 
 /// A master without slots becomes a replica, which accepts subscriptions and publishes nothing.
@@ -125,14 +125,14 @@ async fn every_node_receives_events_after_a_master_lost_all_slots() {
         publishing.stop().await;
     }
     closed.append(&mut open);
-    assert_agrees(&ledger, &closed).await;
+    assert_history_valid(&ledger, &closed).await;
 }
 
 /// Sends subscriptions to all channels without waiting for the acknowledgements.
 fn ask_for_all(listener: &Listener, user: usize) {
     for number in 0..CHANNELS {
-        listener.ask_for(&format!("c{number}"));
-        listener.ask_as(&format!("presence-{number}"), &user.to_string());
+        listener.send_subscribe(&format!("c{number}"));
+        listener.send_join(&format!("presence-{number}"), &user.to_string());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Group, HEALED, Listener, Monitor, they_are_one};
+use crate::support::{Group, Listener, Monitor, RECOVERY_MAX, assert_nodes_act_as_one};
 use kit::{
     KEY, Redis, SECRET, becomes_ready, cluster_settings, metrics, node, quoted, readiness, sign,
     unready_node,
@@ -12,7 +12,7 @@ use kit::{
 async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     let group = Group::of(2).await;
     let mut monitor = Monitor::start(&group.redis).await;
-    they_are_one(&group.nodes[0], &group.nodes[1]).await;
+    assert_nodes_act_as_one(&group.nodes[0], &group.nodes[1]).await;
     let listener = Listener::of(&group.nodes[0]).await;
     let user = json!({ "id": "ann", "user_info": { "name": "Ann" } });
     let member = json!({ "user_id": "1", "user_info": { "n": "1" } }).to_string();
@@ -30,7 +30,7 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     listener.whisper("client-x", "private-s", "said");
     listener.ping_barrier().await;
     group.nodes[1].publish("private-s", "e", "published").await;
-    listener.receives("e", "private-s", 1, HEALED).await;
+    listener.receives("e", "private-s", 1, RECOVERY_MAX).await;
     let reply = monitor.since_last().await;
     assert!(reply.iter().any(|line| line.contains("published")), "the monitor records commands");
     let mut places = vec![("Redis", reply.join("\n"))];
@@ -57,7 +57,7 @@ async fn the_password_of_redis_is_used_and_never_disclosed() {
     let right = node(&settings, &format!("redis://:{PASSWORD}@{}", redis.address())).await;
     let wrong =
         unready_node(&settings, &format!("redis://:{PASSWORD}-not@{}", redis.address())).await;
-    becomes_ready(&right, HEALED).await;
+    becomes_ready(&right, RECOVERY_MAX).await;
     let (status, body) = readiness(wrong.address).await;
     assert_eq!(status, 503, "{body}");
     let mut texts = vec![body.to_string(), right.process.output(), wrong.process.output()];

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    C, FAILED_OVER, Ledger, Listener, R, View, Watched, assert_agrees, assert_view_everywhere,
-    member, publish_from, they_are_one,
+    C, FAILED_OVER, Ledger, Listener, R, View, Watched, assert_history_valid,
+    assert_nodes_act_as_one, assert_view_everywhere, member, publish_from,
 };
 use kit::{Redis, becomes_ready, cluster_settings, node};
 
@@ -15,7 +15,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     let settings = cluster_settings();
     let one = node(&settings, &watched.url()).await;
     let two = node(&settings, &watched.url()).await;
-    they_are_one(&one, &two).await;
+    assert_nodes_act_as_one(&one, &two).await;
 
     let listeners = [member(&one, "1").await, member(&two, "2").await];
     let ledger = Arc::new(Ledger::default());
@@ -33,7 +33,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     for publishing in publishing {
         publishing.stop().await;
     }
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
     // Connections that were closed because an event may have been lost with the master reconnect.
     let mut all = Vec::from(listeners);
     for (at, (node, user)) in [(&one, "1"), (&two, "2")].into_iter().enumerate() {
@@ -46,7 +46,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     assert_eq!(open.len(), 2);
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
     assert_view_everywhere(&[one.address, two.address], FAILED_OVER, &truth).await;
-    assert_agrees(&ledger, &all).await;
+    assert_history_valid(&ledger, &all).await;
 }
 
 /// The old master runs and accepts writes: only the Sentinels report that it is not the master.
@@ -56,7 +56,7 @@ async fn nodes_follow_the_sentinels_although_the_old_master_runs() {
     let settings = cluster_settings();
     let one = node(&settings, &watched.url()).await;
     let two = node(&settings, &watched.url()).await;
-    they_are_one(&one, &two).await;
+    assert_nodes_act_as_one(&one, &two).await;
 
     let other = Redis::start().await;
     for sentinel in &watched.sentinels {
@@ -77,7 +77,7 @@ async fn nodes_follow_the_sentinels_although_the_old_master_runs() {
     }
     becomes_ready(&one, FAILED_OVER).await;
     becomes_ready(&two, FAILED_OVER).await;
-    they_are_one(&one, &two).await;
+    assert_nodes_act_as_one(&one, &two).await;
 }
 
 async fn is_promoted(replica: &Redis) {

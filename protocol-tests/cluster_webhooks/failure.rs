@@ -46,7 +46,7 @@ async fn the_state_of_a_killed_node_is_reported_as_removed_once() {
 }
 
 #[tokio::test]
-async fn the_state_of_a_killed_delivering_node_is_reported_as_removed_once() {
+async fn the_state_of_a_killed_webhook_leader_is_reported_as_removed_once() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = group.leader().await;
@@ -80,7 +80,7 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_queue_outlives_its_delivering_node() {
+async fn a_queue_outlives_its_webhook_leader() {
     let (mut receiver, answers) = hanging().await;
     let settings = webhooks(&[(&receiver, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 0)
@@ -117,7 +117,7 @@ async fn a_queue_outlives_its_delivering_node() {
 /// The delivering node is killed while events are published: each event is delivered at least once,
 /// and in order.
 #[tokio::test]
-async fn the_delivering_node_may_die_at_any_time() {
+async fn the_webhook_leader_may_die_at_any_time() {
     let mut receiver = WebhookReceiver::new().await;
     let settings = webhooks(&[(&receiver, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 1)
@@ -202,7 +202,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     let mut clients = [group.client(0).await, group.client(1).await];
     clients[0].subscribe("a").await;
     assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
-    group.redis[0].freeze();
+    group.redis[0].pause();
     until("the nodes detect the pause", async || {
         for node in &group.nodes {
             let reply = Http::plain(node.address, "GET", "/ready", &[]).await;
@@ -214,9 +214,9 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     })
     .await;
     // These changes are reported only after Redis is reachable again.
-    clients[1].ask_for("b").await;
+    clients[1].send_subscribe("b").await;
     clients[0].unsubscribe("a").await;
-    group.redis[0].thaw();
+    group.redis[0].resume();
     clients[1].subscribed("b").await;
     let mut events = received(&mut receiver, 2).await;
     events.sort_by_key(|event| event["channel"].to_string());
@@ -227,7 +227,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
 }
 
 #[tokio::test]
-async fn a_node_without_the_delivery_lease_delivers_nothing() {
+async fn a_node_without_the_webhook_lease_delivers_nothing() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.leader().await;

@@ -20,7 +20,7 @@ async fn picky(status: u16) -> (WebhookReceiver, Arc<AtomicBool>) {
         let is_rejected = request.body.contains("poison") && !mended.load(Ordering::SeqCst);
         if is_rejected { status } else { 200 }
     };
-    (WebhookReceiver::judging(judge).await, is_mended)
+    (WebhookReceiver::answering_by_request(judge).await, is_mended)
 }
 
 fn settings(receiver: &WebhookReceiver) -> Settings {

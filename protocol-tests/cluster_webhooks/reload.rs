@@ -2,7 +2,7 @@
 
 use crate::group::{Group, is_ready, of_channel, received, until, webhooks};
 use kit::webhook_receiver::WebhookReceiver;
-use kit::{Link, Proxy, Redis, Settings, quoted};
+use kit::{LinkFault, Proxy, Redis, Settings, quoted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn webhooks_receive_events_while_they_are_configured() {
 async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node_asked_before() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let redis = Redis::start().await;
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     let with = |receiver: &WebhookReceiver, url: String| {
         webhooks(&[(receiver, OCCUPIED)]).section("redis", "url", quoted(&url))
     };
@@ -58,13 +58,13 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
     for (round, channel) in ["b", "c", "d"].into_iter().enumerate() {
         let is_even = round % 2 == 0;
         let (receiver, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
-        proxy.set(Link::SlowRedis);
+        proxy.set(LinkFault::HoldToRedis);
         // The node reads the log every 1.5 s.
         tokio::time::sleep(Duration::from_millis(1_800)).await;
         delivering.reload(&with(receiver, proxy.url())).await;
         other.reload(&with(receiver, redis.url())).await;
         client.subscribe(channel).await;
-        proxy.set(Link::Whole);
+        proxy.set(LinkFault::None);
         assert_eq!(received(receiver, 1).await, [of_channel("channel_occupied", channel)]);
         assert_eq!(unchanged.count(), unchanged.heard());
     }

@@ -28,7 +28,7 @@ async fn k02_a_later_subscriber_receives_the_last_event() {
 }
 
 #[tokio::test]
-async fn k03_the_excluded_socket_does_not_apply_to_the_kept_event() {
+async fn k03_the_excluded_socket_does_not_apply_to_the_cached_event() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let event =
@@ -40,7 +40,7 @@ async fn k03_the_excluded_socket_does_not_apply_to_the_kept_event() {
 }
 
 #[tokio::test]
-async fn k04_a_client_event_is_not_kept() {
+async fn k04_a_client_event_is_not_cached() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut bystander) =
         (server.client().await, server.client().await, server.client().await);
@@ -56,7 +56,7 @@ async fn k04_a_client_event_is_not_kept() {
 }
 
 #[tokio::test]
-async fn k05_the_kept_event_expires() {
+async fn k05_the_cached_event_expires() {
     let server = Settings::new().app("cache_ttl_s", 1).start().await;
     server.publish("cache-x", "u", "1").await;
     remembers_u(&server, "cache-x").await;
@@ -68,7 +68,7 @@ async fn k05_the_kept_event_expires() {
 }
 
 #[tokio::test]
-async fn k06_the_kept_event_outlives_the_subscribers() {
+async fn k06_the_cached_event_outlives_the_subscribers() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("cache-x").await;
@@ -82,7 +82,7 @@ async fn k06_the_kept_event_outlives_the_subscribers() {
 }
 
 #[tokio::test]
-async fn k07_private_and_encrypted_cache_channels_keep_their_last_event() {
+async fn k07_private_and_encrypted_cache_channels_cache_their_last_event() {
     let server = Settings::new().start().await;
     for channel in ["private-cache-x", "private-encrypted-cache-x"] {
         server.publish(channel, "u", "1").await;
@@ -91,7 +91,7 @@ async fn k07_private_and_encrypted_cache_channels_keep_their_last_event() {
 }
 
 #[tokio::test]
-async fn k08_the_api_returns_the_kept_event_and_its_lifetime() {
+async fn k08_the_api_returns_the_cached_event_and_its_ttl() {
     let server = Settings::new().start().await;
     assert_eq!(
         server.channel("cache-x", "cache").await,
@@ -120,7 +120,7 @@ async fn k09_all_subscribers_receive_the_count() {
 }
 
 #[tokio::test]
-async fn k09_acknowledgement_and_kept_event_precede_the_count() {
+async fn k09_acknowledgement_and_cached_event_precede_the_count() {
     let server = Settings::new().start().await;
     let mut client = server.client().await.with_counts();
     server.publish("cache-x", "u", "1").await;
@@ -267,7 +267,7 @@ async fn beyond_max_cache_bytes_the_least_recently_published_event_is_evicted() 
 }
 
 #[tokio::test]
-async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_kept() {
+async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_cached() {
     let server = Settings::new().app("max_cache_bytes", 50_000).start().await;
     let mut subscriber = server.client().await;
     subscriber.subscribe("cache-a").await;

@@ -285,10 +285,10 @@ async fn the_log_holds_no_secrets_and_no_payloads() {
     server.publish("private-a", "e", "words-of-a-publisher").await;
     client.expect_event("private-a", "e", "words-of-a-publisher").await;
     let call = Call::get("channels");
-    let signed = call.right_signature();
+    let signed = call.correct_signature();
     assert_eq!(call.send(&server).await.status, 200);
     drop(client);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     let log = server.process.output();
     let words =
         [SECRET, "token-of-metrics", "words-of-a-client", "words-of-a-publisher", "name-of-a-user"];

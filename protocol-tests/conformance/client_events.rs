@@ -275,7 +275,7 @@ async fn e12_the_senders_other_connection_receives_it() {
 }
 
 #[tokio::test]
-async fn e14_on_a_presence_cache_channel_it_is_relayed_and_not_kept() {
+async fn e14_on_a_presence_cache_channel_it_is_relayed_and_not_cached() {
     let server = Settings::new().start().await;
     let channel = "presence-cache-r";
     let (mut a, mut b, mut late) =

@@ -77,7 +77,7 @@ async fn c06_the_app_limit_is_enforced_and_released() {
     server.open(&format!("/app/{KEY}?protocol=7")).await.rejected(4004).await;
     first.ping_barrier().await;
     drop(first);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     server.client().await.ping_barrier().await;
 }
 
@@ -206,9 +206,9 @@ async fn c18_a_silent_client_is_pinged_then_closed_4201_and_removed() {
     client.subscribe("my-channel").await;
     assert!(is_ping(&client.frame().await.unwrap()), "a ping is sent first");
     assert!(Duration::from_secs(1) <= start.elapsed(), "a ping after {:?}", start.elapsed());
-    assert_eq!(client.closed_after_anything().await.0, 4201);
+    assert_eq!(client.closed_eventually().await.0, 4201);
     assert!(Duration::from_secs(4) <= start.elapsed(), "closed after {:?}", start.elapsed());
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     assert_eq!(server.channel("my-channel", "").await, json!({ "occupied": false }));
 }
 
@@ -289,7 +289,7 @@ async fn c22_repeated_malformed_messages_are_closed_despite_valid_ones_in_betwee
         client.try_bytes(frames::text(r#"{"event":"pusher:ping"}"#)).await;
         client.try_bytes(frames::masked(frames::FIN | frames::PONG, b"")).await;
     }
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn c24_a_frame_over_the_limit_is_closed_1009() {
     let mut client = server.client().await;
     // The server may close the connection during the write.
     client.try_bytes(frames::text(vec![b' '; 65_537])).await;
-    assert_eq!(client.closed_after_anything().await.0, 1009);
+    assert_eq!(client.closed_eventually().await.0, 1009);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn a_subscription_receives_all_later_events_once_and_in_order() {
     let windows = async {
         for window in 0..200 {
             let answered = counter.answered.get();
-            client.ask_for("a").await;
+            client.send_subscribe("a").await;
             client.subscribed("a").await;
             let started = counter.started.get();
             let first = number(&client.next().await);
@@ -179,7 +179,7 @@ async fn a_publish_does_not_wait_for_a_client_that_does_not_read() {
     for _ in 0..100 {
         server.publish("a", "e", &data).await;
     }
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
 }
 
 /// Ascending numbers that are published: how many were begun, and how many were answered.

@@ -164,8 +164,8 @@ async fn pages_of_this_machine_and_programs_use_the_api() {
 #[tokio::test]
 async fn among_other_apps_the_rule_concerns_the_one_with_the_well_known_secret() {
     let settings = Settings::without_apps()
-        .another_app("4", "key-of-4", "secret-of-4")
-        .another_app("5", "key-of-5", "app-secret")
+        .add_app("4", "key-of-4", "secret-of-4")
+        .add_app("5", "key-of-5", "app-secret")
         .section("metrics", "token", quoted("t"));
     let server = settings.start().await;
     let foreign = "Host: ws.example.com\r\nOrigin: https://example.com\r\n";
@@ -184,12 +184,14 @@ async fn among_other_apps_the_rule_concerns_the_one_with_the_well_known_secret()
 async fn one_app_with_the_well_known_secret_is_enough_to_keep_pages_from_the_metrics() {
     // No other test listens on this loopback address, so its free port stays free.
     let free = std::net::TcpListener::bind("127.0.0.4:0").unwrap().local_addr().unwrap();
-    let mut settings = Settings::without_apps()
-        .another_app("4", "key-of-4", "secret-of-4")
-        .section("metrics", "listen", quoted(&free.to_string()));
+    let mut settings = Settings::without_apps().add_app("4", "key-of-4", "secret-of-4").section(
+        "metrics",
+        "listen",
+        quoted(&free.to_string()),
+    );
     for (is_well_known, expected) in [(false, 200), (true, 403)] {
         if is_well_known {
-            settings = settings.another_app("5", "key-of-5", "app-secret");
+            settings = settings.add_app("5", "key-of-5", "app-secret");
         }
         let _server = settings.start().await;
         for target in ["/metrics", "/"] {
@@ -208,7 +210,7 @@ async fn one_app_with_the_well_known_secret_is_enough_to_keep_pages_from_the_met
 
 #[tokio::test]
 async fn another_id_with_the_well_known_secret_is_restricted_too() {
-    let settings = Settings::without_apps().another_app("5", "key-of-5", "app-secret");
+    let settings = Settings::without_apps().add_app("5", "key-of-5", "app-secret");
     let server = settings.start().await;
     let foreign = "Host: localhost\r\nOrigin: https://evil.example\r\n";
     assert!(connect(&server, "key-of-5", foreign).await.is_some());

@@ -204,11 +204,11 @@ async fn a_close_is_answered_and_nothing_after_it_is_read() {
     let close = frames::masked(frames::FIN | frames::CLOSE, &frames::close(1000, "bye"));
     client.bytes([close, frames::text(PING)].concat()).await;
     assert_eq!(client.closed().await.0, 1000);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     let mut client = server.client().await;
     client.bytes(frames::masked(frames::FIN | frames::CLOSE, &[])).await;
     assert!(matches!(client.closed().await.0, 1000 | 1005));
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ pub(crate) async fn all_are_closed(server: &Server, cases: Vec<(&str, Vec<u8>)>,
     for (what, bytes) in cases {
         let mut client = server.client().await;
         client.bytes(bytes).await;
-        waiting.push((what, tokio::spawn(async move { client.closed_after_anything().await.0 })));
+        waiting.push((what, tokio::spawn(async move { client.closed_eventually().await.0 })));
     }
     for (what, closed) in waiting {
         let code = closed.await.unwrap_or_else(|error| panic!("{what}: {error}"));

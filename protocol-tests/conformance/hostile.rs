@@ -140,7 +140,7 @@ fn leave(random: &mut StdRng, client: Client) {
 }
 
 async fn is_as_before(server: &Server, bystander: &mut Client) {
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     let occupied = async || server.get("channels", &[]).await.json();
     eventually("only the bystander's channel is left", async || {
         occupied().await == json!({ "channels": { "bystander": {} } })

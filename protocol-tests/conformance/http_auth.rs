@@ -65,7 +65,7 @@ async fn h04_the_order_of_the_parameters_does_not_matter() {
 async fn h05_a_signature_wrong_by_one_digit_is_rejected_with_what_should_have_been_signed() {
     let server = Settings::new().start().await;
     let call = Call::post("events", &event());
-    let right = call.right_signature();
+    let right = call.correct_signature();
     for position in [0, 31, 63] {
         let mut digits = right.clone().into_bytes();
         digits[position] = if digits[position] == b'0' { b'1' } else { b'0' };
@@ -137,7 +137,7 @@ async fn h09_a_body_that_was_changed_is_rejected() {
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
     let changed = Call::post("events", &event())
-        .tampered(r#"{"name":"e","channel":"my-channel","data":"2"}"#);
+        .with_unsigned_body(r#"{"name":"e","channel":"my-channel","data":"2"}"#);
     let sentence = changed.send(&server).await.error(401);
     assert!(sentence.contains("body_md5"), "{sentence}");
     server.assert_no_other_events("my-channel", &mut [&mut client]).await;
@@ -245,7 +245,7 @@ async fn a_missing_key_or_signature_or_timestamp_is_named() {
 
 #[tokio::test]
 async fn the_key_of_another_app_is_rejected() {
-    let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
+    let server = Settings::new().add_app("4", "key-of-4", "secret-of-4").start().await;
     Call::get("channels").credentials("key-of-4", "secret-of-4").send(&server).await.error(401);
     Call::get("channels").credentials("key-of-4", SECRET).send(&server).await.error(401);
     Call::get("channels").credentials(KEY, "secret-of-4").send(&server).await.error(401);
@@ -255,10 +255,10 @@ async fn the_key_of_another_app_is_rejected() {
 
 #[tokio::test]
 async fn apps_are_isolated_from_one_another() {
-    let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
+    let server = Settings::new().add_app("4", "key-of-4", "secret-of-4").start().await;
     let mut other = server.open("/app/key-of-4?protocol=7").await;
     other.established().await;
-    other.ask_for("my-channel").await;
+    other.send_subscribe("my-channel").await;
     other.subscribed("my-channel").await;
     server.publish("my-channel", "e", "1").await;
     let call = Call::new(

@@ -90,9 +90,11 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
             let mut client = server.client().await;
             for (channel, has_users, is_cache) in KINDS {
                 if has_users {
-                    client.ask_with(channel, &json!({ "user_id": user }).to_string()).await;
+                    client
+                        .send_subscribe_with(channel, &json!({ "user_id": user }).to_string())
+                        .await;
                 } else {
-                    client.ask_for(channel).await;
+                    client.send_subscribe(channel).await;
                 }
                 while client.next().await["event"] != "pusher_internal:subscription_succeeded" {}
                 if is_cache {
@@ -116,7 +118,7 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
                 if !has_users {
                     expected.as_object_mut().map(|told| told.remove("user_count"));
                 }
-                every_reader_says(&server, channel, info, &expected).await;
+                assert_all_endpoints_return(&server, channel, info, &expected).await;
                 let path = format!("channels/{channel}");
                 let reply = server.get(&path, &[("info", info)]).await;
                 if !applies {
@@ -142,7 +144,7 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
 }
 
 /// The endpoints that omit inapplicable attributes: the list of channels, a publish, and a batch.
-async fn every_reader_says(server: &Server, channel: &str, info: &str, expected: &Value) {
+async fn assert_all_endpoints_return(server: &Server, channel: &str, info: &str, expected: &Value) {
     let listed = channels(server, &[("info", info), ("filter_by_prefix", channel)]).await;
     assert_eq!(listed[channel], *expected, "GET channels {channel} {info}");
     let event = json!({ "name": "e", "data": "1", "channel": channel, "info": info });
@@ -264,7 +266,7 @@ async fn terminating_accepts_an_empty_body() {
 
 #[tokio::test]
 async fn an_id_that_is_too_long_to_sign_in_is_400_and_the_limit_is_named() {
-    let settings = Settings::new().another_app("4", "key-of-4", "secret-of-4");
+    let settings = Settings::new().add_app("4", "key-of-4", "secret-of-4");
     let server = settings.app("max_channel_name_length", 50).start().await;
     for (app, max) in [("3", 184), ("4", 34)] {
         let send = async |path: &str, body: String| {
@@ -292,14 +294,14 @@ async fn an_id_that_is_too_long_to_sign_in_is_400_and_the_limit_is_named() {
 
 #[tokio::test]
 async fn connections_counts_exactly_those_of_the_app() {
-    let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
+    let server = Settings::new().add_app("4", "key-of-4", "secret-of-4").start().await;
     assert_eq!(server.get("connections", &[]).await.text(), r#"{"connections":0}"#);
     let one = server.client().await;
     let _two = server.client().await;
     server.open("/app/key-of-4").await.established().await;
-    server.has_connections(2).await;
+    server.wait_for_connections(2).await;
     drop(one);
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
 }
 
 async fn channels(server: &Server, query: &[(&str, &str)]) -> Value {

@@ -33,7 +33,7 @@ async fn init_writes_a_configuration_that_the_server_and_the_commands_use() {
     assert!(!out.contains("password"), "{out}");
     let process =
         Process::spawn(&["start", "--host", "127.0.0.1", "--port", "0"], directory.path());
-    let server = Server::listening(process, directory).await;
+    let server = Server::from_process(process, directory).await;
     let app = [("--app-id", "ID"), ("--key", "KEY"), ("--secret", "SECRET")];
     let app = app.map(|(flag, name)| [flag, printed(&out, &format!("REVERB_APP_{name}"))]);
     let url = format!("http://{}", server.address);

@@ -19,7 +19,7 @@ async fn max_connections_of_the_node_is_4100_and_released() {
     server.open(TARGET).await.rejected(4100).await;
     a.ping_barrier().await;
     drop(a);
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     server.client().await.ping_barrier().await;
     b.ping_barrier().await;
 }
@@ -32,7 +32,7 @@ async fn rejections_and_failed_handshakes_take_no_permit() {
         server.open("/app/nope").await.rejected(4001).await;
         drop(server.open("/app/nope").await);
         drop(server.open(TARGET).await);
-        server.has_connections(0).await;
+        server.wait_for_connections(0).await;
     }
     let _first = server.client().await;
     for _ in 0..5 {
@@ -44,7 +44,7 @@ async fn rejections_and_failed_handshakes_take_no_permit() {
 #[tokio::test]
 async fn max_connections_of_an_app_is_4004_and_does_not_affect_other_apps() {
     let settings =
-        Settings::new().app("max_connections", 2).another_app("4", "key-of-4", "secret-of-4");
+        Settings::new().app("max_connections", 2).add_app("4", "key-of-4", "secret-of-4");
     let server = settings.start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     server.open(TARGET).await.rejected(4004).await;
@@ -62,7 +62,7 @@ async fn max_connections_per_ip_counts_addresses_separately() {
     connect_from(&server, "127.0.0.2:0").await.established().await;
     a.ping_barrier().await;
     drop(a);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     connect_from(&server, "127.0.0.1:0").await.established().await;
 }
 
@@ -108,7 +108,7 @@ async fn max_message_bytes_counts_a_frame() {
     client.text(ping_of(1_024)).await;
     client.expect(json!({ "event": "pusher:pong", "data": {} })).await;
     client.text(ping_of(1_025)).await;
-    assert_eq!(client.closed_after_anything().await.0, 1009);
+    assert_eq!(client.closed_eventually().await.0, 1009);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn max_message_bytes_counts_the_fragments_of_a_message_together() {
     for part in fragments(&ping_of(1_025)) {
         client.try_bytes(part).await;
     }
-    assert_eq!(client.closed_after_anything().await.0, 1009);
+    assert_eq!(client.closed_eventually().await.0, 1009);
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn max_channels_counts_current_subscriptions() {
     let mut client = server.client().await;
     client.subscribe("a").await;
     client.subscribe("b").await;
-    client.ask_for("c").await;
+    client.send_subscribe("c").await;
     client.rejection("c").await;
     client.unsubscribe("a").await;
     client.subscribe("c").await;
@@ -208,7 +208,7 @@ async fn max_channel_name_length_applies_to_publishers_and_clients() {
     let mut client = server.client().await;
     let (longest, longer) = ("c".repeat(10), "c".repeat(11));
     client.subscribe(&longest).await;
-    client.ask_for(&longer).await;
+    client.send_subscribe(&longer).await;
     client.rejection(&longer).await;
     server.publish(&longest, "e", "1").await;
     client.expect_event(&longest, "e", "1").await;
@@ -221,7 +221,7 @@ async fn max_presence_members_of_one_is_a_channel_for_one() {
     let server = Settings::new().app("max_presence_members", 1).start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join("presence-r", "1").await;
-    b.ask_with("presence-r", r#"{"user_id":"2"}"#).await;
+    b.send_subscribe_with("presence-r", r#"{"user_id":"2"}"#).await;
     b.rejection("presence-r").await;
     server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     b.join("presence-r", "1").await;
@@ -233,7 +233,7 @@ async fn max_presence_user_info_bytes_counts_the_json_of_the_information() {
         let server = Settings::new().app("max_presence_user_info_bytes", limit).start().await;
         let (mut a, mut b) = (server.client().await, server.client().await);
         a.join_with("presence-r", &member_with_info_of(limit)).await;
-        b.ask_with("presence-r", &member_with_info_of(limit + 1)).await;
+        b.send_subscribe_with("presence-r", &member_with_info_of(limit + 1)).await;
         b.rejection("presence-r").await;
         server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     }

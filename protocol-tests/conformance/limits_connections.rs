@@ -30,7 +30,7 @@ async fn client_from(server: &Server, address: &str) -> Client {
 
 #[tokio::test]
 async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
-    let server = slow_door().start().await;
+    let server = limited_new_connections().start().await;
     let mut first = client_from(&server, "127.0.0.1:0").await;
     first.established().await;
     client_from(&server, "127.0.0.1:0").await.established().await;
@@ -45,7 +45,7 @@ async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
 
 #[tokio::test]
 async fn new_connections_per_second_per_ip_counts_rejected_clients() {
-    let server = slow_door().start().await;
+    let server = limited_new_connections().start().await;
     for _ in 0..2 {
         server.open("/app/nope").await.rejected(4001).await;
     }
@@ -54,7 +54,7 @@ async fn new_connections_per_second_per_ip_counts_rejected_clients() {
 
 #[tokio::test]
 async fn new_connections_per_second_per_ip_answers_429_with_retry_after() {
-    let server = slow_door().start().await;
+    let server = limited_new_connections().start().await;
     let call = Call::get("channels");
     let mut kept = Http::connect(server.address).await;
     for _ in 0..20 {
@@ -76,7 +76,8 @@ async fn new_connections_per_second_per_ip_answers_429_with_retry_after() {
 
 #[tokio::test]
 async fn new_connections_per_second_per_ip_counts_the_client_behind_a_listed_proxy() {
-    let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
+    let server =
+        limited_new_connections().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
     let from = async |address: &str| {
         let headers = [("X-Forwarded-For", address)];
         server.open_with(&target(), &headers).await
@@ -95,7 +96,8 @@ async fn new_connections_per_second_per_ip_counts_the_client_behind_a_listed_pro
 
 #[tokio::test]
 async fn a_forged_x_forwarded_for_does_not_hide_the_proxys_entry() {
-    let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
+    let server =
+        limited_new_connections().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
     let status = async |lines: &[u8]| {
         let mut http = RawHttp::connect(server.address).await;
         http.write([b"GET /metrics HTTP/1.1\r\nhost: x\r\n", lines, b"\r\n"].concat()).await;
@@ -207,7 +209,7 @@ async fn max_messages_per_second_drops_then_closes() {
         }
     };
     assert_eq!((told, code), (1, 4100), "reported once, then closed");
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     server.assert_no_other_events("private-a", &mut [&mut other]).await;
 }
 
@@ -260,10 +262,10 @@ async fn max_messages_per_second_counts_control_frames_and_fragments() {
     for (what, bytes) in floods {
         let mut client = server.client().await;
         client.bytes(bytes).await;
-        let closed = client.closed_after_anything().await;
+        let closed = client.closed_eventually().await;
         assert_eq!(closed, (4100, "Too many messages".to_owned()), "{what}");
     }
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
 }
 
 #[tokio::test]
@@ -299,7 +301,7 @@ async fn max_messages_per_second_counts_segments_of_one_byte() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     // The reason is the number of reads, not the duration of the message.
-    assert_eq!(client.closed_after_anything().await, (4100, "Too many messages".to_owned()));
+    assert_eq!(client.closed_eventually().await, (4100, "Too many messages".to_owned()));
 }
 
 #[tokio::test]
@@ -317,7 +319,7 @@ async fn max_messages_per_second_limits_repeated_subscriptions() {
     while toggles.try_bytes(&pair).await && rounds < 100_000 {
         rounds += 1;
     }
-    assert_eq!(toggles.closed_after_anything().await.0, 4100);
+    assert_eq!(toggles.closed_eventually().await.0, 4100);
     // The accepted messages: one for the single allowed channel, one more, and ten for each second of the test.
     let passed = 2..=2 + 10 * (begun.elapsed().as_secs() + 1);
     let page =
@@ -328,7 +330,7 @@ async fn max_messages_per_second_limits_repeated_subscriptions() {
     let subscribes: u64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
     // One subscription is that of the other client.
     assert!(passed.contains(&(subscribes - 1)), "{subscribes} of {rounds}, not {passed:?}");
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     server.assert_no_other_events("a", &mut [&mut watches]).await;
 }
 
@@ -362,7 +364,7 @@ async fn max_messages_is_reverbs_rate_limit() {
         for _ in 0..5 {
             client.ping_barrier().await;
         }
-        client.ask_for("d").await;
+        client.send_subscribe("d").await;
         if closes {
             client.rejected(4100).await;
         } else {
@@ -406,7 +408,7 @@ async fn an_incomplete_message_times_out() {
             }
             assert!(matches!(client.frame().await, Some(Frame::Close(4100, _))));
         } else {
-            assert_eq!(client.closed_after_anything().await.0, 4100);
+            assert_eq!(client.closed_eventually().await.0, 4100);
         }
         assert!(Duration::from_millis(900) < begun.elapsed(), "{:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
@@ -438,7 +440,7 @@ async fn a_request_to_upgrade_in_pieces_is_an_upgrade() {
     client.ping_barrier().await;
 }
 
-fn slow_door() -> Settings {
+fn limited_new_connections() -> Settings {
     Settings::new().connection("new_connections_per_second_per_ip", 2)
 }
 

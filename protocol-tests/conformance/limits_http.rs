@@ -114,7 +114,7 @@ async fn request_timeout_answers_an_incomplete_body() {
 #[tokio::test]
 async fn requests_per_second_is_429_with_retry_after() {
     let settings =
-        Settings::new().app("requests_per_second", 5).another_app("4", "key-of-4", "secret-of-4");
+        Settings::new().app("requests_per_second", 5).add_app("4", "key-of-4", "secret-of-4");
     let server = settings.start().await;
     let mut http = RawHttp::connect(server.address).await;
     http.write(event_of(200).bytes().repeat(6)).await;

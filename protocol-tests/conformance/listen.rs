@@ -95,7 +95,7 @@ async fn listen_escapes_terminal_sequences() {
             assert!(line.contains(r"x\u{1b}]0;owned\u{7}\u{9b}2J\u{7f}\u{202e}\r\ny"), "{line}");
         }
         drop(listener);
-        server.has_connections(0).await;
+        server.wait_for_connections(0).await;
     }
 }
 

@@ -176,7 +176,7 @@ async fn the_metrics_show_process_build_limits_and_reloads() {
 #[tokio::test]
 async fn a_publish_whose_head_is_rejected_is_counted_and_logged_with_its_route() {
     let settings = json_log().section("metrics", "token", quoted("t"));
-    let server = settings.another_app("5", "key-of-5", "app-secret").start().await;
+    let server = settings.add_app("5", "key-of-5", "app-secret").start().await;
     let publish = |app: &str, path: &str, line: &str| {
         format!("POST /apps/{app}/{path} HTTP/1.1\r\nhost: a.test\r\n{line}\r\n\r\n")
     };
@@ -199,7 +199,7 @@ async fn a_publish_whose_head_is_rejected_is_counted_and_logged_with_its_route()
 
 /// If all apps have the well-known secret, requests are rejected before the lookup of their app.
 #[tokio::test]
-async fn a_publish_to_the_development_app_from_elsewhere_is_counted() {
+async fn a_publish_to_the_development_app_from_another_host_is_counted() {
     let settings = Settings::without_apps().section("log", "format", quoted("json"));
     let server = settings.section("metrics", "token", quoted("t")).start().await;
     let mut raw = RawHttp::connect(server.address).await;

@@ -55,10 +55,10 @@ async fn expect<const N: usize>(
 ) {
     let expected = rise(expected);
     // A count that is too high fails in the assertion below.
-    let has_risen = |now: &Rise| {
+    let has_increased = |now: &Rise| {
         now == &expected || now.iter().any(|(series, count)| expected.get(series) < Some(count))
     };
-    eventually(what, async || has_risen(&risen().await)).await;
+    eventually(what, async || has_increased(&risen().await)).await;
     assert_eq!(risen().await, expected, "{what}");
 }
 
@@ -79,10 +79,10 @@ async fn publishes_are_counted_by_the_status_of_the_answer() {
         .server("max_request_bytes", 2_000)
         .server("request_timeout_s", 1)
         .app("max_event_bytes", 1_000)
-        .another_app("4", "key-of-4", "secret-of-4")
+        .add_app("4", "key-of-4", "secret-of-4")
         .app("enabled", false)
         .app("max_event_bytes", 1_000)
-        .another_app("5", "key-of-5", "secret-of-5")
+        .add_app("5", "key-of-5", "secret-of-5")
         .app("max_event_bytes", 1_000)
         .app("requests_per_second", 1)
         .start()
@@ -318,7 +318,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
         .app("max_connections", 1)
         .app("allowed_origins", r#"["a.example"]"#)
         .connection("max_message_bytes", 1_024)
-        .another_app("4", "key-of-4", "secret-of-4")
+        .add_app("4", "key-of-4", "secret-of-4")
         .app("enabled", false)
         .start()
         .await;
@@ -335,7 +335,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
     ] {
         let risen = watch(&server).await;
         let mut client = server.open_with(target, headers).await;
-        let said = client.closed_after_anything().await.0;
+        let said = client.closed_eventually().await.0;
         assert_eq!(said, code);
         let of_ends = async || -> Rise {
             risen().await.into_iter().filter(|(series, _)| series.contains("_ended_")).collect()
@@ -357,7 +357,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
     ] {
         let risen = watch(&server).await;
         let mut client = server.client().await;
-        let over_quota = server.open(&target).await.closed_after_anything().await.0;
+        let over_quota = server.open(&target).await.closed_eventually().await.0;
         assert_eq!(over_quota, 4_004);
         if bytes.is_empty() {
             drop(client);
@@ -366,7 +366,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
             while !matches!(client.frame().await, None | Some(Frame::Close(..))) {}
             drop(client);
         }
-        server.has_connections(0).await;
+        server.wait_for_connections(0).await;
         let expected = rise([(&ended("over_quota", 4_004), 1), (&ended(reason, code), 1)]);
         let of_ends = async || -> Rise {
             risen().await.into_iter().filter(|(series, _)| series.contains("_ended_")).collect()
@@ -379,7 +379,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
 #[tokio::test]
 async fn gauges_follow_connections_subscriptions_and_channels() {
     let server =
-        settings().another_app("4", "key-of-4", "secret-of-4").server("shards", 2).start().await;
+        settings().add_app("4", "key-of-4", "secret-of-4").server("shards", 2).start().await;
     let shows = async |connections: usize, subscriptions: usize, channels: usize| {
         eventually("the gauges follow", async || {
             let page = server.metrics_page().await;

@@ -12,7 +12,7 @@ const R: &str = "presence-r";
 async fn p01_the_first_member_is_listed_and_not_announced_to_itself() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    client.ask_with(R, r#"{"user_id":"1","user_info":{"n":"a"}}"#).await;
+    client.send_subscribe_with(R, r#"{"user_id":"1","user_info":{"n":"a"}}"#).await;
     let mut message = client.next().await;
     message["data"] = inner(&message);
     let roster = json!({ "presence": { "count": 1, "ids": ["1"], "hash": { "1": { "n": "a" } } } });
@@ -207,7 +207,7 @@ async fn p12_user_info_is_measured_without_escapes() {
         drop(client);
         users_become(&server, &[]).await;
         let mut client = server.client().await;
-        client.ask_with(R, &info("x")).await;
+        client.send_subscribe_with(R, &info("x")).await;
         client.rejection(R).await;
     }
 }
@@ -251,7 +251,7 @@ async fn user_info_is_readable_by_every_parser() {
         format!(r#"{{"user_id":"2","user_info":{{"a":{open}{close}}}}}"#)
     };
     let mut c = server.client().await;
-    c.ask_with(R, &nested(65)).await;
+    c.send_subscribe_with(R, &nested(65)).await;
     let message = c.rejection(R).await.message;
     assert!(message.contains("64"), "{message}");
     // Swift and Go reject such a number, and PHP an object with such a name.
@@ -260,7 +260,7 @@ async fn user_info_is_readable_by_every_parser() {
         r#"{"user_id":"2","user_info":{"a":[{"\u0000b":1}]}}"#,
         r#"{"user_id":"\u0000","user_info":{}}"#,
     ] {
-        c.ask_with(R, data).await;
+        c.send_subscribe_with(R, data).await;
         c.rejection(R).await;
     }
     let data = r#"{"user_id":"a\u0000","user_info":{"a\u0000":["\u0000",1e308]}}"#;
@@ -306,7 +306,7 @@ async fn p14_the_limit_counts_users_and_not_connections() {
     b.join(R, "2").await;
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
     let mut third = server.client().await;
-    third.ask_with(R, r#"{"user_id":"3"}"#).await;
+    third.send_subscribe_with(R, r#"{"user_id":"3"}"#).await;
     let rejection = third.rejection(R).await;
     if !rejection.details.is_null() {
         assert_eq!(
@@ -378,7 +378,7 @@ async fn p16_added_and_removed_alternate_for_two_connections_of_a_user() {
 }
 
 #[tokio::test]
-async fn p18_a_presence_cache_channel_has_members_and_a_kept_event() {
+async fn p18_a_presence_cache_channel_has_members_and_a_cached_event() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     assert_roster(&a.join("presence-cache-r", "1").await, &["1"]);
@@ -413,7 +413,7 @@ async fn a_second_subscription_to_a_presence_channel_changes_no_member() {
     a.join(R, "1").await;
     b.join(R, "2").await;
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
-    b.ask_with(R, r#"{"user_id":"3"}"#).await;
+    b.send_subscribe_with(R, r#"{"user_id":"3"}"#).await;
     assert_eq!(b.error().await, (Value::Null, format!("Existing subscription to channel {R}")));
     server.assert_no_other_events(R, &mut [&mut a, &mut b]).await;
     b.unsubscribe(R).await;
@@ -444,7 +444,7 @@ async fn one_and_two_tabs(server: &Server) -> (Client, Client, Client) {
 async fn rejects_member(channel_data: &str) -> String {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    client.ask_with(R, channel_data).await;
+    client.send_subscribe_with(R, channel_data).await;
     let rejection = client.rejection(R).await;
     client.ping_barrier().await;
     assert_users(&server, &[]).await;

@@ -23,7 +23,7 @@ async fn new_connections_to_a_draining_server_get_4100_and_publishers_503() {
     let mut client = server.client().await;
     let publish = UnfinishedPublish::begin(&server).await;
     server.signal("TERM");
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
     for _ in 0..3 {
         // An error message and a close frame, both with the code.
         server.open(TARGET).await.rejected(4100).await;
@@ -41,7 +41,7 @@ async fn the_next_process_takes_over_the_port_while_the_last_one_drains() {
     let mut client = old.client().await;
     let publish = UnfinishedPublish::begin(&old).await;
     old.signal("TERM");
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
     let new = Server::start_on(&settings, old.address.port()).await;
     says(&new, "taking the port over").await;
     says(&old, "another process has taken the port over").await;
@@ -91,7 +91,7 @@ async fn with_reuse_port_clients_reconnect_to_the_new_server_at_once() {
     let new = Server::start_on(&settings, old.address.port()).await;
     old.signal("TERM");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4200);
+        assert_eq!(client.closed_eventually().await.0, 4200);
         let mut again = new.open(TARGET).await;
         again.established().await;
         again.ping_barrier().await;
@@ -106,14 +106,14 @@ async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
     let mut clients = [first.client().await, first.client().await];
     let publish = UnfinishedPublish::begin(&first).await;
     first.signal("TERM");
-    assert_eq!(clients[0].closed_after_anything().await.0, 4100);
-    assert_eq!(clients[1].closed_after_anything().await.0, 4100);
+    assert_eq!(clients[0].closed_eventually().await.0, 4100);
+    assert_eq!(clients[1].closed_eventually().await.0, 4100);
     // While the first drains, another server starts and stops as well.
     let mut second = Server::start_on(&settings, first.address.port()).await;
     says(&first, "listening socket closed").await;
     let mut client = second.client().await;
     second.signal("TERM");
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(first.process.exit_code().await, Some(0));
     assert_eq!(second.process.exit_code().await, Some(0));
@@ -221,7 +221,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     let publish = UnfinishedPublish::begin(&old).await;
     old.signal("TERM");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4200);
+        assert_eq!(client.closed_eventually().await.0, 4200);
     }
     // The connection is queued in the kernel, and the draining server does not accept it.
     let waiting = tokio::spawn(async move {
@@ -257,7 +257,7 @@ async fn an_inherited_socket_may_be_for_the_metrics() {
 
 #[tokio::test]
 async fn guessable_secrets_are_rejected_on_a_public_inherited_socket() {
-    let guessed = Settings::without_apps().another_app("5", "key-of-5", "changeme");
+    let guessed = Settings::without_apps().add_app("5", "key-of-5", "changeme");
     for (bound, text, code) in [
         ("0.0.0.0:0", String::new(), Some(2)),
         ("[::]:0", String::new(), Some(2)),
@@ -271,7 +271,7 @@ async fn guessable_secrets_are_rejected_on_a_public_inherited_socket() {
         let mut process =
             Process::spawn_listening(&["start"], directory.path(), &listener, &environment);
         if code.is_none() {
-            Server::listening(process, directory).await;
+            Server::from_process(process, directory).await;
             continue;
         }
         assert_eq!(process.exit_code().await, code, "{bound}: {}", process.output());
@@ -291,7 +291,7 @@ async fn a_reload_checks_the_address_of_the_inherited_socket() {
     let mut process =
         Process::spawn_listening(&["start"], directory.path(), &listener, &environment);
     process.line("the line with the address", |line| line.contains("listens on")).await;
-    let guessed = Settings::new().another_app("5", "key-of-5", "changeme");
+    let guessed = Settings::new().add_app("5", "key-of-5", "changeme");
     directory.write("config.toml", &guessed.toml());
     process.signal("HUP");
     let outcome = |line: &str| line.contains(" reloaded") || line.contains("reload rejected");
@@ -308,7 +308,7 @@ async fn inheriting(listener: &TcpListener, settings: &Settings, name: &str) -> 
     directory.write("config.toml", &settings.toml());
     let names = [("LISTEN_FDNAMES", name), ("CAMPANILE_SERVER__HOST", "127.0.0.1")];
     let process = Process::spawn_listening(&["start"], directory.path(), listener, &names);
-    Server::listening(process, directory).await
+    Server::from_process(process, directory).await
 }
 
 async fn says(server: &Server, part: &str) {

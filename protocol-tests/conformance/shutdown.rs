@@ -24,7 +24,7 @@ async fn ready_is_503_while_draining() {
     let up = Http::plain(server.address, "GET", "/up", &[]).await;
     assert_eq!(up.status, 200, "it is healthy during the drain");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4100);
+        assert_eq!(client.closed_eventually().await.0, 4100);
     }
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(server.process.exit_code().await, Some(0));
@@ -42,7 +42,7 @@ async fn with_a_successor_clients_are_closed_4200_one_after_the_other_within_the
         let mut waiting = tokio::task::JoinSet::new();
         for mut client in clients {
             waiting.spawn(async move {
-                let (code, reason) = client.closed_after_anything().await;
+                let (code, reason) = client.closed_eventually().await;
                 (code, reason, Instant::now())
             });
         }
@@ -75,7 +75,7 @@ async fn a_started_answer_is_finished() {
     let publish = UnfinishedPublish::begin(&server).await;
     let mut waiting = tokio::task::JoinSet::new();
     for mut client in crowd(&server, 20).await {
-        waiting.spawn(async move { client.closed_after_anything().await.0 });
+        waiting.spawn(async move { client.closed_eventually().await.0 });
     }
     server.signal("TERM");
     // The first close frame shows that the drain has begun.
@@ -143,7 +143,7 @@ async fn the_end_of_the_drain_is_one_line_with_what_was_dropped() {
     let _silent = server.client().await;
     server.signal("TERM");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4100);
+        assert_eq!(client.closed_eventually().await.0, 4100);
     }
     assert_eq!(server.process.exit_code().await, Some(0));
     let log = server.process.stream("err");

@@ -14,7 +14,7 @@ async fn u01_a_sign_in_is_answered_with_the_same_user_data() {
     let server = Settings::new().start().await;
     for user_data in [r#"{"id":"12345"}"#, USER] {
         let mut client = server.client().await;
-        client.ask_to_sign_in(user_data).await;
+        client.send_sign_in(user_data).await;
         let message = client.next().await;
         let data = json!({ "user_data": user_data });
         assert_eq!(inner(&message), data);
@@ -68,7 +68,7 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     ];
     let unaddressable = [r#"{"id":"a b"}"#, r#"{"id":"a#b"}"#, r#"{"id":"é"}"#];
     for user_data in bad.into_iter().chain(unaddressable) {
-        client.ask_to_sign_in(user_data).await;
+        client.send_sign_in(user_data).await;
         client.error().await;
         client.ping_barrier().await;
     }
@@ -90,7 +90,7 @@ async fn u03_a_number_is_an_id_in_its_one_spelling() {
                 r#"{{"a":[{{"id":{id}}}], "id" : {id}, "user_info":{{"n":"\ud800"}},"b":"\u00e9"}}"#
             )
         };
-        client.ask_to_sign_in(&data(id)).await;
+        client.send_sign_in(&data(id)).await;
         let read_back = data(id).replace(&format!(r#""id" : {id}"#), r#""id" : "10""#);
         client.signed_in(&read_back).await;
         client.subscribe("#server-to-user-10").await;
@@ -126,7 +126,7 @@ async fn u05_another_user_may_not_and_the_first_one_stays() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.sign_in(r#"{"id":"12345"}"#).await;
-    client.ask_to_sign_in(r#"{"id":"6"}"#).await;
+    client.send_sign_in(r#"{"id":"6"}"#).await;
     client.error().await;
     terminate(&server, "6").await;
     client.ping_barrier().await;
@@ -153,8 +153,8 @@ async fn u07_other_users_can_not_subscribe_to_it() {
     let auth = stranger.auth(INBOX, None);
     stranger.command("pusher:subscribe", json!({ "auth": auth, "channel": INBOX })).await;
     stranger.rejection(INBOX).await;
-    server.is_unheard(INBOX, &mut stranger).await;
-    server.is_unheard(INBOX, &mut other).await;
+    server.assert_not_received(INBOX, &mut stranger).await;
+    server.assert_not_received(INBOX, &mut other).await;
 }
 
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn u11_a_watcher_receives_online_and_offline_changes() {
     expect_watched(&mut a, "online", &["c"]).await;
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
-    server.has_connections(2).await;
+    server.wait_for_connections(2).await;
     a.ping_barrier().await;
     drop(two);
     expect_watched(&mut a, "offline", &["c"]).await;
@@ -263,7 +263,7 @@ async fn u12_a_watchlist_of_100_is_watched_whole() {
 async fn u13_a_disabled_sign_in_is_an_error() {
     let server = Settings::new().app("user_authentication", false).start().await;
     let mut client = server.client().await;
-    client.ask_to_sign_in(r#"{"id":"12345"}"#).await;
+    client.send_sign_in(r#"{"id":"12345"}"#).await;
     assert_eq!(client.error().await.0, Value::Null);
     client.ping_barrier().await;
     is_rejected_the_inbox(&mut client).await;

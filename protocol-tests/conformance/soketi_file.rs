@@ -22,7 +22,7 @@ async fn started() -> Server {
     let directory = Directory::new();
     directory.write("config.json", FILE);
     let process = Process::spawn(&["start", "--config", "config.json"], directory.path());
-    Server::listening(process, directory).await
+    Server::from_process(process, directory).await
 }
 
 async fn client_of(server: &Server, [_, key, _]: [&str; 3]) -> Client {
@@ -73,7 +73,7 @@ async fn a_reload_applies_the_file_or_keeps_what_is_in_force() {
         ),
     ] {
         server.directory.write("config.json", text);
-        let said = server.hang_up().await;
+        let said = server.reload_unchanged().await;
         assert!(said.contains("reload rejected") && said.contains(reason), "{said}");
     }
     assert_eq!(publish_as(&server, APPS[1], &["1", "2"]).await, 400);
@@ -81,7 +81,7 @@ async fn a_reload_applies_the_file_or_keeps_what_is_in_force() {
     let changed =
         FILE.replace("\"maxEventBatchSize\": 1}", &format!("\"maxEventBatchSize\": 2}}, {third}"));
     server.directory.write("config.json", &changed);
-    let said = server.hang_up().await;
+    let said = server.reload_unchanged().await;
     assert!(said.contains("reloaded"), "{said}");
     assert!(said.contains(r#"apps_added="three""#), "{said}");
     assert!(said.contains("max_batch_events"), "{said}");

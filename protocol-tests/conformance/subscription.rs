@@ -62,7 +62,7 @@ async fn s05_a_signature_for_another_socket_is_rejected() {
     let rejection = client.rejection("private-foobar").await;
     assert!(rejection.code.is_null() || rejection.code == 4009, "{rejection:?}");
     assert!(rejection.message.contains("private-foobar"), "{rejection:?}");
-    server.is_unheard("private-foobar", &mut client).await;
+    server.assert_not_received("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
@@ -79,12 +79,12 @@ async fn s06_a_private_subscription_without_auth_is_rejected() {
         client.command("pusher:subscribe", data).await;
         client.rejection("private-foobar").await;
     }
-    server.is_unheard("private-foobar", &mut client).await;
+    server.assert_not_received("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
 async fn s07_the_right_signature_under_another_key_is_rejected() {
-    let server = Settings::new().another_app("4", "key-of-4", SECRET).start().await;
+    let server = Settings::new().add_app("4", "key-of-4", SECRET).start().await;
     let mut client = server.client().await;
     for key in ["XX", "key-of-4", "", "278d425bdf160c73980", "278D425BDF160C739803"] {
         let auth = sign::channel_auth(key, SECRET, &client.socket_id, "private-foobar", None);
@@ -93,7 +93,7 @@ async fn s07_the_right_signature_under_another_key_is_rejected() {
             .await;
         client.rejection("private-foobar").await;
     }
-    server.is_unheard("private-foobar", &mut client).await;
+    server.assert_not_received("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
@@ -119,14 +119,14 @@ async fn s08_an_auth_without_a_colon_or_half_a_signature_is_rejected() {
             .await;
         client.rejection("private-foobar").await;
     }
-    server.is_unheard("private-foobar", &mut client).await;
+    server.assert_not_received("private-foobar", &mut client).await;
 }
 
 #[tokio::test]
 async fn s09_channel_data_on_a_private_channel_is_part_of_what_is_signed() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    client.ask_with("private-x", r#"{"a":1}"#).await;
+    client.send_subscribe_with("private-x", r#"{"a":1}"#).await;
     client.subscribed("private-x").await;
 }
 
@@ -134,7 +134,7 @@ async fn s09_channel_data_on_a_private_channel_is_part_of_what_is_signed() {
 async fn s09_empty_channel_data_may_be_signed_or_not() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    client.ask_with("private-x", "").await;
+    client.send_subscribe_with("private-x", "").await;
     client.subscribed("private-x").await;
     let auth = client.auth("private-y", None);
     client
@@ -158,7 +158,7 @@ async fn s10_channel_data_that_was_not_signed_is_rejected() {
         )
         .await;
     client.rejection("private-x").await;
-    server.is_unheard("private-x", &mut client).await;
+    server.assert_not_received("private-x", &mut client).await;
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn s11_a_cache_prefix_does_not_bypass_authorization() {
             client.command("pusher:subscribe", data).await;
             client.rejection(channel).await;
         }
-        server.is_unheard(channel, &mut client).await;
+        server.assert_not_received(channel, &mut client).await;
     }
 }
 
@@ -381,7 +381,7 @@ async fn s19_after_unsubscribing_nothing_is_received() {
     client.subscribe("my-channel").await;
     client.unsubscribe("my-channel").await;
     client.ping_barrier().await;
-    server.is_unheard("my-channel", &mut client).await;
+    server.assert_not_received("my-channel", &mut client).await;
 }
 
 #[tokio::test]
@@ -406,7 +406,7 @@ async fn s21_a_second_subscription_is_an_error_and_changes_nothing() {
     let mut client = server.client().await.with_counts();
     client.subscribe("my-channel").await;
     client.expect_count("my-channel", 1).await;
-    client.ask_for("my-channel").await;
+    client.send_subscribe("my-channel").await;
     assert_eq!(
         client.error().await,
         (Value::Null, "Existing subscription to channel my-channel".to_owned())

@@ -83,7 +83,8 @@ async fn an_imported_configuration_serves_the_apps_that_php_computes() {
     // In another folder: without the variables that the project has.
     let elsewhere = Directory::new();
     elsewhere.write("config.toml", &text);
-    let server = Server::listening(Process::spawn(&["start"], elsewhere.path()), elsewhere).await;
+    let server =
+        Server::from_process(Process::spawn(&["start"], elsewhere.path()), elsewhere).await;
     for key in ["key-of-reverb", "second"] {
         let path = format!("/app/{key}?protocol=7");
         let own = format!("https://{key}.example");

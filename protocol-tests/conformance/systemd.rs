@@ -28,7 +28,7 @@ async fn systemd_learns_when_the_server_listens_reloads_and_stops() {
     let arguments = ["start", "--host", "127.0.0.1", "--port", "0"];
     let process =
         Process::spawn_with(&arguments, directory.path(), &[("NOTIFY_SOCKET", socket.as_str())]);
-    let mut server = Server::listening(process, directory).await;
+    let mut server = Server::from_process(process, directory).await;
     assert_eq!(notifications.next().await, "READY=1\n");
     server.client().await;
     // A reload that is rejected ends as well.

@@ -240,11 +240,11 @@ async fn a_disconnected_client_is_removed() {
     cut.text().await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
-    server.has_connections(2).await;
+    server.wait_for_connections(2).await;
     polite.stream.shutdown().await.unwrap();
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     drop(cut.stream.into_inner().0);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn a_call_of_the_tests_signs_as_in_the_vectors() {
     let call = Call::post_text("events", body).query("auth_timestamp", "1353088179");
     assert_eq!((KEY, SECRET), ("278d425bdf160c739803", "7ad3773142a6692b25b8"));
     assert_eq!(
-        call.right_signature(),
+        call.correct_signature(),
         "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"
     );
 }

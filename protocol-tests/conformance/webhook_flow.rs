@@ -55,7 +55,7 @@ async fn w04_a_reconnect_is_not_reported() {
     client.subscribe("t").await;
     assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
     drop(client);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     let mut client = server.client().await;
     client.subscribe("t").await;
     // Later events are sent after all events that the first channel could cause.
@@ -70,13 +70,13 @@ async fn w05_a_user_with_two_connections_is_added_once_and_removed_once() {
     const R: &str = "presence-r";
     let (server, mut receiver) = with_webhook(r#"["member_added", "member_removed"]"#).await;
     let (mut one, mut two) = (server.client().await, server.client().await);
-    one.ask_with(R, r#"{"user_id":10}"#).await;
+    one.send_subscribe_with(R, r#"{"user_id":10}"#).await;
     one.joined(R).await;
-    two.ask_with(R, r#"{"user_id":"10"}"#).await;
+    two.send_subscribe_with(R, r#"{"user_id":"10"}"#).await;
     two.joined(R).await;
     assert_eq!(received(&mut receiver, 1).await, [of_member("member_added", R, "10")]);
     drop(one);
-    server.has_connections(1).await;
+    server.wait_for_connections(1).await;
     two.unsubscribe(R).await;
     assert_eq!(received(&mut receiver, 1).await, [of_member("member_removed", R, "10")]);
 }
@@ -154,7 +154,7 @@ async fn w07_simultaneous_cache_misses_are_reported_once() {
     let (server, mut receiver) = with_webhook(r#"["cache_miss", "channel_occupied"]"#).await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     for client in &mut clients {
-        client.ask_for("cache-x").await;
+        client.send_subscribe("cache-x").await;
         client.subscribed("cache-x").await;
         client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
     }
@@ -230,7 +230,7 @@ async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offli
     ann.sign_in(r#"{"id":"ann"}"#).await;
     assert_eq!(received(&mut receiver, 1).await, [user("user_online", "ann")]);
     drop(ann);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     let mut ann = server.client().await;
     ann.sign_in(r#"{"id":"ann"}"#).await;
     // A later offline event is sent after that of the first user, if there were one.

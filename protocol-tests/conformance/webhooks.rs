@@ -340,7 +340,7 @@ async fn w13_a_hanging_endpoint_does_not_affect_others() {
 /// `status` to every request that contains a poisonous one.
 async fn good_ones_pass(status: u16) {
     let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
-    let mut receiver = WebhookReceiver::judging(judge).await;
+    let mut receiver = WebhookReceiver::answering_by_request(judge).await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     let start = Instant::now();
     let mut delivered = Vec::new();

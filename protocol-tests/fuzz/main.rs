@@ -114,7 +114,7 @@ fn websocket_frames() {
 
 /// Each input goes through two connections and a webhook.
 #[test]
-fn what_is_passed_on() {
+fn relayed_text_is_valid_json() {
     run("passed_on", number("CAMPANILE_INPUTS").unwrap_or(INPUTS) / SLOWEST);
 }
 

@@ -213,7 +213,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_readers_see_links_anchors_and_code() {
+fn links_anchors_and_code_are_parsed() {
     let text = "[a](b.md#c) `src/x.rs`\n```sh\n[d](e)\n```\n![f](g.png)";
     let lines: Vec<&str> = prose(text).map(|(_, line)| line).collect();
     let all: Vec<&str> = lines.iter().flat_map(|line| links(line)).collect();

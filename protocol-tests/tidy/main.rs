@@ -135,7 +135,7 @@ fn named_modules(text: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn layers_point_down() {
+fn modules_use_only_lower_layers() {
     let layers: BTreeMap<&str, u8> = LAYERS.iter().copied().collect();
     let mut wrong = Vec::new();
     for source in files_in(&["src"]) {
@@ -167,7 +167,7 @@ fn the_reader_of_layers_sees_every_form_of_use() {
 }
 
 #[test]
-fn what_decides_does_not_wait() {
+fn pure_modules_do_no_io() {
     let mut wrong = Vec::new();
     for source in files_in(&["src"]) {
         if !PURE.contains(&source.module.as_str()) {
@@ -183,7 +183,7 @@ fn what_decides_does_not_wait() {
 }
 
 #[test]
-fn files_and_functions_fit() {
+fn files_and_functions_are_within_size_limits() {
     let mut wrong = Vec::new();
     for source in files_in(&["src", "protocol-tests", "examples"]) {
         let lines = source.text.lines().count();
@@ -231,7 +231,7 @@ fn files_and_functions_fit() {
 }
 
 #[test]
-fn nothing_is_left_lying_about() {
+fn no_debugging_code_or_todo_remains() {
     let mut wrong = Vec::new();
     for source in files_in(&["src", "protocol-tests", "examples"]) {
         if source.path.ends_with("tidy/main.rs") {

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_flags_say_is_not_asked_and_wrong_flags_are_errors() {
+    fn values_given_by_flags_are_not_prompted_for_and_invalid_flags_are_errors() {
         let redis = Some(String::new());
         let given = InitArgs { port: Some(1), origins: Some("a.test".into()), redis, ..args() };
         let (config, asked) = answered(&given, "");

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn close_codes_are_obeyed() {
+    fn listen_reconnects_as_the_close_code_requires() {
         let after = |s| NextStep::Reconnect(Duration::from_secs(s));
         for code in [4000, 4001, 4009, 4099, 4300, 4999] {
             assert_eq!(next(&closed(code), true, 0), NextStep::Stop, "{code}");

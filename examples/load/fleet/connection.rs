@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_and_repetition_are_noticed() {
+    fn lost_and_repeated_events_are_detected() {
         let (listener, stream) = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    C, Group, HEALED, Ledger, Listener, Outcome, R, RedisCluster, View, assert_agrees,
+    C, Group, Ledger, Listener, Outcome, R, RECOVERY_MAX, RedisCluster, View, assert_history_valid,
     assert_view_everywhere, member, publish_from,
 };
 use kit::{Redis, Settings, cluster_settings, metrics, node, readiness};
@@ -37,8 +37,8 @@ async fn are_acknowledged_in_time(redis: &RedisCluster, nodes: &[kit::Server], p
     for node in nodes {
         let listener = Listener::of(node).await;
         for number in 0..CHANNELS {
-            listener.ask_for(&format!("{prefix}-{number}"));
-            listener.ask_as(&format!("presence-{prefix}-{number}"), "1");
+            listener.send_subscribe(&format!("{prefix}-{number}"));
+            listener.send_join(&format!("presence-{prefix}-{number}"), "1");
         }
         for number in 0..CHANNELS {
             for channel in [format!("{prefix}-{number}"), format!("presence-{prefix}-{number}")] {
@@ -72,33 +72,33 @@ async fn commands(redis: &RedisCluster) -> u64 {
 
 #[tokio::test]
 async fn no_publish_is_rejected_when_the_clock_of_redis_steps_forward() {
-    let stepped = Stepped::start().await;
+    let stepped = ClockStepTest::start().await;
     for (seconds, pause) in [(3, 3), (3_600, 4), (3_600 + 8, 3)] {
         stepped.steps(seconds, Duration::from_secs(pause)).await;
     }
-    stepped.becomes_right().await;
+    stepped.assert_consistent().await;
 }
 
 /// The clock steps ten minutes back. The dead node is cleaned up within the usual time.
 #[tokio::test]
 async fn a_dead_node_is_cleaned_up_after_when_the_clock_of_redis_steps_backward() {
-    let mut stepped = Stepped::start().await;
+    let mut stepped = ClockStepTest::start().await;
     stepped.steps(-600, Duration::from_secs(2)).await;
     stepped.node_dies().await;
-    stepped.becomes_right().await;
+    stepped.assert_consistent().await;
 }
 
 /// The clock steps after the node's death and before its lease expires.
 #[tokio::test]
 async fn a_node_that_died_before_the_clock_of_redis_stepped_is_cleaned_up_after() {
-    let mut stepped = Stepped::start().await;
+    let mut stepped = ClockStepTest::start().await;
     let mut dead = stepped.group.nodes.remove(2);
     dead.signal("KILL");
     assert_eq!(dead.process.exit_code().await, None, "the node was killed");
     let died = Instant::now();
     stepped.group.redis.set_clock(-600);
     stepped.is_cleaned(died).await;
-    stepped.becomes_right().await;
+    stepped.assert_consistent().await;
 }
 
 fn settings() -> Settings {
@@ -107,7 +107,7 @@ fn settings() -> Settings {
 
 /// Three nodes with members, and continuous publishes through the first two. The third node has
 /// members of its own.
-struct Stepped {
+struct ClockStepTest {
     group: Group,
     watchers: Vec<Listener>,
     third: Listener,
@@ -115,17 +115,17 @@ struct Stepped {
     publishing: Vec<crate::support::Publishing>,
 }
 
-impl Stepped {
+impl ClockStepTest {
     async fn start() -> Self {
         let group = Group::with(3, settings(), Redis::start_adjustable(&[]).await).await;
         let watchers = vec![member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await];
         let third = member(&group.nodes[2], "3").await;
-        watchers[0].receives("pusher_internal:member_added", R, 2, HEALED).await;
-        watchers[1].receives("pusher_internal:member_added", R, 1, HEALED).await;
+        watchers[0].receives("pusher_internal:member_added", R, 2, RECOVERY_MAX).await;
+        watchers[1].receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
         let ledger = Arc::new(Ledger::default());
         let publishing =
             group.nodes[..2].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
-        watchers[0].receives("numbered", C, 20, HEALED).await;
+        watchers[0].receives("numbered", C, 20, RECOVERY_MAX).await;
         Self { group, watchers, third, ledger, publishing }
     }
 
@@ -163,7 +163,7 @@ impl Stepped {
     }
 
     /// Checks that every publish was accepted and that all nodes and clients have the true state.
-    async fn becomes_right(self) {
+    async fn assert_consistent(self) {
         for publishing in self.publishing {
             publishing.stop().await;
         }
@@ -179,7 +179,7 @@ impl Stepped {
             if is_three_here { (3, &["1", "2", "3"]) } else { (2, &["1", "2"]) };
         let truth = View::default().with_count(C, count).with_users(R, users);
         let truth = truth.with_connections(count);
-        assert_view_everywhere(&self.group.addresses(), HEALED, &truth).await;
+        assert_view_everywhere(&self.group.addresses(), RECOVERY_MAX, &truth).await;
         let mut listeners = self.watchers;
         if is_three_here {
             listeners.push(self.third);
@@ -187,6 +187,6 @@ impl Stepped {
         for listener in &listeners {
             assert_eq!(listener.closed(), None, "{}", listener.tail(5));
         }
-        assert_agrees(&self.ledger, &listeners).await;
+        assert_history_valid(&self.ledger, &listeners).await;
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    C, CLEANED_UP, HEALED, Ledger, Outcome, R, View, assert_agrees, assert_view_everywhere, member,
-    publish_from, unhurried,
+    C, CLEANUP_MAX, Ledger, Outcome, R, RECOVERY_MAX, View, assert_history_valid,
+    assert_view_everywhere, member, publish_from, with_tolerance,
 };
-use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node, readiness};
+use kit::{LinkFault, Proxy, Redis, Server, becomes_ready, cluster_settings, node, readiness};
 
 /// Less than `node_timeout_ms`: the node is not expired.
 const SHORT: Duration = Duration::from_millis(4_500);
@@ -16,27 +16,27 @@ const REJECTED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
 async fn a_node_that_redis_does_not_receive_rejects_publishes_and_recovers() {
-    Cut::start().await.heals_after(Link::DeafRedis, SHORT).await;
+    Cut::start().await.heals_after(LinkFault::DropToRedis, SHORT).await;
 }
 
 #[tokio::test]
 async fn a_node_that_does_not_receive_redis_rejects_publishes_and_recovers() {
-    Cut::start().await.heals_after(Link::DeafNode, SHORT).await;
+    Cut::start().await.heals_after(LinkFault::DropToNode, SHORT).await;
 }
 
 #[tokio::test]
 async fn a_node_disconnected_in_both_directions_rejects_publishes_and_recovers() {
-    Cut::start().await.heals_after(Link::Dead, SHORT).await;
+    Cut::start().await.heals_after(LinkFault::DropBoth, SHORT).await;
 }
 
 #[tokio::test]
 async fn a_node_whose_connections_are_reset_rejects_publishes_and_recovers() {
-    Cut::start().await.heals_after(Link::Reset, SHORT).await;
+    Cut::start().await.heals_after(LinkFault::Reset, SHORT).await;
 }
 
 #[tokio::test]
 async fn a_node_whose_connections_are_reset_once_recovers_at_once() {
-    Cut::start().await.heals_after(Link::Reset, Duration::ZERO).await;
+    Cut::start().await.heals_after(LinkFault::Reset, Duration::ZERO).await;
 }
 
 /// A member's node is disconnected until the other expires it; its members return when it rejoins.
@@ -45,19 +45,19 @@ async fn a_node_that_is_disconnected_for_too_long_is_expired_and_rejoins() {
     let cut = Cut::start().await;
     let watcher = member(&cut.whole, "watcher").await;
     let lost = member(&cut.distant, "lost").await;
-    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
-    cut.proxy.set(Link::Dead);
-    watcher.receives("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
-    cut.proxy.set(Link::Whole);
-    becomes_ready(&cut.distant, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
+    cut.proxy.set(LinkFault::DropBoth);
+    watcher.receives("pusher_internal:member_removed", R, 1, CLEANUP_MAX).await;
+    cut.proxy.set(LinkFault::None);
+    becomes_ready(&cut.distant, RECOVERY_MAX).await;
     let _again =
         if lost.closed().is_some() { Some(member(&cut.distant, "lost").await) } else { None };
-    watcher.receives("pusher_internal:member_added", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 2, RECOVERY_MAX).await;
     let truth =
         View::default().with_count(C, 2).with_users(R, &["watcher", "lost"]).with_connections(2);
     let addresses = [cut.whole.address, cut.distant.address];
-    assert_view_everywhere(&addresses, HEALED, &truth).await;
-    assert_agrees(&Ledger::default(), &[watcher, lost]).await;
+    assert_view_everywhere(&addresses, RECOVERY_MAX, &truth).await;
+    assert_history_valid(&Ledger::default(), &[watcher, lost]).await;
 }
 
 /// Two nodes, one of them behind a proxy.
@@ -71,7 +71,7 @@ struct Cut {
 impl Cut {
     async fn start() -> Self {
         let redis = Redis::start().await;
-        let proxy = Proxy::before(redis.address()).await;
+        let proxy = Proxy::in_front_of(redis.address()).await;
         let settings = cluster_settings();
         let whole = node(&settings, &redis.url()).await;
         let distant = node(&settings, &proxy.url()).await;
@@ -79,13 +79,13 @@ impl Cut {
     }
 
     /// Publishes from both nodes continuously, interrupts the link for a while, and checks all guarantees.
-    async fn heals_after(self, link: Link, time: Duration) {
+    async fn heals_after(self, link: LinkFault, time: Duration) {
         let (near, far) = (member(&self.whole, "near").await, member(&self.distant, "far").await);
-        near.receives("pusher_internal:member_added", R, 1, HEALED).await;
+        near.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
         let ledger = Arc::new(Ledger::default());
         let from_whole = publish_from(&ledger, self.whole.address, C);
         let from_cut = publish_from(&ledger, self.distant.address, C);
-        far.receives("numbered", C, 20, HEALED).await;
+        far.receives("numbered", C, 20, RECOVERY_MAX).await;
 
         self.proxy.set(link);
         if time == Duration::ZERO {
@@ -93,9 +93,9 @@ impl Cut {
         } else {
             self.is_rejecting(&ledger, time).await;
         }
-        self.proxy.set(Link::Whole);
+        self.proxy.set(LinkFault::None);
         let whole_again = Instant::now();
-        becomes_ready(&self.distant, HEALED).await;
+        becomes_ready(&self.distant, RECOVERY_MAX).await;
         let far_again = member(&self.distant, "far-again").await;
         let is_accepted = |node: &Server| {
             ledger.all().iter().any(|published| {
@@ -105,10 +105,10 @@ impl Cut {
             })
         };
         while !is_accepted(&self.distant) {
-            assert!(whole_again.elapsed() < 2 * HEALED, "publishes are not accepted again");
+            assert!(whole_again.elapsed() < 2 * RECOVERY_MAX, "publishes are not accepted again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        far_again.receives("numbered", C, 10, HEALED).await;
+        far_again.receives("numbered", C, 10, RECOVERY_MAX).await;
         from_whole.stop().await;
         from_cut.stop().await;
 
@@ -125,7 +125,7 @@ impl Cut {
             assert_eq!(far.closed(), Some(4200), "{}", far.tail(5));
         }
         // Without messages from Redis, the node must have missed the publishes of the other node.
-        if matches!(link, Link::DeafNode | Link::Dead) {
+        if matches!(link, LinkFault::DropToNode | LinkFault::DropBoth) {
             assert!(!is_there, "it must have missed events, and was not closed");
         }
         let mut truth = View::default().with_connections(if is_there { 3 } else { 2 });
@@ -133,8 +133,8 @@ impl Cut {
             if is_there { &["near", "far", "far-again"] } else { &["near", "far-again"] };
         truth = truth.with_users(R, users).with_count(C, if is_there { 3 } else { 2 });
         let addresses = [self.whole.address, self.distant.address];
-        assert_view_everywhere(&addresses, HEALED, &truth).await;
-        assert_agrees(&ledger, &[near, far, far_again]).await;
+        assert_view_everywhere(&addresses, RECOVERY_MAX, &truth).await;
+        assert_history_valid(&ledger, &[near, far, far_again]).await;
     }
 
     /// The disconnected node is not ready for a while; publishes through it wait and are rejected in time.
@@ -151,7 +151,7 @@ impl Cut {
         let mut rejected = rejected.iter().filter(|published| {
             published.node == self.distant.address && published.outcome != Outcome::Accepted
         });
-        let late = unhurried(REJECTED);
+        let late = with_tolerance(REJECTED);
         assert!(
             rejected.clone().next().is_some(),
             "publishes through the disconnected node are rejected"

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere, publish_from,
+    Ledger, Listener, Outcome, R, RECOVERY_MAX, View, assert_history_valid, assert_view_everywhere,
+    publish_from,
 };
-use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
+use kit::{LinkFault, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
@@ -26,12 +27,12 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     let watcher = members(&pair.near, "watcher").await;
     watcher.subscribe(NEWS).await;
     let far = members(&pair.far, "far").await;
-    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from(&ledger, pair.far.address, NEWS);
-    watcher.receives("numbered", NEWS, 10, HEALED).await;
+    watcher.receives("numbered", NEWS, 10, RECOVERY_MAX).await;
 
-    pair.proxy.set(Link::Held);
+    pair.proxy.set(LinkFault::HoldBoth);
     for channel in channels() {
         far.leave(&channel);
     }
@@ -39,14 +40,14 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     far.ping_barrier().await;
     pair.gives_up_its_link().await;
     for channel in channels() {
-        far.ask_for(&channel);
+        far.send_subscribe(&channel);
     }
-    far.ask_as(R, "far");
+    far.send_join(R, "far");
     pair.proxy.delay_old_bytes(LATE);
-    pair.proxy.set(Link::Whole);
-    becomes_ready(&pair.far, 2 * HEALED).await;
+    pair.proxy.set(LinkFault::None);
+    becomes_ready(&pair.far, 2 * RECOVERY_MAX).await;
     for channel in channels() {
-        far.until("it is subscribed again", 2 * HEALED, |_| {
+        far.until("it is subscribed again", 2 * RECOVERY_MAX, |_| {
             far.closed().is_some() || far.acknowledgements(&channel) == 2
         })
         .await;
@@ -56,15 +57,15 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     assert_eq!(far.closed(), None, "{}", far.tail(9));
     assert_view_everywhere(
         &pair.addresses(),
-        HEALED,
+        RECOVERY_MAX,
         &truth(&["watcher", "far"]).with_count(NEWS, 1),
     )
     .await;
     assert!(0 < ledger.count(Outcome::Rejected) + ledger.count(Outcome::Unknown));
     let listeners = [watcher, far];
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
 
-    pair.far_dies(&truth(&["watcher"]).with_count(NEWS, 1)).await;
+    pair.kill_far_node(&truth(&["watcher"]).with_count(NEWS, 1)).await;
 }
 
 /// The clients subscribe and stay: writes of the old link are older than those of the new one.
@@ -72,30 +73,30 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
 async fn late_bytes_of_an_old_link_change_nothing() {
     let mut pair = Pair::start().await;
     let watcher = members(&pair.near, "watcher").await;
-    pair.proxy.set(Link::Held);
+    pair.proxy.set(LinkFault::HoldBoth);
     let (gone, back) = (Listener::of(&pair.far).await, Listener::of(&pair.far).await);
     gone.sign_in(&json!({ "id": "gone" }));
     for listener in [&gone, &back] {
         for channel in channels() {
-            listener.ask_for(&channel);
+            listener.send_subscribe(&channel);
         }
     }
-    gone.ask_as(R, "gone");
-    back.ask_as(R, "back");
+    gone.send_join(R, "gone");
+    back.send_join(R, "back");
     back.ping_barrier().await;
     gone.ping_barrier().await;
     pair.gives_up_its_link().await;
     drop(gone);
     pair.proxy.delay_old_bytes(LATE);
-    pair.proxy.set(Link::Whole);
-    becomes_ready(&pair.far, 2 * HEALED).await;
+    pair.proxy.set(LinkFault::None);
+    becomes_ready(&pair.far, 2 * RECOVERY_MAX).await;
     tokio::time::sleep(2 * LATE).await;
     let both = truth(&["watcher", "back"]);
-    assert_view_everywhere(&pair.addresses(), HEALED, &both).await;
+    assert_view_everywhere(&pair.addresses(), RECOVERY_MAX, &both).await;
     watcher.ping_barrier().await;
     let watchers = [watcher];
-    assert_agrees(&Ledger::default(), &watchers).await;
-    pair.far_dies(&truth(&["watcher"])).await;
+    assert_history_valid(&Ledger::default(), &watchers).await;
+    pair.kill_far_node(&truth(&["watcher"])).await;
 }
 
 /// A node stops while its bytes do not reach Redis; its leave message arrives after it has stopped.
@@ -104,12 +105,12 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     let mut pair = Pair::start().await;
     let watcher = members(&pair.near, "watcher").await;
     let far = members(&pair.far, "far").await;
-    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
-    pair.proxy.set(Link::Held);
+    watcher.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
+    pair.proxy.set(LinkFault::HoldBoth);
     pair.far.signal("TERM");
     assert!(matches!(pair.far.process.exit_code().await, Some(0 | 1)));
     tokio::time::sleep(NODE_TIMEOUT / 2).await;
-    pair.proxy.set(Link::Whole);
+    pair.proxy.set(LinkFault::None);
     pair.proxy.has_delivered_old_bytes().await;
     assert_view_everywhere(&[pair.near.address], CLEANED, &truth(&["watcher"])).await;
     // Redis has executed what was delivered before these, and the near node has received the result.
@@ -117,9 +118,13 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     for _ in 0..2 {
         pair.near.publish(NEWS, "later", "").await;
     }
-    watcher.receives("later", NEWS, 2, HEALED).await;
-    assert_view_everywhere(&[pair.near.address], HEALED, &truth(&["watcher"]).with_count(NEWS, 1))
-        .await;
+    watcher.receives("later", NEWS, 2, RECOVERY_MAX).await;
+    assert_view_everywhere(
+        &[pair.near.address],
+        RECOVERY_MAX,
+        &truth(&["watcher"]).with_count(NEWS, 1),
+    )
+    .await;
     watcher.ping_barrier().await;
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
     drop(far);
@@ -136,7 +141,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Self {
         let redis = Redis::start().await;
-        let proxy = Proxy::before(redis.address()).await;
+        let proxy = Proxy::in_front_of(redis.address()).await;
         let settings = cluster_settings()
             .section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
             .server("shutdown_grace_s", 1);
@@ -150,7 +155,7 @@ impl Pair {
     }
 
     /// Kills the far node. Only `truth` may remain.
-    async fn far_dies(&mut self, truth: &View) {
+    async fn kill_far_node(&mut self, truth: &View) {
         self.far.signal("KILL");
         assert_eq!(self.far.process.exit_code().await, None, "the node was killed");
         assert_view_everywhere(&[self.near.address], CLEANED, truth).await;
@@ -160,7 +165,7 @@ impl Pair {
     async fn gives_up_its_link(&self) {
         let start = Instant::now();
         while !self.far.process.output().contains("link to redis closed") {
-            assert!(start.elapsed() < 2 * HEALED, "it does not give up its link");
+            assert!(start.elapsed() < 2 * RECOVERY_MAX, "it does not give up its link");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

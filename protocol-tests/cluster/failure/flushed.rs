@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    FAILED_OVER, Group, HEALED, Listener, R, RedisCluster, View, assert_view_everywhere,
+    FAILED_OVER, Group, Listener, R, RECOVERY_MAX, RedisCluster, View, assert_view_everywhere,
 };
 use kit::{cluster_settings, node};
 
@@ -45,12 +45,19 @@ async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
         let flushed = Instant::now();
         for address in group.addresses() {
             while !has_all(address).await {
-                assert!(flushed.elapsed() < HEALED, "flush {flush}: {}", users(address).await);
+                assert!(
+                    flushed.elapsed() < RECOVERY_MAX,
+                    "flush {flush}: {}",
+                    users(address).await
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         while rounds.load(Ordering::Relaxed) < before + 8 {
-            assert!(flushed.elapsed() < 2 * HEALED, "flush {flush}: no member can join any more");
+            assert!(
+                flushed.elapsed() < 2 * RECOVERY_MAX,
+                "flush {flush}: no member can join any more"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -61,7 +68,7 @@ async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
     let names: Vec<String> = (0..STAYING).map(name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let truth = View::default().with_users(R, &names).with_connections(STAYING as u64);
-    assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
+    assert_view_everywhere(&group.addresses(), RECOVERY_MAX, &truth).await;
     for watcher in &staying {
         watcher.ping_barrier().await;
         assert_eq!(watcher.closed(), None, "{}", watcher.tail(9));

@@ -1,6 +1,6 @@
 //! Foreign data under the prefix of the nodes in Redis.
 
-use crate::support::{C, Group, HEALED, Listener, R, View, assert_view_everywhere};
+use crate::support::{C, Group, Listener, R, RECOVERY_MAX, View, assert_view_everywhere};
 use kit::{RedisClient, metrics};
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn unexpected_messages_are_counted_logged_once_and_ignored() {
         listener.subscribe(C).await;
         listener.join(R, user).await;
     }
-    a.receives("pusher_internal:member_added", R, 1, HEALED).await;
+    a.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
     let mut redis = group.redis.client().await;
     let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
     assert!(!topics.is_empty(), "the nodes subscribe to buses");
@@ -81,7 +81,7 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
         group.nodes[number.len() % 2].publish(C, "marker", number).await;
     }
     for listener in [&a, &b] {
-        listener.receives("marker", C, EVENTS, HEALED).await;
+        listener.receives("marker", C, EVENTS, RECOVERY_MAX).await;
         assert_eq!(listener.data("marker", C), expected, "each event once");
         assert_eq!(listener.count("forged", "another-channel"), 0);
         assert_eq!(listener.closed(), None);
@@ -134,12 +134,12 @@ async fn keys_of_a_wrong_type_do_not_stop_nodes() {
     for key in &keys {
         redis.command(&["DEL", key]).await;
     }
-    group.are_ready(2 * HEALED).await;
+    group.are_ready(2 * RECOVERY_MAX).await;
     for listener in [&a, &b] {
         assert!(matches!(listener.closed(), None | Some(4200)), "{}", listener.tail(5));
     }
     drop((a, b));
-    assert_view_everywhere(&group.addresses(), 2 * HEALED, &View::default()).await;
+    assert_view_everywhere(&group.addresses(), 2 * RECOVERY_MAX, &View::default()).await;
     let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
     for (listener, user) in [(&a, "1"), (&b, "2")] {
         listener.subscribe(C).await;
@@ -166,7 +166,7 @@ async fn is_unmoved(group: &Group, a: &Listener, b: &Listener) {
     }
     for listener in [a, b] {
         for channel in [C, R] {
-            listener.receives("marker", channel, 2, HEALED).await;
+            listener.receives("marker", channel, 2, RECOVERY_MAX).await;
             assert_eq!(listener.data("marker", channel), ["0", "1"]);
         }
         listener.ping_barrier().await;
@@ -174,5 +174,5 @@ async fn is_unmoved(group: &Group, a: &Listener, b: &Listener) {
         assert_eq!(listener.closed(), None);
     }
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
+    assert_view_everywhere(&group.addresses(), RECOVERY_MAX, &truth).await;
 }

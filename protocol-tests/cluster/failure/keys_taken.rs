@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{C, Group, HEALED, Listener, R, View, assert_view_everywhere, member};
+use crate::support::{C, Group, Listener, R, RECOVERY_MAX, View, assert_view_everywhere, member};
 use kit::Settings;
 use kit::webhook_receiver::WebhookReceiver;
 use kit::{Redis, RedisClient, cluster_settings};
@@ -44,7 +44,7 @@ enum Way {
 #[tokio::test]
 async fn hashes_of_channels_are_restored_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.puts_back(async |redis| {
+    let put_back = taken.assert_restored(async |redis| {
         for (at, way) in [Way::Delete, Way::Unlink, Way::OtherType].into_iter().cycle().enumerate()
         {
             if at == CHANNELS {
@@ -62,7 +62,7 @@ async fn hashes_of_channels_are_restored_silently() {
 #[tokio::test]
 async fn hashes_of_users_connections_and_indexes_are_restored_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.puts_back(async |redis| {
+    let put_back = taken.assert_restored(async |redis| {
         for pattern in ["*:u{*", "*:n{*", "*:i{*", "*:j{*"] {
             delete(redis, pattern).await;
         }
@@ -73,7 +73,7 @@ async fn hashes_of_users_connections_and_indexes_are_restored_silently() {
 #[tokio::test]
 async fn lists_and_entries_of_indexes_are_restored_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.puts_back(async |redis| {
+    let put_back = taken.assert_restored(async |redis| {
         delete(redis, "*:topics{*").await;
         for index in redis.command(&["KEYS", "*:i{*"]).await.texts() {
             let fields = redis.command(&["HKEYS", &index]).await.texts();
@@ -118,7 +118,7 @@ async fn fields_and_values_of_hashes_are_corrected() {
 #[tokio::test]
 async fn a_deleted_registry_is_restored_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.puts_back(async |redis| {
+    let put_back = taken.assert_restored(async |redis| {
         for pattern in ["*nodes{*", "*{nodes}*"] {
             delete(redis, pattern).await;
         }
@@ -135,17 +135,17 @@ async fn the_members_of_a_dead_node_whose_list_was_deleted_are_removed() {
     dead.subscribe("only-there").await;
     dead.join("presence-only-there", "dead").await;
     dead.sign_in(&json!({ "id": "dead" }));
-    dead.until("the client is signed in", HEALED, |received| {
+    dead.until("the client is signed in", RECOVERY_MAX, |received| {
         received.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
     })
     .await;
-    watcher.receives("pusher_internal:member_added", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
     group.kill(1).await;
     let mut redis = group.redis.client().await;
     delete(&mut redis, "*:topics{*").await;
     let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
     assert_view_everywhere(&group.addresses(), NODE_TIMEOUT + ROUND, &truth).await;
-    watcher.receives("pusher_internal:member_removed", R, 1, HEALED).await;
+    watcher.receives("pusher_internal:member_removed", R, 1, RECOVERY_MAX).await;
     let start = Instant::now();
     while !redis.command(&["KEYS", "*:u{*dead*"]).await.texts().is_empty() {
         // The hash of a user is kept for a minute after the last connection.
@@ -186,7 +186,7 @@ impl Taken {
             }
             listener.sign_in(&json!({ "id": user, "watchlist": ["1", "2"] }));
             listener
-                .until("the client is signed in", HEALED, |received| {
+                .until("the client is signed in", RECOVERY_MAX, |received| {
                     received
                         .iter()
                         .any(|entry| entry.message("pusher:signin_success", None).is_some())
@@ -196,7 +196,7 @@ impl Taken {
         }
         let taken = Self { group, receiver, listeners };
         let addresses = taken.group.addresses();
-        assert_view_everywhere(&addresses, HEALED, &taken.truth()).await;
+        assert_view_everywhere(&addresses, RECOVERY_MAX, &taken.truth()).await;
         taken
     }
 
@@ -209,7 +209,7 @@ impl Taken {
     }
 
     /// Removes some data. Checks that Redis holds all of it again after a round, and that no client receives anything.
-    async fn puts_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
+    async fn assert_restored(self, take: impl AsyncFnOnce(&mut RedisClient)) {
         let mut redis = self.group.redis.client().await;
         let before = held(&mut redis).await;
         let settled = self.settled().await;
@@ -241,7 +241,7 @@ impl Taken {
             assert!(taken.elapsed() < ROUND, "missing {missing:#?}, extra {extra:#?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        assert_view_everywhere(&self.group.addresses(), HEALED, &self.truth()).await;
+        assert_view_everywhere(&self.group.addresses(), RECOVERY_MAX, &self.truth()).await;
     }
 
     /// The number of webhooks, and of messages of each listener, once no more arrive.
@@ -273,7 +273,7 @@ impl Taken {
                     return;
                 }
             }
-            assert!(start.elapsed() < 2 * HEALED, "no webhook about the marker");
+            assert!(start.elapsed() < 2 * RECOVERY_MAX, "no webhook about the marker");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

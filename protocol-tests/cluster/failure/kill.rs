@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
+    C, CLEANUP_MAX, Group, Ledger, Listener, Outcome, R, RECOVERY_MAX, View, assert_history_valid,
     assert_view_everywhere, member, publish_from,
 };
 use kit::{becomes_ready, inner, metrics};
@@ -25,7 +25,7 @@ async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     // One user has a connection on another node too, and is not removed.
     let staying = member(&group.nodes[2], "1").await;
     staying.subscribe("only-on-the-dead").await;
-    watchers[0].receives("pusher_internal:member_added", R, 3, HEALED).await;
+    watchers[0].receives("pusher_internal:member_added", R, 3, RECOVERY_MAX).await;
     let ledger = Arc::new(Ledger::default());
     let publishing: Vec<_> =
         group.nodes[..2].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
@@ -33,9 +33,9 @@ async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     group.kill(2).await;
     let killed = Instant::now();
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
+    assert_view_everywhere(&group.addresses(), CLEANUP_MAX, &truth).await;
     for watcher in &watchers {
-        let left = CLEANED_UP.saturating_sub(killed.elapsed());
+        let left = CLEANUP_MAX.saturating_sub(killed.elapsed());
         watcher.receives("pusher_internal:member_removed", R, 2, left).await;
         watcher
             .until("the count is right", left, |_| {
@@ -61,7 +61,7 @@ async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     }
     assert!((cleanups - 1.0).abs() < 0.5, "one survivor cleans up: {cleanups}");
     assert_eq!(ledger.count(Outcome::Accepted), ledger.all().len(), "{:?}", ledger.all());
-    assert_agrees(&ledger, &watchers).await;
+    assert_history_valid(&ledger, &watchers).await;
 }
 
 #[tokio::test]
@@ -70,15 +70,19 @@ async fn the_users_of_a_killed_node_are_reported_offline_once() {
     let watcher = Listener::of(&group.nodes[0]).await;
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann", "bob"] }));
     watcher
-        .until("both are offline at first", HEALED, |_| reported(&watcher, "offline").len() == 2)
+        .until("both are offline at first", RECOVERY_MAX, |_| {
+            reported(&watcher, "offline").len() == 2
+        })
         .await;
     let (ann, bob) = (Listener::of(&group.nodes[1]).await, Listener::of(&group.nodes[1]).await);
     ann.sign_in(&json!({ "id": "ann" }));
     bob.sign_in(&json!({ "id": "bob" }));
-    watcher.until("both are online", HEALED, |_| reported(&watcher, "online").len() == 2).await;
+    watcher
+        .until("both are online", RECOVERY_MAX, |_| reported(&watcher, "online").len() == 2)
+        .await;
     group.kill(1).await;
     // Three seconds of grace on top.
-    let deadline = CLEANED_UP + Duration::from_secs(3);
+    let deadline = CLEANUP_MAX + Duration::from_secs(3);
     let gone = || {
         let mut offline = reported(&watcher, "offline");
         // Both were offline at first.
@@ -96,32 +100,32 @@ async fn the_users_of_a_killed_node_are_reported_offline_once() {
 async fn a_node_that_was_paused_too_long_rejoins_and_no_client_has_an_undetected_gap() {
     let group = Group::of(2).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
-    one.receives("pusher_internal:member_added", R, 1, HEALED).await;
+    one.receives("pusher_internal:member_added", R, 1, RECOVERY_MAX).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from(&ledger, group.nodes[0].address, C);
-    two.receives("numbered", C, 10, HEALED).await;
+    two.receives("numbered", C, 10, RECOVERY_MAX).await;
     group.nodes[1].signal("STOP");
-    one.receives("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
+    one.receives("pusher_internal:member_removed", R, 1, CLEANUP_MAX).await;
     group.nodes[1].signal("CONT");
-    becomes_ready(&group.nodes[1], HEALED).await;
+    becomes_ready(&group.nodes[1], RECOVERY_MAX).await;
     let resumed = Instant::now();
     while ledger.accepted_since(resumed) < 10 {
-        assert!(resumed.elapsed() < HEALED, "publishes are accepted");
+        assert!(resumed.elapsed() < RECOVERY_MAX, "publishes are accepted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     publishing.stop().await;
     assert_eq!(ledger.count(Outcome::Accepted), ledger.all().len(), "{:?}", ledger.all());
     let connected = if two.closed().is_some() { 1 } else { 2 };
     let mut listeners = vec![one, two];
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
     if connected == 1 {
         assert_eq!(listeners[1].closed(), Some(4200), "{}", listeners[1].tail(5));
         listeners.push(member(&group.nodes[1], "2").await);
     }
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
-    listeners[0].receives("pusher_internal:member_added", R, 2, HEALED).await;
-    assert_agrees(&ledger, &listeners).await;
+    assert_view_everywhere(&group.addresses(), RECOVERY_MAX, &truth).await;
+    listeners[0].receives("pusher_internal:member_added", R, 2, RECOVERY_MAX).await;
+    assert_history_valid(&ledger, &listeners).await;
 }
 
 /// The users that were reported to a watcher with this event, in order.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{HEALED, Listener, Outcome, View, assert_view_everywhere};
+use crate::support::{Listener, Outcome, RECOVERY_MAX, View, assert_view_everywhere};
 use kit::{Proxy, Redis, Server, becomes_ready, becomes_unready, cluster_settings, node};
 
 /// How many channels a node has: syncing them takes more than three seconds at the limited
@@ -19,7 +19,8 @@ const READY: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_long() {
     let mut redis = Redis::start().await;
-    let links = [Proxy::before(redis.address()).await, Proxy::before(redis.address()).await];
+    let links =
+        [Proxy::in_front_of(redis.address()).await, Proxy::in_front_of(redis.address()).await];
     let settings = cluster_settings()
         .app("max_event_channels", AT_ONCE)
         .connection("max_channels", CHANNELS)
@@ -48,7 +49,7 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     }
     redis.kill();
     for node in &nodes {
-        becomes_unready(node, HEALED).await;
+        becomes_unready(node, RECOVERY_MAX).await;
     }
     redis.start_again().await;
     let back = Instant::now();
@@ -81,7 +82,7 @@ fn channels() -> impl Iterator<Item = String> {
 async fn everywhere(node: &Server) -> Listener {
     let listener = Listener::of(node).await;
     for channel in channels() {
-        listener.ask_for(&channel);
+        listener.send_subscribe(&channel);
     }
     let are_acknowledged = |received: &[crate::support::Entry]| {
         let name = "pusher_internal:subscription_succeeded";

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, C, Group, HEALED, Ledger, Listener, Outcome, assert_agrees, unhurried};
+use crate::support::{
+    Api, C, Group, Ledger, Listener, Outcome, RECOVERY_MAX, assert_history_valid, with_tolerance,
+};
 use kit::{
     Http, Redis, Server, becomes_ready, becomes_unready, cluster_settings, free_port, metrics,
     readiness, unready_node,
@@ -20,14 +22,14 @@ async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
     let ledger = Arc::new(Ledger::default());
-    group.redis.freeze();
+    group.redis.pause();
     let publishes = many_publishes(&group, &ledger, 10);
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(ledger.all().is_empty(), "nothing is accepted by a Redis that does not answer");
-    group.redis.thaw();
+    group.redis.resume();
     publishes.await.expect("every answer was a possible one");
     assert_eq!(ledger.count(Outcome::Accepted), 20, "{:?}", ledger.all());
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
 }
 
 #[tokio::test]
@@ -39,21 +41,21 @@ async fn a_silence_longer_than_broker_wait_rejects_publishes_in_time_and_they_ar
     for node in &group.nodes {
         ledger.publish(&mut Api::new(node.address), node.address, C).await;
     }
-    group.redis.freeze();
+    group.redis.pause();
     many_publishes(&group, &ledger, 10).await.expect("every answer was a possible one");
     // The publish may have been sent to Redis without an answer, or not have been sent: the outcome can be unknown.
     let not_accepted = ledger.count(Outcome::Rejected) + ledger.count(Outcome::Unknown);
     assert_eq!(not_accepted, 20, "{:?}", ledger.all());
     let slowest = ledger.slowest(Outcome::Rejected).max(ledger.slowest(Outcome::Unknown));
-    assert!(slowest <= unhurried(BROKER_WAIT_REJECTED), "rejected after {slowest:?}");
+    assert!(slowest <= with_tolerance(BROKER_WAIT_REJECTED), "rejected after {slowest:?}");
     // Redis finds the sent commands in its socket buffers.
-    group.redis.thaw();
-    group.are_ready(HEALED).await;
+    group.redis.resume();
+    group.are_ready(RECOVERY_MAX).await;
     for node in &group.nodes {
         ledger.publish(&mut Api::new(node.address), node.address, C).await;
     }
     assert_eq!(ledger.count(Outcome::Accepted), 4, "{:?}", ledger.all());
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
     for listener in &listeners {
         // Their deadline had passed before Redis resumed.
         assert_eq!(listener.count("numbered", C), 4, "{}", listener.tail(30));
@@ -70,16 +72,16 @@ async fn a_silence_longer_than_broker_wait_rejects_publishes_in_time_and_they_ar
 async fn a_batch_without_redis_is_rejected_as_a_whole() {
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
-    group.redis.freeze();
+    group.redis.pause();
     let event = json!({ "channel": C, "name": "rejected", "data": "1" });
     let reply = group.nodes[0].post("batch_events", &json!({ "batch": [event, event] })).await;
     assert_eq!(reply.status, 503, "{reply}");
     assert!(reply.header("retry-after").is_some(), "{reply}");
-    group.redis.thaw();
-    group.are_ready(HEALED).await;
+    group.redis.resume();
+    group.are_ready(RECOVERY_MAX).await;
     group.nodes[1].publish(C, "marker", "1").await;
     for listener in &listeners {
-        listener.receives("marker", C, 1, HEALED).await;
+        listener.receives("marker", C, 1, RECOVERY_MAX).await;
         assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
     }
 }
@@ -91,11 +93,11 @@ async fn publishes_without_redis_are_rejected_in_time_with_a_readiness_reason() 
     let ledger = Arc::new(Ledger::default());
     group.redis.kill();
     for node in &group.nodes {
-        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+        becomes_unready(node, with_tolerance(BROKER_WAIT)).await;
     }
     many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
     assert_eq!(ledger.count(Outcome::Rejected), 10, "{:?}", ledger.all());
-    assert!(ledger.slowest(Outcome::Rejected) <= unhurried(BROKER_WAIT_REJECTED));
+    assert!(ledger.slowest(Outcome::Rejected) <= with_tolerance(BROKER_WAIT_REJECTED));
     for node in &group.nodes {
         let (status, body) = readiness(node.address).await;
         assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
@@ -107,10 +109,10 @@ async fn publishes_without_redis_are_rejected_in_time_with_a_readiness_reason() 
         assert_eq!(listener.closed(), None, "connections stay open: {}", listener.tail(5));
     }
     group.redis.start_again().await;
-    group.are_ready(HEALED).await;
+    group.are_ready(RECOVERY_MAX).await;
     many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
     assert_eq!(ledger.count(Outcome::Accepted), 10, "{:?}", ledger.all());
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
 }
 
 #[tokio::test]
@@ -120,18 +122,18 @@ async fn a_publish_that_waits_is_accepted_when_redis_returns_in_time() {
     let listeners = on_each(&group, C).await;
     let ledger = Arc::new(Ledger::default());
     group.redis.kill();
-    becomes_unready(&group.nodes[0], unhurried(BROKER_WAIT)).await;
+    becomes_unready(&group.nodes[0], with_tolerance(BROKER_WAIT)).await;
     let publishes = many_publishes(&group, &ledger, 3);
     // The publishes wait before Redis is back; the metric counts them.
     let start = Instant::now();
     while metrics(group.nodes[0].address).await.sum("campanile_broker_waiting") < 3.0 {
-        assert!(start.elapsed() < HEALED, "no publish waits");
+        assert!(start.elapsed() < RECOVERY_MAX, "no publish waits");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     group.redis.start_again().await;
     publishes.await.expect("every answer was a possible one");
     assert_eq!(ledger.count(Outcome::Accepted), 3, "{:?}", ledger.all());
-    assert_agrees(&ledger, &listeners).await;
+    assert_history_valid(&ledger, &listeners).await;
 }
 
 #[tokio::test]
@@ -142,7 +144,7 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
     b.subscribe("private-r").await;
     group.redis.kill();
     for node in &group.nodes {
-        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+        becomes_unready(node, with_tolerance(BROKER_WAIT)).await;
     }
     a.whisper("client-x", "private-r", json!("lost")).await;
     let (channel, code, sentence) = a.event_error().await;
@@ -150,7 +152,7 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
     a.ping_barrier().await;
     b.ping_barrier().await;
     group.redis.start_again().await;
-    group.are_ready(HEALED).await;
+    group.are_ready(RECOVERY_MAX).await;
     // Listeners whose node can't prove that no event was missed are closed; new ones continue here.
     let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
     a.subscribe("private-r").await;
@@ -166,12 +168,12 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
     let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
     group.redis.kill();
     for node in &group.nodes {
-        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+        becomes_unready(node, with_tolerance(BROKER_WAIT)).await;
     }
     for (listener, user) in [(&a, "1"), (&b, "2")] {
-        listener.ask_for(C);
-        listener.ask_for("private-c");
-        listener.ask_as("presence-c", user);
+        listener.send_subscribe(C);
+        listener.send_subscribe("private-c");
+        listener.send_join("presence-c", user);
         listener.ping_barrier().await;
         assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged too early");
     }
@@ -181,17 +183,19 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
     group.redis.start_again().await;
     for listener in [&a, &b] {
         for channel in [C, "presence-c"] {
-            listener.receives("pusher_internal:subscription_succeeded", channel, 1, HEALED).await;
+            listener
+                .receives("pusher_internal:subscription_succeeded", channel, 1, RECOVERY_MAX)
+                .await;
         }
     }
-    a.receives("pusher_internal:subscription_succeeded", "private-c", 1, HEALED).await;
-    group.are_ready(HEALED).await;
+    a.receives("pusher_internal:subscription_succeeded", "private-c", 1, RECOVERY_MAX).await;
+    group.are_ready(RECOVERY_MAX).await;
     for channel in [C, "private-c", "presence-c"] {
         group.nodes[0].publish(channel, "e", "1").await;
-        a.receives("e", channel, 1, HEALED).await;
+        a.receives("e", channel, 1, RECOVERY_MAX).await;
     }
-    b.receives("e", "presence-c", 1, HEALED).await;
-    b.receives("e", C, 1, HEALED).await;
+    b.receives("e", "presence-c", 1, RECOVERY_MAX).await;
+    b.receives("e", C, 1, RECOVERY_MAX).await;
     b.ping_barrier().await;
     assert_eq!(b.count("e", "private-c"), 0, "{}", b.tail(20));
     for node in &group.nodes {
@@ -210,11 +214,11 @@ async fn a_node_that_starts_before_redis_joins_later() {
     assert_eq!(Http::plain(node.address, "GET", "/up", &[]).await.status, 200);
     assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Rejected);
     let _redis = Redis::start_at(port).await;
-    becomes_ready(&node, HEALED).await;
+    becomes_ready(&node, RECOVERY_MAX).await;
     let listener = Listener::of(&node).await;
     listener.subscribe(C).await;
     node.publish(C, "e", "2").await;
-    listener.receives("e", C, 1, HEALED).await;
+    listener.receives("e", C, 1, RECOVERY_MAX).await;
     assert_eq!(listener.data("e", C), ["2"]);
 }
 

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Group, HEALED, Listener, View, assert_view_everywhere};
+use crate::support::{Group, Listener, RECOVERY_MAX, View, assert_view_everywhere};
 use kit::webhook_receiver::WebhookReceiver;
-use kit::{Link, Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, inner, node};
+use kit::{
+    LinkFault, Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, inner, node,
+};
 
 /// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,18 +53,18 @@ async fn pause_last_of(nodes: usize) {
 async fn clients_that_leave_while_their_node_is_disconnected_leave_no_state() {
     let mut receiver = WebhookReceiver::new().await;
     let redis = Redis::start().await;
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     let near = node(&settings(&receiver), &redis.url()).await;
     let far = node(&settings(&receiver), &proxy.url()).await;
     let watcher = watcher(&near).await;
     let mut clients = arrive(&far, &watcher).await;
     let late = clients.split_off(clients.len() / 2);
-    proxy.set(Link::Dead);
+    proxy.set(LinkFault::DropBoth);
     drop(clients);
     tokio::time::sleep(NODE_TIMEOUT + Duration::from_secs(2)).await;
-    proxy.set(Link::Whole);
+    proxy.set(LinkFault::None);
     drop(late);
-    becomes_ready(&far, HEALED).await;
+    becomes_ready(&far, RECOVERY_MAX).await;
     let addresses = [near.address, far.address];
     assert_view_everywhere(&addresses, RIGHT, &only_the_watcher()).await;
     receives_departures(&watcher).await;
@@ -97,7 +99,7 @@ async fn watcher(node: &Server) -> Listener {
     watcher.sign_in(&json!({ "id": "watcher", "watchlist": users }));
     // A user that signs in before its state was read would be reported as online only.
     watcher
-        .until("all are offline at first", HEALED, |_| reported(&watcher, "offline") == USERS)
+        .until("all are offline at first", RECOVERY_MAX, |_| reported(&watcher, "offline") == USERS)
         .await;
     watcher
 }
@@ -122,9 +124,9 @@ async fn arrive(node: &Server, watcher: &Listener) -> Vec<Listener> {
         clients.push(client);
     }
     for channel in presence() {
-        watcher.receives("pusher_internal:member_added", &channel, 1, HEALED).await;
+        watcher.receives("pusher_internal:member_added", &channel, 1, RECOVERY_MAX).await;
     }
-    watcher.until("all are online", HEALED, |_| reported(watcher, "online") == USERS).await;
+    watcher.until("all are online", RECOVERY_MAX, |_| reported(watcher, "online") == USERS).await;
     clients
 }
 
@@ -136,10 +138,12 @@ fn only_the_watcher() -> View {
 /// Checks that the watcher received one removal of each member, and that every user is offline.
 async fn receives_departures(watcher: &Listener) {
     for channel in presence() {
-        watcher.receives("pusher_internal:member_removed", &channel, 1, HEALED).await;
+        watcher.receives("pusher_internal:member_removed", &channel, 1, RECOVERY_MAX).await;
     }
     // All users were offline when the watcher signed in.
-    watcher.until("all are offline", HEALED, |_| reported(watcher, "offline") == 2 * USERS).await;
+    watcher
+        .until("all are offline", RECOVERY_MAX, |_| reported(watcher, "offline") == 2 * USERS)
+        .await;
     watcher.ping_barrier().await;
     for channel in presence() {
         let added = watcher.count("pusher_internal:member_added", &channel);

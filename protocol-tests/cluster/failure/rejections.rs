@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Api, C, HEALED, Listener, Outcome, unhurried};
+use crate::support::{Api, C, Listener, Outcome, RECOVERY_MAX, with_tolerance};
 use kit::{Redis, RedisClient, Server, becomes_ready, cluster_settings, metrics, node, readiness};
 
 /// The duration of the rejection.
@@ -22,7 +22,7 @@ struct Rejection<'a> {
 }
 
 #[tokio::test]
-async fn a_user_without_the_right_to_run_scripts() {
+async fn a_missing_permission_for_scripts_is_reported() {
     let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "-@scripting"]],
         end: &[&["ACL", "SETUSER", "default", "+@scripting"]],
@@ -33,7 +33,7 @@ async fn a_user_without_the_right_to_run_scripts() {
 }
 
 #[tokio::test]
-async fn a_user_without_the_right_to_our_keys() {
+async fn a_missing_permission_for_keys_is_reported() {
     let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "resetkeys", "~others:*"]],
         end: &[&["ACL", "SETUSER", "default", "allkeys"]],
@@ -44,7 +44,7 @@ async fn a_user_without_the_right_to_our_keys() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_set_while_nodes_run() {
+async fn a_changed_password_is_reported() {
     let rejection = Rejection {
         begin: &[
             &["CONFIG", "SET", "requirepass", "hunter2"],
@@ -59,7 +59,7 @@ async fn a_password_that_is_set_while_nodes_run() {
 }
 
 #[tokio::test]
-async fn a_redis_that_becomes_a_replica() {
+async fn a_demotion_to_a_replica_is_reported() {
     let rejection = Rejection {
         begin: &[&["REPLICAOF", "127.0.0.1", "1"]],
         end: &[&["REPLICAOF", "NO", "ONE"]],
@@ -70,7 +70,7 @@ async fn a_redis_that_becomes_a_replica() {
 }
 
 #[tokio::test]
-async fn a_redis_without_memory() {
+async fn an_out_of_memory_redis_is_reported() {
     let rejection = Rejection {
         begin: &[&["CONFIG", "SET", "maxmemory", "1"]],
         end: &[&["CONFIG", "SET", "maxmemory", "0"]],
@@ -81,7 +81,7 @@ async fn a_redis_without_memory() {
 }
 
 #[tokio::test]
-async fn a_redis_that_can_not_save() {
+async fn a_failed_snapshot_is_reported() {
     let redis = Redis::start_with(&["--save", "3600", "1", "--appendonly", "no"]).await;
     // A snapshot can't replace a directory.
     redis.make_directory("dump.rdb");
@@ -97,7 +97,7 @@ async fn a_redis_that_can_not_save() {
 }
 
 #[tokio::test]
-async fn a_redis_with_too_few_replicas() {
+async fn missing_replicas_are_reported() {
     let rejection = Rejection {
         begin: &[&["CONFIG", "SET", "min-replicas-to-write", "1"]],
         end: &[&["CONFIG", "SET", "min-replicas-to-write", "0"]],
@@ -113,7 +113,7 @@ impl Rejection<'_> {
         let node = node(&cluster_settings(), &redis.url()).await;
         let listener = Listener::of(&node).await;
         listener.subscribe(C).await;
-        let before = complaints(&node).len();
+        let before = warnings(&node).len();
         let mut client = redis.client().await;
         run(&mut client, self.begin).await;
         let start = Instant::now();
@@ -123,13 +123,13 @@ impl Rejection<'_> {
             let outcome = Api::new(node.address).publish(C, "rejected", "1").await;
             assert_eq!(outcome, Outcome::Rejected);
             assert!(
-                requested_at.elapsed() <= unhurried(REJECTED_IN),
+                requested_at.elapsed() <= with_tolerance(REJECTED_IN),
                 "after {:?}",
                 requested_at.elapsed()
             );
             self.reports_the_reason(&node, start).await;
         }
-        let logged = &complaints(&node)[before..];
+        let logged = &warnings(&node)[before..];
         assert!(logged.len() <= LINES_MAX, "{} lines: {logged:#?}", logged.len());
         assert!(logged.iter().any(|line| line.contains(self.reason)), "{logged:#?}");
         let away = metrics(node.address).await;
@@ -138,11 +138,11 @@ impl Rejection<'_> {
             "the reason is missing in the metrics"
         );
         run(&mut client, self.end).await;
-        becomes_ready(&node, unhurried(Duration::from_secs(3))).await;
+        becomes_ready(&node, with_tolerance(Duration::from_secs(3))).await;
         assert!(!metrics(node.address).await.has("campanile_broker_unavailable", self.kind));
         let mut api = Api::new(node.address);
         assert_eq!(api.publish(C, "accepted", "1").await, Outcome::Accepted);
-        listener.receives("accepted", C, 1, HEALED).await;
+        listener.receives("accepted", C, 1, RECOVERY_MAX).await;
         assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
         let log = node.process.output();
         assert!(log.contains("joined again"), "{log}");
@@ -170,7 +170,7 @@ async fn run(client: &mut RedisClient, commands: &[&[&str]]) {
 }
 
 /// The warnings and errors in the node's log.
-fn complaints(node: &Server) -> Vec<String> {
+fn warnings(node: &Server) -> Vec<String> {
     let log = node.process.output();
     let lines = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
     lines.map(str::to_owned).collect()

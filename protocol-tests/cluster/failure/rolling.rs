@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    C, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere,
-    member, publish_from,
+    C, Group, Ledger, Listener, Outcome, R, RECOVERY_MAX, View, assert_history_valid,
+    assert_view_everywhere, member, publish_from,
 };
 use kit::{KEY, Redis, Settings, cluster_settings};
 
@@ -33,7 +33,7 @@ async fn a_rolling_restart_loses_nothing() {
             group.nodes[1..].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
         let mut old = group.nodes.remove(0);
         let leaving = connected.remove(0);
-        leaving[0].receives("numbered", C, 10, HEALED).await;
+        leaving[0].receives("numbered", C, 10, RECOVERY_MAX).await;
         old.signal("TERM");
         let mut moved = Vec::new();
         for (at, listener) in leaving.into_iter().enumerate() {
@@ -58,7 +58,7 @@ async fn a_rolling_restart_loses_nothing() {
         ledger.all().into_iter().filter(|event| event.outcome != Outcome::Accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     finished.extend(connected.into_iter().flatten());
-    assert_agrees(&ledger, &finished).await;
+    assert_history_valid(&ledger, &finished).await;
 }
 
 /// A node that stops gracefully removes its members; the others need not wait for its lease to
@@ -68,7 +68,7 @@ async fn a_graceful_stop_leaves_no_state() {
     let mut group = Group::with(2, with_grace(), Redis::start().await).await;
     let watcher = member(&group.nodes[0], "watcher").await;
     let leaving = [member(&group.nodes[1], "1").await, member(&group.nodes[1], "2").await];
-    watcher.receives("pusher_internal:member_added", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_added", R, 2, RECOVERY_MAX).await;
     let mut old = group.nodes.remove(1);
     old.signal("TERM");
     assert_eq!(old.process.exit_code().await, Some(0));
@@ -76,7 +76,7 @@ async fn a_graceful_stop_leaves_no_state() {
     let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
     assert_view_everywhere(&group.addresses(), Duration::from_secs(5), &truth).await;
     assert!(ended.elapsed() < Duration::from_secs(6), "less than node_timeout_ms");
-    watcher.receives("pusher_internal:member_removed", R, 2, HEALED).await;
+    watcher.receives("pusher_internal:member_removed", R, 2, RECOVERY_MAX).await;
     for listener in &leaving {
         assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
     }
@@ -111,7 +111,7 @@ async fn nodes_that_drain_at_once_close_with_4100() {
         node.signal("TERM");
     }
     for client in &clients {
-        client.until("it is closed", HEALED, |_| client.closed().is_some()).await;
+        client.until("it is closed", RECOVERY_MAX, |_| client.closed().is_some()).await;
         assert_eq!(client.closed(), Some(4100), "{}", client.tail(5));
     }
     for node in &mut group.nodes {
@@ -129,11 +129,11 @@ async fn a_node_may_drain_after_another_relied_on_it() {
         clients.push(member(&group.nodes[0], &user.to_string()).await);
     }
     group.nodes[0].signal("TERM");
-    clients[0].until("the first is closed", HEALED, |_| clients[0].closed().is_some()).await;
+    clients[0].until("the first is closed", RECOVERY_MAX, |_| clients[0].closed().is_some()).await;
     group.nodes[0].open(&format!("/app/{KEY}?protocol=7")).await.rejected(4100).await;
     group.nodes[1].signal("TERM");
     for client in &clients {
-        client.until("it is closed", HEALED, |_| client.closed().is_some()).await;
+        client.until("it is closed", RECOVERY_MAX, |_| client.closed().is_some()).await;
     }
     assert_eq!(clients[0].closed(), Some(4200));
     let early = clients.iter().filter(|client| client.closed() == Some(4200)).count();
@@ -149,12 +149,12 @@ async fn a_node_may_drain_after_another_relied_on_it() {
 async fn a_node_ends_in_time_without_redis() {
     let mut group = Group::with(1, with_grace(), Redis::start().await).await;
     let listener = member(&group.nodes[0], "1").await;
-    group.redis.freeze();
+    group.redis.pause();
     let node = &mut group.nodes[0];
     node.signal("TERM");
     let start = Instant::now();
     let code = node.process.exit_code().await;
     assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(matches!(code, Some(0 | 1)), "the node exits by itself: {code:?}");
-    listener.until("it is closed", HEALED, |_| listener.closed().is_some()).await;
+    listener.until("it is closed", RECOVERY_MAX, |_| listener.closed().is_some()).await;
 }

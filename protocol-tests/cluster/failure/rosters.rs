@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Entry, HEALED, Listener, View, assert_view_everywhere, until_everywhere};
+use crate::support::{
+    Entry, Listener, RECOVERY_MAX, View, assert_view_everywhere, wait_for_state_on_all,
+};
 use kit::{
-    KEY, Link, Proxy, Redis, RedisClient, SECRET, Server, Settings, becomes_ready,
+    KEY, LinkFault, Proxy, Redis, RedisClient, SECRET, Server, Settings, becomes_ready,
     cluster_settings, metrics, node, readiness, sign,
 };
 
@@ -17,7 +19,7 @@ const READY: Duration = Duration::from_secs(60);
 const ROSTER_BYTES: usize = 96 * 1_024;
 /// The rosters exceed 32 MiB in total, including what the socket buffers hold.
 const CHANNELS: usize = 600;
-/// Slower than Redis writes, so that its output buffers fill.
+/// Slowest than Redis writes, so that its output buffers fill.
 const BYTES_PER_SECOND: u32 = 10_000_000;
 
 /// By default Redis closes a pub/sub client whose output buffer exceeds 32 MiB, or 8 MiB for a
@@ -28,7 +30,7 @@ async fn a_node_with_large_channels_rejoins_after_a_lost_link() {
     let mut admin = redis.client().await;
     let limits = admin.command(&["CONFIG", "GET", "client-output-buffer-limit"]).await;
     assert!(limits.texts()[1].contains("pubsub 33554432 8388608 60"), "{limits:?}");
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     let node = node(&large_members(ROSTER_BYTES), &proxy.url()).await;
     let info = "x".repeat(ROSTER_BYTES);
     let member = Listener::of(&node).await;
@@ -59,7 +61,7 @@ async fn a_large_roster_is_synced_over_a_slow_link_without_losing_the_link() {
     const MEMBERS: usize = 80;
     const INFO: usize = 5_000;
     let redis = Redis::start().await;
-    let proxy = Proxy::before(redis.address()).await;
+    let proxy = Proxy::in_front_of(redis.address()).await;
     let near = node(&large_members(INFO), &redis.url()).await;
     let far = node(&large_members(INFO), &proxy.url()).await;
     let info = "x".repeat(INFO);
@@ -74,19 +76,19 @@ async fn a_large_roster_is_synced_over_a_slow_link_without_losing_the_link() {
         member.until(what, READY, |_| member.acknowledgements("presence-0") == 1).await;
     }
     proxy.limit(Some(125_000));
-    proxy.set(Link::Reset);
+    proxy.set(LinkFault::Reset);
     let start = Instant::now();
     while readiness(far.address).await.0 == 200 {
-        assert!(start.elapsed() < HEALED, "the link was lost");
+        assert!(start.elapsed() < RECOVERY_MAX, "the link was lost");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    proxy.set(Link::Whole);
+    proxy.set(LinkFault::None);
     becomes_ready(&far, READY).await;
     let losses = metrics(far.address).await.sum("campanile_broker_disconnects_total");
     let users: Vec<String> = (0..MEMBERS).map(|user| format!("u{user}")).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
     let truth = View::default().with_users("presence-0", &users).with_connections(80);
-    let right = until_everywhere(&[near.address, far.address], READY, &truth).await;
+    let right = wait_for_state_on_all(&[near.address, far.address], READY, &truth).await;
     assert!(right.is_ok(), "{right:?}");
     // As long as it takes to detect a silent link.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -128,7 +130,7 @@ async fn lose_links(redis: &mut RedisClient, node: &Server) {
     }
     let start = Instant::now();
     while readiness(node.address).await.0 == 200 {
-        assert!(HEALED >= start.elapsed(), "the link was not lost");
+        assert!(RECOVERY_MAX >= start.elapsed(), "the link was not lost");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -104,14 +104,14 @@ pub(super) fn reply(reply: &Resp) -> Vec<String> {
     match reply {
         Resp::Number(number) => vec![number.to_string()],
         Resp::Text(text) => vec![format!("'{text}'")],
-        Resp::Nothing => vec!["nil".to_owned()],
+        Resp::Null => vec!["nil".to_owned()],
         Resp::Error(error) => vec!["error".to_owned(), format!("'{error}'")],
         Resp::List(items) => {
             let words = items.iter().map(|item| match item {
                 Resp::List(_) => {
                     [vec!["[".to_owned()], self::reply(item), vec!["]".to_owned()]].concat()
                 }
-                item @ (Resp::Text(_) | Resp::Error(_) | Resp::Number(_) | Resp::Nothing) => {
+                item @ (Resp::Text(_) | Resp::Error(_) | Resp::Number(_) | Resp::Null) => {
                     self::reply(item)
                 }
             });

@@ -124,6 +124,6 @@ fn outcome(answer: &Answer) -> Outcome {
 
 /// A promised duration, extended for a busy machine by one second, since the test process may wait for one of two
 /// cores.
-pub(crate) fn unhurried(promised: Duration) -> Duration {
+pub(crate) fn with_tolerance(promised: Duration) -> Duration {
     promised + Duration::from_secs(1)
 }

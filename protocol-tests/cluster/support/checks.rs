@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Checker, HEALED, Ledger, Listener, Rule, Violation};
+use super::{Checker, Ledger, Listener, RECOVERY_MAX, Rule, Violation};
 
 /// Checks what several clients received of a ledger's publishes.
 fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> {
@@ -20,14 +20,14 @@ fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> 
 }
 
 /// Waits until every connected listener has received the last publishes, then checks everything.
-pub(crate) async fn assert_agrees(ledger: &Ledger, listeners: &[Listener]) {
+pub(crate) async fn assert_history_valid(ledger: &Ledger, listeners: &[Listener]) {
     let listeners: Vec<&Listener> = listeners.iter().collect();
     let start = Instant::now();
     // Events that were accepted last may be in transit. An event that must not be received would arrive on the same
     // connection before the reply to the ping.
     while let Err(wrong) = check_all(ledger, &listeners) {
         assert!(
-            start.elapsed() < 2 * HEALED && wrong.rule == Rule::Complete,
+            start.elapsed() < 2 * RECOVERY_MAX && wrong.rule == Rule::Complete,
             "{}\n{}",
             wrong.text,
             listeners.iter().map(|listener| listener.tail(40)).collect::<Vec<_>>().join("\n")

@@ -10,9 +10,9 @@ use kit::{Redis, becomes_ready, cluster_settings, node};
 
 /// How long nodes may take to recover after Redis is reachable: twice the time that `docs/cluster.md` states, for busy
 /// machines.
-pub(crate) const HEALED: Duration = Duration::from_secs(10);
+pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long the others may take to clean up after a node that died: 8 s, and the rest for busy machines.
-pub(crate) const CLEANED_UP: Duration = Duration::from_secs(15);
+pub(crate) const CLEANUP_MAX: Duration = Duration::from_secs(15);
 
 /// A Redis and its nodes. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]

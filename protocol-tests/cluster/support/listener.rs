@@ -141,7 +141,7 @@ impl Listener {
     }
 
     /// Sends a subscription to a channel without presence.
-    pub(crate) fn ask_for(&self, channel: &str) {
+    pub(crate) fn send_subscribe(&self, channel: &str) {
         let auth = if channel.starts_with("private-") {
             sign::channel_auth(KEY, SECRET, &self.socket_id, channel, None)
         } else {
@@ -153,7 +153,7 @@ impl Listener {
     }
 
     /// Sends a subscription to a presence channel.
-    pub(crate) fn ask_as(&self, channel: &str, user_id: &str) {
+    pub(crate) fn send_join(&self, channel: &str, user_id: &str) {
         let member = json!({ "user_id": user_id, "user_info": { "n": user_id } }).to_string();
         let auth = sign::channel_auth(KEY, SECRET, &self.socket_id, channel, Some(&member));
         self.record.push(Heard::Asked(channel.to_owned()));
@@ -181,14 +181,14 @@ impl Listener {
     /// Subscribes and waits for the acknowledgement.
     pub(crate) async fn subscribe(&self, channel: &str) {
         let known = self.acknowledgements(channel);
-        self.ask_for(channel);
+        self.send_subscribe(channel);
         self.is_acknowledged(channel, known).await;
     }
 
     /// Joins a presence channel and waits for the acknowledgement.
     pub(crate) async fn join(&self, channel: &str, user_id: &str) {
         let known = self.acknowledgements(channel);
-        self.ask_as(channel, user_id);
+        self.send_join(channel, user_id);
         self.is_acknowledged(channel, known).await;
     }
 

@@ -74,7 +74,7 @@ async fn requested_at(api: &mut Api, path: &str, query: &[(&str, &str)]) -> Resu
 }
 
 /// Waits until every node returns the true state.
-pub(crate) async fn until_everywhere(
+pub(crate) async fn wait_for_state_on_all(
     nodes: &[SocketAddr],
     deadline: Duration,
     truth: &View,
@@ -97,9 +97,9 @@ pub(crate) async fn until_everywhere(
     }
 }
 
-/// Like [`until_everywhere`]; fails the test if the state does not become true in time.
+/// Like [`wait_for_state_on_all`]; fails the test if the state does not become true in time.
 pub(crate) async fn assert_view_everywhere(nodes: &[SocketAddr], deadline: Duration, truth: &View) {
-    if let Err(wrong) = until_everywhere(nodes, deadline, truth).await {
+    if let Err(wrong) = wait_for_state_on_all(nodes, deadline, truth).await {
         panic!("{wrong}");
     }
 }

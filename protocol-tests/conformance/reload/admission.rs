@@ -69,7 +69,7 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
     let text = fs::read_to_string(&file).unwrap();
     for (name, damage, rule) in damages {
         damage(&file);
-        let said = server.hang_up().await;
+        let said = server.reload_unchanged().await;
         assert!(said.contains(" ERROR ") && said.contains(rule), "{name}: {said}");
         assert!(said.contains("config.toml"), "{name}: {said}");
         nothing_has_changed(&server, &mut client, &mut other).await;
@@ -79,7 +79,7 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
             let _missing_already = fs::remove_file(&file);
         }
         fs::write(&file, &text).unwrap();
-        let said = server.hang_up().await;
+        let said = server.reload_unchanged().await;
         assert!(said.contains(" reloaded"), "{name}: {said}");
     }
 }
@@ -104,7 +104,7 @@ async fn an_app_absent_from_a_file_with_others_is_removed() {
 async fn the_last_app_of_a_file_can_be_removed_alone() {
     let (server, mut client, mut other) = with_clients().await;
     cut(&server.directory.path().join("config.toml"), |text| text.rfind("[[apps]]"));
-    let said = server.hang_up().await;
+    let said = server.reload_unchanged().await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
     other.rejected(4003).await;
     client.ping_barrier().await;
@@ -113,7 +113,7 @@ async fn the_last_app_of_a_file_can_be_removed_alone() {
 #[tokio::test]
 async fn all_apps_can_be_removed_at_once_only_without_connections() {
     let (server, mut client, mut other) = with_clients().await;
-    let stranger = Settings::without_apps().another_app("9", "key-of-9", "secret-of-9");
+    let stranger = Settings::without_apps().add_app("9", "key-of-9", "secret-of-9");
     let said = server.reload(&stranger).await;
     assert!(said.contains(" ERROR ") && said.contains("2 connections"), "{said}");
     nothing_has_changed(&server, &mut client, &mut other).await;
@@ -121,7 +121,7 @@ async fn all_apps_can_be_removed_at_once_only_without_connections() {
     // Disabled first, as the error message advises.
     let off = Settings::new().app("enabled", false);
     let (id, key, secret) = OTHER;
-    server.reload(&off.another_app(id, key, secret).app("enabled", false)).await;
+    server.reload(&off.add_app(id, key, secret).app("enabled", false)).await;
     client.rejected(4003).await;
     other.rejected(4003).await;
     eventually("it is taken", async || server.reload(&stranger).await.contains(" reloaded")).await;
@@ -132,7 +132,7 @@ async fn all_apps_can_be_removed_at_once_only_without_connections() {
 #[tokio::test]
 async fn the_development_app_is_not_added_even_if_configured() {
     let (server, mut client, mut other) = with_clients().await;
-    let development = with_other().another_app("app-id", "app-key", "app-secret");
+    let development = with_other().add_app("app-id", "app-key", "app-secret");
     let said = server.reload(&development).await;
     assert!(said.contains(" ERROR ") && said.contains("never brings in"), "{said}");
     nothing_has_changed(&server, &mut client, &mut other).await;
@@ -165,22 +165,22 @@ async fn variables_of_a_dotenv_file_do_not_disappear() {
     let arguments = ["start", "--host", "127.0.0.1", "--port", "0"];
     let mut process = Process::spawn(&arguments, directory.path());
     process.line("the line with the address", |line| line.contains("listens on")).await;
-    let is_said = async |word: &str| {
+    let wait_for_log = async |word: &str| {
         process.signal("HUP");
         eventually(word, async || process.stream("err").contains(word)).await;
     };
     let file = directory.path().join(".env");
     fs::remove_file(&file).unwrap();
-    is_said(".env: is missing, and was there").await;
+    wait_for_log(".env: is missing, and was there").await;
     directory.write(".env", "");
-    is_said(".env: is empty, and was not").await;
+    wait_for_log(".env: is empty, and was not").await;
     let (head, _) = dotenv.split_once("REVERB_ALLOWED").unwrap();
     directory.write(".env", head);
-    is_said(".env: is only the beginning").await;
+    wait_for_log(".env: is only the beginning").await;
     directory.write(".env", "# nothing\n");
-    is_said("which a reload never brings in").await;
+    wait_for_log("which a reload never brings in").await;
     directory.write(".env", &dotenv.replace("a.example", "b.example"));
-    is_said("apps_changed=\"5 (allowed_origins)\"").await;
+    wait_for_log("apps_changed=\"5 (allowed_origins)\"").await;
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_reload_rejects_a_guessable_secret_off_loopback() {
     let directory = Directory::new();
     let (id, key) = ("5", "key-of-5");
     let settings = |secret: &str| {
-        let settings = Settings::without_apps().another_app(id, key, secret);
+        let settings = Settings::without_apps().add_app(id, key, secret);
         settings.server("host", quoted("0.0.0.0")).server("port", 0).toml()
     };
     directory.write("config.toml", &settings("first-secret-of-5"));

@@ -74,7 +74,7 @@ pub(super) async fn max_presence_members_applies_to_the_next_member() {
     let (mut first, mut second) = (server.client().await, server.client().await);
     first.join("presence-a", "1").await;
     reload(&server, Settings::new().app("max_presence_members", 1), "max_presence_members").await;
-    second.ask_with("presence-a", r#"{"user_id":"2"}"#).await;
+    second.send_subscribe_with("presence-a", r#"{"user_id":"2"}"#).await;
     second.rejection("presence-a").await;
     reload(&server, Settings::new().app("max_presence_members", 2), "max_presence_members").await;
     second.join("presence-a", "2").await;
@@ -87,7 +87,7 @@ pub(super) async fn max_presence_user_info_bytes_applies_to_the_next_member() {
     let mut client = server.client().await;
     reload(&server, Settings::new().app(KEY, 50), KEY).await;
     client.join_with("presence-a", &member_with_info_of(50)).await;
-    client.ask_with("presence-b", &member_with_info_of(51)).await;
+    client.send_subscribe_with("presence-b", &member_with_info_of(51)).await;
     client.rejection("presence-b").await;
     reload(&server, Settings::new().app(KEY, 51), KEY).await;
     client.join_with("presence-b", &member_with_info_of(51)).await;
@@ -144,7 +144,7 @@ pub(super) async fn max_messages_window_s_applies_to_living_connections() {
     let mut number = 0;
     eventually("a window of a second has passed", async || {
         number += 1;
-        client.ask_for(&format!("channel-{number}")).await;
+        client.send_subscribe(&format!("channel-{number}")).await;
         client.next().await["event"] == "pusher_internal:subscription_succeeded"
     })
     .await;
@@ -157,7 +157,7 @@ pub(super) async fn max_messages_closes_applies_to_living_connections() {
     assert_eq!(beyond_max_messages(&mut client).await, json!(4301));
     let closing = with_max_messages(2, 86_400).app("max_messages_closes", true);
     reload(&server, closing, "max_messages_closes").await;
-    client.ask_for("c").await;
+    client.send_subscribe("c").await;
     client.rejected(4100).await;
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() 
 }
 
 #[tokio::test]
-pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothing_is_left() {
+pub(super) async fn removing_an_app_closes_its_connections_with_4003_and_frees_its_state() {
     let server = with_other().start().await;
     let mut stays = server.client().await;
     stays.subscribe("c").await;
@@ -56,7 +56,7 @@ pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothin
 }
 
 #[tokio::test]
-pub(super) async fn the_members_of_a_removed_app_are_counted_no_more() {
+pub(super) async fn members_of_a_removed_app_leave_the_metrics() {
     let token = ("metrics", "token", r#""t""#);
     let settings = |with: Settings| with.section(token.0, token.1, token.2);
     let server = settings(with_other()).start().await;
@@ -112,7 +112,7 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
 
 /// The test app with another key.
 fn with_key(key: &str) -> Settings {
-    Settings::without_apps().another_app(APP_ID, key, SECRET)
+    Settings::without_apps().add_app(APP_ID, key, SECRET)
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ pub(super) async fn another_secret_applies_to_later_signatures() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("private-a").await;
-    let settings = Settings::without_apps().another_app(APP_ID, KEY, NEW);
+    let settings = Settings::without_apps().add_app(APP_ID, KEY, NEW);
     let said = server.reload(&settings.app("subscription_count", true)).await;
     assert!(said.contains(r#"apps_changed="3 (secret)""#), "{said}");
     assert!(!said.contains(NEW) && !said.contains(SECRET), "{said}");
@@ -156,21 +156,21 @@ pub(super) async fn the_file_of_a_secret_is_read_again() {
     assert_eq!(server.post("events", &event).await.status, 200);
     // As `docker secret` and `kubectl` write it, with a line break at the end.
     server.directory.write("secret", &format!("{NEW}\n"));
-    let said = server.hang_up().await;
+    let said = server.reload_unchanged().await;
     assert!(said.contains(r#"apps_changed="3 (secret)""#) && !said.contains(NEW), "{said}");
     assert!(server.post("events", &event).await.error(401).contains("Invalid signature"));
     let call = Call::post("events", &event).credentials(KEY, NEW);
     assert_eq!(call.send(&server).await.status, 200);
     // An empty or missing file rejects the reload, and the secret stays.
     server.directory.write("secret", "");
-    assert!(server.hang_up().await.contains("is empty"));
+    assert!(server.reload_unchanged().await.contains("is empty"));
     std::fs::remove_file(&path).expect("it was written before");
-    assert!(server.hang_up().await.contains("cannot be read: No such file"));
+    assert!(server.reload_unchanged().await.contains("cannot be read: No such file"));
     assert_eq!(call.send(&server).await.status, 200);
 }
 
 #[tokio::test]
-pub(super) async fn other_origins_hold_for_newcomers() {
+pub(super) async fn changed_origins_apply_to_new_connections() {
     let server = Settings::new().start().await;
     let from = [("origin", "https://a.example")];
     let mut client = server.client_with(&from).await;
@@ -181,7 +181,7 @@ pub(super) async fn other_origins_hold_for_newcomers() {
 }
 
 #[tokio::test]
-pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
+pub(super) async fn a_changed_connection_limit_applies_to_new_connections() {
     let server = Settings::new().start().await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     server.reload(&Settings::new().app("max_connections", 1)).await;
@@ -196,7 +196,7 @@ pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
 }
 
 #[tokio::test]
-pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
+pub(super) async fn changed_app_limits_apply_to_existing_connections() {
     let server = Settings::new().start().await;
     let (mut client, mut peer) = (server.client().await, server.client().await);
     for client in [&mut client, &mut peer] {
@@ -215,9 +215,9 @@ pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
     client.whisper("client-x", "private-a", json!("1")).await;
     let (_, _, sentence) = client.event_error().await;
     assert!(sentence.contains("you must enable this feature"), "{sentence}");
-    client.ask_to_sign_in(r#"{"id":"1"}"#).await;
+    client.send_sign_in(r#"{"id":"1"}"#).await;
     client.error().await;
-    client.ask_for(&"c".repeat(21)).await;
+    client.send_subscribe(&"c".repeat(21)).await;
     client.rejection(&"c".repeat(21)).await;
     assert_eq!(server.post("events", &event("private-a", "12345678901")).await.status, 413);
     server.publish("private-a", "e", "1234567890").await;
@@ -225,7 +225,7 @@ pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
 }
 
 #[tokio::test]
-pub(super) async fn counts_begin_to_be_told_and_end() {
+pub(super) async fn subscription_counts_can_be_turned_on_and_off() {
     let server = Settings::new().app("subscription_count", false).start().await;
     let mut first = server.client().await.with_counts();
     first.subscribe("c").await;

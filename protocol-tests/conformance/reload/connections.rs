@@ -18,8 +18,8 @@ pub(super) async fn activity_and_pong_timeouts_apply_to_connections_that_begin()
     assert!(said.contains("connection.activity_timeout_s"), "{said}");
     let mut silent = server.open(&format!("/app/{KEY}?protocol=7")).await;
     assert_eq!(silent.established().await["activity_timeout"], 3_600);
-    // The connection answers no ping: `closed_after_anything` reads without answering.
-    assert_eq!(impatient.closed_after_anything().await.0, 4201);
+    // The connection answers no ping: `closed_eventually` reads without answering.
+    assert_eq!(impatient.closed_eventually().await.0, 4201);
     // The first connection was pinged equally early, but has a longer pong timeout.
     assert!(is_ping(patient_one.frame().await.as_ref()), "pinged after a second");
     patient_one.ping_barrier().await;
@@ -85,7 +85,7 @@ pub(super) async fn max_outbox_bytes_applies_to_living_connections() {
     assert_eq!(server.connections().await, 1, "8 MB may be queued");
     server.reload(&with(131_072)).await;
     server.publish("a", "e", &data).await;
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     let line = r#"campanile_connections_ended_total{reason="slow_consumer",code="4100"} 1"#;
     eventually(line, async || server.metrics_page().await.contains(line)).await;
 }
@@ -106,7 +106,7 @@ pub(super) async fn request_timeout_s_applies_to_requests_and_messages_that_begi
     new.write(&unfinished).await;
     new.reply().await.error(408);
     client.bytes(frames::masked(frames::TEXT, b"{")).await;
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
     let mut head = RawHttp::connect(server.address).await;
     head.write("GET /up HTTP/1.1\r\n").await;
     head.ended().await;
@@ -171,7 +171,7 @@ pub(super) async fn shutdown_grace_s_applies_to_the_next_stop() {
     let mut client = server.client().await;
     server.reload(&with(3_600)).await;
     server.signal("TERM");
-    assert_eq!(client.closed_after_anything().await.0, 4100);
+    assert_eq!(client.closed_eventually().await.0, 4100);
     unfinished.write(call.body()).await;
     assert_eq!(unfinished.reply().await.status, 200);
     assert_eq!(server.process.exit_code().await, Some(0));

@@ -10,19 +10,25 @@ use super::{app_directory, app_limits, apps, connections, restart, settings, tls
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
 const TESTS: [(&str, fn()); 58] = [
-    ("server.path", settings::requests_on_a_connection_that_is_kept_follow),
-    ("server.max_connections", settings::places_of_the_node_follow),
+    (
+        "server.path",
+        settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
+    ),
+    ("server.max_connections", settings::connection_limits_of_the_node_apply_to_new_connections),
     ("server.max_http_connections", connections::max_http_connections_applies_to_new_connections),
     ("server.max_head_bytes", connections::max_head_bytes_applies_to_new_connections),
-    ("server.max_request_bytes", settings::requests_on_a_connection_that_is_kept_follow),
+    (
+        "server.max_request_bytes",
+        settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
+    ),
     (
         "server.request_timeout_s",
         connections::request_timeout_s_applies_to_requests_and_messages_that_begin,
     ),
     ("server.shutdown_grace_s", connections::shutdown_grace_s_applies_to_the_next_stop),
-    ("server.trusted_proxies", settings::proxies_are_believed_as_soon_as_they_are_listed),
-    ("server.tls.cert", tls::other_files_are_used_for_handshakes_that_begin),
-    ("server.tls.key", tls::other_files_are_used_for_handshakes_that_begin),
+    ("server.trusted_proxies", settings::trusted_proxies_apply_at_once),
+    ("server.tls.cert", tls::changed_certificate_files_are_used_for_new_handshakes),
+    ("server.tls.key", tls::changed_certificate_files_are_used_for_new_handshakes),
     (
         "connection.activity_timeout_s",
         connections::activity_and_pong_timeouts_apply_to_connections_that_begin,
@@ -31,10 +37,19 @@ const TESTS: [(&str, fn()); 58] = [
         "connection.pong_timeout_s",
         connections::activity_and_pong_timeouts_apply_to_connections_that_begin,
     ),
-    ("connection.max_message_bytes", settings::limits_of_connections_hold_for_newcomers_or_at_once),
+    (
+        "connection.max_message_bytes",
+        settings::max_message_bytes_applies_at_once_and_session_limits_to_new_connections,
+    ),
     ("connection.max_outbox_bytes", connections::max_outbox_bytes_applies_to_living_connections),
-    ("connection.max_channels", settings::limits_of_connections_hold_for_newcomers_or_at_once),
-    ("connection.max_connections_per_ip", settings::places_of_the_node_follow),
+    (
+        "connection.max_channels",
+        settings::max_message_bytes_applies_at_once_and_session_limits_to_new_connections,
+    ),
+    (
+        "connection.max_connections_per_ip",
+        settings::connection_limits_of_the_node_apply_to_new_connections,
+    ),
     (
         "connection.new_connections_per_second_per_ip",
         connections::new_connections_per_second_per_ip_applies_to_new_connections,
@@ -43,16 +58,19 @@ const TESTS: [(&str, fn()); 58] = [
         "connection.max_messages_per_second",
         connections::max_messages_per_second_applies_to_connections_that_begin,
     ),
-    ("connection.strict_protocol", settings::limits_of_connections_hold_for_newcomers_or_at_once),
+    (
+        "connection.strict_protocol",
+        settings::max_message_bytes_applies_at_once_and_session_limits_to_new_connections,
+    ),
     ("apps[].id", apps::a_new_app_is_served_at_once_and_the_others_notice_nothing),
     ("apps[].key", apps::an_app_with_another_key_is_another_app),
     ("apps[].secret", apps::another_secret_applies_to_later_signatures),
     ("apps[].secret_file", apps::the_file_of_a_secret_is_read_again),
     ("apps[].enabled", apps::a_disabled_app_rejects_everything_until_it_is_enabled_again),
-    ("apps[].allowed_origins", apps::other_origins_hold_for_newcomers),
+    ("apps[].allowed_origins", apps::changed_origins_apply_to_new_connections),
     ("apps[].tls_only", app_limits::tls_only_applies_to_connections_that_begin),
-    ("apps[].max_connections", apps::another_limit_of_connections_holds_for_newcomers),
-    ("apps[].client_events", apps::other_limits_of_an_app_hold_for_who_is_there_already),
+    ("apps[].max_connections", apps::a_changed_connection_limit_applies_to_new_connections),
+    ("apps[].client_events", apps::changed_app_limits_apply_to_existing_connections),
     (
         "apps[].client_events_per_second",
         app_limits::client_events_per_second_applies_to_living_connections,
@@ -63,17 +81,17 @@ const TESTS: [(&str, fn()); 58] = [
         app_limits::max_messages_window_s_applies_to_living_connections,
     ),
     ("apps[].max_messages_closes", app_limits::max_messages_closes_applies_to_living_connections),
-    ("apps[].user_authentication", apps::other_limits_of_an_app_hold_for_who_is_there_already),
+    ("apps[].user_authentication", apps::changed_app_limits_apply_to_existing_connections),
     (
         "apps[].authorized_connections_timeout_s",
         app_limits::authorized_connections_timeout_s_applies_to_connections_that_begin,
     ),
-    ("apps[].subscription_count", apps::counts_begin_to_be_told_and_end),
-    ("apps[].max_event_bytes", apps::other_limits_of_an_app_hold_for_who_is_there_already),
+    ("apps[].subscription_count", apps::subscription_counts_can_be_turned_on_and_off),
+    ("apps[].max_event_bytes", apps::changed_app_limits_apply_to_existing_connections),
     ("apps[].max_event_channels", app_limits::max_event_channels_applies_to_the_next_publish),
     ("apps[].max_event_name_length", app_limits::max_event_name_length_applies_to_the_next_publish),
     ("apps[].max_batch_events", app_limits::max_batch_events_applies_to_the_next_publish),
-    ("apps[].max_channel_name_length", apps::other_limits_of_an_app_hold_for_who_is_there_already),
+    ("apps[].max_channel_name_length", apps::changed_app_limits_apply_to_existing_connections),
     ("apps[].max_presence_members", app_limits::max_presence_members_applies_to_the_next_member),
     (
         "apps[].max_presence_user_info_bytes",
@@ -94,10 +112,13 @@ const TESTS: [(&str, fn()); 58] = [
     ("apps_from.directory", app_directory::another_folder_is_read_at_once),
     ("webhooks.batch_ms", webhooks::batch_ms_applies_to_the_next_event),
     ("webhooks.deny_private", webhooks::deny_private_applies_to_the_next_request),
-    ("metrics.token", settings::requests_on_a_connection_that_is_kept_follow),
+    (
+        "metrics.token",
+        settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
+    ),
     ("metrics.token_file", settings::the_file_of_the_metrics_token_is_read_again),
     ("console.password", a_console_password_is_rejected),
-    ("log.level", settings::the_level_of_the_log_follows),
+    ("log.level", settings::the_log_level_applies_at_once),
 ];
 
 /// The settings in a text with the format of `config.toml`: those of webhooks are in comments.

@@ -23,7 +23,7 @@ const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");
 /// The test app, and another.
 fn with_other() -> Settings {
     let (id, key, secret) = OTHER;
-    Settings::new().another_app(id, key, secret)
+    Settings::new().add_app(id, key, secret)
 }
 
 async fn client_of_other(server: &Server) -> Client {

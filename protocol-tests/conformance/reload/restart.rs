@@ -40,7 +40,7 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     directory.write("config.toml", &settings().toml());
     directory.write("redis-url", REDIS_URL);
     let process = Process::spawn(&["start"], directory.path());
-    let server = Server::listening(process, directory).await;
+    let server = Server::from_process(process, directory).await;
     let mut client = server.client().await;
     client.subscribe("c").await;
     // The file sets the URL, so the URL is not written.

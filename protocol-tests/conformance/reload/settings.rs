@@ -7,7 +7,7 @@ use crate::Start as _;
 use super::event;
 
 #[tokio::test]
-pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
+pub(super) async fn max_message_bytes_applies_at_once_and_session_limits_to_new_connections() {
     let server = Settings::new().start().await;
     let mut before = server.client().await;
     let settings = Settings::new()
@@ -26,17 +26,17 @@ pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
     let mut after = server.open(&format!("/app/{KEY}?protocol=7")).await;
     assert_eq!(after.established().await["activity_timeout"], 60);
     after.subscribe("a").await;
-    after.ask_for("b").await;
+    after.send_subscribe("b").await;
     after.rejection("b").await;
     // The size of messages is checked by the shard, for all of its connections.
     for client in [&mut before, &mut after] {
         client.text(format!(r#"{{"event":"x","data":"{}"}}"#, "y".repeat(2_048))).await;
-        assert_eq!(client.closed_after_anything().await.0, 1009);
+        assert_eq!(client.closed_eventually().await.0, 1009);
     }
 }
 
 #[tokio::test]
-pub(super) async fn places_of_the_node_follow() {
+pub(super) async fn connection_limits_of_the_node_apply_to_new_connections() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     server.reload(&Settings::new().server("max_connections", 1)).await;
@@ -52,7 +52,7 @@ pub(super) async fn places_of_the_node_follow() {
 }
 
 #[tokio::test]
-pub(super) async fn requests_on_a_connection_that_is_kept_follow() {
+pub(super) async fn request_limits_metrics_token_and_path_apply_to_keep_alive_connections() {
     let server = Settings::new().start().await;
     let mut http = Http::connect(server.address).await;
     let large = kit::Call::post("events", &event("c", &"x".repeat(50_000)));
@@ -91,7 +91,7 @@ pub(super) async fn the_file_of_the_metrics_token_is_read_again() {
 }
 
 #[tokio::test]
-pub(super) async fn the_level_of_the_log_follows() {
+pub(super) async fn the_log_level_applies_at_once() {
     let level = |level| Settings::new().section("log", "level", quoted(level));
     let server = level("info").start().await;
     let log = || server.process.stream("err");
@@ -105,7 +105,7 @@ pub(super) async fn the_level_of_the_log_follows() {
     server.reload(&level("error")).await;
     let lines = log().lines().count();
     drop(server.client().await);
-    server.has_connections(0).await;
+    server.wait_for_connections(0).await;
     assert_eq!(log().lines().count(), lines, "{}", log());
     server.reload(&level("info")).await;
     server.client().await;
@@ -113,7 +113,7 @@ pub(super) async fn the_level_of_the_log_follows() {
 }
 
 #[tokio::test]
-pub(super) async fn what_takes_a_restart_is_warned_of_and_stays() {
+pub(super) async fn settings_that_need_a_restart_are_warned_about_and_unchanged() {
     let server = Settings::new().start().await;
     let settings = Settings::new()
         .server("shards", 3)
@@ -150,7 +150,7 @@ pub(super) async fn another_port_takes_a_restart() {
 }
 
 #[tokio::test]
-pub(super) async fn proxies_are_believed_as_soon_as_they_are_listed() {
+pub(super) async fn trusted_proxies_apply_at_once() {
     let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
     let (one, other) = ([("x-forwarded-for", "192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);
     let _first = server.client_with(&one).await;

@@ -32,23 +32,23 @@ async fn tickets_stay_valid_across_reloads_and_other_certificates() {
         let returning = client();
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Full);
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
-        let said = server.hang_up().await;
+        let said = server.reload_unchanged().await;
         assert!(said.contains(" reloaded") && !said.contains("certificate="), "{said}");
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
         new.write(&directory);
-        let said = server.hang_up().await;
+        let said = server.reload_unchanged().await;
         assert!(said.contains(r#"certificate="new""#), "{said}");
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
         assert_eq!(handshake(&server, &client()).await, HandshakeKind::Full);
         // A rejected reload does not invalidate tickets either.
         directory.write("key.pem", &old.key);
-        assert!(server.hang_up().await.contains("reload rejected"));
+        assert!(server.reload_unchanged().await.contains("reload rejected"));
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
     }
 }
 
 #[tokio::test]
-pub(super) async fn other_files_are_used_for_handshakes_that_begin() {
+pub(super) async fn changed_certificate_files_are_used_for_new_handshakes() {
     let (first, second) = (Directory::new(), Directory::new());
     let (old, new) = (Certificate::new(), Certificate::new());
     old.write(&first);
@@ -108,7 +108,7 @@ async fn the_expiry_metric_follows_the_certificate() {
     let line = format!("{METRIC} 1893456000");
     assert!(server.metrics_page().await.lines().any(|found| found == line));
     later.write(&directory);
-    server.hang_up().await;
+    server.reload_unchanged().await;
     let page = server.metrics_page().await;
     assert!(page.contains(METRIC) && !page.contains(&line), "{page}");
     server.reload(&settings()).await;

@@ -62,7 +62,7 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
 }
 
 #[tokio::test]
-pub(super) async fn what_waits_stays_in_order_while_its_url_stays() {
+pub(super) async fn queued_requests_keep_their_order_if_the_url_is_unchanged() {
     // The first request fails, so that the rest waits.
     let mut receiver = WebhookReceiver::answering(|at| Some(if at == 0 { 503 } else { 200 })).await;
     let (url, both) = (receiver.url(), events(BOTH));
@@ -81,7 +81,7 @@ pub(super) async fn what_waits_stays_in_order_while_its_url_stays() {
 }
 
 #[tokio::test]
-pub(super) async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
+pub(super) async fn requests_of_a_removed_webhook_are_tried_once_more_and_dropped() {
     let mut receiver = WebhookReceiver::answering(|_| Some(503)).await;
     let (url, both) = (receiver.url(), events(BOTH));
     let server = with_webhooks(&[(&url, &both)]).start().await;
@@ -96,12 +96,12 @@ pub(super) async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and
 }
 
 #[tokio::test]
-pub(super) async fn another_secret_signs_what_is_sent_from_now_on() {
+pub(super) async fn a_changed_secret_signs_new_requests() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) = (receiver.url(), events(BOTH));
     let webhooks = format!(r#"[{{ url = "{url}", {both} }}]"#);
     let (id, key, _) = OTHER;
-    let with = |secret| Settings::new().another_app(id, key, secret).app("webhooks", &webhooks);
+    let with = |secret| Settings::new().add_app(id, key, secret).app("webhooks", &webhooks);
     let server = with("first").start().await;
     server.reload(&with("second")).await;
     client_of_other(&server).await.subscribe("a").await;
@@ -111,7 +111,7 @@ pub(super) async fn another_secret_signs_what_is_sent_from_now_on() {
 }
 
 #[tokio::test]
-pub(super) async fn the_end_of_a_removed_app_is_sent_and_then_no_more() {
+pub(super) async fn the_last_events_of_a_removed_app_are_sent_and_nothing_after() {
     let mut receiver = WebhookReceiver::new().await;
     let (url, both) =
         (receiver.url(), events(r#"["channel_occupied", "channel_vacated", "member_removed"]"#));

@@ -115,7 +115,7 @@ impl Call {
     }
 
     /// Replaces the body without updating `body_md5`.
-    pub fn tampered(mut self, body: &'static str) -> Self {
+    pub fn with_unsigned_body(mut self, body: &'static str) -> Self {
         self.body = Bytes::from_static(body.as_bytes());
         self
     }
@@ -130,13 +130,13 @@ impl Call {
     }
 
     /// The correct signature.
-    pub fn right_signature(&self) -> String {
+    pub fn correct_signature(&self) -> String {
         sign::hmac_hex(&self.secret, &self.text())
     }
 
     /// The query with its signature, values unescaped.
     pub fn signed_query(&self) -> String {
-        let signature = self.signature.clone().unwrap_or_else(|| self.right_signature());
+        let signature = self.signature.clone().unwrap_or_else(|| self.correct_signature());
         let pairs = self.parameters.iter().map(|(name, value)| format!("{name}={value}"));
         pairs.chain([format!("auth_signature={signature}")]).collect::<Vec<_>>().join("&")
     }

@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Like [`Client::closed`], but skips everything before the close frame.
-    pub async fn closed_after_anything(&mut self) -> (u16, String) {
+    pub async fn closed_eventually(&mut self) -> (u16, String) {
         loop {
             match self.frame().await {
                 Some(Frame::Close(code, reason)) => {
@@ -250,19 +250,19 @@ impl Client {
 
     /// Subscribes to a channel other than a presence channel, signed if it is private, and reads the acknowledgement.
     pub async fn subscribe(&mut self, channel: &str) {
-        self.ask_for(channel).await;
+        self.send_subscribe(channel).await;
         self.subscribed(channel).await;
     }
 
     /// Sends the subscription to a channel other than a presence channel, signed if it is private.
-    pub async fn ask_for(&mut self, channel: &str) {
+    pub async fn send_subscribe(&mut self, channel: &str) {
         let auth =
             if channel.starts_with("private-") { self.auth(channel, None) } else { String::new() };
         self.command("pusher:subscribe", json!({ "auth": auth, "channel": channel })).await;
     }
 
     /// Sends a subscription that is signed with its `channel_data`.
-    pub async fn ask_with(&mut self, channel: &str, channel_data: &str) {
+    pub async fn send_subscribe_with(&mut self, channel: &str, channel_data: &str) {
         let auth = self.auth(channel, Some(channel_data));
         let data = json!({ "auth": auth, "channel_data": channel_data, "channel": channel });
         self.command("pusher:subscribe", data).await;
@@ -281,7 +281,7 @@ impl Client {
 
     /// Joins a presence channel with this `channel_data`; returns the roster.
     pub async fn join_with(&mut self, channel: &str, channel_data: &str) -> Value {
-        self.ask_with(channel, channel_data).await;
+        self.send_subscribe_with(channel, channel_data).await;
         self.joined(channel).await
     }
 
@@ -341,12 +341,12 @@ impl Client {
 
     /// Signs in with a correct signature and reads the success.
     pub async fn sign_in(&mut self, user_data: &str) {
-        self.ask_to_sign_in(user_data).await;
+        self.send_sign_in(user_data).await;
         self.signed_in(user_data).await;
     }
 
     /// Signs in with a correct signature, without reading the answer.
-    pub async fn ask_to_sign_in(&mut self, user_data: &str) {
+    pub async fn send_sign_in(&mut self, user_data: &str) {
         let auth = sign::user_auth(KEY, SECRET, &self.socket_id, user_data);
         self.command("pusher:signin", json!({ "auth": auth, "user_data": user_data })).await;
     }

@@ -31,12 +31,12 @@ pub use client::{COUNT, Client, inner, is_event, upgrade_request};
 pub use frames::Frame;
 pub use http::{Http, RawHttp, Reply};
 pub use nodes::{
-    Metrics, becomes_ready, becomes_unready, cluster_settings, metrics, node, node_beside,
+    Metrics, becomes_ready, becomes_unready, cluster_settings, metrics, node, node_with_peers,
     readiness, unready_node,
 };
 pub use process::{Directory, Process};
 pub use program::{PROGRAM, program, root};
-pub use proxy::{Link, Proxy};
+pub use proxy::{LinkFault, Proxy};
 pub use redis::{Redis, free_port};
 pub use resp::{RedisClient, Resp};
 pub use server::{KeptAlive, Server};

@@ -16,11 +16,11 @@ pub fn cluster_settings() -> Settings {
 
 /// Starts a node and waits until it is joined.
 pub async fn node(settings: &Settings, redis: &str) -> Server {
-    node_beside(settings, redis, Vec::new(), None).await
+    node_with_peers(settings, redis, Vec::new(), None).await
 }
 
 /// Starts a node in front of others, as [`Server::start`] does, and waits until it is joined.
-pub async fn node_beside(
+pub async fn node_with_peers(
     settings: &Settings,
     redis: &str,
     others: Vec<Server>,

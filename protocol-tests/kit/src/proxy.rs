@@ -18,60 +18,60 @@ const CHUNK: usize = 4_096;
 
 /// What the proxy does with the bytes that it receives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Link {
+pub enum LinkFault {
     /// Delivers the bytes.
-    Whole,
+    None,
     /// Drops what the node sends and delivers what Redis sends.
-    DeafRedis,
+    DropToRedis,
     /// Drops what Redis sends and delivers what the node sends.
-    DeafNode,
+    DropToNode,
     /// Holds what Redis sends until the link changes, and delivers what the node sends.
-    SlowNode,
+    HoldToNode,
     /// Holds what the node sends until the link changes, and delivers what Redis sends.
-    SlowRedis,
+    HoldToRedis,
     /// Holds the bytes of both sides; new connections wait. If the node gives up a connection meanwhile, the bytes that
     /// it had sent are still delivered.
-    Held,
+    HoldBoth,
     /// Drops all bytes; new connections wait.
-    Dead,
+    DropBoth,
     /// Resets all connections, new ones included.
     Reset,
 }
 
 /// What happens to the bytes of one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Passage {
-    Delivers,
-    Keeps,
-    Drops,
+enum TransferMode {
+    Deliver,
+    Hold,
+    Drop,
 }
 
-impl Link {
-    fn to_redis(self) -> Passage {
+impl LinkFault {
+    fn to_redis(self) -> TransferMode {
         match self {
-            Self::Whole | Self::DeafNode | Self::SlowNode => Passage::Delivers,
-            Self::SlowRedis | Self::Held => Passage::Keeps,
-            Self::DeafRedis | Self::Dead | Self::Reset => Passage::Drops,
+            Self::None | Self::DropToNode | Self::HoldToNode => TransferMode::Deliver,
+            Self::HoldToRedis | Self::HoldBoth => TransferMode::Hold,
+            Self::DropToRedis | Self::DropBoth | Self::Reset => TransferMode::Drop,
         }
     }
 
-    fn to_node(self) -> Passage {
+    fn to_node(self) -> TransferMode {
         match self {
-            Self::Whole | Self::DeafRedis | Self::SlowRedis => Passage::Delivers,
-            Self::SlowNode | Self::Held => Passage::Keeps,
-            Self::DeafNode | Self::Dead | Self::Reset => Passage::Drops,
+            Self::None | Self::DropToRedis | Self::HoldToRedis => TransferMode::Deliver,
+            Self::HoldToNode | Self::HoldBoth => TransferMode::Hold,
+            Self::DropToNode | Self::DropBoth | Self::Reset => TransferMode::Drop,
         }
     }
 
     fn takes_connections(self) -> bool {
-        !matches!(self, Self::Dead | Self::Held)
+        !matches!(self, Self::DropBoth | Self::HoldBoth)
     }
 }
 
 /// The state of the network between one node and Redis.
 #[derive(Clone, Copy, Debug)]
 struct Network {
-    link: Link,
+    link: LinkFault,
     redis: SocketAddr,
     /// The delay in each direction.
     delay: Duration,
@@ -79,7 +79,7 @@ struct Network {
     /// The delay of bytes on a connection that the node has given up, counted from when the link is whole.
     old_bytes_delay: Duration,
     /// Another link for the connections that had subscribed to a bus by that time.
-    buses: Option<(Link, Instant)>,
+    buses: Option<(LinkFault, Instant)>,
     /// How many times the node's side of all connections was closed.
     cuts: u32,
 }
@@ -106,11 +106,11 @@ struct Observed {
 
 impl Proxy {
     /// Starts a proxy that forwards to this server.
-    pub async fn before(redis: SocketAddr) -> Self {
+    pub async fn in_front_of(redis: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
         let address = listener.local_addr().expect("it is bound");
         let (network, seen) = watch::channel(Network {
-            link: Link::Whole,
+            link: LinkFault::None,
             redis,
             delay: Duration::ZERO,
             bytes_per_second: None,
@@ -129,7 +129,7 @@ impl Proxy {
     }
 
     /// Changes the link of all connections.
-    pub fn set(&self, link: Link) {
+    pub fn set(&self, link: LinkFault) {
         self.network.send_modify(|network| network.link = link);
     }
 
@@ -141,7 +141,7 @@ impl Proxy {
     }
 
     /// Changes the link of the existing connections that have subscribed to a bus.
-    pub fn set_buses(&self, link: Link) {
+    pub fn set_buses(&self, link: LinkFault) {
         self.network.send_modify(|network| network.buses = Some((link, Instant::now())));
     }
 
@@ -166,7 +166,7 @@ impl Proxy {
         self.network.send_modify(|network| {
             network.cuts += 1;
             network.old_bytes_delay = delay;
-            network.link = Link::Whole;
+            network.link = LinkFault::None;
         });
     }
 
@@ -224,7 +224,7 @@ async fn carry(
         return;
     }
     let Network { link, redis, cuts, .. } = *network.borrow();
-    if link == Link::Reset {
+    if link == LinkFault::Reset {
         reset(&node);
         return;
     }
@@ -270,7 +270,7 @@ impl Carried {
             }
             self.is_old.store(true, Ordering::Relaxed);
         };
-        let writing = self.write(queued, to, Link::to_redis);
+        let writing = self.write(queued, to, LinkFault::to_redis);
         tokio::pin!(writing);
         tokio::select! {
             _ = &mut writing => {}
@@ -285,7 +285,7 @@ impl Carried {
         let (queue, queued) = mpsc::unbounded_channel();
         let both = async {
             let (reading, writing) =
-                (self.read(from, queue), self.write(queued, &mut to, Link::to_node));
+                (self.read(from, queue), self.write(queued, &mut to, LinkFault::to_node));
             tokio::pin!(writing);
             tokio::select! {
                 is_taken = &mut writing => is_taken,
@@ -303,7 +303,7 @@ impl Carried {
         }
     }
 
-    fn link(&self, network: &Network) -> Link {
+    fn link(&self, network: &Network) -> LinkFault {
         match network.buses {
             Some((link, at)) if self.is_bus.load(Ordering::Relaxed) && self.opened < at => link,
             _ => network.link,
@@ -324,7 +324,7 @@ impl Carried {
         loop {
             let (now, has_gap) =
                 (self.link(&network.borrow_and_update()), *lost.borrow_and_update());
-            if now == Link::Reset || (has_gap && now == Link::Whole) {
+            if now == LinkFault::Reset || (has_gap && now == LinkFault::None) {
                 return;
             }
             tokio::select! {
@@ -348,7 +348,12 @@ impl Carried {
     }
 
     /// Writes the queued bytes when they are due. Returns `false` if the receiver does not accept them any more.
-    async fn write<W>(&self, mut queue: Queue, mut to: W, passage: fn(Link) -> Passage) -> bool
+    async fn write<W>(
+        &self,
+        mut queue: Queue,
+        mut to: W,
+        passage: fn(LinkFault) -> TransferMode,
+    ) -> bool
     where
         W: AsyncWriteExt + Unpin,
     {
@@ -356,11 +361,12 @@ impl Carried {
         let mut late = None;
         while let Some((due, bytes)) = queue.recv().await {
             tokio::time::sleep_until(due).await;
-            let settled = network.wait_for(|now| passage(self.link(now)) != Passage::Keeps).await;
+            let settled =
+                network.wait_for(|now| passage(self.link(now)) != TransferMode::Hold).await;
             let Ok(now) = settled.map(|network| *network) else {
                 return true;
             };
-            if passage(self.link(&now)) == Passage::Drops {
+            if passage(self.link(&now)) == TransferMode::Drop {
                 self.lost_bytes.send_replace(true);
                 continue;
             }

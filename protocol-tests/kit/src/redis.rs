@@ -42,7 +42,7 @@ impl Redis {
     }
 
     /// Starts a server that writes every change to disk before it answers.
-    pub async fn start_with_a_memory() -> Self {
+    pub async fn start_persistent() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
@@ -155,12 +155,12 @@ impl Redis {
     }
 
     /// Pauses the server: its connections remain open, and no command is answered.
-    pub fn freeze(&self) {
+    pub fn pause(&self) {
         self.signal("STOP");
     }
 
     /// Resumes a paused server.
-    pub fn thaw(&self) {
+    pub fn resume(&self) {
         self.signal("CONT");
     }
 
@@ -217,7 +217,7 @@ impl Redis {
                 return false;
             }
             if let Some(mut client) = RedisClient::connect(self.address()).await
-                && client.try_command(&["PING"]).await.is_some_and(|answer| is_awake(&answer))
+                && client.try_command(&["PING"]).await.is_some_and(|answer| has_loaded(&answer))
             {
                 self.child = Some(child);
                 return true;
@@ -292,11 +292,11 @@ fn clock_library() -> &'static Path {
 }
 
 /// Whether a reply to `PING` is that of a server that has loaded its data. An error that asks for a password is, too.
-fn is_awake(answer: &Resp) -> bool {
+fn has_loaded(answer: &Resp) -> bool {
     match answer {
         Resp::Text(text) => text == "PONG",
         Resp::Error(error) => error.starts_with("NOAUTH"),
-        Resp::Number(_) | Resp::Nothing | Resp::List(_) => false,
+        Resp::Number(_) | Resp::Null | Resp::List(_) => false,
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Resp {
     /// An integer.
     Number(i64),
     /// A null reply.
-    Nothing,
+    Null,
     /// An array.
     List(Vec<Resp>),
 }
@@ -28,7 +28,7 @@ impl Resp {
     pub fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Error(_) | Self::Number(_) | Self::Nothing | Self::List(_) => "",
+            Self::Error(_) | Self::Number(_) | Self::Null | Self::List(_) => "",
         }
     }
 
@@ -37,7 +37,7 @@ impl Resp {
         match self {
             Self::Text(text) => vec![text.clone()],
             Self::List(items) => items.iter().flat_map(Self::texts).collect(),
-            Self::Error(_) | Self::Number(_) | Self::Nothing => Vec::new(),
+            Self::Error(_) | Self::Number(_) | Self::Null => Vec::new(),
         }
     }
 }
@@ -101,7 +101,7 @@ impl RedisClient {
                 "+" => Resp::Text(rest.to_owned()),
                 "-" => Resp::Error(rest.to_owned()),
                 ":" => Resp::Number(rest.parse().ok()?),
-                _ if rest == "-1" => Resp::Nothing,
+                _ if rest == "-1" => Resp::Null,
                 "$" => {
                     let mut bytes = vec![0; rest.parse::<usize>().ok()? + 2];
                     self.0.read_exact(&mut bytes).await.ok()?;

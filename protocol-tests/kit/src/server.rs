@@ -44,14 +44,14 @@ impl Server {
         let arguments =
             ["start", "--config", file, "--host", "127.0.0.1", "--port", &port.to_string()];
         let process = Process::spawn(&arguments, directory.path());
-        Self::listening(process, directory).await
+        Self::from_process(process, directory).await
     }
 
     /// Wraps a spawned server: waits until it logs that it listens.
-    pub async fn listening(mut process: Process, directory: Directory) -> Self {
+    pub async fn from_process(mut process: Process, directory: Directory) -> Self {
         let line =
-            process.line("the line with the address", |line| said_port(line).is_some()).await;
-        let port = said_port(&line).expect("the line was chosen for its port");
+            process.line("the line with the address", |line| logged_port(line).is_some()).await;
+        let port = logged_port(&line).expect("the line was chosen for its port");
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             process,
@@ -179,7 +179,7 @@ impl Server {
     }
 
     /// Waits until the app has `count` connections.
-    pub async fn has_connections(&self, count: u64) {
+    pub async fn wait_for_connections(&self, count: u64) {
         eventually(&format!("app {APP_ID} has {count} connections"), async || {
             self.connections().await == count
         })
@@ -188,7 +188,7 @@ impl Server {
 
     /// Asserts that a client does not receive the events of a channel: of an event there and a later one on a channel
     /// of the client, only the second arrives.
-    pub async fn is_unheard(&self, channel: &str, client: &mut Client) {
+    pub async fn assert_not_received(&self, channel: &str, client: &mut Client) {
         let marker = format!("marker-{}", channel.trim_start_matches('#'));
         client.subscribe(&marker).await;
         self.publish(channel, "unheard", "1").await;
@@ -214,11 +214,11 @@ impl Server {
     /// Like [`Server::reload`], with the complete text of the file.
     pub async fn reload_text(&self, text: &str) -> String {
         self.directory.write("config.toml", text);
-        self.hang_up().await
+        self.reload_unchanged().await
     }
 
     /// Like [`Server::reload`], with unchanged files.
-    pub async fn hang_up(&self) -> String {
+    pub async fn reload_unchanged(&self) -> String {
         let outcomes = || -> Vec<String> {
             let log = self.process.stream("err");
             let is_outcome =
@@ -238,7 +238,7 @@ impl Server {
 }
 
 /// The port in `… listens on http://127.0.0.1:PORT …`, or `https`.
-fn said_port(line: &str) -> Option<u16> {
+fn logged_port(line: &str) -> Option<u16> {
     let (_, after) = line.split_once("listens on http")?;
     let (_, after) = after.split_once("://127.0.0.1:")?;
     let digits = after.find(|character: char| !character.is_ascii_digit()).unwrap_or(after.len());

@@ -24,7 +24,7 @@ pub struct Settings {
 impl Settings {
     /// The test app: client events, sign-in and subscription counts are enabled.
     pub fn new() -> Self {
-        Self::without_apps().another_app(APP_ID, KEY, SECRET).app("subscription_count", true)
+        Self::without_apps().add_app(APP_ID, KEY, SECRET).app("subscription_count", true)
     }
 
     /// Settings without apps.
@@ -55,7 +55,7 @@ impl Settings {
     }
 
     /// Adds an app with default settings. [`Settings::app`] then applies to it.
-    pub fn another_app(mut self, id: &str, key: &str, secret: &str) -> Self {
+    pub fn add_app(mut self, id: &str, key: &str, secret: &str) -> Self {
         self.apps.push(Table::from([
             ("id", quoted(id)),
             ("key", quoted(key)),

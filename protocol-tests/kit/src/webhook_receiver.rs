@@ -67,7 +67,9 @@ impl WebhookReceiver {
     }
 
     /// An endpoint whose answer depends on the request.
-    pub async fn judging(status: impl Fn(&Request) -> u16 + Send + Sync + 'static) -> Self {
+    pub async fn answering_by_request(
+        status: impl Fn(&Request) -> u16 + Send + Sync + 'static,
+    ) -> Self {
         let judge = move |_, request: &Request| (Some(status(request)), String::new());
         Self::start(Arc::new(judge)).await
     }

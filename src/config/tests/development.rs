@@ -20,7 +20,7 @@ fn nothing_configured_is_the_development_app_on_loopback() {
 }
 
 #[test]
-fn any_address_in_the_file_is_narrowed() {
+fn an_any_address_in_the_file_becomes_loopback() {
     let loaded = Setup::default().file("[server]\nhost = \"0.0.0.0\"").loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
     assert_eq!(
@@ -59,14 +59,14 @@ fn an_app_of_its_own_replaces_the_development_app() {
 }
 
 #[test]
-fn limits_alone_tune_the_development_app() {
+fn limits_without_an_app_apply_to_the_development_app() {
     let loaded = Setup::default().env("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "0").loaded();
     assert!(loaded.is_development());
     assert_eq!(loaded.config.server.host, "127.0.0.1");
 }
 
 #[test]
-fn the_well_known_secret_stays_off_the_network_in_any_app() {
+fn a_published_secret_is_rejected_except_on_loopback() {
     let setup = || with_app().env("CAMPANILE_APPS__0__SECRET", "app-secret");
     assert_eq!(
         setup().error(),

@@ -35,7 +35,7 @@ fn a_guessed_name_is_noted_with_the_right_one() {
 }
 
 #[test]
-fn a_name_of_something_else_is_noted_and_no_more() {
+fn an_unrelated_variable_is_only_noted() {
     for name in ["CAMPANILE_VERSION", "CAMPANILE_APPS", "CAMPANILE_", "CAMPANILE_SEED"] {
         let notes = with_app().env(name, "1.2.3").loaded().notes;
         assert_eq!(notes, [format!("environment {name} has no effect: unknown variable")]);

@@ -75,14 +75,14 @@ fn a_named_file_must_exist() {
 }
 
 #[test]
-fn what_is_not_built_is_rejected_in_the_file() {
+fn unsupported_settings_are_rejected_in_the_file() {
     let error = Setup::default().file("[console]\npassword = \"x\"").error();
     let rule = "is not supported by this version of Campanile";
     assert_eq!(error, format!("config.toml:2: console.password: {rule}"));
 }
 
 #[test]
-fn what_is_not_built_is_rejected_in_the_environment() {
+fn unsupported_settings_are_rejected_in_the_environment() {
     for (name, value, what) in [
         ("SOKETI_ADAPTER_DRIVER", "nats", "an adapter other than `local` and `redis`"),
         ("SOKETI_ADAPTER_DRIVER", "cluster", "an adapter other than `local` and `redis`"),
@@ -98,7 +98,7 @@ fn what_is_not_built_is_rejected_in_the_environment() {
 }
 
 #[test]
-fn what_is_not_built_may_be_named_as_long_as_it_is_off() {
+fn unsupported_settings_are_accepted_if_they_are_off() {
     let off = [
         ("REVERB_SCALING_ENABLED", "(false)"),
         ("REVERB_APP_RATE_LIMITING_ENABLED", "null"),
@@ -119,7 +119,7 @@ fn what_is_not_built_may_be_named_as_long_as_it_is_off() {
 }
 
 #[test]
-fn an_app_says_who_it_is() {
+fn an_app_needs_id_key_and_secret() {
     let file = Setup::default().file("[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k\"");
     assert_eq!(file.error(), "config.toml:3: apps[0].secret: is required");
     let second = with_app().env("CAMPANILE_APPS__1__TLS_ONLY", "true");

@@ -34,7 +34,7 @@ fn an_error_names_the_variable_instead_of_the_derived_key() {
 }
 
 #[test]
-fn a_host_with_more_than_a_host_says_where_the_rest_belongs() {
+fn a_host_with_scheme_port_or_path_is_rejected_with_the_right_setting() {
     for (host, rule) in [
         ("0.0.0.0:8080", "must be without a port, which is server.port (--port)"),
         ("localhost:8080", "must be without a port, which is server.port (--port)"),
@@ -56,7 +56,7 @@ fn a_host_with_more_than_a_host_says_where_the_rest_belongs() {
 }
 
 #[test]
-fn quotes_that_docker_keeps_are_taken_away_with_a_note() {
+fn quotes_kept_by_docker_are_removed_and_noted() {
     for (name, value, quoted) in [
         ("CAMPANILE_SERVER__PORT", "7001", r#""7001""#),
         ("REVERB_SERVER_PORT", "7001", "'7001'"),

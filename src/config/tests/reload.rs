@@ -79,7 +79,7 @@ fn the_file_of_an_environment_is_required_at_reload() {
 }
 
 #[test]
-fn another_file_does_not_come_in_the_place_of_the_one_in_force() {
+fn a_reload_does_not_switch_to_another_env_file() {
     for text in ["", "REVERB_APP_MAX_CONNECTIONS=5\n"] {
         let dir = Directory::new();
         fs::write(dir.0.join(".env"), DOTENV).unwrap();
@@ -133,7 +133,7 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
 }
 
 #[test]
-fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
+fn a_dangling_symlink_is_an_error_at_startup() {
     let dir = Directory::new();
     symlink("nowhere", dir.0.join("config.toml")).unwrap();
     let error = load(&Sources { dir: dir.0.clone(), ..Sources::default() }).unwrap_err();

@@ -9,7 +9,7 @@ const PROJECT: &str = "BROADCAST_CONNECTION=reverb\n\
     VITE_REVERB_APP_KEY=\"${REVERB_APP_KEY}\"\nVITE_REVERB_HOST=\"${REVERB_HOST}\"";
 
 #[test]
-fn a_fresh_laravel_project_just_works() {
+fn the_env_of_a_new_laravel_project_is_valid() {
     let loaded = Setup::default().dotenv(PROJECT).loaded();
     let Config { server, connection, apps, .. } = &loaded.config;
     assert_eq!((server, connection), (&Config::default().server, &Config::default().connection));
@@ -144,14 +144,14 @@ fn reverbs_own_limits_are_accepted() {
 }
 
 #[test]
-fn a_large_message_makes_room_in_the_outbox() {
+fn a_large_reverb_message_size_raises_max_outbox_bytes() {
     let loaded = with_app().env("REVERB_APP_MAX_MESSAGE_SIZE", "2000000").loaded();
     assert_eq!(loaded.config.connection.max_outbox_bytes, 2_000_000);
     assert_eq!(loaded.notes.len(), 1);
 }
 
 #[test]
-fn a_limit_of_the_environment_does_not_give_way() {
+fn an_explicit_limit_is_not_adjusted() {
     let setup = with_app()
         .env("REVERB_MAX_REQUEST_SIZE", "10000")
         .env("CAMPANILE_APPS__0__MAX_EVENT_BYTES", "20000");
@@ -163,7 +163,7 @@ fn a_limit_of_the_environment_does_not_give_way() {
 }
 
 #[test]
-fn an_empty_list_of_origins_lets_no_origin_in() {
+fn an_empty_origin_list_rejects_all_origins() {
     for empty in ["", " ", "\"\"", "(empty)", ","] {
         let loaded = with_app().env("REVERB_ALLOWED_ORIGINS", empty).loaded();
         assert_eq!(loaded.config.apps[0].allowed_origins, [""; 0], "{empty:?}");
@@ -181,7 +181,7 @@ fn an_empty_list_of_origins_lets_no_origin_in() {
 }
 
 #[test]
-fn what_the_note_says_to_write_for_no_origin_works() {
+fn the_line_suggested_for_no_origins_removes_the_note() {
     let php =
         "<?php return ['apps' => ['apps' => [['key' => 'my-key', 'allowed_origins' => []]]]];";
     let setup = || with_app().further_file("config/reverb.php", php);

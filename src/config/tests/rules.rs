@@ -12,7 +12,7 @@ fn rule(key: &str, value: &str) -> Option<String> {
 }
 
 #[test]
-fn every_range_ends_where_it_says() {
+fn every_range_accepts_its_bounds_and_nothing_beyond() {
     let mut ranges = 0;
     for setting in schema::settings() {
         let Rule::Range(least, largest) = setting.rule else { continue };
@@ -30,7 +30,7 @@ fn every_range_ends_where_it_says() {
 }
 
 #[test]
-fn an_outbox_holds_the_largest_message() {
+fn max_outbox_bytes_is_at_least_the_largest_message() {
     let expected = "must be at least connection.max_message_bytes (65536)";
     assert_eq!(rule("connection.max_outbox_bytes", "65535").as_deref(), Some(expected));
     assert_eq!(rule("connection.max_outbox_bytes", "102400"), None);
@@ -94,7 +94,7 @@ fn apps_differ_in_id_and_key() {
 }
 
 #[test]
-fn texts_have_their_forms() {
+fn malformed_strings_are_rejected_with_the_rule() {
     let name = "must not contain `/`, `:`, `?`, `#` or white space";
     let space = "must not contain white space";
     for (key, value, expected) in [

@@ -22,7 +22,7 @@ fn the_sample_can_be_used_as_it_is() {
 }
 
 #[test]
-fn the_sample_beside_a_reverb_project_gives_way_to_it() {
+fn reverb_variables_override_the_sample_file() {
     let dotenv = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=a-secret-of-reverb\nREVERB_MAX_REQUEST_SIZE=10000";
     let loaded = Setup::default().file(SAMPLE).dotenv(dotenv).loaded();
     assert!(!loaded.is_development());
@@ -31,7 +31,7 @@ fn the_sample_beside_a_reverb_project_gives_way_to_it() {
 }
 
 #[test]
-fn the_built_in_defaults_hold_all_rules() {
+fn the_defaults_satisfy_all_rules() {
     let mut draft = Draft::default();
     file::read("config.toml", SAMPLE, &mut draft).unwrap();
     assert_eq!(check_values(&mut draft), Ok(()));

@@ -77,7 +77,7 @@ fn limits_are_converted() {
 }
 
 #[test]
-fn a_large_event_makes_room_in_the_request_and_in_the_outbox() {
+fn a_large_soketi_event_size_raises_max_request_bytes_and_max_outbox_bytes() {
     let loaded = with_app().env("SOKETI_EVENT_MAX_SIZE_IN_KB", "2048").loaded();
     assert_eq!(loaded.config.server.max_request_bytes, 4_194_304);
     assert_eq!(loaded.config.connection.max_outbox_bytes, 4_194_304);

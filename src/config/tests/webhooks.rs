@@ -10,7 +10,7 @@ fn file(webhook: &str) -> Setup {
 }
 
 #[test]
-fn a_webhook_says_where_and_what() {
+fn a_webhook_needs_a_url_and_events() {
     for (webhook, expected) in [
         ("", "config.toml:5: apps[0].webhooks[0].url: is required"),
         (
@@ -86,7 +86,7 @@ fn the_webhooks_of_soketi_are_those_of_the_first_app() {
 }
 
 #[test]
-fn soketi_batches_when_it_is_told_to() {
+fn soketis_batching_variables_set_batch_ms() {
     let batch_ms = |setup: Setup| setup.loaded().config.webhooks.batch_ms;
     let batching = || of_soketi(SOKETI).env("SOKETI_WEBHOOKS_BATCHING", "true");
     assert_eq!(batch_ms(batching()), 50);
@@ -97,7 +97,7 @@ fn soketi_batches_when_it_is_told_to() {
 }
 
 #[test]
-fn what_soketi_has_and_we_have_not_is_rejected() {
+fn invalid_and_unsupported_soketi_webhooks_are_rejected() {
     for (webhooks, expected) in [
         (
             "[{\"lambda_function\":\"f\"}]",

@@ -211,7 +211,7 @@ fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
 
 /// Good events are delivered in order and soon, for each response of the endpoint to poisonous ones.
 #[tokio::test(start_paused = true)]
-async fn a_poisonous_event_does_not_block_others() {
+async fn a_rejected_event_does_not_block_others() {
     for (status, is_empty_fine, soon_ms) in
         [(400, false, 3_000), (422, true, 3_000), (500, true, 6_000), (404, true, 6_000)]
     {

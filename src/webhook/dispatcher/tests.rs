@@ -250,7 +250,7 @@ async fn a_node_that_stops_while_redis_is_away_does_not_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_had_no_room_in_redis_is_counted() {
+async fn events_lost_to_a_full_log_are_counted() {
     let mut redis = SimulatedRedis::new();
     let one = started(&mut redis, &[A]).await;
     one.observe(&occupied("c"));

@@ -169,7 +169,7 @@ const REJECTED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_url_that_cannot_be_meant_is_rejected_without_being_shown() {
+fn an_invalid_redis_url_is_rejected_and_redacted() {
     for (url, expected) in REJECTED {
         assert_eq!(url.parse::<RedisUrl>(), Err(*expected), "{url}");
         let error = Setup::default().file(&format!("[redis]\n\nurl = \"{url}\"")).error();
@@ -305,7 +305,7 @@ fn the_prefix_is_what_every_key_of_the_peer_begins_with() {
 }
 
 #[test]
-fn the_families_win_in_their_order() {
+fn campanile_variables_override_laravels_and_those_override_soketis() {
     let file = "[redis]\nurl = \"redis://file\"";
     let soketi =
         || with_app().file(file).env(ADAPTER.0, ADAPTER.1).env("SOKETI_DB_REDIS_HOST", "s");

@@ -3,7 +3,7 @@
 use super::{file, with, with_app};
 
 #[test]
-fn what_campanile_lacks_is_rejected_by_name() {
+fn unsupported_soketi_keys_are_rejected_by_name() {
     for (text, option, what) in [
         (
             r#""adapter": {"driver": "nats"}"#,

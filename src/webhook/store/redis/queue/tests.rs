@@ -85,7 +85,7 @@ async fn a_request_that_made_room_for_others_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_old_is_dropped_even_if_redis_is_away() {
+async fn expired_requests_are_dropped_while_redis_is_unavailable() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(2, "a")]).await;

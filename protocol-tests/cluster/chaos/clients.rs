@@ -125,9 +125,9 @@ fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
     *requested_at += 1;
     session.wanted.insert(channel.clone(), *requested_at);
     if channel.starts_with("presence-") {
-        session.listener.ask_as(&channel, user);
+        session.listener.send_join(&channel, user);
     } else {
-        session.listener.ask_for(&channel);
+        session.listener.send_subscribe(&channel);
     }
 }
 

@@ -63,26 +63,26 @@ async fn on_fifteen_nodes() {
 
 /// Runs a plan for this many seconds, or as long as the environment specifies.
 async fn rounds(mut plan: Plan, seconds: u64) {
-    let seconds = variable("CAMPANILE_STORM_SECONDS", seconds);
+    let seconds = variable("CAMPANILE_CHAOS_SECONDS", seconds);
     let first = variable("CAMPANILE_SEED", plan.seed);
     let number = |name, default: usize| {
         let default = u64::try_from(default).expect("it is small");
         usize::try_from(variable(name, default)).expect("it is small")
     };
-    plan.nodes = number("CAMPANILE_STORM_NODES", plan.nodes);
-    plan.clients = number("CAMPANILE_STORM_CLIENTS", plan.clients);
+    plan.nodes = number("CAMPANILE_CHAOS_NODES", plan.nodes);
+    plan.clients = number("CAMPANILE_CHAOS_CLIENTS", plan.clients);
     let faults = chosen(faults(plan.place));
-    let rounds = variable("CAMPANILE_STORM_SEEDS", 1) * seconds.div_ceil(ROUND).max(1);
+    let rounds = variable("CAMPANILE_CHAOS_SEEDS", 1) * seconds.div_ceil(ROUND).max(1);
     for seed in first..first + rounds {
         let mut run = Run::start(Plan { seed, ..plan.clone() }).await;
-        run.suffer_any(Duration::from_secs(seconds.min(ROUND)), &faults).await;
+        run.inject_any(Duration::from_secs(seconds.min(ROUND)), &faults).await;
         run.check().await;
     }
 }
 
 /// The faults that the environment specifies, or all.
 fn chosen(all: &[(&str, Fault)]) -> Vec<Fault> {
-    let Ok(names) = std::env::var("CAMPANILE_STORM_FAULTS") else {
+    let Ok(names) = std::env::var("CAMPANILE_CHAOS_FAULTS") else {
         return all.iter().map(|(_, fault)| *fault).collect();
     };
     let find = |name: &str| {

@@ -25,11 +25,11 @@ async fn suffer(fault_name: &'static str, place: Place) {
     let mut lasts = run.bed.draw(fault.lasts());
     if fault_name == "pause" {
         // The others have just cleaned up after the node, or are doing so.
-        run.bed.suffer_at(*fault, at.clone(), JUST_TOO_LONG).await;
+        run.bed.inject_at(*fault, at.clone(), JUST_TOO_LONG).await;
         tokio::time::sleep(AROUND).await;
         lasts = JUST_TOO_LONG + AROUND;
     }
-    run.bed.suffer_at(*fault, at.clone(), lasts).await;
+    run.bed.inject_at(*fault, at.clone(), lasts).await;
     tokio::time::sleep(AROUND).await;
     if HIDDEN.contains(&fault_name) {
         run.bed.kill(at.first().copied().unwrap_or_default()).await;

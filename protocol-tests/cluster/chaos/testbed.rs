@@ -108,7 +108,7 @@ impl Testbed {
         };
         for _ in 0..nodes {
             let proxy = match &bed.servers {
-                Servers::One(redis) => Some(Proxy::before(redis.address()).await),
+                Servers::One(redis) => Some(Proxy::in_front_of(redis.address()).await),
                 Servers::Cluster(_) | Servers::Watched(_) => None,
             };
             bed.nodes.push(Node { server: None, starts_at: Instant::now(), proxy });

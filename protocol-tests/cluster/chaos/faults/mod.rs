@@ -167,19 +167,19 @@ impl Testbed {
     pub(super) async fn suffer(&mut self, fault: Fault, other: Option<Fault>) {
         let (at, lasts) = (self.targets(fault).await, self.time_of(fault));
         let Some(other) = other else {
-            return self.suffer_at(fault, at, lasts).await;
+            return self.inject_at(fault, at, lasts).await;
         };
         let mut active = self.begin(fault, at, lasts).await;
         tokio::time::sleep(lasts / 2).await;
         let (at, lasts) = (self.targets(other).await, self.time_of(other));
-        self.suffer_at(other, at, lasts).await;
+        self.inject_at(other, at, lasts).await;
         self.end(fault, &mut active).await;
     }
 
     /// Injects a fault at some nodes or servers for this long.
-    pub(super) async fn suffer_at(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) {
+    pub(super) async fn inject_at(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) {
         let mut active = self.begin(fault, at, lasts).await;
-        self.endure(fault, &active, lasts).await;
+        self.hold(fault, &active, lasts).await;
         self.end(fault, &mut active).await;
     }
 
@@ -191,7 +191,7 @@ impl Testbed {
     }
 
     async fn begin(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) -> Active {
-        self.world.calm_ends();
+        self.world.fault_free_ends();
         self.world.note(format!("{fault:?} begins at {at:?} for {lasts:?}"));
         let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
         match fault {
@@ -205,7 +205,7 @@ impl Testbed {
     }
 
     /// Waits while a fault lasts, and repeats it if it is recurring.
-    async fn endure(&mut self, fault: Fault, active: &Active, lasts: Duration) {
+    async fn hold(&mut self, fault: Fault, active: &Active, lasts: Duration) {
         let end = Instant::now() + lasts;
         loop {
             let rest = end.saturating_duration_since(Instant::now());
@@ -233,7 +233,7 @@ impl Testbed {
         // Nodes detect data that Redis loses at the end of a fault a moment later.
         let end = Instant::now() + Duration::from_secs(5);
         let period = Period { begin: active.begin, end };
-        self.world.has_suffered(fault, period, fault.loses_data());
+        self.world.record_fault(fault, period, fault.loses_data());
     }
 
     /// The affected nodes: one, or all; or one master of a Redis Cluster.

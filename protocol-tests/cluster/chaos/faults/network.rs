@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use kit::{Link, Proxy, becomes_ready};
+use kit::{LinkFault, Proxy, becomes_ready};
 
 use super::{Active, Testbed};
 
@@ -20,7 +20,7 @@ const JOINED_WITHIN: Duration = Duration::from_secs(15);
 const BEHIND: std::ops::Range<u64> = 200..2_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::storm) enum NetworkFault {
+pub(in crate::chaos) enum NetworkFault {
     /// Bytes from nodes are held, and delivered at the end.
     StallToRedis,
     /// Bytes from Redis are held, and delivered at the end.
@@ -67,12 +67,14 @@ impl Testbed {
         let delay = self.draw(DELAY);
         for proxy in self.proxies(active) {
             match fault {
-                NetworkFault::StallToRedis | NetworkFault::LateBytes => proxy.set(Link::SlowRedis),
-                NetworkFault::StallToNode => proxy.set(Link::SlowNode),
-                NetworkFault::DeafRedis => proxy.set(Link::DeafRedis),
-                NetworkFault::DeafNode => proxy.set(Link::DeafNode),
-                NetworkFault::Away => proxy.set(Link::Held),
-                NetworkFault::Reset => proxy.set(Link::Reset),
+                NetworkFault::StallToRedis | NetworkFault::LateBytes => {
+                    proxy.set(LinkFault::HoldToRedis)
+                }
+                NetworkFault::StallToNode => proxy.set(LinkFault::HoldToNode),
+                NetworkFault::DeafRedis => proxy.set(LinkFault::DropToRedis),
+                NetworkFault::DeafNode => proxy.set(LinkFault::DropToNode),
+                NetworkFault::Away => proxy.set(LinkFault::HoldBoth),
+                NetworkFault::Reset => proxy.set(LinkFault::Reset),
                 NetworkFault::Latency => proxy.delay(delay),
                 NetworkFault::Bandwidth => proxy.limit(Some(SLOW)),
             }
@@ -81,7 +83,8 @@ impl Testbed {
 
     pub(super) fn repeat_on_network(&mut self, fault: NetworkFault, active: &Active) {
         if fault == NetworkFault::Reset {
-            let link = if self.random.random_bool(0.5) { Link::Whole } else { Link::Reset };
+            let link =
+                if self.random.random_bool(0.5) { LinkFault::None } else { LinkFault::Reset };
             self.proxies(active).for_each(|proxy| proxy.set(link));
         }
     }
@@ -93,7 +96,7 @@ impl Testbed {
                 NetworkFault::LateBytes => proxy.cut(late),
                 NetworkFault::Away => {
                     proxy.delay_old_bytes(behind);
-                    proxy.set(Link::Whole);
+                    proxy.set(LinkFault::None);
                 }
                 NetworkFault::Latency => proxy.delay(Duration::ZERO),
                 NetworkFault::Bandwidth => proxy.limit(None),
@@ -101,14 +104,14 @@ impl Testbed {
                 | NetworkFault::StallToNode
                 | NetworkFault::DeafRedis
                 | NetworkFault::DeafNode
-                | NetworkFault::Reset => proxy.set(Link::Whole),
+                | NetworkFault::Reset => proxy.set(LinkFault::None),
             }
         }
     }
 
     /// Resets the connections of all nodes on a network that stays slow. They must become ready
     /// again on it.
-    pub(in crate::storm) async fn rejoin_slowly(&mut self, is_delayed: bool) {
+    pub(in crate::chaos) async fn rejoin_slowly(&mut self, is_delayed: bool) {
         let proxies = || self.nodes.iter().filter_map(|node| node.proxy.as_ref());
         for proxy in proxies() {
             if is_delayed {

@@ -64,7 +64,7 @@ pub(super) struct Run {
 impl Run {
     #[expect(clippy::print_stderr, reason = "the seed is part of the report of a failed test")]
     pub(super) async fn start(plan: Plan) -> Self {
-        eprintln!("storm, {}: CAMPANILE_SEED={}", plan.name, plan.seed);
+        eprintln!("chaos, {}: CAMPANILE_SEED={}", plan.name, plan.seed);
         let servers = match plan.place {
             Place::OneRedis => Servers::One(Redis::start_adjustable(&[]).await),
             Place::Cluster => Servers::Cluster(RedisCluster::start_adjustable().await),
@@ -72,9 +72,9 @@ impl Run {
         };
         let world = Arc::new(World::new(plan.seed, plan.pause.clone()));
         let watcher = Arc::clone(&world);
-        tokio::spawn(async move { watcher.watch_the_machine().await });
+        tokio::spawn(async move { watcher.record_stalls().await });
         let bed = Testbed::start(Arc::clone(&world), servers, plan.nodes).await;
-        world.calm_begins();
+        world.fault_free_begins();
         let mut clients = JoinSet::new();
         for index in 0..plan.clients {
             clients.spawn(clients::live(Arc::clone(&world), index));
@@ -83,7 +83,7 @@ impl Run {
     }
 
     /// Injects one fault after the other for this long, sometimes two at once.
-    pub(super) async fn suffer_any(&mut self, time: Duration, faults: &[Fault]) {
+    pub(super) async fn inject_any(&mut self, time: Duration, faults: &[Fault]) {
         self.bed.is_long = LONG <= time;
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -100,9 +100,9 @@ impl Run {
     /// Ends the clients' actions, waits until all nodes are ready, and checks everything.
     pub(super) async fn check(mut self) {
         self.bed.become_ready(READY_WITHIN).await;
-        self.world.calm_begins();
+        self.world.fault_free_begins();
         tokio::time::sleep(CALM_ACTIONS * self.plan.longest_pause()).await;
-        self.world.calm_ends();
+        self.world.fault_free_ends();
         self.world.stop();
         let mut lives = Vec::new();
         while let Some(life) = self.clients.join_next().await {
@@ -125,14 +125,14 @@ impl Run {
     #[expect(clippy::print_stderr, reason = "the amount of tested actions is part of the report")]
     fn report(&self, summary: &str, violations: &[Violation], lives: &[Life]) {
         let Plan { name, seed, .. } = &self.plan;
-        eprintln!("storm, {name}, seed {seed}: {summary}");
+        eprintln!("chaos, {name}, seed {seed}: {summary}");
         let Some(first) = violations.first() else { return };
         let others = violations.iter().skip(1).take(SHOWN);
         let others: Vec<String> =
             others.map(|one| format!("\nalso {:?}: {}", one.rule, one.text)).collect();
         let others = others.concat();
         panic!(
-            "storm, {name}, seed {seed}: {} violations\n{:?}: {}{others}",
+            "chaos, {name}, seed {seed}: {} violations\n{:?}: {}{others}",
             violations.len(),
             first.rule,
             self.world.trace(first, lives)

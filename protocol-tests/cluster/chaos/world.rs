@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// The faults so far, in the form that the checker needs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Suffered {
+pub(super) struct FaultRecord {
     /// The periods in which Redis lost data.
     pub(super) losses: Vec<Period>,
     /// When slots moved.
@@ -49,7 +49,7 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     /// Milliseconds between two actions of a client.
     pub(super) pause: std::ops::Range<u64>,
-    suffered: Mutex<Suffered>,
+    faults_so_far: Mutex<FaultRecord>,
     /// The times at which this process was runnable but did not run, and for how long.
     stalls: Mutex<Vec<(Instant, Duration)>>,
     addresses: Mutex<Vec<Option<SocketAddr>>>,
@@ -65,7 +65,7 @@ impl World {
             start: Instant::now(),
             ledger: Ledger::default(),
             pause,
-            suffered: Mutex::default(),
+            faults_so_far: Mutex::default(),
             stalls: Mutex::default(),
             addresses: Mutex::default(),
             paused: Mutex::default(),
@@ -101,27 +101,27 @@ impl World {
     }
 
     /// Records that a fault has ended, and the period in which its effects appear.
-    pub(super) fn has_suffered(&self, fault: Fault, period: Period, is_loss: bool) {
-        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn record_fault(&self, fault: Fault, period: Period, is_loss: bool) {
+        let mut faults_so_far = self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner);
         let healed_at = Instant::now() + fault.heals_within();
-        suffered.healed_at = suffered.healed_at.max(Some(healed_at));
+        faults_so_far.healed_at = faults_so_far.healed_at.max(Some(healed_at));
         if is_loss {
-            suffered.losses.push(period);
+            faults_so_far.losses.push(period);
         }
-        suffered.has_lost_webhooks |= fault.loses_webhooks();
+        faults_so_far.has_lost_webhooks |= fault.loses_webhooks();
     }
 
     /// Records that all nodes are ready and no fault is active.
-    pub(super) fn calm_begins(&self) {
-        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
-        suffered.calm_since.get_or_insert_with(Instant::now);
+    pub(super) fn fault_free_begins(&self) {
+        let mut faults_so_far = self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        faults_so_far.calm_since.get_or_insert_with(Instant::now);
     }
 
     /// Records that a fault begins, or that the run ends.
-    pub(super) fn calm_ends(&self) {
-        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(begin) = suffered.calm_since.take() {
-            suffered.calm.push(Period { begin, end: Instant::now() });
+    pub(super) fn fault_free_ends(&self) {
+        let mut faults_so_far = self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(begin) = faults_so_far.calm_since.take() {
+            faults_so_far.calm.push(Period { begin, end: Instant::now() });
         }
     }
 
@@ -137,32 +137,36 @@ impl World {
     /// Records the end of a node's pause.
     pub(super) fn pause_ends(&self, node: SocketAddr, period: Period) {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
-        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).pauses.push((node, period));
+        self.faults_so_far
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pauses
+            .push((node, period));
     }
 
     pub(super) fn was_paused(&self, node: SocketAddr, begin: Instant, end: Instant) -> bool {
-        let suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults_so_far = self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |(paused, period): &(SocketAddr, Period)| {
             *paused == node && period.overlaps(begin, end)
         };
-        suffered.pauses.iter().any(is_it)
+        faults_so_far.pauses.iter().any(is_it)
     }
 
     /// Records a period in which slots move to another master.
     pub(super) fn slots_move(&self, period: Period) {
-        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).moves.push(period);
+        self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner).moves.push(period);
     }
 
     pub(super) fn excuse(&self, period: Period) {
-        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).excused.push(period);
+        self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner).excused.push(period);
     }
 
-    pub(super) fn suffered(&self) -> Suffered {
-        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn faults_so_far(&self) -> FaultRecord {
+        self.faults_so_far.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Records, until the end of the run, when the machine is too busy to run this process.
-    pub(super) async fn watch_the_machine(&self) {
+    pub(super) async fn record_stalls(&self) {
         let mut stopping = self.stopping();
         loop {
             let start = Instant::now();

@@ -27,7 +27,7 @@ const OF_WEBHOOKS: [&str; 7] = [
 const STEP: std::ops::Range<i64> = 5..600;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::storm) enum RedisFault {
+pub(in crate::chaos) enum RedisFault {
     /// Redis is stopped with SIGSTOP.
     Freeze,
     /// Redis is killed with SIGKILL and starts again empty.
@@ -109,7 +109,7 @@ impl Testbed {
         let seconds = lasts.as_secs_f64().to_string();
         let mode = if self.random.random_bool(0.5) { "SYNC" } else { "ASYNC" };
         match fault {
-            RedisFault::Freeze => self.servers.one().freeze(),
+            RedisFault::Freeze => self.servers.one().pause(),
             RedisFault::Restart => self.servers.one().kill(),
             RedisFault::OutOfMemory => {
                 self.run(&[
@@ -172,7 +172,7 @@ impl Testbed {
 
     pub(super) async fn end_on_redis(&mut self, fault: RedisFault) {
         match fault {
-            RedisFault::Freeze => self.servers.one().thaw(),
+            RedisFault::Freeze => self.servers.one().resume(),
             RedisFault::Restart => {
                 // After a split there is one from before, of which webhooks promise less.
                 self.servers.one().delete_snapshot();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Api, Checker, Entry, History, Least, Listener, Outcome, Rule, View, Violation, caches_differ,
-    is_cache_channel, until_everywhere, webhook_violations, webhooks_differ,
+    is_cache_channel, wait_for_state_on_all, webhook_violations, webhooks_differ,
 };
 
 use super::clients::{Life, Session};
@@ -24,18 +24,18 @@ const LONGEST_DELAY: Duration = Duration::from_secs(45);
 
 /// All violations at the end of the faults.
 pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> Vec<Violation> {
-    let suffered = world.suffered();
-    let healed_at = suffered.healed_at.unwrap_or_else(Instant::now);
+    let faults_so_far = world.faults_so_far();
+    let healed_at = faults_so_far.healed_at.unwrap_or_else(Instant::now);
     let mut found = Vec::new();
     found.extend(until(healed_at, async || unsettled(bed, lives).await).await);
     let subscribers = NewSubscribers::subscribe(world, bed).await;
     found.extend(subscribers.violations());
     let reported_at = healed_at.max(Instant::now()) + REPORTED_WITHIN;
     let truth = truth(lives);
-    let losses = &suffered.losses;
-    let excused = &suffered.excused;
+    let losses = &faults_so_far.losses;
+    let excused = &faults_so_far.excused;
     let differs = async || webhooks_differ(&bed.webhook_requests(), &truth, losses, excused);
-    if !suffered.has_lost_webhooks {
+    if !faults_so_far.has_lost_webhooks {
         found.extend(until(reported_at, differs).await);
         found.extend(webhook_violations(&bed.webhook_requests(), losses, excused));
     }
@@ -43,8 +43,8 @@ pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> 
     received.extend(subscribers.received);
     let checker = Checker::new(world.ledger.all(), &received)
         .with_losses(losses)
-        .with_moves(&suffered.moves)
-        .excusing(&suffered.excused)
+        .with_moves(&faults_so_far.moves)
+        .excusing(&faults_so_far.excused)
         .with_delays_of(LONGEST_DELAY);
     found.extend(checker.violations());
     found.extend(late_answers(world));
@@ -75,7 +75,7 @@ async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
         }
     }
     let truth = truth(lives);
-    if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &truth).await {
+    if let Err(text) = wait_for_state_on_all(&bed.addresses(), Duration::ZERO, &truth).await {
         return Some(Violation::new(Rule::Api, "", text));
     }
     let received: Vec<_> = open(lives)
@@ -154,7 +154,7 @@ impl NewSubscribers {
             let listener = Listener::connect(address).await.expect("the node is ready");
             let mut api = Api::new(address);
             for channel in &channels {
-                listener.ask_for(channel);
+                listener.send_subscribe(channel);
                 let end = Instant::now() + Duration::from_secs(5);
                 let is_missing = async || {
                     let text = format!("{name} waits for the acknowledgement of {channel}");
@@ -196,7 +196,7 @@ impl NewSubscribers {
 pub(super) fn unserved(world: &World, lives: &[Life]) -> Vec<Violation> {
     let received: Vec<_> = lives.iter().flat_map(Life::all).collect();
     let least = Least { publishes: lives.len() / 4, joins: lives.len() / 8 };
-    Checker::new(world.ledger.all(), &received).unserved(&world.suffered().calm, least)
+    Checker::new(world.ledger.all(), &received).unserved(&world.faults_so_far().calm, least)
 }
 
 /// A publish whose answer took too long, except on a paused node.
@@ -221,17 +221,18 @@ fn late_answers(world: &World) -> Option<Violation> {
 /// Checks that once all clients have disconnected, every node and the webhooks report it.
 pub(super) async fn departures(world: &World, bed: &Testbed) -> Option<Violation> {
     let empty = View::default();
-    let suffered = world.suffered();
+    let faults_so_far = world.faults_so_far();
     let is_reported = async || {
-        if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &empty).await {
+        if let Err(text) = wait_for_state_on_all(&bed.addresses(), Duration::ZERO, &empty).await {
             return Some(Violation::new(Rule::Api, "", text));
         }
         webhooks_differ(&bed.webhook_requests(), &empty, &[], &[])
     };
     let unreported = until(Instant::now() + REPORTED_WITHIN, is_reported).await?;
     let is_excused = unreported.rule == Rule::Webhooks
-        && (suffered.has_lost_webhooks
-            || webhooks_differ(&bed.webhook_requests(), &empty, &suffered.losses, &[]).is_none());
+        && (faults_so_far.has_lost_webhooks
+            || webhooks_differ(&bed.webhook_requests(), &empty, &faults_so_far.losses, &[])
+                .is_none());
     (!is_excused).then_some(unreported)
 }
 
@@ -239,7 +240,7 @@ pub(super) async fn departures(world: &World, bed: &Testbed) -> Option<Violation
 pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violation> {
     // A departure during a loss of data is not reported to the webhooks, so the channel or member stays recorded as
     // present.
-    let has_lost_departures = !world.suffered().losses.is_empty();
+    let has_lost_departures = !world.faults_so_far().losses.is_empty();
     let mut lasting = Vec::new();
     for redis in bed.servers.all() {
         let mut admin = redis.admin().await;
@@ -258,7 +259,7 @@ pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violati
         }
     }
     // The hash of a channel that only a dead node had is unlisted if all lists with it were deleted.
-    let has_lost_lists = world.suffered().has_lost_webhooks;
+    let has_lost_lists = world.faults_so_far().has_lost_webhooks;
     let is_hash = |key: &str| key.starts_with("campanile:c{") || key.starts_with("campanile:u{");
     lasting.retain(|(key, _, fields)| {
         if has_lost_lists && is_hash(key) {

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crate::support::{Period, RedisCluster};
 
 use super::{Active, Testbed};
-use crate::storm::testbed::Servers;
+use crate::chaos::testbed::Servers;
 
 /// How far the clock of one master is ahead, in seconds.
 const AHEAD: i64 = 2;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::storm) enum ClusterFault {
+pub(in crate::chaos) enum ClusterFault {
     /// All slots of a master are moved to another server, and back.
     Reshard,
     /// A replica takes over while its master runs.
@@ -71,7 +71,7 @@ impl Testbed {
                 let replica = self.cluster().fail_over(from).await;
                 self.world.note(format!("server {replica:?} takes over from {from}"));
             }
-            ClusterFault::FreezeMaster => self.servers.all()[from].freeze(),
+            ClusterFault::FreezeMaster => self.servers.all()[from].pause(),
             ClusterFault::FlushMaster => {
                 self.cluster().0[from].admin().await.command(&["FLUSHALL"]).await;
             }
@@ -86,7 +86,7 @@ impl Testbed {
                 self.cluster().become_master(to, from).await;
                 self.cluster().move_slots(from, to, &active.slots).await;
             }
-            ClusterFault::FreezeMaster => self.servers.all()[active.at[0]].thaw(),
+            ClusterFault::FreezeMaster => self.servers.all()[active.at[0]].resume(),
             ClusterFault::ClockAhead => self.cluster().0[active.at[0]].set_clock(0),
             ClusterFault::FailOver | ClusterFault::FlushMaster => {}
         }

@@ -10,7 +10,7 @@ use super::{Active, Testbed};
 const DEAD: std::ops::Range<u64> = 500..9_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::storm) enum NodeFault {
+pub(in crate::chaos) enum NodeFault {
     /// The node is killed with SIGKILL and started again later.
     Kill,
     /// The node is stopped with SIGSTOP, for less and for more than `node_timeout_ms`; for 30
@@ -63,7 +63,7 @@ impl Testbed {
     }
 
     /// Kills a node, which is started again later.
-    pub(in crate::storm) async fn kill(&mut self, at: usize) {
-        self.suffer_at(super::Fault::Node(NodeFault::Kill), vec![at], Duration::ZERO).await;
+    pub(in crate::chaos) async fn kill(&mut self, at: usize) {
+        self.inject_at(super::Fault::Node(NodeFault::Kill), vec![at], Duration::ZERO).await;
     }
 }
