@@ -74,7 +74,7 @@ async fn json_bombs_in_messages_are_read_or_rejected() {
                 }
             }
         }
-        told(sent, slowest)
+        summary(sent, slowest)
     };
     setup.attacked_by("JSON bombs in messages", attack).await;
 }
@@ -118,7 +118,7 @@ async fn json_bombs_in_signed_data_are_read_or_rejected() {
                 sent += 9;
             }
         }
-        told(sent, slowest)
+        summary(sent, slowest)
     };
     setup.attacked_by("JSON bombs in channel_data, user_data and client events", attack).await;
 }
@@ -150,7 +150,7 @@ async fn json_bombs_in_requests_are_read_or_rejected() {
                 }
             }
         }
-        told(sent, slowest)
+        summary(sent, slowest)
     };
     setup.attacked_by("JSON bombs in requests", attack).await;
 }
@@ -172,7 +172,7 @@ async fn is_answered(client: &mut Client, name: &str) {
     }
 }
 
-fn told(sent: usize, slowest: (&str, Duration)) -> String {
+fn summary(sent: usize, slowest: (&str, Duration)) -> String {
     let (name, time) = slowest;
     assert!(time < ANSWER_MAX, "{name} took {time:?}");
     format!("{sent} answered, the slowest in {:.0} ms ({name})", time.as_secs_f64() * 1e3)

@@ -33,10 +33,10 @@ async fn endless_joins_and_leaves_are_reported_in_order() {
             server.publish(ROOM, "last", "1").await;
             sum(&all)
         };
-        let (told, (sent, _)) = tokio::join!(watch(&mut member), watching);
+        let (notified, (sent, _)) = tokio::join!(watch(&mut member), watching);
         drop(member);
         only_the_bystander_is_left(server).await;
-        format!("4 sent {sent} KiB of joining and leaving; {told}")
+        format!("4 sent {sent} KiB of joining and leaving; {notified}")
     };
     setup.attacked_by("presence toggling", attack).await;
 }
@@ -44,13 +44,15 @@ async fn endless_joins_and_leaves_are_reported_in_order() {
 /// Reads until the event that ends the test; joins and leaves of each user must alternate. A member that reads too
 /// slowly is closed, like every slow client.
 async fn watch(member: &mut Client) -> String {
-    let (mut present, mut told) = (std::collections::HashSet::new(), 0);
+    let (mut present, mut notified) = (std::collections::HashSet::new(), 0);
     loop {
         let text = match member.frame().await {
             Some(Frame::Text(text)) => text,
             Some(Frame::Close(code, _)) => {
                 assert_eq!(code, 4100, "closed only as a slow client");
-                return format!("another member was told {told} times, then closed for being slow");
+                return format!(
+                    "another member was notified {notified} times, then closed for being slow"
+                );
             }
             Some(_) => continue,
             None => panic!("cut off"),
@@ -58,16 +60,16 @@ async fn watch(member: &mut Client) -> String {
         let message: serde_json::Value = serde_json::from_str(&text).expect("messages are JSON");
         match message["event"].as_str().expect("events have names") {
             "pusher_internal:member_added" => {
-                told += 1;
+                notified += 1;
                 let id = inner(&message)["user_id"].to_string();
                 assert!(present.insert(id), "added twice: {text}");
             }
             "pusher_internal:member_removed" => {
-                told += 1;
+                notified += 1;
                 let id = inner(&message)["user_id"].to_string();
                 assert!(present.remove(&id), "removed without being added: {text}");
             }
-            "last" => return format!("another member was told {told} times, each in turn"),
+            "last" => return format!("another member was notified {notified} times, each in turn"),
             _ => {}
         }
     }
@@ -120,27 +122,30 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         // As many messages as the limit allows, until the connection is closed.
         let (sent, _) = pour(attacker, batch.repeat(10), true).await;
         server.publish(ROOM, "last", "1").await;
-        let told = members.join_all().await;
+        let notified = members.join_all().await;
         let joins = FEW_CHANNELS as u64 + 1 + JOINS_PER_SECOND * (began.elapsed().as_secs() + 1);
-        let most = told.iter().copied().max().unwrap_or_default();
+        let most = notified.iter().copied().max().unwrap_or_default();
         assert!(most <= 2 * joins + 1, "each was notified {most} times of one");
         // The burst of bytes that may be sent to the attacker is 25 rosters of 20 KiB.
         assert!(20 <= most, "the limit is too low: notified {most} times");
-        format!("{} KiB of coming and going told {most} times to each of the others", sent / 1_024)
+        format!(
+            "{} KiB of coming and going notified {most} times to each of the others",
+            sent / 1_024
+        )
     };
     setup.attacked_by("one presence member toggling", attack).await;
 }
 
 /// How often a member is notified of a join or leave, until the event that ends the test. The member is never closed.
 async fn notifications_of(member: &mut Client, at: usize) -> u64 {
-    let (mut told, id) = (0, at.to_string());
+    let (mut notified, id) = (0, at.to_string());
     loop {
         let message = member.next().await;
         match message["event"].as_str().expect("events have names") {
             "pusher_internal:member_added" | "pusher_internal:member_removed" => {
-                told += u64::from(inner(&message)["user_id"] == id.as_str());
+                notified += u64::from(inner(&message)["user_id"] == id.as_str());
             }
-            "last" => return told,
+            "last" => return notified,
             _ => {}
         }
     }

@@ -120,23 +120,24 @@ async fn pipelined_requests_are_answered(server: &Server) {
     ] {
         let request =
             format!("POST /apps/3/events HTTP/1.1\r\nhost: outer.test\r\n{lines}{SMUGGLED}");
-        let said = answers_to(server, request.as_bytes()).await;
-        assert_eq!(answers_in(&said), 2, "{lines}: {said}");
-        assert!(said.contains(r#"{"health":"OK"}"#), "{lines}: {said}");
+        let response = answers_to(server, request.as_bytes()).await;
+        assert_eq!(answers_in(&response), 2, "{lines}: {response}");
+        assert!(response.contains(r#"{"health":"OK"}"#), "{lines}: {response}");
     }
 }
 
 async fn is_answered_once(server: &Server, shape: &str, request: &[u8]) {
-    let said = answers_to(server, request).await;
-    let status = said.get(9..12).unwrap_or_default();
-    assert!(["400", "401"].contains(&status), "{shape}: {said}");
-    assert_eq!(answers_in(&said), 1, "{shape}: {said}");
-    assert!(!said.contains("health"), "{shape}: {said}");
+    let response = answers_to(server, request).await;
+    let status = response.get(9..12).unwrap_or_default();
+    assert!(["400", "401"].contains(&status), "{shape}: {response}");
+    assert_eq!(answers_in(&response), 1, "{shape}: {response}");
+    assert!(!response.contains("health"), "{shape}: {response}");
 }
 
 /// The number of status lines; an error message may contain the protocol as well.
-fn answers_in(said: &str) -> usize {
-    said.split("HTTP/1.1 ")
+fn answers_in(response: &str) -> usize {
+    response
+        .split("HTTP/1.1 ")
         .skip(1)
         .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         .count()

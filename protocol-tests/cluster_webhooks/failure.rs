@@ -151,7 +151,7 @@ async fn the_webhook_leader_may_die_at_any_time() {
 /// The events that were delivered so far, at least one.
 async fn received_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
     let mut events = request(receiver).await.events();
-    while receiver.heard() < receiver.count() {
+    while receiver.taken() < receiver.count() {
         events.extend(request(receiver).await.events());
     }
     events
@@ -247,7 +247,7 @@ async fn a_node_without_the_webhook_lease_delivers_nothing() {
         leaders == 0
     })
     .await;
-    assert_eq!(receiver.count(), receiver.heard());
+    assert_eq!(receiver.count(), receiver.taken());
     let logged = group.redis[0].command(&["LLEN", "campanile:log{460}3"]).await;
     assert_eq!(logged, Resp::Number(1));
     assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "b")]);

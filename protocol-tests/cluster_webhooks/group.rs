@@ -159,7 +159,7 @@ pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
 
 /// The next request, whose signature is verified.
 pub(crate) async fn request(receiver: &mut WebhookReceiver) -> Request {
-    until("the webhook hears more", async || receiver.heard() < receiver.count()).await;
+    until("the webhook hears more", async || receiver.taken() < receiver.count()).await;
     let request = receiver.next().await;
     let signature = Signer::new(SECRET).sign(&request.body);
     assert_eq!(request.header("x-pusher-signature"), [signature]);

@@ -16,8 +16,8 @@ async fn reload(group: &Group, settings: &Settings) {
 
 async fn reload_one(group: &Group, at: usize, settings: &Settings) {
     let settings = settings.clone().section("redis", "url", quoted(&group.redis[0].url()));
-    let said = group.nodes[at].reload(&settings).await;
-    assert!(said.contains(" INFO "), "{said}");
+    let report = group.nodes[at].reload(&settings).await;
+    assert!(report.contains(" INFO "), "{report}");
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn webhooks_receive_events_while_they_are_configured() {
     reload(&group, &webhooks(&[(&two, OCCUPIED)])).await;
     a.subscribe("c").await;
     assert_eq!(received(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
-    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no endpoint received more");
+    assert_eq!((one.count(), two.count()), (one.taken(), two.taken()), "no endpoint received more");
 }
 
 /// The delivering node's requests to Redis are held while the nodes reload, and delivered after an event that follows
@@ -66,7 +66,7 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
         client.subscribe(channel).await;
         proxy.set(LinkFault::None);
         assert_eq!(received(receiver, 1).await, [of_channel("channel_occupied", channel)]);
-        assert_eq!(unchanged.count(), unchanged.heard());
+        assert_eq!(unchanged.count(), unchanged.taken());
     }
 }
 
@@ -115,13 +115,14 @@ async fn repeated_reloads_lose_nothing_and_duplicate_nothing() {
         }
         reload(&group, &settings[(turn + 1) % 2]).await;
     }
-    let mut heard: BTreeMap<String, usize> = BTreeMap::new();
-    while heard.values().sum::<usize>() < expected.len() {
+    let mut received: BTreeMap<String, usize> = BTreeMap::new();
+    while received.values().sum::<usize>() < expected.len() {
         for event in receiver.next().await.events() {
-            *heard.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() += 1;
+            *received.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() +=
+                1;
         }
     }
-    assert_eq!(heard, expected);
+    assert_eq!(received, expected);
     // The next event is delivered next.
     a.subscribe("last").await;
     assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);

@@ -98,10 +98,10 @@ async fn k08_the_api_returns_the_cached_event_and_its_ttl() {
         json!({ "occupied": false, "cache": null })
     );
     server.publish("cache-x", "u", "1").await;
-    let mut told = server.channel("cache-x", "cache").await;
-    let ttl = told["cache"]["ttl"].take();
+    let mut counts = server.channel("cache-x", "cache").await;
+    let ttl = counts["cache"]["ttl"].take();
     assert!(ttl.as_u64().is_some_and(|seconds| (1..=1_800).contains(&seconds)), "ttl {ttl}");
-    assert_eq!(told, json!({ "occupied": false, "cache": { "data": "1", "ttl": null } }));
+    assert_eq!(counts, json!({ "occupied": false, "cache": { "data": "1", "ttl": null } }));
 }
 
 #[tokio::test]
@@ -187,23 +187,23 @@ async fn k12_above_a_hundred_subscribers_the_count_is_sent_every_five_seconds() 
         for count in 1..=100 {
             observer.expect_count("c1", count).await;
         }
-        let mut told: Vec<(Instant, u64)> = Vec::new();
-        while told.last().is_none_or(|(_, count)| *count != 120) {
+        let mut counts: Vec<(Instant, u64)> = Vec::new();
+        while counts.last().is_none_or(|(_, count)| *count != 120) {
             let message = observer.next().await;
             assert_eq!(message["event"], COUNT);
-            told.push((Instant::now(), inner(&message)["subscription_count"].as_u64().unwrap()));
+            counts.push((Instant::now(), inner(&message)["subscription_count"].as_u64().unwrap()));
         }
-        told
+        counts
     };
-    let (_others, told) = tokio::join!(crowd, watch);
-    for pair in told.windows(2) {
+    let (_others, counts) = tokio::join!(crowd, watch);
+    for pair in counts.windows(2) {
         let [(before, old), (after, new)] = pair else { unreachable!("windows of two") };
         // On a busy machine, the first of two messages may have been delayed more than the second.
         assert!(
             after.duration_since(*before) >= Duration::from_millis(2_500),
-            "too often: {told:?}"
+            "too often: {counts:?}"
         );
-        assert_ne!(old, new, "sent again without a change: {told:?}");
+        assert_ne!(old, new, "sent again without a change: {counts:?}");
     }
     server.assert_no_other_events("c1", &mut [&mut observer]).await;
 }

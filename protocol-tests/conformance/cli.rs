@@ -111,9 +111,9 @@ async fn a_broken_configuration_exits_2_with_one_line_that_names_file_line_and_k
                 "{command} with {place:?}: {}",
                 process.output()
             );
-            let said = process.stream("err");
-            let lines: Vec<&str> = said.lines().filter(|text| !text.trim().is_empty()).collect();
-            let [one] = lines.as_slice() else { panic!("one line for {place:?}: {said}") };
+            let output = process.stream("err");
+            let lines: Vec<&str> = output.lines().filter(|text| !text.trim().is_empty()).collect();
+            let [one] = lines.as_slice() else { panic!("one line for {place:?}: {output}") };
             assert!(
                 one.contains(&format!("config.toml:{line}")),
                 "{place:?}: {one:?} should name line {line}"
@@ -131,13 +131,13 @@ async fn every_fault_has_its_own_line() {
     for command in ["start", "check"] {
         let mut process = Process::spawn_with(&[command], directory.path(), &environment);
         assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
-        let said = process.stream("err");
-        let lines: Vec<&str> = said.lines().collect();
-        assert_eq!(lines.len(), 5, "{said}");
+        let output = process.stream("err");
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 5, "{output}");
         for named in ["config.toml:2", "config.toml:3", "config.toml:5", "REVERB_SC", "__SHARDS"] {
-            assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 1, "{said}");
+            assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 1, "{output}");
         }
-        assert!(lines.iter().all(|line| line.starts_with("campanile: ")), "{said}");
+        assert!(lines.iter().all(|line| line.starts_with("campanile: ")), "{output}");
     }
 }
 
@@ -148,10 +148,10 @@ async fn an_unknown_key_of_an_app_is_reported_with_its_line() {
     directory.write("config.toml", &format!("{text}secrte = \"x\"\n"));
     let mut process = Process::spawn(&["check"], directory.path());
     assert_eq!(process.exit_code().await, Some(2));
-    let said = process.stream("err");
-    assert!(said.contains(&format!("config.toml:{}", text.lines().count() + 1)), "{said}");
-    assert!(said.contains("secrte"), "{said}");
-    assert!(!said.contains(SECRET), "{said}");
+    let output = process.stream("err");
+    assert!(output.contains(&format!("config.toml:{}", text.lines().count() + 1)), "{output}");
+    assert!(output.contains("secrte"), "{output}");
+    assert!(!output.contains(SECRET), "{output}");
 }
 
 #[tokio::test]

@@ -76,8 +76,8 @@ async fn pages_of_other_machines_can_not_connect() {
     }
     for origin in FOREIGN_ORIGINS {
         let lines = format!("Host: localhost\r\nOrigin: {origin}\r\n");
-        let told = connect(&server, "app-key", &lines).await.unwrap_or_default();
-        assert!(told.contains("configure an app of your own"), "{origin}: {told}");
+        let response = connect(&server, "app-key", &lines).await.unwrap_or_default();
+        assert!(response.contains("configure an app of your own"), "{origin}: {response}");
     }
     // Programs other than browsers send no origin.
     for host in LOOPBACK_HOSTS {
@@ -87,8 +87,8 @@ async fn pages_of_other_machines_can_not_connect() {
     for host in FOREIGN_HOSTS {
         for origin in ["", "Origin: http://localhost\r\n"] {
             let lines = format!("Host: {host}\r\n{origin}");
-            let told = connect(&server, "app-key", &lines).await.unwrap_or_default();
-            assert!(told.contains("configure an app of your own"), "{host}: {told}");
+            let response = connect(&server, "app-key", &lines).await.unwrap_or_default();
+            assert!(response.contains("configure an app of your own"), "{host}: {response}");
         }
     }
 }

@@ -232,15 +232,15 @@ async fn a_missing_key_or_signature_or_timestamp_is_named() {
         ("auth_timestamp", "Timestamp required"),
         ("auth_version", "Version required"),
     ] {
-        let said = Call::get("channels").without(name).send(&server).await.error(401);
-        assert!(said.starts_with(sentence), "{said:?} should begin with {sentence:?}");
+        let error = Call::get("channels").without(name).send(&server).await.error(401);
+        assert!(error.starts_with(sentence), "{error:?} should begin with {sentence:?}");
     }
     let call = Call::get("channels");
     let unsigned = call.target().split("&auth_signature").next().unwrap().to_owned();
-    let said = call.send_to(&server, &unsigned).await.error(401);
-    assert!(said.starts_with("Missing parameter: auth_signature"), "{said}");
-    let said = call.send_to(&server, "/apps/3/channels").await.error(401);
-    assert!(said.starts_with("Missing parameter: auth_key"), "{said}");
+    let error = call.send_to(&server, &unsigned).await.error(401);
+    assert!(error.starts_with("Missing parameter: auth_signature"), "{error}");
+    let error = call.send_to(&server, "/apps/3/channels").await.error(401);
+    assert!(error.starts_with("Missing parameter: auth_key"), "{error}");
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ async fn h12_a_hundred_channels_are_possible_and_one_more_is_not() {
     client.subscribe("c1").await;
     client.subscribe("c100").await;
     server.publish_event(json!({ "name": "e", "channels": channels(100), "data": "1" })).await;
-    let mut told = [client.next().await["channel"].take(), client.next().await["channel"].take()];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, [json!("c1"), json!("c100")]);
+    let mut response =
+        [client.next().await["channel"].take(), client.next().await["channel"].take()];
+    response.sort_by_key(Value::to_string);
+    assert_eq!(response, [json!("c1"), json!("c100")]);
     let reply = server
         .post("events", &json!({ "name": "e", "channels": channels(101), "data": "1" }))
         .await;
@@ -170,13 +171,13 @@ async fn h17_a_publish_may_request_counts() {
     let event = json!({
         "name": "e", "channels": ["presence-a", "b", "c"], "data": "1", "info": "user_count,subscription_count",
     });
-    let mut told = server.publish_event(event).await;
-    if told["channels"]["c"] == json!({}) {
-        told["channels"]["c"] = json!({ "subscription_count": 0 });
+    let mut response = server.publish_event(event).await;
+    if response["channels"]["c"] == json!({}) {
+        response["channels"]["c"] = json!({ "subscription_count": 0 });
     }
     let b_and_c = json!({ "subscription_count": 1 });
     let expected = json!({ "presence-a": { "user_count": 2, "subscription_count": 3 }, "b": b_and_c, "c": { "subscription_count": 0 } });
-    assert_eq!(told, json!({ "channels": expected }));
+    assert_eq!(response, json!({ "channels": expected }));
 }
 
 #[tokio::test]
@@ -373,9 +374,10 @@ async fn h34_a_channel_named_twice_receives_the_event_once() {
         reply,
         json!({ "channels": { "a": { "subscription_count": 1 }, "b": { "subscription_count": 1 } } })
     );
-    let mut told = [client.next().await["channel"].take(), client.next().await["channel"].take()];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, [json!("a"), json!("b")]);
+    let mut response =
+        [client.next().await["channel"].take(), client.next().await["channel"].take()];
+    response.sort_by_key(Value::to_string);
+    assert_eq!(response, [json!("a"), json!("b")]);
     server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 

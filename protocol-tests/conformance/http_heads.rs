@@ -170,12 +170,12 @@ async fn a_request_has_at_most_100_header_lines() {
         assert_eq!(kept.reply().await.status, 200, "{lines}");
     }
     kept.write(with_lines(101)).await;
-    let told = kept.reply().await.error(431);
-    assert!(told.contains("100 header lines"), "{told}");
+    let response = kept.reply().await.error(431);
+    assert!(response.contains("100 header lines"), "{response}");
     kept.ended().await;
     for lines in [101, 1_000] {
-        let told = answer(&server, with_lines(lines)).await.error(431);
-        assert!(told.contains("100 header lines"), "{lines}: {told}");
+        let response = answer(&server, with_lines(lines)).await.error(431);
+        assert!(response.contains("100 header lines"), "{lines}: {response}");
     }
 }
 

@@ -116,7 +116,7 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
                 let applies = (has_users || !info.contains("user_count"))
                     && (is_cache || !info.contains("cache"));
                 if !has_users {
-                    expected.as_object_mut().map(|told| told.remove("user_count"));
+                    expected.as_object_mut().map(|response| response.remove("user_count"));
                 }
                 assert_all_endpoints_return(&server, channel, info, &expected).await;
                 let path = format!("channels/{channel}");
@@ -125,13 +125,13 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
                     reply.error(400);
                     continue;
                 }
-                let mut told = reply.json();
+                let mut response = reply.json();
                 expected["occupied"] = json!(true);
                 if info.contains("cache") {
-                    assert_eq!(told["cache"]["data"], "1", "{channel}: {told}");
-                    told.as_object_mut().map(|told| told.remove("cache"));
+                    assert_eq!(response["cache"]["data"], "1", "{channel}: {response}");
+                    response.as_object_mut().map(|response| response.remove("cache"));
                 }
-                assert_eq!(told, expected, "GET channel {channel} {info}");
+                assert_eq!(response, expected, "GET channel {channel} {info}");
             }
         }
         let expected = json!({ "occupied": false, "subscription_count": 0 });
@@ -148,8 +148,8 @@ async fn assert_all_endpoints_return(server: &Server, channel: &str, info: &str,
     let listed = channels(server, &[("info", info), ("filter_by_prefix", channel)]).await;
     assert_eq!(listed[channel], *expected, "GET channels {channel} {info}");
     let event = json!({ "name": "e", "data": "1", "channel": channel, "info": info });
-    let told = server.publish_event(event.clone()).await;
-    assert_eq!(told, json!({ "channels": { channel: expected } }), "events {info}");
+    let response = server.publish_event(event.clone()).await;
+    assert_eq!(response, json!({ "channels": { channel: expected } }), "events {info}");
     let reply = Call::post("batch_events", &json!({ "batch": [event] })).send(server).await;
     assert_eq!(reply.json(), json!({ "batch": [expected] }), "batch_events {channel} {info}");
 }

@@ -94,10 +94,13 @@ async fn init_asks_on_a_terminal() {
     let mut input = child.stdin.take().expect("it is piped");
     input.write_all(b"x\n7002\nexample.com\n\n").await.expect("it reads");
     let output = child.wait_with_output().await.expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("must be an integer"), "{said}");
-    assert!(said.contains("Port to listen on [8080]: ") && said.contains("[*]: "), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("must be an integer"), "{printed}");
+    assert!(
+        printed.contains("Port to listen on [8080]: ") && printed.contains("[*]: "),
+        "{printed}"
+    );
     let text = std::fs::read_to_string(directory.path().join("config.toml")).expect("it is there");
     assert!(text.contains("port = 7002\n") && text.contains(r#"["example.com"]"#), "{text}");
     assert!(!text.contains("redis"), "{text}");

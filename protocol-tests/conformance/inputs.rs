@@ -18,8 +18,11 @@ fn shell(directory: &Directory, line: &str, environment: &[(&OsStr, &OsStr)]) ->
         .stdin(Stdio::null())
         .output()
         .expect("there is a shell");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("panicked") && output.status.code() != Some(101), "{line}: {said}");
+    let output_text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output_text.contains("panicked") && output.status.code() != Some(101),
+        "{line}: {output_text}"
+    );
     output
 }
 
@@ -29,7 +32,7 @@ fn configured() -> Directory {
     directory
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -39,9 +42,10 @@ fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_ot
     let bytes = OsStr::from_bytes(b"x\xff");
     for (name, code) in [(&b"OTHER"[..], 0), (b"OTHER\xfe", 0), (b"CAMPANILE_SERVER__PATH", 2)] {
         let output = shell(&directory, "$C check", &[(OsStr::from_bytes(name), bytes)]);
-        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-        let is_named = said(&output).contains("environment CAMPANILE_SERVER__PATH: holds bytes");
-        assert_eq!(is_named, code == 2, "{}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{}", output_text(&output));
+        let is_named =
+            output_text(&output).contains("environment CAMPANILE_SERVER__PATH: holds bytes");
+        assert_eq!(is_named, code == 2, "{}", output_text(&output));
     }
     // `listen` retries to connect until its output is closed.
     let commands =
@@ -61,8 +65,8 @@ fn arguments_and_files_that_are_not_utf_8_are_rejected_with_a_line() {
             .current_dir(directory.path())
             .output()
             .expect("the binary was built");
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        assert!(!said(&output).contains("panicked"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", output_text(&output));
+        assert!(!output_text(&output).contains("panicked"), "{}", output_text(&output));
     }
     for (file, bytes, place) in [
         (".env", &b"A=1\nB=\xff\n"[..], ".env:2: holds bytes that are not UTF-8"),
@@ -73,7 +77,7 @@ fn arguments_and_files_that_are_not_utf_8_are_rejected_with_a_line() {
         std::fs::write(directory.path().join(file), bytes).expect("a folder of our own");
         let output = shell(&directory, "$C check", &[]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains(place), "{}", said(&output));
+        assert!(output_text(&output).contains(place), "{}", output_text(&output));
     }
     let directory = configured();
     let text = format!("\u{feff}{}", Settings::new().toml());
@@ -94,7 +98,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
         directory.write("config.toml", key);
         let output = shell(&directory, "$C check", &[]);
         assert_eq!(output.status.code(), Some(2), "{key}");
-        assert!(said(&output).contains("unknown key"), "{key}: {}", said(&output));
+        assert!(output_text(&output).contains("unknown key"), "{key}: {}", output_text(&output));
     }
     for name in ["CAMPANILE_APPS[0]__ID", "CAMPANILE_APPS[X]__ID", "CAMPANILE_SERVER.PORT__X"] {
         // A shell would not pass such a variable name.
@@ -105,7 +109,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
             .env(name, "1")
             .output()
             .expect("the binary was built");
-        assert_eq!(output.status.code(), Some(2), "{name}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", output_text(&output));
     }
 }
 
@@ -114,10 +118,18 @@ fn an_unwritable_output_is_a_failure_and_a_closed_one_is_not() {
     let directory = configured();
     for command in ["check", "--help", "--version"] {
         let full = shell(&directory, &format!("$C {command} > /dev/full"), &[]);
-        assert_eq!(full.status.code(), Some(1), "{command}: {}", said(&full));
-        assert!(said(&full).contains("cannot write to standard output"), "{}", said(&full));
+        assert_eq!(full.status.code(), Some(1), "{command}: {}", output_text(&full));
+        assert!(
+            output_text(&full).contains("cannot write to standard output"),
+            "{}",
+            output_text(&full)
+        );
         let quiet = shell(&directory, &format!("$C {command} | true"), &[]);
-        assert!(!said(&quiet).contains("cannot write"), "{command}: {}", said(&quiet));
+        assert!(
+            !output_text(&quiet).contains("cannot write"),
+            "{command}: {}",
+            output_text(&quiet)
+        );
     }
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2> /dev/full", "> /dev/full 2>&1"] {
         for command in ["check", "health", "--nonsense", "start --host 192.0.2.1"] {
@@ -131,7 +143,7 @@ fn a_deleted_folder_and_an_empty_environment_cause_no_panic() {
     let directory = configured();
     let line = "mkdir gone && cd gone && rmdir ../gone && $C start --host 192.0.2.1";
     let output = shell(&directory, line, &[]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", output_text(&output));
     assert_eq!(shell(&directory, "env -i $C check", &[]).status.code(), Some(0));
 }
 
@@ -143,8 +155,8 @@ fn a_start_may_read_its_configuration_from_a_pipe() {
         "$C check --config /dev/stdin < config.toml",
     ] {
         let output = shell(&directory, line, &[]);
-        assert_eq!(output.status.code(), Some(0), "{line}: {}", said(&output));
-        assert!(said(&output).contains("read from /dev/stdin"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", output_text(&output));
+        assert!(output_text(&output).contains("read from /dev/stdin"), "{}", output_text(&output));
     }
 }
 
@@ -159,8 +171,8 @@ fn an_endless_tls_file_or_pipe_is_rejected() {
             let text = settings.replace('F', file);
             directory.write("config.toml", &format!("{text}{}", Settings::new().toml()));
             let output = shell(&directory, "mkfifo a-pipe; timeout 9 $C check", &[]);
-            assert_eq!(output.status.code(), Some(2), "{text}: {}", said(&output));
-            assert!(said(&output).contains("no regular file"), "{}", said(&output));
+            assert_eq!(output.status.code(), Some(2), "{text}: {}", output_text(&output));
+            assert!(output_text(&output).contains("no regular file"), "{}", output_text(&output));
         }
     }
 }

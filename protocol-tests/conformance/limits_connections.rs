@@ -199,16 +199,16 @@ async fn max_messages_per_second_drops_then_closes() {
         other.expect_event("private-a", "client-x", "1").await;
     }
     flood.bytes(event.repeat(30)).await;
-    let mut told = 0;
+    let mut errors = 0;
     let code = loop {
         match flood.frame().await {
-            Some(Frame::Text(text)) if text.contains("4301") => told += 1,
+            Some(Frame::Text(text)) if text.contains("4301") => errors += 1,
             Some(Frame::Text(text)) => assert!(text.contains("4100"), "{text}"),
             Some(Frame::Close(code, _)) => break code,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((told, code), (1, 4100), "reported once, then closed");
+    assert_eq!((errors, code), (1, 4100), "reported once, then closed");
     server.wait_for_connections(1).await;
     server.assert_no_other_events("private-a", &mut [&mut other]).await;
 }

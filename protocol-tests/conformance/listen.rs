@@ -46,8 +46,8 @@ async fn listen_stops_if_a_reconnect_would_fail_too() {
     let flags = ["--url", &url, "--app-id", "x", "--key", "no-such-key", "--secret", "x"];
     let mut listener = Process::spawn(&[&["listen", "a"][..], &flags].concat(), directory.path());
     assert_eq!(listener.exit_code().await, Some(1));
-    let said = listener.stream("err");
-    assert!(said.contains("4001 App key no-such-key does not exist"), "{said}");
+    let output = listener.stream("err");
+    assert!(output.contains("4001 App key no-such-key does not exist"), "{output}");
 }
 
 #[tokio::test]

@@ -342,9 +342,9 @@ async fn with_too_few_file_descriptors_the_server_does_not_start() {
     directory.write("config.toml", &settings.toml());
     let output = limited(64, &directory).output().expect("there is a shell");
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("RLIMIT_NOFILE allows 64 open files"), "{said}");
-    assert!(said.contains("needs 114 at least"), "{said}");
+    let output = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.contains("RLIMIT_NOFILE allows 64 open files"), "{output}");
+    assert!(output.contains("needs 114 at least"), "{output}");
 }
 
 #[tokio::test]

@@ -335,13 +335,13 @@ async fn ended_connections_are_counted_by_reason_and_code() {
     ] {
         let risen = watch(&server).await;
         let mut client = server.open_with(target, headers).await;
-        let said = client.closed_eventually().await.0;
-        assert_eq!(said, code);
+        let received_code = client.closed_eventually().await.0;
+        assert_eq!(received_code, code);
         let of_ends = async || -> Rise {
             risen().await.into_iter().filter(|(series, _)| series.contains("_ended_")).collect()
         };
         eventually(reason, async || !of_ends().await.is_empty()).await;
-        assert_eq!(of_ends().await, rise([(&ended(reason, said), 1)]));
+        assert_eq!(of_ends().await, rise([(&ended(reason, received_code), 1)]));
     }
     let close = |code: u16| frames::masked(frames::FIN | frames::CLOSE, &code.to_be_bytes());
     let long = frames::text("x".repeat(1_025));

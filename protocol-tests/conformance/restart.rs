@@ -43,9 +43,9 @@ async fn the_next_process_takes_over_the_port_while_the_last_one_drains() {
     old.signal("TERM");
     assert_eq!(client.closed_eventually().await.0, 4100);
     let new = Server::start_on(&settings, old.address.port()).await;
-    says(&new, "taking the port over").await;
-    says(&old, "another process has taken the port over").await;
-    says(&old, "listening socket closed").await;
+    wait_for_log(&new, "taking the port over").await;
+    wait_for_log(&old, "another process has taken the port over").await;
+    wait_for_log(&old, "listening socket closed").await;
     for _ in 0..20 {
         new.client().await;
     }
@@ -110,7 +110,7 @@ async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
     assert_eq!(clients[1].closed_eventually().await.0, 4100);
     // While the first drains, another server starts and stops as well.
     let mut second = Server::start_on(&settings, first.address.port()).await;
-    says(&first, "listening socket closed").await;
+    wait_for_log(&first, "listening socket closed").await;
     let mut client = second.client().await;
     second.signal("TERM");
     assert_eq!(client.closed_eventually().await.0, 4100);
@@ -162,9 +162,9 @@ async fn metrics_on_a_port_of_their_own_move_as_well() {
         let mut old = settings.start().await;
         let publish = UnfinishedPublish::begin(&old).await;
         old.signal("TERM");
-        says(&old, "draining").await;
+        wait_for_log(&old, "draining").await;
         let new = Server::start_on(&settings, old.address.port()).await;
-        says(&old, "another process has taken the port over").await;
+        wait_for_log(&old, "another process has taken the port over").await;
         assert_eq!(publish.finish().await.status, 200);
         assert_eq!(old.process.exit_code().await, Some(0));
         assert_eq!(Http::plain(free, "GET", "/metrics", &[]).await.status, 200);
@@ -184,10 +184,10 @@ async fn with_tls_the_port_is_taken_over_as_well() {
     // The server does not wait for an incomplete handshake.
     let _silent = TcpStream::connect(address).await.unwrap();
     old.signal("TERM");
-    says(&old, "draining").await;
+    wait_for_log(&old, "draining").await;
     let new = Server::start_on(&settings, address.port()).await;
-    says(&new, "taking the port over").await;
-    says(&old, "listening socket closed").await;
+    wait_for_log(&new, "taking the port over").await;
+    wait_for_log(&old, "listening socket closed").await;
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(old.process.exit_code().await, Some(0));
 }
@@ -216,7 +216,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     let port = listener.local_addr().unwrap().port();
     let mut old = inheriting(&listener, &settings, "web").await;
     assert_eq!(old.address.port(), port);
-    says(&old, "server listens on the inherited socket").await;
+    wait_for_log(&old, "server listens on the inherited socket").await;
     let mut clients = [old.client().await, old.client().await];
     let publish = UnfinishedPublish::begin(&old).await;
     old.signal("TERM");
@@ -240,8 +240,8 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
 async fn a_difference_to_the_inherited_socket_is_logged() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = inheriting(&listener, &Settings::new().server("port", 9), "").await;
-    says(&server, "server.host and server.port are not used").await;
-    says(&server, "port=9").await;
+    wait_for_log(&server, "server.host and server.port are not used").await;
+    wait_for_log(&server, "port=9").await;
     server.client().await;
 }
 
@@ -275,11 +275,11 @@ async fn guessable_secrets_are_rejected_on_a_public_inherited_socket() {
             continue;
         }
         assert_eq!(process.exit_code().await, code, "{bound}: {}", process.output());
-        let said = process.stream("err");
+        let output = process.stream("err");
         let address = listener.local_addr().unwrap();
         let reason = format!("cannot listen on {address}, which the network can reach");
-        assert!(said.contains(&reason), "{said}");
-        assert!(said.contains("apps[0].secret"), "{said}");
+        assert!(output.contains(&reason), "{output}");
+        assert!(output.contains("apps[0].secret"), "{output}");
     }
 }
 
@@ -295,11 +295,13 @@ async fn a_reload_checks_the_address_of_the_inherited_socket() {
     directory.write("config.toml", &guessed.toml());
     process.signal("HUP");
     let outcome = |line: &str| line.contains(" reloaded") || line.contains("reload rejected");
-    eventually("the log says what came of it", async || process.stream("err").lines().any(outcome))
-        .await;
-    let said = process.stream("err");
-    assert!(said.contains("reload rejected"), "{said}");
-    assert!(said.contains("apps[1].secret: is a published placeholder"), "{said}");
+    eventually("the log wait_for_log what came of it", async || {
+        process.stream("err").lines().any(outcome)
+    })
+    .await;
+    let output = process.stream("err");
+    assert!(output.contains("reload rejected"), "{output}");
+    assert!(output.contains("apps[1].secret: is a published placeholder"), "{output}");
 }
 
 /// A server that inherits `listener` under a name.
@@ -311,7 +313,7 @@ async fn inheriting(listener: &TcpListener, settings: &Settings, name: &str) -> 
     Server::from_process(process, directory).await
 }
 
-async fn says(server: &Server, part: &str) {
+async fn wait_for_log(server: &Server, part: &str) {
     eventually(part, async || server.process.stream("err").contains(part)).await;
 }
 

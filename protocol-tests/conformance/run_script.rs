@@ -13,7 +13,7 @@ fn script() -> Command {
     command
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     [&output.stdout, &output.stderr]
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         .concat()
@@ -23,24 +23,24 @@ fn said(output: &Output) -> String {
 fn an_unknown_suite_exits_2_and_lists_the_suites() {
     for arguments in [&["nope"][..], &["lint", "nope"], &[""], &["--nope"]] {
         let output = script().args(arguments).output().expect("there is a shell");
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
-        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", output_text(&output));
+        let output_text = String::from_utf8_lossy(&output.stderr);
         assert!(
-            said.contains(
+            output_text.contains(
                 "lint rust clients browser python api proxies deploy attacks cluster mutants"
             ),
-            "{said}"
+            "{output_text}"
         );
     }
     let output = script().arg("--help").output().expect("there is a shell");
     assert_eq!(output.status.code(), Some(0));
-    assert!(said(&output).contains("suites: lint rust"), "{}", said(&output));
+    assert!(output_text(&output).contains("suites: lint rust"), "{}", output_text(&output));
 }
 
 #[test]
 fn help_says_how_long_each_suite_takes_and_how_much_disk_it_needs() {
     let output = script().arg("--help").output().expect("there is a shell");
-    let text = said(&output);
+    let text = output_text(&output);
     let rows: Vec<Vec<&str>> =
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     let names = rows.iter().find(|row| row.first() == Some(&"suites:")).expect("the suites");
@@ -57,7 +57,7 @@ fn help_says_how_long_each_suite_takes_and_how_much_disk_it_needs() {
 #[test]
 fn a_run_says_beforehand_how_long_it_takes() {
     let output = run_attacks("test result: ok. 3 passed; 0 failed; 0 ignored;");
-    let text = said(&output);
+    let text = output_text(&output);
     let (before, _) = text.split_once("== ").expect("headings");
     assert!(before.starts_with("suites: attacks\nabout 2 minutes"), "{before}");
     assert!(before.contains("GB are free"), "{before}");
@@ -135,8 +135,12 @@ fn run_attacks(text: &str) -> Output {
 fn a_suite_without_passed_tests_fails() {
     for text in ["", "test result: ok. 0 passed; 0 failed; 3 ignored;", "OK (skipped=4)"] {
         let output = run_attacks(text);
-        assert_eq!(output.status.code(), Some(1), "{text:?}: {}", said(&output));
-        assert!(said(&output).contains("failed: attacks"), "{text:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{text:?}: {}", output_text(&output));
+        assert!(
+            output_text(&output).contains("failed: attacks"),
+            "{text:?}: {}",
+            output_text(&output)
+        );
     }
     for text in [
         "Ran 4 tests in 0.1s\\n\\nOK (skipped=4)",
@@ -144,16 +148,17 @@ fn a_suite_without_passed_tests_fails() {
         "test result: FAILED. 3 passed; 1 failed; 0 ignored;",
     ] {
         let output = run_attacks(text);
-        assert_eq!(output.status.code(), Some(1), "{text:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{text:?}: {}", output_text(&output));
     }
     for text in [
         "test result: ok. 3 passed; 0 failed; 0 ignored;",
         "Ran 4 tests in 0.1s\\n\\nOK (skipped=3)",
     ] {
         let output = run_attacks(text);
-        assert_eq!(output.status.code(), Some(0), "{text:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(0), "{text:?}: {}", output_text(&output));
     }
-    let said =
-        said(&run_attacks("Ran 9 tests in 0.1s\\n\\nFAILED (failures=1, errors=2, skipped=3)"));
-    assert!(said.contains("5 passed, 3 failed"), "2 builds and 3 tests: {said}");
+    let output_text = output_text(&run_attacks(
+        "Ran 9 tests in 0.1s\\n\\nFAILED (failures=1, errors=2, skipped=3)",
+    ));
+    assert!(output_text.contains("5 passed, 3 failed"), "2 builds and 3 tests: {output_text}");
 }

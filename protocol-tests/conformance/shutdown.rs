@@ -164,8 +164,8 @@ async fn a_port_in_use_exits_1_with_an_error() {
     let mut process =
         Process::spawn(&["start", "--host", "127.0.0.1", "--port", &port], directory.path());
     assert_eq!(process.exit_code().await, Some(1));
-    let said = process.stream("err");
-    assert!(said.contains(&port) && said.to_lowercase().contains("in use"), "{said:?}");
+    let output = process.stream("err");
+    assert!(output.contains(&port) && output.to_lowercase().contains("in use"), "{output:?}");
     assert!(!process.output().contains("panicked"), "{}", process.output());
 }
 

@@ -73,18 +73,18 @@ async fn a_reload_applies_the_file_or_keeps_what_is_in_force() {
         ),
     ] {
         server.directory.write("config.json", text);
-        let said = server.reload_unchanged().await;
-        assert!(said.contains("reload rejected") && said.contains(reason), "{said}");
+        let output = server.reload_unchanged().await;
+        assert!(output.contains("reload rejected") && output.contains(reason), "{output}");
     }
     assert_eq!(publish_as(&server, APPS[1], &["1", "2"]).await, 400);
     let third = r#"{"id": "three", "key": "key-of-three", "secret": "the-secret-of-three"}"#;
     let changed =
         FILE.replace("\"maxEventBatchSize\": 1}", &format!("\"maxEventBatchSize\": 2}}, {third}"));
     server.directory.write("config.json", &changed);
-    let said = server.reload_unchanged().await;
-    assert!(said.contains("reloaded"), "{said}");
-    assert!(said.contains(r#"apps_added="three""#), "{said}");
-    assert!(said.contains("max_batch_events"), "{said}");
+    let output = server.reload_unchanged().await;
+    assert!(output.contains("reloaded"), "{output}");
+    assert!(output.contains(r#"apps_added="three""#), "{output}");
+    assert!(output.contains("max_batch_events"), "{output}");
     assert_eq!(publish_as(&server, APPS[1], &["1", "2"]).await, 200);
     let third = ["three", "key-of-three", "the-secret-of-three"];
     client_of(&server, third).await;

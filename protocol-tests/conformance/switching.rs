@@ -29,10 +29,10 @@ async fn check_shows_the_defaults_of_reverb_and_differences_of_its_php() {
     let mut process = Process::spawn(&["check"], directory.path());
     assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
     assert!(process.stream("out").contains("max_presence_members = 1000000  # default of Reverb"));
-    let said = process.stream("err");
-    assert!(said.lines().any(|line| line == format!("note: {LOST}")), "{said}");
-    assert!(said.contains("info: read from .env\n"), "{said}");
-    assert!(said.contains("info: configured by REVERB_* variables: "), "{said}");
+    let line = process.stream("err");
+    assert!(line.lines().any(|line| line == format!("note: {LOST}")), "{line}");
+    assert!(line.contains("info: read from .env\n"), "{line}");
+    assert!(line.contains("info: configured by REVERB_* variables: "), "{line}");
     assert!(!process.output().contains("s3cr3t-of-reverb"));
     let heeded = [("REVERB_ALLOWED_ORIGINS", "app.example")];
     let mut process = Process::spawn_with(&["check"], directory.path(), &heeded);
@@ -46,8 +46,8 @@ async fn start_logs_the_same_differences() {
     let mut process = Process::spawn(&["start"], directory.path());
     process.line("the address", |line| line.contains("listens on")).await;
     eventually("the log says it", async || {
-        let said = process.stream("err");
-        said.contains("WARN") && said.contains(LOST) && said.contains("read from .env")
+        let line = process.stream("err");
+        line.contains("WARN") && line.contains(LOST) && line.contains("read from .env")
     })
     .await;
 }
@@ -100,7 +100,7 @@ async fn an_imported_configuration_serves_the_apps_that_php_computes() {
 
 #[tokio::test]
 async fn an_import_that_fails_writes_nothing_and_says_why() {
-    for (php, said) in [
+    for (php, line) in [
         ("<?php return [", "PHP fails: PHP Parse error"),
         ("<?php return no_such_function();", "no_such_function"),
         ("<?php exit(0);", "PHP prints no array"),
@@ -110,7 +110,7 @@ async fn an_import_that_fails_writes_nothing_and_says_why() {
         project.write("config/reverb.php", php);
         let mut process = Process::spawn(&["import"], project.path());
         assert_eq!(process.exit_code().await, Some(1), "{}", process.output());
-        assert!(process.stream("err").contains(said), "{php}: {}", process.output());
+        assert!(process.stream("err").contains(line), "{php}: {}", process.output());
         assert!(!project.path().join("config.toml").exists(), "{php}");
     }
     let project = laravel();

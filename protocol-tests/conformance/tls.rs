@@ -20,13 +20,13 @@ use kit::{
 };
 
 /// A server with TLS, and its certificate.
-struct Secure {
+struct TlsServer {
     server: Server,
     directory: Directory,
     certificate: Certificate,
 }
 
-impl Secure {
+impl TlsServer {
     async fn start(settings: Settings) -> Self {
         let (directory, certificate) = (Directory::new(), Certificate::new());
         certificate.write(&directory);
@@ -49,8 +49,8 @@ impl Secure {
     }
 
     /// An upgraded connection, before its first message is read.
-    async fn upgraded(&self) -> Wire {
-        let mut wire = Wire { stream: self.connect().await, received: Vec::new() };
+    async fn upgraded(&self) -> TlsConnection {
+        let mut wire = TlsConnection { stream: self.connect().await, received: Vec::new() };
         wire.write(upgrade_request(&target(), &[])).await;
         wire.head().await;
         wire
@@ -62,12 +62,12 @@ fn target() -> String {
 }
 
 /// A TLS connection, read frame by frame.
-struct Wire {
+struct TlsConnection {
     stream: TlsStream<TcpStream>,
     received: Vec<u8>,
 }
 
-impl Wire {
+impl TlsConnection {
     async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let write = async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -112,7 +112,7 @@ impl Wire {
 #[tokio::test]
 async fn the_protocol_is_the_same_with_tls() {
     for version in [&TLS12, &TLS13] {
-        let secure = Secure::start(Settings::new()).await;
+        let secure = TlsServer::start(Settings::new()).await;
         let connector = connector_of(&[&secure.certificate], &[version], &["http/1.1"]);
         let (server, _directory) = secure.tunneled(connector).await;
         let (mut a, mut b) = (server.client().await, server.client().await);
@@ -137,9 +137,9 @@ async fn the_protocol_is_the_same_with_tls() {
 
 #[tokio::test]
 async fn frames_sent_with_the_request_or_byte_by_byte_are_read() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let ping = frames::text(r#"{"event":"pusher:ping","data":{}}"#);
-    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    let mut wire = TlsConnection { stream: secure.connect().await, received: Vec::new() };
     let request = [upgrade_request(&target(), &[]).as_bytes(), &ping, &ping].concat();
     wire.write(&request).await;
     wire.head().await;
@@ -157,7 +157,7 @@ async fn frames_sent_with_the_request_or_byte_by_byte_are_read() {
 async fn a_client_that_reads_late_receives_everything_in_order() {
     const EVENTS: usize = 300;
     let settings = Settings::new().connection("max_outbox_bytes", 100_000_000);
-    let secure = Secure::start(settings).await;
+    let secure = TlsServer::start(settings).await;
     let mut wire = secure.upgraded().await;
     wire.text().await;
     wire.write(frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#)).await;
@@ -181,7 +181,7 @@ async fn a_client_that_reads_late_receives_everything_in_order() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_closed_without_effect_on_others() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let mut sleeper = secure.upgraded().await;
     sleeper.write(frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#)).await;
     let connector = secure.connector();
@@ -211,21 +211,21 @@ async fn a_client_that_never_reads_is_closed_without_effect_on_others() {
 
 #[tokio::test]
 async fn a_clean_end_is_distinguishable_from_a_truncation() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     // Closed by the client, closed by the server, and after a plain request.
     let mut wire = secure.upgraded().await;
     wire.text().await;
     wire.write(frames::masked(frames::FIN | frames::CLOSE, &1000_u16.to_be_bytes())).await;
     assert!(matches!(wire.frame().await, Some(Frame::Close(1000, _))));
     assert_eq!(wire.receive().await.unwrap(), 0, "close_notify");
-    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    let mut wire = TlsConnection { stream: secure.connect().await, received: Vec::new() };
     wire.write(upgrade_request("/app/nope", &[])).await;
     wire.head().await;
     wire.text().await;
     assert!(matches!(wire.frame().await, Some(Frame::Close(4001, _))));
     wire.write(frames::masked(frames::FIN | frames::CLOSE, &4001_u16.to_be_bytes())).await;
     assert_eq!(wire.receive().await.unwrap(), 0, "close_notify");
-    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    let mut wire = TlsConnection { stream: secure.connect().await, received: Vec::new() };
     wire.write("GET /up HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     while wire.receive().await.unwrap() != 0 {}
     assert!(wire.received.ends_with(br#"{"health":"OK"}"#));
@@ -233,7 +233,7 @@ async fn a_clean_end_is_distinguishable_from_a_truncation() {
 
 #[tokio::test]
 async fn a_disconnected_client_is_removed() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let mut polite = secure.upgraded().await;
     polite.text().await;
     let mut cut = secure.upgraded().await;
@@ -249,14 +249,14 @@ async fn a_disconnected_client_is_removed() {
 
 #[tokio::test]
 async fn tls_only_accepts_only_tls_clients() {
-    let secure = Secure::start(Settings::new().app("tls_only", true)).await;
+    let secure = TlsServer::start(Settings::new().app("tls_only", true)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.ping_barrier().await;
     // The header of a trusted proxy takes precedence over the server's own connection.
     let proxied =
         Settings::new().app("tls_only", true).server("trusted_proxies", r#"["127.0.0.1"]"#);
-    let secure = Secure::start(proxied).await;
+    let secure = TlsServer::start(proxied).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.ping_barrier().await;
@@ -266,7 +266,7 @@ async fn tls_only_accepts_only_tls_clients() {
 
 #[tokio::test]
 async fn plain_http_on_a_tls_port_is_answered_with_advice() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let mut http = RawHttp::connect(secure.server.address).await;
     http.write(upgrade_request(&target(), &[])).await;
     let sentence = http.reply().await.error(400);
@@ -276,7 +276,7 @@ async fn plain_http_on_a_tls_port_is_answered_with_advice() {
 
 #[tokio::test]
 async fn no_other_protocol_is_negotiated() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let offers =
         |protocols: &[&str]| connector_of(&[&secure.certificate], rustls::ALL_VERSIONS, protocols);
     let stream = tls(secure.server.address, &offers(&["h2", "http/1.1"])).await;
@@ -286,7 +286,7 @@ async fn no_other_protocol_is_negotiated() {
 
 #[tokio::test]
 async fn a_handshake_has_a_deadline_without_effect_on_others() {
-    let secure = Secure::start(Settings::new().server("request_timeout_s", 1)).await;
+    let secure = TlsServer::start(Settings::new().server("request_timeout_s", 1)).await;
     let mut beginnings = vec![vec![], vec![22], vec![22, 3, 1, 2, 0, 1]];
     // An invalid handshake record is rejected at once.
     beginnings.push([&[22, 3, 1, 0, 4][..], b"nope"].concat());
@@ -310,7 +310,7 @@ async fn a_handshake_has_a_deadline_without_effect_on_others() {
 
 #[tokio::test]
 async fn new_connections_use_a_renewed_certificate_and_not_an_invalid_one() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let (old, new) = (&secure.certificate, Certificate::new());
     let both = connector(&[old, &new]);
     let address = secure.server.address;
@@ -364,14 +364,14 @@ async fn a_file_that_can_not_be_used_is_exit_code_2() {
         let arguments = [command, &["--config", file]].concat();
         let mut process = Process::spawn(&arguments, directory.path());
         assert_eq!(process.exit_code().await, Some(2), "{command:?}");
-        let said = process.stream("err");
-        assert!(said.contains("key.pem: must hold a private key in PEM"), "{said}");
+        let output = process.stream("err");
+        assert!(output.contains("key.pem: must hold a private key in PEM"), "{output}");
     }
 }
 
 #[tokio::test]
 async fn the_commands_support_tls() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let directory = &secure.directory;
     let address = secure.server.address;
     // The configuration provides the address and the trusted certificate.
@@ -406,7 +406,7 @@ async fn the_commands_support_tls() {
 
 #[tokio::test]
 async fn a_stopping_tls_server_closes_its_connections() {
-    let secure = Secure::start(Settings::new()).await;
+    let secure = TlsServer::start(Settings::new()).await;
     let mut wire = secure.upgraded().await;
     wire.text().await;
     let idle = secure.connect().await;
@@ -422,7 +422,7 @@ async fn a_stopping_tls_server_closes_its_connections() {
 
 #[tokio::test]
 async fn the_banner_shows_https() {
-    let mut secure = Secure::start(Settings::new()).await;
+    let mut secure = TlsServer::start(Settings::new()).await;
     let plain = secure.server.url();
     let connector = secure.connector();
     secure.server.address = tunnel(secure.server.address, connector).await;
@@ -433,7 +433,7 @@ async fn the_banner_shows_https() {
 
 #[tokio::test]
 async fn handshakes_have_their_timeout_without_a_grace_period() {
-    let secure = Secure::start(Settings::new().server("shutdown_grace_s", 0)).await;
+    let secure = TlsServer::start(Settings::new().server("shutdown_grace_s", 0)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.ping_barrier().await;
@@ -443,7 +443,7 @@ async fn handshakes_have_their_timeout_without_a_grace_period() {
 /// timeout in total.
 #[tokio::test]
 async fn the_head_of_a_request_has_a_separate_timeout_after_the_handshake() {
-    let secure = Secure::start(Settings::new().server("request_timeout_s", 4)).await;
+    let secure = TlsServer::start(Settings::new().server("request_timeout_s", 4)).await;
     let part = Duration::from_millis(2_200);
     let stream = TcpStream::connect(secure.server.address).await.expect("the server listens");
     tokio::time::sleep(part).await;

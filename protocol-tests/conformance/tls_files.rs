@@ -30,12 +30,12 @@ async fn an_expired_certificate_is_warned_about_and_measured() {
     assert_eq!(check.exit_code().await, Some(0), "{}", check.output());
     let text = std::fs::read_to_string(file).unwrap();
     let line = 1 + text.lines().position(|line| line.starts_with("cert = ")).unwrap();
-    let said = check.stream("err");
+    let output = check.stream("err");
     for part in [
         format!("config.toml:{line}: server.tls.cert: "),
         "cert.pem: holds a certificate that expired on 2020-01-09T00:00:00Z".to_owned(),
     ] {
-        assert!(said.contains(&part), "{part} in {said}");
+        assert!(output.contains(&part), "{part} in {output}");
     }
     let mut server = settings.start().await;
     eventually("the log warns", async || {
@@ -70,7 +70,7 @@ async fn every_file_is_named_with_its_line_and_key_at_check_and_at_the_start() {
     for command in ["check", "start"] {
         let mut process = Process::spawn(&[command], directory.path());
         assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
-        let said = process.stream("err");
+        let output = process.stream("err");
         for (begin, key, rule) in [
             (
                 "cert = ",
@@ -86,9 +86,9 @@ async fn every_file_is_named_with_its_line_and_key_at_check_and_at_the_start() {
         ] {
             let line = 1 + text.lines().position(|line| line.starts_with(begin)).unwrap();
             let place = format!("config.toml:{line}: {key}: ");
-            let named = said.lines().any(|line| line.contains(&place) && line.contains(rule));
-            assert!(named, "{place} in {said}");
+            let named = output.lines().any(|line| line.contains(&place) && line.contains(rule));
+            assert!(named, "{place} in {output}");
         }
-        assert_eq!(said.lines().count(), 3, "{said}");
+        assert_eq!(output.lines().count(), 3, "{output}");
     }
 }

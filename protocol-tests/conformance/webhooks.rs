@@ -18,12 +18,12 @@ use kit::webhook_receiver::{Request, WebhookReceiver};
 use kit::{APP_ID, KEY, SECRET, eventually};
 
 /// Running webhooks of the test app.
-struct Bench {
+struct RunningWebhooks {
     webhooks: Arc<Webhooks>,
     shutdown: Shutdown,
 }
 
-impl Bench {
+impl RunningWebhooks {
     fn new(endpoints: Vec<WebhookConfig>) -> Self {
         Self::configured(endpoints, |_| {})
     }
@@ -99,7 +99,7 @@ fn names(request: &Request) -> Vec<String> {
 #[tokio::test]
 async fn w01_a_request_is_signed_over_its_raw_body() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
     let request = receiver.next().await;
     assert_eq!(request.line, "POST /hooks HTTP/1.1");
@@ -124,7 +124,7 @@ async fn w02_the_names_of_headers_are_in_title_case() {
     let mut receiver = WebhookReceiver::new().await;
     let headers = [("authorization".to_owned(), Secret::new("Bearer x"))].into();
     let webhook = WebhookConfig { headers, ..endpoint(&receiver, &[Kind::ChannelOccupied]) };
-    let bench = Bench::new(vec![webhook]);
+    let bench = RunningWebhooks::new(vec![webhook]);
     bench.observe(occupied("t"));
     let request = receiver.next().await;
     for line in [
@@ -140,7 +140,7 @@ async fn w02_the_names_of_headers_are_in_title_case() {
 #[tokio::test]
 async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
     bench.observe(occupied("t"));
     bench.observe(vacated("t"));
     let start = Instant::now();
@@ -155,7 +155,7 @@ async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
 #[tokio::test]
 async fn w04_a_return_within_the_delay_is_not_reported() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &Kind::ALL)]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &Kind::ALL)]);
     bench.observe(occupied("t"));
     assert_eq!(names(&receiver.next().await), ["channel_occupied"]);
     bench.observe(vacated("t"));
@@ -174,7 +174,8 @@ async fn w04_a_return_within_the_delay_is_not_reported() {
 #[tokio::test]
 async fn w05_a_member_is_added_and_removed_with_its_id_as_text() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::MemberAdded, Kind::MemberRemoved])]);
+    let bench =
+        RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::MemberAdded, Kind::MemberRemoved])]);
     let (channel, user_id): (_, Arc<str>) = (channel("presence-room"), "10".into());
     bench.observe(HubEvent::MemberAdded { channel: channel.clone(), user_id: user_id.clone() });
     let added = json!({"name": "member_added", "channel": "presence-room", "user_id": "10"});
@@ -187,7 +188,7 @@ async fn w05_a_member_is_added_and_removed_with_its_id_as_text() {
 #[tokio::test]
 async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ClientEvent])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ClientEvent])]);
     for name in ["presence-room", "private-room"] {
         bench.observe(HubEvent::ClientEvent {
             channel: channel(name),
@@ -209,7 +210,10 @@ async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() 
 #[tokio::test]
 async fn w07_many_simultaneous_cache_misses_are_reported_once() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::CacheMiss, Kind::SubscriptionCount])]);
+    let bench = RunningWebhooks::new(vec![endpoint(
+        &receiver,
+        &[Kind::CacheMiss, Kind::SubscriptionCount],
+    )]);
     for _ in 0..3 {
         bench.observe(HubEvent::CacheMiss { channel: channel("cache-x") });
     }
@@ -221,7 +225,7 @@ async fn w07_many_simultaneous_cache_misses_are_reported_once() {
 async fn w08_a_rejected_request_is_repeated_byte_for_byte_with_growing_delays() {
     let mut receiver =
         WebhookReceiver::answering(|at| if at < 2 { Some(500) } else { Some(200) }).await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
     let (first, second, third) =
         (receiver.next().await, receiver.next().await, receiver.next().await);
@@ -246,7 +250,7 @@ async fn w08_a_redirect_is_a_rejection_and_is_not_followed() {
         if at == 0 { (307, location.clone()) } else { (200, String::new()) }
     })
     .await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
     assert_eq!(receiver.next().await.body, receiver.next().await.body);
     assert_eq!(elsewhere.count(), 0);
@@ -256,7 +260,7 @@ async fn w08_a_redirect_is_a_rejection_and_is_not_followed() {
 async fn w10_without_batching_each_request_carries_one_event() {
     let mut receiver = WebhookReceiver::new().await;
     let endpoints = vec![endpoint(&receiver, &[Kind::ChannelOccupied])];
-    let bench = Bench::configured(endpoints, |config| config.webhooks.batch_ms = 0);
+    let bench = RunningWebhooks::configured(endpoints, |config| config.webhooks.batch_ms = 0);
     for name in ["a", "b", "c"] {
         bench.observe(occupied(name));
     }
@@ -269,7 +273,7 @@ async fn w10_without_batching_each_request_carries_one_event() {
 #[tokio::test]
 async fn w10_with_batching_a_request_carries_at_most_a_hundred_events_in_order() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
     let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
     (0..250).for_each(|number| bench.observe(count(number)));
     let mut delivered = Vec::new();
@@ -290,7 +294,7 @@ async fn w11_each_endpoint_receives_its_filtered_events_signed_after_filtering()
         channel_suffix: "-log".into(),
         ..endpoint(&channels, &Kind::ALL)
     };
-    let bench = Bench::new(vec![endpoint(&kinds, &[Kind::ChannelOccupied]), by_channel]);
+    let bench = RunningWebhooks::new(vec![endpoint(&kinds, &[Kind::ChannelOccupied]), by_channel]);
     bench.observe(marker());
     for name in ["private-a", "private-b-log", "c-log"] {
         bench.observe(occupied(name));
@@ -309,7 +313,7 @@ async fn w11_each_endpoint_receives_its_filtered_events_signed_after_filtering()
 #[tokio::test]
 async fn w12_a_subscription_count_is_a_number() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
     bench.observe(HubEvent::SubscriptionCount { channel: channel("my-channel"), count: 13 });
     let expected =
         json!({"name": "subscription_count", "channel": "my-channel", "subscription_count": 13});
@@ -321,7 +325,7 @@ async fn w13_a_hanging_endpoint_does_not_affect_others() {
     let (mut hanging, mut healthy) =
         (WebhookReceiver::answering(|_| None).await, WebhookReceiver::new().await);
     let kinds = [Kind::ChannelOccupied];
-    let bench = Bench::new(vec![endpoint(&hanging, &kinds), endpoint(&healthy, &kinds)]);
+    let bench = RunningWebhooks::new(vec![endpoint(&hanging, &kinds), endpoint(&healthy, &kinds)]);
     bench.observe(occupied("first"));
     assert_eq!(names(&hanging.next().await), ["channel_occupied"]);
     for number in 0..5 {
@@ -341,7 +345,7 @@ async fn w13_a_hanging_endpoint_does_not_affect_others() {
 async fn good_ones_pass(status: u16) {
     let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
     let mut receiver = WebhookReceiver::answering_by_request(judge).await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     let start = Instant::now();
     let mut delivered = Vec::new();
     for round in 0..20 {
@@ -380,7 +384,8 @@ async fn an_event_on_which_the_endpoint_repeatedly_fails_becomes_a_dead_letter()
 #[tokio::test]
 async fn user_events_have_the_server_to_user_channel() {
     let mut receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::UserOnline, Kind::UserOffline])]);
+    let bench =
+        RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::UserOnline, Kind::UserOffline])]);
     bench.observe(HubEvent::UserOnline { user_id: "ann".into() });
     bench.observe(HubEvent::UserOffline { user_id: "ann".into() });
     let user = |name| json!({"name": name, "channel": "#server-to-user-ann", "user_id": "ann"});
@@ -391,7 +396,8 @@ async fn user_events_have_the_server_to_user_channel() {
 async fn the_end_releases_held_events_and_counts_undelivered_ones() {
     let (mut healthy, dead) =
         (WebhookReceiver::new().await, WebhookReceiver::answering(|_| Some(500)).await);
-    let bench = Bench::new(vec![endpoint(&healthy, &Kind::ALL), endpoint(&dead, &Kind::ALL)]);
+    let bench =
+        RunningWebhooks::new(vec![endpoint(&healthy, &Kind::ALL), endpoint(&dead, &Kind::ALL)]);
     bench.observe(occupied("t"));
     bench.observe(vacated("t"));
     let start = Instant::now();
@@ -409,14 +415,15 @@ async fn the_end_releases_held_events_and_counts_undelivered_ones() {
 
 /// The names of the events in the next request, if there is one.
 async fn remaining_names(receiver: &mut WebhookReceiver) -> Vec<String> {
-    if receiver.heard() < receiver.count() { names(&receiver.next().await) } else { Vec::new() }
+    if receiver.taken() < receiver.count() { names(&receiver.next().await) } else { Vec::new() }
 }
 
 #[tokio::test]
 async fn a_private_address_is_not_dialled_when_that_is_denied() {
     let receiver = WebhookReceiver::new().await;
     let endpoints = vec![endpoint(&receiver, &[Kind::ChannelOccupied])];
-    let bench = Bench::configured(endpoints, |config| config.webhooks.deny_private = true);
+    let bench =
+        RunningWebhooks::configured(endpoints, |config| config.webhooks.deny_private = true);
     bench.observe(occupied("t"));
     let failed = format!(
         "campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 1"
@@ -428,7 +435,7 @@ async fn a_private_address_is_not_dialled_when_that_is_denied() {
 #[tokio::test]
 async fn an_app_observes_only_what_its_webhooks_need() {
     let receiver = WebhookReceiver::new().await;
-    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
+    let bench = RunningWebhooks::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
     let wanted = Kind::ALL.map(|kind| bench.webhooks.wants(APP_ID, kind));
     assert_eq!(wanted, [true, true, false, false, false, false, false, false, false]);
     assert!(Kind::ALL.iter().all(|kind| !bench.webhooks.wants("another", *kind)));
@@ -440,7 +447,7 @@ async fn events_are_sent_with_the_settings_of_their_time() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let at_once = |config: &mut Config| config.webhooks.batch_ms = 0;
     let settings = [&one, &two].map(|receiver| vec![endpoint(receiver, &[Kind::ChannelOccupied])]);
-    let bench = Bench::configured(settings[0].clone(), at_once);
+    let bench = RunningWebhooks::configured(settings[0].clone(), at_once);
     for round in 0..40 {
         let [first, second] = ["one", "two"].map(|name| format!("{name}-{round}"));
         bench.observe(occupied(&first));
@@ -452,7 +459,7 @@ async fn events_are_sent_with_the_settings_of_their_time() {
             assert_eq!(receiver.next().await.events(), [expected]);
         }
     }
-    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()));
+    assert_eq!((one.count(), two.count()), (one.taken(), two.taken()));
 }
 
 #[tokio::test]
@@ -461,7 +468,7 @@ async fn a_change_separates_batches_and_keeps_the_order() {
     let both = [Kind::ChannelOccupied, Kind::CacheMiss];
     let [all, misses] = [&both[..], &both[1..]].map(|events| vec![endpoint(&receiver, events)]);
     let other_secret = |config: &mut Config| config.apps[0].secret = Secret::new("another");
-    let bench = Bench::new(all.clone());
+    let bench = RunningWebhooks::new(all.clone());
     for round in 0..10 {
         let name = |part: &str| format!("{part}-{round}");
         let miss = |part| HubEvent::CacheMiss { channel: channel(&name(part)) };

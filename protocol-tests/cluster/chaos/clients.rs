@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::support::{Api, Entry, Listener, WHISPER};
+use crate::support::{Api, Listener, TimedObservation, WHISPER};
 
 use super::world::World;
 
@@ -29,9 +29,9 @@ const USERS: usize = 60;
 pub(super) struct Life {
     pub(super) user: String,
     /// The ended connections by name, with everything that they received.
-    pub(super) past: Vec<(String, Vec<Entry>)>,
+    pub(super) past: Vec<(String, Vec<TimedObservation>)>,
     /// The connection that was open at the end.
-    pub(super) present: Option<Session>,
+    pub(super) present: Option<ClientConnection>,
 }
 
 impl Life {
@@ -43,7 +43,7 @@ impl Life {
     }
 
     /// All connections, with everything that they received.
-    pub(super) fn all(&self) -> Vec<(String, Vec<Entry>)> {
+    pub(super) fn all(&self) -> Vec<(String, Vec<TimedObservation>)> {
         let mut all = self.past.clone();
         all.extend(
             self.present.iter().map(|session| (session.name.clone(), session.listener.received())),
@@ -54,7 +54,7 @@ impl Life {
 
 /// An open connection and its subscriptions.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ClientConnection {
     pub(super) name: String,
     pub(super) listener: Listener,
     node: SocketAddr,
@@ -102,11 +102,11 @@ pub(super) async fn live(world: Arc<World>, index: usize) -> Life {
     }
 }
 
-async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<Session> {
+async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<ClientConnection> {
     let address = world.any_node(random)?;
     let listener = Listener::connect(address).await?;
     let name = format!("{name} ({} on {address})", listener.socket_id);
-    Some(Session {
+    Some(ClientConnection {
         name,
         listener,
         node: address,
@@ -115,7 +115,7 @@ async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<Sessi
     })
 }
 
-fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
+fn subscribe(session: &mut ClientConnection, random: &mut StdRng, user: &str) {
     let channel =
         if random.random_bool(OWN) { format!("presence-of-{user}") } else { any_channel(random) };
     if session.wanted.contains_key(&channel) {
@@ -132,14 +132,14 @@ fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
 }
 
 /// Leaves a channel whose subscription was acknowledged, so that each acknowledgement belongs to one request.
-fn leave(session: &mut Session, random: &mut StdRng) {
+fn leave(session: &mut ClientConnection, random: &mut StdRng) {
     if let Some(channel) = any_acknowledged(session, random, "") {
         session.wanted.remove(&channel);
         session.listener.leave(&channel);
     }
 }
 
-fn whisper(session: &Session, random: &mut StdRng, data: &str) {
+fn whisper(session: &ClientConnection, random: &mut StdRng, data: &str) {
     if let Some(channel) = any_acknowledged(session, random, "pr") {
         session.listener.whisper("client-whisper", &channel, data);
     }
@@ -172,7 +172,11 @@ fn any_channel(random: &mut StdRng) -> String {
 }
 
 /// A random acknowledged subscription to a channel whose name begins with a prefix.
-fn any_acknowledged(session: &Session, random: &mut StdRng, beginning: &str) -> Option<String> {
+fn any_acknowledged(
+    session: &ClientConnection,
+    random: &mut StdRng,
+    beginning: &str,
+) -> Option<String> {
     let is_acknowledged = |(channel, requested_at): &(&String, &usize)| {
         channel.starts_with(beginning)
             && session.listener.acknowledgements(channel) == **requested_at

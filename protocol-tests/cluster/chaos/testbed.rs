@@ -21,7 +21,7 @@ const WEBHOOKS: &str = r#"["channel_occupied", "channel_vacated", "member_added"
 /// The processes of a run. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]
 pub(super) struct Testbed {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<NodeProcess>,
     pub(super) servers: Servers,
     pub(super) world: Arc<World>,
     pub(super) random: StdRng,
@@ -36,7 +36,7 @@ pub(super) struct Testbed {
 }
 
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct NodeProcess {
     /// The process; `None` while the node is down.
     pub(super) server: Option<Server>,
     pub(super) starts_at: Instant,
@@ -111,7 +111,7 @@ impl Testbed {
                 Servers::One(redis) => Some(Proxy::in_front_of(redis.address()).await),
                 Servers::Cluster(_) | Servers::Watched(_) => None,
             };
-            bed.nodes.push(Node { server: None, starts_at: Instant::now(), proxy });
+            bed.nodes.push(NodeProcess { server: None, starts_at: Instant::now(), proxy });
         }
         bed.start_nodes(Instant::now()).await;
         bed.become_ready(Duration::from_secs(20)).await;
@@ -188,7 +188,7 @@ async fn receive_webhooks() -> (String, Arc<Mutex<Vec<WebhookRequest>>>) {
     tokio::spawn(async move {
         // The task ends with the runtime of the test.
         loop {
-            if receiver.heard() == receiver.count() {
+            if receiver.taken() == receiver.count() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }

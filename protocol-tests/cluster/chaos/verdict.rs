@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Api, Checker, Entry, History, Least, Listener, Outcome, Rule, View, Violation, caches_differ,
-    is_cache_channel, wait_for_state_on_all, webhook_violations, webhooks_differ,
+    Api, Checker, History, Least, Listener, Outcome, Rule, TimedObservation, View, Violation,
+    caches_differ, is_cache_channel, wait_for_state_on_all, webhook_violations, webhooks_differ,
 };
 
-use super::clients::{Life, Session};
+use super::clients::{ClientConnection, Life};
 use super::testbed::Testbed;
 use super::world::World;
 
@@ -109,7 +109,7 @@ fn wrong_state(history: &History, truth: &View) -> Option<Violation> {
 }
 
 /// Open connections and their users.
-fn open(lives: &[Life]) -> impl Iterator<Item = (&str, &Session)> {
+fn open(lives: &[Life]) -> impl Iterator<Item = (&str, &ClientConnection)> {
     let present =
         lives.iter().filter_map(|life| Some((life.user.as_str(), life.present.as_ref()?)));
     present.filter(|(_, session)| session.listener.closed().is_none())
@@ -133,7 +133,7 @@ fn truth(lives: &[Life]) -> View {
 
 /// Clients that subscribe to the cache channels at the end of the run, one on each node.
 struct NewSubscribers {
-    received: Vec<(String, Vec<Entry>)>,
+    received: Vec<(String, Vec<TimedObservation>)>,
     unacknowledged: Vec<Violation>,
     /// By channel: the cached event that each client received, and that each node's API returned.
     given: HashMap<String, Vec<(String, Option<String>)>>,

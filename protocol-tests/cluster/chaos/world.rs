@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use crate::support::{Heard, Ledger, Outcome, Period, Violation};
+use crate::support::{Ledger, Observation, Outcome, Period, Violation};
 
 use super::clients::Life;
 use super::faults::Fault;
@@ -206,10 +206,14 @@ impl World {
         let mut received = 0;
         let mut closed = 0;
         for (_, entries) in lives.iter().flat_map(|life| &life.past) {
-            received +=
-                entries.iter().filter(|entry| matches!(entry.what, Heard::Message(_))).count();
-            closed +=
-                entries.iter().filter(|entry| matches!(entry.what, Heard::Closed(4200))).count();
+            received += entries
+                .iter()
+                .filter(|entry| matches!(entry.what, Observation::MessageReceived(_)))
+                .count();
+            closed += entries
+                .iter()
+                .filter(|entry| matches!(entry.what, Observation::CloseReceived(4200)))
+                .count();
         }
         let rejected = self.ledger.slowest(Outcome::Rejected);
         format!(
@@ -237,11 +241,13 @@ impl World {
             let near = entries.iter().filter(|entry| {
                 let is_near = violation.at < entry.at + BEFORE && entry.at < violation.at + AFTER;
                 let is_ours = match &entry.what {
-                    Heard::Asked(channel) | Heard::Left(channel) | Heard::Sent(channel, _) => {
-                        *channel == violation.channel
+                    Observation::SubscribeSent(channel)
+                    | Observation::UnsubscribeSent(channel)
+                    | Observation::ClientEventSent(channel, _) => *channel == violation.channel,
+                    Observation::MessageReceived(message) => {
+                        message["channel"] == violation.channel
                     }
-                    Heard::Message(message) => message["channel"] == violation.channel,
-                    Heard::Closed(_) | Heard::Ended => return true,
+                    Observation::CloseReceived(_) | Observation::ConnectionEnded => return true,
                 };
                 is_near && is_ours
             });

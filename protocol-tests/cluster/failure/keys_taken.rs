@@ -266,9 +266,9 @@ impl Taken {
         marker.subscribe("marker").await;
         let start = Instant::now();
         loop {
-            while self.receiver.heard() < self.receiver.count() {
+            while self.receiver.taken() < self.receiver.count() {
                 let body = self.receiver.next().await.body;
-                if before < self.receiver.heard() {
+                if before < self.receiver.taken() {
                     assert!(body.contains("\"marker\""), "a webhook was sent: {body}");
                     return;
                 }

@@ -171,7 +171,7 @@ async fn all_vacated(receiver: &mut WebhookReceiver) {
     let mut occupied: BTreeMap<String, bool> = BTreeMap::new();
     let start = Instant::now();
     loop {
-        while receiver.heard() < receiver.count() {
+        while receiver.taken() < receiver.count() {
             for event in receiver.next().await.events() {
                 let channel = event["channel"].as_str().expect("it has a channel").to_owned();
                 let is_occupied = event["name"] == "channel_occupied";

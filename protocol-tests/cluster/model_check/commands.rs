@@ -2,7 +2,7 @@
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{Pair, Words};
+use super::{ModelAndRedis, Words};
 
 /// Templates of commands: `K` is a key, `k` a key of a matching type, `F` a name, `V` a value, `N` a number, `I` an
 /// index, `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern. Other words are
@@ -238,7 +238,7 @@ const SCRIPTS: &[&str] = &[
     "local r = redis.pcall(unpack(ARGV)) return type(r) == 'table' and (r.ok or r.err or #r) or r",
 ];
 
-fn run(seed: u64, steps: u32, pair: &mut Pair) {
+fn run(seed: u64, steps: u32, pair: &mut ModelAndRedis) {
     let mut generator = Generator { random: StdRng::seed_from_u64(seed) };
     pair.send_words(&["FLUSHALL"]);
     for _ in 0..steps {
@@ -258,7 +258,7 @@ fn run(seed: u64, steps: u32, pair: &mut Pair) {
 
 #[tokio::test]
 async fn random_commands_have_the_replies_of_a_real_redis() {
-    let mut pair = Pair::start().await;
+    let mut pair = ModelAndRedis::start().await;
     for seed in 0..20 {
         println!("seed {seed}");
         run(seed, 3_000, &mut pair);

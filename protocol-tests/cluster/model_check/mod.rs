@@ -20,7 +20,7 @@ use std::{
 use kit::Redis;
 
 /// A real server and its model, which receive the same commands.
-struct Pair {
+struct ModelAndRedis {
     real: Connection,
     model: model::server::ModelServer,
     sent: Vec<String>,
@@ -30,7 +30,7 @@ struct Pair {
 /// A command's words.
 type Words = Vec<Vec<u8>>;
 
-impl Pair {
+impl ModelAndRedis {
     async fn start() -> Self {
         let redis = Redis::start().await;
         let url = format!("redis://127.0.0.1:{}/?protocol=resp3", redis.port);

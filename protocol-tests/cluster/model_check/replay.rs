@@ -11,7 +11,7 @@ use tokio::{
 use crate::support::{Api, C, Monitor, Outcome, R, member};
 use kit::{Redis, Server, cluster_settings, eventually, free_port, node};
 
-use super::{Pair, Words, now_us};
+use super::{ModelAndRedis, Words, now_us};
 
 /// Commands that nodes send about their connections rather than data.
 const OTHERS: [&str; 10] = [
@@ -28,13 +28,13 @@ const OTHERS: [&str; 10] = [
 ];
 
 /// A command of a node.
-struct Sent {
+struct SentCommand {
     at_us: u64,
     words: Words,
 }
 
 /// Runs nodes and returns the commands that they sent.
-async fn record() -> Vec<Sent> {
+async fn record() -> Vec<SentCommand> {
     let redis = Redis::start().await;
     let mut monitor = Monitor::start(&redis).await;
     let webhook = |port: u16| {
@@ -89,14 +89,14 @@ async fn receiver(status: u16) -> u16 {
 }
 
 /// Parses a line of `MONITOR`. Returns `None` unless it is a data command of a node.
-fn read(line: &str) -> Option<Sent> {
+fn read(line: &str) -> Option<SentCommand> {
     let (head, rest) = line.split_once("] ")?;
     let (seconds, micros) = head.split_once(' ')?.0.split_once('.')?;
     let at_us = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
     let words = unquote(rest);
     let name = String::from_utf8_lossy(words.first()?).to_ascii_uppercase();
     let is_of_node = !head.ends_with(" lua") && !OTHERS.contains(&name.as_str());
-    is_of_node.then_some(Sent { at_us, words })
+    is_of_node.then_some(SentCommand { at_us, words })
 }
 
 /// Parses quoted words.
@@ -130,7 +130,7 @@ fn unquote(text: &str) -> Words {
 }
 
 /// Shifts the times in a command so that they are as far from now as they were when it was sent.
-fn now(sent: &Sent) -> Words {
+fn now(sent: &SentCommand) -> Words {
     let later_ms = (now_us() - sent.at_us) / 1_000;
     let shift = |word: &Vec<u8>| {
         let time =
@@ -143,10 +143,10 @@ fn now(sent: &Sent) -> Words {
 #[tokio::test]
 async fn what_nodes_send_has_the_replies_of_a_real_redis() {
     let sent = record().await;
-    let is_call = |sent: &&Sent| sent.words[0].eq_ignore_ascii_case(b"EVALSHA");
+    let is_call = |sent: &&SentCommand| sent.words[0].eq_ignore_ascii_case(b"EVALSHA");
     let calls = sent.iter().filter(is_call).count();
     assert!(50 < calls, "only {calls} script calls were recorded");
-    let mut pair = Pair::start().await;
+    let mut pair = ModelAndRedis::start().await;
     // In the original order and at the original speed.
     let (start, first) = (now_us(), sent[0].at_us);
     for sent in &sent {
@@ -159,7 +159,7 @@ async fn what_nodes_send_has_the_replies_of_a_real_redis() {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
         pair.send_words(&["FLUSHALL"]);
-        let mut late: Vec<&Sent> = Vec::new();
+        let mut late: Vec<&SentCommand> = Vec::new();
         for sent in &sent {
             let is_load = sent.words[0].eq_ignore_ascii_case(b"SCRIPT");
             match random.random_range(0..10) {

@@ -1,6 +1,6 @@
 //! Conversions between the values of Redis and Lua in scripts.
 
-use super::Pair;
+use super::ModelAndRedis;
 
 /// Scripts without keys and arguments.
 const SCRIPTS: &[&str] = &[
@@ -91,7 +91,7 @@ const SCRIPTS: &[&str] = &[
 
 #[tokio::test]
 async fn scripts_have_the_replies_of_a_real_redis() {
-    let mut pair = Pair::start().await;
+    let mut pair = ModelAndRedis::start().await;
     for script in SCRIPTS {
         pair.send_words(&["EVAL", script, "0"]);
         pair.send_words(&["EVAL", script, "1", "key", "argument"]);

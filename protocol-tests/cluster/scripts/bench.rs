@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A Redis, a connection for commands, and one for messages.
-pub(super) struct Bench {
+pub(super) struct ScriptTestbed {
     pub(super) is_cluster: bool,
     /// The run id of Redis.
     run: String,
@@ -23,7 +23,7 @@ pub(super) struct Bench {
     _redis: Redis,
 }
 
-impl Bench {
+impl ScriptTestbed {
     /// Starts a single Redis.
     pub(super) async fn start() -> Self {
         Self::with(Redis::start_adjustable(&[]).await, false).await

@@ -28,7 +28,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bench::Bench;
+use bench::ScriptTestbed;
 use case::Case;
 
 /// The folders of the scripts: those of the cluster, and those of the webhooks.
@@ -59,7 +59,7 @@ impl Script {
     }
 
     /// The failures of all cases.
-    async fn failures(&self, bench: &mut Bench) -> Vec<String> {
+    async fn failures(&self, bench: &mut ScriptTestbed) -> Vec<String> {
         let text = lua::assembled(&self.text, &lua::PARTS, bench.is_cluster);
         let sha = bench.load(&text).await.expect("Redis accepts the script");
         let mut failures = Vec::new();
@@ -108,7 +108,7 @@ fn names() -> BTreeSet<String> {
     names
 }
 
-async fn all_scripts_pass(mut bench: Bench) {
+async fn all_scripts_pass(mut bench: ScriptTestbed) {
     let mut failures = Vec::new();
     for script in Script::all() {
         failures.extend(script.failures(&mut bench).await);
@@ -123,10 +123,10 @@ fn each_script_has_cases() {
 
 #[tokio::test]
 async fn the_scripts_do_what_their_cases_say() {
-    all_scripts_pass(Bench::start().await).await;
+    all_scripts_pass(ScriptTestbed::start().await).await;
 }
 
 #[tokio::test]
 async fn the_scripts_do_the_same_on_a_redis_cluster() {
-    all_scripts_pass(Bench::start_cluster().await).await;
+    all_scripts_pass(ScriptTestbed::start_cluster().await).await;
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Bench, PARTS, Script, accepted::ACCEPTED, lua, lua_files, lua_text, mutator};
+use super::{PARTS, Script, ScriptTestbed, accepted::ACCEPTED, lua, lua_files, lua_text, mutator};
 
 /// The number of servers on which mutants run side by side.
 const SERVERS: usize = 3;
@@ -54,7 +54,7 @@ fn mutants(scripts: &[Script]) -> Vec<Mutant> {
 }
 
 /// Whether a case detects the mutant.
-async fn is_noticed(mutant: &Mutant, scripts: &[Script], bench: &mut Bench) -> bool {
+async fn is_noticed(mutant: &Mutant, scripts: &[Script], bench: &mut ScriptTestbed) -> bool {
     for (number, text) in &mutant.scripts {
         let sha = bench.load(text).await;
         let sha = sha.unwrap_or_else(|error| panic!("{}: {error}", mutant.changed));
@@ -77,7 +77,7 @@ async fn unnoticed(scripts: Vec<Script>, mutants: Vec<Mutant>) -> Vec<Mutant> {
         let (scripts, mutants) = (Arc::clone(&scripts), Arc::clone(&mutants));
         let (next, unnoticed) = (Arc::clone(&next), Arc::clone(&unnoticed));
         workers.spawn(async move {
-            let mut bench = Bench::start().await;
+            let mut bench = ScriptTestbed::start().await;
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(mutant) = mutants.get(number) else { return };

@@ -11,7 +11,7 @@ const KEYWORDS: [&str; 14] = [
 ];
 
 /// A changed script.
-pub(super) struct Mutant {
+pub(super) struct ScriptMutant {
     /// The number of the changed line.
     pub(super) line: usize,
     /// The changed line.
@@ -20,7 +20,7 @@ pub(super) struct Mutant {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum MutationKind {
     Name,
     Number,
     Text,
@@ -30,13 +30,13 @@ enum Kind {
 }
 
 struct Token<'a> {
-    kind: Kind,
+    kind: MutationKind,
     text: &'a str,
     range: Range<usize>,
 }
 
 /// All mutants of a script.
-pub(super) fn mutants(script: &str) -> Vec<Mutant> {
+pub(super) fn mutants(script: &str) -> Vec<ScriptMutant> {
     let tokens = tokens(script);
     let mut changes = Vec::new();
     for at in 0..tokens.len() {
@@ -49,7 +49,7 @@ pub(super) fn mutants(script: &str) -> Vec<Mutant> {
         let line = 1 + script[..range.start].matches('\n').count();
         let text = format!("{}{replacement}{}", &script[..range.start], &script[range.end..]);
         let line_text = text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
-        Mutant { line, changed: line_text, text }
+        ScriptMutant { line, changed: line_text, text }
     };
     changes.into_iter().map(mutant).collect()
 }
@@ -63,7 +63,7 @@ pub(super) fn with_bounded_loops(script: &str) -> String {
     for token in &tokens {
         is_while |= token.text == "while";
         let is_loop = token.text == "repeat" || is_while && token.text == "do";
-        if token.kind == Kind::Name && is_loop {
+        if token.kind == MutationKind::Name && is_loop {
             is_while = false;
             text.push_str(&script[copied..token.range.end]);
             text.push_str(" loops = loops + 1 if loops > ");
@@ -80,21 +80,21 @@ fn replacements<'a>(tokens: &'a [Token<'a>], at: usize) -> impl Iterator<Item = 
     let Token { kind, text, .. } = &tokens[at];
     let before = at.checked_sub(1).map(|before| &tokens[before]);
     let others: Vec<String> = match kind {
-        Kind::Number => {
+        MutationKind::Number => {
             let number: i64 = text.parse().expect("the scripts have whole numbers");
             let is_less = 0 < number && !(number == 1 && is_index_of_text(tokens, at));
             let less = is_less.then(|| (number - 1).to_string());
             [(number + 1).to_string()].into_iter().chain(less).collect()
         }
-        Kind::Text => vec![format!("{}~{}", &text[..text.len() - 1], &text[..1])],
-        Kind::Placeholder if is_constant(text) => {
+        MutationKind::Text => vec![format!("{}~{}", &text[..text.len() - 1], &text[..1])],
+        MutationKind::Placeholder if is_constant(text) => {
             vec![format!("({text} + 1)"), format!("({text} - 1)")]
         }
-        Kind::Placeholder => Vec::new(),
-        Kind::Name | Kind::Operator => {
+        MutationKind::Placeholder => Vec::new(),
+        MutationKind::Name | MutationKind::Operator => {
             let is_unary = before.is_none_or(|before| {
                 !matches!(before.text, ")" | "]")
-                    && (before.kind == Kind::Operator || KEYWORDS.contains(&before.text))
+                    && (before.kind == MutationKind::Operator || KEYWORDS.contains(&before.text))
             });
             let others: &[&str] = match *text {
                 "==" => &["~="],
@@ -188,7 +188,7 @@ fn statements(script: &str, tokens: &[Token<'_>]) -> Vec<(Range<usize>, String)>
             }
         }
         let Some(first) = inner.first() else { continue };
-        let is_statement = first.kind == Kind::Name && depth_before == 0 && depth == 0;
+        let is_statement = first.kind == MutationKind::Name && depth_before == 0 && depth == 0;
         if is_statement && inner.iter().all(|token| !KEYWORDS.contains(&token.text)) {
             let start = first.range.start;
             found.push((start..range.end, format!("-- {}", &script[start..range.end])));
@@ -212,16 +212,18 @@ fn tokens(script: &str) -> Vec<Token<'_>> {
                 at += first.len_utf8();
                 continue;
             }
-            '\'' => (Kind::Text, 2 + rest[1..].find('\'').expect("a text ends")),
-            '@' => (Kind::Placeholder, 2 + rest[1..].find('@').expect("a placeholder ends")),
-            '0'..='9' => (Kind::Number, len_while(|c| c.is_ascii_digit())),
+            '\'' => (MutationKind::Text, 2 + rest[1..].find('\'').expect("a text ends")),
+            '@' => {
+                (MutationKind::Placeholder, 2 + rest[1..].find('@').expect("a placeholder ends"))
+            }
+            '0'..='9' => (MutationKind::Number, len_while(|c| c.is_ascii_digit())),
             'a'..='z' | 'A'..='Z' | '_' => {
-                (Kind::Name, len_while(|c| c.is_ascii_alphanumeric() || c == '_'))
+                (MutationKind::Name, len_while(|c| c.is_ascii_alphanumeric() || c == '_'))
             }
             _ => {
                 let long = ["...", "==", "~=", "<=", ">=", ".."];
                 let long = long.iter().find(|operator| rest.starts_with(**operator));
-                (Kind::Operator, long.map_or(first.len_utf8(), |operator| operator.len()))
+                (MutationKind::Operator, long.map_or(first.len_utf8(), |operator| operator.len()))
             }
         };
         tokens.push(Token { kind, text: &rest[..len], range: at..at + len });

@@ -15,55 +15,55 @@ use kit::{Client, Frame, KEY, SECRET, Server, frames, inner, sign, upgrade_reque
 
 /// Something that a client received or sent.
 #[derive(Clone, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Observation {
     /// The client sent `pusher:subscribe` for this channel.
-    Asked(String),
+    SubscribeSent(String),
     /// The client sent `pusher:unsubscribe` for this channel.
-    Left(String),
+    UnsubscribeSent(String),
     /// The client sent a client event to this channel with this data.
-    Sent(String, String),
-    Message(Value),
+    ClientEventSent(String, String),
+    MessageReceived(Value),
     /// The client received a close frame with this code.
-    Closed(u16),
+    CloseReceived(u16),
     /// The connection ended.
-    Ended,
+    ConnectionEnded,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct TimedObservation {
     pub(crate) at: Instant,
-    pub(crate) what: Heard,
+    pub(crate) what: Observation,
 }
 
-impl Entry {
+impl TimedObservation {
     /// The message, if it has this name and, if given, this channel.
     pub(crate) fn message(&self, event: &str, channel: Option<&str>) -> Option<&Value> {
         match &self.what {
-            Heard::Message(message)
+            Observation::MessageReceived(message)
                 if message["event"] == event
                     && channel.is_none_or(|channel| message["channel"] == channel) =>
             {
                 Some(message)
             }
-            Heard::Asked(_)
-            | Heard::Left(_)
-            | Heard::Sent(..)
-            | Heard::Message(_)
-            | Heard::Closed(_)
-            | Heard::Ended => None,
+            Observation::SubscribeSent(_)
+            | Observation::UnsubscribeSent(_)
+            | Observation::ClientEventSent(..)
+            | Observation::MessageReceived(_)
+            | Observation::CloseReceived(_)
+            | Observation::ConnectionEnded => None,
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Record {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<TimedObservation>>,
     grown: Notify,
 }
 
 impl Record {
-    fn push(&self, what: Heard) {
-        let entry = Entry { at: Instant::now(), what };
+    fn push(&self, what: Observation) {
+        let entry = TimedObservation { at: Instant::now(), what };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         self.grown.notify_waiters();
     }
@@ -147,7 +147,7 @@ impl Listener {
         } else {
             String::new()
         };
-        self.record.push(Heard::Asked(channel.to_owned()));
+        self.record.push(Observation::SubscribeSent(channel.to_owned()));
         let data = json!({ "auth": auth, "channel": channel });
         self.send(&json!({ "event": "pusher:subscribe", "data": data }));
     }
@@ -156,18 +156,18 @@ impl Listener {
     pub(crate) fn send_join(&self, channel: &str, user_id: &str) {
         let member = json!({ "user_id": user_id, "user_info": { "n": user_id } }).to_string();
         let auth = sign::channel_auth(KEY, SECRET, &self.socket_id, channel, Some(&member));
-        self.record.push(Heard::Asked(channel.to_owned()));
+        self.record.push(Observation::SubscribeSent(channel.to_owned()));
         let data = json!({ "auth": auth, "channel": channel, "channel_data": member });
         self.send(&json!({ "event": "pusher:subscribe", "data": data }));
     }
 
     pub(crate) fn leave(&self, channel: &str) {
-        self.record.push(Heard::Left(channel.to_owned()));
+        self.record.push(Observation::UnsubscribeSent(channel.to_owned()));
         self.send(&json!({ "event": "pusher:unsubscribe", "data": { "channel": channel } }));
     }
 
     pub(crate) fn whisper(&self, event: &str, channel: &str, data: &str) {
-        self.record.push(Heard::Sent(channel.to_owned(), data.to_owned()));
+        self.record.push(Observation::ClientEventSent(channel.to_owned(), data.to_owned()));
         self.send(&json!({ "event": event, "channel": channel, "data": data }));
     }
 
@@ -218,7 +218,7 @@ impl Listener {
     }
 
     /// Everything that was recorded so far.
-    pub(crate) fn received(&self) -> Vec<Entry> {
+    pub(crate) fn received(&self) -> Vec<TimedObservation> {
         self.record.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -226,9 +226,12 @@ impl Listener {
     pub(crate) fn closed(&self) -> Option<u16> {
         let entries = self.record.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().find_map(|entry| match entry.what {
-            Heard::Closed(code) => Some(code),
-            Heard::Ended => Some(0),
-            Heard::Asked(_) | Heard::Left(_) | Heard::Sent(..) | Heard::Message(_) => None,
+            Observation::CloseReceived(code) => Some(code),
+            Observation::ConnectionEnded => Some(0),
+            Observation::SubscribeSent(_)
+            | Observation::UnsubscribeSent(_)
+            | Observation::ClientEventSent(..)
+            | Observation::MessageReceived(_) => None,
         })
     }
 
@@ -237,7 +240,7 @@ impl Listener {
         &self,
         what: &str,
         deadline: Duration,
-        mut condition: impl FnMut(&[Entry]) -> bool,
+        mut condition: impl FnMut(&[TimedObservation]) -> bool,
     ) {
         let waiting = async {
             loop {
@@ -253,7 +256,7 @@ impl Listener {
         let in_time = tokio::time::timeout(deadline, waiting).await.is_ok();
         assert!(
             in_time,
-            "waited {deadline:?} until {what}; {} heard {}",
+            "waited {deadline:?} until {what}; {} received {}",
             self.socket_id,
             self.tail(30)
         );
@@ -273,7 +276,7 @@ impl Listener {
 
     /// Waits until everything that was sent before is received: the reply to a ping follows it.
     pub(crate) async fn ping_barrier(&self) {
-        let pongs = |entries: &[Entry]| {
+        let pongs = |entries: &[TimedObservation]| {
             entries.iter().filter(|entry| entry.message("pusher:pong", None).is_some()).count()
         };
         let before = pongs(&self.received());
@@ -283,11 +286,11 @@ impl Listener {
     }
 
     /// Closes the connection without a close frame, and returns the record.
-    pub(crate) fn hang_up(self) -> Vec<Entry> {
+    pub(crate) fn hang_up(self) -> Vec<TimedObservation> {
         for task in &self.tasks {
             task.abort();
         }
-        self.record.push(Heard::Ended);
+        self.record.push(Observation::ConnectionEnded);
         self.received()
     }
 
@@ -334,7 +337,7 @@ async fn read(
                 }
                 Frame::Pong(_) => {}
                 Frame::Close(code, _) => {
-                    record.push(Heard::Closed(code));
+                    record.push(Observation::CloseReceived(code));
                     answer(frames::FIN | frames::CLOSE, &code.to_be_bytes());
                 }
                 Frame::Text(text) => {
@@ -343,13 +346,13 @@ async fn read(
                     if message["event"] == "pusher:ping" {
                         answer(frames::FIN | frames::TEXT, br#"{"event":"pusher:pong","data":{}}"#);
                     } else {
-                        record.push(Heard::Message(message));
+                        record.push(Observation::MessageReceived(message));
                     }
                 }
             }
         }
         if !reader.read_buf(&mut received).await.is_ok_and(|count| count > 0) {
-            record.push(Heard::Ended);
+            record.push(Observation::ConnectionEnded);
             return;
         }
     }

@@ -21,7 +21,7 @@ pub(crate) use checker::{
 pub(crate) use checks::assert_history_valid;
 pub(crate) use group::{C, CLEANUP_MAX, Group, R, RECOVERY_MAX, member};
 pub(crate) use ledger::{Ledger, Published, Publishing, publish_from};
-pub(crate) use listener::{Entry, Heard, Listener};
+pub(crate) use listener::{Listener, Observation, TimedObservation};
 pub(crate) use monitor::Monitor;
 pub(crate) use redis_cluster::{FAILED_OVER, RedisCluster};
 pub(crate) use sentinel::Watched;

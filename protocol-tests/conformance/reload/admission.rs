@@ -69,9 +69,9 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
     let text = fs::read_to_string(&file).unwrap();
     for (name, damage, rule) in damages {
         damage(&file);
-        let said = server.reload_unchanged().await;
-        assert!(said.contains(" ERROR ") && said.contains(rule), "{name}: {said}");
-        assert!(said.contains("config.toml"), "{name}: {said}");
+        let report = server.reload_unchanged().await;
+        assert!(report.contains(" ERROR ") && report.contains(rule), "{name}: {report}");
+        assert!(report.contains("config.toml"), "{name}: {report}");
         nothing_has_changed(&server, &mut client, &mut other).await;
         if file.is_dir() {
             fs::remove_dir(&file).unwrap();
@@ -79,8 +79,8 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
             let _missing_already = fs::remove_file(&file);
         }
         fs::write(&file, &text).unwrap();
-        let said = server.reload_unchanged().await;
-        assert!(said.contains(" reloaded"), "{name}: {said}");
+        let report = server.reload_unchanged().await;
+        assert!(report.contains(" reloaded"), "{name}: {report}");
     }
 }
 
@@ -94,8 +94,8 @@ fn cut(file: &Path, end: impl FnOnce(&str) -> Option<usize>) {
 #[tokio::test]
 async fn an_app_absent_from_a_file_with_others_is_removed() {
     let (server, mut client, mut other) = with_clients().await;
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains(r#"reloaded apps_removed="4""#), "{report}");
     other.rejected(4003).await;
     client.ping_barrier().await;
 }
@@ -104,8 +104,8 @@ async fn an_app_absent_from_a_file_with_others_is_removed() {
 async fn the_last_app_of_a_file_can_be_removed_alone() {
     let (server, mut client, mut other) = with_clients().await;
     cut(&server.directory.path().join("config.toml"), |text| text.rfind("[[apps]]"));
-    let said = server.reload_unchanged().await;
-    assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
+    let report = server.reload_unchanged().await;
+    assert!(report.contains(r#"reloaded apps_removed="4""#), "{report}");
     other.rejected(4003).await;
     client.ping_barrier().await;
 }
@@ -114,8 +114,8 @@ async fn the_last_app_of_a_file_can_be_removed_alone() {
 async fn all_apps_can_be_removed_at_once_only_without_connections() {
     let (server, mut client, mut other) = with_clients().await;
     let stranger = Settings::without_apps().add_app("9", "key-of-9", "secret-of-9");
-    let said = server.reload(&stranger).await;
-    assert!(said.contains(" ERROR ") && said.contains("2 connections"), "{said}");
+    let report = server.reload(&stranger).await;
+    assert!(report.contains(" ERROR ") && report.contains("2 connections"), "{report}");
     nothing_has_changed(&server, &mut client, &mut other).await;
     server.open("/app/key-of-9").await.rejected(4001).await;
     // Disabled first, as the error message advises.
@@ -133,8 +133,8 @@ async fn all_apps_can_be_removed_at_once_only_without_connections() {
 async fn the_development_app_is_not_added_even_if_configured() {
     let (server, mut client, mut other) = with_clients().await;
     let development = with_other().add_app("app-id", "app-key", "app-secret");
-    let said = server.reload(&development).await;
-    assert!(said.contains(" ERROR ") && said.contains("never brings in"), "{said}");
+    let report = server.reload(&development).await;
+    assert!(report.contains(" ERROR ") && report.contains("never brings in"), "{report}");
     nothing_has_changed(&server, &mut client, &mut other).await;
 }
 
@@ -197,19 +197,19 @@ async fn a_reload_rejects_a_guessable_secret_off_loopback() {
     directory.write("config.toml", &settings("changeme"));
     let mut check = Process::spawn(&["start"], directory.path());
     assert_eq!(check.exit_code().await, Some(2), "{}", check.output());
-    for said in [check.stream("err"), {
+    for report in [check.stream("err"), {
         process.signal("HUP");
         eventually("the log says why", async || process.stream("err").contains(" ERROR ")).await;
         process.stream("err")
     }] {
-        assert!(said.contains("apps[0].secret: is a published placeholder"), "{said}");
-        assert!(!said.contains("changeme"), "{said}");
+        assert!(report.contains("apps[0].secret: is a published placeholder"), "{report}");
+        assert!(!report.contains("changeme"), "{report}");
     }
     directory.write("config.toml", &settings("short"));
     process.signal("HUP");
     eventually("it is warned about and taken", async || {
-        let said = process.stream("err");
-        said.contains("shorter than 16 characters") && said.contains("5 (secret)")
+        let report = process.stream("err");
+        report.contains("shorter than 16 characters") && report.contains("5 (secret)")
     })
     .await;
 }

@@ -24,25 +24,28 @@ async fn files_are_added_changed_and_removed() {
     let server = Settings::new().start().await;
     assert_eq!(publish_as_other(&server, "c").await, 404);
     write(&server, "apps.d", &other());
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains(r#"reloaded apps_added="4""#), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains(r#"reloaded apps_added="4""#), "{report}");
     let mut client = client_of_other(&server).await;
     assert_eq!(publish_as_other(&server, "c").await, 200);
     // A broken file changes nothing.
     for broken in [BROKEN, &other()[..20], ""] {
         write(&server, "apps.d", broken);
-        let said = server.reload(&Settings::new()).await;
-        assert!(said.contains("reload rejected") && said.contains("apps.d/other.toml"), "{said}");
+        let report = server.reload(&Settings::new()).await;
+        assert!(
+            report.contains("reload rejected") && report.contains("apps.d/other.toml"),
+            "{report}"
+        );
         assert_eq!(publish_as_other(&server, "c").await, 200);
     }
     // The last file of a folder can't be removed; another one takes its place.
     std::fs::remove_file(server.directory.path().join("apps.d/other.toml")).unwrap();
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains("apps.d: has no files any more"), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains("apps.d: has no files any more"), "{report}");
     let third = other().replace(r#""4""#, r#""5""#).replace(OTHER.1, "key-of-5");
     server.directory.write("apps.d/third.toml", &third);
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains(r#"apps_added="5" apps_removed="4""#), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains(r#"apps_added="5" apps_removed="4""#), "{report}");
     client.rejected(4003).await;
     assert_eq!(publish_as_other(&server, "c").await, 404);
 }
@@ -53,7 +56,7 @@ pub(super) async fn another_folder_is_read_at_once() {
     write(&server, "tenants", &other());
     let folder = server.directory.path().join("tenants");
     let named = Settings::new().section("apps_from", "directory", quoted(folder.to_str().unwrap()));
-    let said = server.reload(&named).await;
-    assert!(said.contains(r#"apps_added="4" settings="apps_from.directory""#), "{said}");
+    let report = server.reload(&named).await;
+    assert!(report.contains(r#"apps_added="4" settings="apps_from.directory""#), "{report}");
     assert_eq!(publish_as_other(&server, "c").await, 200);
 }

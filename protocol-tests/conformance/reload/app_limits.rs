@@ -11,8 +11,8 @@ use super::event;
 
 /// Reloads `after`; the log names these settings of the app and no others.
 async fn reload(server: &Server, after: Settings, keys: &str) {
-    let said = server.reload(&after).await;
-    assert!(said.contains(&format!(r#"apps_changed="3 ({keys})""#)), "{said}");
+    let report = server.reload(&after).await;
+    assert!(report.contains(&format!(r#"apps_changed="3 ({keys})""#)), "{report}");
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ pub(super) async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() 
     let mut client = server.client().await;
     client.subscribe("c").await;
     assert_eq!(publish_as_other(&server, "c").await, 404);
-    let said = server.reload(&with_other()).await;
-    assert!(said.contains(r#"reloaded apps_added="4""#), "{said}");
+    let report = server.reload(&with_other()).await;
+    assert!(report.contains(r#"reloaded apps_added="4""#), "{report}");
     let mut other = client_of_other(&server).await;
     other.subscribe("c").await;
     assert_eq!(publish_as_other(&server, "c").await, 200);
@@ -34,8 +34,8 @@ pub(super) async fn removing_an_app_closes_its_connections_with_4003_and_frees_i
         client.subscribe("c").await;
         clients.push(client);
     }
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains(r#"reloaded apps_removed="4""#), "{report}");
     for mut client in clients {
         assert_eq!(client.rejected(4003).await, "Application is disabled");
     }
@@ -79,8 +79,8 @@ pub(super) async fn members_of_a_removed_app_leave_the_metrics() {
 pub(super) async fn a_disabled_app_rejects_everything_until_it_is_enabled_again() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    let said = server.reload(&Settings::new().app("enabled", false)).await;
-    assert!(said.contains(r#"apps_changed="3 (enabled)""#), "{said}");
+    let report = server.reload(&Settings::new().app("enabled", false)).await;
+    assert!(report.contains(r#"apps_changed="3 (enabled)""#), "{report}");
     client.rejected(4003).await;
     server.open(&format!("/app/{KEY}")).await.rejected(4003).await;
     assert_eq!(server.post("events", &event("c", "1")).await.status, 403);
@@ -97,8 +97,8 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
     client.subscribe("c").await;
     // The app also has subscription counts enabled, as before.
     let renamed = with_key("new-key").app("subscription_count", true);
-    let said = server.reload(&renamed).await;
-    assert!(said.contains(r#"apps_changed="3 (key)""#), "{said}");
+    let report = server.reload(&renamed).await;
+    assert!(report.contains(r#"apps_changed="3 (key)""#), "{report}");
     client.rejected(4003).await;
     server.open(&format!("/app/{KEY}")).await.rejected(4001).await;
     let mut client = server.open("/app/new-key").await;
@@ -122,9 +122,9 @@ pub(super) async fn another_secret_applies_to_later_signatures() {
     let mut client = server.client().await;
     client.subscribe("private-a").await;
     let settings = Settings::without_apps().add_app(APP_ID, KEY, NEW);
-    let said = server.reload(&settings.app("subscription_count", true)).await;
-    assert!(said.contains(r#"apps_changed="3 (secret)""#), "{said}");
-    assert!(!said.contains(NEW) && !said.contains(SECRET), "{said}");
+    let report = server.reload(&settings.app("subscription_count", true)).await;
+    assert!(report.contains(r#"apps_changed="3 (secret)""#), "{report}");
+    assert!(!report.contains(NEW) && !report.contains(SECRET), "{report}");
     let event = event("private-a", "1");
     let old = server.post("events", &event).await;
     assert!(old.error(401).contains("Invalid signature"));
@@ -150,14 +150,14 @@ pub(super) async fn the_file_of_a_secret_is_read_again() {
         &format!("secret_file = {}", kit::quoted(&path.display().to_string())),
     );
     assert_ne!(named, settings);
-    let said = server.reload_text(&named).await;
-    assert!(said.contains(" reloaded") && said.contains("(secret_file)"), "{said}");
+    let report = server.reload_text(&named).await;
+    assert!(report.contains(" reloaded") && report.contains("(secret_file)"), "{report}");
     let event = event("private-a", "1");
     assert_eq!(server.post("events", &event).await.status, 200);
     // As `docker secret` and `kubectl` write it, with a line break at the end.
     server.directory.write("secret", &format!("{NEW}\n"));
-    let said = server.reload_unchanged().await;
-    assert!(said.contains(r#"apps_changed="3 (secret)""#) && !said.contains(NEW), "{said}");
+    let report = server.reload_unchanged().await;
+    assert!(report.contains(r#"apps_changed="3 (secret)""#) && !report.contains(NEW), "{report}");
     assert!(server.post("events", &event).await.error(401).contains("Invalid signature"));
     let call = Call::post("events", &event).credentials(KEY, NEW);
     assert_eq!(call.send(&server).await.status, 200);
@@ -209,9 +209,9 @@ pub(super) async fn changed_app_limits_apply_to_existing_connections() {
         .app("max_event_bytes", 10)
         .app("max_channel_name_length", 20)
         .app("user_authentication", false);
-    let said = server.reload(&settings).await;
+    let report = server.reload(&settings).await;
     let names = "user_authentication";
-    assert!(said.contains(names) && said.contains("max_event_bytes"), "{said}");
+    assert!(report.contains(names) && report.contains("max_event_bytes"), "{report}");
     client.whisper("client-x", "private-a", json!("1")).await;
     let (_, _, sentence) = client.event_error().await;
     assert!(sentence.contains("you must enable this feature"), "{sentence}");

@@ -11,11 +11,11 @@ pub(super) async fn activity_and_pong_timeouts_apply_to_connections_that_begin()
     let patient = || Settings::new().connection("activity_timeout_s", 1);
     let server = patient().connection("pong_timeout_s", 3_600).start().await;
     let mut patient_one = server.client().await;
-    let said = server.reload(&patient().connection("pong_timeout_s", 1)).await;
-    assert!(said.contains(r#"settings="connection.pong_timeout_s""#), "{said}");
+    let report = server.reload(&patient().connection("pong_timeout_s", 1)).await;
+    assert!(report.contains(r#"settings="connection.pong_timeout_s""#), "{report}");
     let mut impatient = server.client().await;
-    let said = server.reload(&patient().connection("activity_timeout_s", 3_600)).await;
-    assert!(said.contains("connection.activity_timeout_s"), "{said}");
+    let report = server.reload(&patient().connection("activity_timeout_s", 3_600)).await;
+    assert!(report.contains("connection.activity_timeout_s"), "{report}");
     let mut silent = server.open(&format!("/app/{KEY}?protocol=7")).await;
     assert_eq!(silent.established().await["activity_timeout"], 3_600);
     // The connection answers no ping: `closed_eventually` reads without answering.
@@ -32,8 +32,8 @@ pub(super) async fn max_messages_per_second_applies_to_connections_that_begin() 
     let few = || Settings::new().connection("max_channels", 1);
     let server = few().start().await;
     let mut before = server.client().await;
-    let said = server.reload(&few().connection("max_messages_per_second", 1)).await;
-    assert!(said.contains(r#"settings="connection.max_messages_per_second""#), "{said}");
+    let report = server.reload(&few().connection("max_messages_per_second", 1)).await;
+    assert!(report.contains(r#"settings="connection.max_messages_per_second""#), "{report}");
     let mut limited = server.client().await;
     server.reload(&few()).await;
     let mut after = server.client().await;

@@ -179,8 +179,8 @@ fn the_documents_list_the_settings_that_need_a_restart() {
 async fn a_console_password_is_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    let said = server.reload(&Settings::new().section("console", "password", quoted("p"))).await;
-    assert!(said.contains(" ERROR ") && said.contains("console.password"), "{said}");
+    let report = server.reload(&Settings::new().section("console", "password", quoted("p"))).await;
+    assert!(report.contains(" ERROR ") && report.contains("console.password"), "{report}");
     client.ping_barrier().await;
     assert!(server.reload(&Settings::new()).await.contains(" reloaded"));
 }

@@ -20,16 +20,16 @@ async fn an_invalid_file_changes_nothing_and_its_line_is_logged() {
     ] {
         let text = with_other().toml();
         let line = 1 + text.lines().position(|line| line == good).expect("the line is there");
-        let said = server.reload_text(&text.replacen(good, bad, 1)).await;
-        assert!(said.contains(" ERROR ") && said.contains(rule), "{said}");
-        assert!(said.contains(&format!("config.toml:{line}")), "{line}: {said}");
+        let report = server.reload_text(&text.replacen(good, bad, 1)).await;
+        assert!(report.contains(" ERROR ") && report.contains(rule), "{report}");
+        assert!(report.contains(&format!("config.toml:{line}")), "{line}: {report}");
         server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
         server.publish("c", "e", "1").await;
         client.expect_event("c", "e", "1").await;
     }
     // The corrected file is accepted.
-    let said = server.reload(&with_other()).await;
-    assert!(said.contains(" INFO "), "{said}");
+    let report = server.reload(&with_other()).await;
+    assert!(report.contains(" INFO "), "{report}");
     client_of_other(&server).await;
 }
 
@@ -37,13 +37,13 @@ async fn an_invalid_file_changes_nothing_and_its_line_is_logged() {
 async fn the_error_is_that_of_a_start() {
     let server = Settings::new().start().await;
     let text = with_other().app("max_event_channels", 0).toml();
-    let said = server.reload_text(&text).await;
+    let report = server.reload_text(&text).await;
     let directory = Directory::new();
     directory.write("config.toml", &text);
     let mut check = Process::spawn(&["check"], directory.path());
     assert_eq!(check.exit_code().await, Some(2));
     let error = check.stream("err").replace("campanile: config.toml:", "");
-    assert!(!error.trim().is_empty() && said.contains(error.trim()), "{error:?} in {said:?}");
+    assert!(!error.trim().is_empty() && report.contains(error.trim()), "{error:?} in {report:?}");
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     server.address = tunnel(address, connector.clone()).await;
     let mut client = server.client().await;
     directory.write("cert.pem", "nothing");
-    let said = server.reload(&with_tls(with_other(), &directory)).await;
+    let report = server.reload(&with_tls(with_other(), &directory)).await;
     assert!(
-        said.contains(" ERROR ") && said.contains("cert.pem: must hold a certificate"),
-        "{said}"
+        report.contains(" ERROR ") && report.contains("cert.pem: must hold a certificate"),
+        "{report}"
     );
     server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
     let shown = tls(address, &connector).await;
@@ -68,8 +68,8 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     client.ping_barrier().await;
     // The same apps, with the valid certificate.
     certificate.write(&directory);
-    let said = server.reload(&with_tls(with_other(), &directory)).await;
-    assert!(said.contains("apps_added=\"4\"") && !said.contains("certificate"), "{said}");
+    let report = server.reload(&with_tls(with_other(), &directory)).await;
+    assert!(report.contains("apps_added=\"4\"") && !report.contains("certificate"), "{report}");
     client_of_other(&server).await;
 }
 
@@ -77,7 +77,10 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
 async fn a_bad_webhook_beside_good_apps_changes_nothing() {
     let server = Settings::new().start().await;
     let webhooks = r#"[{ url = "https://-", events = ["channel_occupied"] }]"#;
-    let said = server.reload(&with_other().app("webhooks", webhooks)).await;
-    assert!(said.contains(" ERROR ") && said.contains("a URL whose host is no name"), "{said}");
+    let report = server.reload(&with_other().app("webhooks", webhooks)).await;
+    assert!(
+        report.contains(" ERROR ") && report.contains("a URL whose host is no name"),
+        "{report}"
+    );
     server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;
 }

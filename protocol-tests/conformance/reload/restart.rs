@@ -53,8 +53,8 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     assert_eq!(shards().await, 2);
     // The warning is repeated: the comparison is with the running configuration, not with the last file.
     for round in 1..=2 {
-        let said = server.reload(&changed).await;
-        assert!(said.contains(" INFO ") && !said.contains("settings="), "{said}");
+        let report = server.reload(&changed).await;
+        assert!(report.contains(" INFO ") && !report.contains("settings="), "{report}");
         for (section, key, _) in KEYS {
             let warned = format!(r#"only a restart changes it key="{section}.{key}""#);
             eventually(&warned, async || {

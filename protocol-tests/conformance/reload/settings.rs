@@ -15,9 +15,9 @@ pub(super) async fn max_message_bytes_applies_at_once_and_session_limits_to_new_
         .connection("max_message_bytes", 2_048)
         .connection("activity_timeout_s", 60)
         .connection("strict_protocol", true);
-    let said = server.reload(&settings).await;
+    let report = server.reload(&settings).await;
     for key in ["max_channels", "max_message_bytes", "activity_timeout_s", "strict_protocol"] {
-        assert!(said.contains(&format!("connection.{key}")), "{said}");
+        assert!(report.contains(&format!("connection.{key}")), "{report}");
     }
     // A session keeps the settings with which it began.
     before.subscribe("a").await;
@@ -61,8 +61,8 @@ pub(super) async fn request_limits_metrics_token_and_path_apply_to_keep_alive_co
         .server("max_request_bytes", 20_000)
         .app("max_event_bytes", 10_000)
         .section("metrics", "token", quoted("t"));
-    let said = server.reload(&settings).await;
-    assert!(said.contains("server.max_request_bytes, metrics.token"), "{said}");
+    let report = server.reload(&settings).await;
+    assert!(report.contains("server.max_request_bytes, metrics.token"), "{report}");
     assert_eq!(large.send_on(&mut http).await.status, 413);
     let bearer = [("authorization", "Bearer t")];
     assert_eq!(Http::plain(server.address, "GET", "/metrics", &bearer).await.status, 200);
@@ -84,8 +84,8 @@ pub(super) async fn the_file_of_the_metrics_token_is_read_again() {
     };
     for (token, other) in [("first", "second"), ("second", "first")] {
         server.directory.write("token", &format!("{token}\n"));
-        let said = server.reload(&settings).await;
-        assert!(said.contains("metrics.token") && !said.contains(token), "{said}");
+        let report = server.reload(&settings).await;
+        assert!(report.contains("metrics.token") && !report.contains(token), "{report}");
         assert_eq!((status(token).await, status(other).await), (200, 401), "{token}");
     }
 }
@@ -97,8 +97,8 @@ pub(super) async fn the_log_level_applies_at_once() {
     let log = || server.process.stream("err");
     server.publish("c", "e", "1").await;
     assert!(!log().contains("request answered"));
-    let said = server.reload(&level("debug")).await;
-    assert!(said.contains(r#"settings="log.level""#), "{said}");
+    let report = server.reload(&level("debug")).await;
+    assert!(report.contains(r#"settings="log.level""#), "{report}");
     server.publish("c", "e", "1").await;
     eventually("steps are logged", async || log().contains("request answered")).await;
     // A changed level is logged even if the new level would hide the message.

@@ -32,12 +32,12 @@ async fn tickets_stay_valid_across_reloads_and_other_certificates() {
         let returning = client();
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Full);
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
-        let said = server.reload_unchanged().await;
-        assert!(said.contains(" reloaded") && !said.contains("certificate="), "{said}");
+        let report = server.reload_unchanged().await;
+        assert!(report.contains(" reloaded") && !report.contains("certificate="), "{report}");
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
         new.write(&directory);
-        let said = server.reload_unchanged().await;
-        assert!(said.contains(r#"certificate="new""#), "{said}");
+        let report = server.reload_unchanged().await;
+        assert!(report.contains(r#"certificate="new""#), "{report}");
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
         assert_eq!(handshake(&server, &client()).await, HandshakeKind::Full);
         // A rejected reload does not invalidate tickets either.
@@ -62,9 +62,9 @@ pub(super) async fn changed_certificate_files_are_used_for_new_handshakes() {
     };
     assert_eq!(shown().await, old.der);
     let mut kept = tls(address, &connector(&[&old])).await;
-    let said = server.reload(&with_tls(Settings::new(), &second)).await;
-    assert!(said.contains("server.tls.cert, server.tls.key"), "{said}");
-    assert!(said.contains(r#"certificate="new""#), "{said}");
+    let report = server.reload(&with_tls(Settings::new(), &second)).await;
+    assert!(report.contains("server.tls.cert, server.tls.key"), "{report}");
+    assert!(report.contains(r#"certificate="new""#), "{report}");
     assert_eq!(shown().await, new.der);
     // Only one of the two files: the pair does not match, and the certificate in use stays.
     let mixed = with_tls(Settings::new(), &first).section(
@@ -72,16 +72,16 @@ pub(super) async fn changed_certificate_files_are_used_for_new_handshakes() {
         "key",
         format!("{:?}", second.path().join("key.pem")),
     );
-    let said = server.reload(&mixed).await;
-    assert!(said.contains("must hold the certificate of the key in"), "{said}");
+    let report = server.reload(&mixed).await;
+    assert!(report.contains("must hold the certificate of the key in"), "{report}");
     assert_eq!(shown().await, new.der);
     kept.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it stays open");
     let mut answer = [0; 15];
     kept.read_exact(&mut answer).await.expect("it is served");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
     // Removed and configured again: the port serves plain HTTP, then TLS.
-    let said = server.reload(&Settings::new()).await;
-    assert!(said.contains(r#"certificate="new""#), "{said}");
+    let report = server.reload(&Settings::new()).await;
+    assert!(report.contains(r#"certificate="new""#), "{report}");
     assert_eq!(Http::plain(address, "GET", "/up", &[]).await.status, 200);
     assert!(try_tls(address, &connector(&[&new])).await.is_err());
     server.reload(&with_tls(Settings::new(), &first)).await;

@@ -36,8 +36,8 @@ async fn many_reloads_in_a_row_lose_no_event_and_no_request() {
         // Apps, limits and switches are added and removed.
         let settings = if turn % 2 == 0 { with_other() } else { Settings::new() };
         let settings = settings.connection("max_channels", 100 + turn).app("max_connections", turn);
-        let said = server.reload(&settings).await;
-        assert!(said.contains(" INFO "), "{said}");
+        let report = server.reload(&settings).await;
+        assert!(report.contains(" INFO "), "{report}");
     }
     is_over.store(true, Ordering::Relaxed);
     let published: usize = publishing.await.expect("each was answered with 200");

@@ -37,8 +37,8 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     client.subscribe("before").await;
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let (url, both) = (one.url(), events(BOTH));
-    let said = server.reload(&with_webhooks(&[(&url, &both)])).await;
-    assert!(said.contains(r#"apps_changed="3 (webhooks)""#), "{said}");
+    let report = server.reload(&with_webhooks(&[(&url, &both)])).await;
+    assert!(report.contains(r#"apps_changed="3 (webhooks)""#), "{report}");
     occupies(&mut client, &mut one, "a").await;
     // Add another webhook before it, and a filter to the first.
     let filtered = format!(r#"{both}, channel_prefix = "x-", headers = {{ X-A = "1" }}"#);
@@ -58,7 +58,7 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     client.ping_barrier().await;
     server.reload(&with_webhooks(&[(&url, &both)])).await;
     occupies(&mut client, &mut one, "e").await;
-    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no further requests");
+    assert_eq!((one.count(), two.count()), (one.taken(), two.taken()), "no further requests");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ pub(super) async fn the_last_events_of_a_removed_app_are_sent_and_nothing_after(
     // The tasks of the app end, and do not delay the shutdown.
     server.signal("TERM");
     assert_eq!(server.process.exit_code().await, Some(0));
-    eventually("nothing more came", async || receiver.count() == receiver.heard()).await;
+    eventually("nothing more came", async || receiver.count() == receiver.taken()).await;
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ pub(super) async fn the_events_and_filters_of_a_webhook_apply_at_once() {
     server.reload(&with_webhooks(&[(&url, &events(r#"["channel_occupied"]"#))])).await;
     client.subscribe("b").await;
     assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", "b")]);
-    assert_eq!(receiver.count(), receiver.heard());
+    assert_eq!(receiver.count(), receiver.taken());
 }
 
 #[tokio::test]
@@ -190,8 +190,8 @@ pub(super) async fn batch_ms_applies_to_the_next_event() {
         |channels: [&str; 2]| channels.map(|channel| of_channel("channel_occupied", channel));
     subscribe_at_once(["a", "b"]).await;
     assert_eq!(receiver.next().await.events(), occupied(["a", "b"]));
-    let said = server.reload(&with(0)).await;
-    assert!(said.contains(r#"settings="webhooks.batch_ms""#), "{said}");
+    let report = server.reload(&with(0)).await;
+    assert!(report.contains(r#"settings="webhooks.batch_ms""#), "{report}");
     subscribe_at_once(["c", "d"]).await;
     for channel in ["c", "d"] {
         assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", channel)]);
@@ -210,8 +210,8 @@ pub(super) async fn deny_private_applies_to_the_next_request() {
     let server = with(false).start().await;
     let mut client = server.client().await;
     occupies(&mut client, &mut receiver, "a").await;
-    let said = server.reload(&with(true)).await;
-    assert!(said.contains(r#"settings="webhooks.deny_private""#), "{said}");
+    let report = server.reload(&with(true)).await;
+    assert!(report.contains(r#"settings="webhooks.deny_private""#), "{report}");
     client.subscribe("b").await;
     eventually("the log says why", async || {
         server.process.stream("err").contains("is not on the public internet")

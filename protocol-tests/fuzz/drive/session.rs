@@ -45,7 +45,7 @@ struct Driver {
     session: Session<()>,
     app: Arc<App>,
     now: Instant,
-    heard_at: Instant,
+    received_at: Instant,
     subscribed: BTreeSet<String>,
     user: Option<String>,
     /// The points of mistakes that are not forgiven yet, as the milliseconds until they are.
@@ -69,7 +69,7 @@ impl Driver {
             session: Session::new(Arc::clone(&live), config, id, now),
             app: live.load_full(),
             now,
-            heard_at: now,
+            received_at: now,
             subscribed: BTreeSet::new(),
             user: None,
             mistakes_ms: 0,
@@ -91,7 +91,7 @@ impl Driver {
             "d" => return self.pass(rest.parse().unwrap_or(1)),
             _ => line.to_owned(),
         };
-        self.hear(&message)
+        self.on_server_message(&message)
     }
 
     fn signed(&self, text: &str) -> String {
@@ -108,7 +108,7 @@ impl Driver {
         let millis = millis % 1_000_000;
         self.now += Duration::from_millis(millis);
         self.mistakes_ms = self.mistakes_ms.saturating_sub(millis);
-        let silence = self.now - self.heard_at;
+        let silence = self.now - self.received_at;
         match self.session.on_deadline(self.now) {
             None => true,
             Some(DeadlineAction::Ping) => {
@@ -123,8 +123,8 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, message: &str) -> bool {
-        self.heard_at = self.now;
+    fn on_server_message(&mut self, message: &str) -> bool {
+        self.received_at = self.now;
         let outcome = self.session.on_text(message, self.now);
         let error = match outcome {
             Ok(action) => {

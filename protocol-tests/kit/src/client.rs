@@ -229,8 +229,8 @@ impl Client {
 
     /// Expects a rejected or closed connection: `pusher:error`, then a close frame with the same code.
     pub async fn rejected(&mut self, code: u16) -> String {
-        let (said, sentence) = self.error().await;
-        assert_eq!(said, code, "code of pusher:error: {sentence}");
+        let (received_code, sentence) = self.error().await;
+        assert_eq!(received_code, code, "code of pusher:error: {sentence}");
         let (closed, _) = self.closed().await;
         assert_eq!(closed, code, "code of the close frame: {sentence}");
         sentence

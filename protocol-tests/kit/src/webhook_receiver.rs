@@ -52,7 +52,7 @@ pub struct WebhookReceiver {
     address: SocketAddr,
     requests: UnboundedReceiver<Request>,
     count: Arc<AtomicUsize>,
-    heard: usize,
+    taken: usize,
 }
 
 impl WebhookReceiver {
@@ -97,7 +97,7 @@ impl WebhookReceiver {
                 tokio::spawn(serve(stream, answers, sender, Arc::clone(&counter)));
             }
         });
-        Self { address, requests, count, heard: 0 }
+        Self { address, requests, count, taken: 0 }
     }
 
     /// The URL of the endpoint.
@@ -116,13 +116,13 @@ impl WebhookReceiver {
     }
 
     /// The number of requests taken with [`WebhookReceiver::next`].
-    pub fn heard(&self) -> usize {
-        self.heard
+    pub fn taken(&self) -> usize {
+        self.taken
     }
 
     /// The next request.
     pub async fn next(&mut self) -> Request {
-        self.heard += 1;
+        self.taken += 1;
         within("a request to the webhook", self.requests.recv()).await.expect("the receiver serves")
     }
 }

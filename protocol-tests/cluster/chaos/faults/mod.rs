@@ -23,7 +23,7 @@ use redis::RedisFault;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
     /// A fault of nodes.
-    Node(NodeFault),
+    NodeProcess(NodeFault),
     /// A fault of the network between nodes and Redis.
     Network(NetworkFault),
     /// A fault of Redis.
@@ -37,8 +37,8 @@ pub(super) enum Fault {
 
 /// The faults of nodes on a single Redis, by their names.
 pub(super) const ON_ONE_REDIS: [(&str, Fault); 31] = [
-    ("kill", Fault::Node(NodeFault::Kill)),
-    ("pause", Fault::Node(NodeFault::Pause)),
+    ("kill", Fault::NodeProcess(NodeFault::Kill)),
+    ("pause", Fault::NodeProcess(NodeFault::Pause)),
     ("stall-to-redis", Fault::Network(NetworkFault::StallToRedis)),
     ("stall-to-node", Fault::Network(NetworkFault::StallToNode)),
     ("deaf-redis", Fault::Network(NetworkFault::DeafRedis)),
@@ -72,8 +72,8 @@ pub(super) const ON_ONE_REDIS: [(&str, Fault); 31] = [
 
 /// The faults of nodes on a Redis Cluster, by their names.
 pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
-    ("kill", Fault::Node(NodeFault::Kill)),
-    ("pause", Fault::Node(NodeFault::Pause)),
+    ("kill", Fault::NodeProcess(NodeFault::Kill)),
+    ("pause", Fault::NodeProcess(NodeFault::Pause)),
     ("reshard", Fault::Cluster(ClusterFault::Reshard)),
     ("fail-over", Fault::Cluster(ClusterFault::FailOver)),
     ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
@@ -83,8 +83,8 @@ pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
 
 /// The faults of nodes on a Redis monitored by Sentinels, by their names.
 pub(super) const BEHIND_SENTINELS: [(&str, Fault); 4] = [
-    ("kill", Fault::Node(NodeFault::Kill)),
-    ("pause", Fault::Node(NodeFault::Pause)),
+    ("kill", Fault::NodeProcess(NodeFault::Kill)),
+    ("pause", Fault::NodeProcess(NodeFault::Pause)),
     ("fail-over", Fault::Cluster(ClusterFault::FailOver)),
     ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
 ];
@@ -110,7 +110,7 @@ impl Fault {
     /// The range of the fault's duration, in milliseconds.
     pub(super) fn lasts(self) -> std::ops::Range<u64> {
         match self {
-            Self::Node(fault) => fault.lasts(),
+            Self::NodeProcess(fault) => fault.lasts(),
             Self::Network(fault) => fault.lasts(),
             Self::Redis(fault) => fault.lasts(),
             Self::Cluster(fault) => fault.lasts(),
@@ -121,7 +121,7 @@ impl Fault {
     /// The time after the end of the fault within which the state is right again.
     pub(super) fn heals_within(self) -> Duration {
         match self {
-            Self::Node(_) | Self::Network(_) => Duration::from_secs(10),
+            Self::NodeProcess(_) | Self::Network(_) => Duration::from_secs(10),
             Self::Redis(fault) => {
                 if fault.is_silent() {
                     COMPARED_WITHIN
@@ -135,7 +135,7 @@ impl Fault {
 
     fn loses_data(self) -> bool {
         match self {
-            Self::Node(_) | Self::Network(_) => false,
+            Self::NodeProcess(_) | Self::Network(_) => false,
             Self::Redis(fault) => fault.loses_data(),
             Self::Cluster(fault) => fault.loses_data(),
             Self::Split => true,
@@ -147,7 +147,7 @@ impl Fault {
         match self {
             Self::Redis(fault) => matches!(fault, RedisFault::Evict | RedisFault::DeleteKeys),
             Self::Cluster(fault) => fault.loses_data(),
-            Self::Node(_) | Self::Network(_) | Self::Split => false,
+            Self::NodeProcess(_) | Self::Network(_) | Self::Split => false,
         }
     }
 
@@ -158,7 +158,7 @@ impl Fault {
         let is_of_network = |fault: Self| matches!(fault, Self::Network(_) | Self::Split);
         (is_of_redis(self) && is_of_redis(other))
             || (is_of_network(self) && is_of_network(other))
-            || matches!((self, other), (Self::Node(_), Self::Node(_)))
+            || matches!((self, other), (Self::NodeProcess(_), Self::NodeProcess(_)))
     }
 }
 
@@ -184,7 +184,10 @@ impl Testbed {
     }
 
     fn time_of(&mut self, fault: Fault) -> Duration {
-        if fault == Fault::Node(NodeFault::Pause) && self.is_long && self.random.random_bool(0.25) {
+        if fault == Fault::NodeProcess(NodeFault::Pause)
+            && self.is_long
+            && self.random.random_bool(0.25)
+        {
             return LONG_PAUSE;
         }
         self.draw(fault.lasts())
@@ -195,7 +198,7 @@ impl Testbed {
         self.world.note(format!("{fault:?} begins at {at:?} for {lasts:?}"));
         let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
         match fault {
-            Fault::Node(fault) => self.begin_on_nodes(fault, &active).await,
+            Fault::NodeProcess(fault) => self.begin_on_nodes(fault, &active).await,
             Fault::Network(fault) => self.begin_on_network(fault, &active),
             Fault::Redis(fault) => self.begin_on_redis(fault, lasts).await,
             Fault::Cluster(fault) => self.begin_on_cluster(fault, &mut active).await,
@@ -216,14 +219,14 @@ impl Testbed {
             match fault {
                 Fault::Network(fault) => self.repeat_on_network(fault, active),
                 Fault::Redis(fault) => self.repeat_on_redis(fault).await,
-                Fault::Node(_) | Fault::Split | Fault::Cluster(_) => {}
+                Fault::NodeProcess(_) | Fault::Split | Fault::Cluster(_) => {}
             }
         }
     }
 
     async fn end(&mut self, fault: Fault, active: &mut Active) {
         match fault {
-            Fault::Node(fault) => self.end_on_nodes(fault, active),
+            Fault::NodeProcess(fault) => self.end_on_nodes(fault, active),
             Fault::Network(fault) => self.end_on_network(fault, active),
             Fault::Redis(fault) => self.end_on_redis(fault).await,
             Fault::Cluster(fault) => self.end_on_cluster(fault, active).await,
@@ -239,7 +242,7 @@ impl Testbed {
     /// The affected nodes: one, or all; or one master of a Redis Cluster.
     pub(super) async fn targets(&mut self, fault: Fault) -> Vec<usize> {
         match fault {
-            Fault::Node(_) => {
+            Fault::NodeProcess(_) => {
                 let running = self.running();
                 if running.len() < 2 { Vec::new() } else { vec![self.any(&running)] }
             }

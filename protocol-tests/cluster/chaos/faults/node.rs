@@ -64,6 +64,6 @@ impl Testbed {
 
     /// Kills a node, which is started again later.
     pub(in crate::chaos) async fn kill(&mut self, at: usize) {
-        self.inject_at(super::Fault::Node(NodeFault::Kill), vec![at], Duration::ZERO).await;
+        self.inject_at(super::Fault::NodeProcess(NodeFault::Kill), vec![at], Duration::ZERO).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::support::ledger::EVENT;
-use crate::support::{Entry, Heard};
+use crate::support::{Observation, TimedObservation};
 use kit::{COUNT, inner};
 
 use super::{Rule, Violation};
@@ -91,31 +91,31 @@ impl History {
 }
 
 /// The subscriptions of a connection, reconstructed from what it sent and received.
-pub(crate) fn histories(client: &str, received: &[Entry]) -> Vec<History> {
+pub(crate) fn histories(client: &str, received: &[TimedObservation]) -> Vec<History> {
     let mut finished = Vec::new();
     let mut current: HashMap<&str, History> = HashMap::new();
     let mut requested_at: HashMap<&str, Instant> = HashMap::new();
     for entry in received {
         match &entry.what {
-            Heard::Asked(channel) => {
+            Observation::SubscribeSent(channel) => {
                 requested_at.insert(channel, entry.at);
             }
-            Heard::Sent(channel, data) => {
+            Observation::ClientEventSent(channel, data) => {
                 if let Some(history) = current.get_mut(channel.as_str()) {
                     history.sent.insert(data.clone());
                 }
             }
-            Heard::Left(channel) => {
+            Observation::UnsubscribeSent(channel) => {
                 if let Some(history) = current.get_mut(channel.as_str()) {
                     history.left.get_or_insert(entry.at);
                 }
             }
-            Heard::Closed(_) | Heard::Ended => {
+            Observation::CloseReceived(_) | Observation::ConnectionEnded => {
                 for history in current.values_mut() {
                     history.is_cut |= history.left.is_none();
                 }
             }
-            Heard::Message(message) => {
+            Observation::MessageReceived(message) => {
                 let channel = message["channel"].as_str().unwrap_or_default();
                 if message["event"] == "pusher_internal:subscription_succeeded" {
                     let requested_at = requested_at.get(channel).copied().unwrap_or(entry.at);

@@ -17,7 +17,7 @@ pub(crate) use webhooks::{WebhookRequest, webhook_violations, webhooks_differ};
 
 use order::Order;
 
-use super::{Entry, Heard, Outcome, Published};
+use super::{Observation, Outcome, Published, TimedObservation};
 
 /// The prefix of the data of client events, which are in no ledger.
 pub(crate) const WHISPER: &str = "whisper";
@@ -116,7 +116,10 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Creates a checker from the publishes of a ledger and the record of each connection, by its name.
-    pub(crate) fn new(published: Vec<Published>, received: &[(String, Vec<Entry>)]) -> Self {
+    pub(crate) fn new(
+        published: Vec<Published>,
+        received: &[(String, Vec<TimedObservation>)],
+    ) -> Self {
         let mut events = HashMap::new();
         for published in published {
             let accepted = (published.outcome == Outcome::Accepted).then_some(published.answered);
@@ -285,9 +288,9 @@ fn insert(events: &mut HashMap<String, Event>, published: Published, known: Opti
 
 /// The client events that a connection sent. The server does not answer them, so their outcome is unknown until a
 /// connection receives them.
-fn client_events(entries: &[Entry]) -> impl Iterator<Item = Published> {
+fn client_events(entries: &[TimedObservation]) -> impl Iterator<Item = Published> {
     entries.iter().filter_map(|entry| match &entry.what {
-        Heard::Sent(channel, data) => Some(Published {
+        Observation::ClientEventSent(channel, data) => Some(Published {
             id: data.clone(),
             channel: channel.clone(),
             node: ([0, 0, 0, 0], 0).into(),
@@ -295,9 +298,11 @@ fn client_events(entries: &[Entry]) -> impl Iterator<Item = Published> {
             answered: entry.at,
             outcome: Outcome::Unknown,
         }),
-        Heard::Asked(_) | Heard::Left(_) | Heard::Message(_) | Heard::Closed(_) | Heard::Ended => {
-            None
-        }
+        Observation::SubscribeSent(_)
+        | Observation::UnsubscribeSent(_)
+        | Observation::MessageReceived(_)
+        | Observation::CloseReceived(_)
+        | Observation::ConnectionEnded => None,
     })
 }
 

@@ -13,7 +13,7 @@ use super::{Event, History, Rule, Violation, WHISPER};
 /// one another, each event follows its moment, and the first moment after its acceptance follows an event. Graph nodes
 /// below `ids.len()` are events, the others are moments.
 #[derive(Debug)]
-pub(super) struct Order<'a> {
+pub(super) struct OrderCheck<'a> {
     ids: Vec<&'a str>,
     node_of: HashMap<&'a str, usize>,
     later: Vec<Vec<usize>>,
@@ -24,7 +24,7 @@ pub(super) struct Order<'a> {
     position: Vec<usize>,
 }
 
-impl<'a> Order<'a> {
+impl<'a> OrderCheck<'a> {
     /// Merges the histories of a channel. The error describes a cycle.
     pub(super) fn of(
         channel: &str,
@@ -61,7 +61,7 @@ impl<'a> Order<'a> {
             cycle.windows(2).find_map(|pair| receiver_of_pair(histories, pair[0], pair[1]));
         let client = client.unwrap_or_default().to_owned();
         let text = format!("{channel}: {text}; {events:?}");
-        Err(Violation { rule: Rule::Order, text, client, channel: channel.to_owned(), at })
+        Err(Violation { rule: Rule::OrderCheck, text, client, channel: channel.to_owned(), at })
     }
 
     fn unsorted(events: &HashMap<&'a str, &Event>) -> Self {
@@ -209,11 +209,11 @@ impl<'a> Order<'a> {
 
 /// The pairs of events that a connection received one after the other. A cached event may be older than client events of
 /// the subscription before, since the cache holds none of them: it follows the last event that the cache could hold.
-fn successors<'a>(connection: &[Received<'a>]) -> Vec<[(&'a str, bool); 2]> {
+fn successors<'a>(connection: &[ReceivedEvent<'a>]) -> Vec<[(&'a str, bool); 2]> {
     let mut pairs = Vec::new();
     let (mut last, mut last_cacheable) = (None, None);
     let mut cached = None;
-    for Received { id, has_ended, is_cached } in connection {
+    for ReceivedEvent { id, has_ended, is_cached } in connection {
         let this = (*id, *has_ended);
         let before = if *is_cached { last_cacheable } else { last };
         pairs.extend(before.map(|before| [before, this]));
@@ -232,7 +232,7 @@ fn successors<'a>(connection: &[Received<'a>]) -> Vec<[(&'a str, bool); 2]> {
 
 /// An event that a connection received.
 #[derive(Clone, Copy, Debug)]
-struct Received<'a> {
+struct ReceivedEvent<'a> {
     id: &'a str,
     /// Whether the subscription has ended.
     has_ended: bool,
@@ -241,7 +241,7 @@ struct Received<'a> {
 }
 
 /// The events that each connection received, in all its subscriptions to the channel, in order.
-fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<Received<'a>>> {
+fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<ReceivedEvent<'a>>> {
     let mut by_client: HashMap<&str, Vec<&History>> = HashMap::new();
     for history in histories {
         by_client.entry(&history.client).or_default().push(history);
@@ -251,7 +251,7 @@ fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<Received<'a>>> {
         let ids = |history: &'a History| {
             let has_ended = !history.is_open();
             let has_cached = history.cached.is_some();
-            history.all_ids().enumerate().map(move |(at, id)| Received {
+            history.all_ids().enumerate().map(move |(at, id)| ReceivedEvent {
                 id,
                 has_ended,
                 is_cached: has_cached && at == 0,
