@@ -6,7 +6,7 @@ import { settled, subscribed } from './lib/clients.mjs';
 import { test } from './lib/stage.mjs';
 import { inbox } from './lib/waiting.mjs';
 
-test('a late subscriber of a cache channel is given the last event', async (stage) => {
+test('a late subscriber of a cache channel receives the cached event', async (stage) => {
   const { server, sdk } = await stage.set();
   await sdk.trigger('cache-weather', 'report', { sky: 'grey' });
   await sdk.trigger('cache-weather', 'report', { sky: 'blue' });
@@ -36,7 +36,7 @@ test('the last event outlives the last subscriber', async (stage) => {
   assert.equal(await heard.next(), 'rain');
 });
 
-test('an empty cache channel says so, and then delivers what comes', async (stage) => {
+test('an empty cache channel sends cache_miss, and then delivers events', async (stage) => {
   const { server, sdk } = await stage.set();
   const [heard, missed] = [inbox('the event'), inbox('the cache miss')];
   const channel = stage.pusher(server).subscribe('cache-empty');
@@ -49,7 +49,7 @@ test('an empty cache channel says so, and then delivers what comes', async (stag
   assert.equal(await heard.next(), 'first');
 });
 
-test('a client event is delivered on a cache channel, but not kept', async (stage) => {
+test('a client event is delivered on a cache channel, but not cached', async (stage) => {
   const { server, backend } = await stage.set();
   const [ann, bob] = ['ann', 'bob'].map((user) => stage.pusher(server, { backend, user }));
   const atBob = inbox('the client event');

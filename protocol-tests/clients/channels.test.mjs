@@ -36,7 +36,7 @@ test('Echo enters a private channel with the signature of the application', asyn
   assert.equal(channel.name, 'private-orders.7');
 });
 
-test('Echo hears event classes by their namespace', async (stage) => {
+test('Echo receives event classes by their namespace', async (stage) => {
   const { server, sdk } = await stage.set();
   const heard = inbox('the event');
   await joined(stage.echo(server).channel('orders').listen('OrderShipped', heard));
@@ -46,25 +46,25 @@ test('Echo hears event classes by their namespace', async (stage) => {
   assert.deepEqual(await heard.next(), { id: 5 });
 });
 
-test('an application that refuses is heard through error(), with its status', async (stage) => {
+test('a rejection by the application calls error() with its status', async (stage) => {
   const { server, backend } = await stage.set({}, { authorize: () => { throw new Denied(403); } });
-  const refused = inbox('the refusal');
-  stage.echo(server, { backend }).private('secrets').error(refused);
+  const rejected = inbox('the refusal');
+  stage.echo(server, { backend }).private('secrets').error(rejected);
 
-  const { type, status } = await refused.next();
+  const { type, status } = await rejected.next();
 
   assert.deepEqual({ type, status }, { type: 'AuthError', status: 403 });
 });
 
-test('a wrong signature is refused by the server and heard through error()', async (stage) => {
+test('a wrong signature is rejected by the server and calls error()', async (stage) => {
   const { server, backend } = await stage.set({}, { authorize: () => WRONG_SIGNATURE });
   const echo = stage.echo(server, { backend });
   const errors = errorsOf(echo.connector.pusher);
-  const refused = inbox('the refusal');
+  const rejected = inbox('the refusal');
   const entered = inbox('a subscription');
-  echo.private('secrets').subscribed(entered).error(refused);
+  echo.private('secrets').subscribed(entered).error(rejected);
 
-  const { type, error, status } = await refused.next();
+  const { type, error, status } = await rejected.next();
 
   assert.deepEqual({ type, status }, { type: 'AuthError', status: 401 });
   assert.ok(error.includes('private-secrets'), `the reason names the channel: ${error}`);
@@ -74,19 +74,19 @@ test('a wrong signature is refused by the server and heard through error()', asy
   assert.equal(echo.connectionStatus(), 'connected');
 });
 
-test('who was refused a channel hears nothing of it', async (stage) => {
+test('a client whose subscription was rejected receives no events', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const strangers = await stage.backend(sdk, { authorize: () => WRONG_SIGNATURE });
   const [member, stranger] = [
     stage.pusher(server, { backend, user: 'ann' }),
     stage.pusher(server, { backend: strangers, user: 'eve' }),
   ];
-  const [atMember, atStranger, refused] = [inbox('the event'), inbox('the leak'), inbox('the refusal')];
+  const [atMember, atStranger, rejected] = [inbox('the event'), inbox('the leak'), inbox('the refusal')];
   (await subscribed(member.subscribe('private-secrets'))).bind('plan', atMember);
   const shut = stranger.subscribe('private-secrets');
   shut.bind('plan', atStranger);
-  shut.bind('pusher:subscription_error', refused);
-  await refused.next();
+  shut.bind('pusher:subscription_error', rejected);
+  await rejected.next();
 
   await sdk.trigger('private-secrets', 'plan', 'at midnight');
 
@@ -95,17 +95,17 @@ test('who was refused a channel hears nothing of it', async (stage) => {
   assert.deepEqual(atStranger.all, []);
 });
 
-test('a signature made for one connection does not let another in', async (stage) => {
+test('a signature for one connection is rejected for another', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const ann = stage.pusher(server, { backend, user: 'ann' });
   await subscribed(ann.subscribe('private-secrets'));
   const stolen = sdk.authorizeChannel(ann.connection.socket_id, 'private-secrets');
   const thieves = await stage.backend(sdk, { authorize: () => stolen });
-  const refused = inbox('the refusal');
+  const rejected = inbox('the refusal');
 
-  stage.pusher(server, { backend: thieves }).subscribe('private-secrets').bind('pusher:subscription_error', refused);
+  stage.pusher(server, { backend: thieves }).subscribe('private-secrets').bind('pusher:subscription_error', rejected);
 
-  assert.equal((await refused.next()).status, 401);
+  assert.equal((await rejected.next()).status, 401);
 });
 
 test('after unsubscribing, nothing more arrives', async (stage) => {
@@ -160,7 +160,7 @@ test('names and data in any script arrive as they were sent', async (stage) => {
   }
 });
 
-test('the connection named with an event is left out: toOthers', async (stage) => {
+test('the connection in socket_id does not receive the event: toOthers', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const [author, reader] = [stage.echo(server, { backend, user: 'ann' }), stage.echo(server, { backend, user: 'bob' })];
   const [atAuthor, atReader] = [inbox('the event at its author'), inbox('the event at the reader')];
@@ -175,7 +175,7 @@ test('the connection named with an event is left out: toOthers', async (stage) =
   assert.deepEqual([await atReader.next(), await atReader.next()], ['for others', 'for all']);
 });
 
-test('every subscriber is told how many there are', async (stage) => {
+test('every subscriber receives the subscription count', async (stage) => {
   const { server } = await stage.set({ app: { subscription_count: true } });
   const [first, second] = [stage.pusher(server), stage.pusher(server)];
   const counts = inbox('a count', (data) => data.subscription_count);

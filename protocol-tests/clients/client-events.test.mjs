@@ -23,7 +23,7 @@ test('a client event reaches the others, and not its sender', async (stage) => {
   assert.equal(await ann.heard.next(), 'fence');
 });
 
-test('a whisper is heard by those who listen for it, with the id of who whispers', async (stage) => {
+test('a whisper reaches those who listen for it, with the id of its sender', async (stage) => {
   const { server, backend } = await stage.set();
   const [ann, bob] = ['ann', 'bob'].map((user) => stage.echo(server, { backend, user }));
   const heard = inbox('the whisper', (data, metadata) => ({ data, metadata }));
@@ -82,7 +82,7 @@ test('a whisper on a private channel names nobody', async (stage) => {
   assert.deepEqual(await heard.next(), { data: { draft: 'Hel' }, metadata: {} });
 });
 
-test('another tab of the sender hears the client event too', async (stage) => {
+test('another tab of the sender receives the client event too', async (stage) => {
   const { server, backend } = await stage.set();
   const tabs = [0, 1].map(() => stage.pusher(server, { backend, user: 'ann' }));
   const [sender, other] = await Promise.all(tabs.map((tab) => subscribed(tab.subscribe('presence-room'))));
@@ -115,7 +115,7 @@ test('a flood of client events is answered with 4301, and the connection stays',
   assert.ok(atBob.all.length >= 10 && atBob.all.length < 50, `${atBob.all.length} delivered`);
 });
 
-test('a client event on a public channel is refused', async (stage) => {
+test('a client event on a public channel is rejected', async (stage) => {
   const { server, sdk } = await stage.set();
   const [ann, bob] = [stage.pusher(server), stage.pusher(server)];
   const [errors, heard] = [errorsOf(ann), inbox('the event')];

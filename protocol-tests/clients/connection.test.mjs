@@ -6,7 +6,7 @@ import { errorsOf, inState, settled, subscribed } from './lib/clients.mjs';
 import { test } from './lib/stage.mjs';
 import { inbox } from './lib/waiting.mjs';
 
-test('a client connects and is given a socket id of its own', async (stage) => {
+test('a client connects and receives a socket id of its own', async (stage) => {
   const server = await stage.server();
   const [ann, bob] = [stage.pusher(server), stage.pusher(server)];
 
@@ -16,7 +16,7 @@ test('a client connects and is given a socket id of its own', async (stage) => {
   assert.notEqual(ann.connection.socket_id, bob.connection.socket_id);
 });
 
-test('Echo says that it is connected, and knows its socket id', async (stage) => {
+test('Echo reports that it is connected, and its socket id', async (stage) => {
   const server = await stage.server();
   const echo = stage.echo(server);
   const status = inbox('a change of the connection');
@@ -28,17 +28,17 @@ test('Echo says that it is connected, and knows its socket id', async (stage) =>
   assert.match(echo.socketId(), /^\d+\.\d+$/);
 });
 
-test('an unknown app key is refused with 4001, and the client does not try again', async (stage) => {
+test('an unknown app key is rejected with 4001, and the client does not reconnect', async (stage) => {
   const server = await stage.server();
   const door = await stage.relay(server);
 
-  const refused = stage.pusher(door, { key: 'nobodys-key' });
-  const errors = errorsOf(refused);
-  await inState(refused, 'disconnected');
+  const rejected = stage.pusher(door, { key: 'nobodys-key' });
+  const errors = errorsOf(rejected);
+  await inState(rejected, 'disconnected');
   assert.equal((await errors.next()).code, 4001);
   await stage.retryTimePasses(server);
 
-  assert.equal(refused.connection.state, 'disconnected');
+  assert.equal(rejected.connection.state, 'disconnected');
   assert.equal(door.attempts.all.length, 1);
 });
 
@@ -58,7 +58,7 @@ test('an idle client pings, is answered, and keeps its connection', async (stage
   assert.equal(pusher.connection.socket_id, before);
 });
 
-test('300 channels are subscribed at once, and each hears its event', async (stage) => {
+test('300 channels are subscribed at once, and each receives its event', async (stage) => {
   const { server, sdk } = await stage.set();
   const pusher = stage.pusher(server);
   const names = Array.from({ length: 300 }, (_, n) => `channel-${n}`);

@@ -13,7 +13,7 @@ const page = readFileSync(new URL('../../docs/http-api.md', import.meta.url), 'u
 const [, variables, functions] = /^```sh\n(url=.*)\n([^]*?)^```$/m.exec(page) ?? [];
 const examples = Array.from(page.matchAll(/^```sh\n(api .*)\n```\n\n```json\n(.*)\n```$/gm));
 
-test('each request of the page about the HTTP API is answered as it says', async (stage) => {
+test('each request of the page about the HTTP API gets the documented response', async (stage) => {
   const { server, backend } = await stage.set();
   const windows = ['ann', 'bob', 'bob'].map((user) => stage.pusher(server, { backend, user }));
   await Promise.all(windows.map((window) => subscribed(window.subscribe('presence-room'))));

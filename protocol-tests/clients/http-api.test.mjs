@@ -69,7 +69,7 @@ test('a batch tells on request how many each event is for', async (stage) => {
   assert.deepEqual(answer, { batch: [{ subscription_count: 1 }, {}, { user_count: 2 }] });
 });
 
-test('an event in a batch leaves out the connection it names', async (stage) => {
+test('an event in a batch excludes its socket_id', async (stage) => {
   const { server, sdk } = await stage.set();
   const author = stage.pusher(server);
   const channel = await subscribed(author.subscribe('news'));
@@ -96,7 +96,7 @@ test('the occupied channels are listed, by prefix and with their users', async (
   assert.deepEqual(rooms, { channels: { 'presence-room': { user_count: 2 } } });
 });
 
-test('a channel says whether it is occupied, and what is asked of it', async (stage) => {
+test('a channel query returns occupied and the requested info', async (stage) => {
   const { server, sdk, backend } = await stage.set(COUNTED);
   await crowd(stage, server, backend);
   await sdk.trigger('cache-weather', 'report', 'blue');
@@ -132,7 +132,7 @@ test('a path with more than plain ASCII is verified as it was signed', async (st
   }
 });
 
-test('what is asked of the wrong kind of channel is refused with 400', async (stage) => {
+test('info that the channel type lacks is rejected with 400', async (stage) => {
   const { sdk } = await stage.set();
   const wrong = [
     { path: '/channels/news', params: { info: 'user_count' } },
@@ -143,7 +143,7 @@ test('what is asked of the wrong kind of channel is refused with 400', async (st
   }
 });
 
-test('a wrong secret is refused with 401, and the answer shows what had to be signed', async (stage) => {
+test('a wrong secret is rejected with 401, and the response shows the string to sign', async (stage) => {
   const { server } = await stage.set();
 
   await assert.rejects(openSdk(server, { secret: 'guess' }).trigger('news', 'flash', {}), ({ status, body }) => {
@@ -153,7 +153,7 @@ test('a wrong secret is refused with 401, and the answer shows what had to be si
   });
 });
 
-test('a wrong key is refused with 400, a wrong app with 404', async (stage) => {
+test('a wrong key is rejected with 400, a wrong app with 404', async (stage) => {
   const { server } = await stage.set();
 
   const unknownKey = openSdk(server, { key: 'nobodys-key' });
@@ -164,7 +164,7 @@ test('a wrong key is refused with 400, a wrong app with 404', async (stage) => {
   await assert.rejects(openSdk(server, { id: 'nobody' }).trigger('news', 'flash', {}), { status: 404 });
 });
 
-test('an event that is too large is refused with 413, and so is a batch with one', async (stage) => {
+test('an event that is too large is rejected with 413, and so is a batch with one', async (stage) => {
   const { sdk } = await stage.set({ app: { max_event_bytes: 10_240 } });
   const [fits, exceeds] = ['x'.repeat(10_240), 'x'.repeat(10_241)];
 
@@ -173,7 +173,7 @@ test('an event that is too large is refused with 413, and so is a batch with one
   await assert.rejects(sdk.triggerBatch([{ channel: 'news', name: 'flash', data: exceeds }]), { status: 413 });
 });
 
-test('a batch of more than ten is refused whole', async (stage) => {
+test('a batch of more than ten is rejected as a whole', async (stage) => {
   const { server, sdk } = await stage.set();
   const channel = await subscribed(stage.pusher(server).subscribe('news'));
   const heard = inbox('an event');

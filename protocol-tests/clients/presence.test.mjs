@@ -7,7 +7,7 @@ import { memberOf } from './lib/backend.mjs';
 import { test } from './lib/stage.mjs';
 import { inbox, until } from './lib/waiting.mjs';
 
-test('who joins sees everyone, and the others see who joins and who leaves', async (stage) => {
+test('a new member receives the list, and the others receive who joins and who leaves', async (stage) => {
   const { server, backend } = await stage.set();
   const ann = await enter(stage, server, backend, 'ann');
   assert.deepEqual(await ann.here.next(), [{ name: 'Ann' }]);
@@ -21,7 +21,7 @@ test('who joins sees everyone, and the others see who joins and who leaves', asy
   assert.deepEqual(bob.joining.all, []);
 });
 
-test('a closed window leaves the room', async (stage) => {
+test('a closed window removes its member', async (stage) => {
   const { server, backend } = await stage.set();
   const ann = await enter(stage, server, backend, 'ann');
   const bob = await enter(stage, server, backend, 'bob');
@@ -112,7 +112,7 @@ test('a numeric user id is one and the same member everywhere', async (stage) =>
   assert.deepEqual(await removed.next(), { id: '7', info: { name: 'Seven' } });
 });
 
-test('one connection is a different member in each channel, if the application says so', async (stage) => {
+test('one connection can be a different member in each channel', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const masks = await stage.backend(sdk, {
     authorize: ({ socketId, channel }) => sdk.authorizeChannel(socketId, channel, memberOf(`guest-${channel}`)),
@@ -129,7 +129,7 @@ test('one connection is a different member in each channel, if the application s
   assert.equal(await removed.next(), 'guest-presence-b');
 });
 
-test('who is signed in joins without channel data', async (stage) => {
+test('a signed-in client joins without channel data', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const plain = await stage.backend(sdk, {
     authorize: ({ socketId, channel }) => sdk.authorizeChannel(socketId, channel),

@@ -62,7 +62,7 @@ test('another user\'s channel cannot be subscribed to', async (stage) => {
   assert.deepEqual(leaked.all.filter((event) => event !== 'pusher:subscription_error'), []);
 });
 
-test('a wrong sign-in is refused with an error, and the connection stays', async (stage) => {
+test('a wrong sign-in is rejected with an error, and the connection stays open', async (stage) => {
   const { server, backend } = await stage.set({}, {
     authenticate: () => ({ auth: `${APP.key}:${'0'.repeat(64)}`, user_data: '{"id":"ann"}' }),
   });
@@ -94,7 +94,7 @@ test('after a lost connection the client signs in again by itself', async (stage
   assert.equal(await heard.next(), 'welcome back');
 });
 
-test('a watchlist says who is online now, who comes and who goes', async (stage) => {
+test('a watchlist reports who is online, and who goes online and offline', async (stage) => {
   const watchlist = { ann: ['bob', 'eve'] };
   const { server, sdk } = await stage.set();
   const backend = await stage.backend(sdk, {
@@ -115,7 +115,7 @@ test('a watchlist says who is online now, who comes and who goes', async (stage)
   assert.deepEqual(await offline.next(), ['bob']);
 });
 
-test('a user whose connections are terminated is told 4009 and stays away', async (stage) => {
+test('a user whose connections are terminated is closed with 4009 and does not reconnect', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const door = await stage.relay(server);
   const [tab, otherTab] = [await signedIn(stage, door, backend, 'ann'), await signedIn(stage, door, backend, 'ann')];
@@ -132,7 +132,7 @@ test('a user whose connections are terminated is told 4009 and stays away', asyn
   await settled(bob);
 });
 
-test('terminating a user who is not there is no error', async (stage) => {
+test('terminating a user who is not connected is no error', async (stage) => {
   const { sdk } = await stage.set();
 
   assert.deepEqual(await (await sdk.terminateUserConnections('nobody')).json(), {});

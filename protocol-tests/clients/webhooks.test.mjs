@@ -76,7 +76,7 @@ test('the SDK verifies and reads each kind of webhook', async (stage) => {
   assert.deepEqual([typeof whisper.data, typeof whisper.socket_id], ['string', 'string']);
 });
 
-test('the SDK refuses a webhook that was changed, and one of another app', async (stage) => {
+test('the SDK rejects a webhook that was changed, and one of another app', async (stage) => {
   const sink = await startSink(stage);
   await tryOut(stage, sink.url);
   const [request] = sink.requests;

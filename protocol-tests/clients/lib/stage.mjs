@@ -97,7 +97,7 @@ export class Stage {
   }
 
   tell() {
-    for (const server of this.#servers) console.error(`--- the server on ${server.port} said\n${server.log}---`);
+    for (const server of this.#servers) console.error(`--- output of the server on ${server.port}\n${server.log}---`);
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 const ONE_EACH = { connection: { max_connections_per_ip: 1 } };
@@ -33,7 +33,7 @@ behindEach('an address that a client makes up is not believed', async (stage, be
 
 /** Connects from `address`; resolves with 'let in', or with the code of the rejection. */
 async function arrival(stage, proxy, address, headers) {
-  const client = await connectPlainly(proxy, { from: address, headers });
+  const client = await connectRaw(proxy, { from: address, headers });
   assert.ok(client.events, `no upgrade, but ${client.status}: ${client.body}`);
   stage.closing(client);
   const { event, data } = await client.events.next();

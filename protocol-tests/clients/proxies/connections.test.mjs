@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 import { inState, joined, openSdk, settled, subscribed } from '../lib/clients.mjs';
 import { inbox } from '../lib/waiting.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 behindEach('pusher-js connects, and hears what the SDK publishes', async (stage, before) => {
@@ -73,7 +73,7 @@ behindEach('there is room for more clients than Debian sets out with', async (st
   const proxy = await before(await stage.server());
   // Debian limits Apache to 150 concurrent requests, and nginx to 384 connections.
   const clients = await Promise.all(Array.from({ length: kind.clients ?? 400 }, async () => {
-    const client = stage.closing(await connectPlainly(proxy));
+    const client = stage.closing(await connectRaw(proxy));
     assert.equal((await client.events.next()).event, 'pusher:connection_established');
     return client;
   }));

@@ -4,16 +4,16 @@ import assert from 'node:assert/strict';
 
 import { errorsOf, inState, openSdk, subscribed } from '../lib/clients.mjs';
 import { inbox } from '../lib/waiting.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { HOLD_CLIENTS, behindEach } from './lib/through.mjs';
 
-behindEach('an unknown app key is refused with 4001, in words and in the close code', async (stage, before) => {
+behindEach('an unknown app key is rejected with 4001, in words and in the close code', async (stage, before) => {
   const proxy = await before(await stage.server());
-  const refused = stage.pusher(proxy, { key: 'nobodys-key' });
-  const errors = errorsOf(refused);
-  const plain = await connectPlainly(proxy, { key: 'nobodys-key' });
+  const rejected = stage.pusher(proxy, { key: 'nobodys-key' });
+  const errors = errorsOf(rejected);
+  const plain = await connectRaw(proxy, { key: 'nobodys-key' });
 
-  await inState(refused, 'disconnected');
+  await inState(rejected, 'disconnected');
 
   assert.equal((await errors.next()).code, 4001);
   const { event, data } = await plain.events.next();
@@ -21,10 +21,10 @@ behindEach('an unknown app key is refused with 4001, in words and in the close c
   assert.equal(await plain.closed(), 4001);
 });
 
-behindEach('a server that is told to end says 4100, and its clients are back when it is', async (stage, before) => {
+behindEach('a stopped server closes with 4100, and clients reconnect when it runs again', async (stage, before) => {
   const server = await stage.server();
   const proxy = await before(server);
-  const plain = await connectPlainly(proxy);
+  const plain = await connectRaw(proxy);
   const pusher = stage.pusher(proxy);
   const errors = errorsOf(pusher);
   const channel = await subscribed(pusher.subscribe('news'));
@@ -47,7 +47,7 @@ behindEach('a client that connects while the server restarts is connected when i
   const proxy = await before(server);
   await server.stop();
 
-  const [client] = await Promise.all([connectPlainly(proxy), stage.server({}, server.port)]);
+  const [client] = await Promise.all([connectRaw(proxy), stage.server({}, server.port)]);
 
   stage.closing(client);
   assert.equal((await client.events.next()).event, 'pusher:connection_established');

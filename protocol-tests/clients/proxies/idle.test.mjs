@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { openSdk } from '../lib/clients.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 const PROXY_TIMEOUT_MS = 5_000;
@@ -11,10 +11,10 @@ const PROXY_TIMEOUT_MS = 5_000;
 behindEach("the server's pings keep an idle connection from being cut", async (stage, before, kind) => {
   const [attentive, negligent] = await Promise.all([2, 60].map(async (activity_timeout_s) => {
     const server = await stage.server({ connection: { activity_timeout_s } });
-    return before(server, { change: 'impatient' });
+    return before(server, { change: 'shortTimeout' });
   }));
   // These clients send no pings.
-  const [kept, cut] = await Promise.all([attentive, negligent].map((proxy) => connectPlainly(proxy)));
+  const [kept, cut] = await Promise.all([attentive, negligent].map((proxy) => connectRaw(proxy)));
   stage.closing(kept);
   const began = Date.now();
   let cutAfter_ms;
@@ -25,7 +25,7 @@ behindEach("the server's pings keep an idle connection from being cut", async (s
 
   while (Date.now() - began <= 2 * PROXY_TIMEOUT_MS) await kept.pings.next();
 
-  if (kind.isPatient) {
+  if (kind.hasNoTimeout) {
     assert.equal(cutAfter_ms, undefined);
     cut.close();
   } else {

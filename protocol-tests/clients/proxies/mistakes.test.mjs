@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 
 import { openSdk } from '../lib/clients.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 behindEach('a proxy that drops the upgrade makes the server say so with 426', async (stage, before) => {
-  const proxy = await before(await stage.server(), { change: 'stripping' });
+  const proxy = await before(await stage.server(), { change: 'dropsUpgrade' });
 
-  const answer = await connectPlainly(proxy);
+  const answer = await connectRaw(proxy);
 
   assert.equal(answer.status, 426);
   const { code, error } = JSON.parse(answer.body);

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 
 import { openSdk } from '../lib/clients.mjs';
 import { until } from '../lib/waiting.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { BALANCERS, CHECKERS, behindEach } from './lib/through.mjs';
 
 /** Enough for several workers to be wrong if each balances by itself. */
@@ -14,7 +14,7 @@ const CLIENTS = 24;
 
 behindEach('clients are spread evenly over two nodes by all workers of the proxy', async (stage, before) => {
   const nodes = [await stage.server(), await stage.server()];
-  const proxy = await before(nodes, { change: 'crowded' });
+  const proxy = await before(nodes, { change: 'manyWorkers' });
 
   for (let count = 0; count < CLIENTS; count += 1) assert.ok(await isConnected(stage, proxy));
 
@@ -33,7 +33,7 @@ behindEach('a node that is not ready gets no clients', async (stage, before) => 
 }, CHECKERS);
 
 async function isConnected(stage, proxy) {
-  const client = await connectPlainly(proxy);
+  const client = await connectRaw(proxy);
   if (!client.events) return false;
   stage.closing(client);
   return (await client.events.next()).event === 'pusher:connection_established';

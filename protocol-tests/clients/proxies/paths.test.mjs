@@ -26,8 +26,8 @@ behindEach('a server with a path is reached under it by clients and by publisher
   assert.equal((await ask(proxy, '/apps/tests/channels')).status, 404);
 });
 
-behindEach('a proxy may take the path off', async (stage, before) => {
-  const proxy = await before(await stage.server(), { isBeside: true, change: 'unprefixing' });
+behindEach('a proxy may strip the path', async (stage, before) => {
+  const proxy = await before(await stage.server(), { isBeside: true, change: 'stripsPath' });
   const heard = inbox('the event');
   (await subscribed(stage.pusher(proxy, { wsPath: '/ws' }).subscribe('news'))).bind('flash', heard);
 

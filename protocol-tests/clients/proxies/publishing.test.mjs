@@ -22,7 +22,7 @@ behindEach('an event that is sent in chunks arrives', async (stage, before) => {
 });
 
 behindEach('an event arrives that is passed on in chunks', async (stage, before) => {
-  const { proxy, tap, heard, body } = await listener(stage, before, { change: 'streaming' });
+  const { proxy, tap, heard, body } = await listener(stage, before, { change: 'unbuffered' });
   const isOnItsWay = () => tap.sent.some((sent) => /^POST [^]*\r\ntransfer-encoding: chunked\r\n/im.test(sent));
   async function* chunks() {
     yield body.slice(0, 30_000);
@@ -73,7 +73,7 @@ behindEach('a publish while the server restarts is accepted when it is back', as
 
 behindEach('the proxy closes idle connections to the server', async (stage, before) => {
   const tap = stage.closing(await startTap(await stage.server()));
-  const sdk = openSdk(await before(tap, { change: 'thrifty' }));
+  const sdk = openSdk(await before(tap, { change: 'shortKeepalive' }));
 
   await sdk.trigger('news', 'flash', 'first');
 
@@ -81,7 +81,7 @@ behindEach('the proxy closes idle connections to the server', async (stage, befo
   await until('connections that are closed', () => tap.open === 0, 20_000);
 }, CLOSE_IDLE);
 
-behindEach('a body that is too large is refused by the server itself, with its reason', async (stage, before) => {
+behindEach('a body that is too large is rejected by the server itself, with its reason', async (stage, before) => {
   const proxy = await before(await stage.server());
   const body = JSON.stringify({ name: 'flash', channel: 'news', data: 'x'.repeat(1_048_576) });
 

@@ -4,13 +4,13 @@ import assert from 'node:assert/strict';
 
 import { openSdk, subscribed } from '../lib/clients.mjs';
 import { inbox, until } from '../lib/waiting.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 behindEach('a proxy that is reloaded uses its new configuration, and keeps connections if it can', async (stage, before, kind) => {
   const [old, next] = [await stage.server(), await stage.server()];
   const proxy = await before(old);
-  const plain = stage.closing(await connectPlainly(proxy));
+  const plain = stage.closing(await connectRaw(proxy));
   const pusher = stage.pusher(proxy);
   const [heard, again] = [inbox('the event'), inbox('the second subscription')];
   const channel = await subscribed(pusher.subscribe('news'));

@@ -5,7 +5,7 @@ import { Agent } from 'node:https';
 
 import { errorsOf, inState, openSdk, subscribed } from '../lib/clients.mjs';
 import { inbox } from '../lib/waiting.mjs';
-import { connectPlainly } from './lib/plain.mjs';
+import { connectRaw } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
 // The certificates are self-signed, and pusher-js in Node has no option to trust one. Read again for each connection.
@@ -26,12 +26,12 @@ behindEach('clients and publishers come by TLS to an app that wants it', async (
   assert.equal(await heard.next(), 'by TLS');
 });
 
-behindEach('who comes without TLS is refused with 4000, be it past the proxy or through it', async (stage, before) => {
+behindEach('a client without TLS is rejected with 4000, directly and through the proxy', async (stage, before) => {
   const server = await stage.server(TLS_ONLY);
   const proxy = await before(server);
   const pretending = { headers: { 'X-Forwarded-Proto': 'https' } };
 
-  const clients = [await connectPlainly(server), await connectPlainly(proxy), await connectPlainly(proxy, pretending)];
+  const clients = [await connectRaw(server), await connectRaw(proxy), await connectRaw(proxy, pretending)];
 
   for (const client of clients) {
     assert.equal((await client.events.next()).data.code, 4000);
@@ -39,7 +39,7 @@ behindEach('who comes without TLS is refused with 4000, be it past the proxy or 
   }
 });
 
-behindEach('pusher-js that began without TLS goes over to it by itself', async (stage, before) => {
+behindEach('pusher-js reconnects with TLS after 4000', async (stage, before) => {
   const proxy = await before(await stage.server(TLS_ONLY));
   const pusher = stage.pusher(proxy, { wssPort: proxy.tlsPort, enabledTransports: ['ws', 'wss'] });
   const errors = errorsOf(pusher);

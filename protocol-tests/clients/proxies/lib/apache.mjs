@@ -52,16 +52,16 @@ export const apache = {
   changes: {
     none: {},
     /** Closes idle connections after five seconds. */
-    impatient: {
+    shortTimeout: {
       'apache2.conf': { 'Timeout 300': 'Timeout 5', 'body=10': 'body=1' },
       [SNIPPET]: { 'timeout=90': 'timeout=5' },
     },
     /** Forwards bodies while they arrive, and therefore in chunks: Apache does so by default. */
-    streaming: {},
+    unbuffered: {},
     /** Omits the headers of the upgrade. */
-    stripping: { [SNIPPET]: { 'upgrade=websocket': '' } },
+    dropsUpgrade: { [SNIPPET]: { 'upgrade=websocket': '' } },
     /** Removes the path before it forwards requests. */
-    unprefixing: { [PATH]: { '127.0.0.1:8080/ws/': '127.0.0.1:8080/' } },
+    stripsPath: { [PATH]: { '127.0.0.1:8080/ws/': '127.0.0.1:8080/' } },
   },
 
   /** Starts Apache in front of `server`: on a separate host, or beside an application, under /ws/. */

@@ -43,24 +43,24 @@ const main = (proxy) => `
 export const caddy = {
   name: 'Caddy',
   /** It has no timeout for WebSockets. */
-  isPatient: true,
+  hasNoTimeout: true,
   /** Version 2.6 closes WebSockets, with 1001. */
   closesOnReload: true,
 
   /** The changes of tests to the documented configuration, by file. */
   changes: {
     none: {},
-    impatient: {},
+    shortTimeout: {},
     /** Forwards bodies while they arrive, and therefore in chunks: Caddy does so by default. */
-    streaming: {},
+    unbuffered: {},
     /** Omits the headers of the upgrade. */
-    stripping: { [SNIPPET]: { [FIRST_LINE]: `request_header -Upgrade\n${FIRST_LINE}` } },
+    dropsUpgrade: { [SNIPPET]: { [FIRST_LINE]: `request_header -Upgrade\n${FIRST_LINE}` } },
     /** Closes idle connections to the server after a second. */
-    thrifty: { [SNIPPET]: { 'keepalive 60s': 'keepalive 1s' } },
+    shortKeepalive: { [SNIPPET]: { 'keepalive 60s': 'keepalive 1s' } },
     /** Several workers: Caddy uses all cores, which count together. */
-    crowded: {},
+    manyWorkers: {},
     /** Removes the path before it forwards requests. */
-    unprefixing: { [PATH]: { 'handle /ws/*': 'handle_path /ws/*' } },
+    stripsPath: { [PATH]: { 'handle /ws/*': 'handle_path /ws/*' } },
   },
 
   /** Starts Caddy in front of one or several servers: on a separate host, or beside an application, under /ws/. */

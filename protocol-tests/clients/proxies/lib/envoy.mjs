@@ -51,25 +51,25 @@ export const envoy = {
   changes: {
     none: {},
     /** Closes idle connections after five seconds. The time limit of requests is not one of WebSockets. */
-    impatient: { 'stream_idle_timeout: 90s': 'stream_idle_timeout: 5s', [ROUTE]: `${ROUTE}${INDENT}timeout: 3s\n` },
+    shortTimeout: { 'stream_idle_timeout: 90s': 'stream_idle_timeout: 5s', [ROUTE]: `${ROUTE}${INDENT}timeout: 3s\n` },
     /** Forwards bodies while they arrive, and therefore in chunks: Envoy does so by default. */
-    streaming: {},
+    unbuffered: {},
     /** Omits the headers of the upgrade. */
-    stripping: {
+    dropsUpgrade: {
       'upgrade_configs: [{ upgrade_type: websocket }]':
         'http_protocol_options: { ignore_http_11_upgrade: [{ exact: websocket }] }',
     },
     /** Closes idle connections to the server after a second. */
-    thrifty: { 'idle_timeout: 60s': 'idle_timeout: 1s' },
+    shortKeepalive: { 'idle_timeout: 60s': 'idle_timeout: 1s' },
     /** Several workers. */
-    crowded: {},
+    manyWorkers: {},
     /** Removes the path before it forwards requests. */
-    unprefixing: { [ROUTE]: `${ROUTE}${INDENT}prefix_rewrite: /\n` },
+    stripsPath: { [ROUTE]: `${ROUTE}${INDENT}prefix_rewrite: /\n` },
   },
 
   /** Starts Envoy in front of one or several servers: on a separate host, or beside an application, under /ws/. */
   start(servers, { change = 'none', isBeside = false } = {}) {
-    const workers = change === 'crowded' ? '8' : '1';
+    const workers = change === 'manyWorkers' ? '8' : '1';
     return Proxy.start(PROGRAM, servers, ({ port, tlsPort, certificate }, upstreams) => {
       let text = documented('yaml', CONFIGURATION, {
         ...OWN_PORTS,

@@ -52,17 +52,17 @@ export const haproxy = {
   changes: {
     none: {},
     /** Closes idle connections after five seconds. */
-    impatient: { [BACKEND]: { 'timeout tunnel 90s': 'timeout tunnel 5s' } },
+    shortTimeout: { [BACKEND]: { 'timeout tunnel 90s': 'timeout tunnel 5s' } },
     /** Forwards bodies while they arrive, and therefore in chunks: HAProxy does so by default. */
-    streaming: {},
+    unbuffered: {},
     /** Omits the headers of the upgrade. */
-    stripping: { [BACKEND]: { 'option forwardfor': 'option forwardfor\n    http-request del-header Upgrade' } },
+    dropsUpgrade: { [BACKEND]: { 'option forwardfor': 'option forwardfor\n    http-request del-header Upgrade' } },
     /** Closes idle connections to the server after five seconds by default. */
-    thrifty: {},
+    shortKeepalive: {},
     /** Several workers. */
-    crowded: { [MAIN]: { '\nglobal\n': '\nglobal\n  nbthread 8\n' } },
+    manyWorkers: { [MAIN]: { '\nglobal\n': '\nglobal\n  nbthread 8\n' } },
     /** Removes the path before it forwards requests. */
-    unprefixing: { [BACKEND]: { 'option forwardfor': 'option forwardfor\n    http-request replace-path /ws(/.*) \\1' } },
+    stripsPath: { [BACKEND]: { 'option forwardfor': 'option forwardfor\n    http-request replace-path /ws(/.*) \\1' } },
   },
 
   /** Starts HAProxy in front of one or several servers: on a separate host, or beside an application, under /ws/. */

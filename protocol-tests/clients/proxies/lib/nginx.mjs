@@ -46,25 +46,25 @@ export const nginx = {
   changes: {
     none: {},
     /** Closes idle connections after five seconds. */
-    impatient: { [SNIPPET]: { 'proxy_read_timeout 90s': 'proxy_read_timeout 5s' } },
+    shortTimeout: { [SNIPPET]: { 'proxy_read_timeout 90s': 'proxy_read_timeout 5s' } },
     /** Forwards bodies while they arrive, and therefore in chunks. */
-    streaming: { [SNIPPET]: { 'proxy_http_version 1.1;': 'proxy_http_version 1.1; proxy_request_buffering off;' } },
+    unbuffered: { [SNIPPET]: { 'proxy_http_version 1.1;': 'proxy_http_version 1.1; proxy_request_buffering off;' } },
     /** Omits the headers of the upgrade. */
-    stripping: {
+    dropsUpgrade: {
       [SNIPPET]: {
         'proxy_set_header Upgrade $http_upgrade;': '',
         'proxy_set_header Connection $connection_upgrade;': "proxy_set_header Connection '';",
       },
     },
     /** Closes idle connections to the server after a second. */
-    thrifty: { [UPSTREAM]: { 'keepalive_timeout 60s': 'keepalive_timeout 1s' } },
+    shortKeepalive: { [UPSTREAM]: { 'keepalive_timeout 60s': 'keepalive_timeout 1s' } },
     /** Several workers, to which the kernel gives connections at random. */
-    crowded: {
+    manyWorkers: {
       'nginx.conf': { 'worker_processes 1;': 'worker_processes 8;' },
       [SITE]: { 'listen 80;': 'listen 80 reuseport;' },
     },
     /** Removes the path before it forwards requests. */
-    unprefixing: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
+    stripsPath: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
   },
 
   /** Starts nginx in front of one or several servers: on a separate host, or beside an application, under /ws/. */

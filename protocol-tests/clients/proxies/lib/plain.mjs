@@ -32,7 +32,7 @@ export async function ask({ port }, path, { method = 'GET', headers = {}, from, 
 }
 
 /** Requests an upgrade, and resolves with a [`Plain`], or with `{ status, body }` if it is rejected. */
-export async function connectPlainly({ port }, { key = APP.key, from, headers = {} } = {}) {
+export async function connectRaw({ port }, { key = APP.key, from, headers = {} } = {}) {
   const handshake = {
     Connection: 'Upgrade',
     Upgrade: 'websocket',
@@ -43,10 +43,10 @@ export async function connectPlainly({ port }, { key = APP.key, from, headers = 
   const path = `/app/${key}?protocol=7`;
   const request = http.request({ host: '127.0.0.1', port, path, headers: handshake, localAddress: from, agent: false });
   const upgraded = once(request, 'upgrade').then(([, socket, head]) => new Plain(socket, head));
-  const refused = once(request, 'response').then(answerOf);
-  for (const outcome of [upgraded, refused]) outcome.catch(() => {});
+  const rejected = once(request, 'response').then(answerOf);
+  for (const outcome of [upgraded, rejected]) outcome.catch(() => {});
   request.end();
-  return within(Promise.race([upgraded, refused]), 'an answer to a handshake');
+  return within(Promise.race([upgraded, rejected]), 'an answer to a handshake');
 }
 
 async function answerOf([response]) {
