@@ -18,6 +18,10 @@ return [
                 'port' => env('REVERB_PORT', 8080),
                 'scheme' => env('REVERB_SCHEME', 'http'),
                 'useTLS' => env('REVERB_SCHEME', 'http') === 'https',
+                // If Campanile has a path, such as `/ws/`: the slash at the end is needed behind a proxy.
+                'path' => env('REVERB_SERVER_PATH', ''),
+                // For encrypted channels. Not null: the SDK takes an empty text as none.
+                'encryption_master_key_base64' => env('BROADCAST_ENCRYPTION_KEY', ''),
             ],
             // For Guzzle. Campanile answers a publish within `broker_wait_ms` even if Redis is unreachable, so a much
             // longer timeout has no use.

@@ -2,14 +2,19 @@
 
 use App\Models\Conversation;
 use App\Models\User;
+use Illuminate\Http\Request;
 use Illuminate\Support\Facades\Broadcast;
 
-// Access to channels. The names have no `private-` or `presence-`: a rule applies to both.
+// Access to channels. The names have no `private-`, `private-encrypted-` or `presence-`: a rule applies to all of them.
+
+// What is for one user, on all of the user's devices: `private-App.Models.User.3`. Laravel sends notifications there, so without
+// this rule, pages that listen for notifications get 403.
+Broadcast::channel('App.Models.User.{id}', fn (User $user, string $id): bool => (string) $user->getKey() === $id);
 
 // A conversation: `private-conversations.7` carries its messages, `presence-conversations.7` its list of members. An
 // array grants access and describes the member; null, false or an empty answer denies it with 403.
 Broadcast::channel('conversations.{conversation}', function (User $user, Conversation $conversation): ?array {
-    if (! $conversation->participants()->whereKey($user->getKey())->exists()) {
+    if (! $conversation->hasParticipant($user)) {
         return null;
     }
 
@@ -17,5 +22,11 @@ Broadcast::channel('conversations.{conversation}', function (User $user, Convers
     return ['id' => $user->getKey(), 'name' => $user->name];
 });
 
-// The events of one user, on all of the user's devices: `private-users.3`.
-Broadcast::channel('users.{id}', fn (User $user, string $id): bool => (string) $user->getKey() === $id);
+// Sign-in, by which Campanile knows the user of a connection: `sendToUser`, watchlists and `terminateUserConnections` of
+// Pusher's SDK need it. This adds the route /broadcasting/user-auth; `null` is answered with 403.
+Broadcast::userRoutes();
+Broadcast::resolveAuthenticatedUserUsing(function (Request $request): ?array {
+    $user = $request->user();
+
+    return $user === null ? null : ['id' => (string) $user->getKey(), 'user_info' => ['name' => $user->name]];
+});

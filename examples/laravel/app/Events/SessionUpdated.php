@@ -29,7 +29,7 @@ class SessionUpdated implements ShouldBroadcast
 
     public function broadcastOn(): PrivateChannel
     {
-        return new PrivateChannel('users.'.$this->user->getKey());
+        return new PrivateChannel('App.Models.User.'.$this->user->getKey());
     }
 
     public function broadcastAs(): string

@@ -21,8 +21,15 @@ export function enterConversation(id, show) {
     };
 }
 
-/** Receives the events of a user, in all windows. */
+/** Receives what is for a user, in all windows: events, and Laravel's notifications. */
 export function hearSession(userId, show) {
-    window.Echo.private(`users.${userId}`)
-        .listen('.session.updated', ({ changes }) => show.session(changes));
+    window.Echo.private(`App.Models.User.${userId}`)
+        .listen('.session.updated', ({ changes }) => show.session(changes))
+        .notification((notification) => show.notification(notification));
+}
+
+/** Signs the connection in as the user of the page's session, and receives what `sendToUser` sends. */
+export function signIn(show) {
+    window.Echo.connector.signin();
+    window.Echo.connector.pusher.user.bind('alert', (data) => show.alert(data));
 }
