@@ -19,8 +19,13 @@ const FLAGS = [
 ];
 
 /** Starts the chat as a separate process, like `npm start`, and resolves with its address. */
-export async function startChat(server) {
+export function startChat(server) {
   if (!existsSync(`${CHAT}/node_modules`)) throw new Error('the chat has no packages yet: npm ci in examples/chat');
+  return startApplication(server, CHAT, ['server.mjs']);
+}
+
+/** Starts an application of Node in `folder` that uses `server`, and resolves with the address that it prints. */
+export async function startApplication(server, folder, args) {
   const env = {
     PATH: process.env.PATH,
     PORT: '0',
@@ -29,7 +34,7 @@ export async function startChat(server) {
     PUSHER_APP_SECRET: APP.secret,
     PUSHER_PORT: String(server.port),
   };
-  const child = spawn(process.execPath, ['server.mjs'], { cwd: CHAT, env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   process.on('exit', () => child.kill('SIGKILL'));
   let said = '';
@@ -39,10 +44,10 @@ export async function startChat(server) {
       if (ADDRESS.test(said)) resolve(ADDRESS.exec(said)[0]);
     });
   });
-  const early = exited.then(() => { throw new Error(`the chat ended before it listened: ${said}`); });
+  const early = exited.then(() => { throw new Error(`${folder} ended before it listened: ${said}`); });
   early.catch(() => {});
-  const url = await within(Promise.race([address, early]), 'a chat that listens');
-  return { url, close: async () => { child.kill('SIGTERM'); await within(exited, 'the end of the chat'); } };
+  const url = await within(Promise.race([address, early]), 'an application that listens');
+  return { url, close: async () => { child.kill('SIGTERM'); await within(exited, 'the end of the application'); } };
 }
 
 export function openBrowser() {
