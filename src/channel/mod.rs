@@ -2,14 +2,14 @@
 //! returns.
 //!
 //! A single node keeps a [`ChannelState`] for each channel. In a cluster, Redis decides about all nodes;
-//! there, a topic uses the parts: a [`Roster`] of the users of its node, and a [`CountNotice`] for
+//! there, a topic uses the parts: a [`Roster`] of the users of its node, and a [`CountThrottle`] for
 //! the total.
 
-mod count_notice;
+mod count_throttle;
 mod online;
 mod roster;
 
-pub use count_notice::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountNotice, CountStep};
+pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, CountThrottle};
 pub use online::{OFFLINE_GRACE, OnlineState};
 pub use roster::Roster;
 
@@ -28,7 +28,7 @@ pub struct ChannelState {
     subscriptions: usize,
     /// The members of a presence channel.
     roster: Option<Box<Roster>>,
-    count: CountNotice,
+    count_throttle: CountThrottle,
 }
 
 /// The transitions that a new subscription causes.
@@ -96,7 +96,7 @@ impl ChannelState {
         };
         let is_occupied = self.subscriptions == 0;
         self.subscriptions += 1;
-        self.count.on_subscribed_without_count();
+        self.count_throttle.on_subscribed_without_count();
         Ok(JoinTransitions { is_occupied, is_member_added })
     }
 
@@ -108,19 +108,19 @@ impl ChannelState {
             roster.zip(user_id).is_some_and(|(roster, user_id)| roster.leave(user_id));
         let is_vacated = self.subscriptions == 0;
         if is_vacated {
-            self.count.reset();
+            self.count_throttle.reset();
         }
         LeaveTransitions { is_member_removed, is_vacated }
     }
 
     /// What to do about the number of subscriptions, which may have changed.
-    pub fn announce_count(&mut self, now: Instant) -> CountStep {
-        self.count.on_count(self.subscriptions, now)
+    pub fn announce_count(&mut self, now: Instant) -> CountAction {
+        self.count_throttle.action(self.subscriptions, now)
     }
 
     /// Ends the delay of a count that is due. Returns false if none is.
     pub fn take_due_count(&mut self, now: Instant) -> bool {
-        self.count.take_due(now)
+        self.count_throttle.take_due(now)
     }
 
     /// The number of subscriptions and of members.
@@ -207,8 +207,8 @@ mod tests {
         let (mut state, now) = (ChannelState::default(), Instant::now());
         for _ in 0..2 {
             assert!(state.join(None, 1).is_ok());
-            assert_eq!(state.announce_count(now), CountStep::Send(1));
-            assert_eq!(state.announce_count(now), CountStep::Skip);
+            assert_eq!(state.announce_count(now), CountAction::Send(1));
+            assert_eq!(state.announce_count(now), CountAction::Skip);
             state.leave(None);
         }
     }

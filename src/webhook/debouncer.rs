@@ -3,7 +3,7 @@
 //! - Paired events alternate. A channel, member or user that leaves and returns within [`Debouncer::DELAY`] is not
 //!   reported: its departure is *delayed*, and cancelled by the return.
 //! - A cache miss of a channel is reported once in [`Debouncer::MISS_INTERVAL`].
-//! - Subscription counts are limited by the rule of [`crate::channel::CountNotice`]; on a single node
+//! - Subscription counts are limited by the rule of [`crate::channel::CountThrottle`]; on a single node
 //!   the broker does that.
 //! - Everything else is reported at once.
 //!

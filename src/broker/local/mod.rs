@@ -13,7 +13,7 @@ pub use cache::CacheStats;
 
 use super::{AcceptedClientEvent, AppEvent, SignInReply, SubscribeRequest};
 use crate::{
-    channel::{ChannelState, ChannelSummary, CountStep, Counts, is_countable},
+    channel::{ChannelState, ChannelSummary, CountAction, Counts, is_countable},
     config::WebhookEvent,
     hub::{
         ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
@@ -129,17 +129,17 @@ fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
         return;
     }
     match channel.state().announce_count(now) {
-        CountStep::Send(count) => {
+        CountAction::Send(count) => {
             channel.deliver(&event::subscription_count(name, count), None);
             hub.observe(WebhookEvent::SubscriptionCount, || HubEvent::SubscriptionCount {
                 channel: name.clone(),
                 count,
             });
         }
-        CountStep::Wait(until) => {
+        CountAction::CheckAt(until) => {
             app_state(hub).timers.add(until, TimerTask::AnnounceCount(name.clone()));
         }
-        CountStep::Skip => {}
+        CountAction::Skip => {}
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    channel::{CountNotice, CountStep},
+    channel::{CountAction, CountThrottle},
     config::WebhookEvent,
     hub::hub_event_tests::{channel, one_of_each},
 };
@@ -294,7 +294,7 @@ fn a_count_that_falls_while_one_is_delayed_is_reported_at_the_end_of_the_delay()
 fn counts_are_limited_as_on_a_single_node() {
     for seed in 0..60 {
         let mut random = StdRng::seed_from_u64(seed);
-        let (mut debouncer, mut throttle) = (of_redis(), CountNotice::default());
+        let (mut debouncer, mut throttle) = (of_redis(), CountThrottle::default());
         let (began, mut due, mut total) = (Instant::now(), None, 98);
         let (mut on_one, mut on_several) = (Vec::new(), Vec::new());
         for now_ms in 0..30_000_u64 {
@@ -307,10 +307,10 @@ fn counts_are_limited_as_on_a_single_node() {
             }
             for (_, count) in [(is_due, before), (has_changed, total)].iter().filter(|step| step.0)
             {
-                match throttle.on_count(*count, now) {
-                    CountStep::Send(count) => on_one.push((now_ms, count)),
-                    CountStep::Wait(until) => due = Some(until),
-                    CountStep::Skip => {}
+                match throttle.action(*count, now) {
+                    CountAction::Send(count) => on_one.push((now_ms, count)),
+                    CountAction::CheckAt(until) => due = Some(until),
+                    CountAction::Skip => {}
                 }
             }
             let mut ready = Vec::new();

@@ -22,7 +22,7 @@ use super::{
     random::SeededSet,
 };
 use crate::{
-    channel::{self, CountNotice, Roster},
+    channel::{self, CountThrottle, Roster},
     config::AppConfig,
     hub::ConnectionRef,
     protocol::{ChannelName, event},
@@ -72,7 +72,7 @@ pub(in crate::broker::redis) struct Topic {
     /// Whether subscribers receive the subscription count.
     is_counted: bool,
     /// The total that the subscribers of this node have received.
-    total_notice: CountNotice,
+    total_throttle: CountThrottle,
     phase: BusSubscription,
     /// The server of the latest subscription.
     server: Option<ServerId>,
@@ -114,7 +114,7 @@ impl Topic {
     ) -> Self {
         Self {
             is_counted: is_counted(&name.subject, config),
-            total_notice: CountNotice::default(),
+            total_throttle: CountThrottle::default(),
             name,
             partition,
             attempt: 0,
@@ -205,7 +205,7 @@ impl Topic {
             Some(count) => {
                 self.count = count;
                 if count == 0 {
-                    self.total_notice.reset();
+                    self.total_throttle.reset();
                 }
             }
             // It ended before its reply arrived.

@@ -3,7 +3,7 @@
 use super::{BusSubscription, Effect, LastWrite, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
     broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
-    channel::CountStep,
+    channel::CountAction,
     hub::InitialMessages,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRejection, event},
 };
@@ -163,7 +163,7 @@ impl Topic {
         let is_counted = self.is_counted;
         let replica = self.replica.as_mut().expect("just looked at");
         if is_counted {
-            self.total_notice.on_subscribed(replica.total, now);
+            self.total_throttle.on_subscribed(replica.total, now);
         }
         let last = replica.last.as_ref().filter(|last| now < last.expires_at);
         let broadcast_bytes = is_new.map(|member| {
@@ -255,12 +255,12 @@ impl Topic {
         if !self.is_counted || self.count == 0 {
             return;
         }
-        effects.extend(match (self.total_notice.on_count(total, now), self.channel()) {
-            (CountStep::Send(total), Some(channel)) => {
+        effects.extend(match (self.total_throttle.action(total, now), self.channel()) {
+            (CountAction::Send(total), Some(channel)) => {
                 Some(Effect::Deliver(event::subscription_count(channel, total), None))
             }
-            (CountStep::Wait(until), _) => Some(Effect::AnnounceTotalAt(until)),
-            (CountStep::Skip, _) | (CountStep::Send(_), None) => None,
+            (CountAction::CheckAt(until), _) => Some(Effect::AnnounceTotalAt(until)),
+            (CountAction::Skip, _) | (CountAction::Send(_), None) => None,
         });
     }
 
@@ -268,7 +268,7 @@ impl Topic {
     pub(in crate::broker::redis) fn announce_due_total(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(replica) = &self.replica
-            && self.total_notice.take_due(now)
+            && self.total_throttle.take_due(now)
         {
             self.announce_total(replica.total, now, &mut effects);
         }
