@@ -113,8 +113,8 @@ impl ChannelState {
         LeaveTransitions { is_member_removed, is_vacated }
     }
 
-    /// What to do about the number of subscriptions, which may have changed.
-    pub fn announce_count(&mut self, now: Instant) -> CountAction {
+    /// Decides whether the number of subscriptions, which may have changed, is sent now.
+    pub fn count_action(&mut self, now: Instant) -> CountAction {
         self.count_throttle.action(self.subscriptions, now)
     }
 
@@ -207,8 +207,8 @@ mod tests {
         let (mut state, now) = (ChannelState::default(), Instant::now());
         for _ in 0..2 {
             assert!(state.join(None, 1).is_ok());
-            assert_eq!(state.announce_count(now), CountAction::Send(1));
-            assert_eq!(state.announce_count(now), CountAction::Skip);
+            assert_eq!(state.count_action(now), CountAction::Send(1));
+            assert_eq!(state.count_action(now), CountAction::Skip);
             state.leave(None);
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn subscribe(
         count: None,
         broadcast_bytes,
     };
-    announce_count(hub, &mut channel, now);
+    send_count(hub, &mut channel, now);
     Ok(subscribed)
 }
 
@@ -115,7 +115,7 @@ pub(super) fn unsubscribe(
         });
     }
     if !left.is_vacated {
-        announce_count(hub, &mut channel, now);
+        send_count(hub, &mut channel, now);
     } else if name.is_listed() {
         hub.observe(WebhookEvent::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
     }
@@ -123,12 +123,12 @@ pub(super) fn unsubscribe(
 }
 
 /// Sends the subscription count, at once or when its interval has passed.
-fn announce_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
+fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
     let name = channel.name();
     if !is_countable(name) || !hub.read_config(|config| config.subscription_count) {
         return;
     }
-    match channel.state().announce_count(now) {
+    match channel.state().count_action(now) {
         CountAction::Send(count) => {
             channel.deliver(&event::subscription_count(name, count), None);
             hub.observe(WebhookEvent::SubscriptionCount, || HubEvent::SubscriptionCount {
@@ -254,7 +254,7 @@ pub(super) fn on_tick(hub: &Hub, now: Instant) {
                 if let Some(mut channel) = hub.lock(&name)
                     && channel.state().take_due_count(now)
                 {
-                    announce_count(hub, &mut channel, now);
+                    send_count(hub, &mut channel, now);
                 }
             }
             TimerTask::GoOffline(user_id) => state.users.go_offline_if_due(hub, &user_id, now),

@@ -156,7 +156,7 @@ impl Topics {
 
     pub(super) fn on_tick(&mut self, now: Instant) {
         self.scheduler.on_tick(now);
-        self.announce_due_totals(now);
+        self.send_due_totals(now);
         if self.expired_at + EXPIRY_INTERVAL <= now {
             self.expired_at = now;
             self.all.values_mut().for_each(|topic| topic.expire(now));
@@ -164,11 +164,11 @@ impl Topics {
     }
 
     /// Announces the totals whose delay has ended, whether or not there is a link.
-    fn announce_due_totals(&mut self, now: Instant) {
+    fn send_due_totals(&mut self, now: Instant) {
         while self.delayed_totals.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, name)) = self.delayed_totals.pop_first() else { return };
             let Some(topic) = self.all.get_mut(&name) else { continue };
-            let effects = topic.announce_due_total(now);
+            let effects = topic.send_due_total(now);
             self.apply(&name, effects, false);
         }
     }
@@ -441,7 +441,7 @@ impl Topics {
                 (Effect::Deliver(frame, except), TopicSubject::Channel(channel)) => {
                     hub.deliver(channel, &frame, except);
                 }
-                (Effect::AnnounceTotalAt(at), _) => {
+                (Effect::SendTotalAt(at), _) => {
                     self.delayed_totals.insert((at, Arc::clone(name)));
                 }
                 (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {

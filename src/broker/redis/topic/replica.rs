@@ -224,7 +224,7 @@ impl Topic {
             }
             self.send_difference(&old, &new, effects);
             if old.total != new.total {
-                self.announce_total(new.total, now, effects);
+                self.send_total(new.total, now, effects);
             }
         }
         self.replica = Some(new);
@@ -251,7 +251,7 @@ impl Topic {
     }
 
     /// Sends the total to the subscribers of this node, at once or when its interval has passed.
-    fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
+    fn send_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
         if !self.is_counted || self.count == 0 {
             return;
         }
@@ -259,18 +259,18 @@ impl Topic {
             (CountAction::Send(total), Some(channel)) => {
                 Some(Effect::Deliver(event::subscription_count(channel, total), None))
             }
-            (CountAction::CheckAt(until), _) => Some(Effect::AnnounceTotalAt(until)),
+            (CountAction::CheckAt(until), _) => Some(Effect::SendTotalAt(until)),
             (CountAction::Skip, _) | (CountAction::Send(_), None) => None,
         });
     }
 
     /// Announces the total whose delay has ended.
-    pub(in crate::broker::redis) fn announce_due_total(&mut self, now: Instant) -> Vec<Effect> {
+    pub(in crate::broker::redis) fn send_due_total(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(replica) = &self.replica
             && self.total_throttle.take_due(now)
         {
-            self.announce_total(replica.total, now, &mut effects);
+            self.send_total(replica.total, now, &mut effects);
         }
         effects
     }
@@ -420,7 +420,7 @@ impl Topic {
             (Change::Total(total), channel) => {
                 let was_online = 0 < std::mem::replace(&mut replica.total, total);
                 if channel.is_some() {
-                    self.announce_total(total, now, effects);
+                    self.send_total(total, now, effects);
                 } else if was_online != (0 < total) {
                     effects.push(Effect::Online(0 < total));
                 }

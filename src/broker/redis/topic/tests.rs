@@ -85,7 +85,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
             Effect::Reject { ticket, .. } => format!("reject {ticket}"),
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
             Effect::Deliver(frame, _) => text(frame),
-            Effect::AnnounceTotalAt(_) => "total later".into(),
+            Effect::SendTotalAt(_) => "total later".into(),
             Effect::ForceResubscribe => "force_resubscribe".into(),
             Effect::Unverified => "unverified".into(),
             Effect::Online(is_online) => format!("online {is_online}"),

@@ -107,7 +107,7 @@ pub(in crate::broker::redis) enum Effect {
     /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
     /// The total has changed, and must be announced to the subscribers at this time.
-    AnnounceTotalAt(Instant),
+    SendTotalAt(Instant),
     /// The subscribers have missed events: close them, so that they subscribe again.
     ForceResubscribe,
     /// The subscribers may have missed events: they are closed unless Redis has published none meanwhile.

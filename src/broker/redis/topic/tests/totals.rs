@@ -13,7 +13,7 @@ fn hear_total(topic: &mut Topic, version: u64, total: usize, now: Instant) -> Ve
 }
 
 fn due(topic: &mut Topic, now: Instant) -> Vec<String> {
-    seen(&topic.announce_due_total(now))
+    seen(&topic.send_due_total(now))
 }
 
 #[test]
