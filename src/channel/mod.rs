@@ -67,16 +67,16 @@ pub struct ChannelSummary {
     pub cached: Option<(String, Duration)>,
 }
 
-/// Whether the subscribers of a channel may receive its subscription count.
+/// Whether the subscribers of a channel receive its subscription count, if the app enables it.
 #[must_use]
-pub fn is_countable(channel: &ChannelName) -> bool {
+pub fn supports_subscription_count(channel: &ChannelName) -> bool {
     !channel.is_presence() && channel.is_listed()
 }
 
-/// Whether the subscribers of a channel receive its subscription count.
+/// Whether the subscribers of a channel receive its subscription count, with this configuration.
 #[must_use]
-pub fn is_counted(channel: &ChannelName, config: &AppConfig) -> bool {
-    config.subscription_count && is_countable(channel)
+pub fn sends_subscription_count(channel: &ChannelName, config: &AppConfig) -> bool {
+    config.subscription_count && supports_subscription_count(channel)
 }
 
 impl ChannelState {
@@ -217,7 +217,7 @@ mod tests {
     fn presence_and_server_to_user_channels_are_not_counted() {
         let counts = |name: &str, subscription_count: bool| {
             let config = AppConfig { subscription_count, ..AppConfig::development() };
-            is_counted(&ChannelName::parse(name, 200).unwrap(), &config)
+            sends_subscription_count(&ChannelName::parse(name, 200).unwrap(), &config)
         };
         for name in ["a", "private-a", "cache-a"] {
             assert!(counts(name, true) && !counts(name, false), "{name}");

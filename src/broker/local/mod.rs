@@ -13,7 +13,7 @@ pub use cache::CacheStats;
 
 use super::{AcceptedClientEvent, AppEvent, SignInReply, SubscribeRequest};
 use crate::{
-    channel::{ChannelState, ChannelSummary, CountAction, Counts, is_countable},
+    channel::{ChannelState, ChannelSummary, CountAction, Counts, supports_subscription_count},
     config::WebhookEvent,
     hub::{
         ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
@@ -125,7 +125,7 @@ pub(super) fn unsubscribe(
 /// Sends the subscription count, at once or when its interval has passed.
 fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
     let name = channel.name();
-    if !is_countable(name) || !hub.read_config(|config| config.subscription_count) {
+    if !supports_subscription_count(name) || !hub.read_config(|config| config.subscription_count) {
         return;
     }
     match channel.state().count_action(now) {

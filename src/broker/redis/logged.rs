@@ -1,7 +1,7 @@
 //! Records for webhooks: which changes of a topic are logged.
 
 use super::{names::TopicSubject, partition::Partition, shared::ClusterState};
-use crate::{channel::is_counted, config::WebhookEvent, hub::Hub};
+use crate::{channel::sends_subscription_count, config::WebhookEvent, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
@@ -19,7 +19,7 @@ impl LoggedChanges {
             TopicSubject::Channel(channel) if channel.is_listed() => Self {
                 occupancy: hub.wants(WebhookEvent::ChannelOccupied),
                 members: channel.is_presence() && hub.wants(WebhookEvent::MemberAdded),
-                counts: hub.read_config(|config| is_counted(channel, config))
+                counts: hub.read_config(|config| sends_subscription_count(channel, config))
                     && hub.wants(WebhookEvent::SubscriptionCount),
             },
             TopicSubject::User(_) => {

@@ -11,7 +11,7 @@ use super::{
     shared::ClusterState,
     topic::{SyncRequest, Synced},
 };
-use crate::{channel::is_counted, config::AppConfig};
+use crate::{channel::sends_subscription_count, config::AppConfig};
 use redis::Value;
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ fn subject_params<'a>(
     let none = || format!("{}:none", shared.names.topic(name));
     match &name.subject {
         TopicSubject::Channel(channel) => {
-            if is_counted(channel, config) {
+            if sends_subscription_count(channel, config) {
                 flags.push('t');
             }
             let last = shared.names.last_event(&name.app_id, channel);

@@ -70,7 +70,7 @@ pub(in crate::broker::redis) struct Topic {
     /// The number of syncs made.
     syncs: u64,
     /// Whether subscribers receive the subscription count.
-    is_counted: bool,
+    sends_count: bool,
     /// The total that the subscribers of this node have received.
     total_throttle: CountThrottle,
     phase: BusSubscription,
@@ -113,7 +113,7 @@ impl Topic {
         config: &AppConfig,
     ) -> Self {
         Self {
-            is_counted: is_counted(&name.subject, config),
+            sends_count: sends_count(&name.subject, config),
             total_throttle: CountThrottle::default(),
             name,
             partition,
@@ -143,7 +143,7 @@ impl Topic {
 
     /// Applies another configuration of its app.
     pub(in crate::broker::redis) fn set_config(&mut self, config: &AppConfig) {
-        self.is_counted = is_counted(&self.name.subject, config);
+        self.sends_count = sends_count(&self.name.subject, config);
     }
 
     /// Records that Redis has no contribution of this node under its current name.
@@ -400,7 +400,7 @@ impl Topic {
 
     /// Whether other nodes contribute. Without published totals, only members show it.
     fn knows_others(&self) -> bool {
-        let has_totals = self.is_counted || matches!(self.name.subject, TopicSubject::User(_));
+        let has_totals = self.sends_count || matches!(self.name.subject, TopicSubject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
             (has_totals && self.acknowledged < replica.total)
                 || self.users.count() < replica.members.len()
@@ -462,9 +462,9 @@ const REPLY_BYTES: usize = 256;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
-fn is_counted(subject: &TopicSubject, config: &AppConfig) -> bool {
+fn sends_count(subject: &TopicSubject, config: &AppConfig) -> bool {
     match subject {
-        TopicSubject::Channel(channel) => channel::is_counted(channel, config),
+        TopicSubject::Channel(channel) => channel::sends_subscription_count(channel, config),
         TopicSubject::User(_) | TopicSubject::Connections => false,
     }
 }

@@ -160,9 +160,9 @@ impl Topic {
         // Not reported again for a user of this node. For a user of another node this is unknown
         // here.
         let is_new = member.filter(|member| !self.users.contains(&member.user_id));
-        let is_counted = self.is_counted;
+        let sends_count = self.sends_count;
         let replica = self.replica.as_mut().expect("just looked at");
-        if is_counted {
+        if sends_count {
             self.total_throttle.on_subscribed(replica.total, now);
         }
         let last = replica.last.as_ref().filter(|last| now < last.expires_at);
@@ -174,7 +174,7 @@ impl Topic {
                 last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
             }),
             is_cache_miss: channel.is_cache() && last.is_none(),
-            total: is_counted.then_some(replica.total),
+            total: sends_count.then_some(replica.total),
             broadcast_bytes: broadcast_bytes.unwrap_or_default(),
             acknowledgement: replica.acknowledgement(&channel),
         }
@@ -252,7 +252,7 @@ impl Topic {
 
     /// Sends the total to the subscribers of this node, at once or when its interval has passed.
     fn send_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.is_counted || self.count == 0 {
+        if !self.sends_count || self.count == 0 {
             return;
         }
         effects.extend(match (self.total_throttle.action(total, now), self.channel()) {
