@@ -35,18 +35,18 @@ pub struct ChannelState {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct JoinTransitions {
     /// Whether it is the first subscription: the channel is occupied now.
-    pub is_occupied: bool,
+    pub became_occupied: bool,
     /// Whether it is the user's first on a presence channel: the member was added.
-    pub is_member_added: bool,
+    pub member_added: bool,
 }
 
 /// The transitions that the end of a subscription causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LeaveTransitions {
     /// Whether it was the user's last on a presence channel: the member was removed.
-    pub is_member_removed: bool,
+    pub member_removed: bool,
     /// Whether it was the last subscription: the channel is vacated now.
-    pub is_vacated: bool,
+    pub became_vacant: bool,
 }
 
 /// The counts of a channel.
@@ -90,27 +90,27 @@ impl ChannelState {
         member: Option<&Member>,
         max_members: usize,
     ) -> Result<JoinTransitions, SubscriptionRejection> {
-        let is_member_added = match member {
+        let member_added = match member {
             Some(member) => self.roster.get_or_insert_default().join(member, max_members)?,
             None => false,
         };
-        let is_occupied = self.subscriptions == 0;
+        let became_occupied = self.subscriptions == 0;
         self.subscriptions += 1;
         self.count_throttle.on_subscribed_without_count();
-        Ok(JoinTransitions { is_occupied, is_member_added })
+        Ok(JoinTransitions { became_occupied, member_added })
     }
 
     /// Ends a subscription, on a presence channel that of `user_id`.
     pub fn leave(&mut self, user_id: Option<&str>) -> LeaveTransitions {
         self.subscriptions -= 1;
         let roster = self.roster.as_mut();
-        let is_member_removed =
+        let member_removed =
             roster.zip(user_id).is_some_and(|(roster, user_id)| roster.leave(user_id));
-        let is_vacated = self.subscriptions == 0;
-        if is_vacated {
+        let became_vacant = self.subscriptions == 0;
+        if became_vacant {
             self.count_throttle.reset();
         }
-        LeaveTransitions { is_member_removed, is_vacated }
+        LeaveTransitions { member_removed, became_vacant }
     }
 
     /// Decides whether the number of subscriptions, which may have changed, is sent now.
@@ -154,12 +154,12 @@ mod tests {
         Member { user_id: user_id.into(), user_info: "{}".into() }
     }
 
-    fn joined(is_occupied: bool, is_member_added: bool) -> JoinTransitions {
-        JoinTransitions { is_occupied, is_member_added }
+    fn joined(became_occupied: bool, member_added: bool) -> JoinTransitions {
+        JoinTransitions { became_occupied, member_added }
     }
 
-    fn left(is_member_removed: bool, is_vacated: bool) -> LeaveTransitions {
-        LeaveTransitions { is_member_removed, is_vacated }
+    fn left(member_removed: bool, became_vacant: bool) -> LeaveTransitions {
+        LeaveTransitions { member_removed, became_vacant }
     }
 
     #[test]

@@ -61,11 +61,11 @@ pub(super) fn subscribe(
     // Only an existing channel can be full, so a rejection never creates one.
     let max_members = hub.read_config(|config| config.max_presence_members);
     let joined = channel.state().join(member, max_members)?;
-    if joined.is_occupied && name.is_listed() {
+    if joined.became_occupied && name.is_listed() {
         hub.observe(WebhookEvent::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
     }
     let mut broadcast_bytes = 0;
-    if let Some(member) = member.filter(|_| joined.is_member_added) {
+    if let Some(member) = member.filter(|_| joined.member_added) {
         let member_added = event::member_added(name, member);
         let others = channel.state().counts().subscriptions - 1;
         broadcast_bytes = others * member_added.bytes().len();
@@ -107,14 +107,14 @@ pub(super) fn unsubscribe(
     let Some(mut channel) = hub.lock(name) else { return };
     channel.remove_subscriber(shard);
     let left = channel.state().leave(user_id.map(|id| &**id));
-    if let Some(user_id) = user_id.filter(|_| left.is_member_removed) {
+    if let Some(user_id) = user_id.filter(|_| left.member_removed) {
         channel.deliver(&event::member_removed(name, user_id), None);
         hub.observe(WebhookEvent::MemberRemoved, || HubEvent::MemberRemoved {
             channel: name.clone(),
             user_id: Arc::clone(user_id),
         });
     }
-    if !left.is_vacated {
+    if !left.became_vacant {
         send_count(hub, &mut channel, now);
     } else if name.is_listed() {
         hub.observe(WebhookEvent::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
@@ -137,7 +137,7 @@ fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
             });
         }
         CountAction::CheckAt(until) => {
-            app_state(hub).timers.add(until, TimerTask::AnnounceCount(name.clone()));
+            app_state(hub).timers.add(until, TimerTask::SendCount(name.clone()));
         }
         CountAction::Skip => {}
     }
@@ -250,7 +250,7 @@ pub(super) fn on_tick(hub: &Hub, now: Instant) {
     state.cache.expire(now);
     while let Some(task) = state.timers.go_offline_if_due(now) {
         match task {
-            TimerTask::AnnounceCount(name) => {
+            TimerTask::SendCount(name) => {
                 if let Some(mut channel) = hub.lock(&name)
                     && channel.state().take_due_count(now)
                 {

@@ -12,7 +12,7 @@ use std::{
 /// A task for later. Its reason may be gone by then, so it is checked again.
 #[derive(Debug)]
 pub(super) enum TimerTask {
-    AnnounceCount(ChannelName),
+    SendCount(ChannelName),
     GoOffline(Arc<str>),
 }
 

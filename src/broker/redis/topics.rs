@@ -163,7 +163,7 @@ impl Topics {
         }
     }
 
-    /// Announces the totals whose delay has ended, whether or not there is a link.
+    /// Sends the totals whose delay has ended, whether or not there is a link.
     fn send_due_totals(&mut self, now: Instant) {
         while self.delayed_totals.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, name)) = self.delayed_totals.pop_first() else { return };

@@ -106,7 +106,7 @@ pub(in crate::broker::redis) enum Effect {
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
-    /// The total has changed, and must be announced to the subscribers at this time.
+    /// The total has changed, and is sent to the subscribers at this time.
     SendTotalAt(Instant),
     /// The subscribers have missed events: close them, so that they subscribe again.
     ForceResubscribe,
