@@ -1,9 +1,9 @@
-//! The state of channels and users, and its transitions. No I/O, no locks, no delivery: a broker changes the state under a lock, and carries out the transitions that a change
-//! returns.
+//! The state of channels and users, and its transitions, without I/O, locks and delivery. A broker
+//! changes the state under a lock, and delivers the transitions that a change returns.
 //!
-//! A single node keeps a [`ChannelState`] for each channel. In a cluster, Redis decides about all nodes;
-//! there, a topic uses the parts: a [`Roster`] of the users of its node, and a [`CountThrottle`] for
-//! the total.
+//! A single node has a [`ChannelState`] for each channel. In a cluster, Redis has the state of all
+//! nodes, and a topic of the Redis broker uses the parts: a [`Roster`] of the users of its node, and
+//! a [`CountThrottle`] for the total.
 
 mod count_throttle;
 mod online;
@@ -22,7 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The state of one channel: its subscriptions, its members, and the count that was sent.
+/// The state of one channel: the number of its subscriptions, its members, and the limit of its
+/// subscription counts.
 #[derive(Debug, Default)]
 pub struct ChannelState {
     subscriptions: usize,
@@ -34,22 +35,22 @@ pub struct ChannelState {
 /// The transitions that a new subscription causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct JoinTransitions {
-    /// Whether it is the first subscription: the channel is occupied now.
+    /// Whether it is the first subscription of the channel.
     pub became_occupied: bool,
-    /// Whether it is the user's first on a presence channel: the member was added.
+    /// Whether it is the user's first subscription of a presence channel.
     pub member_added: bool,
 }
 
 /// The transitions that the end of a subscription causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LeaveTransitions {
-    /// Whether it was the user's last on a presence channel: the member was removed.
+    /// Whether it was the user's last subscription of a presence channel.
     pub member_removed: bool,
-    /// Whether it was the last subscription: the channel is vacated now.
+    /// Whether it was the last subscription of the channel.
     pub became_vacant: bool,
 }
 
-/// The counts of a channel.
+/// The subscriptions and the distinct users of a channel, on all nodes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Subscribed connections.
@@ -58,12 +59,12 @@ pub struct Counts {
     pub users: usize,
 }
 
-/// What the HTTP API reports about one channel.
+/// The data of one channel in responses of the HTTP API.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ChannelSummary {
-    /// The channel's counts.
+    /// 0 if no connection is subscribed.
     pub counts: Counts,
-    /// The data of the kept event as a JSON token, and the time until it expires.
+    /// The data of the cached event as a JSON token, and the time until it expires.
     pub cached: Option<(String, Duration)>,
 }
 
@@ -123,7 +124,7 @@ impl ChannelState {
         self.count_throttle.take_due(now)
     }
 
-    /// The number of subscriptions and of members.
+    /// The number of subscriptions and of distinct users.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let users = self.roster.as_ref().map_or(0, |roster| roster.count());
@@ -138,7 +139,7 @@ impl ChannelState {
         }
     }
 
-    /// The ids and infos of the members, sorted by id.
+    /// The ids and the `user_info` of the members, sorted by id.
     #[must_use]
     pub fn members(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let members = self.roster.iter().flat_map(|roster| roster.members());

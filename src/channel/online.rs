@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 /// reload is not reported. Pusher's webhooks have the same delay.
 pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// Whether a user is online for watchers and webhooks: it remains online for [`OFFLINE_GRACE`] after
-/// its last connection.
+/// The online state of a user, for watchers and webhooks. It remains online for [`OFFLINE_GRACE`]
+/// after its last connection has ended.
 #[derive(Debug, Default)]
 pub struct OnlineState {
     connections: usize,
-    /// Since when the user has had no connection, until it is reported as offline.
-    leaving_since: Option<Instant>,
+    /// When the user's last connection ended; `None` while it has one, and once it is offline.
+    disconnected_since: Option<Instant>,
 }
 
 impl OnlineState {
     /// Whether the user has a connection, or had one within [`OFFLINE_GRACE`].
     #[must_use]
     pub fn is_online(&self) -> bool {
-        0 < self.connections || self.leaving_since.is_some()
+        0 < self.connections || self.disconnected_since.is_some()
     }
 
     /// Adds a connection. Returns whether the user has gone online.
     pub fn connect(&mut self) -> bool {
         let was_online = self.is_online();
-        self.leaving_since = None;
+        self.disconnected_since = None;
         self.connections += 1;
         !was_online
     }
@@ -34,12 +34,12 @@ impl OnlineState {
     /// connection signs in before.
     pub fn disconnect(&mut self, now: Instant) -> Option<Instant> {
         self.connections -= 1;
-        (self.connections == 0).then(|| *self.leaving_since.insert(now) + OFFLINE_GRACE)
+        (self.connections == 0).then(|| *self.disconnected_since.insert(now) + OFFLINE_GRACE)
     }
 
     /// Makes the user offline if it is due. Returns whether the user has gone offline.
     pub fn go_offline_if_due(&mut self, now: Instant) -> bool {
-        self.leaving_since.take_if(|since| *since + OFFLINE_GRACE <= now).is_some()
+        self.disconnected_since.take_if(|since| *since + OFFLINE_GRACE <= now).is_some()
     }
 }
 

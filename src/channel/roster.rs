@@ -1,10 +1,10 @@
-//! The members of a presence channel: users, each with one or more connections.
+//! The members of a presence channel: users, each with at least one connection.
 
 use crate::protocol::{ChannelName, Frame, Member, SubscriptionRejection, event};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The distinct users of a presence channel, each with its number of connections: of the channel, or
-/// of one node of a cluster.
+/// The distinct users of a presence channel, each with its number of connections. On a single node
+/// these are all connections, in a cluster those of one node.
 #[derive(Debug, Default)]
 pub struct Roster {
     members: BTreeMap<Arc<str>, RosterMember>,
@@ -19,22 +19,22 @@ struct RosterMember {
 }
 
 impl Roster {
-    /// Adds a connection of `member`. Returns true for the user's first; its info is the one that
-    /// is kept.
+    /// Adds a connection of `member`. Returns true for the user's first one, whose `user_info` is
+    /// kept.
     ///
     /// # Errors
     ///
     /// The channel has `max` members and the user is not one of them.
     pub fn join(&mut self, member: &Member, max: usize) -> Result<bool, SubscriptionRejection> {
-        if let Some(present) = self.members.get_mut(&member.user_id) {
-            present.connections += 1;
+        if let Some(entry) = self.members.get_mut(&member.user_id) {
+            entry.connections += 1;
             return Ok(false);
         }
         if max <= self.members.len() {
             return Err(SubscriptionRejection::RosterFull { max });
         }
-        let present = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
-        self.members.insert(Arc::clone(&member.user_id), present);
+        let entry = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
+        self.members.insert(Arc::clone(&member.user_id), entry);
         self.acknowledgement = None;
         Ok(true)
     }
@@ -46,9 +46,9 @@ impl Roster {
 
     /// Removes a connection of `user_id`. Returns true for the user's last.
     pub fn leave(&mut self, user_id: &str) -> bool {
-        let Some(present) = self.members.get_mut(user_id) else { return false };
-        present.connections -= 1;
-        if 0 < present.connections {
+        let Some(entry) = self.members.get_mut(user_id) else { return false };
+        entry.connections -= 1;
+        if 0 < entry.connections {
             return false;
         }
         self.acknowledgement = None;
@@ -74,9 +74,9 @@ impl Roster {
         self.acknowledgement.get_or_insert_with(encode).clone()
     }
 
-    /// Ids and infos, sorted by id.
+    /// The ids and the `user_info` of the members, sorted by id.
     pub fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> + Clone {
-        self.members.iter().map(|(user_id, present)| (user_id, &present.user_info))
+        self.members.iter().map(|(user_id, entry)| (user_id, &entry.user_info))
     }
 }
 
