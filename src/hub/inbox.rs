@@ -68,8 +68,8 @@ pub enum Delivery {
         ticket: u32,
         /// The channel's name.
         name: ChannelName,
-        /// The registered subscription, or the reason of the rejection.
-        result: Result<Box<Attached>, SubscriptionRejection>,
+        /// The accepted subscription, or the reason of the rejection.
+        result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     },
     /// Closes all subscribers of a channel.
     CloseChannel {
@@ -89,9 +89,9 @@ pub enum Delivery {
     },
 }
 
-/// A subscription that was registered while its connection waited for the broker.
+/// A subscription that the Redis broker has accepted and the hub has registered.
 #[derive(Clone, Debug)]
-pub struct Attached {
+pub struct AcceptedSubscription {
     /// The hub of the connection's app.
     pub hub: Arc<Hub>,
     /// On a presence channel, the id of the member.

@@ -8,24 +8,25 @@
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
 
-mod attach;
 mod channel;
 mod hub_event;
 mod inbox;
+mod results;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod users;
 
-pub use attach::InitialMessages;
 pub use channel::LockedChannel;
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
 pub use hub_event::{HubEvent, Observer};
 pub use inbox::{
-    Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
+    AcceptedSubscription, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex,
+    ShardSet,
 };
+pub use results::InitialMessages;
 
 use crate::{
     app::App,

@@ -67,7 +67,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             }
             Delivery::CloseApp(_) => ("not served".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
-                Ok(attached) => decoded(&attached.subscribed.acknowledgement),
+                Ok(accepted) => decoded(&accepted.subscribed.acknowledgement),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),
             },
         })

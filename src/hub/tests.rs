@@ -41,7 +41,7 @@ fn initial(total: Option<usize>) -> InitialMessages {
 fn a_delayed_subscription_is_delivered_before_later_events() {
     let hub = hub(|_| {});
     let user_id: Option<Arc<str>> = Some("1".into());
-    hub.attach(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)));
+    hub.accept_subscription(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)));
     assert_eq!((hub.channels(), hub.subscriptions()), (1, 1));
     hub.deliver(&name("c"), &frame("\"x\""), None);
     let mut batch = deliveries(&hub.inboxes, 1);
@@ -50,19 +50,19 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
         panic!("{batch:?}")
     };
     assert_eq!((key.slot, ticket, channel), (5, 9, name("c")));
-    let attached = result.unwrap();
-    assert_eq!(attached.user_id, user_id);
-    assert_eq!((attached.subscribed.broadcast_bytes, attached.subscribed.since), (7, 0));
+    let accepted = result.unwrap();
+    assert_eq!(accepted.user_id, user_id);
+    assert_eq!((accepted.subscribed.broadcast_bytes, accepted.subscribed.since), (7, 0));
     let count = json!({ "subscription_count": 3 });
-    assert_eq!(decoded(attached.subscribed.count.as_ref().unwrap()).1, count);
+    assert_eq!(decoded(accepted.subscribed.count.as_ref().unwrap()).1, count);
     let Some(Delivery::Channel { sequence, .. }) = batch.pop_front() else { panic!("{batch:?}") };
-    assert!(attached.subscribed.since < sequence && batch.is_empty());
+    assert!(accepted.subscribed.since < sequence && batch.is_empty());
 }
 
 #[test]
 fn rejections_and_messages_for_one_connection_are_delivered_to_its_shard() {
     let hub = hub(|_| {});
-    hub.reject(&name("c"), connection(1, 5), 9, SubscriptionRejection::Rate);
+    hub.reject_subscription(&name("c"), connection(1, 5), 9, SubscriptionRejection::Rate);
     hub.send_watchlist(connection(1, 5), &["a".into()], &["b".into()]);
     let [a, b] = [connection(1, 2), connection(1, 3)];
     hub.notify_watchers([a, b].into_iter(), &"a".into(), true);

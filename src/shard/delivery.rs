@@ -2,7 +2,7 @@
 
 use super::{connection::SubscriptionState, dirty::Urgency, engine::Engine};
 use crate::{
-    hub::{Attached, ChannelId, ConnectionKey, Delivery, Inbox},
+    hub::{AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox},
     protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection},
 };
 use std::sync::Arc;
@@ -87,11 +87,11 @@ impl Engine {
         key: ConnectionKey,
         ticket: u32,
         name: ChannelName,
-        result: Result<Box<Attached>, SubscriptionRejection>,
+        result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     ) -> usize {
         let waits = SubscriptionState::Waits(ticket);
         // If the app was removed and added again, the new hub is the one that answers.
-        let hub = result.as_ref().ok().map(|attached| &attached.hub);
+        let hub = result.as_ref().ok().map(|accepted| &accepted.hub);
         let is_waiting = self.is_open(key)
             && self.client(key.slot).is_some_and(|client| {
                 hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
@@ -101,12 +101,12 @@ impl Engine {
             self.on_awaited(key.slot, &name);
         }
         match result {
-            Ok(attached) if is_waiting => {
-                let Attached { user_id, subscribed, .. } = *attached;
+            Ok(accepted) if is_waiting => {
+                let AcceptedSubscription { user_id, subscribed, .. } = *accepted;
                 self.on_subscribed(key.slot, name, user_id, subscribed);
             }
-            Ok(attached) => {
-                let Attached { hub, user_id, .. } = *attached;
+            Ok(accepted) => {
+                let AcceptedSubscription { hub, user_id, .. } = *accepted;
                 let node = Arc::clone(&self.node);
                 node.broker().unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
             }

@@ -240,7 +240,7 @@ impl Cluster {
         self.send(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
     }
 
-    /// Ends a subscription that was attached to the hub.
+    /// Ends a subscription that was accepted.
     pub fn unsubscribe(&self, hub: &Hub, channel: &ChannelName, user_id: Option<&Arc<str>>) {
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
         self.send(Input::Leave { app_id: hub.app_id(), channel, user_id });

@@ -422,7 +422,7 @@ impl Topics {
         for effect in effects {
             match (effect, &subject) {
                 (
-                    Effect::Attach { connection, ticket, user_id, initial },
+                    Effect::Accept { connection, ticket, user_id, initial },
                     TopicSubject::Channel(channel),
                 ) => {
                     // All of a topic happens on one task, so the report needs no lock.
@@ -430,13 +430,13 @@ impl Topics {
                         let channel = channel.clone();
                         hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel });
                     }
-                    hub.attach(channel, connection, ticket, user_id, initial);
+                    hub.accept_subscription(channel, connection, ticket, user_id, initial);
                 }
                 (
                     Effect::Reject { connection, ticket, rejection },
                     TopicSubject::Channel(channel),
                 ) => {
-                    hub.reject(channel, connection, ticket, rejection);
+                    hub.reject_subscription(channel, connection, ticket, rejection);
                 }
                 (Effect::Deliver(frame, except), TopicSubject::Channel(channel)) => {
                     hub.deliver(channel, &frame, except);

@@ -199,7 +199,7 @@ impl Topic {
         self.waiting.push_back(waiter);
     }
 
-    /// Ends a subscription that was attached.
+    /// Ends a subscription that was accepted.
     pub(in crate::broker::redis) fn leave(&mut self, user_id: Option<&Arc<str>>) {
         match self.count.checked_sub(1) {
             Some(count) => {

@@ -148,7 +148,7 @@ impl Topic {
                     self.departed.remove(&member.user_id);
                     member.user_id
                 });
-                Effect::Attach { connection, ticket, user_id, initial }
+                Effect::Accept { connection, ticket, user_id, initial }
             }
         }
     }

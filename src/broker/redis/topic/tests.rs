@@ -81,7 +81,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
     effects
         .iter()
         .map(|effect| match effect {
-            Effect::Attach { ticket, .. } => format!("attach {ticket}"),
+            Effect::Accept { ticket, .. } => format!("accept {ticket}"),
             Effect::Reject { ticket, .. } => format!("reject {ticket}"),
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
             Effect::Deliver(frame, _) => text(frame),
@@ -182,7 +182,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     // Messages before the reply are not lost: they are later than the snapshot, or part of it.
     assert!(receive(&mut topic, event(5)).is_empty());
     assert!(receive(&mut topic, event(6)).is_empty());
-    assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["accept 1", "event 6"]);
     assert_eq!(receive(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
     let second = request(&mut topic);
@@ -190,7 +190,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
         !second.is_full && second.own_total_without_joins == 2,
         "a known channel needs no snapshot"
     );
-    assert_eq!(reply(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 7, 2, &[]), false), ["accept 2"]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_user_with_another_pending_connection_stays() {
     topic.join(subscriber(2, Some("1")));
     request(&mut topic);
     topic.leave(Some(&"1".into()));
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     let next = request(&mut topic);
     assert_eq!(next.own_total_without_joins, 1);
     assert!(next.departed.is_empty(), "the user has another connection");
@@ -246,7 +246,7 @@ fn a_full_channel_rejects_only_new_users() {
     topic.join(subscriber(3, Some("1")));
     request(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
-    assert_eq!(reply(&mut topic, verdicts, false), ["reject 2", "attach 3"]);
+    assert_eq!(reply(&mut topic, verdicts, false), ["reject 2", "accept 3"]);
     assert!(topic.next_step(Instant::now()).is_none(), "nothing is left to sync");
 }
 
@@ -355,7 +355,7 @@ fn a_hash_created_after_the_reply_is_read_even_if_its_message_arrived_before() {
     request(&mut topic);
     let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
     assert!(receive(&mut topic, elsewhere).is_empty());
-    assert_eq!(reply(&mut topic, synced(0, 0, 1, &[]), true), ["attach 1"]);
+    assert_eq!(reply(&mut topic, synced(0, 0, 1, &[]), true), ["accept 1"]);
     assert!(request(&mut topic).is_full);
 }
 
@@ -394,7 +394,7 @@ fn waiters_are_answered_by_the_next_link() {
     topic.join(subscriber(3, None));
     assert_eq!(relink(&mut topic).own_total_without_joins, 3);
     let received = reply(&mut topic, synced(5, 5, 3, &[]), true);
-    assert_eq!(received, ["total 3", "attach 2", "attach 3"]);
+    assert_eq!(received, ["total 3", "accept 2", "accept 3"]);
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub(in crate::broker::redis) struct Synced {
 #[derive(Debug)]
 pub(in crate::broker::redis) enum Effect {
     /// A subscription was accepted.
-    Attach {
+    Accept {
         connection: ConnectionRef,
         ticket: u32,
         user_id: Option<Arc<str>>,

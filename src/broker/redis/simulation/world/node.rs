@@ -166,9 +166,9 @@ impl Node {
     fn deliver(&mut self, delivery: Delivery, sent: &mut Vec<(usize, Sent)>) {
         match delivery {
             Delivery::Subscription { key, result, .. } => {
-                let attached = result.expect("the rosters have room");
+                let accepted = result.expect("the rosters have room");
                 let Some(connection) = self.connections.get_mut(&key.slot) else { return };
-                let subscribed = attached.subscribed;
+                let subscribed = accepted.subscribed;
                 if !connection.is_closed {
                     let frames =
                         [Some(subscribed.acknowledgement), subscribed.cached, subscribed.count];
@@ -180,7 +180,7 @@ impl Node {
                 connection.subscribed = Some(SimSubscription {
                     channel: subscribed.channel,
                     since: subscribed.since,
-                    user_id: attached.user_id,
+                    user_id: accepted.user_id,
                 });
                 if connection.is_closed {
                     self.end(key.slot);

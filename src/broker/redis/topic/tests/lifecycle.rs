@@ -22,7 +22,7 @@ fn an_end_before_its_reply_is_applied_later() {
     request(&mut topic);
     topic.leave(None);
     topic.leave(None);
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     assert_eq!(request(&mut topic).own_total_without_joins, 0, "it has ended already");
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
@@ -172,7 +172,7 @@ fn a_sync_that_was_not_executed_is_repeated() {
     let sync = request(&mut topic);
     assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 4);
     let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
-    assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
+    assert_eq!(received, ["total 4", "accept 2", "accept 3", "accept 4"], "in their order");
     assert!(next(&mut topic).is_none() && topic.has_settled());
 }
 
@@ -301,7 +301,7 @@ fn an_app_without_counts_sends_none() {
     topic.join(subscriber(2, None));
     request(&mut topic);
     let effects = topic.on_synced(synced(6, 5, 2, &[]), false, (100, false), Instant::now());
-    assert!(matches!(&effects[..], [Effect::Attach { initial, .. }] if initial.total.is_none()));
+    assert!(matches!(&effects[..], [Effect::Accept { initial, .. }] if initial.total.is_none()));
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMes
     let effects =
         topic.on_synced(synced(version, sequence, own_total, &[]), false, (100, false), now);
     match effects.into_iter().next_back() {
-        Some(Effect::Attach { initial, .. }) => initial,
+        Some(Effect::Accept { initial, .. }) => initial,
         other => panic!("{other:?} instead of a subscription"),
     }
 }
@@ -174,7 +174,7 @@ fn a_reply_contains_the_changes_of_the_sync() {
     request(&mut topic);
     let changes = vec![change(6, Change::Added(member("2")))];
     let received = reply(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
-    assert_eq!(received, ["+2", "attach 2"]);
+    assert_eq!(received, ["+2", "accept 2"]);
     assert!(topic.has_settled());
 }
 

@@ -25,7 +25,7 @@ fn the_total_is_sent_when_it_changes() {
     request(&mut topic);
     let changes = vec![change(8, Change::Total(5))];
     let received = reply(&mut topic, Synced { changes, ..synced(8, 5, 2, &[]) }, false);
-    assert_eq!(received, ["total 5", "attach 2"], "the others receive it too");
+    assert_eq!(received, ["total 5", "accept 2"], "the others receive it too");
     assert_eq!(hear_total(&mut topic, 9, 5, now), [""; 0]);
 }
 
@@ -62,7 +62,7 @@ fn a_total_is_not_announced_without_subscribers_here() {
     // The next subscriber receives the total with its subscription.
     topic.join(subscriber(2, None));
     request(&mut topic);
-    assert_eq!(reply(&mut topic, synced(7, 5, 1, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(7, 5, 1, &[]), false), ["accept 2"]);
     assert_eq!(hear_total(&mut topic, 8, 5, now), [""; 0]);
     assert_eq!(hear_total(&mut topic, 9, 6, now), ["total 6"], "nothing is delayed any more");
 }

@@ -1,6 +1,7 @@
-//! Results of decisions that were made elsewhere, delivered to connections of this node.
+//! Delivers to connections what the Redis broker has decided: the results of subscriptions, forced
+//! resubscriptions and the state of watched users.
 
-use super::{Attached, ConnectionRef, Delivery, Hub, RegisteredSubscription};
+use super::{AcceptedSubscription, ConnectionRef, Delivery, Hub, RegisteredSubscription};
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRejection, event};
 use std::sync::Arc;
 
@@ -9,11 +10,11 @@ use std::sync::Arc;
 pub struct InitialMessages {
     /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
-    /// On a cache channel, the last event or `pusher:cache_miss`.
+    /// On a cache channel, the cached event or `pusher:cache_miss`.
     pub cached: Option<Frame>,
     /// Whether `cached` is `pusher:cache_miss`.
     pub is_cache_miss: bool,
-    /// The number of subscribers on all nodes, if it is sent.
+    /// The number of subscribers on all nodes, if the subscriber receives it.
     pub total: Option<usize>,
     /// The bytes that other subscribers receive because of this one.
     pub broadcast_bytes: usize,
@@ -22,7 +23,7 @@ pub struct InitialMessages {
 impl Hub {
     /// Registers a subscription that the broker has accepted, and delivers the result to the
     /// connection's shard under its `ticket`.
-    pub fn attach(
+    pub fn accept_subscription(
         self: &Arc<Self>,
         name: &ChannelName,
         connection: ConnectionRef,
@@ -40,18 +41,18 @@ impl Hub {
             count: initial.total.map(|total| event::subscription_count(name, total)),
             broadcast_bytes: initial.broadcast_bytes,
         };
-        let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
+        let accepted = AcceptedSubscription { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
         self.inboxes.of(connection.shard).push(Delivery::Subscription {
             key: connection.key,
             ticket,
             name: name.clone(),
-            result: Ok(Box::new(attached)),
+            result: Ok(Box::new(accepted)),
         });
     }
 
     /// Delivers a rejected subscription to the connection's shard.
-    pub fn reject(
+    pub fn reject_subscription(
         &self,
         name: &ChannelName,
         connection: ConnectionRef,
@@ -66,7 +67,7 @@ impl Hub {
         });
     }
 
-    /// Closes all subscribers of a channel, so that they subscribe again.
+    /// Closes the connections of all subscribers of a channel, so that they subscribe again.
     pub fn force_resubscribe(&self, name: &ChannelName, code: &CloseCode) {
         let Some(channel) = self.channels.get(name) else { return };
         for shard in channel.shards().iter() {
