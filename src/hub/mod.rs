@@ -77,8 +77,8 @@ pub struct Hub {
 pub struct RegisteredSubscription {
     /// The channel's id in deliveries.
     pub channel: ChannelId,
-    /// The sequence at which the subscription starts, exclusive.
-    pub since: u64,
+    /// The sequence of the last delivery before the subscription: it receives the later ones.
+    pub after_sequence: u64,
     /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
     /// On a cache channel, the last event or `pusher:cache_miss`; sent directly after the

@@ -35,7 +35,7 @@ impl Hub {
         channel.add_subscriber(connection.shard);
         let subscribed = RegisteredSubscription {
             channel: channel.id(),
-            since: channel.sequence(),
+            after_sequence: channel.sequence(),
             acknowledgement: initial.acknowledgement,
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),

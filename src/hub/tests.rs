@@ -52,11 +52,11 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     assert_eq!((key.slot, ticket, channel), (5, 9, name("c")));
     let accepted = result.unwrap();
     assert_eq!(accepted.user_id, user_id);
-    assert_eq!((accepted.subscribed.broadcast_bytes, accepted.subscribed.since), (7, 0));
+    assert_eq!((accepted.subscribed.broadcast_bytes, accepted.subscribed.after_sequence), (7, 0));
     let count = json!({ "subscription_count": 3 });
     assert_eq!(decoded(accepted.subscribed.count.as_ref().unwrap()).1, count);
     let Some(Delivery::Channel { sequence, .. }) = batch.pop_front() else { panic!("{batch:?}") };
-    assert!(accepted.subscribed.since < sequence && batch.is_empty());
+    assert!(accepted.subscribed.after_sequence < sequence && batch.is_empty());
 }
 
 #[test]

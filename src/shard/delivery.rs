@@ -51,7 +51,7 @@ impl Engine {
         let mut full = Vec::new();
         let mut sent = 0;
         for subscriber in subscribers {
-            if sequence <= subscriber.since || Some(subscriber.socket_id) == except {
+            if sequence <= subscriber.after_sequence || Some(subscriber.socket_id) == except {
                 continue;
             }
             let Some(connection) = self.connections.get_mut(subscriber.connection as usize) else {

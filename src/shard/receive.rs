@@ -367,7 +367,8 @@ impl Engine {
         let Some(client) = self.client(slot) else { return };
         let socket_id = client.session.socket_id();
         tracing::debug!(%socket_id, %channel, "subscribed");
-        let entry = Subscriber { since: subscribed.since, socket_id, connection: slot };
+        let entry =
+            Subscriber { after_sequence: subscribed.after_sequence, socket_id, connection: slot };
         let stands_at = self.subscribers.add(subscribed.channel, entry);
         let stands_at = ShardHandle(SubscriptionState::At(stands_at));
         if let Some(client) = self.client(slot) {

@@ -10,8 +10,8 @@ pub(super) struct Subscribers(HashMap<ChannelId, Vec<Subscriber>>);
 /// The data of a subscriber that a delivery needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
-    /// The subscription's starting sequence, exclusive.
-    pub(super) since: u64,
+    /// Deliveries up to this sequence precede the subscription.
+    pub(super) after_sequence: u64,
     pub(super) socket_id: SocketId,
     /// The connection's slot in the slab.
     pub(super) connection: u32,
@@ -57,7 +57,7 @@ mod tests {
 
     fn entry(connection: u32) -> Subscriber {
         let socket_id = SocketId::from_random(u64::from(connection));
-        Subscriber { since: 0, socket_id, connection }
+        Subscriber { after_sequence: 0, socket_id, connection }
     }
 
     #[test]

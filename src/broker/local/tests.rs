@@ -109,7 +109,7 @@ fn a_subscriber_receives_only_later_sequences() {
             *sequence
         })
         .collect();
-    assert_eq!(sequences, [second.since, second.since + 1]);
+    assert_eq!(sequences, [second.after_sequence, second.after_sequence + 1]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_member_is_announced_to_the_others_once() {
     let Some(Delivery::Channel { sequence, .. }) = bench.deliveries(0).pop_front() else {
         panic!()
     };
-    assert!(sequence <= second.since, "the joiner does not receive its own member_added");
+    assert!(sequence <= second.after_sequence, "the joiner does not receive its own member_added");
 
     bench.subscribe(0, "presence-r", Some("2"));
     bench.unsubscribe(0, "presence-r", Some("2"));

@@ -9,7 +9,7 @@ const CHANNEL: &str = "presence-r";
 struct Window {
     shard: usize,
     user: String,
-    since: u64,
+    after_sequence: u64,
     received: Vec<Value>,
     expected: Vec<Value>,
 }
@@ -45,8 +45,16 @@ impl Model {
         let ids: Vec<&String> = self.present.keys().collect();
         assert_eq!(decoded(&joined.acknowledgement).1["presence"]["ids"], json!(ids));
         let (received, expected) = (Vec::new(), Vec::new());
-        self.windows
-            .insert(id, Window { shard: index, user, since: joined.since, received, expected });
+        self.windows.insert(
+            id,
+            Window {
+                shard: index,
+                user,
+                after_sequence: joined.after_sequence,
+                received,
+                expected,
+            },
+        );
     }
 
     fn leave(&mut self, id: u32) {
@@ -82,7 +90,7 @@ impl Model {
                     (_, data) => data,
                 };
                 let on_shard = self.windows.values_mut().filter(|window| window.shard == index);
-                for window in on_shard.filter(|window| window.since < sequence) {
+                for window in on_shard.filter(|window| window.after_sequence < sequence) {
                     window.received.push(received.clone());
                 }
             }

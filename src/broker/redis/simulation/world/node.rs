@@ -53,7 +53,7 @@ struct SimConnection {
 #[derive(Debug)]
 struct SimSubscription {
     channel: crate::hub::ChannelId,
-    since: u64,
+    after_sequence: u64,
     user_id: Option<Arc<str>>,
 }
 
@@ -179,7 +179,7 @@ impl Node {
                 }
                 connection.subscribed = Some(SimSubscription {
                     channel: subscribed.channel,
-                    since: subscribed.since,
+                    after_sequence: subscribed.after_sequence,
                     user_id: accepted.user_id,
                 });
                 if connection.is_closed {
@@ -190,7 +190,7 @@ impl Node {
                 let text = frame.text_of().expect("it is text");
                 for connection in self.connections.values().filter(|one| !one.is_closed) {
                     let receives = connection.subscribed.as_ref().is_some_and(|subscribed| {
-                        subscribed.channel == channel && subscribed.since < sequence
+                        subscribed.channel == channel && subscribed.after_sequence < sequence
                     });
                     if receives {
                         sent.push((connection.session, Sent::Text(text.to_owned())));
