@@ -155,9 +155,9 @@ impl HubEvent {
         }
     }
 
-    /// Maximum memory of the event, in bytes. Names may be shared with the hub.
+    /// The memory of the event, in bytes: an upper bound, since names may be shared with the hub.
     #[must_use]
-    pub fn weight(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let channel = self.channel().map_or(0, |channel| channel.as_str().len());
         let user_id = self.user_id().map_or(0, |user_id| user_id.len());
         let text = if let Self::ClientEvent { name, data, .. } = self {
@@ -205,8 +205,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_weight_of_an_event_is_that_of_its_texts() {
-        let extra = |hub_event: &HubEvent| hub_event.weight() - size_of::<HubEvent>();
+    fn the_memory_of_an_event_includes_its_strings() {
+        let extra = |hub_event: &HubEvent| hub_event.memory_bytes() - size_of::<HubEvent>();
         assert_eq!(extra(&HubEvent::UserOnline { user_id: "ann".into() }), 3);
         assert_eq!(extra(&HubEvent::Occupied { channel: channel("news") }), 4);
         let [_, _, member, _, event, ..] = one_of_each();

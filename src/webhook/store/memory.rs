@@ -60,7 +60,7 @@ impl MemoryLog {
     /// [`Full`] if it was dropped.
     pub(in crate::webhook) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
         let mut log = self.entries.lock();
-        let bytes = log.bytes + hub_event.weight();
+        let bytes = log.bytes + hub_event.memory_bytes();
         if bytes_max(&hub_event) < bytes {
             return Err(Full);
         }
@@ -101,7 +101,7 @@ impl MemoryLog {
             match log.entries.pop_front() {
                 None => break,
                 Some(LogEntry::HubEvent(at_ms, hub_event)) => {
-                    log.bytes -= hub_event.weight();
+                    log.bytes -= hub_event.memory_bytes();
                     events.push((at_ms, hub_event));
                 }
                 Some(LogEntry::Settings(settings)) if events.is_empty() => {
@@ -290,7 +290,7 @@ mod tests {
     fn the_log_holds_32_mib_and_half_of_that_of_momentary_events() {
         const MIB: usize = 1_024 * 1_024;
         let log = empty();
-        let of = |weight: usize| {
+        let of = |bytes: usize| {
             let event = |data| HubEvent::ClientEvent {
                 channel: channel("t"),
                 name: String::new(),
@@ -298,15 +298,15 @@ mod tests {
                 socket_id: crate::protocol::SocketId::from_random(1),
                 user_id: None,
             };
-            let rest = event(String::new()).weight();
-            event("x".repeat(weight - rest))
+            let rest = event(String::new()).memory_bytes();
+            event("x".repeat(bytes - rest))
         };
         assert_eq!(log.append(of(8 * MIB)), Ok(()));
         assert_eq!(log.append(of(8 * MIB + 1)), Err(Full));
         assert_eq!(log.append(of(8 * MIB)), Ok(()));
         assert_eq!(log.append(of(1_024)), Err(Full));
         let [occupied, ..] = one_of_each();
-        let room = (16 * MIB) / occupied.weight();
+        let room = (16 * MIB) / occupied.memory_bytes();
         assert!((0..room).all(|_| log.append(occupied.clone()) == Ok(())));
         assert_eq!(log.append(occupied.clone()), Err(Full));
         assert_eq!(all_events(&log), room + 2);
