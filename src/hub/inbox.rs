@@ -78,7 +78,7 @@ pub enum Delivery {
         /// The code to close them with.
         code: CloseCode,
     },
-    /// Closes all connections of an app that is not served any more.
+    /// Closes all connections of an app that was disabled or removed.
     CloseApp(Arc<Hub>),
     /// Closes individual connections.
     Close {

@@ -61,7 +61,7 @@ pub struct Hub {
     app: Arc<ArcSwap<App>>,
     app_id: Arc<str>,
     observer: Arc<dyn Observer>,
-    is_served: AtomicBool,
+    is_enabled: AtomicBool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
     signed_in: SignedInConnections,
@@ -97,7 +97,7 @@ impl Hub {
         Self {
             connections: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
-            is_served: AtomicBool::new(app.config.enabled),
+            is_enabled: AtomicBool::new(app.config.enabled),
             app: Arc::new(ArcSwap::from_pointee(app)),
             observer,
             inboxes,
@@ -171,15 +171,15 @@ impl Hub {
         let is_enabled = app.config.enabled;
         self.app.store(Arc::new(app));
         if is_enabled {
-            self.is_served.store(true, Ordering::SeqCst);
+            self.is_enabled.store(true, Ordering::SeqCst);
         } else {
             self.close();
         }
     }
 
-    /// Makes the shards close all connections of the app, which is not served any more.
+    /// Disables the app: the shards close its connections.
     pub fn close(self: &Arc<Self>) {
-        if !self.is_served.swap(false, Ordering::SeqCst) {
+        if !self.is_enabled.swap(false, Ordering::SeqCst) {
             return;
         }
         // Connections that are admitted later check the flag.
@@ -188,10 +188,10 @@ impl Hub {
         }
     }
 
-    /// Whether the app is configured and enabled.
+    /// False once the app is disabled, or removed from the configuration.
     #[must_use]
-    pub fn is_served(&self) -> bool {
-        self.is_served.load(Ordering::SeqCst)
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled.load(Ordering::SeqCst)
     }
 
     /// Takes a permit of the app's `max_connections`; `None` at the limit.

@@ -65,7 +65,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
                 (code.to_string(), Value::Null)
             }
-            Delivery::CloseApp(_) => ("not served".to_owned(), Value::Null),
+            Delivery::CloseApp(_) => ("app closed".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(accepted) => decoded(&accepted.subscribed.acknowledgement),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),

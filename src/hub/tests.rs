@@ -106,22 +106,22 @@ fn a_hub_is_closed_once_until_it_is_enabled_again() {
         (config.enabled, config.max_connections) = (is_enabled, max_connections);
         hub.reconfigure(App::new(config));
     };
-    assert!(hub.is_served());
+    assert!(hub.is_enabled());
     reconfigure(false, 0);
-    assert!(!hub.is_served());
+    assert!(!hub.is_enabled());
     hub.close();
     for index in 0..2 {
-        assert_eq!(received(&hub.inboxes, index), [("not served".to_owned(), Value::Null)]);
+        assert_eq!(received(&hub.inboxes, index), [("app closed".to_owned(), Value::Null)]);
     }
     reconfigure(true, 1);
-    assert!(hub.is_served());
+    assert!(hub.is_enabled());
     let first = hub.admit().unwrap();
     assert!(hub.admit().is_none());
     assert_eq!(hub.connections(), 1);
     drop(first);
     assert_eq!(hub.connections(), 0);
     assert!(hub.admit().is_some());
-    assert!(!disabled.is_served());
+    assert!(!disabled.is_enabled());
 }
 
 #[test]

@@ -133,8 +133,8 @@ impl Engine {
         }
     }
 
-    /// Schedules the connections of an app that is not served any more to be closed, some in each
-    /// turn: clients closed with 4003 do not reconnect, so they need no spread.
+    /// Schedules the connections of a disabled app to be closed, some in each turn. Clients that are
+    /// closed with 4003 do not reconnect, so closing them soon causes no burst of reconnects.
     pub(super) fn evict_all(&mut self, hub: &Arc<Hub>) -> usize {
         let of_hub = |connection: &Connection| match &connection.phase {
             Phase::Open(client) => Arc::ptr_eq(&client.hub, hub),
@@ -149,17 +149,17 @@ impl Engine {
     pub(super) fn evict_some(&mut self) {
         for _ in 0..CLOSED_PER_TURN {
             let Some(key) = self.evicting.pop_front() else { return };
-            self.evict_if_unserved(key);
+            self.evict_if_disabled(key);
         }
     }
 
-    /// Closes a connection if its app is not served any more.
-    pub(super) fn evict_if_unserved(&mut self, key: ConnectionKey) {
+    /// Closes a connection if its app is disabled.
+    pub(super) fn evict_if_disabled(&mut self, key: ConnectionKey) {
         if !self.is_alive(key) {
             return;
         }
         if let Phase::Open(client) = &self.connections[key.slot as usize].phase
-            && !client.hub.is_served()
+            && !client.hub.is_enabled()
         {
             self.close(key.slot, &CloseCode::AppDisabled);
         }

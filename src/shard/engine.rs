@@ -80,7 +80,7 @@ pub struct Engine {
     /// The time of this turn. Read at its start, and again before a slice.
     pub(super) now: Instant,
     pub(super) drain_schedule: Option<super::drain_schedule::DrainSchedule>,
-    /// Connections to be closed because their app is not served any more.
+    /// Connections to be closed because their app was disabled or removed.
     pub(super) evicting: VecDeque<ConnectionKey>,
     /// The counter of tickets for subscriptions that wait for the broker.
     pub(super) tickets: u32,
@@ -308,7 +308,7 @@ impl Engine {
         if self.drain_schedule.is_some() && self.is_open(key) {
             self.close(slot, &CloseCode::ShuttingDown);
         }
-        self.evict_if_unserved(key);
+        self.evict_if_disabled(key);
     }
 
     /// Queues the first frames, so that they are sent in one write.
