@@ -71,8 +71,8 @@ pub enum Delivery {
         /// The accepted subscription, or the reason of the rejection.
         result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     },
-    /// Closes all subscribers of a channel.
-    CloseChannel {
+    /// Closes the connections of all subscribers of a channel.
+    CloseSubscribers {
         /// The channel's id.
         channel: ChannelId,
         /// The code to close them with.

@@ -72,7 +72,7 @@ impl Hub {
         let Some(channel) = self.channels.get(name) else { return };
         for shard in channel.shards().iter() {
             let code = code.clone();
-            self.inboxes.of(shard).push(Delivery::CloseChannel { channel: channel.id(), code });
+            self.inboxes.of(shard).push(Delivery::CloseSubscribers { channel: channel.id(), code });
         }
     }
 

@@ -62,7 +62,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
         .iter()
         .map(|delivery| match delivery {
             Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => decoded(frame),
-            Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
+            Delivery::Close { code, .. } | Delivery::CloseSubscribers { code, .. } => {
                 (code.to_string(), Value::Null)
             }
             Delivery::CloseApp(_) => ("app closed".to_owned(), Value::Null),

@@ -89,7 +89,7 @@ fn a_forced_resubscribe_closes_the_subscribers_of_the_channel() {
     hub.force_resubscribe(&name("c"), &CloseCode::Interrupted);
     hub.force_resubscribe(&name("unknown"), &CloseCode::Interrupted);
     assert!(deliveries(&hub.inboxes, 0).is_empty());
-    let Some(Delivery::CloseChannel { channel: closed, code }) =
+    let Some(Delivery::CloseSubscribers { channel: closed, code }) =
         deliveries(&hub.inboxes, 1).pop_front()
     else {
         panic!("it is closed")

@@ -27,7 +27,9 @@ impl Engine {
                 Delivery::Subscription { key, ticket, name, result } => {
                     self.on_answered(key, ticket, name, result)
                 }
-                Delivery::CloseChannel { channel, code } => self.close_channel(channel, &code),
+                Delivery::CloseSubscribers { channel, code } => {
+                    self.close_subscribers(channel, &code)
+                }
                 Delivery::CloseApp(hub) => self.evict_all(&hub),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
@@ -124,7 +126,7 @@ impl Engine {
         1
     }
 
-    fn close_channel(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
+    fn close_subscribers(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
         let places: Vec<u32> =
             self.subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect();
         for slot in &places {

@@ -97,7 +97,7 @@ async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
     let (key, _) = testbed.channel("a");
     testbed.ask(LEASES, &["HINCRBY", &key, "s", "1"]);
     testbed.run_for(ROUND).await;
-    let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
+    let is_close = |one: &Delivery| matches!(one, Delivery::CloseSubscribers { .. });
     assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), 1);
     assert_eq!(testbed.coordinator.shared.metrics.forced_resubscribes.get(), 1);
 }

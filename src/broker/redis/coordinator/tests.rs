@@ -227,7 +227,7 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
         testbed.coordinator.topics.mark_unverified(&key.into());
         let unaffected = unaffected.into_iter().collect();
         testbed.coordinator.carry_out([MembershipAction::Resubscribe { unaffected }]);
-        let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
+        let is_close = |one: &Delivery| matches!(one, Delivery::CloseSubscribers { .. });
         assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
         let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();
         assert_eq!(closed, expected as u64);

@@ -197,7 +197,7 @@ impl Node {
                     }
                 }
             }
-            Delivery::CloseChannel { channel, .. } => {
+            Delivery::CloseSubscribers { channel, .. } => {
                 let closed: Vec<u32> = self
                     .connections
                     .iter()
