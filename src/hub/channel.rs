@@ -126,18 +126,18 @@ impl<'a> LockedChannel<'a> {
     /// Adds a subscriber on a shard. It receives the deliveries with later sequences.
     pub fn add_subscriber(&mut self, shard: ShardIndex) {
         if self.channel.is_disposable() && self.name.is_listed() {
-            self.hub.occupied.fetch_add(1, Ordering::Relaxed);
+            self.hub.channel_count.fetch_add(1, Ordering::Relaxed);
         }
-        self.hub.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.hub.subscription_count.fetch_add(1, Ordering::Relaxed);
         self.channel.add_subscriber(shard);
     }
 
     /// Removes a subscriber on a shard.
     pub fn remove_subscriber(&mut self, shard: ShardIndex) {
         self.channel.remove_subscriber(shard);
-        self.hub.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.hub.subscription_count.fetch_sub(1, Ordering::Relaxed);
         if self.channel.is_disposable() && self.name.is_listed() {
-            self.hub.occupied.fetch_sub(1, Ordering::Relaxed);
+            self.hub.channel_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -66,10 +66,10 @@ pub struct Hub {
     channels: DashMap<ChannelName, Channel>,
     signed_in: SignedInConnections,
     broker_state: OnceLock<Box<dyn Any + Send + Sync>>,
-    connections: Arc<Quota>,
-    requests: Mutex<TokenBucket>,
-    subscriptions: AtomicUsize,
-    occupied: AtomicUsize,
+    connection_quota: Arc<Quota>,
+    request_bucket: Mutex<TokenBucket>,
+    subscription_count: AtomicUsize,
+    channel_count: AtomicUsize,
 }
 
 /// A registered subscription.
@@ -95,7 +95,7 @@ impl Hub {
     #[must_use]
     pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
         Self {
-            connections: Quota::new(app.config.max_connections),
+            connection_quota: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
             is_enabled: AtomicBool::new(app.config.enabled),
             app: Arc::new(ArcSwap::from_pointee(app)),
@@ -104,9 +104,9 @@ impl Hub {
             channels: DashMap::new(),
             signed_in: SignedInConnections::default(),
             broker_state: OnceLock::new(),
-            requests: Mutex::new(TokenBucket::full(now)),
-            subscriptions: AtomicUsize::new(0),
-            occupied: AtomicUsize::new(0),
+            request_bucket: Mutex::new(TokenBucket::full(now)),
+            subscription_count: AtomicUsize::new(0),
+            channel_count: AtomicUsize::new(0),
         }
     }
 
@@ -167,7 +167,7 @@ impl Hub {
     /// Applies another configuration of the app with the same id and key. If it disables the app,
     /// its connections are closed as by [`Hub::close`].
     pub fn reconfigure(self: &Arc<Self>, app: App) {
-        self.connections.set_max(app.config.max_connections);
+        self.connection_quota.set_max(app.config.max_connections);
         let is_enabled = app.config.enabled;
         self.app.store(Arc::new(app));
         if is_enabled {
@@ -197,7 +197,7 @@ impl Hub {
     /// Takes a permit of the app's `max_connections`; `None` at the limit.
     #[must_use]
     pub fn admit(&self) -> Option<Permit> {
-        self.connections.take()
+        self.connection_quota.take()
     }
 
     /// Counts an authenticated request against the app's `requests_per_second`.
@@ -207,7 +207,7 @@ impl Hub {
     /// The rate is exceeded. Contains the time until the next request is allowed.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
         let rate = Rate::per_second(self.app.load().config.requests_per_second);
-        self.requests.lock().take(rate, now)
+        self.request_bucket.lock().take(rate, now)
     }
 
     /// Locks a channel, and creates it if needed. The caller must add a subscriber, or the empty
@@ -273,22 +273,22 @@ impl Hub {
         self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()
     }
 
-    /// The number of admitted connections.
+    /// The number of admitted connections of this node. Rejected connections do not count.
     #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.used()
+    pub fn connection_count(&self) -> usize {
+        self.connection_quota.used()
     }
 
     /// The number of subscriptions, server-to-user channels included.
     #[must_use]
-    pub fn subscriptions(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed)
+    pub fn subscription_count(&self) -> usize {
+        self.subscription_count.load(Ordering::Relaxed)
     }
 
     /// The number of channels with subscribers, without server-to-user channels.
     #[must_use]
-    pub fn channels(&self) -> usize {
-        self.occupied.load(Ordering::Relaxed)
+    pub fn channel_count(&self) -> usize {
+        self.channel_count.load(Ordering::Relaxed)
     }
 
     /// Whether a thread holds the lock of a channel.

@@ -42,7 +42,7 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     let hub = hub(|_| {});
     let user_id: Option<Arc<str>> = Some("1".into());
     hub.accept_subscription(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)));
-    assert_eq!((hub.channels(), hub.subscriptions()), (1, 1));
+    assert_eq!((hub.channel_count(), hub.subscription_count()), (1, 1));
     hub.deliver(&name("c"), &frame("\"x\""), None);
     let mut batch = deliveries(&hub.inboxes, 1);
     let Some(Delivery::Subscription { key, ticket, name: channel, result }) = batch.pop_front()
@@ -117,9 +117,9 @@ fn a_hub_is_closed_once_until_it_is_enabled_again() {
     assert!(hub.is_enabled());
     let first = hub.admit().unwrap();
     assert!(hub.admit().is_none());
-    assert_eq!(hub.connections(), 1);
+    assert_eq!(hub.connection_count(), 1);
     drop(first);
-    assert_eq!(hub.connections(), 0);
+    assert_eq!(hub.connection_count(), 0);
     assert!(hub.admit().is_some());
     assert!(!disabled.is_enabled());
 }
@@ -170,7 +170,7 @@ fn no_two_channels_have_the_same_id() {
 #[test]
 fn the_hub_counts_its_subscribers_and_removes_channels_without_any() {
     let hub = hub(|_| {});
-    let counts = || (hub.channels(), hub.subscriptions());
+    let counts = || (hub.channel_count(), hub.subscription_count());
     for index in [0, 1, 1] {
         subscribe(&hub, index, "c");
     }
@@ -178,7 +178,7 @@ fn the_hub_counts_its_subscribers_and_removes_channels_without_any() {
     assert_eq!(counts(), (1, 4), "server-to-user channels are not counted");
     for (index, left) in [(1, 3), (1, 2), (0, 1)] {
         hub.remove_subscriber(shard(index), &name("c"));
-        assert_eq!(hub.subscriptions(), left);
+        assert_eq!(hub.subscription_count(), left);
     }
     assert!(hub.read(&name("c"), |_| ()).is_none());
     hub.remove_subscriber(shard(0), &name("#server-to-user-7"));

@@ -124,7 +124,7 @@ impl Node {
         while clock::now() < ends {
             let now = clock::now();
             self.broker.on_tick(&hub, now);
-            let is_empty = hub.connections() == 0;
+            let is_empty = hub.connection_count() == 0;
             empty_since = is_empty.then(|| empty_since.unwrap_or(now));
             if empty_since.is_some_and(|since| since + RETIRE_GRACE <= now) {
                 break;

@@ -78,9 +78,9 @@ impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type ReadGauge = fn(&AppStats) -> usize;
         let gauges: [(table::Metric, ReadGauge); 4] = [
-            (table::CONNECTIONS, |app| app.hub.connections()),
-            (table::SUBSCRIPTIONS, |app| app.hub.subscriptions()),
-            (table::CHANNELS, |app| app.hub.channels()),
+            (table::CONNECTIONS, |app| app.hub.connection_count()),
+            (table::SUBSCRIPTIONS, |app| app.hub.subscription_count()),
+            (table::CHANNELS, |app| app.hub.channel_count()),
             (table::CACHE_BYTES, |app| app.cache.bytes),
         ];
         for (metric, read) in gauges {

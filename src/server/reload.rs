@@ -112,7 +112,7 @@ impl Reloader {
             return Ok(());
         }
         let hubs = changes.removed.iter().filter_map(|id| self.node.hub(id));
-        match hubs.map(|hub| hub.connections()).sum() {
+        match hubs.map(|hub| hub.connection_count()).sum() {
             0 => Ok(()),
             connections => Err(ReloadError::AllAppsRemoved { connections }),
         }

@@ -180,7 +180,7 @@ impl Bench {
     }
 
     fn subscriptions(&self) -> usize {
-        self.node.hub_by_key("app-key").unwrap().subscriptions()
+        self.node.hub_by_key("app-key").unwrap().subscription_count()
     }
 
     /// Runs turns until no work is left.
@@ -337,7 +337,7 @@ async fn large_answers_to_small_requests_use_up_the_budget() {
         client.write_all(&subscribe).unwrap();
     }
     bench.turn();
-    let answered = bench.node.hub_by_key("app-key").unwrap().subscriptions();
+    let answered = bench.node.hub_by_key("app-key").unwrap().subscription_count();
     assert!(0 < answered && answered < 30, "{answered} answers of 20,000 bytes in one turn");
     bench.settle();
     assert!(clients.iter().all(|client| read_all(client).contains("xxx")));
@@ -349,10 +349,10 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
     let clients = bench.subscribers(300, "c");
     bench.node.hub("app-id").unwrap().close();
     bench.turn();
-    let left = bench.node.hub("app-id").unwrap().subscriptions();
+    let left = bench.node.hub("app-id").unwrap().subscription_count();
     assert_eq!(left, 300 - 64, "some of them, and not all");
     bench.settle();
-    assert_eq!(bench.node.hub("app-id").unwrap().subscriptions(), 0);
+    assert_eq!(bench.node.hub("app-id").unwrap().subscription_count(), 0);
     let late = bench.connect(&[]);
     bench.settle();
     for client in clients.iter().chain([&late]) {
@@ -371,7 +371,7 @@ async fn a_panic_closes_one_connection() {
     assert_eq!(bench.engine.connections.len(), 2);
     let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
     assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
-    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscriptions(), 2);
+    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscription_count(), 2);
 }
 
 #[tokio::test]

@@ -57,11 +57,11 @@ impl Client {
         self.catch_up(bench);
         let verb = if self.is_subscribed { "unsubscribe" } else { "subscribe" };
         let text = format!(r#"{{"event":"pusher:{verb}","data":{{"channel":"c"}}}}"#);
-        let before = bench.node.hub_by_key("app-key").unwrap().subscriptions();
+        let before = bench.node.hub_by_key("app-key").unwrap().subscription_count();
         self.socket.write_all(&message(&text)).unwrap();
         // The kernel may deliver it later.
         let patience = Instant::now() + PATIENCE;
-        while before == bench.node.hub_by_key("app-key").unwrap().subscriptions() {
+        while before == bench.node.hub_by_key("app-key").unwrap().subscription_count() {
             assert!(Instant::now() < patience, "{verb} has no effect");
             bench.settle();
         }
@@ -110,7 +110,7 @@ fn run(seed: u64) {
     while !bench.engine.connections.is_empty() {
         bench.settle();
     }
-    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscriptions(), 0, "seed {seed}");
+    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
 }
 
 #[tokio::test]

@@ -116,9 +116,9 @@ async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
     bench.broker.subscribe(&bench.hub, request(1));
     bench.broker.subscribe(&bench.hub, request(2));
     bench.until_total("c", "room", 2).await;
-    assert_eq!(bench.hub.subscriptions(), 2);
+    assert_eq!(bench.hub.subscription_count(), 2);
     bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
-    assert_eq!(bench.hub.subscriptions(), 1, "at once");
+    assert_eq!(bench.hub.subscription_count(), 1, "at once");
     bench.until_total("c", "room", 1).await;
     bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
     assert!(bench.hub.shards_of(&room).is_empty());
