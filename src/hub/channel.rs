@@ -1,4 +1,4 @@
-//! One channel: its subscribers on this node, and their order.
+//! A channel of this node: which shards have subscribers, and the order of its deliveries.
 
 use super::{ChannelId, Delivery, Hub, Inboxes, ShardIndex, ShardSet};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use dashmap::mapref::one::RefMut;
 use std::sync::atomic::Ordering;
 
-/// A channel with subscribers on this node; only their shards know which connections they are.
+/// A channel with subscribers on this node. Their shards have the list of the connections.
 #[derive(Debug)]
 pub(super) struct Channel {
     id: ChannelId,
@@ -17,13 +17,13 @@ pub(super) struct Channel {
     by_shard: Vec<u32>,
     /// The shards with subscribers.
     shards: ShardSet,
-    /// The broker's, if it decides under the lock of the channel. The hub does not use it.
+    /// The state that the local broker keeps for the channel. The hub does not use it.
     state: ChannelState,
 }
 
-/// A locked channel: what is decided and delivered until it is released has one order for all
-/// subscribers. While a thread has it, it must not call a method of the hub that reads or locks a
-/// channel, this one included.
+/// A locked channel. Deliveries made under the lock reach all subscribers in one order. While a
+/// thread holds it, it must not call a method of the hub that reads or locks a channel, this one
+/// included.
 #[derive(Debug)]
 pub struct LockedChannel<'a> {
     pub(super) hub: &'a Hub,
@@ -54,7 +54,7 @@ impl Channel {
         &self.state
     }
 
-    pub(super) fn is_disposable(&self) -> bool {
+    pub(super) fn has_no_subscribers(&self) -> bool {
         self.shards.is_empty()
     }
 
@@ -88,13 +88,13 @@ impl Channel {
 }
 
 impl<'a> LockedChannel<'a> {
-    /// The channel's name.
+    /// The name that the channel was locked by.
     #[must_use]
     pub fn name(&self) -> &'a ChannelName {
         self.name
     }
 
-    /// The channel's id in deliveries.
+    /// Identifies the channel to the shards. Not reused.
     #[must_use]
     pub fn id(&self) -> ChannelId {
         self.channel.id
@@ -112,7 +112,7 @@ impl<'a> LockedChannel<'a> {
         self.channel.shards
     }
 
-    /// The broker's state of the channel.
+    /// The state that the local broker keeps for the channel; unused with Redis.
     pub fn state(&mut self) -> &mut ChannelState {
         &mut self.channel.state
     }
@@ -125,7 +125,7 @@ impl<'a> LockedChannel<'a> {
 
     /// Adds a subscriber on a shard. It receives the deliveries with later sequences.
     pub fn add_subscriber(&mut self, shard: ShardIndex) {
-        if self.channel.is_disposable() && self.name.is_listed() {
+        if self.channel.has_no_subscribers() && self.name.is_listed() {
             self.hub.channel_count.fetch_add(1, Ordering::Relaxed);
         }
         self.hub.subscription_count.fetch_add(1, Ordering::Relaxed);
@@ -136,19 +136,18 @@ impl<'a> LockedChannel<'a> {
     pub fn remove_subscriber(&mut self, shard: ShardIndex) {
         self.channel.remove_subscriber(shard);
         self.hub.subscription_count.fetch_sub(1, Ordering::Relaxed);
-        if self.channel.is_disposable() && self.name.is_listed() {
+        if self.channel.has_no_subscribers() && self.name.is_listed() {
             self.hub.channel_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Unlocks the channel after a subscriber was removed. If it was the last, the hub forgets the
-    /// channel.
-    pub fn release(self) {
+    /// Unlocks the channel, and removes it from the hub if it has no subscribers.
+    pub fn remove_if_empty(self) {
         let Self { hub, name, channel } = self;
-        let is_disposable = channel.is_disposable();
+        let is_empty = channel.has_no_subscribers();
         drop(channel);
-        if is_disposable {
-            hub.channels.remove_if(name, |_, channel| channel.is_disposable());
+        if is_empty {
+            hub.channels.remove_if(name, |_, channel| channel.has_no_subscribers());
         }
     }
 }

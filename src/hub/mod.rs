@@ -246,7 +246,7 @@ impl Hub {
     pub fn remove_subscriber(&self, shard: ShardIndex, name: &ChannelName) {
         if let Some(mut channel) = self.lock(name) {
             channel.remove_subscriber(shard);
-            channel.release();
+            channel.remove_if_empty();
         }
     }
 

@@ -151,11 +151,11 @@ fn an_inbox_is_full_at_64_deliveries() {
 #[test]
 fn a_channel_is_kept_while_it_has_subscribers() {
     let mut channel = Channel::new(ChannelId(7));
-    assert!(channel.is_disposable());
+    assert!(channel.has_no_subscribers());
     channel.add_subscriber(shard(1));
-    assert!(!channel.is_disposable(), "one may subscribe while another leaves");
+    assert!(!channel.has_no_subscribers(), "one may subscribe while another leaves");
     channel.remove_subscriber(shard(1));
-    assert!(channel.is_disposable());
+    assert!(channel.has_no_subscribers());
 }
 
 #[test]

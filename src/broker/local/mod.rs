@@ -119,7 +119,7 @@ pub(super) fn unsubscribe(
     } else if name.is_listed() {
         hub.observe(WebhookEvent::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
     }
-    channel.release();
+    channel.remove_if_empty();
 }
 
 /// Sends the subscription count, at once or when its interval has passed.

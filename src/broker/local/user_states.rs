@@ -20,7 +20,7 @@ struct UserState {
 }
 
 impl UserState {
-    fn is_disposable(&self) -> bool {
+    fn is_unused(&self) -> bool {
         !self.online.is_online() && self.watchers.is_empty()
     }
 
@@ -60,7 +60,7 @@ impl UserStates {
             hub.observe(WebhookEvent::UserOffline, offline);
             user.notify_watchers(hub, user_id, false);
         }
-        self.0.remove_if(user_id, |_, user| user.is_disposable());
+        self.0.remove_if(user_id, |_, user| user.is_unused());
     }
 
     /// Adds a watcher and returns whether the user is online, in one step, so that no change is
@@ -76,7 +76,7 @@ impl UserStates {
         if let Some(mut user) = self.0.get_mut(user_id) {
             user.watchers.remove(&watcher);
         }
-        self.0.remove_if(user_id, |_, user| user.is_disposable());
+        self.0.remove_if(user_id, |_, user| user.is_unused());
     }
 
     #[cfg(test)]
