@@ -370,7 +370,7 @@ mod tests {
         node.broker().subscribe(&hub, request, Instant::now()).unwrap().unwrap();
         let inbox = node.inboxes().of(shard);
         let mut delivered = VecDeque::new();
-        inbox.take(&mut delivered);
+        inbox.drain_into(&mut delivered);
 
         let single = br#"{"name":"e","channel":"c","data":"1"}"#;
         let batch = br#"{"batch":[{"name":"e","channel":"c","data":"1"}]}"#;
@@ -383,7 +383,7 @@ mod tests {
             assert_eq!(publish.as_mut().now_or_never().is_none(), is_behind);
             assert_eq!(publish_batch.as_mut().now_or_never().is_none(), is_behind);
             delivered.clear();
-            inbox.take(&mut delivered);
+            inbox.drain_into(&mut delivered);
             assert_eq!(delivered.len(), 2, "both events are on their way");
             if is_behind {
                 inbox.set_behind(false);

@@ -1,4 +1,4 @@
-//! The inboxes, through which hubs deliver to shards.
+//! The inboxes of the shards: queues of deliveries from the hubs.
 
 use super::{ChannelId, Hub, RegisteredSubscription};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
@@ -33,47 +33,47 @@ pub struct ConnectionKey {
 /// Identifies a connection of this node.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConnectionRef {
-    /// The connection's shard.
+    /// The shard that owns the connection.
     pub shard: ShardIndex,
-    /// The connection's key within the shard.
+    /// Unique in the shard.
     pub key: ConnectionKey,
 }
 
-/// A task for a shard.
+/// A task that a hub gives to a shard.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// A frame for the subscribers of a channel.
     Channel {
-        /// The channel's id.
+        /// Identifies the channel to the shard. Not reused.
         channel: ChannelId,
-        /// The frame's sequence in the channel.
+        /// The channel's sequence of this delivery, from 1.
         sequence: u64,
-        /// The encoded event.
+        /// The event, encoded for all subscribers.
         frame: Frame,
         /// The connection that does not receive it: usually the one whose action caused it.
         except: Option<SocketId>,
     },
     /// A frame for individual connections.
     Connections {
-        /// The receiving connections.
+        /// The connections of this shard that receive the frame.
         keys: Vec<ConnectionKey>,
-        /// The encoded message.
+        /// The event, encoded for all of them.
         frame: Frame,
     },
     /// The result of a subscription that waited for the broker.
     Subscription {
-        /// The subscribing connection.
+        /// The connection that subscribes.
         key: ConnectionKey,
-        /// Identifies the subscription attempt.
+        /// Identifies the attempt: the shard discards results of earlier ones.
         ticket: u32,
-        /// The channel's name.
+        /// The channel of the request.
         name: ChannelName,
         /// The accepted subscription, or the reason of the rejection.
         result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     },
     /// Closes the connections of all subscribers of a channel.
     CloseSubscribers {
-        /// The channel's id.
+        /// Identifies the channel to the shard. Not reused.
         channel: ChannelId,
         /// The code to close them with.
         code: CloseCode,
@@ -92,27 +92,27 @@ pub enum Delivery {
 /// A subscription that the Redis broker has accepted and the hub has registered.
 #[derive(Clone, Debug)]
 pub struct AcceptedSubscription {
-    /// The hub of the connection's app.
+    /// The hub that has registered the subscription.
     pub hub: Arc<Hub>,
     /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
-    /// The registered subscription, and the frames for the connection.
+    /// The start of the subscription, and the frames for the connection.
     pub subscribed: RegisteredSubscription,
 }
 
 /// The queue of one shard. Any thread may push without blocking; only the shard takes.
 ///
-/// It is bounded by its producers: publishers wait while the shard is behind, and clients are not
-/// read while a shard has much to deliver.
+/// Its producers limit its length: publishers wait while the shard is behind, and no shard reads from
+/// clients while any inbox is long.
 #[derive(Debug, Default)]
 pub struct Inbox {
     queue: Mutex<VecDeque<Delivery>>,
     /// The queue's length, readable without the lock.
     len: AtomicUsize,
     arrived: Notify,
-    /// Whether the shard is behind with deliveries that it has taken.
+    /// Whether the shard has taken deliveries that it has not finished.
     is_behind: AtomicBool,
-    has_waiting: AtomicBool,
+    has_waiting_publishers: AtomicBool,
     caught_up: Notify,
 }
 
@@ -127,7 +127,7 @@ impl ShardIndex {
     /// Maximum number of shards of a node.
     pub const COUNT_MAX: usize = 64;
 
-    /// The index of a shard.
+    /// Makes an index of a number.
     ///
     /// # Panics
     ///
@@ -198,14 +198,14 @@ impl Inbox {
         }
     }
 
-    /// Moves all that waits into `batch`, which must be empty.
-    pub fn take(&self, batch: &mut VecDeque<Delivery>) {
+    /// Moves all queued deliveries into `batch`, which must be empty.
+    pub fn drain_into(&self, batch: &mut VecDeque<Delivery>) {
         let mut queue = self.queue.lock();
         std::mem::swap(&mut *queue, batch);
         self.len.store(queue.len(), Ordering::SeqCst);
     }
 
-    /// Waits until a delivery may be queued. Safe to cancel.
+    /// Waits for a delivery; may also return without one. Safe to cancel.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -214,27 +214,28 @@ impl Inbox {
     /// shard in each turn.
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::SeqCst);
-        if !self.has_backpressure() && self.has_waiting.swap(false, Ordering::SeqCst) {
+        if !self.pauses_publishers() && self.has_waiting_publishers.swap(false, Ordering::SeqCst) {
             self.caught_up.notify_waiters();
         }
     }
 
-    fn has_backpressure(&self) -> bool {
+    fn pauses_publishers(&self) -> bool {
         self.is_behind.load(Ordering::SeqCst)
             || Self::PAUSE_PUBLISHERS_AT <= self.len.load(Ordering::SeqCst)
     }
 
-    fn is_full(&self) -> bool {
+    fn pauses_reads(&self) -> bool {
         Self::PAUSE_READS_AT <= self.len.load(Ordering::SeqCst)
     }
 
-    /// Waits while the shard is behind with its deliveries. Safe to cancel.
+    /// Waits while the shard applies backpressure: its inbox is long, or it is behind with its
+    /// deliveries. Safe to cancel.
     pub async fn wait_for_backpressure(&self) {
-        while self.has_backpressure() {
+        while self.pauses_publishers() {
             let caught_up = self.caught_up.notified();
-            self.has_waiting.store(true, Ordering::SeqCst);
+            self.has_waiting_publishers.store(true, Ordering::SeqCst);
             // The shard may have caught up between the two checks.
-            if self.has_backpressure() {
+            if self.pauses_publishers() {
                 caught_up.await;
             }
         }
@@ -260,10 +261,10 @@ impl Inboxes {
         &self.inboxes[shard.get()]
     }
 
-    /// Whether a shard has so much queued that clients should not be read.
+    /// Whether the inbox of any shard is so long that clients should not be read.
     #[must_use]
-    pub fn is_any_full(&self) -> bool {
-        self.inboxes.iter().any(Inbox::is_full)
+    pub fn pauses_reads(&self) -> bool {
+        self.inboxes.iter().any(Inbox::pauses_reads)
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -315,7 +316,7 @@ mod tests {
         }
         let mut waiting = std::pin::pin!(inbox.wait_for_backpressure());
         assert!(futures_poll(waiting.as_mut()).is_pending());
-        inbox.take(&mut VecDeque::new());
+        inbox.drain_into(&mut VecDeque::new());
         inbox.set_behind(false);
         assert!(futures_poll(waiting.as_mut()).is_ready());
     }

@@ -52,7 +52,7 @@ pub(crate) fn decoded(frame: &Frame) -> (String, Value) {
 /// What waits in the inbox of a shard.
 pub(crate) fn deliveries(inboxes: &Inboxes, index: usize) -> VecDeque<Delivery> {
     let mut batch = VecDeque::new();
-    inboxes.of(shard(index)).take(&mut batch);
+    inboxes.of(shard(index)).drain_into(&mut batch);
     batch
 }
 

@@ -109,7 +109,7 @@ impl Node {
     /// Whether so much is queued that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.inboxes.is_any_full() || self.broker.is_busy()
+        self.inboxes.pauses_reads() || self.broker.is_busy()
     }
 
     /// The hub of the app with this id.

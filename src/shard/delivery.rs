@@ -14,7 +14,7 @@ impl Engine {
     /// Delivers the content of the inbox.
     pub(super) fn deliver(&mut self, inbox: &Inbox) {
         if self.batch.is_empty() {
-            inbox.take(&mut self.batch);
+            inbox.drain_into(&mut self.batch);
         }
         let mut left = FRAMES_PER_TURN;
         while 0 < left {

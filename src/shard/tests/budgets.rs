@@ -87,7 +87,7 @@ async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
         bench.turn();
         assert_eq!(bench.unread(&client), ping.len());
     }
-    bench.node.inboxes().of(ShardIndex::new(1)).take(&mut std::collections::VecDeque::new());
+    bench.node.inboxes().of(ShardIndex::new(1)).drain_into(&mut std::collections::VecDeque::new());
     bench.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
 }
 
