@@ -368,7 +368,7 @@ mod tests {
         let channel = ChannelName::parse("c", 200).unwrap();
         let request = SubscribeRequest { connection, ticket: 0, channel: &channel, member: &None };
         node.broker().subscribe(&hub, request, Instant::now()).unwrap().unwrap();
-        let inbox = node.inboxes().of(shard);
+        let inbox = node.inboxes().inbox(shard);
         let mut delivered = VecDeque::new();
         inbox.drain_into(&mut delivered);
 

@@ -61,7 +61,7 @@ impl Channel {
     fn deliver(&mut self, inboxes: &Inboxes, frame: &Frame, except: Option<SocketId>) {
         self.sequence += 1;
         for shard in self.shards.iter() {
-            inboxes.of(shard).push(Delivery::Channel {
+            inboxes.inbox(shard).push(Delivery::Channel {
                 channel: self.id,
                 sequence: self.sequence,
                 frame: frame.clone(),

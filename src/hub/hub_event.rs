@@ -8,8 +8,7 @@ use std::{fmt, sync::Arc};
 
 /// An event that the application may be notified of.
 ///
-/// These are facts as the broker sees them: a client that leaves and returns at once causes two.
-/// Absences of channels and members are debounced later.
+/// Events are not debounced here: a client that leaves and returns at once causes two.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HubEvent {
     /// The channel has its first subscriber.
@@ -50,13 +49,13 @@ pub enum HubEvent {
         /// On a presence channel, the member that sent it.
         user_id: Option<Arc<str>>,
     },
-    /// A client has subscribed to a cache channel without a kept event.
+    /// A client has subscribed to a cache channel without a cached event.
     CacheMiss {
-        /// The cache channel without a kept event.
+        /// The cache channel.
         channel: ChannelName,
     },
-    /// The number of subscribers of a channel has changed. With Redis, each change is reported here, and the
-    /// webhooks limit the rate.
+    /// The number of subscribers of a channel has changed. With Redis, each change is reported, and
+    /// the webhooks limit the rate.
     SubscriptionCount {
         /// The channel, which is not a presence channel.
         channel: ChannelName,
@@ -68,7 +67,7 @@ pub enum HubEvent {
         /// The id of the user that is online now.
         user_id: Arc<str>,
     },
-    /// A user has been offline for longer than a page reload takes.
+    /// A user has had no connection for [`OFFLINE_GRACE`](crate::channel::OFFLINE_GRACE).
     UserOffline {
         /// The id of the user that is offline now.
         user_id: Arc<str>,
@@ -85,13 +84,13 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// arrive in order, and this must not block.
     fn observe(&self, app_id: &str, hub_event: HubEvent);
 
-    /// Like [`Observer::observe`], for events decided elsewhere: `at_us` is in µs since 1970, by a
-    /// clock that is the same for all events of one channel or user.
+    /// Like [`Observer::observe`], for events that Redis has decided. `at_us` is in µs since 1970, by
+    /// a clock that is the same for all events of one channel or user.
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent);
 }
 
 impl HubEvent {
-    /// The kind of the event.
+    /// The kind by which webhooks are configured.
     #[must_use]
     pub fn kind(&self) -> WebhookEvent {
         match self {
@@ -138,8 +137,8 @@ impl HubEvent {
         }
     }
 
-    /// Whether it is one half of a pair, such as occupied and vacated. If only one of the two is
-    /// reported, the application stays wrong; other events are momentary.
+    /// Whether the event is one of a pair, such as occupied and vacated. If one of a pair is dropped,
+    /// the application keeps a wrong state.
     #[must_use]
     pub fn is_transition(&self) -> bool {
         match self {

@@ -257,7 +257,7 @@ impl Inboxes {
 
     /// The inbox of a shard.
     #[must_use]
-    pub fn of(&self, shard: ShardIndex) -> &Inbox {
+    pub fn inbox(&self, shard: ShardIndex) -> &Inbox {
         &self.inboxes[shard.get()]
     }
 
@@ -272,7 +272,7 @@ impl Inboxes {
     }
 
     /// Delivers to individual connections: one push for each of their shards.
-    pub(super) fn push_to_each(
+    pub(super) fn push_per_shard(
         &self,
         connections: impl Iterator<Item = ConnectionRef>,
         delivery: impl Fn(Vec<ConnectionKey>) -> Delivery,

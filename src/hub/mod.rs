@@ -1,9 +1,9 @@
 //! The subscribers and signed-in connections of one app on this node, and their inboxes.
 //!
 //! Apps share nothing: each has its own hub, and no key can reach another app's channels. The hub
-//! decides nothing about channels and users; the broker does. It locks a channel, decides, and delivers under that lock.
-//! Code under a lock never blocks: frames are pushed to the inboxes of the shards, which gives a
-//! channel one order for all its subscribers.
+//! decides nothing about channels and users; the broker does. It locks a channel, decides, and
+//! delivers under that lock. Code under a lock never blocks: it pushes frames to the inboxes of the
+//! shards, so that all subscribers of a channel receive them in one order.
 //!
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
@@ -55,7 +55,7 @@ use users::SignedInConnections;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ChannelId(pub(crate) u64);
 
-/// The state of one app on this node.
+/// An app on this node: its configuration, channels, signed-in connections and counters.
 #[derive(Debug)]
 pub struct Hub {
     app: Arc<ArcSwap<App>>,
@@ -72,16 +72,16 @@ pub struct Hub {
     channel_count: AtomicUsize,
 }
 
-/// A registered subscription.
+/// A registered subscription: where it starts, and what its client receives first.
 #[derive(Clone, Debug)]
 pub struct RegisteredSubscription {
-    /// The channel's id in deliveries.
+    /// Identifies the channel to the shards. Not reused.
     pub channel: ChannelId,
     /// The sequence of the last delivery before the subscription: it receives the later ones.
     pub after_sequence: u64,
     /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
-    /// On a cache channel, the last event or `pusher:cache_miss`; sent directly after the
+    /// On a cache channel, the cached event or `pusher:cache_miss`; sent directly after the
     /// acknowledgement.
     pub cached: Option<Frame>,
     /// The subscription count, unless it is sent to all subscribers anyway.
@@ -91,7 +91,7 @@ pub struct RegisteredSubscription {
 }
 
 impl Hub {
-    /// An empty hub for `app`, which delivers to `inboxes` and reports events to `observer`.
+    /// A hub without channels, which delivers to `inboxes` and reports events to `observer`.
     #[must_use]
     pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
         Self {
@@ -134,20 +134,20 @@ impl Hub {
         self.observer.wants(&self.app_id, kind)
     }
 
-    /// Like [`Hub::observe`], for an event that was decided for all nodes at `at_us`.
+    /// Like [`Hub::observe`], for an event that Redis has decided at `at_us`.
     pub fn observe_at(&self, kind: WebhookEvent, at_us: u64, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
             self.observer.observe_at(&self.app_id, at_us, hub_event());
         }
     }
 
-    /// The app's id.
+    /// The id from the configuration, which never changes.
     #[must_use]
     pub fn app_id(&self) -> Arc<str> {
         Arc::clone(&self.app_id)
     }
 
-    /// The app's current configuration.
+    /// The app with its current configuration; a reload replaces it.
     #[must_use]
     pub fn app(&self) -> Arc<App> {
         self.app.load_full()
@@ -158,13 +158,13 @@ impl Hub {
         read(&self.app.load().config)
     }
 
-    /// The app's configuration as a handle, for users that outlive a reload.
+    /// A handle that always has the current configuration, also after a reload.
     #[must_use]
-    pub fn live_app(&self) -> Arc<ArcSwap<App>> {
+    pub fn app_handle(&self) -> Arc<ArcSwap<App>> {
         Arc::clone(&self.app)
     }
 
-    /// Applies another configuration of the app with the same id and key. If it disables the app,
+    /// Replaces the configuration; the id and the key are the same. If it disables the app,
     /// its connections are closed as by [`Hub::close`].
     pub fn reconfigure(self: &Arc<Self>, app: App) {
         self.connection_quota.set_max(app.config.max_connections);
@@ -184,7 +184,7 @@ impl Hub {
         }
         // Connections that are admitted later check the flag.
         for shard in self.inboxes.shards() {
-            self.inboxes.of(shard).push(Delivery::CloseApp(Arc::clone(self)));
+            self.inboxes.inbox(shard).push(Delivery::CloseApp(Arc::clone(self)));
         }
     }
 
@@ -226,8 +226,8 @@ impl Hub {
         Some(LockedChannel { hub: self, name, channel })
     }
 
-    /// Runs `decide` under the lock of a channel, which it gets if this node has subscribers of it. If
-    /// not, no connection subscribes meanwhile.
+    /// Runs `decide` under the lock of a channel. It receives `None` if this node has no subscribers;
+    /// the name is locked all the same, so that no connection subscribes meanwhile.
     pub fn with_lock<T>(
         &self,
         name: &ChannelName,
@@ -257,17 +257,17 @@ impl Hub {
         }
     }
 
-    /// Reads the broker's state of a channel with subscribers on this node.
+    /// Reads the state of the local broker of a channel with subscribers.
     pub fn read<T>(&self, name: &ChannelName, read: impl FnOnce(&ChannelState) -> T) -> Option<T> {
         self.channels.get(name).map(|channel| read(channel.state()))
     }
 
-    /// Reads the broker's state of each channel with subscribers on this node.
+    /// Reads the state of the local broker of each channel with subscribers.
     pub fn read_each<T>(&self, read: impl Fn(&ChannelName, &ChannelState) -> Option<T>) -> Vec<T> {
         self.channels.iter().filter_map(|entry| read(entry.key(), entry.state())).collect()
     }
 
-    /// The shards with subscribers of a channel.
+    /// The shards with subscribers of a channel; empty if this node has none.
     #[must_use]
     pub fn shards_of(&self, name: &ChannelName) -> ShardSet {
         self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()

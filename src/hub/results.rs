@@ -43,7 +43,7 @@ impl Hub {
         };
         let accepted = AcceptedSubscription { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
-        self.inboxes.of(connection.shard).push(Delivery::Subscription {
+        self.inboxes.inbox(connection.shard).push(Delivery::Subscription {
             key: connection.key,
             ticket,
             name: name.clone(),
@@ -59,7 +59,7 @@ impl Hub {
         ticket: u32,
         rejection: SubscriptionRejection,
     ) {
-        self.inboxes.of(connection.shard).push(Delivery::Subscription {
+        self.inboxes.inbox(connection.shard).push(Delivery::Subscription {
             key: connection.key,
             ticket,
             name: name.clone(),
@@ -72,7 +72,9 @@ impl Hub {
         let Some(channel) = self.channels.get(name) else { return };
         for shard in channel.shards().iter() {
             let code = code.clone();
-            self.inboxes.of(shard).push(Delivery::CloseSubscribers { channel: channel.id(), code });
+            self.inboxes
+                .inbox(shard)
+                .push(Delivery::CloseSubscribers { channel: channel.id(), code });
         }
     }
 
@@ -87,7 +89,7 @@ impl Hub {
         let frame =
             if is_online { event::watchlist(&user, &[]) } else { event::watchlist(&[], &user) };
         self.inboxes
-            .push_to_each(watchers, |keys| Delivery::Connections { keys, frame: frame.clone() });
+            .push_per_shard(watchers, |keys| Delivery::Connections { keys, frame: frame.clone() });
     }
 
     /// Sends one connection the state of its watchlist.
@@ -103,6 +105,6 @@ impl Hub {
     /// Sends a frame to one connection.
     pub fn send(&self, connection: ConnectionRef, frame: Frame) {
         let keys = vec![connection.key];
-        self.inboxes.of(connection.shard).push(Delivery::Connections { keys, frame });
+        self.inboxes.inbox(connection.shard).push(Delivery::Connections { keys, frame });
     }
 }

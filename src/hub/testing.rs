@@ -1,4 +1,4 @@
-//! What the tests of the hub and of brokers share.
+//! Helpers of the tests of the hub and of the brokers.
 
 use super::{
     ConnectionKey, ConnectionRef, Delivery, HubEvent, Inboxes, Observer, ShardIndex, WebhookEvent,
@@ -49,10 +49,10 @@ pub(crate) fn decoded(frame: &Frame) -> (String, Value) {
     (outer["event"].as_str().unwrap().to_owned(), data.unwrap_or(Value::Null))
 }
 
-/// What waits in the inbox of a shard.
+/// Takes the queued deliveries of a shard.
 pub(crate) fn deliveries(inboxes: &Inboxes, index: usize) -> VecDeque<Delivery> {
     let mut batch = VecDeque::new();
-    inboxes.of(shard(index)).drain_into(&mut batch);
+    inboxes.inbox(shard(index)).drain_into(&mut batch);
     batch
 }
 

@@ -136,7 +136,7 @@ fn requests_are_limited_per_second() {
 #[test]
 fn an_inbox_is_full_at_64_deliveries() {
     let inboxes = Inboxes::new(2);
-    let inbox = inboxes.of(shard(1));
+    let inbox = inboxes.inbox(shard(1));
     let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
     for _ in 0..63 {
         inbox.push(close.clone());
@@ -222,7 +222,7 @@ fn the_state_of_the_broker_is_made_once() {
     assert_eq!(*hub.broker_state(|| 2_u8), 1);
 }
 
-/// Records the reports, each with its time if it was decided elsewhere.
+/// Records the reports, each with its time if Redis has decided it.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<(Option<u64>, HubEvent)>>);
 
@@ -241,7 +241,7 @@ impl Observer for Recorder {
 }
 
 #[test]
-fn an_event_that_was_decided_elsewhere_has_its_time() {
+fn an_event_that_redis_has_decided_has_its_time() {
     let recorder = Arc::new(Recorder::default());
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     let app = App::new(AppConfig::development());

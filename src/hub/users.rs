@@ -38,7 +38,7 @@ impl Hub {
     /// Closes all connections that are signed in as `user_id`.
     pub fn terminate(&self, user_id: &str) {
         let Some(connections) = self.signed_in.0.get(user_id) else { return };
-        self.inboxes.push_to_each(connections.iter().copied(), |keys| Delivery::Close {
+        self.inboxes.push_per_shard(connections.iter().copied(), |keys| Delivery::Close {
             keys,
             code: CloseCode::Terminated,
         });

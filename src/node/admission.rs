@@ -132,7 +132,7 @@ impl Node {
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&policy.session);
         Ok(Admitted {
-            session: Session::new(hub.live_app(), config, socket_id, clock::now()),
+            session: Session::new(hub.app_handle(), config, socket_id, clock::now()),
             from: ClientInfo::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),

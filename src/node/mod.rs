@@ -157,7 +157,7 @@ impl Node {
     /// that are faster than the node.
     pub async fn wait_for_backpressure(&self, shards: ShardSet) {
         for shard in shards.iter() {
-            self.inboxes.of(shard).wait_for_backpressure().await;
+            self.inboxes.inbox(shard).wait_for_backpressure().await;
         }
     }
 

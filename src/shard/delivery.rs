@@ -47,7 +47,7 @@ impl Engine {
         frame: &Frame,
         except: Option<SocketId>,
     ) -> usize {
-        let subscribers = self.subscribers.of(channel);
+        let subscribers = self.subscribers.get(channel);
         let urgency = Urgency::of_fan_out(subscribers.len());
         let max = self.config.max_outbox_bytes;
         let mut full = Vec::new();
@@ -128,7 +128,7 @@ impl Engine {
 
     fn close_subscribers(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
         let places: Vec<u32> =
-            self.subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect();
+            self.subscribers.get(channel).iter().map(|subscriber| subscriber.connection).collect();
         for slot in &places {
             self.close(*slot, code);
         }

@@ -140,7 +140,7 @@ impl Engine {
         drain: Drain,
     ) -> ! {
         let node = Arc::clone(&self.node);
-        let inbox = node.inboxes().of(self.index);
+        let inbox = node.inboxes().inbox(self.index);
         let mut drain = Some(drain);
         loop {
             let is_leaving = drain.as_ref().is_none_or(Drain::is_planned);

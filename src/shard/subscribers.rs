@@ -32,8 +32,8 @@ impl Subscribers {
         SubscriberIndex { channel, index }
     }
 
-    /// Removes a subscriber. Returns the connection that has moved to its position, which must be
-    /// told.
+    /// Removes a subscriber. Returns the connection that has moved to its position, whose stored
+    /// index must be updated.
     pub(super) fn remove(&mut self, slot: SubscriberIndex) -> Option<u32> {
         let list = self.0.get_mut(&slot.channel)?;
         list.swap_remove(slot.index as usize);
@@ -46,7 +46,8 @@ impl Subscribers {
         moved
     }
 
-    pub(super) fn of(&self, channel: ChannelId) -> &[Subscriber] {
+    /// The subscribers of a channel; empty if it has none on this shard.
+    pub(super) fn get(&self, channel: ChannelId) -> &[Subscriber] {
         self.0.get(&channel).map_or(&[], Vec::as_slice)
     }
 }
@@ -68,7 +69,7 @@ mod tests {
             (0..4).map(|connection| subscribers.add(one, entry(connection))).collect();
         let elsewhere = subscribers.add(other, entry(9));
         let of = |subscribers: &Subscribers, channel| -> Vec<u32> {
-            subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect()
+            subscribers.get(channel).iter().map(|subscriber| subscriber.connection).collect()
         };
         assert_eq!(subscribers.remove(places[1]), Some(3));
         assert_eq!(of(&subscribers, one), [0, 3, 2]);
@@ -92,7 +93,7 @@ mod tests {
         for _ in 0..990 {
             subscribers.remove(first);
         }
-        assert_eq!(subscribers.of(channel).len(), 10);
+        assert_eq!(subscribers.get(channel).len(), 10);
         assert!(subscribers.0[&channel].capacity() <= 40);
     }
 }

@@ -31,7 +31,7 @@ impl Bench {
 
     /// Whether publishers have to wait.
     fn has_backpressure(&self) -> bool {
-        let inbox = self.node.inboxes().of(ShardIndex::new(0));
+        let inbox = self.node.inboxes().inbox(ShardIndex::new(0));
         inbox.wait_for_backpressure().now_or_never().is_none()
     }
 }
@@ -176,7 +176,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
         assert_eq!(bench.has_backpressure(), has_backpressure, "{bytes} bytes");
         let node = Arc::clone(&bench.node);
         let waiting = tokio::spawn(async move {
-            node.inboxes().of(ShardIndex::new(0)).wait_for_backpressure().await;
+            node.inboxes().inbox(ShardIndex::new(0)).wait_for_backpressure().await;
         });
         tokio::task::yield_now().await;
         assert_eq!(waiting.is_finished(), !has_backpressure);

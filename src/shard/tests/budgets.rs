@@ -76,7 +76,7 @@ async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
     let mut bench = Bench::new();
     let client = bench.connect(b"");
     bench.settle();
-    let other = bench.node.inboxes().of(ShardIndex::new(1));
+    let other = bench.node.inboxes().inbox(ShardIndex::new(1));
     let nothing = crate::hub::Delivery::Connections { keys: Vec::new(), frame: Frame::ping() };
     for _ in 0..64 {
         other.push(nothing.clone());
@@ -87,7 +87,11 @@ async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
         bench.turn();
         assert_eq!(bench.unread(&client), ping.len());
     }
-    bench.node.inboxes().of(ShardIndex::new(1)).drain_into(&mut std::collections::VecDeque::new());
+    bench
+        .node
+        .inboxes()
+        .inbox(ShardIndex::new(1))
+        .drain_into(&mut std::collections::VecDeque::new());
     bench.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
 }
 

@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn push(&mut self, delivery: Delivery) {
-        self.node.inboxes().of(ShardIndex::new(0)).push(delivery);
+        self.node.inboxes().inbox(ShardIndex::new(0)).push(delivery);
         self.settle();
     }
 }

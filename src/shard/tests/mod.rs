@@ -115,7 +115,7 @@ impl Bench {
 
     fn turn(&mut self) {
         let node = Arc::clone(&self.node);
-        let inbox = node.inboxes().of(ShardIndex::new(0));
+        let inbox = node.inboxes().inbox(ShardIndex::new(0));
         self.engine.request_poll();
         let is_leaving = self.shutdown.plan().is_some();
         self.engine.turn(inbox, &mut self.upgraded_sockets, is_leaving);

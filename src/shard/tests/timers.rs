@@ -190,7 +190,7 @@ async fn a_connection_not_authorized_in_time_is_closed() {
     let mut bench = Bench::with_timeouts(3_600, 30);
     let mut app = bench.node.hub("app-id").unwrap().app().config.clone();
     app.authorized_connections_timeout_s = 60;
-    bench.node.hub("app-id").unwrap().live_app().store(Arc::new(crate::app::App::new(app)));
+    bench.node.hub("app-id").unwrap().app_handle().store(Arc::new(crate::app::App::new(app)));
     let client = bench.connect(b"");
     bench.pass(Duration::from_secs(60) - MILLISECOND).await;
     assert!(is_left_alone(&client));

@@ -132,7 +132,7 @@ impl Testbed {
     /// The deliveries to the only shard since the last call.
     pub(in crate::broker::redis) fn deliveries(&self) -> Vec<Delivery> {
         let mut batch = VecDeque::new();
-        self.inboxes.of(ShardIndex::new(0)).drain_into(&mut batch);
+        self.inboxes.inbox(ShardIndex::new(0)).drain_into(&mut batch);
         batch.into()
     }
 

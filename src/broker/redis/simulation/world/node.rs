@@ -155,7 +155,7 @@ impl Node {
     /// Returns what the connections were sent since the last call, with their sessions.
     pub(super) fn take(&mut self) -> Vec<(usize, Sent)> {
         let mut batch = VecDeque::new();
-        self.inboxes.of(ShardIndex::new(0)).drain_into(&mut batch);
+        self.inboxes.inbox(ShardIndex::new(0)).drain_into(&mut batch);
         let mut sent = Vec::new();
         for delivery in batch {
             self.deliver(delivery, &mut sent);
