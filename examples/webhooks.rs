@@ -149,7 +149,7 @@ impl Usage {
 /// Runs the webhooks like the server: on a thread with a separate runtime.
 fn run_on_a_thread(webhooks: Arc<Webhooks>, shutdown: &Shutdown) -> Result<Usage, Box<dyn Error>> {
     let (sender, receiver) = mpsc::channel();
-    let drain = shutdown.drain();
+    let drain = shutdown.guard();
     thread::spawn(move || -> io::Result<()> {
         let task = fs::read_link("/proc/thread-self")?;
         // The receiver may have been dropped.

@@ -32,7 +32,7 @@ impl RunningWebhooks {
         let config = config(endpoints, change);
         let webhooks = Arc::new(Webhooks::new(&config).expect("webhooks over http can be used"));
         let shutdown = Shutdown::new();
-        tokio::spawn(Arc::clone(&webhooks).run(shutdown.drain()));
+        tokio::spawn(Arc::clone(&webhooks).run(shutdown.guard()));
         Self { webhooks, shutdown }
     }
 
@@ -401,7 +401,7 @@ async fn the_end_releases_held_events_and_counts_undelivered_ones() {
     bench.observe(occupied("t"));
     bench.observe(vacated("t"));
     let start = Instant::now();
-    assert_eq!(bench.shutdown.begin(Duration::from_secs(5)).await, 0);
+    assert_eq!(bench.shutdown.drain(Duration::from_secs(5)).await, 0);
     assert!(start.elapsed() < Duration::from_secs(2), "nothing waits for its deadline");
     let delivered = [names(&healthy.next().await), remaining_names(&mut healthy).await].concat();
     assert_eq!(delivered, ["channel_occupied", "channel_vacated"]);

@@ -91,7 +91,7 @@ pub async fn serve_metrics(listener: TcpListener, http: Arc<ArcSwap<Http>>, node
                 None => time::sleep(FULL_PAUSE).await,
             }
         };
-        let (http, drain) = (Arc::clone(&http), shutdown.drain());
+        let (http, drain) = (Arc::clone(&http), shutdown.guard());
         tokio::spawn(serve(http, stream, peer, pending, Purpose::Metrics, drain));
     }
 }

@@ -10,7 +10,7 @@ use super::{
     stream::{HttpStream, linger},
     upgrade::AdmissionResult,
 };
-use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
+use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::DrainGuard};
 use arc_swap::ArcSwap;
 use hyper::{
     Request, StatusCode,
@@ -69,15 +69,15 @@ pub async fn serve(
     peer: SocketAddr,
     pending: PendingConnection,
     purpose: Purpose,
-    mut drain: Drain,
+    mut guard: DrainGuard,
 ) {
     let PendingConnection { tracker, permit } = pending;
     // A request uses the configuration that was current when it started.
     let http = live.load_full();
     let arrived = Instant::now();
     let given_up = async {
-        drain.begun().await;
-        let since = drain.since().map_or(arrived, |since| since.max(arrived));
+        guard.started().await;
+        let since = guard.started_at().map_or(arrived, |since| since.max(arrived));
         let end = since + live.load().shutdown_timeout.min(DRAIN_TIMEOUT_MAX);
         time::sleep_until(end.into()).await;
     };
@@ -109,7 +109,7 @@ pub async fn serve(
         let granted = Mutex::new(None);
         let connection = HttpConnection { http: live, purpose, peer, is_tls, tracker, granted };
         // Boxed: the memory is allocated once a head has arrived.
-        Box::pin(serve_requests(Arc::new(connection), stream, permit, drain)).await;
+        Box::pin(serve_requests(Arc::new(connection), stream, permit, guard)).await;
     }
 }
 
@@ -118,7 +118,7 @@ async fn serve_requests(
     connection: Arc<HttpConnection>,
     stream: WatchedStream,
     permit: Permit,
-    mut drain: Drain,
+    mut guard: DrainGuard,
 ) {
     let io = TokioIo::new(stream);
     let peer = connection.peer;
@@ -128,7 +128,7 @@ async fn serve_requests(
         Box::pin(async move { Ok::<Reply, Infallible>(connection.answer(request).await) })
     });
     let http = connection.http.load_full();
-    let mut is_leaving = drain.has_begun();
+    let mut is_leaving = guard.is_started();
     let mut hyper_connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(http.max_head_bytes)
@@ -137,21 +137,22 @@ async fn serve_requests(
     let timeout = http.request_timeout;
     // The configuration when the server stops, which may be long after the connection was accepted.
     let shutdown_timeout = || connection.http.load().shutdown_timeout;
-    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + shutdown_timeout();
+    let gives_up_at =
+        |drain: &DrainGuard| drain.started_at().unwrap_or_else(clock::now) + shutdown_timeout();
     let next_head_by = || clock::now() + shutdown_timeout().min(DRAIN_TIMEOUT_MAX);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(connection.tracker.overdue(timeout));
     let served = loop {
         tokio::select! {
             served = poll_fn(|cx| hyper_connection.poll_without_shutdown(cx)) => break served,
-            () = drain.begun(), if !is_leaving => {
+            () = guard.started(), if !is_leaving => {
                 is_leaving = true;
                 std::pin::Pin::new(&mut hyper_connection).graceful_shutdown();
                 given_up.as_mut().reset(next_head_by().into());
             }
             // Received requests are answered; incomplete ones are not waited for.
             () = &mut given_up, if is_leaving => {
-                let end = gives_up_at(&drain);
+                let end = gives_up_at(&guard);
                 if connection.tracker.idle_since().is_some() || end <= clock::now() {
                     return;
                 }
@@ -170,12 +171,12 @@ async fn serve_requests(
     if connection.has_granted() {
         let parts = hyper_connection.into_parts();
         let (stream, received) = (parts.io.into_inner(), parts.read_buf);
-        return connection.hand_over(stream, &received, permit, drain);
+        return connection.hand_over(stream, &received, permit, guard);
     }
     // Answers to pipelined requests may still be queued in the library; this writes them.
     let _ = time::timeout(timeout.min(shutdown_timeout()), &mut hyper_connection).await;
     // A shutdown waits for answers, and all have been given.
-    drop(drain);
+    drop(guard);
     let parts = hyper_connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
     let answer = rejected.map(|status| http.unreadable(status, &parts.read_buf, peer));
@@ -297,7 +298,7 @@ impl HttpConnection {
         self.granted().is_some()
     }
 
-    fn hand_over(&self, stream: WatchedStream, received: &[u8], permit: Permit, drain: Drain) {
+    fn hand_over(&self, stream: WatchedStream, received: &[u8], permit: Permit, drain: DrainGuard) {
         let (stream, response, unread) = stream.into_parts();
         let Purpose::Main(upgraded_sockets) = &self.purpose else { return };
         let Some(admission) = self.granted().take() else { return };

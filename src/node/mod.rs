@@ -150,7 +150,7 @@ impl Node {
     /// Whether the node is draining.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shutdown.has_begun()
+        self.shutdown.is_started()
     }
 
     /// Waits while one of these shards is behind with its deliveries: backpressure for publishers

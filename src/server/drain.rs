@@ -13,7 +13,7 @@ use crate::{
     clock,
     node::Node,
     shard::drain_spread,
-    shutdown::{DrainPlan, Shutdown},
+    shutdown::{DrainMode, Shutdown},
     webhook::Webhooks,
 };
 use std::{
@@ -24,14 +24,14 @@ use std::{
 };
 use tokio::{net::TcpStream, task::JoinHandle, time};
 
-/// The parts of a server that are shut down.
+/// The shutdown of a server, in order: its connections, its webhooks, the cluster, its sockets.
 #[derive(Debug)]
-pub(super) struct Draining {
+pub(super) struct ShutdownSequence {
     pub(super) node: Arc<Node>,
     pub(super) acceptor: AcceptorHandle,
     pub(super) metrics: Option<MetricsTask>,
-    pub(super) connections: Shutdown,
-    pub(super) flush: Shutdown,
+    pub(super) shutdown: Shutdown,
+    pub(super) webhook_shutdown: Shutdown,
     pub(super) webhooks: Arc<Webhooks>,
     pub(super) grace: Duration,
     /// Prefix of every route.
@@ -46,21 +46,21 @@ pub(super) struct MetricsTask {
     pub(super) task: JoinHandle<()>,
 }
 
-/// How long other nodes may take to answer the announcement of a drain. They answer at their next tick:
+/// How long other nodes may take to acknowledge the announcement of a drain. They do so at their next tick:
 /// enough for round trips to Redis of up to 150 ms.
-const RESPONSE_MAX: Duration = Duration::from_millis(500);
-/// Interval of the checks for an answer.
-const RESPONSE_INTERVAL: Duration = Duration::from_millis(10);
+const DRAIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Interval of the checks for an acknowledgement.
+const DRAIN_ACK_INTERVAL: Duration = Duration::from_millis(10);
 /// How long to wait for another node's report that it drains too, before this node relies on it.
-const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
+const CLUSTER_SETTLE_DELAY: Duration = Duration::from_millis(150);
 /// Maximum time to find out whether another process listens on the port.
-const SEARCH_MAX: Duration = Duration::from_millis(500);
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Interval of the checks whether others still serve.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long webhooks and the cluster may take after the last connection has ended, if clients are not
 /// served until the process has ended. A working endpoint or Redis answers within milliseconds;
 /// clients do not wait for the rest of the grace period for one that hangs.
-const UNAVAILABLE_MAX: Duration = Duration::from_secs(2);
+const UNSERVED_TIMEOUT: Duration = Duration::from_secs(2);
 /// The part of the grace period in which connections and webhooks are waited for. What follows has
 /// minimum times of its own, which fit into the rest if the grace period is at least nine seconds.
 const WAIT_PART: f64 = 0.95;
@@ -71,65 +71,65 @@ const LATE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the acceptor may take to give up the socket.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Draining {
-    /// Drains, and returns how many parts were unfinished at the end of the grace period.
+impl ShutdownSequence {
+    /// Drains. Returns the number of connections and tasks that did not finish in the grace period.
     pub(super) async fn run(mut self) -> usize {
         let connections = self.node.connections_here();
-        self.connections.start();
-        let began = self.connections.since().unwrap_or_else(clock::now);
+        self.shutdown.start();
+        let began = self.shutdown.started_at().unwrap_or_else(clock::now);
         self.node.broker().announce_drain();
         self.acceptor.drain();
         if let Some(metrics) = &self.metrics {
             allow_take_over(&metrics.listener);
         }
-        let plan = self.decide(began).await;
-        self.log_plan(plan, connections, until(began + self.grace));
-        self.connections.set_plan(plan);
+        let mode = self.choose_mode(began).await;
+        self.log_mode(mode, connections, remaining(began + self.grace));
+        self.shutdown.set_mode(mode);
         let end = began + self.grace.mul_f64(WAIT_PART);
-        let left = self.end_connections(end).await;
+        let unfinished = self.end_connections(end).await;
         let ended = clock::now();
         self.flush_webhooks(ended, end).await;
-        let timeout = until(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
+        let timeout = remaining(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(timeout).await;
         self.acceptor.close();
-        let timeout = CLOSE_TIMEOUT.min(until(began + self.grace).max(LATE_TIMEOUT));
+        let timeout = CLOSE_TIMEOUT.min(remaining(began + self.grace).max(LATE_TIMEOUT));
         self.acceptor.ended(timeout).await;
-        self.connections.finish(LATE_TIMEOUT).await;
+        self.shutdown.wait_for_late(LATE_TIMEOUT).await;
         let events = self.webhooks.abandon();
         if events > 0 {
             tracing::warn!(events, "webhook events left at the end");
         }
         let took_ms = milliseconds(clock::now().saturating_duration_since(began));
-        let dropped = self.connections.dropped();
+        let dropped = self.shutdown.dropped();
         tracing::info!(connections, took_ms, dropped, "drained");
-        left
+        unfinished
     }
 
-    /// Decides how connections are closed.
-    async fn decide(&mut self, began: Instant) -> DrainPlan {
+    /// Chooses how connections are closed.
+    async fn choose_mode(&mut self, began: Instant) -> DrainMode {
         if self.is_inherited {
             // Clients that reconnect at once must not reach this process.
             self.acceptor.ended(CLOSE_TIMEOUT).await;
-            return DrainPlan::Queue;
+            return DrainMode::InheritedSocket;
         }
         let search = self.is_replaced();
-        let is_replaced = time::timeout(SEARCH_MAX, search).await.unwrap_or(false);
+        let is_replaced = time::timeout(SEARCH_TIMEOUT, search).await.unwrap_or(false);
         if is_replaced {
             self.hand_over();
             self.acceptor.ended(CLOSE_TIMEOUT).await;
-            return DrainPlan::Spread;
+            return DrainMode::Staggered;
         }
-        if self.wait_for_ready_node(began + RESPONSE_MAX.min(self.grace)).await {
-            time::sleep(CLUSTER_SETTLE).await;
+        if self.wait_for_ready_node(began + DRAIN_ACK_TIMEOUT.min(self.grace)).await {
+            time::sleep(CLUSTER_SETTLE_DELAY).await;
             if self.node.broker().is_another_ready() {
-                return DrainPlan::Spread;
+                return DrainMode::Staggered;
             }
         }
         if self.is_handed_over() {
             self.acceptor.ended(CLOSE_TIMEOUT).await;
-            return DrainPlan::Spread;
+            return DrainMode::Staggered;
         }
-        DrainPlan::Alone
+        DrainMode::NoSuccessor
     }
 
     /// Whether another node takes connections. A node that has just joined may not have received a
@@ -140,7 +140,7 @@ impl Draining {
             if !is_awaited || self.is_handed_over() || end <= clock::now() {
                 return false;
             }
-            self.watch_port(RESPONSE_INTERVAL).await;
+            self.watch_port(DRAIN_ACK_INTERVAL).await;
         }
         true
     }
@@ -164,24 +164,24 @@ impl Draining {
     /// Webhooks that report their end are flushed afterwards, and have at least a fifth of the
     /// remaining time.
     async fn end_connections(&mut self, end: Instant) -> usize {
-        let connections = self.connections.clone();
-        let left = self.watching(connections.begin(until(end).mul_f64(0.8))).await;
-        if left == 0 {
+        let shutdown = self.shutdown.clone();
+        let unfinished = self.while_watching(shutdown.drain(remaining(end).mul_f64(0.8))).await;
+        if unfinished == 0 {
             return 0;
         }
-        self.flush.start();
-        self.watching(connections.begin(until(end))).await
+        self.webhook_shutdown.start();
+        self.while_watching(shutdown.drain(remaining(end))).await
     }
 
     /// Waits until the webhooks are delivered. A slow endpoint does not make the shutdown
     /// unsuccessful.
     async fn flush_webhooks(&mut self, connections_ended: Instant, end: Instant) {
-        let flush = self.flush.clone();
+        let webhooks = self.webhook_shutdown.clone();
         loop {
-            let timeout = until(self.flush_deadline(connections_ended, end));
-            let left = self.watching(flush.begin(timeout)).await;
+            let timeout = remaining(self.flush_deadline(connections_ended, end));
+            let unfinished = self.while_watching(webhooks.drain(timeout)).await;
             // Another process may have taken over the port meanwhile.
-            if left == 0 || self.flush_deadline(connections_ended, end) <= clock::now() {
+            if unfinished == 0 || self.flush_deadline(connections_ended, end) <= clock::now() {
                 return;
             }
         }
@@ -189,29 +189,29 @@ impl Draining {
 
     /// The deadline for webhooks and the cluster.
     fn flush_deadline(&self, connections_ended: Instant, end: Instant) -> Instant {
-        let is_served = self.is_handed_over() || self.connections.plan() == Some(DrainPlan::Spread);
-        if is_served { end } else { end.min(connections_ended + UNAVAILABLE_MAX) }
+        let is_served = self.is_handed_over() || self.shutdown.mode() == Some(DrainMode::Staggered);
+        if is_served { end } else { end.min(connections_ended + UNSERVED_TIMEOUT) }
     }
 
-    /// Waits for `work`, and reacts to changes meanwhile.
-    async fn watching<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Waits for `work`, and updates the mode meanwhile.
+    async fn while_watching<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                () = self.watch() => {}
+                () = self.update_mode() => {}
             }
         }
     }
 
-    /// Waits briefly and updates the plan: another process may have taken over the port, or the
+    /// Waits briefly and updates the mode: another process may have taken over the port, or the
     /// other node may drain as well.
-    async fn watch(&mut self) {
+    async fn update_mode(&mut self) {
         self.watch_port(WATCH_INTERVAL).await;
-        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
+        let is_spread = self.shutdown.mode() == Some(DrainMode::Staggered);
         if is_spread && !self.is_handed_over() && !self.node.broker().is_another_ready() {
-            tracing::info!("no other node is ready any more: all connections are closed with 4100");
-            self.connections.set_plan(DrainPlan::Alone);
+            tracing::info!("no other node is ready: closing all connections with 4100");
+            self.shutdown.set_mode(DrainMode::NoSuccessor);
         }
     }
 
@@ -242,12 +242,12 @@ impl Draining {
     }
 
     /// Logs how the connections will be closed.
-    fn log_plan(&self, plan: DrainPlan, connections: usize, left: Duration) {
+    fn log_mode(&self, mode: DrainMode, connections: usize, left: Duration) {
         let shards = self.node.inboxes().shards().count().max(1);
-        let (code, over) = match plan {
-            DrainPlan::Spread => (4200, drain_spread(connections.div_ceil(shards), left)),
-            DrainPlan::Queue => (4200, Duration::ZERO),
-            DrainPlan::Alone => (4100, Duration::ZERO),
+        let (code, over) = match mode {
+            DrainMode::Staggered => (4200, drain_spread(connections.div_ceil(shards), left)),
+            DrainMode::InheritedSocket => (4200, Duration::ZERO),
+            DrainMode::NoSuccessor => (4100, Duration::ZERO),
         };
         let (over_ms, grace_ms) = (milliseconds(over), milliseconds(self.grace));
         tracing::info!(
@@ -273,9 +273,9 @@ async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
     matches!(ask_over(probe, path).await, PortOwner::Serving)
 }
 
-/// The time until `end`.
-fn until(then: Instant) -> Duration {
-    then.saturating_duration_since(clock::now())
+/// Time left until `deadline`.
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(clock::now())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -222,27 +222,27 @@ impl Server {
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
         let flush = Shutdown::new();
-        tokio::spawn(Arc::clone(&webhooks).run(flush.drain()));
+        tokio::spawn(Arc::clone(&webhooks).run(flush.guard()));
         tokio::select! {
             () = stop => {}
             _ = shard_ends.join_next() => return Err(ServerError::ShardEnded),
         }
         let connections = shutdown;
         let grace = engine.load().shutdown_grace;
-        let draining = drain::Draining {
+        let sequence = drain::ShutdownSequence {
             node,
             acceptor,
             metrics,
-            connections,
-            flush,
+            shutdown: connections,
+            webhook_shutdown: flush,
             webhooks,
             grace,
             path,
             is_inherited,
         };
-        let left = draining.run().await;
+        let unfinished = sequence.run().await;
         ticking.abort();
-        Ok(left)
+        Ok(unfinished)
     }
 }
 
@@ -351,7 +351,7 @@ mod tests {
         for (unfinished, grace_s) in [(0, 60), (2, 2)] {
             config.server.shutdown_grace_s = grace_s;
             let server = Server::build(&config).await.unwrap();
-            let held: Vec<_> = (0..unfinished).map(|_| server.shutdown.drain()).collect();
+            let held: Vec<_> = (0..unfinished).map(|_| server.shutdown.guard()).collect();
             let left = server.run(std::future::ready(())).await.unwrap();
             assert_eq!(left, unfinished);
             drop(held);

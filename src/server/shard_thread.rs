@@ -62,7 +62,7 @@ fn run(
         };
         let (upgraded, upgraded_sockets) = mpsc::unbounded_channel();
         tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
-        let drain = shutdown.drain();
+        let drain = shutdown.guard();
         if started.send(Ok(())).is_ok() {
             engine.run(upgraded_sockets, drain).await;
         }
@@ -79,7 +79,7 @@ async fn serve_connections(
         match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (http, purpose) = (Arc::clone(&http), http::Purpose::Main(upgraded.clone()));
-                tokio::spawn(http::serve(http, stream, peer, pending, purpose, shutdown.drain()));
+                tokio::spawn(http::serve(http, stream, peer, pending, purpose, shutdown.guard()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }

@@ -168,15 +168,15 @@ impl Engine {
     /// Advances the drain: closes the connections that are due.
     pub(super) fn advance_drain(&mut self) {
         let (now, grace) = (self.now, self.config.shutdown_grace);
-        let Some(plan) = self.node.shutdown().plan() else { return };
+        let Some(plan) = self.node.shutdown().mode() else { return };
         if self.drain_schedule.is_none() {
             let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
             let shards = self.node.inboxes().shards().count();
-            let since = self.node.shutdown().since().unwrap_or(now);
+            let since = self.node.shutdown().started_at().unwrap_or(now);
             self.drain_schedule = Some(DrainSchedule::new(keys, now, (since, grace), plan, shards));
         }
         let Some(drain_schedule) = &mut self.drain_schedule else { return };
-        drain_schedule.plan = plan;
+        drain_schedule.mode = plan;
         let due = drain_schedule.take_due(now);
         let is_over = drain_schedule.drops_at() <= now;
         for (key, code) in due {
@@ -194,7 +194,7 @@ impl Engine {
     fn drop_all(&mut self) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
             Phase::Open(_) => true,
-            Phase::Closing(closing) => closing.served.is_some() || connection.drain.is_early(),
+            Phase::Closing(closing) => closing.served.is_some() || connection.drain.delays_drain(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));
         let slots: Vec<usize> = found.map(|(slot, _)| slot).collect();

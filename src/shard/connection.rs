@@ -9,7 +9,7 @@ use super::{
     subscribers::SubscriberIndex,
 };
 use crate::{
-    hub::ConnectionKey, node::Admitted, permit::Permit, protocol::CloseCode, shutdown::Drain,
+    hub::ConnectionKey, node::Admitted, permit::Permit, protocol::CloseCode, shutdown::DrainGuard,
 };
 use rustls::ServerConnection;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub struct UpgradedSocket {
     /// The permit of the HTTP connection. A rejected connection keeps it until it is closed.
     pub permit: Permit,
     /// Delays the end of a shutdown until it is dropped.
-    pub drain: Drain,
+    pub drain: DrainGuard,
 }
 
 /// An admitted client with this shard's subscription handles.
@@ -68,7 +68,7 @@ pub(super) struct Connection {
     /// The step of the wheel at which the deadline is checked next.
     pub(super) check_step: u64,
     /// Delays the end of a shutdown until it is dropped.
-    pub(super) drain: Drain,
+    pub(super) drain: DrainGuard,
 }
 
 #[derive(Debug)]
@@ -123,7 +123,7 @@ const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) const REJECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
-    pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: Drain) -> Self {
+    pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: DrainGuard) -> Self {
         Self {
             socket,
             key,

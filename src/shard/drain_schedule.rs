@@ -1,6 +1,6 @@
 //! The schedule by which a shard closes its connections at the end of the process.
 
-use crate::{hub::ConnectionKey, protocol::CloseCode, shutdown::DrainPlan};
+use crate::{hub::ConnectionKey, protocol::CloseCode, shutdown::DrainMode};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -16,8 +16,8 @@ pub(super) struct DrainSchedule {
     spread: Duration,
     /// Deadline after which open connections are dropped.
     ends: Instant,
-    pub(super) plan: DrainPlan,
-    /// The number of connections that may still be closed with 4200, for [`DrainPlan::Queue`].
+    pub(super) mode: DrainMode,
+    /// The number of connections that may still be closed with 4200, for [`DrainMode::InheritedSocket`].
     queue_room: usize,
     /// When the last close frame was sent; `None` before.
     closed_all_at: Option<Instant>,
@@ -52,13 +52,13 @@ impl DrainSchedule {
     const PER_CONNECTION: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
-    /// Starts at `now`, in a shutdown that began at `since`: the decision about the plan took part
+    /// Starts at `now`, in a shutdown that began at `since`: choosing the mode took part
     /// of the grace period.
     pub(super) fn new(
         connections: Vec<ConnectionKey>,
         now: Instant,
         (since, grace): (Instant, Duration),
-        plan: DrainPlan,
+        mode: DrainMode,
         shards: usize,
     ) -> Self {
         let closed_all_at = connections.is_empty().then_some(now);
@@ -68,7 +68,7 @@ impl DrainSchedule {
             began: now,
             spread: drain_spread(connections.len(), left),
             ends: since + grace.mul_f64(Self::END),
-            plan,
+            mode,
             queue_room: QUEUE_ROOM / shards.max(1),
             closed_all_at,
             waiting: connections.into(),
@@ -77,9 +77,11 @@ impl DrainSchedule {
 
     /// The connections to close now, each with its close code.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(ConnectionKey, CloseCode)> {
-        let count = match self.plan {
-            DrainPlan::Spread => self.due(now),
-            DrainPlan::Queue | DrainPlan::Alone => CLOSED_PER_TURN.min(self.waiting.len()),
+        let count = match self.mode {
+            DrainMode::Staggered => self.due(now),
+            DrainMode::InheritedSocket | DrainMode::NoSuccessor => {
+                CLOSED_PER_TURN.min(self.waiting.len())
+            }
         };
         let keys: Vec<ConnectionKey> = self.waiting.drain(..count).collect();
         if self.waiting.is_empty() {
@@ -89,13 +91,13 @@ impl DrainSchedule {
     }
 
     fn next_code(&mut self) -> CloseCode {
-        match self.plan {
-            DrainPlan::Spread => CloseCode::Draining,
-            DrainPlan::Queue if 0 < self.queue_room => {
+        match self.mode {
+            DrainMode::Staggered => CloseCode::Draining,
+            DrainMode::InheritedSocket if 0 < self.queue_room => {
                 self.queue_room -= 1;
                 CloseCode::Draining
             }
-            DrainPlan::Queue | DrainPlan::Alone => CloseCode::ShuttingDown,
+            DrainMode::InheritedSocket | DrainMode::NoSuccessor => CloseCode::ShuttingDown,
         }
     }
 
@@ -118,24 +120,25 @@ impl DrainSchedule {
 
     /// When open connections are dropped, as far as it is known.
     pub(super) fn drops_at(&self) -> Instant {
-        match (self.plan, self.closed_all_at) {
-            (DrainPlan::Queue | DrainPlan::Alone, Some(closed_at)) => {
+        match (self.mode, self.closed_all_at) {
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, Some(closed_at)) => {
                 self.ends.min(closed_at + ANSWER_TIME)
             }
-            (DrainPlan::Queue | DrainPlan::Alone, None) | (DrainPlan::Spread, _) => self.ends,
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None)
+            | (DrainMode::Staggered, _) => self.ends,
         }
     }
 
     /// The time of the next step; `None` when the schedule is finished.
     pub(super) fn next_step(&self, now: Instant) -> Option<Instant> {
-        match (self.plan, self.waiting.is_empty()) {
+        match (self.mode, self.waiting.is_empty()) {
             // Only rejected connections can be left, which have deadlines of their own.
             (_, true) if self.drops_at() <= now => None,
-            // The plan may change until then.
-            (DrainPlan::Spread, true) => Some(self.ends.min(now + 10 * Self::STEP)),
-            (DrainPlan::Queue | DrainPlan::Alone, true) => Some(self.drops_at()),
-            (DrainPlan::Spread, false) => Some(now + Self::STEP),
-            (DrainPlan::Queue | DrainPlan::Alone, false) => Some(now),
+            // The mode may change until then.
+            (DrainMode::Staggered, true) => Some(self.ends.min(now + 10 * Self::STEP)),
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, true) => Some(self.drops_at()),
+            (DrainMode::Staggered, false) => Some(now + Self::STEP),
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, false) => Some(now),
         }
     }
 }
@@ -148,7 +151,7 @@ mod tests {
         count: u32,
         start: Instant,
         grace: Duration,
-        plan: DrainPlan,
+        plan: DrainMode,
     ) -> DrainSchedule {
         let keys = (0..count).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
         DrainSchedule::new(keys, start, (start, grace), plan, 1)
@@ -158,7 +161,7 @@ mod tests {
     fn a_drain_is_spread_evenly_over_its_time() {
         let start = Instant::now();
         let mut drain_schedule =
-            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainMode::Staggered);
         assert_eq!(drain_schedule.take_due(start).len(), 1);
         assert_eq!(drain_schedule.take_due(start).len(), 0);
         assert_eq!(drain_schedule.take_due(start + Duration::from_millis(3_500)).len(), 500);
@@ -170,11 +173,11 @@ mod tests {
     fn time_spent_on_the_plan_is_taken_from_the_grace_period() {
         let (since, grace) = (Instant::now(), Duration::from_secs(10));
         let now = since + Duration::from_secs(4);
-        for plan in [DrainPlan::Spread, DrainPlan::Alone] {
+        for mode in [DrainMode::Staggered, DrainMode::NoSuccessor] {
             let keys = (0..1_000).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
-            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
+            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), mode, 1);
             assert!(drain_schedule.drops_at() < since + grace);
-            drain_schedule.plan = DrainPlan::Spread;
+            drain_schedule.mode = DrainMode::Staggered;
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(2_100)).len(), 501);
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(4_200)).len(), 499);
         }
@@ -183,17 +186,17 @@ mod tests {
     #[test]
     fn a_finished_schedule_has_no_next_step() {
         let start = Instant::now();
-        for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
-            let mut drain_schedule = drain_schedule(10, start, Duration::from_secs(1), plan);
+        for mode in [DrainMode::Staggered, DrainMode::InheritedSocket, DrainMode::NoSuccessor] {
+            let mut drain_schedule = drain_schedule(10, start, Duration::from_secs(1), mode);
             let mut now = start;
             while let Some(next) = drain_schedule.next_step(now) {
-                assert!(!drain_schedule.waiting.is_empty() || now < next, "{plan:?}: no progress");
+                assert!(!drain_schedule.waiting.is_empty() || now < next, "{mode:?}: no progress");
                 now = next;
                 drain_schedule.take_due(now);
             }
             assert!(
                 drain_schedule.waiting.is_empty() && drain_schedule.drops_at() <= now,
-                "{plan:?}"
+                "{mode:?}"
             );
         }
     }
@@ -202,7 +205,7 @@ mod tests {
     fn few_connections_are_closed_soon() {
         let start = Instant::now();
         let mut drain_schedule =
-            drain_schedule(3, start, Duration::from_secs(10), DrainPlan::Spread);
+            drain_schedule(3, start, Duration::from_secs(10), DrainMode::Staggered);
         assert_eq!(drain_schedule.take_due(start).len(), 1);
         assert_eq!(drain_schedule.take_due(start + Duration::from_millis(300)).len(), 2);
     }
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn without_a_grace_period_all_are_closed_at_once() {
         let start = Instant::now();
-        let mut drain_schedule = drain_schedule(100, start, Duration::ZERO, DrainPlan::Spread);
+        let mut drain_schedule = drain_schedule(100, start, Duration::ZERO, DrainMode::Staggered);
         assert_eq!(drain_schedule.take_due(start).len(), 100);
     }
 
@@ -228,7 +231,7 @@ mod tests {
     fn without_a_successor_all_connections_are_closed_with_4100_at_once() {
         let start = Instant::now();
         let mut drain_schedule =
-            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainMode::NoSuccessor);
         assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 1_000]);
         assert_eq!(drain_schedule.drops_at(), start + ANSWER_TIME);
     }
@@ -237,7 +240,7 @@ mod tests {
     fn a_queue_receives_as_many_connections_as_it_has_room_for() {
         let start = Instant::now();
         let mut drain_schedule =
-            drain_schedule(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
+            drain_schedule(3_000, start, Duration::from_secs(10), DrainMode::InheritedSocket);
         let codes = close_all(&mut drain_schedule, start);
         assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_ROOM);
         assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_ROOM);
@@ -247,9 +250,9 @@ mod tests {
     fn if_the_other_process_ends_the_rest_is_closed_with_4100_at_once() {
         let start = Instant::now();
         let mut drain_schedule =
-            drain_schedule(100, start, Duration::from_secs(10), DrainPlan::Spread);
+            drain_schedule(100, start, Duration::from_secs(10), DrainMode::Staggered);
         assert_eq!(drain_schedule.take_due(start)[0].1, CloseCode::Draining);
-        drain_schedule.plan = DrainPlan::Alone;
+        drain_schedule.mode = DrainMode::NoSuccessor;
         assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 99]);
     }
 }

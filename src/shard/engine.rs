@@ -21,7 +21,7 @@ use crate::{
     node::Node,
     protocol::{CloseCode, Frame, event},
     session::DeadlineAction,
-    shutdown::Drain,
+    shutdown::DrainGuard,
 };
 use arc_swap::ArcSwap;
 use slab::Slab;
@@ -137,13 +137,13 @@ impl Engine {
     pub async fn run(
         mut self,
         mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
-        drain: Drain,
+        drain: DrainGuard,
     ) -> ! {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().inbox(self.index);
         let mut drain = Some(drain);
         loop {
-            let is_leaving = drain.as_ref().is_none_or(Drain::is_planned);
+            let is_leaving = drain.as_ref().is_none_or(DrainGuard::has_mode);
             self.turn(inbox, &mut upgraded_sockets, is_leaving);
             if is_leaving {
                 drain = None;
@@ -484,9 +484,9 @@ impl Engine {
 }
 
 /// Waits until it is decided how the connections are closed; never completes afterwards.
-async fn planned(drain: &mut Option<Drain>) {
+async fn planned(drain: &mut Option<DrainGuard>) {
     match drain {
-        Some(drain) => drain.planned().await,
+        Some(drain) => drain.mode_chosen().await,
         None => std::future::pending().await,
     }
 }

@@ -52,7 +52,7 @@ use crate::{
     config::Config,
     http_client::Connector,
     hub::{HubEvent, Observer},
-    shutdown::Drain,
+    shutdown::DrainGuard,
 };
 use app::AppWebhooks;
 use arc_swap::ArcSwap;
@@ -160,9 +160,9 @@ impl Webhooks {
         }
     }
 
-    /// Delivers until `drain` has begun; then releases delayed events and tries each endpoint's queue
+    /// Delivers until the shutdown starts; then releases delayed events and tries each endpoint's queue
     /// once more, until the first failure. The rest is for [`Webhooks::abandon`].
-    pub async fn run(self: Arc<Self>, mut drain: Drain) {
+    pub async fn run(self: Arc<Self>, mut guard: DrainGuard) {
         let mut tasks = JoinSet::new();
         loop {
             for app in self.apps.load().values() {
@@ -171,7 +171,7 @@ impl Webhooks {
                 }
             }
             tokio::select! {
-                () = drain.begun() => break,
+                () = guard.started() => break,
                 () = self.changed.notified() => {}
                 Some(_ended) = tasks.join_next() => {}
             }

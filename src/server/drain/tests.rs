@@ -28,7 +28,7 @@ impl Times {
 }
 
 struct Bench {
-    draining: Draining,
+    sequence: ShutdownSequence,
     reports: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
@@ -41,28 +41,28 @@ impl Bench {
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Node::new(&config, 1, 0, connections.clone(), Arc::clone(&webhooks));
         let (acceptor, reports) = AcceptorHandle::detached();
-        let draining = Draining {
+        let draining = ShutdownSequence {
             node: Arc::new(node),
             acceptor,
             metrics: None,
-            connections,
-            flush,
+            shutdown: connections,
+            webhook_shutdown: flush,
             webhooks,
             grace: GRACE,
             path: String::new(),
             is_inherited,
         };
-        Self { draining, reports, times: Times::default(), began: clock::now() }
+        Self { sequence: draining, reports, times: Times::default(), began: clock::now() }
     }
 
     /// Connections that end this long after the plan is set; `None`: never.
     fn connections_end_after(&self, after: Option<Duration>) -> Task<()> {
-        let mut drain = self.draining.connections.drain();
+        let mut drain = self.sequence.shutdown.guard();
         let (times, began) = (self.times.clone(), self.began);
         tokio::spawn(async move {
-            drain.begun().await;
+            drain.started().await;
             times.note("draining", began);
-            drain.planned().await;
+            drain.mode_chosen().await;
             times.note("planned", began);
             match after {
                 Some(after) => time::sleep(after).await,
@@ -74,11 +74,11 @@ impl Bench {
 
     /// Webhooks that take `after` to deliver the rest.
     fn webhooks_end_after(&self, after: Duration) -> Task<()> {
-        let mut drain = self.draining.flush.drain();
+        let mut drain = self.sequence.webhook_shutdown.guard();
         let (times, began) = (self.times.clone(), self.began);
-        let acceptor = self.draining.acceptor.without_reports();
+        let acceptor = self.sequence.acceptor.without_reports();
         tokio::spawn(async move {
-            drain.begun().await;
+            drain.started().await;
             times.note("webhooks asked to stop", began);
             time::sleep(after).await;
             let is_late = acceptor.is_closed();
@@ -87,7 +87,7 @@ impl Bench {
     }
 
     async fn run(self) -> (usize, Times, Duration) {
-        let Self { draining, reports, times, began } = self;
+        let Self { sequence: draining, reports, times, began } = self;
         let left = draining.run().await;
         drop(reports);
         let took = clock::now() - began;
@@ -106,15 +106,16 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
     bench.connections_end_after(Some(seconds(3.0)));
     bench.connections_end_after(Some(seconds(5.0)));
     bench.webhooks_end_after(seconds(1.0));
-    let (connections, flush) = (bench.draining.connections.clone(), bench.draining.flush.clone());
+    let (connections, flush) =
+        (bench.sequence.shutdown.clone(), bench.sequence.webhook_shutdown.clone());
     let (left, times, _) = bench.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("draining"), Duration::ZERO);
     assert_eq!(times.of("planned"), Duration::ZERO, "no other process serves");
     assert_eq!(times.of("webhooks asked to stop"), seconds(5.0));
     assert_eq!(times.of("webhooks ended"), seconds(6.0), "and they are waited for");
-    assert_eq!(connections.plan(), Some(DrainPlan::Alone));
-    assert!(flush.has_begun());
+    assert_eq!(connections.mode(), Some(DrainMode::NoSuccessor));
+    assert!(flush.is_started());
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +165,7 @@ async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() 
     bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(1.0)));
     bench.webhooks_end_after(seconds(6.0));
-    let acceptor = bench.draining.acceptor.without_reports();
+    let acceptor = bench.sequence.acceptor.without_reports();
     tokio::spawn(async move {
         time::sleep(seconds(2.0)).await;
         acceptor.hand_over();
@@ -185,33 +186,33 @@ async fn without_a_report_the_search_ends_after_half_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
-    let Bench { draining, reports, times, began } = Bench::new(true);
-    let bench = Bench { draining, reports: mpsc::unbounded_channel().0, times, began };
+    let Bench { sequence, reports, times, began } = Bench::new(true);
+    let bench = Bench { sequence, reports: mpsc::unbounded_channel().0, times, began };
     bench.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.25)).await;
         drop(reports);
     });
-    let connections = bench.draining.connections.clone();
+    let connections = bench.sequence.shutdown.clone();
     let (left, times, _) = bench.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("planned"), seconds(0.25), "it accepts nothing any more");
-    assert_eq!(connections.plan(), Some(DrainPlan::Queue));
+    assert_eq!(connections.mode(), Some(DrainMode::InheritedSocket));
 }
 
 #[tokio::test(start_paused = true)]
 async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
-    let Bench { draining, reports, times, began } = Bench::new(false);
+    let Bench { sequence, reports, times, began } = Bench::new(false);
     reports.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
     drop(reports);
-    let (shutdown, noted) = (draining.connections.clone(), times.clone());
-    let bench = Bench { draining, reports: mpsc::unbounded_channel().0, times, began };
+    let (shutdown, noted) = (sequence.shutdown.clone(), times.clone());
+    let bench = Bench { sequence, reports: mpsc::unbounded_channel().0, times, began };
     bench.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
-        let late = shutdown.drain();
-        assert!(!late.is_early());
+        let late = shutdown.guard();
+        assert!(!late.delays_drain());
         time::sleep(seconds(0.65)).await;
         drop(late);
         noted.note("late ended", began);
@@ -245,9 +246,9 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
         bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
         bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
         drop(bench.reports);
-        let plan = bench.draining.decide(clock::now()).await;
-        assert_eq!(plan, if is_served { DrainPlan::Spread } else { DrainPlan::Alone });
-        assert_eq!(bench.draining.is_handed_over(), is_served);
+        let mode = bench.sequence.choose_mode(clock::now()).await;
+        assert_eq!(mode, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
+        assert_eq!(bench.sequence.is_handed_over(), is_served);
     }
 }
 
@@ -255,25 +256,25 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
 async fn a_process_started_during_the_drain_gets_the_port() {
     let mut bench = Bench::new(false);
     bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
-    let drain = bench.draining.connections.drain();
-    bench.draining.connections.set_plan(DrainPlan::Alone);
-    while !bench.draining.is_handed_over() {
-        bench.draining.watch().await;
+    let drain = bench.sequence.shutdown.guard();
+    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    while !bench.sequence.is_handed_over() {
+        bench.sequence.update_mode().await;
     }
-    assert_eq!(bench.draining.connections.plan(), Some(DrainPlan::Alone), "that is decided");
+    assert_eq!(bench.sequence.shutdown.mode(), Some(DrainMode::NoSuccessor), "that is decided");
     drop(drain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_node_that_was_relied_on_drains_as_well_the_rest_is_closed_at_once() {
-    for (is_handed_over, plan) in [(false, DrainPlan::Alone), (true, DrainPlan::Spread)] {
+    for (is_handed_over, mode) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
         let mut bench = Bench::new(false);
-        bench.draining.connections.set_plan(DrainPlan::Spread);
+        bench.sequence.shutdown.set_mode(DrainMode::Staggered);
         if is_handed_over {
-            bench.draining.hand_over();
+            bench.sequence.hand_over();
         }
-        bench.draining.watch().await;
-        assert_eq!(bench.draining.connections.plan(), Some(plan), "{is_handed_over}");
+        bench.sequence.update_mode().await;
+        assert_eq!(bench.sequence.shutdown.mode(), Some(mode), "{is_handed_over}");
     }
 }
 
@@ -282,12 +283,12 @@ async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
     let mut bench = Bench::new(false);
     let end = bench.began + GRACE;
     let ended = bench.began + seconds(1.0);
-    bench.draining.connections.set_plan(DrainPlan::Alone);
-    assert_eq!(bench.draining.flush_deadline(ended, end), ended + seconds(2.0));
-    assert_eq!(bench.draining.flush_deadline(end - seconds(1.0), end), end);
-    bench.draining.connections.set_plan(DrainPlan::Spread);
-    assert_eq!(bench.draining.flush_deadline(ended, end), end);
-    bench.draining.connections.set_plan(DrainPlan::Alone);
-    bench.draining.hand_over();
-    assert_eq!(bench.draining.flush_deadline(ended, end), end);
+    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    assert_eq!(bench.sequence.flush_deadline(ended, end), ended + seconds(2.0));
+    assert_eq!(bench.sequence.flush_deadline(end - seconds(1.0), end), end);
+    bench.sequence.shutdown.set_mode(DrainMode::Staggered);
+    assert_eq!(bench.sequence.flush_deadline(ended, end), end);
+    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    bench.sequence.hand_over();
+    assert_eq!(bench.sequence.flush_deadline(ended, end), end);
 }

@@ -4,9 +4,9 @@ use super::*;
 use arc_swap::ArcSwap;
 
 impl Bench {
-    fn drain_with(&mut self, plan: DrainPlan) {
+    fn drain_with(&mut self, mode: DrainMode) {
         self.shutdown.start();
-        self.shutdown.set_plan(plan);
+        self.shutdown.set_mode(mode);
     }
 
     fn open(&self) -> usize {
@@ -16,7 +16,7 @@ impl Bench {
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_handed_over_during_the_drain_is_closed() {
-    for plan in [DrainPlan::Alone, DrainPlan::Queue, DrainPlan::Spread] {
+    for mode in [DrainMode::NoSuccessor, DrainMode::InheritedSocket, DrainMode::Staggered] {
         let mut bench = Bench::new();
         let _present = bench.connect(b"");
         bench.settle();
@@ -25,17 +25,17 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         client.set_nonblocking(true).unwrap();
         let (socket, peer) = bench.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (admission, drain) = (bench.admit(peer), bench.shutdown.drain());
+        let (admission, drain) = (bench.admit(peer), bench.shutdown.guard());
         assert!(admission.is_ok());
-        bench.drain_with(plan);
+        bench.drain_with(mode);
         bench.turn();
         let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
         bench.hand_to_shard(socket, admission, &subscribe, drain);
-        assert_eq!(bench.receive_close_code(&client), 4100, "{plan:?}");
+        assert_eq!(bench.receive_close_code(&client), 4100, "{mode:?}");
         assert_eq!(bench.subscriptions(), 0);
         bench.send(&client, &control(CLOSE));
         bench.pass(Duration::from_millis(100)).await;
-        assert!(bench.engine.connections.len() <= 1, "{plan:?}: it is closed");
+        assert!(bench.engine.connections.len() <= 1, "{mode:?}: it is closed");
     }
 }
 
@@ -43,7 +43,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
 async fn with_a_successor_connections_are_closed_one_after_the_other() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(20, "c");
-    bench.drain_with(DrainPlan::Spread);
+    bench.drain_with(DrainMode::Staggered);
     // The grace period is 1 s, of which 0.7 s are for closing.
     bench.settle();
     assert_eq!(bench.open(), 19, "the first is closed at once");
@@ -71,7 +71,7 @@ async fn without_a_successor_connections_have_half_a_second_to_answer() {
     let mut bench = Bench::new();
     let (silent, answers) = (bench.connect(b""), bench.connect(b""));
     bench.settle();
-    bench.drain_with(DrainPlan::Alone);
+    bench.drain_with(DrainMode::NoSuccessor);
     assert_eq!(bench.receive_close_code(&silent), 4100);
     assert_eq!(bench.receive_close_code(&answers), 4100);
     bench.send(&answers, &control(CLOSE));
@@ -86,11 +86,11 @@ async fn without_a_successor_connections_have_half_a_second_to_answer() {
 async fn if_the_successor_ends_the_rest_is_closed_at_once() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(20, "c");
-    bench.drain_with(DrainPlan::Spread);
+    bench.drain_with(DrainMode::Staggered);
     bench.pass(Duration::from_millis(100)).await;
     let before = bench.open();
     assert!(0 < before && before < 20);
-    bench.shutdown.set_plan(DrainPlan::Alone);
+    bench.shutdown.set_mode(DrainMode::NoSuccessor);
     bench.settle();
     assert_eq!(bench.open(), 0);
     let codes: Vec<u16> = clients.iter().map(|client| bench.receive_close_code(client)).collect();
@@ -106,7 +106,7 @@ impl Bench {
         let settings = Arc::new(ArcSwap::from_pointee(self.engine.config));
         let idle = Engine::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
         let engine = std::mem::replace(&mut self.engine, idle);
-        let drain = self.shutdown.drain();
+        let drain = self.shutdown.guard();
         tokio::spawn(async move {
             engine.run(upgraded_sockets, drain).await;
         })
@@ -145,11 +145,11 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
     bench.shutdown.start();
     idle().await;
     assert!(read_frames(&client).is_empty(), "the drain plan is not set yet");
-    bench.shutdown.set_plan(DrainPlan::Alone);
+    bench.shutdown.set_mode(DrainMode::NoSuccessor);
     let frames = heard(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
     assert_eq!(frames.last().and_then(close_code), Some(4100));
     client.write_all(&control(CLOSE)).unwrap();
-    assert_eq!(bench.shutdown.begin(PATIENCE).await, 0, "nothing is left to wait for");
+    assert_eq!(bench.shutdown.drain(PATIENCE).await, 0, "nothing is left to wait for");
     assert!(!running.is_finished(), "it still answers late connections");
     running.abort();
 }
@@ -203,7 +203,7 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     // Nothing else is due for an hour.
     let clients: Vec<TcpStream> = (0..20).map(|_| bench.connect(b"")).collect();
     bench.settle();
-    bench.drain_with(DrainPlan::Spread);
+    bench.drain_with(DrainMode::Staggered);
     let began = clock::now();
     bench.settle();
     let in_ms = |bench: &Bench| {
@@ -224,17 +224,17 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     let mut bench = Bench::new();
     let _silent = bench.connect(b"");
     bench.settle();
-    bench.drain_with(DrainPlan::Alone);
+    bench.drain_with(DrainMode::NoSuccessor);
     bench.settle();
     assert_eq!(in_ms(&bench), 500, "the time to answer");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_without_connections_has_no_steps_to_take() {
-    for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
+    for mode in [DrainMode::Staggered, DrainMode::InheritedSocket, DrainMode::NoSuccessor] {
         let mut bench = Bench::new();
-        bench.drain_with(plan);
+        bench.drain_with(mode);
         bench.settle();
-        assert_eq!(bench.engine.wake_at(), None, "{plan:?}");
+        assert_eq!(bench.engine.wake_at(), None, "{mode:?}");
     }
 }

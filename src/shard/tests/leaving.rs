@@ -233,7 +233,7 @@ impl Bench {
         let admission = self.admit(client.sock.local_addr().unwrap());
         let (received, response) = (Vec::new(), Vec::new());
         let (tls, permit) = (Some(tls), Quota::new(0).take().unwrap());
-        let drain = self.shutdown.drain();
+        let drain = self.shutdown.guard();
         let upgraded = UpgradedSocket { socket, tls, response, received, admission, permit, drain };
         self.add_connection.send(upgraded).unwrap();
         self.settle();

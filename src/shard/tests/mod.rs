@@ -19,7 +19,7 @@ use crate::{
     node::{ConnectRequest, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
-    shutdown::{Drain, DrainPlan, Shutdown},
+    shutdown::{DrainGuard, DrainMode, Shutdown},
     webhook::Webhooks,
 };
 use arc_swap::ArcSwap;
@@ -117,7 +117,7 @@ impl Bench {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().inbox(ShardIndex::new(0));
         self.engine.request_poll();
-        let is_leaving = self.shutdown.plan().is_some();
+        let is_leaving = self.shutdown.mode().is_some();
         self.engine.turn(inbox, &mut self.upgraded_sockets, is_leaving);
     }
 
@@ -227,7 +227,7 @@ impl Bench {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let admission = self.admit(peer);
-        let drain = self.shutdown.drain();
+        let drain = self.shutdown.guard();
         self.hand_to_shard(socket, admission, received, drain);
     }
 
@@ -248,7 +248,7 @@ impl Bench {
         socket: TcpStream,
         admission: Result<Box<Admission>, CloseCode>,
         received: &[u8],
-        drain: Drain,
+        drain: DrainGuard,
     ) {
         let (received, response) = (received.to_vec(), Vec::new());
         let (tls, permit) = (None, Quota::new(0).take().unwrap());
@@ -257,7 +257,7 @@ impl Bench {
     }
 
     /// A connection that is rejected, and that the client never closes.
-    fn rejected(&self, drain: Drain) -> TcpStream {
+    fn rejected(&self, drain: DrainGuard) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         let (socket, _) = self.listener.accept().unwrap();
@@ -378,13 +378,13 @@ async fn a_panic_closes_one_connection() {
 async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let mut bench = Bench::new();
     // A request that was in progress when the shutdown began.
-    let early_drain = bench.shutdown.drain();
-    let rejected_before = bench.rejected(bench.shutdown.drain());
+    let early_drain = bench.shutdown.guard();
+    let rejected_before = bench.rejected(bench.shutdown.guard());
     let silent = bench.connect(&[]);
     bench.settle();
     bench.shutdown.start();
-    bench.shutdown.set_plan(DrainPlan::Alone);
-    let rejected_since = bench.rejected(bench.shutdown.drain());
+    bench.shutdown.set_mode(DrainMode::NoSuccessor);
+    let rejected_since = bench.rejected(bench.shutdown.guard());
     bench.settle();
     assert_eq!(bench.engine.connections.len(), 3, "they have time to answer");
     while bench.engine.connections.len() == 3 {
@@ -394,13 +394,13 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain schedule is left");
     let rejected_late = bench.rejected(early_drain);
     bench.settle();
-    let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());
+    let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.delays_drain());
     assert!(is_late && bench.engine.connections.len() == 1, "it is not waited for");
     for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {
         let text = read_all(client);
         assert!(text.contains("4100"), "{text}");
     }
-    assert_eq!(bench.shutdown.begin(Duration::ZERO).await, 0);
+    assert_eq!(bench.shutdown.drain(Duration::ZERO).await, 0);
 }
 
 #[test]

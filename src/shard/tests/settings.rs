@@ -79,7 +79,7 @@ async fn a_reload_changes_the_grace_period() {
         bench.settle();
         bench.reload(|config| config.shutdown_grace = Duration::from_secs(seconds));
         bench.shutdown.start();
-        bench.shutdown.set_plan(DrainPlan::Spread);
+        bench.shutdown.set_mode(DrainMode::Staggered);
         if 0 < seconds {
             // Connections are dropped after 90 % of the grace period.
             bench.pass(Duration::from_millis(seconds * 900 - 1)).await;

@@ -145,7 +145,7 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
         let mut bench = Bench::with_timeouts(3_600, 30);
         let mut connect = || match code {
             4003 => bench.connect(b""),
-            _ => bench.rejected(bench.shutdown.drain()),
+            _ => bench.rejected(bench.shutdown.guard()),
         };
         let (silent, answers) = (connect(), connect());
         bench.settle();
