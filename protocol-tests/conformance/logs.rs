@@ -355,8 +355,8 @@ async fn with_just_enough_file_descriptors_every_place_can_be_taken() {
     let mut process = Process::from_command(&mut limited(114, &directory));
     let line = process.line("the address", |line| line.contains("listens on")).await;
     let address = line.rsplit("http://").next().expect("a URL").trim().parse().expect("an address");
-    eventually("few places are warned about", async || {
-        process.stream("err").contains("few places: RLIMIT_NOFILE")
+    eventually("a low connection limit is warned about", async || {
+        process.stream("err").contains("low connection limit: raise RLIMIT_NOFILE")
     })
     .await;
     assert!(process.stream("err").contains(r#""max_connections":48,"limited_by":"RLIMIT_NOFILE""#));

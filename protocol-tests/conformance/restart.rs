@@ -43,8 +43,8 @@ async fn the_next_process_takes_over_the_port_while_the_last_one_drains() {
     old.signal("TERM");
     assert_eq!(client.closed_eventually().await.0, 4100);
     let new = Server::start_on(&settings, old.address.port()).await;
-    wait_for_log(&new, "taking the port over").await;
-    wait_for_log(&old, "another process has taken the port over").await;
+    wait_for_log(&new, "taking over the port").await;
+    wait_for_log(&old, "another process took over the port").await;
     wait_for_log(&old, "listening socket closed").await;
     for _ in 0..20 {
         new.client().await;
@@ -164,7 +164,7 @@ async fn metrics_on_a_port_of_their_own_move_as_well() {
         old.signal("TERM");
         wait_for_log(&old, "draining").await;
         let new = Server::start_on(&settings, old.address.port()).await;
-        wait_for_log(&old, "another process has taken the port over").await;
+        wait_for_log(&old, "another process took over the port").await;
         assert_eq!(publish.finish().await.status, 200);
         assert_eq!(old.process.exit_code().await, Some(0));
         assert_eq!(Http::plain(free, "GET", "/metrics", &[]).await.status, 200);
@@ -186,7 +186,7 @@ async fn with_tls_the_port_is_taken_over_as_well() {
     old.signal("TERM");
     wait_for_log(&old, "draining").await;
     let new = Server::start_on(&settings, address.port()).await;
-    wait_for_log(&new, "taking the port over").await;
+    wait_for_log(&new, "taking over the port").await;
     wait_for_log(&old, "listening socket closed").await;
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(old.process.exit_code().await, Some(0));
@@ -216,7 +216,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     let port = listener.local_addr().unwrap().port();
     let mut old = inheriting(&listener, &settings, "web").await;
     assert_eq!(old.address.port(), port);
-    wait_for_log(&old, "server listens on the inherited socket").await;
+    wait_for_log(&old, "using an inherited socket").await;
     let mut clients = [old.client().await, old.client().await];
     let publish = UnfinishedPublish::begin(&old).await;
     old.signal("TERM");
@@ -240,7 +240,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
 async fn a_difference_to_the_inherited_socket_is_logged() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = inheriting(&listener, &Settings::new().server("port", 9), "").await;
-    wait_for_log(&server, "server.host and server.port are not used").await;
+    wait_for_log(&server, "inherited socket differs from server.host and server.port").await;
     wait_for_log(&server, "port=9").await;
     server.client().await;
 }
@@ -277,7 +277,7 @@ async fn guessable_secrets_are_rejected_on_a_public_inherited_socket() {
         assert_eq!(process.exit_code().await, code, "{bound}: {}", process.output());
         let output = process.stream("err");
         let address = listener.local_addr().unwrap();
-        let reason = format!("cannot listen on {address}, which the network can reach");
+        let reason = format!("cannot listen on {address}, which is reachable from the network");
         assert!(output.contains(&reason), "{output}");
         assert!(output.contains("apps[0].secret"), "{output}");
     }

@@ -3,7 +3,7 @@
 use super::{ConfigArgs, files, log::LevelSwitch, systemd};
 use crate::{
     config::{ConfigError, Files, Flags, Loaded, LogLevel},
-    server::{Prepared, ReloadError, Reloaded, Reloader},
+    server::{PreparedReload, ReloadError, ReloadSummary, Reloader},
 };
 use std::{fmt::Display, sync::Arc};
 use tokio::{signal::unix::Signal, task};
@@ -56,12 +56,15 @@ impl Reloading {
         }
     }
 
-    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), RejectedReload> {
+    fn prepare_counted(
+        &self,
+        before: Files,
+    ) -> Result<(LoadedFiles, PreparedReload), RejectedReload> {
         self.prepare(before).inspect_err(|_| self.reloader.count_rejected())
     }
 
     /// Reads everything again, as at startup, and changes nothing.
-    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), RejectedReload> {
+    fn prepare(&self, before: Files) -> Result<(LoadedFiles, PreparedReload), RejectedReload> {
         let mut loaded =
             self.sources.read(self.flags.clone(), before).map_err(RejectedReload::Config)?;
         files::check(&mut loaded, false).map_err(RejectedReload::Config)?;
@@ -70,7 +73,7 @@ impl Reloading {
         Ok((LoadedFiles { notes, files }, prepared))
     }
 
-    fn apply(&self, notes: &[String], prepared: Prepared) {
+    fn apply(&self, notes: &[String], prepared: PreparedReload) {
         let (before, after) = prepared.log_levels();
         // Logged at the more verbose of the two levels.
         self.level.set(more_verbose(before, after));
@@ -91,8 +94,8 @@ fn reject(error: impl Display) {
 }
 
 /// Logs the changes in one line, and the settings that need a restart in others.
-fn log_result(reloaded: &Reloaded) {
-    let Reloaded { changes, is_certificate_new } = reloaded;
+fn log_result(reloaded: &ReloadSummary) {
+    let ReloadSummary { changes, is_certificate_new } = reloaded;
     let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
     tracing::info!(
         apps_added = joined(&changes.added),

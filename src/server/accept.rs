@@ -5,7 +5,7 @@
 //! address: it connects to that address repeatedly, and a connection that it does not accept itself
 //! was given to another process.
 
-use super::{ask::reachable, listeners::allow_take_over};
+use super::{listeners::set_reuse_port, probe::reachable};
 use crate::{
     http::{HttpConnectionLimiter, PendingConnection},
     throttle::LogThrottle,
@@ -29,7 +29,7 @@ pub(super) type AcceptedConnection = (TcpStream, SocketAddr, PendingConnection);
 /// Controls the acceptor.
 #[derive(Debug)]
 pub(super) struct AcceptorHandle {
-    order: Arc<AtomicU8>,
+    state: Arc<AtomicU8>,
     pub(super) reports: mpsc::UnboundedReceiver<AcceptorReport>,
 }
 
@@ -42,13 +42,13 @@ pub(super) enum AcceptorReport {
     NoOtherListener,
 }
 
-/// The orders for the acceptor.
-const SERVE: u8 = 0;
-const DRAIN: u8 = 1;
-/// Give up the socket: another process listens on the port already.
-const HAND_OVER: u8 = 2;
-/// Give up the socket: the process ends.
-const CLOSE: u8 = 3;
+/// The states of the acceptor. A later state is not left for an earlier one.
+const SERVING: u8 = 0;
+const DRAINING: u8 = 1;
+/// The acceptor closes the socket: another process already listens on the port.
+const HANDED_OVER: u8 = 2;
+/// The acceptor closes the socket: the process ends.
+const CLOSED: u8 = 3;
 
 /// How long to wait when the system has no file descriptors left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The interval of log lines about a full limiter.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the acceptor waits for a connection before it checks its orders.
+/// How long the acceptor waits for a connection before it checks its state.
 const SERVING_WAIT: Duration = Duration::from_millis(50);
 const DRAINING_WAIT: Duration = Duration::from_millis(10);
 /// Number of connections after which another listener can be ruled out: of two sockets, the kernel
@@ -65,8 +65,8 @@ const SEARCH_PROBES: u32 = 16;
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long pending handshakes may take before the socket is closed: a round trip.
-const HAND_OVER_SETTLE: Duration = Duration::from_millis(300);
-const CLOSE_SETTLE: Duration = Duration::from_millis(100);
+const HAND_OVER_DELAY: Duration = Duration::from_millis(300);
+const CLOSE_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts on a separate thread until it is stopped. It blocks in `accept` itself, which saves a
 /// system call for each connection compared with a poller.
@@ -83,64 +83,64 @@ pub(super) fn start(
     let address = reachable(listener.local_addr()?);
     listener.set_nonblocking(false)?;
     SockRef::from(&listener).set_read_timeout(Some(SERVING_WAIT))?;
-    let order = Arc::new(AtomicU8::new(SERVE));
+    let state = Arc::new(AtomicU8::new(SERVING));
     let (report, reports) = mpsc::unbounded_channel();
     let acceptor = Acceptor {
         listener,
         is_inherited,
-        order: Arc::clone(&order),
-        gate: ConnectionGate { limiter, throttle: LogThrottle::every(LOG_INTERVAL) },
+        state: Arc::clone(&state),
+        permits: PermitWaiter { limiter, throttle: LogThrottle::every(LOG_INTERVAL) },
         shard_senders,
         next_shard: 0,
         is_exhausted: false,
-        search: Search { address, probe: None, next: Instant::now(), taken: 0 },
+        search: ListenerSearch { address, probe: None, next: Instant::now(), own_probes: 0 },
         report,
     };
     thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-    Ok(AcceptorHandle { order, reports })
+    Ok(AcceptorHandle { state, reports })
 }
 
 impl AcceptorHandle {
-    /// A handle without an acceptor: the test reads the orders and sends the reports.
+    /// A handle without an acceptor: the test reads the state and sends the reports.
     #[cfg(test)]
     pub(super) fn detached() -> (Self, mpsc::UnboundedSender<AcceptorReport>) {
         let (report, reports) = mpsc::unbounded_channel();
-        (Self { order: Arc::new(AtomicU8::new(SERVE)), reports }, report)
+        (Self { state: Arc::new(AtomicU8::new(SERVING)), reports }, report)
     }
 
     /// Another handle of the same acceptor, which receives no reports.
     #[cfg(test)]
     pub(super) fn without_reports(&self) -> Self {
-        Self { order: Arc::clone(&self.order), reports: mpsc::unbounded_channel().1 }
+        Self { state: Arc::clone(&self.state), reports: mpsc::unbounded_channel().1 }
     }
 
     #[cfg(test)]
     pub(super) fn is_closed(&self) -> bool {
-        self.order.load(Ordering::Relaxed) == CLOSE
+        self.state.load(Ordering::Relaxed) == CLOSED
     }
 
     /// Starts the search for another process that listens on the address. The acceptor continues to
     /// accept, unless the socket is inherited: its queue is for the next process.
     pub(super) fn drain(&self) {
-        self.order.fetch_max(DRAIN, Ordering::Relaxed);
+        self.state.fetch_max(DRAINING, Ordering::Relaxed);
     }
 
-    /// Makes the acceptor give up the socket, on which another process listens already.
+    /// Makes the acceptor close the socket: another process already listens on the port.
     pub(super) fn hand_over(&self) {
-        self.order.fetch_max(HAND_OVER, Ordering::Relaxed);
+        self.state.fetch_max(HANDED_OVER, Ordering::Relaxed);
     }
 
     pub(super) fn is_handed_over(&self) -> bool {
-        HAND_OVER <= self.order.load(Ordering::Relaxed)
+        HANDED_OVER <= self.state.load(Ordering::Relaxed)
     }
 
-    /// Makes the acceptor give up the socket.
+    /// Makes the acceptor close the socket.
     pub(super) fn close(&self) {
-        self.order.fetch_max(CLOSE, Ordering::Relaxed);
+        self.state.fetch_max(CLOSED, Ordering::Relaxed);
     }
 
-    /// Waits until the acceptor has given up the socket, at most for `timeout`. Returns whether it has.
-    pub(super) async fn ended(&mut self, timeout: Duration) -> bool {
+    /// Waits until the acceptor has closed the socket, at most for `timeout`. Returns whether it has.
+    pub(super) async fn wait_until_closed(&mut self, timeout: Duration) -> bool {
         let ended = async { while self.reports.recv().await.is_some() {} };
         tokio::time::timeout(timeout, ended).await.is_ok()
     }
@@ -149,46 +149,46 @@ impl AcceptorHandle {
 struct Acceptor {
     listener: TcpListener,
     is_inherited: bool,
-    order: Arc<AtomicU8>,
-    gate: ConnectionGate,
+    state: Arc<AtomicU8>,
+    permits: PermitWaiter,
     shard_senders: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
     next_shard: usize,
     is_exhausted: bool,
-    search: Search,
+    search: ListenerSearch,
     report: mpsc::UnboundedSender<AcceptorReport>,
 }
 
 impl Acceptor {
     fn run(mut self) {
-        while self.order() == SERVE {
+        while self.state() == SERVING {
             self.accept();
         }
         if self.is_inherited {
             return;
         }
-        allow_take_over(&self.listener);
+        set_reuse_port(&self.listener);
         self.set_wait(DRAINING_WAIT);
-        while self.order() == DRAIN {
-            self.search.begin(&self.report);
+        while self.state() == DRAINING {
+            self.search.start_probe(&self.report);
             if !self.accept() {
                 self.search.on_idle(&self.report);
             }
         }
-        self.give_up();
+        self.close_gracefully();
     }
 
-    fn order(&self) -> u8 {
-        self.order.load(Ordering::Relaxed)
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
     }
 
     fn set_wait(&self, wait: Duration) {
-        // A failure only delays orders.
+        // A failure only delays the next check of the state.
         let _ = SockRef::from(&self.listener).set_read_timeout(Some(wait));
     }
 
     /// Accepts the next connection. Returns false if there is none.
     fn accept(&mut self) -> bool {
-        match next(&self.listener) {
+        match accept_one(&self.listener) {
             Ok((stream, peer)) => {
                 self.is_exhausted = false;
                 if !self.search.is_own(peer, &self.report) {
@@ -196,7 +196,7 @@ impl Acceptor {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
                 // Logged once for each time that accepting fails, probably for lack of file
                 // descriptors.
@@ -212,7 +212,7 @@ impl Acceptor {
 
     fn assign_to_shard(&mut self, stream: TcpStream, peer: SocketAddr) {
         // While it waits for a permit, the kernel queues further connections.
-        let pending = self.gate.wait_for_permit();
+        let pending = self.permits.wait_for_permit();
         let sender = &self.shard_senders[self.next_shard];
         // The shard's thread ends only with the process.
         let _ = sender.send((stream, peer, pending));
@@ -222,13 +222,13 @@ impl Acceptor {
     /// Closes the socket without losing a connection. Requests for new connections are dropped;
     /// clients repeat them after a second, and the next process gets them. Meanwhile pending
     /// handshakes complete, and all queued connections are accepted.
-    fn give_up(&mut self) {
+    fn close_gracefully(&mut self) {
         if let Err(error) = drop_new_requests(&self.listener) {
             tracing::debug!(%error, "new requests for connections can't be dropped");
         }
         let began = Instant::now();
-        let settle = |order| if order == CLOSE { CLOSE_SETTLE } else { HAND_OVER_SETTLE };
-        while began.elapsed() < settle(self.order()) {
+        let delay = |order| if order == CLOSED { CLOSE_DELAY } else { HAND_OVER_DELAY };
+        while began.elapsed() < delay(self.state()) {
             self.accept();
         }
         if self.listener.set_nonblocking(true).is_ok() {
@@ -266,20 +266,20 @@ fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
 }
 
 /// The search for another process that listens on the same address.
-struct Search {
+struct ListenerSearch {
     address: SocketAddr,
-    /// A connection to the address whose acceptor is not known yet, its local address, and when it was
-    /// begun. It may not be established yet.
+    /// A connection to the address whose acceptor is not known yet, its local address, and its start
+    /// time. It may not be established yet.
     probe: Option<(TcpStream, SocketAddr, Instant)>,
     next: Instant,
     /// Probes that this process accepted.
-    taken: u32,
+    own_probes: u32,
 }
 
-impl Search {
+impl ListenerSearch {
     /// Starts a probe if one is due. Never blocks: a full queue has room again only after the
     /// acceptor continues.
-    fn begin(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
+    fn start_probe(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         let now = Instant::now();
         let has_failed = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
             *at + PROBE_TIMEOUT <= now || !matches!(probe.take_error(), Ok(None))
@@ -298,7 +298,7 @@ impl Search {
 
     /// Counts a probe that failed, and schedules the next.
     fn failed(&mut self, now: Instant, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        self.count(report);
+        self.count_own_probe(report);
         self.next = now + PROBE_INTERVAL;
     }
 
@@ -307,7 +307,7 @@ impl Search {
         let is_own = self.probe.as_ref().is_some_and(|(_, from, _)| *from == peer);
         if is_own {
             self.probe = None;
-            self.count(report);
+            self.count_own_probe(report);
         }
         is_own
     }
@@ -323,12 +323,12 @@ impl Search {
         }
     }
 
-    fn count(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        self.taken += 1;
-        if self.taken == SEARCH_PROBES {
+    fn count_own_probe(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
+        self.own_probes += 1;
+        if self.own_probes == SEARCH_PROBES {
             let _ = report.send(AcceptorReport::NoOtherListener);
         }
-        if SEARCH_PROBES <= self.taken {
+        if SEARCH_PROBES <= self.own_probes {
             self.next = Instant::now() + PROBE_INTERVAL;
         }
     }
@@ -342,12 +342,12 @@ fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> 
 }
 
 /// Waits for permits of the limiter.
-struct ConnectionGate {
+struct PermitWaiter {
     limiter: Arc<HttpConnectionLimiter>,
     throttle: LogThrottle,
 }
 
-impl ConnectionGate {
+impl PermitWaiter {
     fn wait_for_permit(&mut self) -> PendingConnection {
         loop {
             let now = Instant::now();
@@ -355,14 +355,16 @@ impl ConnectionGate {
                 return pending;
             }
             if self.throttle.due(1, now).is_some() {
-                tracing::warn!("http connections at their limit: the longest idle are closed");
+                tracing::warn!(
+                    "HTTP connection limit reached: closing the longest-idle connections"
+                );
             }
             thread::sleep(FULL_PAUSE);
         }
     }
 }
 
-fn next(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = listener.accept()?;
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
@@ -370,7 +372,7 @@ fn next(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// Whether the error concerns only this connection.
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

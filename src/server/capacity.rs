@@ -4,27 +4,27 @@ use super::Server;
 use crate::config::{Config, ServerConfig};
 use std::fmt;
 
-/// The file descriptors of the process and their reservation.
+/// The file descriptors that the process may open, and how many are reserved.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Descriptors {
-    all: usize,
+pub(super) struct FileDescriptors {
+    limit: usize,
     /// Descriptors that are not for connections: listeners, pollers, files, Redis, webhooks.
-    others: usize,
+    reserved: usize,
 }
 
 /// The error that the process may have too few file descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct TooFewDescriptors {
-    have: usize,
-    need: usize,
+    limit: usize,
+    required: usize,
 }
 
 /// Maximum numbers of connections of both kinds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     pub(super) max_connections: usize,
     pub(super) max_http_connections: usize,
-    /// The origin of the limit `max_connections`.
+    /// What sets `max_connections`, for the log.
     limited_by: &'static str,
 }
 
@@ -42,7 +42,7 @@ const HTTP_CONNECTIONS: usize = super::listeners::BACKLOG as usize;
 /// A capacity below this causes a warning if the system's limit is the reason.
 const SMALL_CAPACITY: usize = 4_096;
 
-impl Descriptors {
+impl FileDescriptors {
     /// Raises the soft limit of the process to its hard one.
     ///
     /// # Errors
@@ -57,24 +57,28 @@ impl Descriptors {
         let others = OTHER_DESCRIPTORS + SHARD_DESCRIPTORS * shards;
         let need = others + CONNECTIONS_MIN;
         if all < need {
-            return Err(TooFewDescriptors { have: all, need });
+            return Err(TooFewDescriptors { limit: all, required: need });
         }
-        Ok(Self { all, others })
+        Ok(Self { limit: all, reserved: others })
     }
 
     /// Descriptors for connections of both kinds.
     pub(super) fn for_connections(self) -> usize {
-        self.all - self.others
+        self.limit - self.reserved
     }
 
     /// The configured limits, or as many connections as there are file descriptors for.
-    pub(super) fn limits(self, server: &ServerConfig) -> Limits {
+    pub(super) fn limits(self, server: &ServerConfig) -> ConnectionLimits {
         let room = self.for_connections();
         let possible = room - HTTP_DESCRIPTORS.min(room / 4);
         let (max_connections, limited_by) = match server.max_connections {
             0 => (possible, "RLIMIT_NOFILE"),
             configured if possible < configured => {
-                tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
+                tracing::warn!(
+                    configured,
+                    possible,
+                    "max_connections reduced to fit RLIMIT_NOFILE"
+                );
                 (possible, "RLIMIT_NOFILE")
             }
             configured => (configured, "server.max_connections"),
@@ -83,14 +87,14 @@ impl Descriptors {
             0 => HTTP_CONNECTIONS,
             configured => configured,
         };
-        Limits { max_connections, max_http_connections, limited_by }
+        ConnectionLimits { max_connections, max_http_connections, limited_by }
     }
 }
 
 impl Server {
     /// Logs the listen address and the limits.
     pub fn log_listening(&self, config: &Config) {
-        let Limits { max_connections, max_http_connections, limited_by } = self.limits;
+        let ConnectionLimits { max_connections, max_http_connections, limited_by } = self.limits;
         let address = self.address().to_string();
         let redis = config.redis.target().map(|target| target.servers());
         tracing::info!(
@@ -107,8 +111,8 @@ impl Server {
         if limited_by == "RLIMIT_NOFILE" && max_connections < SMALL_CAPACITY {
             tracing::warn!(
                 max_connections,
-                "few places: RLIMIT_NOFILE is low; raise it to a descriptor for each client and \
-                 some hundred more (ulimit -n, LimitNOFILE= of systemd, --ulimit of docker)"
+                "low connection limit: raise RLIMIT_NOFILE to one descriptor per client plus a few \
+                 hundred (ulimit -n, LimitNOFILE= of systemd, --ulimit of docker)"
             );
         }
     }
@@ -116,7 +120,7 @@ impl Server {
 
 impl fmt::Display for TooFewDescriptors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { have, need } = self;
+        let Self { limit: have, required: need } = self;
         write!(
             f,
             "RLIMIT_NOFILE allows {have} open files, and this server needs {need} at least: raise \
@@ -132,7 +136,7 @@ mod tests {
 
     fn limits(all: usize, shards: usize, configured: usize) -> (usize, &'static str) {
         let server = ServerConfig { max_connections: configured, ..ServerConfig::default() };
-        let limits = Descriptors::new(all, shards).unwrap().limits(&server);
+        let limits = FileDescriptors::new(all, shards).unwrap().limits(&server);
         (limits.max_connections, limits.limited_by)
     }
 
@@ -146,11 +150,12 @@ mod tests {
     #[test]
     fn with_too_few_descriptors_there_is_no_server() {
         for shards in [1, 2, 8, 64] {
-            let TooFewDescriptors { need, .. } = Descriptors::new(64, shards).unwrap_err();
-            assert!(Descriptors::new(need - 1, shards).is_err());
+            let TooFewDescriptors { required: need, .. } =
+                FileDescriptors::new(64, shards).unwrap_err();
+            assert!(FileDescriptors::new(need - 1, shards).is_err());
             assert_eq!(limits(need, shards, 0), (48, "RLIMIT_NOFILE"), "{shards}");
         }
-        let text = Descriptors::new(64, 2).unwrap_err().to_string();
+        let text = FileDescriptors::new(64, 2).unwrap_err().to_string();
         assert!(text.contains("RLIMIT_NOFILE allows 64 open files"), "{text}");
         assert!(text.contains("needs 114 at least"), "{text}");
     }
@@ -158,7 +163,7 @@ mod tests {
     #[test]
     fn http_connections_get_a_quarter_of_few_descriptors_and_192_of_many() {
         for (room, possible) in [(64, 48), (400, 300), (768, 576), (769, 577), (10_000, 9_808)] {
-            let descriptors = Descriptors::new(room + 45, 1).unwrap();
+            let descriptors = FileDescriptors::new(room + 45, 1).unwrap();
             assert_eq!(descriptors.for_connections(), room);
             for (configured, max) in [(0, possible), (possible, possible), (possible + 1, possible)]
             {
@@ -168,7 +173,7 @@ mod tests {
         for (configured, max) in [(0, 4_096), (1, 1), (50_000, 50_000)] {
             let server =
                 ServerConfig { max_http_connections: configured, ..ServerConfig::default() };
-            let limits = Descriptors::new(20_000, 2).unwrap().limits(&server);
+            let limits = FileDescriptors::new(20_000, 2).unwrap().limits(&server);
             assert_eq!(limits.max_http_connections, max);
         }
     }

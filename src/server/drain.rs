@@ -6,8 +6,8 @@
 
 use super::{
     accept::{AcceptorHandle, AcceptorReport},
-    ask::{PortOwner, ask_over},
-    listeners::allow_take_over,
+    listeners::set_reuse_port,
+    probe::{PortOwner, probe_stream},
 };
 use crate::{
     clock,
@@ -66,9 +66,9 @@ const UNSERVED_TIMEOUT: Duration = Duration::from_secs(2);
 const WAIT_PART: f64 = 0.95;
 /// The minimum time to leave the cluster, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(250);
-/// How long clients that connected during the drain have to receive their answer.
+/// How long clients that connected during the drain have to receive their close code or response.
 const LATE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long the acceptor may take to give up the socket.
+/// How long the acceptor may take to close the socket.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ShutdownSequence {
@@ -80,7 +80,7 @@ impl ShutdownSequence {
         self.node.broker().announce_drain();
         self.acceptor.drain();
         if let Some(metrics) = &self.metrics {
-            allow_take_over(&metrics.listener);
+            set_reuse_port(&metrics.listener);
         }
         let mode = self.choose_mode(began).await;
         self.log_mode(mode, connections, remaining(began + self.grace));
@@ -93,11 +93,11 @@ impl ShutdownSequence {
         self.node.broker().leave(timeout).await;
         self.acceptor.close();
         let timeout = CLOSE_TIMEOUT.min(remaining(began + self.grace).max(LATE_TIMEOUT));
-        self.acceptor.ended(timeout).await;
+        self.acceptor.wait_until_closed(timeout).await;
         self.shutdown.wait_for_late(LATE_TIMEOUT).await;
         let events = self.webhooks.abandon();
         if events > 0 {
-            tracing::warn!(events, "webhook events left at the end");
+            tracing::warn!(events, "webhook events dropped at shutdown");
         }
         let took_ms = milliseconds(clock::now().saturating_duration_since(began));
         let dropped = self.shutdown.dropped();
@@ -109,14 +109,14 @@ impl ShutdownSequence {
     async fn choose_mode(&mut self, began: Instant) -> DrainMode {
         if self.is_inherited {
             // Clients that reconnect at once must not reach this process.
-            self.acceptor.ended(CLOSE_TIMEOUT).await;
+            self.acceptor.wait_until_closed(CLOSE_TIMEOUT).await;
             return DrainMode::InheritedSocket;
         }
-        let search = self.is_replaced();
+        let search = self.find_replacement();
         let is_replaced = time::timeout(SEARCH_TIMEOUT, search).await.unwrap_or(false);
         if is_replaced {
             self.hand_over();
-            self.acceptor.ended(CLOSE_TIMEOUT).await;
+            self.acceptor.wait_until_closed(CLOSE_TIMEOUT).await;
             return DrainMode::Staggered;
         }
         if self.wait_for_ready_node(began + DRAIN_ACK_TIMEOUT.min(self.grace)).await {
@@ -126,7 +126,7 @@ impl ShutdownSequence {
             }
         }
         if self.is_handed_over() {
-            self.acceptor.ended(CLOSE_TIMEOUT).await;
+            self.acceptor.wait_until_closed(CLOSE_TIMEOUT).await;
             return DrainMode::Staggered;
         }
         DrainMode::NoSuccessor
@@ -146,12 +146,12 @@ impl ShutdownSequence {
     }
 
     /// Waits until it is known whether another process listens on the port and serves.
-    async fn is_replaced(&mut self) -> bool {
-        while let Some(reports) = self.acceptor.reports.recv().await {
-            match reports {
+    async fn find_replacement(&mut self) -> bool {
+        while let Some(report) = self.acceptor.reports.recv().await {
+            match report {
                 AcceptorReport::NoOtherListener => return false,
                 AcceptorReport::AcceptedElsewhere(probe) => {
-                    if is_served(probe, &self.path).await {
+                    if serves_ready(probe, &self.path).await {
                         return true;
                     }
                 }
@@ -218,10 +218,10 @@ impl ShutdownSequence {
     /// Waits for `interval`, or until another process may have taken over the port.
     async fn watch_port(&mut self, interval: Duration) {
         tokio::select! {
-            Some(reports) = self.acceptor.reports.recv() => {
-                if let AcceptorReport::AcceptedElsewhere(probe) = reports
+            Some(report) = self.acceptor.reports.recv() => {
+                if let AcceptorReport::AcceptedElsewhere(probe) = report
                     && !self.is_handed_over()
-                    && is_served(probe, &self.path).await
+                    && serves_ready(probe, &self.path).await
                 {
                     self.hand_over();
                 }
@@ -232,7 +232,7 @@ impl ShutdownSequence {
 
     /// Leaves the ports to the process that already listens on them.
     fn hand_over(&mut self) {
-        tracing::info!("another process has taken the port over");
+        tracing::info!("another process took over the port");
         self.acceptor.hand_over();
         self.metrics = None;
     }
@@ -267,10 +267,10 @@ impl Drop for MetricsTask {
 }
 
 /// Whether another process serves `probe`, a connection to the server's own address.
-async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
+async fn serves_ready(probe: std::net::TcpStream, path: &str) -> bool {
     let probe = probe.set_nonblocking(true).and_then(|()| TcpStream::from_std(probe));
     let Ok(probe) = probe else { return false };
-    matches!(ask_over(probe, path).await, PortOwner::Serving)
+    matches!(probe_stream(probe, path).await, PortOwner::Serving)
 }
 
 /// Time left until `deadline`.

@@ -3,7 +3,7 @@
 
 use super::{
     ServerError,
-    ask::{PortOwner, ask},
+    probe::{PortOwner, probe_port},
 };
 use crate::config::Config;
 use listenfd::ListenFd;
@@ -26,7 +26,7 @@ pub(super) struct Listeners {
 
 /// How a socket was obtained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum SocketOrigin {
+enum SocketKind {
     /// Bound to a free port.
     Own,
     /// Bound to a port on which another process listens too.
@@ -36,7 +36,7 @@ enum SocketOrigin {
 /// Size of the accept queue. The system's own limit may reduce it.
 pub(super) const BACKLOG: i32 = 4_096;
 /// How long to wait for a port that a draining process holds and does not share.
-const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to retry a port that a serving process holds: it may be about to receive its signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_millis(500);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -51,22 +51,22 @@ impl Listeners {
     /// passed socket does not listen, [`ServerError::InheritedTwice`] if several were passed for
     /// one service.
     pub(super) async fn open(config: &Config) -> Result<Self, ServerError> {
-        let (main, mut metrics) = assign(inherited().map_err(ServerError::Inherit)?)?;
+        let (main, mut metrics) = assign_by_name(inherited().map_err(ServerError::Inherit)?)?;
         let is_inherited = main.is_some();
-        let (main, origin) = match main {
+        let (main, kind) = match main {
             Some(main) => {
-                note_difference(config, &main);
-                (main, SocketOrigin::Shared)
+                warn_difference(config, &main);
+                (main, SocketKind::Shared)
             }
             None => bind(config).await?,
         };
         if metrics.is_none() && !config.metrics.listen.is_empty() {
-            let is_shared = origin == SocketOrigin::Shared || config.server.reuse_port;
+            let is_shared = kind == SocketKind::Shared || config.server.reuse_port;
             metrics = Some(bind_metrics(&config.metrics.listen, is_shared).await?);
         }
         if config.server.reuse_port && !is_inherited {
             for listener in [Some(&main), metrics.as_ref()].into_iter().flatten() {
-                allow_take_over(listener);
+                set_reuse_port(listener);
             }
         }
         Ok(Self { main, metrics, is_inherited })
@@ -92,28 +92,28 @@ fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
 
 /// Assigns the inherited sockets to the server and the metrics. A further socket is an error: the process
 /// that passed it keeps it open, so its clients would wait for ever.
-fn assign(
+fn assign_by_name(
     inherited: Vec<(String, TcpListener)>,
 ) -> Result<(Option<TcpListener>, Option<TcpListener>), ServerError> {
     let (mut main, mut metrics) = (None, None);
     for (name, listener) in inherited {
-        let (what, place) = match name.as_str() {
+        let (service, slot) = match name.as_str() {
             "metrics" => ("metrics", &mut metrics),
             _ => ("server", &mut main),
         };
         let address = listener.local_addr().map_err(ServerError::Inherit)?;
-        if let Some((first, _)) = *place {
-            return Err(ServerError::InheritedTwice { what, addresses: [first, address] });
+        if let Some((first, _)) = *slot {
+            return Err(ServerError::InheritedTwice { service, addresses: [first, address] });
         }
-        tracing::info!(%address, "{what} listens on the inherited socket");
-        *place = Some((address, listener));
+        tracing::info!(service, %address, "using an inherited socket");
+        *slot = Some((address, listener));
     }
     let listener = |(_, listener)| listener;
     Ok((main.map(listener), metrics.map(listener)))
 }
 
-/// Logs where an inherited socket differs from the configured address.
-fn note_difference(config: &Config, listener: &TcpListener) {
+/// Warns if an inherited socket differs from the configured address.
+fn warn_difference(config: &Config, listener: &TcpListener) {
     let Ok(inherited) = listener.local_addr() else { return };
     let server = &config.server;
     let is_configured = (server.host.as_str(), server.port)
@@ -121,11 +121,11 @@ fn note_difference(config: &Config, listener: &TcpListener) {
         .is_ok_and(|mut addresses| addresses.any(|address| address == inherited));
     if !is_configured {
         let (host, port) = (&server.host, server.port);
-        tracing::warn!(%inherited, %host, port, "server.host and server.port are not used");
+        tracing::warn!(%inherited, %host, port, "inherited socket differs from server.host and server.port, which are ignored");
     }
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, SocketOrigin), ServerError> {
+async fn bind(config: &Config) -> Result<(TcpListener, SocketKind), ServerError> {
     let server = &config.server;
     let (host, port) = (server.host.as_str(), server.port);
     let named = |error| ServerError::Bind {
@@ -139,16 +139,16 @@ async fn bind(config: &Config) -> Result<(TcpListener, SocketOrigin), ServerErro
     })?;
     let in_use = match listen(address, false) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-        result => return result.map(|listener| (listener, SocketOrigin::Own)).map_err(named),
+        result => return result.map(|listener| (listener, SocketKind::Own)).map_err(named),
     };
     if server.reuse_port
         && let Ok(listener) = listen(address, true)
     {
-        tracing::info!(%address, "another process listens on the port as well, until it is stopped");
-        return Ok((listener, SocketOrigin::Shared));
+        tracing::info!(%address, "sharing the port with another process (SO_REUSEPORT)");
+        return Ok((listener, SocketKind::Shared));
     }
     match take_over(address, &server.path).await {
-        Some(listener) => Ok((listener, SocketOrigin::Shared)),
+        Some(listener) => Ok((listener, SocketKind::Shared)),
         None => Err(named(in_use)),
     }
 }
@@ -158,15 +158,15 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
     let began = Instant::now();
     let mut is_draining = false;
     loop {
-        let timeout = match ask(address, path).await {
-            PortOwner::Draining => TAKE_OVER_MAX,
+        let timeout = match probe_port(address, path).await {
+            PortOwner::Draining => TAKE_OVER_TIMEOUT,
             // It may drain or end soon.
-            PortOwner::Serving | PortOwner::None if is_draining => TAKE_OVER_MAX,
+            PortOwner::Serving | PortOwner::None if is_draining => TAKE_OVER_TIMEOUT,
             PortOwner::Serving | PortOwner::None => SIGNAL_TIMEOUT,
             PortOwner::Other => return None,
         };
-        if !is_draining && timeout == TAKE_OVER_MAX {
-            tracing::info!(%address, "taking the port over from a server that drains");
+        if !is_draining && timeout == TAKE_OVER_TIMEOUT {
+            tracing::info!(%address, "taking over the port from a draining server");
             is_draining = true;
         }
         // A draining server lets others of the same user listen beside it.
@@ -217,7 +217,7 @@ pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpLis
 }
 
 /// Lets another process of the same user listen on the port as well.
-pub(super) fn allow_take_over(listener: &TcpListener) {
+pub(super) fn set_reuse_port(listener: &TcpListener) {
     // Without it, the next process waits until this one has ended.
     if let Err(error) = SockRef::from(listener).set_reuse_port(true) {
         tracing::debug!(%error, "the port can't be shared");
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn inherited_sockets_are_assigned_by_name() {
         let (passed, addresses) = sockets(&["metrics", "web"]);
-        let (main, metrics) = assign(passed).unwrap();
+        let (main, metrics) = assign_by_name(passed).unwrap();
         assert_eq!(main.unwrap().local_addr().unwrap(), addresses[1]);
         assert_eq!(metrics.unwrap().local_addr().unwrap(), addresses[0]);
     }
@@ -249,7 +249,7 @@ mod tests {
     fn a_second_inherited_socket_for_the_same_service_is_rejected_by_name() {
         for (names, what) in [(["a", "b"], "the server"), (["metrics", "metrics"], "the metrics")] {
             let (passed, addresses) = sockets(&names);
-            let text = assign(passed).unwrap_err().to_string();
+            let text = assign_by_name(passed).unwrap_err().to_string();
             let named = addresses.iter().all(|address| text.contains(&address.to_string()));
             assert!(named && text.contains(&format!("two sockets for {what}")), "{text}");
         }

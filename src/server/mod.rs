@@ -4,15 +4,15 @@
 //! thread, which also serves the HTTP connections assigned to it.
 
 mod accept;
-mod ask;
 mod capacity;
 mod drain;
 mod listeners;
+mod probe;
 mod reload;
 mod shard_thread;
 
 pub use capacity::TooFewDescriptors;
-pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
+pub use reload::{PreparedReload, ReloadError, ReloadSummary, Reloader};
 
 use crate::{
     clock,
@@ -26,9 +26,9 @@ use crate::{
     webhook::{WebhookError, Webhooks},
 };
 use arc_swap::ArcSwap;
-use capacity::{Descriptors, Limits};
+use capacity::{ConnectionLimits, FileDescriptors};
 use listeners::Listeners;
-use reload::Running;
+use reload::CurrentConfig;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -52,8 +52,8 @@ pub struct Server {
     limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
     engine: Arc<ArcSwap<EngineConfig>>,
-    descriptors: Descriptors,
-    limits: Limits,
+    descriptors: FileDescriptors,
+    limits: ConnectionLimits,
     shutdown: Shutdown,
     webhooks: Arc<Webhooks>,
 }
@@ -65,7 +65,7 @@ pub enum ServerError {
     Bind {
         /// The setting that names the address.
         setting: &'static str,
-        /// The address as it was configured.
+        /// The configured address.
         address: String,
         /// The system's error.
         error: io::Error,
@@ -82,12 +82,12 @@ pub enum ServerError {
     /// Two sockets were passed to the process for the same service.
     InheritedTwice {
         /// The service: `server` or `metrics`.
-        what: &'static str,
+        service: &'static str,
         /// Where the two listen.
         addresses: [SocketAddr; 2],
     },
     /// The file of `redis.ca` cannot be read.
-    Authorities {
+    CaFile {
         /// The path in `redis.ca`.
         path: String,
         /// The system's error.
@@ -135,12 +135,12 @@ impl Server {
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
         let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
-        let descriptors = Descriptors::raise_limit(shards).map_err(ServerError::Descriptors)?;
+        let descriptors = FileDescriptors::raise_limit(shards).map_err(ServerError::Descriptors)?;
         let limits = descriptors.limits(server);
-        let (max, ending) = (limits.max_connections, shutdown.clone());
-        let mut node = Node::new(config, shards, max, ending, Arc::clone(&webhooks));
+        let max = limits.max_connections;
+        let mut node = Node::new(config, shards, max, shutdown.clone(), Arc::clone(&webhooks));
         node.join(&config.redis)
-            .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
+            .map_err(|error| ServerError::CaFile { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
         node.metrics().set_certificate_expiry(tls.as_deref().and_then(Tls::expiry));
         node.metrics().set_limits(limits.max_connections, limits.max_http_connections);
@@ -175,11 +175,11 @@ impl Server {
         self.address
     }
 
-    /// A handle to reconfigure the server, which was built of `config`.
+    /// A handle to reconfigure the server, which was built from `config`.
     #[must_use]
     pub fn reloader(&self, config: Config) -> Reloader {
         Reloader {
-            running: ArcSwap::from_pointee(Running { config, tls: self.tls.clone() }),
+            current: ArcSwap::from_pointee(CurrentConfig { config, tls: self.tls.clone() }),
             node: Arc::clone(&self.node),
             http: Arc::clone(&self.http),
             limiter: Arc::clone(&self.limiter),
@@ -190,8 +190,8 @@ impl Server {
     }
 
     /// Serves until `stop` completes, then drains: rejects new connections, closes the others,
-    /// finishes answers, and sends the resulting webhooks. Returns how many parts were unfinished
-    /// at the end of the grace period.
+    /// completes responses, and sends the resulting webhooks. Returns the number of connections and
+    /// tasks that did not finish in the grace period.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl Server {
             let (alive, mut ended) = mpsc::channel(1);
             // Nothing is sent: the channel closes when the other side is dropped.
             shard_ends.spawn(async move { ended.recv().await });
-            let parts = shard_thread::ShardParts {
+            let dependencies = shard_thread::ShardDependencies {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
@@ -214,27 +214,27 @@ impl Server {
                 shutdown: shutdown.clone(),
                 alive,
             };
-            shard_senders.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
+            shard_senders
+                .push(shard_thread::start(dependencies).await.map_err(ServerError::Thread)?);
         }
         let acceptor = accept::start(main, is_inherited, limiter, shard_senders)
             .map_err(ServerError::Thread)?;
-        let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
+        let ticking = tokio::spawn(run_timers(Arc::clone(&node)));
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
-        let flush = Shutdown::new();
-        tokio::spawn(Arc::clone(&webhooks).run(flush.guard()));
+        let webhook_shutdown = Shutdown::new();
+        tokio::spawn(Arc::clone(&webhooks).run(webhook_shutdown.guard()));
         tokio::select! {
             () = stop => {}
             _ = shard_ends.join_next() => return Err(ServerError::ShardEnded),
         }
-        let connections = shutdown;
         let grace = engine.load().shutdown_grace;
         let sequence = drain::ShutdownSequence {
             node,
             acceptor,
             metrics,
-            shutdown: connections,
-            webhook_shutdown: flush,
+            shutdown,
+            webhook_shutdown,
             webhooks,
             grace,
             path,
@@ -257,7 +257,7 @@ fn serve_metrics(
     Ok(drain::MetricsTask { listener, task })
 }
 
-async fn keep_time(node: Arc<Node>) {
+async fn run_timers(node: Arc<Node>) {
     let mut ticks = time::interval(TICK);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -283,7 +283,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { setting, address, error } => {
-                write!(f, "cannot listen on {address}, which {setting} names: ")?;
+                write!(f, "cannot listen on {address} ({setting}): ")?;
                 let is = |kind| error.kind() == kind;
                 if is(io::ErrorKind::AddrInUse) {
                     let hint = "stop that, or choose another port";
@@ -292,7 +292,7 @@ impl fmt::Display for ServerError {
                     let unit = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit";
                     let program = "setcap cap_net_bind_service=+ep on the program";
                     let hint = format!("{unit}, or {program}; or choose another port");
-                    write!(f, "{error}; ports below 1024 take a privilege: {hint}")
+                    write!(f, "{error}; ports below 1024 require a privilege: {hint}")
                 } else if is(io::ErrorKind::AddrNotAvailable) {
                     write!(f, "{error}; no interface of this machine has the address")
                 } else {
@@ -300,17 +300,20 @@ impl fmt::Display for ServerError {
                 }
             }
             Self::Inherit(error) => {
-                write!(f, "cannot use a socket that LISTEN_FDS passes: {error}")
+                write!(f, "cannot use a socket passed by LISTEN_FDS: {error}")
             }
             Self::Exposed { address, error } => {
-                write!(f, "cannot listen on {address}, which the network can reach: {error}")
+                write!(
+                    f,
+                    "cannot listen on {address}, which is reachable from the network: {error}"
+                )
             }
-            Self::InheritedTwice { what, addresses: [first, second] } => {
+            Self::InheritedTwice { service: what, addresses: [first, second] } => {
                 write!(f, "LISTEN_FDS passes two sockets for the {what}, {first} and {second}: ")?;
-                f.write_str("pass one; [::]:PORT (ListenStream=PORT) takes IPv4 and IPv6")
+                f.write_str("pass one; [::]:PORT (ListenStream=PORT) accepts IPv4 and IPv6")
             }
-            Self::Authorities { path, error } => {
-                write!(f, "cannot read {path}, which redis.ca names: {error}")
+            Self::CaFile { path, error } => {
+                write!(f, "cannot read {path} (redis.ca): {error}")
             }
             Self::Tls(error) => error.fmt(f),
             Self::Descriptors(error) => error.fmt(f),
@@ -337,7 +340,7 @@ mod tests {
         ] {
             let error = ServerError::Bind { setting, address: "a:80".into(), error: kind.into() };
             let text = error.to_string();
-            assert!(text.starts_with(&format!("cannot listen on a:80, which {setting} names: ")));
+            assert!(text.starts_with(&format!("cannot listen on a:80 ({setting}): ")));
             assert!(text.contains(hint), "{text}");
         }
     }

@@ -1,6 +1,6 @@
 //! Reconfigures a running server.
 
-use super::{capacity::Descriptors, engine_config};
+use super::{capacity::FileDescriptors, engine_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
     http::{Http, HttpConnectionLimiter},
@@ -15,35 +15,35 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 /// Reconfigures a running server.
 #[derive(Debug)]
 pub struct Reloader {
-    pub(super) running: ArcSwap<Running>,
+    pub(super) current: ArcSwap<CurrentConfig>,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<ArcSwap<Http>>,
     pub(super) limiter: Arc<HttpConnectionLimiter>,
     pub(super) engine: Arc<ArcSwap<EngineConfig>>,
-    pub(super) descriptors: Descriptors,
-    /// The addresses of the listeners.
+    pub(super) descriptors: FileDescriptors,
+    /// The address of the main listener.
     pub(super) address: SocketAddr,
 }
 
-/// The running server's configuration and parts.
+/// The configuration that the server runs with, and its certificate.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct CurrentConfig {
     pub(super) config: Config,
     pub(super) tls: Option<Arc<Tls>>,
 }
 
-/// A validated configuration: nothing of it can fail any more.
+/// A validated configuration; applying it cannot fail.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedReload {
     log_levels: (LogLevel, LogLevel),
-    next: Running,
+    new: CurrentConfig,
     plan: Plan,
-    reloaded: Reloaded,
+    summary: ReloadSummary,
 }
 
-/// The changes of a reload.
+/// What a reload changed.
 #[derive(Debug)]
-pub struct Reloaded {
+pub struct ReloadSummary {
     /// The changed settings.
     pub changes: Changes,
     /// Whether the certificate for new connections has changed, or TLS was enabled or disabled.
@@ -75,40 +75,40 @@ impl Reloader {
         self.node.connections_here()
     }
 
-    /// Validates and prepares `fresh`. Changes nothing. Reads files.
+    /// Validates and prepares `new`. Changes nothing. Reads files.
     ///
     /// # Errors
     ///
     /// [`ReloadError`] if anything of it is invalid.
-    pub fn prepare(&self, fresh: Config) -> Result<Prepared, ReloadError> {
+    pub fn prepare(&self, new: Config) -> Result<PreparedReload, ReloadError> {
         if self.node.is_draining() {
             return Err(ReloadError::Draining);
         }
-        let running = self.running.load();
-        let before = running.tls.as_deref();
+        let current = self.current.load();
+        let previous = current.tls.as_deref();
         let (config, changes) =
-            running.config.reload(fresh, self.address.ip()).map_err(ReloadError::Config)?;
+            current.config.reload(new, self.address.ip()).map_err(ReloadError::Config)?;
         self.reject_removal_of_all_apps(&changes)?;
-        let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
+        let tls = Tls::load(&config.server.tls, previous).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
-        let is_certificate_new = match (before, &tls) {
-            (Some(before), Some(after)) => !before.shows_the_same_as(after),
+        let is_certificate_new = match (previous, &tls) {
+            (Some(previous), Some(new)) => !previous.shows_the_same_as(new),
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        Ok(Prepared {
-            log_levels: (running.config.log.level, config.log.level),
-            next: Running { config, tls: tls.map(Arc::new) },
+        Ok(PreparedReload {
+            log_levels: (current.config.log.level, config.log.level),
+            new: CurrentConfig { config, tls: tls.map(Arc::new) },
             plan,
-            reloaded: Reloaded { changes, is_certificate_new },
+            summary: ReloadSummary { changes, is_certificate_new },
         })
     }
 
     /// Rejects a reload that would close the connections of every app at once: a configuration
     /// without any of the apps is most likely a mistake.
     fn reject_removal_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
-        let running = self.running.load();
-        if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
+        let current = self.current.load();
+        if current.config.is_development() || changes.removed.len() < current.config.apps.len() {
             return Ok(());
         }
         let hubs = changes.removed.iter().filter_map(|id| self.node.hub(id));
@@ -120,8 +120,8 @@ impl Reloader {
 
     /// Applies a prepared configuration, and returns the changes. Connections stay open, except
     /// those of removed or disabled apps. Needs a runtime.
-    pub fn apply(&self, prepared: Prepared) -> Reloaded {
-        let Prepared { next, plan, reloaded, .. } = prepared;
+    pub fn apply(&self, prepared: PreparedReload) -> ReloadSummary {
+        let PreparedReload { new: next, plan, summary: reloaded, .. } = prepared;
         let config = &next.config;
         let limits = self.descriptors.limits(&config.server);
         let metrics = self.node.metrics();
@@ -132,7 +132,7 @@ impl Reloader {
         self.http.store(Arc::new(Http::new(config, Arc::clone(&self.node), next.tls.clone())));
         self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, plan);
-        self.running.store(Arc::new(next));
+        self.current.store(Arc::new(next));
         reloaded
     }
 }
@@ -144,7 +144,7 @@ impl Reloader {
     }
 }
 
-impl Prepared {
+impl PreparedReload {
     /// The log levels before and after.
     #[must_use]
     pub fn log_levels(&self) -> (LogLevel, LogLevel) {
@@ -160,10 +160,10 @@ impl fmt::Display for ReloadError {
             Self::Webhook(error) => error.fmt(f),
             Self::AllAppsRemoved { connections } => write!(
                 f,
-                "apps: none of those that are served is there any more, and they have \
-                 {connections} connections: to end them all, set enabled = false first"
+                "apps: the new configuration removes every app, and {connections} connections are open: \
+                 set enabled = false first to close them"
             ),
-            Self::Draining => f.write_str("the server is going away"),
+            Self::Draining => f.write_str("the server is shutting down"),
         }
     }
 }

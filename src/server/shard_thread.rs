@@ -16,15 +16,15 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// The parts of which a shard's thread is made.
+/// What a shard's thread needs.
 #[derive(Debug)]
-pub(super) struct ShardParts {
+pub(super) struct ShardDependencies {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<ArcSwap<Http>>,
     pub(super) engine: Arc<ArcSwap<EngineConfig>>,
     pub(super) shutdown: Shutdown,
-    /// Closed when the thread ends, which only a bug can cause.
+    /// Dropped when the thread ends; the server then stops with an error.
     pub(super) alive: mpsc::Sender<()>,
 }
 
@@ -34,19 +34,19 @@ pub(super) struct ShardParts {
 ///
 /// The system cannot start a thread or a poller.
 pub(super) async fn start(
-    parts: ShardParts,
+    dependencies: ShardDependencies,
 ) -> io::Result<mpsc::UnboundedSender<AcceptedConnection>> {
     let (sender, accepted) = mpsc::unbounded_channel();
     let (started, is_started) = oneshot::channel();
     thread::Builder::new()
-        .name(format!("shard-{}", parts.index.get()))
-        .spawn(move || run(parts, accepted, started))?;
+        .name(format!("shard-{}", dependencies.index.get()))
+        .spawn(move || run(dependencies, accepted, started))?;
     is_started.await.map_err(|_| io::Error::other("the thread ended at once"))??;
     Ok(sender)
 }
 
 fn run(
-    parts: ShardParts,
+    dependencies: ShardDependencies,
     accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     started: oneshot::Sender<io::Result<()>>,
 ) {
@@ -55,16 +55,16 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let ShardParts { index, node, http, engine, shutdown, alive: _life } = parts;
+        let ShardDependencies { index, node, http, engine, shutdown, alive: _life } = dependencies;
         let engine = match Engine::new(index, node, engine) {
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),
         };
         let (upgraded, upgraded_sockets) = mpsc::unbounded_channel();
         tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
-        let drain = shutdown.guard();
+        let guard = shutdown.guard();
         if started.send(Ok(())).is_ok() {
-            engine.run(upgraded_sockets, drain).await;
+            engine.run(upgraded_sockets, guard).await;
         }
     });
 }

@@ -7,8 +7,8 @@ use crate::{
 use socket2::{Domain, Socket, Type};
 use std::{io::Read, net::Ipv4Addr};
 
-fn search(address: SocketAddr) -> Search {
-    Search { address, probe: None, next: Instant::now(), taken: 0 }
+fn search(address: SocketAddr) -> ListenerSearch {
+    ListenerSearch { address, probe: None, next: Instant::now(), own_probes: 0 }
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_full_queue_does_not_block_probes_or_report_another_process() {
     }
     let (report, mut reports) = mpsc::unbounded_channel();
     let mut search = search(address);
-    search.begin(&report);
+    search.start_probe(&report);
     let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
     *at -= DRAINING_WAIT;
     search.on_idle(&report);
@@ -31,8 +31,8 @@ fn a_full_queue_does_not_block_probes_or_report_another_process() {
     // It times out after a while, and the next one is not started at once.
     search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
     let ended = Instant::now();
-    search.begin(&report);
-    assert_eq!(search.taken, 1);
+    search.start_probe(&report);
+    assert_eq!(search.own_probes, 1);
     assert!(ended + PROBE_INTERVAL <= search.next);
 }
 
@@ -44,8 +44,8 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
     let (report, _news) = mpsc::unbounded_channel();
     let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
     let began = Instant::now();
-    while search.taken == 0 {
-        search.begin(&report);
+    while search.own_probes == 0 {
+        search.start_probe(&report);
     }
     assert!(began + PROBE_INTERVAL <= search.next);
 }
@@ -55,7 +55,7 @@ fn a_probe_accepted_by_another_listener_is_reported() {
     let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let (report, mut reports) = mpsc::unbounded_channel();
     let mut search = search(other.local_addr().unwrap());
-    search.begin(&report);
+    search.start_probe(&report);
     let (_stream, from) = other.accept().unwrap();
     search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
     search.on_idle(&report);
@@ -117,7 +117,10 @@ async fn queued_connections_are_accepted_before_the_socket_is_closed() {
             assert!(handle.is_handed_over());
         }
         handle.close();
-        assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
+        assert!(
+            handle.wait_until_closed(Duration::from_secs(60)).await,
+            "the acceptor does not end"
+        );
         let (_, peer, _guest) = accepted[0].recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
@@ -131,7 +134,7 @@ async fn if_all_probes_return_no_other_process_listens() {
     assert!(matches!(handle.reports.recv().await, Some(AcceptorReport::NoOtherListener)));
     assert!(accepted[0].try_recv().is_err(), "a probe is no client");
     handle.close();
-    assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
+    assert!(handle.wait_until_closed(Duration::from_secs(60)).await, "the acceptor does not end");
 }
 
 #[tokio::test]
@@ -158,7 +161,7 @@ fn the_queue_is_emptied_however_long_its_first_connections_take() {
     let (_stream, peer, second) = accepted[0].blocking_recv().unwrap();
     assert_eq!(peer, waiting[0]);
     // The time for handshakes passes while the next one waits for its permit.
-    thread::sleep(2 * CLOSE_SETTLE);
+    thread::sleep(2 * CLOSE_DELAY);
     drop(second);
     let accepted: Vec<SocketAddr> =
         std::iter::from_fn(|| accepted[0].blocking_recv()).map(|(_, peer, _guest)| peer).collect();
@@ -171,11 +174,11 @@ fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
     let mut search = search((Ipv4Addr::LOCALHOST, 1).into());
     let began = search.next;
     for probe in 1..SEARCH_PROBES {
-        search.count(&report);
+        search.count_own_probe(&report);
         assert_eq!(search.next, began, "probe {probe}: the next one follows at once");
         assert!(reports.try_recv().is_err());
     }
-    search.count(&report);
+    search.count_own_probe(&report);
     assert!(
         matches!(reports.try_recv(), Ok(AcceptorReport::NoOtherListener)),
         "after the sixteenth"
@@ -183,7 +186,7 @@ fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
     assert!(began + PROBE_INTERVAL <= search.next);
     for _ in 0..3 {
         let before = Instant::now();
-        search.count(&report);
+        search.count_own_probe(&report);
         assert!(before + PROBE_INTERVAL <= search.next);
         assert!(reports.try_recv().is_err(), "it is reported once");
     }

@@ -26,28 +26,28 @@ pub(super) enum PortOwner {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-const RESPONSE_MAX: u64 = 4_096;
+const MAX_RESPONSE_BYTES: u64 = 4_096;
 
 /// Probes the server that listens on `address`, where the routes of a Campanile begin with `path`.
-pub(super) async fn ask(address: SocketAddr, path: &str) -> PortOwner {
+pub(super) async fn probe_port(address: SocketAddr, path: &str) -> PortOwner {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(reachable(address))).await {
-        Ok(Ok(stream)) => ask_over(stream, path).await,
+        Ok(Ok(stream)) => probe_stream(stream, path).await,
         Ok(Err(_)) | Err(_) => PortOwner::None,
     }
 }
 
 /// Probes the server over an open connection.
-pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> PortOwner {
+pub(super) async fn probe_stream(mut stream: TcpStream, path: &str) -> PortOwner {
     let request =
         format!("GET {path}/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let request = async {
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(RESPONSE_MAX).read_to_end(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
+        let mut response = Vec::new();
+        stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response).await?;
+        Ok::<_, io::Error>(response)
     };
     match timeout(RESPONSE_TIMEOUT, request).await {
-        Ok(Ok(answer)) => read(&answer),
+        Ok(Ok(response)) => parse_response(&response),
         Ok(Err(_)) | Err(_) => PortOwner::None,
     }
 }
@@ -64,14 +64,14 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Parses the answer. A server with TLS answers plain HTTP as well: with the advice to use TLS, or
 /// with the information that it drains.
-fn read(answer: &[u8]) -> PortOwner {
-    let answer = String::from_utf8_lossy(answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+fn parse_response(response: &[u8]) -> PortOwner {
+    let response = String::from_utf8_lossy(response);
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
     let is_ours = body.contains(r#""ready":"#) || body.contains("This port speaks TLS");
     match (head.starts_with("HTTP/1.1 "), body.contains(r#""draining""#)) {
         (true, true) if is_ours => PortOwner::Draining,
         (true, false) if is_ours => PortOwner::Serving,
-        _ if answer.is_empty() => PortOwner::None,
+        _ if response.is_empty() => PortOwner::None,
         _ => PortOwner::Other,
     }
 }
@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn answers_are_distinguished() {
         let reply = |status: &str, body: &str| {
-            read(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+            parse_response(
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes(),
+            )
         };
         assert_eq!(reply("200 OK", r#"{"ready":true}"#), PortOwner::Serving);
         let draining = r#"{"ready":false,"reasons":["draining"]}"#;
@@ -94,8 +96,8 @@ mod tests {
         assert_eq!(reply("400 Bad Request", tls), PortOwner::Serving);
         assert_eq!(reply("200 OK", "It works!"), PortOwner::Other);
         assert_eq!(reply("503 Service Unavailable", r#"{"state":"draining"}"#), PortOwner::Other);
-        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), PortOwner::Other);
-        assert_eq!(read(b""), PortOwner::None);
+        assert_eq!(parse_response(b"SSH-2.0-OpenSSH\r\n"), PortOwner::Other);
+        assert_eq!(parse_response(b""), PortOwner::None);
     }
 
     #[test]
