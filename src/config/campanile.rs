@@ -25,6 +25,9 @@ const GUESSES: [(&str, &str); 12] = [
     ("THREADS", "did you mean `CAMPANILE_SERVER__SHARDS`?"),
 ];
 
+/// Variables without `__` that the Composer package in `integrations/laravel` reads from the same `.env`.
+const OF_THE_COMPOSER_PACKAGE: [&str; 2] = ["BINARY", "RELEASES_URL"];
+
 /// Writes the values of `CAMPANILE_*` variables into `draft`. A name without `__` cannot be a setting:
 /// other programs use such names, for instance for an image's tag, so it is only noted.
 ///
@@ -39,6 +42,9 @@ pub(super) fn read(
     all(variables.names(PREFIX).map(|name| {
         let origin = variables.origin(name);
         let key = Key::from_variable(&name[PREFIX.len()..]);
+        if OF_THE_COMPOSER_PACKAGE.contains(&&name[PREFIX.len()..]) {
+            return Ok(());
+        }
         if !name[PREFIX.len()..].contains("__") {
             let rule = guess(&name[PREFIX.len()..]).unwrap_or_else(|| no_such_variable(name, &key));
             notes.push(format!("{origin} has no effect: {rule}"));

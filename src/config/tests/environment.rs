@@ -43,6 +43,13 @@ fn an_unrelated_variable_is_only_noted() {
 }
 
 #[test]
+fn variables_of_the_composer_package_are_not_noted() {
+    for name in ["CAMPANILE_BINARY", "CAMPANILE_RELEASES_URL"] {
+        assert_eq!(with_app().env(name, "1").loaded().notes, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
 fn port_has_the_lowest_precedence() {
     let platform = || with_app().env("PORT", "5000");
     assert_eq!(port(&platform().loaded()), (5000, "environment PORT".to_owned()));
