@@ -8,8 +8,16 @@ use std::{
 };
 
 /// Folders whose files documents name by their path from the root.
-const FOLDERS: [&str; 7] =
-    ["src/", "docs/", "protocol-tests/", "examples/", "fuzz/", "deploy/", "packaging/"];
+const FOLDERS: [&str; 8] = [
+    "src/",
+    "docs/",
+    "protocol-tests/",
+    "examples/",
+    "fuzz/",
+    "deploy/",
+    "packaging/",
+    "integrations/",
+];
 /// The README is for readers who see the project for the first time.
 const README_LINES_MAX: usize = 150;
 const ARCHITECTURE: &str = "docs/architecture.md";
