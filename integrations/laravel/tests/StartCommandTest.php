@@ -54,6 +54,8 @@ final class StartCommandTest extends ProjectTestCase
 
     public function test_a_reload_reads_a_changed_line_of_the_env_file(): void
     {
+        // Laravel has this line in its environment, which the server must not inherit.
+        $this->project->writeEnv(['REVERB_SERVER_PATH' => '/before']);
         $process = $this->project->artisan(['reverb:start', '--port=0']);
         $port = $process->awaitPort();
         $this->project->writeEnv(['REVERB_SERVER_PATH' => '/reloaded']);
