@@ -20,7 +20,7 @@ use crate::{
     http::{self, Http, HttpConnectionLimiter},
     hub::ShardIndex,
     node::Node,
-    shard::EngineConfig,
+    shard::ShardConfig,
     shutdown::Shutdown,
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
@@ -51,7 +51,7 @@ pub struct Server {
     http: Arc<ArcSwap<Http>>,
     limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
-    engine: Arc<ArcSwap<EngineConfig>>,
+    shard_settings: Arc<ArcSwap<ShardConfig>>,
     descriptors: FileDescriptors,
     limits: ConnectionLimits,
     shutdown: Shutdown,
@@ -161,7 +161,7 @@ impl Server {
             )),
             tls,
             node,
-            engine: Arc::new(ArcSwap::from_pointee(engine_config(config))),
+            shard_settings: Arc::new(ArcSwap::from_pointee(shard_config(config))),
             descriptors,
             limits,
             shutdown,
@@ -183,7 +183,7 @@ impl Server {
             node: Arc::clone(&self.node),
             http: Arc::clone(&self.http),
             limiter: Arc::clone(&self.limiter),
-            engine: Arc::clone(&self.engine),
+            shard_settings: Arc::clone(&self.shard_settings),
             descriptors: self.descriptors,
             address: self.address,
         }
@@ -198,7 +198,9 @@ impl Server {
     /// [`ServerError::Thread`] if a thread cannot start, [`ServerError::ShardEnded`] if one has
     /// ended.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { listeners, node, http, limiter, engine, shutdown, webhooks, path, .. } = self;
+        let Self {
+            listeners, node, http, limiter, shard_settings, shutdown, webhooks, path, ..
+        } = self;
         let Listeners { main, metrics, is_inherited } = listeners;
         let mut shard_senders = Vec::new();
         let mut shard_ends = JoinSet::new();
@@ -210,7 +212,7 @@ impl Server {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
-                engine: Arc::clone(&engine),
+                shard_settings: Arc::clone(&shard_settings),
                 shutdown: shutdown.clone(),
                 alive,
             };
@@ -228,7 +230,7 @@ impl Server {
             () = stop => {}
             _ = shard_ends.join_next() => return Err(ServerError::ShardEnded),
         }
-        let grace = engine.load().shutdown_grace;
+        let grace = shard_settings.load().shutdown_grace;
         let sequence = drain::ShutdownSequence {
             node,
             acceptor,
@@ -270,8 +272,8 @@ async fn run_timers(node: Arc<Node>) {
 }
 
 /// The settings of a shard.
-fn engine_config(config: &Config) -> EngineConfig {
-    EngineConfig {
+fn shard_config(config: &Config) -> ShardConfig {
+    ShardConfig {
         max_message_bytes: config.connection.max_message_bytes,
         max_outbox_bytes: config.connection.max_outbox_bytes,
         message_timeout: Duration::from_secs(config.server.request_timeout_s),
@@ -392,7 +394,7 @@ mod tests {
         config.server.port = 0;
         let server = Server::build(&config).await.unwrap();
         let reloader = server.reloader(config.clone());
-        let settings = Arc::clone(&server.engine);
+        let settings = Arc::clone(&server.shard_settings);
         config.connection.max_message_bytes = 20_001;
         config.connection.max_outbox_bytes = 2_000_002;
         config.server.request_timeout_s = 3;

@@ -1,11 +1,11 @@
 //! Reconfigures a running server.
 
-use super::{capacity::FileDescriptors, engine_config};
+use super::{capacity::FileDescriptors, shard_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
     http::{Http, HttpConnectionLimiter},
     node::Node,
-    shard::EngineConfig,
+    shard::ShardConfig,
     tls::{Tls, TlsError},
     webhook::{Plan, WebhookError},
 };
@@ -19,7 +19,7 @@ pub struct Reloader {
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<ArcSwap<Http>>,
     pub(super) limiter: Arc<HttpConnectionLimiter>,
-    pub(super) engine: Arc<ArcSwap<EngineConfig>>,
+    pub(super) shard_settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) descriptors: FileDescriptors,
     /// The address of the main listener.
     pub(super) address: SocketAddr,
@@ -128,7 +128,7 @@ impl Reloader {
         metrics.set_limits(limits.max_connections, limits.max_http_connections);
         metrics.reloaded();
         self.limiter.set_max(limits.max_http_connections);
-        self.engine.store(Arc::new(engine_config(config)));
+        self.shard_settings.store(Arc::new(shard_config(config)));
         self.http.store(Arc::new(Http::new(config, Arc::clone(&self.node), next.tls.clone())));
         self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, plan);

@@ -1,11 +1,11 @@
-//! A shard's thread: the engine, and the HTTP connections assigned to it.
+//! The thread of a shard, which also serves the HTTP connections assigned to it.
 
 use super::accept::AcceptedConnection;
 use crate::{
     http::{self, Http},
     hub::ShardIndex,
     node::Node,
-    shard::{Engine, EngineConfig},
+    shard::{Shard, ShardConfig},
     shutdown::Shutdown,
 };
 use arc_swap::ArcSwap;
@@ -22,7 +22,7 @@ pub(super) struct ShardDependencies {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<ArcSwap<Http>>,
-    pub(super) engine: Arc<ArcSwap<EngineConfig>>,
+    pub(super) shard_settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) shutdown: Shutdown,
     /// Dropped when the thread ends; the server then stops with an error.
     pub(super) alive: mpsc::Sender<()>,
@@ -55,16 +55,16 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let ShardDependencies { index, node, http, engine, shutdown, alive: _life } = dependencies;
-        let engine = match Engine::new(index, node, engine) {
-            Ok(engine) => engine,
+        let ShardDependencies { index, node, http, shard_settings, shutdown, alive: _life } = dependencies;
+        let shard = match Shard::new(index, node, shard_settings) {
+            Ok(shard) => shard,
             Err(error) => return drop(started.send(Err(error))),
         };
         let (upgraded, upgraded_sockets) = mpsc::unbounded_channel();
         tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
         let guard = shutdown.guard();
         if started.send(Ok(())).is_ok() {
-            engine.run(upgraded_sockets, guard).await;
+            shard.run(upgraded_sockets, guard).await;
         }
     });
 }

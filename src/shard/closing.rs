@@ -5,7 +5,7 @@ use super::{
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
     ended::{Ended, ServedClient},
-    engine::Engine,
+    event_loop::Shard,
 };
 use crate::{
     hub::{ConnectionKey, ConnectionRef, Hub},
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-impl Engine {
+impl Shard {
     pub(super) fn is_open(&self, key: ConnectionKey) -> bool {
         self.is_alive(key) && self.connections[key.slot as usize].is_open()
     }

@@ -1,6 +1,6 @@
 //! Delivers from the inbox to the outboxes.
 
-use super::{connection::SubscriptionState, dirty::Urgency, engine::Engine};
+use super::{connection::SubscriptionState, dirty::Urgency, event_loop::Shard};
 use crate::{
     hub::{AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox},
     protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection},
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Frames queued in outboxes in one turn, before a slice is flushed: about a millisecond of work.
 const FRAMES_PER_TURN: usize = 16 * 1024;
 
-impl Engine {
+impl Shard {
     /// Delivers the content of the inbox.
     pub(super) fn deliver(&mut self, inbox: &Inbox) {
         if self.batch.is_empty() {

@@ -1,6 +1,6 @@
-//! The engine: shards that own their connections and flush in slices.
+//! Shards: event loops that own the connections and flush their output in slices.
 //!
-//! A shard is a thread with a runtime of its own. What it owns needs no lock:
+//! A [`Shard`] runs on a thread with a runtime of its own. What it owns needs no lock:
 //!
 //! - a slab of `connection`s, each with its socket, session and `outbox`;
 //! - for each channel with a subscriber here, the list of those `subscribers`;
@@ -9,7 +9,7 @@
 //!
 //! # A turn
 //!
-//! [`Engine::run`] repeats: take deliveries from the inbox and queue them in the subscribers'
+//! [`Shard::run`] repeats: take deliveries from the inbox and queue them in the subscribers'
 //! outboxes; read from ready sockets; check due deadlines; then *flush one slice* of the dirty
 //! connections. Between two slices the runtime serves HTTP as well. Events for a connection that
 //! was not flushed yet are queued together and sent in one write: batching under load, immediate
@@ -39,7 +39,7 @@ mod delivery;
 mod dirty;
 mod drain_schedule;
 mod ended;
-mod engine;
+mod event_loop;
 mod framing;
 mod inbound;
 mod outbox;
@@ -53,7 +53,7 @@ mod wheel;
 
 pub use connection::{Admission, ShardHandle, UpgradedSocket};
 pub use drain_schedule::drain_spread;
-pub use engine::{Engine, EngineConfig};
+pub use event_loop::{Shard, ShardConfig};
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16
 /// to 64 KiB cost no throughput and limit the latency.

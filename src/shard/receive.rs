@@ -5,7 +5,7 @@ use super::{
         Admission, ClosingPeer, Connection, Phase, ReadUntil, ShardHandle, SubscriptionState,
     },
     ended::Ended,
-    engine::Engine,
+    event_loop::Shard,
     framing::FrameError,
     inbound::{Inbound, Reader, Received},
     subscribers::Subscriber,
@@ -31,7 +31,7 @@ const READS_PER_TURN: usize = 2;
 /// Minimum cost of a read against the turn's budget, in bytes.
 const READ_COST_MIN: usize = 512;
 
-impl Engine {
+impl Shard {
     /// Reads from the socket, within the turn's budget.
     pub(super) fn read(&mut self, slot: u32, until: ReadUntil) {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -115,7 +115,7 @@ impl Engine {
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
             connection.is_in_unread_queue = false;
             if connection.is_unread {
-                self.guarded_for(slot, |engine, slot| engine.read(slot, ReadUntil::Blocked));
+                self.guarded_for(slot, |shard, slot| shard.read(slot, ReadUntil::Blocked));
             }
         }
     }

@@ -9,14 +9,14 @@ impl Bench {
     fn blocked_subscriber(&mut self) -> TcpStream {
         let client = self.subscribers(1, "c").remove(0);
         let slot = self.slot_of(&client) as usize;
-        self.engine.connections[slot].is_blocked = true;
+        self.shard.connections[slot].is_blocked = true;
         client
     }
 
     /// Sends to a client until its socket is full.
     fn fill(&mut self, client: &TcpStream) {
         while !self.connection_of(client).is_blocked {
-            self.engine.send(self.slot_of(client), text_frame());
+            self.shard.send(self.slot_of(client), text_frame());
             self.settle();
         }
     }
@@ -81,7 +81,7 @@ async fn an_outbox_is_limited_to_the_byte() {
                 // A length above 125 takes two more bytes.
                 bench.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
             } else {
-                bench.engine.send(slot, Frame::raw(vec![0; bytes]));
+                bench.shard.send(slot, Frame::raw(vec![0; bytes]));
             }
             bench.settle();
         };
@@ -95,7 +95,7 @@ async fn an_outbox_is_limited_to_the_byte() {
         bench.settle();
         assert_eq!(bench.waiting_for(&client), MAX_OUTBOX_BYTES);
         assert!(bench.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
-        bench.engine.send(slot, Frame::raw(vec![0]));
+        bench.shard.send(slot, Frame::raw(vec![0]));
         assert!(!bench.connection_of(&client).is_open(), "one byte more");
         assert!(bench.waiting_for(&client) < 30_000, "the outbox is dropped");
     }
@@ -107,7 +107,7 @@ async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
     let client = bench.blocked_subscriber();
     let slot = bench.slot_of(&client);
     let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client);
-    bench.engine.send(slot, Frame::raw(vec![0; room]));
+    bench.shard.send(slot, Frame::raw(vec![0; room]));
     assert!(bench.connection_of(&client).is_open());
     bench.publish("c", "1");
     bench.settle();
@@ -120,7 +120,7 @@ async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
     let clients = bench.subscribers(2, "c");
     let slot = bench.slot_of(&clients[0]);
     for _ in 0..=MAX_OUTBOX_BYTES / 127 {
-        bench.engine.send(slot, text_frame());
+        bench.shard.send(slot, text_frame());
     }
     bench.publish("c", "1");
     let frames = bench.receive(&clients[0], |frames| events(frames) == 1);
@@ -167,10 +167,10 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     ];
     for (bytes, has_backpressure, is_blocked) in cases {
         for client in &clients[..64] {
-            bench.engine.send(bench.slot_of(client), Frame::raw(vec![0]));
+            bench.shard.send(bench.slot_of(client), Frame::raw(vec![0]));
         }
-        bench.engine.send(last, Frame::raw(vec![0; bytes]));
-        bench.engine.connections[last as usize].is_blocked = is_blocked;
+        bench.shard.send(last, Frame::raw(vec![0; bytes]));
+        bench.shard.connections[last as usize].is_blocked = is_blocked;
         bench.turn();
         assert_eq!(bench.waiting_for(&clients[64]), bytes, "it is served in the next turn");
         assert_eq!(bench.has_backpressure(), has_backpressure, "{bytes} bytes");
@@ -194,7 +194,7 @@ async fn publishers_wait_while_deliveries_are_queued() {
         bench.publish("c", "1");
     }
     bench.turn();
-    assert!(bench.has_backpressure() && !bench.engine.batch.is_empty());
+    assert!(bench.has_backpressure() && !bench.shard.batch.is_empty());
     bench.settle();
     assert!(!bench.has_backpressure());
     for client in &clients {

@@ -33,7 +33,7 @@ async fn a_turn_reads_no_more_than_its_budget() {
     bench.turn();
     let left = clients.iter().filter(|client| bench.unread(client) == sent.len()).count();
     assert_eq!(left, 3, "256 KiB cover five, of which the last was begun within it");
-    assert!(bench.engine.has_work(), "the rest is still scheduled");
+    assert!(bench.shard.has_work(), "the rest is still scheduled");
     bench.turn();
     assert!(clients.iter().all(|client| bench.unread(client) == 0), "the next turn reads the rest");
 }
@@ -65,7 +65,7 @@ async fn the_end_of_a_stream_is_read_after_all_data() {
         frames.iter().any(|frame| is_event(frame, "pusher_internal:subscription_succeeded"))
     });
     assert!(frames.iter().all(|frame| close_code(frame).is_none()));
-    while !bench.engine.connections.is_empty() {
+    while !bench.shard.connections.is_empty() {
         bench.settle();
     }
     assert_eq!(bench.subscriptions(), 0);
@@ -100,12 +100,12 @@ async fn a_turn_flushes_one_slice() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(200, "c");
     for client in &clients {
-        bench.engine.send(bench.connection_of(client).key.slot, Frame::ping());
+        bench.shard.send(bench.connection_of(client).key.slot, Frame::ping());
     }
     for turn in 1..=3 {
         bench.turn();
         let waiting =
-            bench.engine.connections.iter().filter(|(_, connection)| !connection.outbox.is_empty());
+            bench.shard.connections.iter().filter(|(_, connection)| !connection.outbox.is_empty());
         assert_eq!(waiting.count(), 200 - 64 * turn);
     }
     for client in &clients {
@@ -146,7 +146,7 @@ async fn output_beyond_the_budget_is_written_in_later_turns() {
     bench.settle();
     let slot = bench.connection_of(&client).key.slot;
     for _ in 0..8_000 {
-        bench.engine.send(slot, text_frame());
+        bench.shard.send(slot, text_frame());
     }
     let frames = bench.receive(&client, |frames| 8_000 <= frames.len());
     assert_eq!(frames.len(), 8_001, "a megabyte, and the first frame");
@@ -174,10 +174,10 @@ async fn the_close_frame_of_a_throttled_client_is_read_when_the_server_closes() 
     bench.settle();
     bench.send(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
     bench.settle();
-    assert_eq!(bench.engine.connections.len(), 1, "the client exceeded the output rate");
+    assert_eq!(bench.shard.connections.len(), 1, "the client exceeded the output rate");
     bench.node.hub("app-id").unwrap().close();
     let began = clock::now();
-    while !bench.engine.connections.is_empty() {
+    while !bench.shard.connections.is_empty() {
         assert!(clock::now() - began < Duration::from_secs(1), "its close frame is not read");
         bench.pass(Duration::from_millis(50)).await;
     }

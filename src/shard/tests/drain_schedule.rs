@@ -10,7 +10,7 @@ impl Bench {
     }
 
     fn open(&self) -> usize {
-        self.engine.connections.iter().filter(|(_, connection)| connection.is_open()).count()
+        self.shard.connections.iter().filter(|(_, connection)| connection.is_open()).count()
     }
 }
 
@@ -35,7 +35,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         assert_eq!(bench.subscriptions(), 0);
         bench.send(&client, &control(CLOSE));
         bench.pass(Duration::from_millis(100)).await;
-        assert!(bench.engine.connections.len() <= 1, "{mode:?}: it is closed");
+        assert!(bench.shard.connections.len() <= 1, "{mode:?}: it is closed");
     }
 }
 
@@ -56,14 +56,14 @@ async fn with_a_successor_connections_are_closed_one_after_the_other() {
         bench.send(client, &control(CLOSE));
     }
     bench.pass(Duration::from_millis(150)).await;
-    assert_eq!(bench.engine.connections.len(), 1, "one does not answer");
+    assert_eq!(bench.shard.connections.len(), 1, "one does not answer");
     // It is dropped after 0.9 s.
     bench.pass(Duration::from_millis(50)).await;
-    assert_eq!(bench.engine.connections.len(), 1);
+    assert_eq!(bench.shard.connections.len(), 1);
     bench.pass(Duration::from_millis(10)).await;
-    assert_eq!(bench.engine.connections.len(), 0);
+    assert_eq!(bench.shard.connections.len(), 0);
     assert_eq!(bench.shutdown.dropped(), 1, "only the one that did not answer");
-    assert!(bench.engine.is_idle_until_a_deadline(), "no step is left");
+    assert!(bench.shard.is_idle_until_a_deadline(), "no step is left");
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,9 +76,9 @@ async fn without_a_successor_connections_have_half_a_second_to_answer() {
     assert_eq!(bench.receive_close_code(&answers), 4100);
     bench.send(&answers, &control(CLOSE));
     bench.pass(Duration::from_millis(499)).await;
-    assert_eq!(bench.engine.connections.len(), 1);
+    assert_eq!(bench.shard.connections.len(), 1);
     bench.pass(Duration::from_millis(1)).await;
-    assert!(bench.engine.connections.is_empty());
+    assert!(bench.shard.connections.is_empty());
     assert_eq!(bench.shutdown.dropped(), 1);
 }
 
@@ -103,12 +103,12 @@ impl Bench {
     fn run(&mut self) -> tokio::task::JoinHandle<()> {
         let (_, no_adoptions) = mpsc::unbounded_channel();
         let upgraded_sockets = std::mem::replace(&mut self.upgraded_sockets, no_adoptions);
-        let settings = Arc::new(ArcSwap::from_pointee(self.engine.config));
-        let idle = Engine::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
-        let engine = std::mem::replace(&mut self.engine, idle);
+        let settings = Arc::new(ArcSwap::from_pointee(self.shard.config));
+        let idle = Shard::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
+        let shard = std::mem::replace(&mut self.shard, idle);
         let drain = self.shutdown.guard();
         tokio::spawn(async move {
-            engine.run(upgraded_sockets, drain).await;
+            shard.run(upgraded_sockets, drain).await;
         })
     }
 }
@@ -207,7 +207,7 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     let began = clock::now();
     bench.settle();
     let in_ms = |bench: &Bench| {
-        let due = bench.engine.wake_at().unwrap().saturating_duration_since(clock::now());
+        let due = bench.shard.wake_at().unwrap().saturating_duration_since(clock::now());
         due.as_millis()
     };
     assert_eq!(in_ms(&bench), 10, "connections are closed every 10 ms");
@@ -218,7 +218,7 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     bench.pass(Duration::from_millis(185)).await;
     assert_eq!(in_ms(&bench), 10, "the rest is dropped 900 ms after {began:?}");
     bench.pass(Duration::from_millis(10)).await;
-    assert!(bench.engine.connections.is_empty());
+    assert!(bench.shard.connections.is_empty());
     assert_eq!(bench.shutdown.dropped(), clients.len());
 
     let mut bench = Bench::new();
@@ -235,6 +235,6 @@ async fn a_shard_without_connections_has_no_steps_to_take() {
         let mut bench = Bench::new();
         bench.drain_with(mode);
         bench.settle();
-        assert_eq!(bench.engine.wake_at(), None, "{mode:?}");
+        assert_eq!(bench.shard.wake_at(), None, "{mode:?}");
     }
 }

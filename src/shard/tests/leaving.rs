@@ -70,7 +70,7 @@ async fn a_user_whose_connection_ends_is_offline() {
         },
         |bench, client| {
             let slot = bench.connection_of(&client).key.slot;
-            bench.engine.close(slot, &CloseCode::SlowConsumer);
+            bench.shard.close(slot, &CloseCode::SlowConsumer);
         },
     ];
     for (way, end) in ends.into_iter().enumerate() {
@@ -85,7 +85,7 @@ async fn a_user_whose_connection_ends_is_offline() {
         };
         bench.receive(&watcher, |frames| told(frames, "online"));
         drop(other);
-        while bench.engine.connections.len() == 3 {
+        while bench.shard.connections.len() == 3 {
             bench.settle();
         }
         let grace = async |bench: &mut Bench| {
@@ -96,8 +96,8 @@ async fn a_user_whose_connection_ends_is_offline() {
         grace(&mut bench).await;
         assert!(!told(&read_frames(&watcher), "offline"), "the user still has a connection");
         end(&mut bench, one);
-        while bench.engine.connections.len() == 2
-            && bench.engine.connections.iter().all(|(_, connection)| connection.is_open())
+        while bench.shard.connections.len() == 2
+            && bench.shard.connections.iter().all(|(_, connection)| connection.is_open())
         {
             bench.settle();
         }
@@ -142,7 +142,7 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
     bench.settle();
     let old = bench.connection_of(&before).key;
     drop(before);
-    while !bench.engine.connections.is_empty() {
+    while !bench.shard.connections.is_empty() {
         bench.settle();
     }
     let after = bench.subscribers(1, "c").remove(0);
@@ -176,7 +176,7 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     let key = bench.connection_of(&client).key;
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
     let waits = ShardHandle(SubscriptionState::Waits(7));
-    let admission = bench.engine.client(key.slot).unwrap();
+    let admission = bench.shard.client(key.slot).unwrap();
     admission.session.subscribed(waiting.clone(), None, waits);
     let answer = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
@@ -192,7 +192,7 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     });
     bench.push(answer(7, &waiting));
     assert!(read_frames(&client).is_empty(), "it is answered once");
-    let session = &mut bench.engine.client(key.slot).unwrap().session;
+    let session = &mut bench.shard.client(key.slot).unwrap().session;
     assert!(session.take_subscriptions().is_empty());
 }
 
@@ -251,14 +251,14 @@ async fn a_tls_connection_ends_with_a_close_notify_however_it_ends() {
             1 => client.write_all(&[0x81, 0x01, b'x']).unwrap(),
             2 => client.conn.send_close_notify(),
             _ => {
-                bench.engine.close(0, &CloseCode::SlowConsumer);
+                bench.shard.close(0, &CloseCode::SlowConsumer);
                 bench.pass(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
-                assert!(bench.engine.connections.is_empty());
+                assert!(bench.shard.connections.is_empty());
             }
         }
         client.flush().unwrap();
         let patience = Instant::now() + PATIENCE;
-        while bench.engine.connections.iter().any(|(_, connection)| connection.is_open()) {
+        while bench.shard.connections.iter().any(|(_, connection)| connection.is_open()) {
             assert!(Instant::now() < patience, "way {way}: nothing ends");
             bench.settle();
         }

@@ -41,8 +41,8 @@ const SMALL_BUFFER: usize = 4 * 1024;
 
 /// A shard, and the client side of its connections.
 struct Bench {
-    engine: Engine,
-    settings: Arc<ArcSwap<EngineConfig>>,
+    shard: Shard,
+    settings: Arc<ArcSwap<ShardConfig>>,
     node: Arc<Node>,
     shutdown: Shutdown,
     add_connection: mpsc::UnboundedSender<UpgradedSocket>,
@@ -100,28 +100,28 @@ impl Bench {
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         // The other shard gets no connections.
         let node = Arc::new(Node::new(&config, 2, 0, shutdown.clone(), webhooks));
-        let config = EngineConfig {
+        let config = ShardConfig {
             max_message_bytes: 65_536,
             max_outbox_bytes,
             message_timeout: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(1),
         };
         let settings = Arc::new(ArcSwap::from_pointee(config));
-        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), Arc::clone(&settings));
-        let engine = engine.unwrap();
+        let shard = Shard::new(ShardIndex::new(0), Arc::clone(&node), Arc::clone(&settings));
+        let shard = shard.unwrap();
         let (add_connection, upgraded_sockets) = mpsc::unbounded_channel();
-        Self { engine, settings, node, shutdown, add_connection, upgraded_sockets, listener }
+        Self { shard, settings, node, shutdown, add_connection, upgraded_sockets, listener }
     }
 
     fn turn(&mut self) {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().inbox(ShardIndex::new(0));
-        self.engine.request_poll();
+        self.shard.request_poll();
         let is_leaving = self.shutdown.mode().is_some();
-        self.engine.turn(inbox, &mut self.upgraded_sockets, is_leaving);
+        self.shard.turn(inbox, &mut self.upgraded_sockets, is_leaving);
     }
 
-    /// Advances the paused clock, and runs each turn when it is due, like [`Engine::run`].
+    /// Advances the paused clock, and runs each turn when it is due, like [`Shard::run`].
     async fn pass(&mut self, duration: Duration) {
         let end = clock::now() + duration;
         loop {
@@ -130,7 +130,7 @@ impl Bench {
             if end <= now {
                 return;
             }
-            let due = self.engine.wake_at().map_or(end, |at| at.min(end));
+            let due = self.shard.wake_at().map_or(end, |at| at.min(end));
             assert!(now < due, "work is still due after a turn");
             tokio::time::advance(due - now).await;
         }
@@ -158,7 +158,7 @@ impl Bench {
         let is_its = |connection: &&connection::Connection| {
             connection.socket.tcp().peer_addr().is_ok_and(|peer| peer == address)
         };
-        self.engine.connections.iter().map(|(_, connection)| connection).find(is_its).unwrap()
+        self.shard.connections.iter().map(|(_, connection)| connection).find(is_its).unwrap()
     }
 
     /// Reads what a client receives until `is_enough` holds for the frames.
@@ -186,7 +186,7 @@ impl Bench {
     /// Runs turns until no work is left.
     fn settle(&mut self) {
         self.turn();
-        while self.engine.has_work() {
+        while self.shard.has_work() {
             self.turn();
         }
     }
@@ -315,7 +315,7 @@ async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
         bench.publish("c", &data.to_string());
         bench.turn();
     }
-    let writes_left = bench.engine.dirty_len();
+    let writes_left = bench.shard.dirty_len();
     assert!(writes_left < 300 * 4, "the last connections get several events in one write");
     bench.settle();
     for client in &clients {
@@ -365,10 +365,10 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
 async fn a_panic_closes_one_connection() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
-    bench.engine.guarded_for(1, |_, _| panic!("a bug, for the test"));
+    bench.shard.guarded_for(1, |_, _| panic!("a bug, for the test"));
     bench.publish("c", "1");
     bench.settle();
-    assert_eq!(bench.engine.connections.len(), 2);
+    assert_eq!(bench.shard.connections.len(), 2);
     let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
     assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
     assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscription_count(), 2);
@@ -386,16 +386,16 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     bench.shutdown.set_mode(DrainMode::NoSuccessor);
     let rejected_since = bench.rejected(bench.shutdown.guard());
     bench.settle();
-    assert_eq!(bench.engine.connections.len(), 3, "they have time to answer");
-    while bench.engine.connections.len() == 3 {
+    assert_eq!(bench.shard.connections.len(), 3, "they have time to answer");
+    while bench.shard.connections.len() == 3 {
         bench.turn();
     }
     assert_eq!(bench.shutdown.dropped(), 1, "the admitted one");
-    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain schedule is left");
+    assert!(bench.shard.is_idle_until_a_deadline(), "no step of the drain schedule is left");
     let rejected_late = bench.rejected(early_drain);
     bench.settle();
-    let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.delays_drain());
-    assert!(is_late && bench.engine.connections.len() == 1, "it is not waited for");
+    let is_late = bench.shard.connections.iter().all(|(_, left)| !left.drain.delays_drain());
+    assert!(is_late && bench.shard.connections.len() == 1, "it is not waited for");
     for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {
         let text = read_all(client);
         assert!(text.contains("4100"), "{text}");

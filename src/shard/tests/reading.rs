@@ -45,7 +45,7 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
         bench.send(&client, &all);
         bench.settle();
-        let is_left = bench.engine.connections.len() == 1;
+        let is_left = bench.shard.connections.len() == 1;
         assert!(is_left, "{what}: the client closes the socket");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
@@ -61,11 +61,11 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         bench.pass(Duration::from_millis(100)).await;
         bench.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
         bench.pass(Duration::from_millis(100)).await;
-        assert_eq!(bench.engine.connections.len(), 1, "{what}");
+        assert_eq!(bench.shard.connections.len(), 1, "{what}");
         assert_eq!(bench.subscriptions(), 0, "{what}");
         drop(client);
         bench.pass(Duration::from_millis(100)).await;
-        while !bench.engine.connections.is_empty() {
+        while !bench.shard.connections.is_empty() {
             bench.settle();
         }
     }
@@ -106,7 +106,7 @@ async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     // Both cause a single edge of readiness.
     let patience = Instant::now() + PATIENCE;
-    while !bench.engine.connections.is_empty() {
+    while !bench.shard.connections.is_empty() {
         assert!(Instant::now() < patience, "the connection is still open");
         bench.settle();
     }

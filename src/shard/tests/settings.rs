@@ -4,7 +4,7 @@ use super::*;
 use crate::shard::wheel::Wheel;
 
 impl Bench {
-    fn reload(&mut self, change: impl FnOnce(&mut EngineConfig)) {
+    fn reload(&mut self, change: impl FnOnce(&mut ShardConfig)) {
         let mut config = **self.settings.load();
         change(&mut config);
         self.settings.store(Arc::new(config));
@@ -40,16 +40,16 @@ async fn a_reload_changes_the_maximum_outbox() {
         let client = bench.connect(b"");
         bench.settle();
         let slot = bench.connection_of(&client).key.slot;
-        bench.engine.connections[slot as usize].is_blocked = true;
+        bench.shard.connections[slot as usize].is_blocked = true;
         bench.reload(|config| config.max_outbox_bytes = max);
-        bench.engine.send(slot, Frame::raw(vec![0; max.min(50_000)]));
+        bench.shard.send(slot, Frame::raw(vec![0; max.min(50_000)]));
         assert!(bench.connection_of(&client).is_open(), "a message within the limit is kept");
-        bench.engine.send(slot, Frame::raw(vec![0]));
+        bench.shard.send(slot, Frame::raw(vec![0]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
         let room = max.saturating_sub(bench.connection_of(&client).outbox.bytes());
-        bench.engine.send(slot, Frame::raw(vec![0; room]));
+        bench.shard.send(slot, Frame::raw(vec![0; room]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
-        bench.engine.send(slot, Frame::raw(vec![0]));
+        bench.shard.send(slot, Frame::raw(vec![0]));
         assert!(!bench.connection_of(&client).is_open(), "{max}: one byte more");
     }
 }
@@ -83,9 +83,9 @@ async fn a_reload_changes_the_grace_period() {
         if 0 < seconds {
             // Connections are dropped after 90 % of the grace period.
             bench.pass(Duration::from_millis(seconds * 900 - 1)).await;
-            assert_eq!(bench.engine.connections.len(), 2, "{seconds} s");
+            assert_eq!(bench.shard.connections.len(), 2, "{seconds} s");
         }
         bench.pass(Duration::from_millis(1)).await;
-        assert!(bench.engine.connections.is_empty(), "{seconds} s");
+        assert!(bench.shard.connections.is_empty(), "{seconds} s");
     }
 }

@@ -49,8 +49,8 @@ async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
         assert_eq!(bench.receive_close_code(&client), 4201, "{pong:?}");
         assert_eq!(bench.receive_close_code(&early), 4201, "{pong:?}");
         bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
-        assert!(bench.engine.connections.is_empty());
-        assert_eq!(bench.engine.wake_at(), None, "no deadline is left");
+        assert!(bench.shard.connections.is_empty());
+        assert_eq!(bench.shard.wake_at(), None, "no deadline is left");
         assert_eq!(bench.shutdown.dropped(), 0, "only a shutdown counts them");
     }
 }
@@ -118,7 +118,7 @@ async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
     slow.set_nonblocking(false).unwrap();
     assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the stream ends");
     bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
-    assert_eq!(bench.engine.connections.len(), 1);
+    assert_eq!(bench.shard.connections.len(), 1);
     assert!(is_left_alone(&busy), "complete messages have no deadline");
 }
 
@@ -153,15 +153,15 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
         bench.settle();
         assert_eq!(bench.receive_close_code(&silent), code);
         assert_eq!(bench.receive_close_code(&answers), code);
-        assert_eq!(bench.engine.connections.len(), 2, "the server waits for the answer");
+        assert_eq!(bench.shard.connections.len(), 2, "the server waits for the answer");
         bench.send(&answers, &control(CLOSE));
         // A closing connection is read only at intervals.
         bench.pass(2 * Wheel::STEP).await;
-        assert_eq!(bench.engine.connections.len(), 1, "one has answered");
+        assert_eq!(bench.shard.connections.len(), 1, "one has answered");
         bench.pass(by - 2 * Wheel::STEP - MILLISECOND).await;
-        assert_eq!(bench.engine.connections.len(), 1, "the deadline has not passed");
+        assert_eq!(bench.shard.connections.len(), 1, "the deadline has not passed");
         bench.pass(Wheel::STEP + MILLISECOND).await;
-        assert!(bench.engine.connections.is_empty(), "the deadline has passed");
+        assert!(bench.shard.connections.is_empty(), "the deadline has passed");
     }
 }
 

@@ -74,10 +74,10 @@ impl Client {
 fn disconnect(bench: &mut Bench, client: Client) {
     // New connections are taken over in the next turn.
     bench.settle();
-    let count = bench.engine.connections.len();
+    let count = bench.shard.connections.len();
     drop(client);
     let give_up_at = Instant::now() + PATIENCE;
-    while bench.engine.connections.len() == count {
+    while bench.shard.connections.len() == count {
         assert!(Instant::now() < give_up_at, "the closed connection is still there");
         bench.settle();
     }
@@ -107,7 +107,7 @@ fn run(seed: u64) {
         client.catch_up(&mut bench);
     }
     clients.clear();
-    while !bench.engine.connections.is_empty() {
+    while !bench.shard.connections.is_empty() {
         bench.settle();
     }
     assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
@@ -128,13 +128,13 @@ async fn an_idle_connection_holds_no_buffer() {
         bench.publish("c", &data.to_string());
     }
     bench.settle();
-    for (_, connection) in &bench.engine.connections {
+    for (_, connection) in &bench.shard.connections {
         assert!(connection.partial.is_none());
         assert!(connection.outbox.is_idle());
     }
     drop(clients);
     bench.settle();
-    assert!(bench.engine.connections.is_empty());
+    assert!(bench.shard.connections.is_empty());
 }
 
 fn heard(bench: &mut Bench, client: &TcpStream, last: &str) -> Vec<String> {

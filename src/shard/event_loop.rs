@@ -36,7 +36,7 @@ use tokio::{sync::mpsc, task, time};
 
 /// The settings of a shard.
 #[derive(Clone, Copy, Debug)]
-pub struct EngineConfig {
+pub struct ShardConfig {
     /// Largest message of a client, in bytes.
     pub max_message_bytes: usize,
     /// Maximum number of queued bytes for one client.
@@ -47,14 +47,14 @@ pub struct EngineConfig {
     pub shutdown_grace: Duration,
 }
 
-/// A shard: its connections, and the loop that serves them.
+/// A shard: a set of connections, and the loop that serves them.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Shard {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
     /// The settings at the start of this turn.
-    pub(super) config: EngineConfig,
-    settings: Arc<ArcSwap<EngineConfig>>,
+    pub(super) config: ShardConfig,
+    settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) connections: Slab<Connection>,
     generation: u32,
     pub(super) subscribers: Subscribers,
@@ -93,7 +93,7 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Maximum number of bytes read from all sockets in one turn: some milliseconds of messages.
 const READ_PER_TURN: usize = 256 * 1024;
 
-impl Engine {
+impl Shard {
     /// A shard without connections. Must be called on the thread that runs it.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Engine {
     pub fn new(
         index: ShardIndex,
         node: Arc<Node>,
-        settings: Arc<ArcSwap<EngineConfig>>,
+        settings: Arc<ArcSwap<ShardConfig>>,
     ) -> io::Result<Self> {
         let (now, config) = (clock::now(), **settings.load());
         Ok(Self {
@@ -161,7 +161,7 @@ impl Engine {
                 Some(upgraded) = upgraded_sockets.recv() => {
                     // The last turn may be long ago.
                     self.now = clock::now();
-                    self.guarded(|engine| engine.add_connection(upgraded));
+                    self.guarded(|shard| shard.add_connection(upgraded));
                 }
                 // Unread input may extend the deadline.
                 () = sleep_until(wake_at) => self.should_poll = true,
@@ -180,9 +180,9 @@ impl Engine {
         let began = self.now;
         self.follow_settings();
         while let Ok(upgraded) = upgraded_sockets.try_recv() {
-            self.guarded(|engine| engine.add_connection(upgraded));
+            self.guarded(|shard| shard.add_connection(upgraded));
         }
-        self.guarded(|engine| engine.deliver(inbox));
+        self.guarded(|shard| shard.deliver(inbox));
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
         if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
@@ -225,7 +225,7 @@ impl Engine {
             if self.buffer.is_empty() {
                 self.buffer = vec![0; READ_BUFFER].into();
             }
-            self.guarded(|engine| engine.drop_connection(slot, Ended::Panic));
+            self.guarded(|shard| shard.drop_connection(slot, Ended::Panic));
         }
     }
 
@@ -298,7 +298,7 @@ impl Engine {
         match registered {
             Err(_broken) => self.drop_connection(slot, Ended::Transport),
             Ok(()) if received.is_empty() => {}
-            Ok(()) => self.guarded_for(slot, |engine, slot| engine.receive(slot, &received)),
+            Ok(()) => self.guarded_for(slot, |shard, slot| shard.receive(slot, &received)),
         }
         // TLS may have received more than the HTTP library has read, and the poller reports no edge
         // for it.
@@ -345,7 +345,7 @@ impl Engine {
         self.readiness.take(&mut ready);
         for event in ready.drain(..) {
             if self.is_alive(event.key) {
-                self.guarded_for(event.key.slot, |engine, slot| engine.on_ready(slot, event));
+                self.guarded_for(event.key.slot, |shard, slot| shard.on_ready(slot, event));
             }
         }
         self.ready = ready;
