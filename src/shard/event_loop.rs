@@ -161,7 +161,7 @@ impl Shard {
                 Some(upgraded) = upgraded_sockets.recv() => {
                     // The last turn may be long ago.
                     self.now = clock::now();
-                    self.guarded(|shard| shard.add_connection(upgraded));
+                    self.catch_panic(|shard| shard.add_connection(upgraded));
                 }
                 // Unread input may extend the deadline.
                 () = sleep_until(wake_at) => self.should_poll = true,
@@ -180,9 +180,9 @@ impl Shard {
         let began = self.now;
         self.follow_settings();
         while let Ok(upgraded) = upgraded_sockets.try_recv() {
-            self.guarded(|shard| shard.add_connection(upgraded));
+            self.catch_panic(|shard| shard.add_connection(upgraded));
         }
-        self.guarded(|shard| shard.deliver(inbox));
+        self.catch_panic(|shard| shard.deliver(inbox));
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
         if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
@@ -192,9 +192,9 @@ impl Shard {
             }
         }
         self.check_deadlines();
-        self.guarded(Self::evict_some);
+        self.catch_panic(Self::evict_some);
         if is_leaving {
-            self.guarded(Self::advance_drain);
+            self.catch_panic(Self::advance_drain);
         }
         self.flush_slice();
         inbox.set_behind(self.is_behind());
@@ -212,20 +212,20 @@ impl Shard {
         self.node.metrics().shard(self.index.get())
     }
 
-    /// Catches a panic of `work`, which aborts only that work.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+    /// Runs `work`, and catches its panic: only that work is aborted.
+    fn catch_panic(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!(shard = self.index.get(), "panic recovered");
         }
     }
 
     /// Runs `work` for one connection. A panic closes that connection.
-    pub(super) fn guarded_for(&mut self, slot: u32, work: impl FnOnce(&mut Self, u32)) {
+    pub(super) fn catch_panic_for(&mut self, slot: u32, work: impl FnOnce(&mut Self, u32)) {
         if catch_unwind(AssertUnwindSafe(|| work(self, slot))).is_err() {
             if self.buffer.is_empty() {
                 self.buffer = vec![0; READ_BUFFER].into();
             }
-            self.guarded(|shard| shard.drop_connection(slot, Ended::Panic));
+            self.catch_panic(|shard| shard.drop_connection(slot, Ended::Panic));
         }
     }
 
@@ -298,7 +298,7 @@ impl Shard {
         match registered {
             Err(_broken) => self.drop_connection(slot, Ended::Transport),
             Ok(()) if received.is_empty() => {}
-            Ok(()) => self.guarded_for(slot, |shard, slot| shard.receive(slot, &received)),
+            Ok(()) => self.catch_panic_for(slot, |shard, slot| shard.receive(slot, &received)),
         }
         // TLS may have received more than the HTTP library has read, and the poller reports no edge
         // for it.
@@ -345,7 +345,7 @@ impl Shard {
         self.readiness.take(&mut ready);
         for event in ready.drain(..) {
             if self.is_alive(event.key) {
-                self.guarded_for(event.key.slot, |shard, slot| shard.on_ready(slot, event));
+                self.catch_panic_for(event.key.slot, |shard, slot| shard.on_ready(slot, event));
             }
         }
         self.ready = ready;
@@ -375,7 +375,7 @@ impl Shard {
         while let Some((step, keys)) = self.wheel.take_due(self.now) {
             for key in keys {
                 if self.is_alive(key) && self.connections[key.slot as usize].check_step == step {
-                    self.guarded_for(key.slot, Self::check_deadline);
+                    self.catch_panic_for(key.slot, Self::check_deadline);
                 }
             }
         }
@@ -429,7 +429,7 @@ impl Shard {
             let Some(slot) = self.dirty.take() else { break };
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.queued = Queued::No;
-                self.guarded_for(slot, Self::flush);
+                self.catch_panic_for(slot, Self::flush);
             }
         }
     }

@@ -115,7 +115,7 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
             connection.is_in_unread_queue = false;
             if connection.is_unread {
-                self.guarded_for(slot, |shard, slot| shard.read(slot, ReadUntil::Blocked));
+                self.catch_panic_for(slot, |shard, slot| shard.read(slot, ReadUntil::Blocked));
             }
         }
     }

@@ -365,7 +365,7 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
 async fn a_panic_closes_one_connection() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
-    bench.shard.guarded_for(1, |_, _| panic!("a bug, for the test"));
+    bench.shard.catch_panic_for(1, |_, _| panic!("a bug, for the test"));
     bench.publish("c", "1");
     bench.settle();
     assert_eq!(bench.shard.connections.len(), 2);
