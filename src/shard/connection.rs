@@ -34,19 +34,19 @@ pub struct UpgradedSocket {
 }
 
 /// An admitted client with this shard's subscription handles.
-pub type Admission = Admitted<ShardHandle>;
+pub type Admission = Admitted<SubscriptionHandle>;
 
-/// A shard's handle of a subscription.
+/// The handle that a session stores for each subscription: where the shard finds it.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardHandle(pub(super) SubscriptionState);
+pub struct SubscriptionHandle(pub(super) SubscriptionState);
 
-/// The state of a subscription.
+/// A subscription waits for the broker, then it is active.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SubscriptionState {
-    /// Waiting for the broker, under this ticket.
-    Waits(u32),
-    /// Active, with this position in the list of subscribers.
-    At(SubscriberIndex),
+    /// Waiting for the broker, which returns the ticket with its decision.
+    Pending { ticket: u32 },
+    /// Active, at this position in the list of subscribers.
+    Active(SubscriberIndex),
 }
 
 /// A connection, from its upgrade to the end of its socket.

@@ -91,13 +91,13 @@ impl Shard {
         name: ChannelName,
         result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     ) -> usize {
-        let waits = SubscriptionState::Waits(ticket);
+        let pending = SubscriptionState::Pending { ticket };
         // If the app was removed and added again, the new hub is the one that answers.
         let hub = result.as_ref().ok().map(|accepted| &accepted.hub);
         let is_waiting = self.is_open(key)
             && self.client(key.slot).is_some_and(|client| {
                 hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
-                    && client.session.handle_mut(&name).is_some_and(|handle| handle.0 == waits)
+                    && client.session.handle_mut(&name).is_some_and(|handle| handle.0 == pending)
             });
         if self.is_open(key) {
             self.on_awaited(key.slot, &name);

@@ -2,7 +2,7 @@
 
 use super::{
     connection::{
-        Admission, ClosingPeer, Connection, Phase, ReadUntil, ShardHandle, SubscriptionState,
+        Admission, ClosingPeer, Connection, Phase, ReadUntil, SubscriptionHandle, SubscriptionState,
     },
     ended::Ended,
     event_loop::Shard,
@@ -304,7 +304,7 @@ impl Shard {
         tracing::debug!(%socket_id, app = &*app, kind, channel, reason, error, "message rejected");
     }
 
-    fn apply(&mut self, slot: u32, action: Action<'_, ShardHandle>) {
+    fn apply(&mut self, slot: u32, action: Action<'_, SubscriptionHandle>) {
         match action {
             Action::Pong => self.answer(slot, event::pong()),
             Action::Subscribe { channel, member } => self.subscribe(slot, channel, member),
@@ -336,9 +336,9 @@ impl Shard {
             Some(Err(rejection)) => self.on_rejected(slot, &channel, rejection),
             None => {
                 let user_id = member.map(|member| member.user_id);
-                let waits = ShardHandle(SubscriptionState::Waits(ticket));
+                let pending = SubscriptionHandle(SubscriptionState::Pending { ticket });
                 let is_large = may_be_large(&channel);
-                client.session.subscribed(channel, user_id, waits);
+                client.session.subscribed(channel, user_id, pending);
                 if is_large {
                     // Reserved and not sent yet: it is charged to the client, but not to this turn.
                     client.session.charge(EXPECTED_ANSWER, now);
@@ -369,10 +369,10 @@ impl Shard {
         tracing::debug!(%socket_id, %channel, "subscribed");
         let entry =
             Subscriber { after_sequence: subscribed.after_sequence, socket_id, connection: slot };
-        let stands_at = self.subscribers.add(subscribed.channel, entry);
-        let stands_at = ShardHandle(SubscriptionState::At(stands_at));
+        let index = self.subscribers.add(subscribed.channel, entry);
+        let handle = SubscriptionHandle(SubscriptionState::Active(index));
         if let Some(client) = self.client(slot) {
-            client.session.subscribed(channel, user_id, stands_at);
+            client.session.subscribed(channel, user_id, handle);
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.answer(slot, subscribed.acknowledgement);
@@ -397,11 +397,11 @@ impl Shard {
         &mut self,
         hub: &crate::hub::Hub,
         channel: &ChannelName,
-        subscription: &Subscription<ShardHandle>,
+        subscription: &Subscription<SubscriptionHandle>,
     ) {
         // A pending subscription is undone when its result arrives.
-        let SubscriptionState::At(stood_at) = subscription.handle.0 else { return };
-        let moved = self.subscribers.remove(stood_at);
+        let SubscriptionState::Active(index) = subscription.handle.0 else { return };
+        let moved = self.subscribers.remove(index);
         if let Some(moved) = moved
             && let Some(client) = self.client(moved)
             && let Some(handle) = client.session.handle_mut(channel)
@@ -456,7 +456,7 @@ fn may_be_large(channel: &ChannelName) -> bool {
     channel.is_presence() || channel.is_cache()
 }
 
-fn kind_of(action: Option<&Action<'_, ShardHandle>>) -> ReceivedKind {
+fn kind_of(action: Option<&Action<'_, SubscriptionHandle>>) -> ReceivedKind {
     match action {
         Some(Action::Pong) => ReceivedKind::Ping,
         Some(Action::Subscribe { .. }) => ReceivedKind::Subscribe,

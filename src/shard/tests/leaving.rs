@@ -6,7 +6,7 @@ use crate::{
     hub::Delivery,
     protocol::SubscriptionRejection,
     shard::{
-        connection::{CLOSING_TIMEOUT, ShardHandle, SubscriptionState},
+        connection::{CLOSING_TIMEOUT, SubscriptionHandle, SubscriptionState},
         socket::tests::{Client as TlsClient, handshake},
     },
     signature::{channel_string, user_string},
@@ -175,9 +175,9 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     read_frames(&client);
     let key = bench.connection_of(&client).key;
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
-    let waits = ShardHandle(SubscriptionState::Waits(7));
+    let pending = SubscriptionHandle(SubscriptionState::Pending { ticket: 7 });
     let admission = bench.shard.client(key.slot).unwrap();
-    admission.session.subscribed(waiting.clone(), None, waits);
+    admission.session.subscribed(waiting.clone(), None, pending);
     let answer = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
