@@ -301,12 +301,12 @@ impl HttpConnection {
     fn hand_over(&self, stream: WatchedStream, received: &[u8], permit: Permit, drain: DrainGuard) {
         let (stream, response, unread) = stream.into_parts();
         let Purpose::Main(upgraded_sockets) = &self.purpose else { return };
-        let Some(admission) = self.granted().take() else { return };
+        let Some(client) = self.granted().take() else { return };
         match stream.into_parts() {
             Ok((socket, tls)) => {
                 let received = [received, &unread].concat();
                 let upgraded =
-                    UpgradedSocket { socket, tls, response, received, admission, permit, drain };
+                    UpgradedSocket { socket, tls, response, received, client, permit, drain };
                 // The channel is closed only when the process ends.
                 let _ = upgraded_sockets.send(upgraded);
             }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     node::{ConnectRequest, Peer},
     protocol::{CloseCode, Version},
-    shard::Admission,
+    shard::AdmittedClient,
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -24,7 +24,7 @@ use std::{borrow::Cow, net::IpAddr, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The result of a successful handshake: the admitted client, or the code to close it with.
-pub(super) type AdmissionResult = Result<Box<Admission>, CloseCode>;
+pub(super) type AdmissionResult = Result<Box<AdmittedClient>, CloseCode>;
 
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 

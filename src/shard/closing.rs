@@ -1,7 +1,7 @@
 //! Closes connections, individually and at the end of the process.
 
 use super::{
-    connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
+    connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
     ended::{Ended, ServedClient},
@@ -94,7 +94,7 @@ impl Shard {
 
     /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
     /// released when it is dropped.
-    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) -> ServedClient {
+    fn leave(&mut self, connection: ConnectionRef, mut client: AdmittedClient) -> ServedClient {
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }

@@ -26,7 +26,7 @@ pub struct UpgradedSocket {
     /// Bytes that the client sent after its request.
     pub received: Vec<u8>,
     /// The admitted client, or the code to close the connection with.
-    pub admission: Result<Box<Admission>, CloseCode>,
+    pub client: Result<Box<AdmittedClient>, CloseCode>,
     /// The permit of the HTTP connection. A rejected connection keeps it until it is closed.
     pub permit: Permit,
     /// Delays the end of a shutdown until it is dropped.
@@ -34,7 +34,7 @@ pub struct UpgradedSocket {
 }
 
 /// An admitted client with this shard's subscription handles.
-pub type Admission = Admitted<SubscriptionHandle>;
+pub type AdmittedClient = Admitted<SubscriptionHandle>;
 
 /// The handle that a session stores for each subscription: where the shard finds it.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The client is served.
-    Open(Box<Admission>),
+    Open(Box<AdmittedClient>),
     /// A close frame is queued or sent; the client has left the hub.
     Closing(Box<Closing>),
 }

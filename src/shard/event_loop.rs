@@ -273,13 +273,13 @@ impl Shard {
     }
 
     fn add_connection(&mut self, upgraded: UpgradedSocket) {
-        let UpgradedSocket { socket, tls, response, received, admission, permit, drain } = upgraded;
+        let UpgradedSocket { socket, tls, response, received, client, permit, drain } = upgraded;
         let entry = self.connections.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
         let key = ConnectionKey { slot, generation: self.generation };
-        let rejection = admission.as_ref().err().cloned();
-        let phase = match admission {
+        let rejection = client.as_ref().err().cloned();
+        let phase = match client {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
                 by: self.now + REJECTION_TIMEOUT,

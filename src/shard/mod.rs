@@ -51,7 +51,7 @@ mod subscribers;
 mod tests;
 mod wheel;
 
-pub use connection::{Admission, SubscriptionHandle, UpgradedSocket};
+pub use connection::{AdmittedClient, SubscriptionHandle, UpgradedSocket};
 pub use drain_schedule::drain_spread;
 pub use event_loop::{Shard, ShardConfig};
 

@@ -2,7 +2,8 @@
 
 use super::{
     connection::{
-        Admission, ClosingPeer, Connection, Phase, ReadUntil, SubscriptionHandle, SubscriptionState,
+        AdmittedClient, ClosingPeer, Connection, Phase, ReadUntil, SubscriptionHandle,
+        SubscriptionState,
     },
     ended::Ended,
     event_loop::Shard,
@@ -203,7 +204,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn client(&mut self, slot: u32) -> Option<&mut Admission> {
+    pub(super) fn client(&mut self, slot: u32) -> Option<&mut AdmittedClient> {
         match &mut self.connections.get_mut(slot as usize)?.phase {
             Phase::Open(client) => Some(client),
             Phase::Closing(_) => None,

@@ -25,12 +25,12 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         client.set_nonblocking(true).unwrap();
         let (socket, peer) = bench.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (admission, drain) = (bench.admit(peer), bench.shutdown.guard());
-        assert!(admission.is_ok());
+        let (admitted, drain) = (bench.admit(peer), bench.shutdown.guard());
+        assert!(admitted.is_ok());
         bench.drain_with(mode);
         bench.turn();
         let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
-        bench.hand_to_shard(socket, admission, &subscribe, drain);
+        bench.hand_to_shard(socket, admitted, &subscribe, drain);
         assert_eq!(bench.receive_close_code(&client), 4100, "{mode:?}");
         assert_eq!(bench.subscriptions(), 0);
         bench.send(&client, &control(CLOSE));

@@ -176,8 +176,8 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     let key = bench.connection_of(&client).key;
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
     let pending = SubscriptionHandle(SubscriptionState::Pending { ticket: 7 });
-    let admission = bench.shard.client(key.slot).unwrap();
-    admission.session.subscribed(waiting.clone(), None, pending);
+    let admitted = bench.shard.client(key.slot).unwrap();
+    admitted.session.subscribed(waiting.clone(), None, pending);
     let answer = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
@@ -230,11 +230,12 @@ async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
 impl Bench {
     fn connect_with_tls(&mut self) -> TlsClient {
         let (socket, tls, client) = handshake();
-        let admission = self.admit(client.sock.local_addr().unwrap());
+        let admitted = self.admit(client.sock.local_addr().unwrap());
         let (received, response) = (Vec::new(), Vec::new());
         let (tls, permit) = (Some(tls), Quota::new(0).take().unwrap());
         let drain = self.shutdown.guard();
-        let upgraded = UpgradedSocket { socket, tls, response, received, admission, permit, drain };
+        let upgraded =
+            UpgradedSocket { socket, tls, response, received, client: admitted, permit, drain };
         self.add_connection.send(upgraded).unwrap();
         self.settle();
         client

@@ -226,12 +226,12 @@ impl Bench {
     fn add_connection(&mut self, received: &[u8]) {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let admission = self.admit(peer);
+        let client = self.admit(peer);
         let drain = self.shutdown.guard();
-        self.hand_to_shard(socket, admission, received, drain);
+        self.hand_to_shard(socket, client, received, drain);
     }
 
-    fn admit(&self, peer: SocketAddr) -> Result<Box<Admission>, CloseCode> {
+    fn admit(&self, peer: SocketAddr) -> Result<Box<AdmittedClient>, CloseCode> {
         let peer = Peer { address: peer.ip(), is_tls: false };
         let request = ConnectRequest {
             key: "app-key",
@@ -246,13 +246,13 @@ impl Bench {
     fn hand_to_shard(
         &self,
         socket: TcpStream,
-        admission: Result<Box<Admission>, CloseCode>,
+        client: Result<Box<AdmittedClient>, CloseCode>,
         received: &[u8],
         drain: DrainGuard,
     ) {
         let (received, response) = (received.to_vec(), Vec::new());
         let (tls, permit) = (None, Quota::new(0).take().unwrap());
-        let upgraded = UpgradedSocket { socket, tls, response, received, admission, permit, drain };
+        let upgraded = UpgradedSocket { socket, tls, response, received, client, permit, drain };
         self.add_connection.send(upgraded).unwrap();
     }
 
@@ -406,6 +406,6 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
 #[test]
 fn a_connection_is_small() {
     // The minimum memory of an idle connection; its session is stored separately.
-    let (connection, admission) = (size_of::<connection::Connection>(), size_of::<Admission>());
-    assert!(connection <= 144 && admission <= 344, "{connection} {admission}");
+    let (connection, client) = (size_of::<connection::Connection>(), size_of::<AdmittedClient>());
+    assert!(connection <= 144 && client <= 344, "{connection} {client}");
 }
