@@ -63,7 +63,7 @@ pub enum CloseCode {
     Draining,
     /// The node was disconnected from the others, and the client may have missed events.
     Interrupted,
-    /// The client did not answer a ping.
+    /// The client did not reply to a ping.
     PongTimeout,
 }
 

@@ -105,7 +105,7 @@ fn error_frame(code: Option<u16>, channel: Option<&str>, message: &str) -> Frame
     ))
 }
 
-/// The answer to `pusher:ping`.
+/// `pusher:pong`, the reply to `pusher:ping`.
 #[must_use]
 pub fn pong() -> Frame {
     protocol(r#"{"event":"pusher:pong","data":{}}"#)

@@ -40,7 +40,7 @@ pub enum FrameKind {
     ClientEvent,
     /// An event of the protocol: `pusher:…` and `pusher_internal:…`.
     Protocol,
-    /// A ping, pong or close of WebSocket itself, or the answer that opened the connection.
+    /// A ping, pong or close of WebSocket itself, or the response that opened the connection.
     Control,
 }
 

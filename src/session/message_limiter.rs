@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Counts the messages of one connection against two limits: the server's, which stops floods, and
 /// the app's, which is compatible with Reverb's.
 ///
-/// Messages beyond a limit are dropped, and the client is notified. `pusher:ping` is answered in
-/// any case, so that a client that sends too much does not seem dead as well.
+/// Messages beyond a limit are dropped, and the client is notified. The server replies to
+/// `pusher:ping` in any case, so that a client that sends too much does not seem dead as well.
 #[derive(Debug)]
 pub(super) struct MessageLimiter {
     bucket: TokenBucket,

@@ -39,7 +39,7 @@ use std::{
 pub struct SessionConfig {
     /// Silence after which the client is pinged.
     pub activity_timeout: Duration,
-    /// Time to answer a ping.
+    /// Maximum time until the reply to a ping.
     pub pong_timeout: Duration,
     /// Maximum number of subscriptions of one connection.
     pub max_channels: usize,
@@ -78,7 +78,7 @@ pub struct Session<P> {
     authorize_by: Option<Instant>,
     messages: MessageLimiter,
     joins: MessageLimiter,
-    answers: TokenBucket,
+    response_bytes: TokenBucket,
     client_events: TokenBucket,
     mistakes: Mistakes,
 }
@@ -95,7 +95,7 @@ pub struct Subscription<P> {
 /// A task for the driver.
 #[derive(Debug)]
 pub enum Action<'a, P> {
-    /// Answer a `pusher:ping`.
+    /// Reply to a `pusher:ping`.
     Pong,
     /// Subscribe to a channel, and report it with [`Session::subscribed`]. The client is
     /// authorized.
@@ -127,7 +127,7 @@ pub enum Action<'a, P> {
     SignIn {
         /// The user, whose signature was verified.
         user: User,
-        /// The `user_data` for the answer.
+        /// The `user_data` for the response.
         user_data: String,
     },
 }
@@ -143,7 +143,7 @@ pub enum DeadlineAction {
 
 impl<P> Session<P> {
     /// Maximum time for which a client is not read because of the bytes that it made the server
-    /// send. It is far below any activity timeout, so that answers to pings are seen in time.
+    /// send. It is far below any activity timeout, so that replies to pings are read in time.
     const MAX_READ_PAUSE: Duration = Duration::from_secs(2);
 
     /// The session of a connection that has just been admitted.
@@ -166,7 +166,7 @@ impl<P> Session<P> {
             authorize_by,
             messages: MessageLimiter::new(now),
             joins: MessageLimiter::new(now),
-            answers: TokenBucket::full(now),
+            response_bytes: TokenBucket::full(now),
             client_events: TokenBucket::full(now),
             mistakes: Mistakes::none(now),
         }
@@ -278,21 +278,25 @@ impl<P> Session<P> {
     /// Charges bytes that the server sends because of the client, to it or to others.
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.answers.spend(bytes, self.config.response_byte_rate, now);
-        self.answers.forgive_beyond(Self::MAX_READ_PAUSE, self.config.response_byte_rate, now);
+        self.response_bytes.spend(bytes, self.config.response_byte_rate, now);
+        self.response_bytes.forgive_beyond(
+            Self::MAX_READ_PAUSE,
+            self.config.response_byte_rate,
+            now,
+        );
     }
 
     /// Refunds a charge that exceeded the actual cost.
     pub fn refund(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.answers.refund(bytes, self.config.response_byte_rate, now);
+        self.response_bytes.refund(bytes, self.config.response_byte_rate, now);
     }
 
     /// Until when the client is not read, because it exceeded the rate of bytes that it may make
     /// the server send; `None` if it may be read.
     #[must_use]
     pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.answers.debt(self.config.response_byte_rate, now).map(|debt| now + debt)
+        self.response_bytes.debt(self.config.response_byte_rate, now).map(|debt| now + debt)
     }
 
     /// The next deadline of the session.

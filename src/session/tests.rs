@@ -424,7 +424,7 @@ fn a_rejected_subscription_does_not_count_for_the_rate() {
 }
 
 #[test]
-fn a_client_over_its_answer_rate_is_throttled() {
+fn a_client_over_its_response_byte_rate_is_throttled() {
     let (mut session, start) = session();
     session.charge(500, start);
     assert_eq!(session.throttled_until(start), None);
@@ -434,7 +434,7 @@ fn a_client_over_its_answer_rate_is_throttled() {
     assert_eq!(session.throttled_until(rested), None);
     session.refund(1_000, start);
     assert_eq!(session.throttled_until(start), None);
-    // A client with one large answer is not considered dead.
+    // A client with one large response is not considered dead.
     session.charge(1_000_000, start);
     assert_eq!(session.throttled_until(start), Some(start + Duration::from_secs(2)));
 }

@@ -19,7 +19,7 @@ impl Shard {
     }
 
     /// Closes a connection gracefully: the client leaves the hub, receives a close frame, and has
-    /// [`CLOSING_TIMEOUT`] to answer.
+    /// [`CLOSING_TIMEOUT`] to reply with its own.
     pub(super) fn close(&mut self, slot: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
@@ -44,7 +44,7 @@ impl Shard {
         }
     }
 
-    /// Handles a close frame of the client. The answer, if one is due, is already queued.
+    /// Handles a close frame of the client. The reply, if one is due, is already queued.
     pub(super) fn peer_closed(&mut self, slot: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
@@ -79,7 +79,7 @@ impl Shard {
                 closing.served = Some(served);
             }
         }
-        // The client's answer may be queued behind unread messages.
+        // The client's close frame may be queued behind unread messages.
         self.read_if_unthrottled(slot);
         self.schedule_check(slot);
         true

@@ -25,7 +25,7 @@ impl Shard {
                 }
                 Delivery::Connections { keys, frame } => self.send_each(&keys, &frame),
                 Delivery::Subscription { key, ticket, name, result } => {
-                    self.on_answered(key, ticket, name, result)
+                    self.on_subscription_result(key, ticket, name, result)
                 }
                 Delivery::CloseSubscribers { channel, code } => {
                     self.close_subscribers(channel, &code)
@@ -84,7 +84,7 @@ impl Shard {
 
     /// Completes a subscription that waited for the broker. A client that has unsubscribed
     /// meanwhile is removed again.
-    fn on_answered(
+    fn on_subscription_result(
         &mut self,
         key: ConnectionKey,
         ticket: u32,
@@ -92,7 +92,7 @@ impl Shard {
         result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     ) -> usize {
         let pending = SubscriptionState::Pending { ticket };
-        // If the app was removed and added again, the new hub is the one that answers.
+        // If the app was removed and added again, only the result of the new hub counts.
         let hub = result.as_ref().ok().map(|accepted| &accepted.hub);
         let is_waiting = self.is_open(key)
             && self.client(key.slot).is_some_and(|client| {
@@ -100,7 +100,7 @@ impl Shard {
                     && client.session.handle_mut(&name).is_some_and(|handle| handle.0 == pending)
             });
         if self.is_open(key) {
-            self.on_awaited(key.slot, &name);
+            self.refund_expected_response(key.slot, &name);
         }
         match result {
             Ok(accepted) if is_waiting => {

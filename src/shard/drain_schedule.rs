@@ -29,9 +29,9 @@ pub(super) const CLOSED_PER_TURN: usize = 64;
 /// Maximum number of connections, of all shards, that reconnect to a queue at once: a quarter of
 /// the usual backlog, so that no handshake has to be repeated.
 const QUEUE_ROOM: usize = 1_024;
-/// How long clients have to answer the close frame if the process ends at once: clients are not
-/// served until it has ended.
-const ANSWER_TIME: Duration = Duration::from_millis(500);
+/// How long clients have to reply to the close frame if the process ends at once. It is short, since
+/// no process serves clients until this one has ended.
+const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The time over which a shard closes `connections` connections while another process serves:
 /// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
@@ -122,7 +122,7 @@ impl DrainSchedule {
     pub(super) fn drops_at(&self) -> Instant {
         match (self.mode, self.closed_all_at) {
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, Some(closed_at)) => {
-                self.ends.min(closed_at + ANSWER_TIME)
+                self.ends.min(closed_at + CLOSE_REPLY_TIMEOUT)
             }
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None)
             | (DrainMode::Staggered, _) => self.ends,
@@ -233,7 +233,7 @@ mod tests {
         let mut drain_schedule =
             drain_schedule(1_000, start, Duration::from_secs(10), DrainMode::NoSuccessor);
         assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 1_000]);
-        assert_eq!(drain_schedule.drops_at(), start + ANSWER_TIME);
+        assert_eq!(drain_schedule.drops_at(), start + CLOSE_REPLY_TIMEOUT);
     }
 
     #[test]

@@ -68,8 +68,8 @@ pub struct Shard {
     pub(super) unread: VecDeque<u32>,
     /// Bytes that may still be read in this turn.
     pub(super) readable: usize,
-    /// Bytes that the client being read has made the server send.
-    pub(super) answered: usize,
+    /// Bytes that the client that is read now has made the server send.
+    pub(super) response_bytes: usize,
     /// Whether to query the poller.
     should_poll: bool,
     ready: Vec<Ready>,
@@ -118,7 +118,7 @@ impl Shard {
             batch: VecDeque::new(),
             unread: VecDeque::new(),
             readable: 0,
-            answered: 0,
+            response_bytes: 0,
             should_poll: true,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
@@ -400,8 +400,8 @@ impl Shard {
         };
         match due {
             Some(DeadlineAction::Ping) => {
-                // Browsers answer the WebSocket ping without running the page's code; the other
-                // ping shows that this code runs. Either answer counts.
+                // Browsers reply to the WebSocket ping without running the page's code; the other
+                // ping shows that this code runs. Either reply counts.
                 self.send(slot, Frame::ping());
                 self.send(slot, event::ping());
                 self.schedule_check(slot);

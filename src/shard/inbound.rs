@@ -51,9 +51,9 @@ pub(super) struct Reader<'a> {
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A ping, which is answered already, or a pong.
+    /// A ping, to which the reply is queued already, or a pong.
     SignOfLife,
-    /// A close frame with this code. The answer is among the replies.
+    /// A close frame with this code. The reply is among the replies of the reader.
     Close(u16),
 }
 
@@ -190,7 +190,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The replies so far: pongs, and the answer to a close.
+    /// The replies so far: pongs, and the reply to a close frame.
     pub(super) fn take_replies(&mut self) -> Option<Vec<u8>> {
         (!self.feed.replies.is_empty()).then(|| std::mem::take(self.feed.replies))
     }

@@ -29,7 +29,7 @@
 //!
 //! # Backpressure
 //!
-//! Publishers wait for their answer while the inbox is long, or the connection that has been queued
+//! Publishers wait for their response while the inbox is long, or the connection that has been queued
 //! longest has more than [`BACKPRESSURE_BYTES`] queued. Blocked connections do not count, so a slow
 //! subscriber delays no publisher.
 

@@ -274,7 +274,7 @@ mod tests {
         assert!(outbox.frames.capacity() <= IDLE_CAPACITY);
     }
 
-    /// A socket that answers the first calls with these errors.
+    /// A socket whose first calls fail with these errors.
     struct Failing(Vec<ErrorKind>, LimitedSocket);
 
     impl Write for Failing {

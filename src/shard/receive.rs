@@ -48,9 +48,10 @@ impl Shard {
                 break;
             }
             connection.is_unread = false;
-            self.answered = 0;
+            self.response_bytes = 0;
             if self.resume(slot) {
-                self.readable = self.readable.saturating_sub(READ_COST_MIN.max(self.answered));
+                self.readable =
+                    self.readable.saturating_sub(READ_COST_MIN.max(self.response_bytes));
                 continue;
             }
             let connection = &mut self.connections[slot as usize];
@@ -69,8 +70,8 @@ impl Shard {
                     if let Some(connection) = self.connections.get_mut(slot as usize) {
                         connection.pace_closing(self.now);
                     }
-                    // Small requests with large answers use up the budget as well.
-                    let cost = len.max(READ_COST_MIN).max(self.answered);
+                    // Small requests with large responses use up the budget as well.
+                    let cost = len.max(READ_COST_MIN).max(self.response_bytes);
                     self.readable = self.readable.saturating_sub(cost);
                     if until == ReadUntil::Short && len < buffer.len() {
                         break;
@@ -157,7 +158,7 @@ impl Shard {
         loop {
             let next = reader.next();
             if let Some(replies) = reader.take_replies() {
-                self.answer(slot, Frame::raw(replies));
+                self.respond(slot, Frame::raw(replies));
                 if !self.connections.contains(slot as usize) {
                     return;
                 }
@@ -212,14 +213,14 @@ impl Shard {
     }
 
     /// Queues a frame that the connection requested, and charges it for the bytes.
-    fn answer(&mut self, slot: u32, frame: Frame) {
+    fn respond(&mut self, slot: u32, frame: Frame) {
         self.charge(slot, frame.bytes().len());
         self.send(slot, frame);
     }
 
     /// Charges a client for bytes that it makes the server send.
     fn charge(&mut self, slot: u32, bytes: usize) {
-        self.answered += bytes;
+        self.response_bytes += bytes;
         let now = self.now;
         if let Some(client) = self.client(slot) {
             client.session.charge(bytes, now);
@@ -274,11 +275,11 @@ impl Shard {
             && let Some((kind, status)) = rejection.subscription_error()
         {
             let message = rejection.message(channel);
-            self.answer(slot, event::subscription_error(channel, kind, status, &message));
+            self.respond(slot, event::subscription_error(channel, kind, status, &message));
         }
         match error.severity() {
             Severity::Report(code) => {
-                self.answer(slot, event::error(code, error.channel(), &error.to_string()));
+                self.respond(slot, event::error(code, error.channel(), &error.to_string()));
             }
             Severity::Close(code) => {
                 self.close(slot, &code);
@@ -307,7 +308,7 @@ impl Shard {
 
     fn apply(&mut self, slot: u32, action: Action<'_, SubscriptionHandle>) {
         match action {
-            Action::Pong => self.answer(slot, event::pong()),
+            Action::Pong => self.respond(slot, event::pong()),
             Action::Subscribe { channel, member } => self.subscribe(slot, channel, member),
             Action::Unsubscribe { channel, subscription } => {
                 let Some(hub) = self.client(slot).map(|client| Arc::clone(&client.hub)) else {
@@ -342,7 +343,7 @@ impl Shard {
                 client.session.subscribed(channel, user_id, pending);
                 if is_large {
                     // Reserved and not sent yet: it is charged to the client, but not to this turn.
-                    client.session.charge(EXPECTED_ANSWER, now);
+                    client.session.charge(EXPECTED_RESPONSE_BYTES, now);
                 }
             }
         }
@@ -376,20 +377,20 @@ impl Shard {
             client.session.subscribed(channel, user_id, handle);
         }
         self.charge(slot, subscribed.broadcast_bytes);
-        self.answer(slot, subscribed.acknowledgement);
+        self.respond(slot, subscribed.acknowledgement);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
-            self.answer(slot, frame);
+            self.respond(slot, frame);
         }
     }
 
-    /// Completes a subscription that waited for the other nodes, and charges the client for the
-    /// actual size of the answer.
-    pub(super) fn on_awaited(&mut self, slot: u32, channel: &ChannelName) {
+    /// Refunds the provisional charge of a subscription that waited for the broker; the client is
+    /// charged for the actual size of the response.
+    pub(super) fn refund_expected_response(&mut self, slot: u32, channel: &ChannelName) {
         let now = self.now;
         if may_be_large(channel)
             && let Some(client) = self.client(slot)
         {
-            client.session.refund(EXPECTED_ANSWER, now);
+            client.session.refund(EXPECTED_RESPONSE_BYTES, now);
         }
     }
 
@@ -437,22 +438,22 @@ impl Shard {
         let signed_in = node.broker().sign_in(&client.hub, connection, &user, user_data, before);
         let was_cut = user.watchlist_was_cut;
         client.session.signed_in(user);
-        self.answer(slot, signed_in.success);
+        self.respond(slot, signed_in.success);
         if was_cut {
             let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };
             self.report(slot, &error);
         }
         if let Some(watchlist) = signed_in.watchlist {
-            self.answer(slot, watchlist);
+            self.respond(slot, watchlist);
         }
     }
 }
 
-/// Provisional charge for a pending answer that may be large, in bytes: otherwise a client could
-/// request more answers than its outbox has room for.
-const EXPECTED_ANSWER: usize = 64 * 1024;
+/// Provisional charge for a pending response that may be large, in bytes: otherwise a client could
+/// request more responses than its outbox has room for.
+const EXPECTED_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Whether the answer to a subscription may be large.
+/// Whether the response to a subscription may be large.
 fn may_be_large(channel: &ChannelName) -> bool {
     channel.is_presence() || channel.is_cache()
 }

@@ -137,7 +137,7 @@ fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Resul
     // Zero is the end, which the reader reports: as a clean end or a truncation.
     tls.read_tls(tcp)?;
     let processed = tls.process_new_packets();
-    // An alert, or an answer to a key update. If the socket is blocked, it is sent before the next
+    // An alert, or the reply to a key update. If the socket is blocked, it is sent before the next
     // write.
     let _ = flush_tls(tls, tcp);
     match processed {
