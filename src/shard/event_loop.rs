@@ -67,7 +67,7 @@ pub struct Shard {
     /// Connections with input for which the poller reports no further edge.
     pub(super) unread: VecDeque<u32>,
     /// Bytes that may still be read in this turn.
-    pub(super) readable: usize,
+    pub(super) read_budget: usize,
     /// Bytes that the client that is read now has made the server send.
     pub(super) response_bytes: usize,
     /// Whether to query the poller.
@@ -117,7 +117,7 @@ impl Shard {
             inbound: Inbound::new(config.max_message_bytes),
             batch: VecDeque::new(),
             unread: VecDeque::new(),
-            readable: 0,
+            read_budget: 0,
             response_bytes: 0,
             should_poll: true,
             ready: Vec::new(),
@@ -185,7 +185,7 @@ impl Shard {
         self.catch_panic(|shard| shard.deliver(inbox));
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
         if !self.node.is_busy() {
-            self.readable = READ_PER_TURN;
+            self.read_budget = READ_PER_TURN;
             self.read_unread();
             if std::mem::take(&mut self.should_poll) {
                 self.poll_sockets();

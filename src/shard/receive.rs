@@ -38,7 +38,7 @@ impl Shard {
         let mut buffer = std::mem::take(&mut self.buffer);
         for reads in 1.. {
             let Some(connection) = self.connections.get_mut(slot as usize) else { break };
-            if connection.is_blocked || READS_PER_TURN < reads || self.readable == 0 {
+            if connection.is_blocked || READS_PER_TURN < reads || self.read_budget == 0 {
                 self.read_later(slot);
                 break;
             }
@@ -50,8 +50,8 @@ impl Shard {
             connection.is_unread = false;
             self.response_bytes = 0;
             if self.resume(slot) {
-                self.readable =
-                    self.readable.saturating_sub(READ_COST_MIN.max(self.response_bytes));
+                self.read_budget =
+                    self.read_budget.saturating_sub(READ_COST_MIN.max(self.response_bytes));
                 continue;
             }
             let connection = &mut self.connections[slot as usize];
@@ -72,7 +72,7 @@ impl Shard {
                     }
                     // Small requests with large responses use up the budget as well.
                     let cost = len.max(READ_COST_MIN).max(self.response_bytes);
-                    self.readable = self.readable.saturating_sub(cost);
+                    self.read_budget = self.read_budget.saturating_sub(cost);
                     if until == ReadUntil::Short && len < buffer.len() {
                         break;
                     }
@@ -110,7 +110,7 @@ impl Shard {
     /// Reads the input that earlier turns have left.
     pub(super) fn read_unread(&mut self) {
         for _ in 0..self.unread.len() {
-            if self.readable == 0 {
+            if self.read_budget == 0 {
                 return;
             }
             let Some(slot) = self.unread.pop_front() else { return };
