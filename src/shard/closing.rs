@@ -1,7 +1,7 @@
 //! Closes connections, individually and at the end of the process.
 
 use super::{
-    connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
+    connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, Connection, PeerState, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
     ended::{Ended, ServedClient},
@@ -21,11 +21,8 @@ impl Shard {
     /// Closes a connection gracefully: the client leaves the hub, receives a close frame, and has
     /// [`CLOSING_TIMEOUT`] to reply with its own.
     pub(super) fn close(&mut self, slot: u32, code: &CloseCode) {
-        let by = self.now + CLOSING_TIMEOUT;
-        let why = Ended::ByServer(code.clone());
-        let peer = ClosingPeer::Answers;
-        let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
-        if !self.begin_closing(slot, closing) {
+        let reason = Ended::ByServer(code.clone());
+        if !self.begin_closing(slot, reason, PeerState::AwaitingClose) {
             return;
         }
         if *code == CloseCode::SlowConsumer {
@@ -46,37 +43,42 @@ impl Shard {
 
     /// Handles a close frame of the client. The reply, if one is due, is already queued.
     pub(super) fn peer_closed(&mut self, slot: u32, code: u16) {
-        let by = self.now + CLOSING_TIMEOUT;
-        let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
-        let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
-        if !self.begin_closing(slot, closing) {
-            self.set_peer(slot, ClosingPeer::HasClosed);
+        if !self.begin_closing(slot, Ended::ByClient(code), PeerState::Closed) {
+            self.set_peer_state(slot, PeerState::Closed);
         }
-        if self.connections.get(slot as usize).is_some_and(Connection::is_over) {
+        if self.connections.get(slot as usize).is_some_and(Connection::is_close_complete) {
             self.finish_closing(slot);
         }
     }
 
-    /// Changes what the server expects from the client of a closing connection.
-    pub(super) fn set_peer(&mut self, slot: u32, peer: ClosingPeer) {
+    /// Records how far the client of a closing connection is with the closing handshake.
+    pub(super) fn set_peer_state(&mut self, slot: u32, peer_state: PeerState) {
         if let Some(connection) = self.connections.get_mut(slot as usize)
             && let Phase::Closing(closing) = &mut connection.phase
         {
-            closing.peer = peer;
+            closing.peer_state = peer_state;
         }
     }
 
     /// Returns false if the connection is closing already.
-    fn begin_closing(&mut self, slot: u32, closing: Closing) -> bool {
+    fn begin_closing(&mut self, slot: u32, reason: Ended, peer_state: PeerState) -> bool {
+        let closing = Closing {
+            deadline: self.now + CLOSING_TIMEOUT,
+            reason,
+            peer_state,
+            next_read_at: None,
+            client: None,
+            _permit: None,
+        };
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return false };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing)));
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         let reference = self.connection_ref(slot);
         if let Phase::Open(client) = phase {
-            let served = self.leave(reference, *client);
+            let client = self.leave(reference, *client);
             if let Phase::Closing(closing) = &mut self.connections[slot as usize].phase {
-                closing.served = Some(served);
+                closing.client = Some(client);
             }
         }
         // The client's close frame may be queued behind unread messages.
@@ -87,8 +89,8 @@ impl Shard {
 
     pub(super) fn finish_closing(&mut self, slot: u32) {
         if let Phase::Closing(closing) = &self.connections[slot as usize].phase {
-            let why = closing.why.clone();
-            self.drop_connection(slot, why);
+            let reason = closing.reason.clone();
+            self.drop_connection(slot, reason);
         }
     }
 
@@ -105,31 +107,31 @@ impl Shard {
     }
 
     /// Drops a connection.
-    pub(super) fn drop_connection(&mut self, slot: u32, ended: Ended) {
+    pub(super) fn drop_connection(&mut self, slot: u32, reason: Ended) {
         if !self.connections.contains(slot as usize) {
             return;
         }
         let reference = self.connection_ref(slot);
         let mut connection = self.connections.remove(slot as usize);
-        if !matches!(ended, Ended::Transport) {
+        if !matches!(reason, Ended::Transport) {
             connection.socket.send_close_notify();
         }
-        let is_late = self.drain_schedule.is_some() && matches!(ended, Ended::ByServer(_));
-        let (ended, served) = match connection.phase {
+        let is_late = self.drain_schedule.is_some() && matches!(reason, Ended::ByServer(_));
+        let (reason, client) = match connection.phase {
             // A connection that is closing already keeps its first reason.
             Phase::Closing(closing) => {
-                let is_unanswered = matches!(closing.peer, ClosingPeer::Answers);
-                if is_late && closing.served.is_some() && is_unanswered {
+                let is_awaited = closing.peer_state == PeerState::AwaitingClose;
+                if is_late && closing.client.is_some() && is_awaited {
                     self.node.shutdown().count_dropped();
                 }
-                (closing.why, closing.served)
+                (closing.reason, closing.client)
             }
-            Phase::Open(client) => (ended, Some(self.leave(reference, *client))),
+            Phase::Open(client) => (reason, Some(self.leave(reference, *client))),
         };
-        self.node.metrics().connection_ended(ended.label(), ended.code());
+        self.node.metrics().connection_ended(reason.label(), reason.code());
         // A rejected connection was logged at its rejection.
-        if let Some(served) = served {
-            served.log_end(&ended, self.now);
+        if let Some(client) = client {
+            client.log_end(&reason, self.now);
         }
     }
 
@@ -194,7 +196,7 @@ impl Shard {
     fn drop_all(&mut self) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
             Phase::Open(_) => true,
-            Phase::Closing(closing) => closing.served.is_some() || connection.drain.delays_drain(),
+            Phase::Closing(closing) => closing.client.is_some() || connection.drain.delays_drain(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));
         let slots: Vec<usize> = found.map(|(slot, _)| slot).collect();

@@ -73,7 +73,7 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The client is served.
+    /// The client is registered with the hub.
     Open(Box<AdmittedClient>),
     /// A close frame is queued or sent; the client has left the hub.
     Closing(Box<Closing>),
@@ -81,14 +81,14 @@ pub(super) enum Phase {
 
 #[derive(Debug)]
 pub(super) struct Closing {
-    /// When the socket is dropped at the latest.
-    pub(super) by: Instant,
-    pub(super) why: Ended,
-    pub(super) peer: ClosingPeer,
-    /// When the socket is read next, once it was read while closing.
-    pub(super) reads_at: Option<Instant>,
-    /// The client that was served until the close; `None` if it was rejected.
-    pub(super) served: Option<ServedClient>,
+    /// When the socket is dropped, if the closing handshake is not complete.
+    pub(super) deadline: Instant,
+    pub(super) reason: Ended,
+    pub(super) peer_state: PeerState,
+    /// Not before this time the socket is read again; `None` until the first read while closing.
+    pub(super) next_read_at: Option<Instant>,
+    /// The client, for the log; `None` if the connection was rejected.
+    pub(super) client: Option<ServedClient>,
     /// The permit of a rejected connection.
     pub(super) _permit: Option<Permit>,
 }
@@ -102,15 +102,15 @@ pub(super) enum ReadUntil {
     Blocked,
 }
 
-/// What the server expects from the client of a closing connection.
+/// How far the client of a closing connection is with the closing handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ClosingPeer {
-    /// A close frame.
-    Answers,
-    /// Nothing: it has sent its close frame, and the connection ends once the server's is written.
-    HasClosed,
-    /// Only the end of the stream: its bytes can't be decoded any more, and are discarded.
-    Unreadable,
+pub(super) enum PeerState {
+    /// It has not sent a close frame.
+    AwaitingClose,
+    /// It has sent its close frame. The socket is dropped once the server's is written.
+    Closed,
+    /// Its bytes can't be decoded any more, and are discarded until the end of the stream.
+    Undecodable,
 }
 
 /// How long the closing handshake may take. See `docs/protocol.md#close-codes`, rule 2.
@@ -153,8 +153,8 @@ impl Connection {
                     .fold(client.session.deadline(), Instant::min)
             }
             Phase::Closing(closing) => {
-                let reads_at = closing.reads_at.filter(|_| self.is_unread);
-                reads_at.map_or(closing.by, |at| at.min(closing.by))
+                let next_read_at = closing.next_read_at.filter(|_| self.is_unread);
+                next_read_at.map_or(closing.deadline, |at| at.min(closing.deadline))
             }
         }
     }
@@ -175,35 +175,35 @@ impl Connection {
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
         match &self.phase {
             Phase::Open(client) => client.session.throttled_until(now).is_some(),
-            Phase::Closing(closing) => closing.reads_at.is_some_and(|at| now < at),
+            Phase::Closing(closing) => closing.next_read_at.is_some_and(|at| now < at),
         }
     }
 
     /// Delays the next read of a closing connection.
-    pub(super) fn pace_closing(&mut self, now: Instant) {
+    pub(super) fn delay_next_read(&mut self, now: Instant) {
         if let Phase::Closing(closing) = &mut self.phase {
-            closing.reads_at = Some(now + CLOSING_READ_INTERVAL);
+            closing.next_read_at = Some(now + CLOSING_READ_INTERVAL);
         }
     }
 
     /// Whether the closing handshake is complete and written.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_close_complete(&self) -> bool {
         match &self.phase {
             Phase::Open(_) => false,
             Phase::Closing(closing) => {
                 let is_written = self.outbox.is_empty() && !self.socket.has_unsent();
-                closing.peer == ClosingPeer::HasClosed && is_written
+                closing.peer_state == PeerState::Closed && is_written
             }
         }
     }
 
-    /// Shuts down the writing half once all is written to a client whose input can't be decoded: it
-    /// closes the connection when it sees the end.
-    pub(super) fn shut_down_if_unreadable(&mut self) {
+    /// Shuts down the writing half if the client's input can't be decoded, once all is written: the
+    /// client then closes the connection.
+    pub(super) fn shutdown_write_if_undecodable(&mut self) {
         if let Phase::Closing(closing) = &self.phase
-            && closing.peer == ClosingPeer::Unreadable
+            && closing.peer_state == PeerState::Undecodable
         {
-            self.socket.end_writing();
+            self.socket.shutdown_write();
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     BACKPRESSURE_BYTES,
     connection::{
-        Closing, ClosingPeer, Connection, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
+        Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
     },
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
@@ -282,11 +282,11 @@ impl Shard {
         let phase = match client {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
-                by: self.now + REJECTION_TIMEOUT,
-                why: Ended::ByServer(code),
-                peer: ClosingPeer::Answers,
-                reads_at: None,
-                served: None,
+                deadline: self.now + REJECTION_TIMEOUT,
+                reason: Ended::ByServer(code),
+                peer_state: PeerState::AwaitingClose,
+                next_read_at: None,
+                client: None,
                 _permit: Some(permit),
             })),
         };
@@ -392,9 +392,9 @@ impl Shard {
         let connection = &mut self.connections[slot as usize];
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),
-            Phase::Closing(closing) if closing.by <= now => {
-                let why = closing.why.clone();
-                return self.drop_connection(slot, why);
+            Phase::Closing(closing) if closing.deadline <= now => {
+                let reason = closing.reason.clone();
+                return self.drop_connection(slot, reason);
             }
             Phase::Closing(_) => None,
         };
@@ -446,8 +446,8 @@ impl Shard {
             .write_to(&mut connection.socket, &mut self.staging)
             .and_then(|written| connection.socket.settle(written));
         match written {
-            Ok(Written::All) if connection.is_over() => self.finish_closing(slot),
-            Ok(Written::All) => connection.shut_down_if_unreadable(),
+            Ok(Written::All) if connection.is_close_complete() => self.finish_closing(slot),
+            Ok(Written::All) => connection.shutdown_write_if_undecodable(),
             Ok(Written::Some) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
             Err(_broken) => self.drop_connection(slot, Ended::Transport),

@@ -311,7 +311,7 @@ mod tests {
             match reader.next() {
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("no failure"),
-                Err(unreadable) => return unreadable,
+                Err(error) => return error,
             }
         }
     }
@@ -419,7 +419,7 @@ mod tests {
                 match reader.next() {
                     Ok(Some(_)) => {}
                     Ok(None) => break Ok(()),
-                    Err(unreadable) => break Err(unreadable),
+                    Err(error) => break Err(error),
                 }
             };
             (outcome, inbound.close(reader, Instant::now()))

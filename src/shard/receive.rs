@@ -2,7 +2,7 @@
 
 use super::{
     connection::{
-        AdmittedClient, ClosingPeer, Connection, Phase, ReadUntil, SubscriptionHandle,
+        AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle,
         SubscriptionState,
     },
     ended::Ended,
@@ -68,7 +68,7 @@ impl Shard {
                 Ok(len) => {
                     self.receive(slot, &buffer[..len]);
                     if let Some(connection) = self.connections.get_mut(slot as usize) {
-                        connection.pace_closing(self.now);
+                        connection.delay_next_read(self.now);
                     }
                     // Small requests with large responses use up the budget as well.
                     let cost = len.max(READ_COST_MIN).max(self.response_bytes);
@@ -125,7 +125,7 @@ impl Shard {
     /// Handles bytes of a client.
     pub(super) fn receive(&mut self, slot: u32, bytes: &[u8]) {
         let connection = &mut self.connections[slot as usize];
-        if connection.is_unreadable() {
+        if connection.is_undecodable() {
             return;
         }
         let partial = connection.partial.take();
@@ -167,10 +167,10 @@ impl Shard {
                 Ok(Some(Received::Close(code))) => return self.peer_closed(slot, code),
                 Ok(Some(received)) => self.on_received(slot, &received),
                 Ok(None) => break,
-                Err(unreadable) => return self.on_frame_error(slot, unreadable),
+                Err(error) => return self.on_frame_error(slot, error),
             }
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-            if connection.is_unreadable() {
+            if connection.is_undecodable() {
                 return;
             }
             if connection.is_throttled(self.now) {
@@ -192,14 +192,14 @@ impl Shard {
             FrameError::NotWebSocket => CloseCode::NotWebSocket,
         };
         self.close(slot, &code);
-        self.set_peer(slot, ClosingPeer::Unreadable);
+        self.set_peer_state(slot, PeerState::Undecodable);
     }
 
     /// Closes a connection whose message is incomplete for too long. Further input can't be
     /// distinguished from the rest of that message.
     pub(super) fn abort_message(&mut self, slot: u32) {
         self.close(slot, &CloseCode::MessageTimeout);
-        self.set_peer(slot, ClosingPeer::Unreadable);
+        self.set_peer_state(slot, PeerState::Undecodable);
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             connection.partial = None;
         }
@@ -285,7 +285,7 @@ impl Shard {
                 self.close(slot, &code);
                 if code == CloseCode::TooManyMessages {
                     // The rest of the input is discarded.
-                    self.set_peer(slot, ClosingPeer::Unreadable);
+                    self.set_peer_state(slot, PeerState::Undecodable);
                 }
             }
         }
@@ -470,16 +470,16 @@ fn kind_of(action: Option<&Action<'_, SubscriptionHandle>>) -> ReceivedKind {
 }
 
 impl Connection {
-    /// Whether the client is still served.
+    /// Whether the connection is not closing.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
     }
 
     /// Whether the client's messages are discarded.
-    fn is_unreadable(&self) -> bool {
+    fn is_undecodable(&self) -> bool {
         match &self.phase {
             Phase::Open(_) => false,
-            Phase::Closing(closing) => closing.peer == ClosingPeer::Unreadable,
+            Phase::Closing(closing) => closing.peer_state == PeerState::Undecodable,
         }
     }
 }

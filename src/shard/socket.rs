@@ -75,7 +75,7 @@ impl Socket {
     }
 
     /// Shuts down the writing half.
-    pub(super) fn end_writing(&mut self) {
+    pub(super) fn shutdown_write(&mut self) {
         self.send_close_notify();
         // A socket that was closed already needs no shutdown.
         let _ = self.tcp.shutdown(Shutdown::Write);
