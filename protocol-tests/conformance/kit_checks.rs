@@ -75,7 +75,7 @@ async fn ends(process: &Process) {
 async fn a_caught_panic_fails_the_test() {
     let process = shell("echo \"thread 'shard-0' panicked at src/a.rs:1:2:\" >&2").await;
     assert_eq!(failure_of(process).as_deref(), Some("campanile panicked"));
-    let process = shell("echo connection ended reason=gone >&2").await;
+    let process = shell("echo connection closed reason=disconnected >&2").await;
     assert_eq!(failure_of(process), None);
 }
 

@@ -73,14 +73,17 @@ async fn connections_are_logged_with_their_address() {
     client.sign_in(r#"{"id":"id-of-a-user"}"#).await;
     drop(client);
     let opened = line(&server, "connection opened", |_| true).await;
-    let ended = line(&server, "connection ended", |_| true).await;
+    let ended = line(&server, "connection closed", |_| true).await;
     for logged in [&opened, &ended] {
         assert_eq!(logged["app"], kit::APP_ID, "{logged}");
         assert_eq!(logged["address"], "127.0.0.1", "{logged}");
         assert_eq!(logged["origin"], "https://example.com", "{logged}");
         assert_eq!(logged["socket_id"], opened["socket_id"], "{logged}");
     }
-    assert_eq!((&ended["user"], &ended["reason"]), (&json!("id-of-a-user"), &json!("gone")));
+    assert_eq!(
+        (&ended["user"], &ended["reason"]),
+        (&json!("id-of-a-user"), &json!("disconnected"))
+    );
     assert!(ended["duration_s"].is_number(), "{ended}");
     assert!(ended.get("code").is_none(), "there was no close frame: {ended}");
 
@@ -248,7 +251,7 @@ async fn a_log_in_json_holds_values() {
     server.open(&format!("/app/{KEY}?protocol=3")).await.rejected(4007).await;
     Http::plain(server.address, "GET", "/nothing", &[]).await.error(404);
     drop(client);
-    line(&server, "connection ended", |_| true).await;
+    line(&server, "connection closed", |_| true).await;
     server.signal("HUP");
     line(&server, "reloaded", |_| true).await;
     for line in lines(&server) {

@@ -353,7 +353,7 @@ async fn ended_connections_are_counted_by_reason_and_code() {
         (long, "message_too_big", 1_009),
         (frames::unmasked(frames::FIN | frames::TEXT, b"{}"), "not_websocket", 1_002),
         (frames::text(b"\xff"), "not_utf8", 1_007),
-        (Vec::new(), "gone", 0),
+        (Vec::new(), "disconnected", 0),
     ] {
         let risen = watch(&server).await;
         let mut client = server.client().await;

@@ -1,10 +1,10 @@
 //! Closes connections, individually and at the end of the process.
 
 use super::{
+    close_reason::{CloseReason, ClosedClient},
     connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, Connection, PeerState, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
-    ended::{Ended, ServedClient},
     event_loop::Shard,
 };
 use crate::{
@@ -21,7 +21,7 @@ impl Shard {
     /// Closes a connection gracefully: the client leaves the hub, receives a close frame, and has
     /// [`CLOSING_TIMEOUT`] to reply with its own.
     pub(super) fn close(&mut self, slot: u32, code: &CloseCode) {
-        let reason = Ended::ByServer(code.clone());
+        let reason = CloseReason::ByServer(code.clone());
         if !self.begin_closing(slot, reason, PeerState::AwaitingClose) {
             return;
         }
@@ -43,7 +43,7 @@ impl Shard {
 
     /// Handles a close frame of the client. The reply, if one is due, is already queued.
     pub(super) fn peer_closed(&mut self, slot: u32, code: u16) {
-        if !self.begin_closing(slot, Ended::ByClient(code), PeerState::Closed) {
+        if !self.begin_closing(slot, CloseReason::ByClient(code), PeerState::Closed) {
             self.set_peer_state(slot, PeerState::Closed);
         }
         if self.connections.get(slot as usize).is_some_and(Connection::is_close_complete) {
@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// Returns false if the connection is closing already.
-    fn begin_closing(&mut self, slot: u32, reason: Ended, peer_state: PeerState) -> bool {
+    fn begin_closing(&mut self, slot: u32, reason: CloseReason, peer_state: PeerState) -> bool {
         let closing = Closing {
             deadline: self.now + CLOSING_TIMEOUT,
             reason,
@@ -96,27 +96,27 @@ impl Shard {
 
     /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
     /// released when it is dropped.
-    fn leave(&mut self, connection: ConnectionRef, mut client: AdmittedClient) -> ServedClient {
+    fn leave(&mut self, connection: ConnectionRef, mut client: AdmittedClient) -> ClosedClient {
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }
         if let Some(user) = client.session.user() {
             self.node.broker().sign_out(&client.hub, connection, user, self.now);
         }
-        ServedClient::new(client)
+        ClosedClient::new(client)
     }
 
     /// Drops a connection.
-    pub(super) fn drop_connection(&mut self, slot: u32, reason: Ended) {
+    pub(super) fn drop_connection(&mut self, slot: u32, reason: CloseReason) {
         if !self.connections.contains(slot as usize) {
             return;
         }
         let reference = self.connection_ref(slot);
         let mut connection = self.connections.remove(slot as usize);
-        if !matches!(reason, Ended::Transport) {
+        if !matches!(reason, CloseReason::NetworkError) {
             connection.socket.send_close_notify();
         }
-        let is_late = self.drain_schedule.is_some() && matches!(reason, Ended::ByServer(_));
+        let is_late = self.drain_schedule.is_some() && matches!(reason, CloseReason::ByServer(_));
         let (reason, client) = match connection.phase {
             // A connection that is closing already keeps its first reason.
             Phase::Closing(closing) => {
@@ -131,7 +131,7 @@ impl Shard {
         self.node.metrics().connection_ended(reason.label(), reason.code());
         // A rejected connection was logged at its rejection.
         if let Some(client) = client {
-            client.log_end(&reason, self.now);
+            client.log_close(&reason, self.now);
         }
     }
 
@@ -204,7 +204,7 @@ impl Shard {
             let slot = u32::try_from(slot).expect("a slot of the slab");
             // Its close frame may have been queued in this turn.
             self.flush(slot);
-            self.drop_connection(slot, Ended::ByServer(CloseCode::ShuttingDown));
+            self.drop_connection(slot, CloseReason::ByServer(CloseCode::ShuttingDown));
         }
     }
 }

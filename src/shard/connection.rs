@@ -1,8 +1,8 @@
 //! One WebSocket connection of a shard.
 
 use super::{
+    close_reason::{CloseReason, ClosedClient},
     dirty::Queued,
-    ended::{Ended, ServedClient},
     inbound::Partial,
     outbox::Outbox,
     socket::Socket,
@@ -83,12 +83,12 @@ pub(super) enum Phase {
 pub(super) struct Closing {
     /// When the socket is dropped, if the closing handshake is not complete.
     pub(super) deadline: Instant,
-    pub(super) reason: Ended,
+    pub(super) reason: CloseReason,
     pub(super) peer_state: PeerState,
     /// Not before this time the socket is read again; `None` until the first read while closing.
     pub(super) next_read_at: Option<Instant>,
     /// The client, for the log; `None` if the connection was rejected.
-    pub(super) client: Option<ServedClient>,
+    pub(super) client: Option<ClosedClient>,
     /// The permit of a rejected connection.
     pub(super) _permit: Option<Permit>,
 }

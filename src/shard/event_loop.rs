@@ -2,11 +2,11 @@
 
 use super::{
     BACKPRESSURE_BYTES,
+    close_reason::CloseReason,
     connection::{
         Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
     },
     dirty::{Dirty, Queued, Urgency},
-    ended::Ended,
     inbound::Inbound,
     outbox::Written,
     readiness::{Readiness, Ready},
@@ -225,7 +225,7 @@ impl Shard {
             if self.buffer.is_empty() {
                 self.buffer = vec![0; READ_BUFFER].into();
             }
-            self.catch_panic(|shard| shard.drop_connection(slot, Ended::Panic));
+            self.catch_panic(|shard| shard.drop_connection(slot, CloseReason::Panic));
         }
     }
 
@@ -283,7 +283,7 @@ impl Shard {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
                 deadline: self.now + REJECTION_TIMEOUT,
-                reason: Ended::ByServer(code),
+                reason: CloseReason::ByServer(code),
                 peer_state: PeerState::AwaitingClose,
                 next_read_at: None,
                 client: None,
@@ -296,7 +296,7 @@ impl Shard {
         self.schedule_check(slot);
         self.send_handshake(slot, Frame::raw(response), rejection.as_ref());
         match registered {
-            Err(_broken) => self.drop_connection(slot, Ended::Transport),
+            Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
             Ok(()) if received.is_empty() => {}
             Ok(()) => self.catch_panic_for(slot, |shard, slot| shard.receive(slot, &received)),
         }
@@ -450,7 +450,7 @@ impl Shard {
             Ok(Written::All) => connection.shutdown_write_if_undecodable(),
             Ok(Written::Some) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
-            Err(_broken) => self.drop_connection(slot, Ended::Transport),
+            Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
         }
         if let Some(accepted_at) = accepted_at {
             self.metrics().delivered_after(self.now.saturating_duration_since(accepted_at));

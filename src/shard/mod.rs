@@ -33,12 +33,12 @@
 //! longest has more than [`BACKPRESSURE_BYTES`] queued. Blocked connections do not count, so a slow
 //! subscriber delays no publisher.
 
+mod close_reason;
 mod closing;
 mod connection;
 mod delivery;
 mod dirty;
 mod drain_schedule;
-mod ended;
 mod event_loop;
 mod framing;
 mod inbound;

@@ -1,11 +1,11 @@
 //! Reads from sockets, passes messages to the session, and executes its actions.
 
 use super::{
+    close_reason::CloseReason,
     connection::{
         AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle,
         SubscriptionState,
     },
-    ended::Ended,
     event_loop::Shard,
     framing::FrameError,
     inbound::{Inbound, Reader, Received},
@@ -62,7 +62,7 @@ impl Shard {
                     // A client that has only closed its writing half may still read, so it gets one
                     // more write.
                     self.flush(slot);
-                    self.drop_connection(slot, Ended::Gone);
+                    self.drop_connection(slot, CloseReason::Disconnected);
                     break;
                 }
                 Ok(len) => {
@@ -80,7 +80,7 @@ impl Shard {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_broken) => {
-                    self.drop_connection(slot, Ended::Transport);
+                    self.drop_connection(slot, CloseReason::NetworkError);
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! How connections end.
+//! Why connections are closed.
 
 use crate::{
     node::{Admitted, ClientInfo},
@@ -6,26 +6,26 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// The client of a connection, as the log line about the end names it.
+/// The data of a client that is logged when its connection is closed.
 #[derive(Debug)]
-pub(super) struct ServedClient {
+pub(super) struct ClosedClient {
     app: Arc<str>,
     socket_id: SocketId,
     from: ClientInfo,
     user: Option<Arc<str>>,
 }
 
-impl ServedClient {
+impl ClosedClient {
     pub(super) fn new<P>(client: Admitted<P>) -> Self {
         let user = client.session.user().map(|user| Arc::clone(&user.id));
         let socket_id = client.session.socket_id();
         Self { app: client.hub.app_id(), socket_id, from: client.from, user }
     }
 
-    /// Logs the end of the connection.
-    pub(super) fn log_end(&self, ended: &Ended, now: Instant) {
+    /// Logs that the connection is closed.
+    pub(super) fn log_close(&self, close: &CloseReason, now: Instant) {
         let Self { app, socket_id, from: ClientInfo { address, origin, began }, user } = self;
-        let (reason, code) = (ended.label(), Some(ended.code()).filter(|code| *code != 0));
+        let (reason, code) = (close.label(), Some(close.code()).filter(|code| *code != 0));
         let duration_s = now.saturating_duration_since(*began).as_secs_f64();
         let duration_s = (duration_s * 1_000.0).round() / 1_000.0;
         tracing::info!(
@@ -37,33 +37,33 @@ impl ServedClient {
             duration_s,
             reason,
             code,
-            "connection ended"
+            "connection closed"
         );
     }
 }
 
-/// The reason why a connection ended, for the log and the metrics.
+/// The reason why a connection is closed, for the log and the metrics.
 #[derive(Clone, Debug)]
-pub(super) enum Ended {
+pub(super) enum CloseReason {
     /// The server closed it with this code.
     ByServer(CloseCode),
     /// The client closed it, with this code; 1005 means without a code.
     ByClient(u16),
     /// The client disconnected without a close frame.
-    Gone,
+    Disconnected,
     /// A network error.
-    Transport,
+    NetworkError,
     /// A panic in the server while it served this connection.
     Panic,
 }
 
-impl Ended {
-    /// The reason in the log and in the metrics.
+impl CloseReason {
+    /// The value of `reason` in the log and in the metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::ByClient(_) => "closed_by_client",
-            Self::Gone => "gone",
-            Self::Transport => "transport",
+            Self::Disconnected => "disconnected",
+            Self::NetworkError => "network_error",
             Self::Panic => "panic",
             Self::ByServer(code) => code.label(),
         }
@@ -75,7 +75,7 @@ impl Ended {
         match self {
             Self::ByServer(code) => code.number(),
             Self::ByClient(code @ (1000 | 1001 | 1005)) => *code,
-            Self::ByClient(_) | Self::Gone | Self::Transport | Self::Panic => 0,
+            Self::ByClient(_) | Self::Disconnected | Self::NetworkError | Self::Panic => 0,
         }
     }
 }
@@ -85,20 +85,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_end_has_its_reason_and_only_known_codes() {
-        for (ended, label, code) in [
-            (Ended::ByServer(CloseCode::PongTimeout), "pong_timeout", 4201),
-            (Ended::ByServer(CloseCode::SlowConsumer), "slow_consumer", 4100),
-            (Ended::ByClient(1000), "closed_by_client", 1000),
-            (Ended::ByClient(1001), "closed_by_client", 1001),
-            (Ended::ByClient(1005), "closed_by_client", 1005),
-            (Ended::ByClient(1006), "closed_by_client", 0),
-            (Ended::ByClient(4_321), "closed_by_client", 0),
-            (Ended::Gone, "gone", 0),
-            (Ended::Transport, "transport", 0),
-            (Ended::Panic, "panic", 0),
+    fn each_reason_has_its_label_and_only_known_codes() {
+        for (reason, label, code) in [
+            (CloseReason::ByServer(CloseCode::PongTimeout), "pong_timeout", 4201),
+            (CloseReason::ByServer(CloseCode::SlowConsumer), "slow_consumer", 4100),
+            (CloseReason::ByClient(1000), "closed_by_client", 1000),
+            (CloseReason::ByClient(1001), "closed_by_client", 1001),
+            (CloseReason::ByClient(1005), "closed_by_client", 1005),
+            (CloseReason::ByClient(1006), "closed_by_client", 0),
+            (CloseReason::ByClient(4_321), "closed_by_client", 0),
+            (CloseReason::Disconnected, "disconnected", 0),
+            (CloseReason::NetworkError, "network_error", 0),
+            (CloseReason::Panic, "panic", 0),
         ] {
-            assert_eq!((ended.label(), ended.code()), (label, code));
+            assert_eq!((reason.label(), reason.code()), (label, code));
         }
     }
 }
