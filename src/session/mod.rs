@@ -197,17 +197,18 @@ impl<P> Session<P> {
     /// The limit was exceeded.
     pub fn on_control(&mut self, now: Instant) -> Result<(), ProtocolError> {
         self.liveness = Liveness::on_message(now);
-        self.on_pieces(1, now)
+        self.on_fragments(1, now)
     }
 
-    /// Counts pieces of messages that take work: each counts as a message for the server's limit.
-    /// They are not a sign of life, since the message may never be completed.
+    /// Counts fragments of messages, and small parts of frames: each counts as a message for the
+    /// server's limit. They do not reset the activity timeout, since the message may never be
+    /// completed.
     ///
     /// # Errors
     ///
     /// The limit was exceeded.
-    pub fn on_pieces(&mut self, pieces: usize, now: Instant) -> Result<(), ProtocolError> {
-        for _ in 0..pieces {
+    pub fn on_fragments(&mut self, fragments: usize, now: Instant) -> Result<(), ProtocolError> {
+        for _ in 0..fragments {
             if self.messages.pass(self.config.message_rate, now) == Decision::Close {
                 return Err(ProtocolError::TooManyMessages);
             }
@@ -258,7 +259,8 @@ impl<P> Session<P> {
         }
     }
 
-    /// Counts a message. Signs of life do not count for the app (`docs/protocol.md#heartbeat`).
+    /// Counts a message. Pings and pongs do not count against the app's limit
+    /// (`docs/protocol.md#heartbeat`).
     fn check_message_limits(&mut self, app: &App, is_heartbeat: bool, now: Instant) -> Decision {
         match self.messages.pass(self.config.message_rate, now) {
             Decision::Allow if !is_heartbeat => self.messages.pass_app(app.message_limit(), now),

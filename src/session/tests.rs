@@ -86,7 +86,7 @@ fn a_silent_client_is_pinged_once_then_closed() {
 }
 
 #[test]
-fn any_message_is_a_sign_of_life_even_an_invalid_one() {
+fn any_message_resets_the_activity_timeout_even_an_invalid_one() {
     let (mut session, start) = session();
     let idle = start + ACTIVITY_TIMEOUT;
     assert_eq!(session.on_deadline(idle), Some(DeadlineAction::Ping));
@@ -334,19 +334,19 @@ fn errors_are_forgiven_over_time() {
 }
 
 #[test]
-fn control_frames_and_pieces_of_messages_count_as_messages() {
+fn control_frames_and_fragments_count_as_messages() {
     let ping = r#"{"event":"pusher:ping"}"#;
     let (mut session, now) = session();
     for _ in 0..20 {
         assert_eq!(session.on_control(now), Ok(()));
     }
-    // Beyond the limit, signs of life are still accepted, other messages are not.
+    // Beyond the limit, pings are still accepted, other messages are not.
     assert!(matches!(session.on_text(ping, now), Ok(Some(Action::Pong))));
     assert_eq!(
         session.on_text("x", now).unwrap_err(),
         ProtocolError::MessageRate { channel: None }
     );
-    assert_eq!(session.on_pieces(17, now), Ok(()));
+    assert_eq!(session.on_fragments(17, now), Ok(()));
     assert_eq!(session.on_control(now), Err(ProtocolError::TooManyMessages));
 
     // A client that pings at the limit is never closed.
@@ -360,7 +360,7 @@ fn control_frames_and_pieces_of_messages_count_as_messages() {
 #[test]
 fn a_client_event_beyond_the_limit_of_messages_carries_its_channel() {
     let (mut session, now) = session();
-    session.on_pieces(20, now).unwrap();
+    session.on_fragments(20, now).unwrap();
     let text = r#"{"event":"client-x","channel":"private-x"}"#;
     let dropped = ProtocolError::MessageRate { channel: Some("private-x".into()) };
     assert_eq!(client_event(&mut session, text, now), Err(dropped));

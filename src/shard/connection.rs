@@ -2,8 +2,8 @@
 
 use super::{
     close_reason::{CloseReason, ClosedClient},
+    decoder::IncompleteMessage,
     dirty::Queued,
-    inbound::Partial,
     outbox::Outbox,
     socket::Socket,
     subscribers::SubscriberIndex,
@@ -63,7 +63,7 @@ pub(super) struct Connection {
     pub(super) is_unread: bool,
     /// Whether it is in the shard's list of unread connections.
     pub(super) is_in_unread_queue: bool,
-    pub(super) partial: Option<Box<Partial>>,
+    pub(super) incomplete: Option<Box<IncompleteMessage>>,
     pub(super) phase: Phase,
     /// The step of the wheel at which the deadline is checked next.
     pub(super) check_step: u64,
@@ -132,7 +132,7 @@ impl Connection {
             is_blocked: false,
             is_unread: false,
             is_in_unread_queue: false,
-            partial: None,
+            incomplete: None,
             phase,
             check_step: u64::MAX,
             drain,
@@ -161,7 +161,7 @@ impl Connection {
 
     /// When the first byte of the incomplete message was received.
     fn message_began_at(&self) -> Option<Instant> {
-        self.partial.as_ref().and_then(|partial| partial.began_at())
+        self.incomplete.as_ref().and_then(|incomplete| incomplete.began_at())
     }
 
     /// Whether the incomplete message has exceeded its time.

@@ -6,8 +6,8 @@ use super::{
     connection::{
         Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
     },
+    decoder::Decoder,
     dirty::{Dirty, Queued, Urgency},
-    inbound::Inbound,
     outbox::Written,
     readiness::{Readiness, Ready},
     socket::Socket,
@@ -61,7 +61,7 @@ pub struct Shard {
     pub(super) dirty: Dirty,
     wheel: Wheel,
     readiness: Readiness,
-    pub(super) inbound: Inbound,
+    pub(super) decoder: Decoder,
     /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
     /// Connections with input for which the poller reports no further edge.
@@ -114,7 +114,7 @@ impl Shard {
             dirty: Dirty::default(),
             wheel: Wheel::new(now),
             readiness: Readiness::new()?,
-            inbound: Inbound::new(config.max_message_bytes),
+            decoder: Decoder::new(config.max_message_bytes),
             batch: VecDeque::new(),
             unread: VecDeque::new(),
             read_budget: 0,
@@ -205,7 +205,7 @@ impl Shard {
 
     fn follow_settings(&mut self) {
         self.config = **self.settings.load();
-        self.inbound.set_max(self.config.max_message_bytes);
+        self.decoder.set_max(self.config.max_message_bytes);
     }
 
     pub(super) fn metrics(&self) -> &ShardMetrics {

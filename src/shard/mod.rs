@@ -36,12 +36,12 @@
 mod close_reason;
 mod closing;
 mod connection;
+mod decoder;
 mod delivery;
 mod dirty;
 mod drain_schedule;
 mod event_loop;
 mod framing;
-mod inbound;
 mod outbox;
 mod readiness;
 mod receive;

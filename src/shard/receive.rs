@@ -6,9 +6,9 @@ use super::{
         AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle,
         SubscriptionState,
     },
+    decoder::{Decoder, Reader, Received},
     event_loop::Shard,
     framing::FrameError,
-    inbound::{Inbound, Reader, Received},
     subscribers::Subscriber,
 };
 use crate::{
@@ -128,12 +128,12 @@ impl Shard {
         if connection.is_undecodable() {
             return;
         }
-        let partial = connection.partial.take();
+        let incomplete = connection.incomplete.take();
         let mut replies = Vec::new();
-        let reader = self.inbound.open(partial, bytes, &mut replies);
-        let (now, pieces) = (self.now, reader.pieces());
+        let reader = self.decoder.open(incomplete, bytes, &mut replies);
+        let (now, fragments) = (self.now, reader.fragments());
         if let Some(client) = self.client(slot)
-            && let Err(error) = client.session.on_pieces(pieces, now)
+            && let Err(error) = client.session.on_fragments(fragments, now)
         {
             return self.report(slot, &error);
         }
@@ -143,17 +143,17 @@ impl Shard {
     /// Resumes a paused reading, if there is one.
     fn resume(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot as usize];
-        let Some(mut partial) = connection.partial.take() else { return false };
-        let Some(rest) = partial.take_rest() else {
-            connection.partial = Some(partial);
+        let Some(mut incomplete) = connection.incomplete.take() else { return false };
+        let Some(unread) = incomplete.take_unread() else {
+            connection.incomplete = Some(incomplete);
             return false;
         };
         let mut replies = Vec::new();
-        self.read_messages(slot, Inbound::resume(*partial, &rest, &mut replies));
+        self.read_messages(slot, Decoder::resume(*incomplete, &unread, &mut replies));
         true
     }
 
-    /// Handles the messages of a piece, until it is used up or the client is throttled.
+    /// Handles the messages of a read, until none is left or the client is throttled.
     fn read_messages(&mut self, slot: u32, mut reader: Reader<'_>) {
         loop {
             let next = reader.next();
@@ -174,13 +174,13 @@ impl Shard {
                 return;
             }
             if connection.is_throttled(self.now) {
-                connection.partial = Some(Box::new(Inbound::pause(reader, self.now)));
+                connection.incomplete = Some(Box::new(Decoder::pause(reader, self.now)));
                 connection.is_unread = true;
                 return self.schedule_check(slot);
             }
         }
-        let partial = self.inbound.close(reader, self.now);
-        self.connections[slot as usize].partial = partial;
+        let incomplete = self.decoder.close(reader, self.now);
+        self.connections[slot as usize].incomplete = incomplete;
         // The next deadline may be earlier than the scheduled one.
         self.schedule_check(slot);
     }
@@ -201,7 +201,7 @@ impl Shard {
         self.close(slot, &CloseCode::MessageTimeout);
         self.set_peer_state(slot, PeerState::Undecodable);
         if let Some(connection) = self.connections.get_mut(slot as usize) {
-            connection.partial = None;
+            connection.incomplete = None;
         }
     }
 
@@ -239,7 +239,7 @@ impl Shard {
                 let error = client.session.malformed(Malformed::Binary, now);
                 self.on_error(slot, &error, bytes.len());
             }
-            Received::SignOfLife | Received::Close(_) => {
+            Received::Control | Received::Close(_) => {
                 if let Err(error) = client.session.on_control(now) {
                     self.report(slot, &error);
                 }

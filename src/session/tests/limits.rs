@@ -3,17 +3,17 @@
 use super::*;
 
 #[test]
-fn pieces_of_messages_are_no_sign_of_life_and_control_frames_are() {
+fn control_frames_reset_the_activity_timeout_and_fragments_do_not() {
     let (mut session, start) = session();
     let now = start + Duration::from_secs(1);
-    session.on_pieces(3, now).unwrap();
+    session.on_fragments(3, now).unwrap();
     assert_eq!(session.deadline(), start + ACTIVITY_TIMEOUT);
     session.on_control(now).unwrap();
     assert_eq!(session.deadline(), now + ACTIVITY_TIMEOUT);
 }
 
 #[test]
-fn the_limit_of_an_app_does_not_count_signs_of_life() {
+fn the_limit_of_an_app_does_not_count_pings_and_pongs() {
     for closes in [false, true] {
         let (mut session, now) = session_with(|app| {
             (app.max_messages, app.max_messages_closes) = (2, closes);

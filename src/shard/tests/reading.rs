@@ -81,7 +81,7 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
         bench.send(&client, &fragments(count));
         bench.settle();
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{count}");
-        assert_eq!(bench.connection_of(&client).partial.is_some(), is_open, "{count}");
+        assert_eq!(bench.connection_of(&client).incomplete.is_some(), is_open, "{count}");
     }
     // Each small read of a message counts as well.
     let mut bench = limited();

@@ -129,7 +129,7 @@ async fn an_idle_connection_holds_no_buffer() {
     }
     bench.settle();
     for (_, connection) in &bench.shard.connections {
-        assert!(connection.partial.is_none());
+        assert!(connection.incomplete.is_none());
         assert!(connection.outbox.is_idle());
     }
     drop(clients);

@@ -16,62 +16,62 @@ use tokio_tungstenite::tungstenite::{
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-/// The decoder for all connections of a shard.
+/// Decodes the input of all connections of a shard.
 #[derive(Debug)]
-pub(super) struct Inbound {
+pub(super) struct Decoder {
     config: WebSocketConfig,
     /// For reads that contain only whole frames. Absent while in use, or after a failure.
     shared: Option<Box<WebSocketContext>>,
 }
 
-/// An incomplete frame or message, or messages that are not read yet, with the decoder that holds
-/// their first bytes.
+/// The state of a connection between two reads: an incomplete frame or message, or messages that
+/// are not handled yet because reading was paused.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(super) struct IncompleteMessage {
     framing: Framing,
     began_at: Instant,
     context: Box<WebSocketContext>,
-    /// Bytes that the decoder has not received yet, because reading was paused.
-    rest: Option<Vec<u8>>,
+    /// Bytes that the context has not received yet, because reading was paused.
+    unread: Option<Vec<u8>>,
 }
 
-/// Reads the messages out of one piece of input.
+/// Reads the messages in the bytes of one read from the socket.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     framing: Framing,
-    /// When the incomplete message began; `None` if it begins with this piece.
+    /// When the incomplete message began; `None` if it begins in these bytes.
     began_at: Option<Instant>,
     context: Box<WebSocketContext>,
-    feed: Feed<'a>,
-    pieces: usize,
+    stream: InputStream<'a>,
+    /// The value of [`Reader::fragments`].
+    fragments: usize,
 }
 
-/// Input of a client.
+/// A message or a control frame of a client.
 #[derive(Debug)]
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
     /// A ping, to which the reply is queued already, or a pong.
-    SignOfLife,
+    Control,
     /// A close frame with this code. The reply is among the replies of the reader.
     Close(u16),
 }
 
 /// Read buffer of a context, in bytes. Larger frames grow it while they arrive.
 const READ_BUFFER: usize = 4 * 1024;
-/// A piece of a frame below this many bytes counts as a message: a stream in very small pieces
-/// costs a read for each of them.
-const SMALL_PIECE: usize = 512;
+/// A part of a frame below this many bytes counts as a message, since it costs a read.
+const SMALL_FRAGMENT_BYTES: usize = 512;
 /// Maximum number of reply bytes of a context, for pings and closes, after which it fails.
-const REPLIES_MAX: usize = 1 << 20;
+const REPLY_BYTES_MAX: usize = 1 << 20;
 
-impl Inbound {
+impl Decoder {
     /// `max_message_bytes` bounds a message, and each frame of it.
     pub(super) fn new(max_message_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
-            .max_write_buffer_size(REPLIES_MAX)
+            .max_write_buffer_size(REPLY_BYTES_MAX)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         Self { config, shared: None }
@@ -88,40 +88,47 @@ impl Inbound {
         Box::new(WebSocketContext::new(Role::Server, Some(self.config)))
     }
 
-    /// Starts to read `bytes`, which follow those of `partial`.
+    /// Starts to read `bytes`, which follow those of `incomplete`.
     pub(super) fn open<'a>(
         &mut self,
-        partial: Option<Box<Partial>>,
+        incomplete: Option<Box<IncompleteMessage>>,
         bytes: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let (mut framing, began_at, context) = match partial {
-            Some(partial) => (partial.framing, Some(partial.began_at), Some(partial.context)),
+        let (mut framing, began_at, context) = match incomplete {
+            Some(incomplete) => {
+                (incomplete.framing, Some(incomplete.began_at), Some(incomplete.context))
+            }
             None => (Framing::default(), None, None),
         };
         let advance = framing.advance(bytes);
-        let is_small_piece = bytes.len() < SMALL_PIECE && !framing.is_between_messages();
+        let is_small = bytes.len() < SMALL_FRAGMENT_BYTES && !framing.is_between_messages();
         let context = context
             .or_else(|| if framing.is_between_messages() { self.shared.take() } else { None })
             .unwrap_or_else(|| self.context());
-        let feed = Feed { bytes: &bytes[..advance.legal], replies };
-        let pieces = advance.fragments.max(usize::from(is_small_piece));
-        Reader { framing, began_at, context, feed, pieces }
+        let stream = InputStream { bytes: &bytes[..advance.legal], replies };
+        let fragments = advance.fragments.max(usize::from(is_small));
+        Reader { framing, began_at, context, stream, fragments }
     }
 
-    /// Resumes a paused reading, if there is one: `rest` is the result of [`Partial::take_rest`].
+    /// Resumes a paused reading; `unread` is the result of [`IncompleteMessage::take_unread`].
     pub(super) fn resume<'a>(
-        partial: Partial,
-        rest: &'a [u8],
+        incomplete: IncompleteMessage,
+        unread: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let Partial { framing, context, .. } = partial;
-        Reader { framing, began_at: None, context, feed: Feed { bytes: rest, replies }, pieces: 0 }
+        let IncompleteMessage { framing, context, .. } = incomplete;
+        let stream = InputStream { bytes: unread, replies };
+        Reader { framing, began_at: None, context, stream, fragments: 0 }
     }
 
-    /// Finishes reading a piece at `now`. Returns the state to keep if the last frame or message is
+    /// Finishes reading at `now`. Returns the state to keep if the last frame or message is
     /// incomplete.
-    pub(super) fn close(&mut self, reader: Reader<'_>, now: Instant) -> Option<Box<Partial>> {
+    pub(super) fn close(
+        &mut self,
+        reader: Reader<'_>,
+        now: Instant,
+    ) -> Option<Box<IncompleteMessage>> {
         let Reader { framing, began_at, context, .. } = reader;
         if framing.is_between_messages() {
             // A decoder with another limit is replaced.
@@ -130,40 +137,40 @@ impl Inbound {
             return None;
         }
         let began_at = began_at.unwrap_or(now);
-        Some(Box::new(Partial { framing, began_at, context, rest: None }))
+        Some(Box::new(IncompleteMessage { framing, began_at, context, unread: None }))
     }
 
-    /// Pauses the reading, and keeps the unread bytes for [`Inbound::resume`].
-    pub(super) fn pause(reader: Reader<'_>, now: Instant) -> Partial {
-        let Reader { framing, began_at, context, feed, .. } = reader;
-        let rest = Some(feed.bytes.to_vec());
-        Partial { framing, began_at: began_at.unwrap_or(now), context, rest }
+    /// Pauses the reading, and keeps the unread bytes for [`Decoder::resume`].
+    pub(super) fn pause(reader: Reader<'_>, now: Instant) -> IncompleteMessage {
+        let Reader { framing, began_at, context, stream, .. } = reader;
+        let unread = Some(stream.bytes.to_vec());
+        IncompleteMessage { framing, began_at: began_at.unwrap_or(now), context, unread }
     }
 }
 
-impl Partial {
+impl IncompleteMessage {
     /// When the incomplete message began. Pings and pongs between its fragments do not extend its
     /// deadline. None if the reading is paused: then the server does not wait for the client.
     pub(super) fn began_at(&self) -> Option<Instant> {
-        self.rest.is_none().then_some(self.began_at)
+        self.unread.is_none().then_some(self.began_at)
     }
 
     /// Takes the bytes that were kept when the reading was paused.
-    pub(super) fn take_rest(&mut self) -> Option<Vec<u8>> {
-        self.rest.take()
+    pub(super) fn take_unread(&mut self) -> Option<Vec<u8>> {
+        self.unread.take()
     }
 }
 
 impl Reader<'_> {
-    /// Counts received pieces that take work without being a message: fragments of messages, and a
-    /// small piece of a frame.
-    pub(super) fn pieces(&self) -> usize {
-        self.pieces
+    /// The number of inputs that cost work and complete no message: fragments of messages, and one
+    /// if the bytes are a small part of a frame.
+    pub(super) fn fragments(&self) -> usize {
+        self.fragments
     }
 
-    /// The next message, or `None` at the end of the piece.
+    /// The next message or control frame; `None` at the end of the bytes.
     pub(super) fn next(&mut self) -> Result<Option<Received>, FrameError> {
-        match self.context.read(&mut self.feed) {
+        match self.context.read(&mut self.stream) {
             Ok(Message::Text(text)) => {
                 self.began_at = None;
                 Ok(Some(Received::Text(text)))
@@ -173,11 +180,11 @@ impl Reader<'_> {
                 Ok(Some(Received::Binary(bytes)))
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                Ok(Some(Received::SignOfLife))
+                Ok(Some(Received::Control))
             }
             Ok(Message::Close(frame)) => {
                 // The reply is written by the next call, which then reports the end.
-                let _ = self.context.flush(&mut self.feed);
+                let _ = self.context.flush(&mut self.stream);
                 Ok(Some(Received::Close(frame.map_or(1005, |frame| frame.code.into()))))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -192,18 +199,18 @@ impl Reader<'_> {
 
     /// The replies so far: pongs, and the reply to a close frame.
     pub(super) fn take_replies(&mut self) -> Option<Vec<u8>> {
-        (!self.feed.replies.is_empty()).then(|| std::mem::take(self.feed.replies))
+        (!self.stream.replies.is_empty()).then(|| std::mem::take(self.stream.replies))
     }
 }
 
-/// A stream that ends with the input, and records the output.
+/// A stream that would block after the input, and that records the output.
 #[derive(Debug)]
-struct Feed<'a> {
+struct InputStream<'a> {
     bytes: &'a [u8],
     replies: &'a mut Vec<u8>,
 }
 
-impl Read for Feed<'_> {
+impl Read for InputStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -212,7 +219,7 @@ impl Read for Feed<'_> {
     }
 }
 
-impl Write for Feed<'_> {
+impl Write for InputStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.replies.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -250,11 +257,11 @@ mod tests {
 
     /// Feeds the pieces, and returns the texts and the replies.
     fn read(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>, bool) {
-        let mut inbound = Inbound::new(1_000);
-        let (mut texts, mut replies, mut partial) = (Vec::new(), Vec::new(), None);
+        let mut decoder = Decoder::new(1_000);
+        let (mut texts, mut replies, mut incomplete) = (Vec::new(), Vec::new(), None);
         for piece in pieces {
             let mut written = Vec::new();
-            let mut reader = inbound.open(partial.take(), piece, &mut written);
+            let mut reader = decoder.open(incomplete.take(), piece, &mut written);
             while let Some(received) = reader.next().unwrap() {
                 if let Received::Text(text) = received {
                     texts.push(text.to_string());
@@ -262,9 +269,9 @@ mod tests {
                 replies.extend(reader.take_replies().into_iter().flatten());
             }
             replies.extend(reader.take_replies().into_iter().flatten());
-            partial = inbound.close(reader, Instant::now());
+            incomplete = decoder.close(reader, Instant::now());
         }
-        (texts, replies, partial.is_none())
+        (texts, replies, incomplete.is_none())
     }
 
     #[test]
@@ -298,15 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn every_ping_is_answered() {
+    fn every_ping_has_a_reply() {
         let stream = [ping("a"), ping("b"), ping("c")].concat();
         assert_eq!(read(&[&stream]).1, [0x8a, 1, b'a', 0x8a, 1, b'b', 0x8a, 1, b'c']);
     }
 
     fn failure(bytes: &[u8]) -> FrameError {
-        let mut inbound = Inbound::new(1_000);
+        let mut decoder = Decoder::new(1_000);
         let mut replies = Vec::new();
-        let mut reader = inbound.open(None, bytes, &mut replies);
+        let mut reader = decoder.open(None, bytes, &mut replies);
         loop {
             match reader.next() {
                 Ok(Some(_)) => {}
@@ -333,29 +340,29 @@ mod tests {
     }
 
     #[test]
-    fn fragments_and_small_pieces_of_frames_are_counted() {
-        let mut inbound = Inbound::new(100_000);
-        let mut pieces = |partial, bytes: &[u8]| {
+    fn fragments_and_small_parts_of_frames_are_counted() {
+        let mut decoder = Decoder::new(100_000);
+        let mut fragments = |incomplete, bytes: &[u8]| {
             let mut replies = Vec::new();
-            let mut reader = inbound.open(partial, bytes, &mut replies);
+            let mut reader = decoder.open(incomplete, bytes, &mut replies);
             while reader.next().unwrap().is_some() {}
-            (reader.pieces(), inbound.close(reader, Instant::now()))
+            (reader.fragments(), decoder.close(reader, Instant::now()))
         };
         let whole = [text("one", Data::Text, true), ping("p"), text("two", Data::Text, true)];
-        assert_eq!(pieces(None, &whole.concat()).0, 0);
-        let (count, partial) = pieces(None, &text("", Data::Text, false));
+        assert_eq!(fragments(None, &whole.concat()).0, 0);
+        let (count, incomplete) = fragments(None, &text("", Data::Text, false));
         assert_eq!(count, 1);
-        let (count, partial) = pieces(partial, &text("", Data::Continue, false).repeat(7));
+        let (count, incomplete) = fragments(incomplete, &text("", Data::Continue, false).repeat(7));
         assert_eq!(count, 7);
-        let (count, partial) = pieces(partial, &text("end", Data::Continue, true));
-        assert_eq!((count, partial.is_none()), (0, true));
+        let (count, incomplete) = fragments(incomplete, &text("end", Data::Continue, true));
+        assert_eq!((count, incomplete.is_none()), (0, true));
 
         let long = text(&"x".repeat(60_000), Data::Text, true);
-        let (count, partial) = pieces(None, &long[..10_000]);
-        assert_eq!(count, 0, "large pieces are what the network makes");
-        let (count, partial) = pieces(partial, &long[10_000..10_100]);
+        let (count, incomplete) = fragments(None, &long[..10_000]);
+        assert_eq!(count, 0, "the network splits messages into large parts");
+        let (count, incomplete) = fragments(incomplete, &long[10_000..10_100]);
         assert_eq!(count, 1);
-        assert_eq!(pieces(partial, &long[10_100..]).0, 0);
+        assert_eq!(fragments(incomplete, &long[10_100..]).0, 0);
     }
 
     #[test]
@@ -369,27 +376,27 @@ mod tests {
         ]
         .concat();
         let (now_there, later) = stream.split_at(stream.len() - 3);
-        let mut inbound = Inbound::new(1_000);
+        let mut decoder = Decoder::new(1_000);
         let now = Instant::now();
         let mut texts = Vec::new();
         let mut replies = Vec::new();
-        let mut kept = Inbound::pause(inbound.open(None, now_there, &mut replies), now);
+        let mut kept = Decoder::pause(decoder.open(None, now_there, &mut replies), now);
         // Reading is paused again after each message.
-        let mut partial = loop {
+        let mut incomplete = loop {
             assert_eq!(kept.began_at(), None, "the client is not waited for");
-            let rest = kept.take_rest().unwrap();
+            let unread = kept.take_unread().unwrap();
             let mut replies = Vec::new();
-            let mut reader = Inbound::resume(kept, &rest, &mut replies);
+            let mut reader = Decoder::resume(kept, &unread, &mut replies);
             match reader.next().unwrap() {
                 Some(Received::Text(text)) => texts.push(text.to_string()),
                 Some(other) => panic!("{other:?}"),
-                None => break inbound.close(reader, now),
+                None => break decoder.close(reader, now),
             }
-            kept = Inbound::pause(reader, now);
+            kept = Decoder::pause(reader, now);
         };
-        assert!(partial.as_ref().unwrap().began_at().is_some(), "one has begun");
+        assert!(incomplete.as_ref().unwrap().began_at().is_some(), "one has begun");
         let mut replies = Vec::new();
-        let mut reader = inbound.open(partial.take(), later, &mut replies);
+        let mut reader = decoder.open(incomplete.take(), later, &mut replies);
         let Some(Received::Text(text)) = reader.next().unwrap() else { panic!("no text") };
         texts.push(text.to_string());
         assert_eq!(texts, ["one", "two", "fragment", "begun"]);
@@ -411,10 +418,10 @@ mod tests {
 
     #[test]
     fn a_new_limit_applies_to_messages_that_begin_later() {
-        let mut inbound = Inbound::new(1_000);
-        let result = |inbound: &mut Inbound, partial, bytes: &[u8]| {
+        let mut decoder = Decoder::new(1_000);
+        let result = |decoder: &mut Decoder, incomplete, bytes: &[u8]| {
             let mut replies = Vec::new();
-            let mut reader = inbound.open(partial, bytes, &mut replies);
+            let mut reader = decoder.open(incomplete, bytes, &mut replies);
             let outcome = loop {
                 match reader.next() {
                     Ok(Some(_)) => {}
@@ -422,53 +429,53 @@ mod tests {
                     Err(error) => break Err(error),
                 }
             };
-            (outcome, inbound.close(reader, Instant::now()))
+            (outcome, decoder.close(reader, Instant::now()))
         };
         let message = text(&"x".repeat(900), Data::Text, true);
-        assert_eq!(result(&mut inbound, None, &message).0, Ok(()));
-        let (_, begun) = result(&mut inbound, None, &message[..100]);
-        inbound.set_max(500);
-        inbound.set_max(500);
-        assert_eq!(result(&mut inbound, begun, &message[100..]).0, Ok(()), "it began before");
-        assert_eq!(result(&mut inbound, None, &message).0, Err(FrameError::TooBig));
-        inbound.set_max(2_000);
-        assert_eq!(result(&mut inbound, None, &message.repeat(2)).0, Ok(()));
+        assert_eq!(result(&mut decoder, None, &message).0, Ok(()));
+        let (_, begun) = result(&mut decoder, None, &message[..100]);
+        decoder.set_max(500);
+        decoder.set_max(500);
+        assert_eq!(result(&mut decoder, begun, &message[100..]).0, Ok(()), "it began before");
+        assert_eq!(result(&mut decoder, None, &message).0, Err(FrameError::TooBig));
+        decoder.set_max(2_000);
+        assert_eq!(result(&mut decoder, None, &message.repeat(2)).0, Ok(()));
     }
 
     #[test]
-    fn a_piece_is_small_below_512_bytes() {
+    fn a_part_of_a_frame_is_small_below_512_bytes() {
         let long = text(&"x".repeat(900), Data::Text, true);
-        for (len, pieces) in [(1, 1), (511, 1), (512, 0), (long.len(), 0)] {
+        for (len, fragments) in [(1, 1), (511, 1), (512, 0), (long.len(), 0)] {
             let mut replies = Vec::new();
-            let reader = Inbound::new(1_000).open(None, &long[..len], &mut replies).pieces();
-            assert_eq!(reader, pieces, "{len}");
+            let reader = Decoder::new(1_000).open(None, &long[..len], &mut replies).fragments();
+            assert_eq!(reader, fragments, "{len}");
         }
     }
 
     #[test]
     fn the_deadline_of_a_message_starts_at_its_first_byte() {
-        let mut inbound = Inbound::new(1_000);
+        let mut decoder = Decoder::new(1_000);
         let start = Instant::now();
         let at = |seconds| start + std::time::Duration::from_secs(seconds);
         let long = text(&"x".repeat(100), Data::Text, true);
-        let mut go_on = |partial, bytes: &[u8], now| {
+        let mut go_on = |incomplete, bytes: &[u8], now| {
             let mut replies = Vec::new();
-            let mut reader = inbound.open(partial, bytes, &mut replies);
+            let mut reader = decoder.open(incomplete, bytes, &mut replies);
             while reader.next().unwrap().is_some() {}
-            inbound.close(reader, now)
+            decoder.close(reader, now)
         };
-        let mut partial = go_on(None, &long[..1], at(1));
+        let mut incomplete = go_on(None, &long[..1], at(1));
         for (seconds, byte) in (2..).zip(&long[1..50]) {
-            partial = go_on(partial, &[*byte], at(seconds));
+            incomplete = go_on(incomplete, &[*byte], at(seconds));
         }
-        assert_eq!(partial.as_ref().unwrap().began_at(), Some(at(1)));
-        // One message ends and the next begins in one piece.
+        assert_eq!(incomplete.as_ref().unwrap().began_at(), Some(at(1)));
+        // One message ends and the next begins in one read.
         let piece = [&long[50..], &long[..9]].concat();
-        let partial = go_on(partial, &piece, at(99));
-        assert_eq!(partial.unwrap().began_at(), Some(at(99)));
+        let incomplete = go_on(incomplete, &piece, at(99));
+        assert_eq!(incomplete.unwrap().began_at(), Some(at(99)));
         // A ping between fragments does not extend the deadline.
-        let partial = go_on(None, &text("a", Data::Text, false), at(200));
-        let partial = go_on(partial, &ping("p"), at(210));
-        assert_eq!(partial.unwrap().began_at(), Some(at(200)));
+        let incomplete = go_on(None, &text("a", Data::Text, false), at(200));
+        let incomplete = go_on(incomplete, &ping("p"), at(210));
+        assert_eq!(incomplete.unwrap().began_at(), Some(at(200)));
     }
 }
