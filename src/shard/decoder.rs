@@ -4,7 +4,7 @@
 //! connection has a context of its own only while a frame or message of its own is incomplete,
 //! so an idle one holds no buffer.
 
-use super::framing::{FrameError, Framing};
+use super::frame_validator::{FrameError, FrameValidator};
 use bytes::Bytes;
 use std::{
     io::{self, Read, Write},
@@ -28,7 +28,7 @@ pub(super) struct Decoder {
 /// are not handled yet because reading was paused.
 #[derive(Debug)]
 pub(super) struct IncompleteMessage {
-    framing: Framing,
+    validator: FrameValidator,
     began_at: Instant,
     context: Box<WebSocketContext>,
     /// Bytes that the context has not received yet, because reading was paused.
@@ -38,7 +38,7 @@ pub(super) struct IncompleteMessage {
 /// Reads the messages in the bytes of one read from the socket.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    framing: Framing,
+    validator: FrameValidator,
     /// When the incomplete message began; `None` if it begins in these bytes.
     began_at: Option<Instant>,
     context: Box<WebSocketContext>,
@@ -95,20 +95,20 @@ impl Decoder {
         bytes: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let (mut framing, began_at, context) = match incomplete {
+        let (mut validator, began_at, context) = match incomplete {
             Some(incomplete) => {
-                (incomplete.framing, Some(incomplete.began_at), Some(incomplete.context))
+                (incomplete.validator, Some(incomplete.began_at), Some(incomplete.context))
             }
-            None => (Framing::default(), None, None),
+            None => (FrameValidator::default(), None, None),
         };
-        let advance = framing.advance(bytes);
-        let is_small = bytes.len() < SMALL_FRAGMENT_BYTES && !framing.is_between_messages();
+        let advance = validator.advance(bytes);
+        let is_small = bytes.len() < SMALL_FRAGMENT_BYTES && !validator.is_between_messages();
         let context = context
-            .or_else(|| if framing.is_between_messages() { self.shared.take() } else { None })
+            .or_else(|| if validator.is_between_messages() { self.shared.take() } else { None })
             .unwrap_or_else(|| self.context());
-        let stream = InputStream { bytes: &bytes[..advance.legal], replies };
+        let stream = InputStream { bytes: &bytes[..advance.valid_len], replies };
         let fragments = advance.fragments.max(usize::from(is_small));
-        Reader { framing, began_at, context, stream, fragments }
+        Reader { validator, began_at, context, stream, fragments }
     }
 
     /// Resumes a paused reading; `unread` is the result of [`IncompleteMessage::take_unread`].
@@ -117,9 +117,9 @@ impl Decoder {
         unread: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let IncompleteMessage { framing, context, .. } = incomplete;
+        let IncompleteMessage { validator, context, .. } = incomplete;
         let stream = InputStream { bytes: unread, replies };
-        Reader { framing, began_at: None, context, stream, fragments: 0 }
+        Reader { validator, began_at: None, context, stream, fragments: 0 }
     }
 
     /// Finishes reading at `now`. Returns the state to keep if the last frame or message is
@@ -129,22 +129,22 @@ impl Decoder {
         reader: Reader<'_>,
         now: Instant,
     ) -> Option<Box<IncompleteMessage>> {
-        let Reader { framing, began_at, context, .. } = reader;
-        if framing.is_between_messages() {
+        let Reader { validator, began_at, context, .. } = reader;
+        if validator.is_between_messages() {
             // A decoder with another limit is replaced.
             let is_current = context.get_config().max_message_size == self.config.max_message_size;
             self.shared = is_current.then_some(context).or_else(|| self.shared.take());
             return None;
         }
         let began_at = began_at.unwrap_or(now);
-        Some(Box::new(IncompleteMessage { framing, began_at, context, unread: None }))
+        Some(Box::new(IncompleteMessage { validator, began_at, context, unread: None }))
     }
 
     /// Pauses the reading, and keeps the unread bytes for [`Decoder::resume`].
     pub(super) fn pause(reader: Reader<'_>, now: Instant) -> IncompleteMessage {
-        let Reader { framing, began_at, context, stream, .. } = reader;
+        let Reader { validator, began_at, context, stream, .. } = reader;
         let unread = Some(stream.bytes.to_vec());
-        IncompleteMessage { framing, began_at: began_at.unwrap_or(now), context, unread }
+        IncompleteMessage { validator, began_at: began_at.unwrap_or(now), context, unread }
     }
 }
 
@@ -188,8 +188,8 @@ impl Reader<'_> {
                 Ok(Some(Received::Close(frame.map_or(1005, |frame| frame.code.into()))))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                // The bytes before the illegal one were already read.
-                self.framing.illegal().map_or(Ok(None), Err)
+                // The bytes before the invalid one were already read.
+                self.validator.error().map_or(Ok(None), Err)
             }
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(FrameError::TooBig),
             Err(Error::Utf8(_)) => Err(FrameError::NotUtf8),

@@ -41,7 +41,7 @@ mod delivery;
 mod dirty;
 mod drain_schedule;
 mod event_loop;
-mod framing;
+mod frame_validator;
 mod outbox;
 mod readiness;
 mod receive;

@@ -8,7 +8,7 @@ use super::{
     },
     decoder::{Decoder, Reader, Received},
     event_loop::Shard,
-    framing::FrameError,
+    frame_validator::FrameError,
     subscribers::Subscriber,
 };
 use crate::{

@@ -1,8 +1,7 @@
 //! Validates the frames of a stream byte by byte, and finds where messages end.
 //!
-//! tungstenite reports an illegal frame only once it is complete. This module detects a frame that
-//! is illegal from its first byte, or text that cannot become valid UTF-8, without waiting for the
-//! rest.
+//! tungstenite reports an invalid frame only once it is complete. This module detects an invalid
+//! header, and text that cannot become valid UTF-8, at the first invalid byte.
 
 /// The reason why a client's input can't be decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,29 +11,31 @@ pub(super) enum FrameError {
     NotWebSocket,
 }
 
-/// Tracks the frames of one client.
+/// Validates the frames of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
-    /// The first bytes of an incomplete frame header.
+pub(super) struct FrameValidator {
+    /// The header of the frame.
     header: [u8; HEADER_MAX],
-    have: usize,
+    /// The number of bytes of an incomplete header; 0 once it is complete.
+    header_received: usize,
     /// Bytes of payload that are still missing.
-    payload: u64,
+    payload_left: u64,
     /// Bytes of the frame's payload that were received.
-    passed: u64,
+    payload_received: u64,
     is_fragmented: bool,
     /// Whether the current message is text.
     is_text: bool,
-    /// UTF-8 state of a text message that arrives in pieces.
+    /// The UTF-8 state of a text message that is received in parts.
     text: Utf8,
-    illegal: Option<FrameError>,
+    /// The error in the stream, after which all bytes are ignored.
+    error: Option<FrameError>,
 }
 
-/// The result of checking a piece of the stream.
+/// The result of checking the bytes of one read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Advance {
-    /// The number of bytes before the first illegal one.
-    pub(super) legal: usize,
+    /// The number of bytes before the first invalid one.
+    pub(super) valid_len: usize,
     /// The number of frames that began and do not end a message.
     pub(super) fragments: usize,
 }
@@ -51,24 +52,27 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-impl Framing {
-    /// Whether neither a frame nor a message has begun, and nothing is illegal.
+impl FrameValidator {
+    /// Whether neither a frame nor a message has begun, and there is no error.
     pub(super) fn is_between_messages(&self) -> bool {
-        self.have == 0 && self.payload == 0 && !self.is_fragmented && self.illegal.is_none()
+        self.header_received == 0
+            && self.payload_left == 0
+            && !self.is_fragmented
+            && self.error.is_none()
     }
 
     /// The error in the stream. Bytes after it are ignored.
-    pub(super) fn illegal(&self) -> Option<FrameError> {
-        self.illegal
+    pub(super) fn error(&self) -> Option<FrameError> {
+        self.error
     }
 
-    /// Checks the next piece.
+    /// Checks the bytes of the next read.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Advance {
         let (mut at, mut fragments) = (0, 0);
-        while at < bytes.len() && self.illegal.is_none() {
+        while at < bytes.len() && self.error.is_none() {
             let rest = &bytes[at..];
-            if 0 < self.payload {
-                let len = usize::try_from(self.payload).unwrap_or(usize::MAX).min(rest.len());
+            if 0 < self.payload_left {
+                let len = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(rest.len());
                 at += self.take_payload(&rest[..len]);
             } else {
                 match self.take_header_byte(rest[0]) {
@@ -76,28 +80,28 @@ impl Framing {
                         at += 1;
                         fragments += usize::from(begins_fragment);
                     }
-                    Err(illegal) => self.illegal = Some(illegal),
+                    Err(error) => self.error = Some(error),
                 }
             }
         }
-        Advance { legal: at, fragments }
+        Advance { valid_len: at, fragments }
     }
 
-    /// Checks a part of a frame's payload; returns how many bytes of it are legal.
+    /// Checks a part of a frame's payload; returns how many bytes of it are valid.
     fn take_payload(&mut self, bytes: &[u8]) -> usize {
-        let is_whole = self.passed == 0 && bytes.len() as u64 == self.payload;
+        let is_whole = self.payload_received == 0 && bytes.len() as u64 == self.payload_left;
         let is_message = self.opcode() < CLOSE;
-        let mut legal = bytes.len();
+        let mut valid_len = bytes.len();
         // tungstenite checks text that is already complete.
         if is_message && self.is_text && !(is_whole && self.is_unfragmented()) {
-            legal = self.text.take(bytes, self.mask(), self.passed);
-            if legal < bytes.len() {
-                self.illegal = Some(FrameError::NotUtf8);
+            valid_len = self.text.take(bytes, self.mask(), self.payload_received);
+            if valid_len < bytes.len() {
+                self.error = Some(FrameError::NotUtf8);
             }
         }
-        self.passed += bytes.len() as u64;
-        self.payload -= bytes.len() as u64;
-        legal
+        self.payload_received += bytes.len() as u64;
+        self.payload_left -= bytes.len() as u64;
+        valid_len
     }
 
     /// Whether the frame is a whole message.
@@ -112,9 +116,9 @@ impl Framing {
     /// Takes a byte of a header. True if the header is complete and its frame does not end a
     /// message.
     fn take_header_byte(&mut self, byte: u8) -> Result<bool, FrameError> {
-        self.header[self.have] = byte;
-        self.have += 1;
-        match self.have {
+        self.header[self.header_received] = byte;
+        self.header_received += 1;
+        match self.header_received {
             1 if !self.may_begin() => return Err(FrameError::NotWebSocket),
             2 if !self.fits_length() => return Err(FrameError::NotWebSocket),
             // The first bit of a 64-bit length must be 0.
@@ -123,11 +127,11 @@ impl Framing {
             }
             _ => {}
         }
-        if self.have < 2 || self.have < self.header_len() {
+        if self.header_received < 2 || self.header_received < self.header_len() {
             return Ok(false);
         }
-        self.have = 0;
-        (self.payload, self.passed) = (self.payload_len(), 0);
+        self.header_received = 0;
+        (self.payload_left, self.payload_received) = (self.payload_len(), 0);
         let opcode = self.opcode();
         if CLOSE <= opcode {
             return Ok(false);
@@ -188,34 +192,34 @@ impl Framing {
     }
 }
 
-/// Incremental UTF-8 validation of text that arrives in pieces.
+/// Incremental UTF-8 validation of text that is received in parts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Utf8 {
-    /// The first bytes of an incomplete character.
-    letter: [u8; 4],
+    /// The first bytes of a character whose last bytes are not received yet.
+    incomplete_char: [u8; 4],
     len: usize,
 }
 
 impl Utf8 {
     /// Checks masked bytes, the first of which is the payload's byte `offset`; returns how many are
-    /// legal.
+    /// valid.
     fn take(&mut self, masked: &[u8], mask: [u8; 4], offset: u64) -> usize {
         let mut at = 0;
-        let mut clear = [0; 1_024];
-        for piece in masked.chunks(clear.len() - self.letter.len()) {
+        let mut unmasked = [0; 1_024];
+        for piece in masked.chunks(unmasked.len() - self.incomplete_char.len()) {
             // The rest of the previous piece precedes this one.
             let begun = self.len;
-            clear[..begun].copy_from_slice(&self.letter[..begun]);
+            unmasked[..begun].copy_from_slice(&self.incomplete_char[..begun]);
             let end = begun + piece.len();
             for (index, byte) in piece.iter().enumerate() {
                 let slot = usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
-                clear[begun + index] = byte ^ mask[slot];
+                unmasked[begun + index] = byte ^ mask[slot];
             }
-            match std::str::from_utf8(&clear[..end]) {
+            match std::str::from_utf8(&unmasked[..end]) {
                 Ok(_) => self.len = 0,
                 Err(error) if error.error_len().is_none() => {
-                    let open = &clear[error.valid_up_to()..end];
-                    self.letter[..open.len()].copy_from_slice(open);
+                    let open = &unmasked[error.valid_up_to()..end];
+                    self.incomplete_char[..open.len()].copy_from_slice(open);
                     self.len = open.len();
                 }
                 Err(error) => {
@@ -252,24 +256,24 @@ mod tests {
     /// must find the same error.
     fn found(stream: &[u8]) -> Option<(usize, FrameError)> {
         let follow = |pieces: &[&[u8]]| {
-            let (mut framing, mut taken) = (Framing::default(), 0);
+            let (mut validator, mut taken) = (FrameValidator::default(), 0);
             for piece in pieces {
-                taken += framing.advance(piece).legal;
+                taken += validator.advance(piece).valid_len;
             }
-            framing.illegal().map(|illegal| (taken, illegal))
+            validator.error().map(|invalid| (taken, invalid))
         };
         let byte_by_byte = follow(&stream.chunks(1).collect::<Vec<_>>());
         for cut in 1..stream.len() {
             let (head, tail) = stream.split_at(cut);
             let in_two = follow(&[head, tail]);
-            let kind = |found: Option<(usize, FrameError)>| found.map(|(_, illegal)| illegal);
+            let kind = |found: Option<(usize, FrameError)>| found.map(|(_, invalid)| invalid);
             assert_eq!(kind(in_two), kind(byte_by_byte), "cut at {cut}");
         }
         byte_by_byte
     }
 
     #[test]
-    fn an_illegal_header_is_detected_at_its_byte() {
+    fn an_invalid_header_is_detected_at_its_byte() {
         let begun = frame(TEXT, b"{");
         let behind = |stream: &[u8], more: &[u8]| [stream, more].concat();
         let first = |byte: u8| (vec![byte], 0);
@@ -308,7 +312,7 @@ mod tests {
 
     #[test]
     fn invalid_utf_8_is_detected_at_its_byte() {
-        // The text, and the index of its illegal byte.
+        // The text, and the index of its invalid byte.
         let cases: [(&[u8], usize); 9] = [
             (b"\xff", 0),
             (b"a\x80", 1),
@@ -320,16 +324,16 @@ mod tests {
             (b"\xf0\x9f\x98x", 3),
             (b"\xf4\x90\x80\x80", 1),
         ];
-        for (wrong, illegal) in cases {
+        for (wrong, invalid) in cases {
             for before in [0, 1, 3, 1_018, 1_019, 1_020, 2_041] {
                 let text = [&vec![b'x'; before], wrong, &[b'x'; 50]].concat();
                 let message = frame(FIN | TEXT, &text);
-                let at = message.len() - text.len() + before + illegal;
+                let at = message.len() - text.len() + before + invalid;
                 let follow = |len: usize| {
-                    let mut framing = Framing::default();
-                    let advance = framing.advance(&message[..len]);
-                    assert!(advance.legal <= at, "{wrong:x?} at {before}");
-                    framing.illegal()
+                    let mut validator = FrameValidator::default();
+                    let advance = validator.advance(&message[..len]);
+                    assert!(advance.valid_len <= at, "{wrong:x?} at {before}");
+                    validator.error()
                 };
                 assert_eq!(follow(at), None, "{wrong:x?} at {before}");
                 assert_eq!(follow(at + 1), Some(FrameError::NotUtf8), "{wrong:x?} at {before}");
@@ -353,18 +357,18 @@ mod tests {
         let end = frame(FIN | CONTINUATION, b"");
         let whole = [&stream[..], &end, &frame(FIN | BINARY, b"\xff\xfe")].concat();
         assert_eq!(found(&whole), None);
-        // Without the last byte of a character, the next byte is illegal.
+        // Without the last byte of a character, the next byte is invalid.
         let wrong = [&stream[..stream.len() - ping.len() - 7], &frame(CONTINUATION, b"x")].concat();
-        let (at, illegal) = found(&wrong).unwrap();
-        assert_eq!((at, illegal), (wrong.len() - 1, FrameError::NotUtf8));
+        let (at, invalid) = found(&wrong).unwrap();
+        assert_eq!((at, invalid), (wrong.len() - 1, FrameError::NotUtf8));
     }
 
     #[test]
     fn a_message_ends_with_its_last_frame() {
-        let mut framing = Framing::default();
+        let mut validator = FrameValidator::default();
         let mut ends = |bytes: &[u8]| {
-            let fragments = framing.advance(bytes).fragments;
-            (fragments, framing.is_between_messages())
+            let fragments = validator.advance(bytes).fragments;
+            (fragments, validator.is_between_messages())
         };
         assert_eq!(ends(&frame(FIN | TEXT, &[b'x'; 300])), (0, true));
         assert_eq!(ends(&frame(TEXT, b"a")), (1, false));
@@ -381,14 +385,14 @@ mod tests {
             [&[FIN | BINARY, MASKED | 127][..], &(LEN as u64).to_be_bytes(), &MASK].concat();
         let message = [header, vec![0; LEN]].concat();
         for piece in [1_000, LEN, message.len()] {
-            let mut framing = Framing::default();
+            let mut validator = FrameValidator::default();
             let (last, all) = message.split_last().unwrap();
             for piece in all.chunks(piece) {
-                assert_eq!(framing.advance(piece).legal, piece.len());
-                assert!(!framing.is_between_messages());
+                assert_eq!(validator.advance(piece).valid_len, piece.len());
+                assert!(!validator.is_between_messages());
             }
-            framing.advance(&[*last]);
-            assert!(framing.is_between_messages());
+            validator.advance(&[*last]);
+            assert!(validator.is_between_messages());
         }
     }
 }
