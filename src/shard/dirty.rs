@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// Two queues, so that replies and small fan-outs do not wait behind a large broadcast.
+/// The queues of connections to flush. There are two, so that responses and small fan-outs do not
+/// wait behind a large broadcast.
 ///
 /// The order *within* a connection is that of its outbox; this is only the order between
 /// connections.
@@ -14,8 +15,8 @@ pub(super) struct Dirty {
     bulk_is_next: bool,
 }
 
-/// The queues that contain a connection. A connection in both is flushed at the first, and skipped
-/// at the second.
+/// Which queue contains a connection. One that was added to both is flushed at its first entry, and
+/// skipped at the second.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Queued {
     #[default]
@@ -24,7 +25,7 @@ pub(super) enum Queued {
     Urgent,
 }
 
-/// The queue for an entry.
+/// The queue that an output belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Urgency {
     Urgent,
@@ -57,7 +58,7 @@ impl Dirty {
     }
 
     /// The next connection to flush. It may have been flushed or closed meanwhile.
-    pub(super) fn take(&mut self) -> Option<u32> {
+    pub(super) fn pop(&mut self) -> Option<u32> {
         self.bulk_is_next = !self.bulk_is_next;
         if self.bulk_is_next {
             self.bulk.pop_front().or_else(|| self.urgent.pop_front())
@@ -75,8 +76,8 @@ impl Dirty {
         self.urgent.is_empty() && self.bulk.is_empty()
     }
 
-    /// The connections that have been queued longest.
-    pub(super) fn oldest(&self) -> impl Iterator<Item = u32> {
+    /// The first connection of each queue, which has been queued longest.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = u32> {
         [self.urgent.front(), self.bulk.front()].into_iter().flatten().copied()
     }
 }
@@ -92,7 +93,7 @@ mod tests {
             dirty.add(slot, &mut Queued::No, Urgency::Bulk);
             dirty.add(slot + 10, &mut Queued::No, Urgency::Urgent);
         }
-        let turns: Vec<_> = std::iter::from_fn(|| dirty.take()).collect();
+        let turns: Vec<_> = std::iter::from_fn(|| dirty.pop()).collect();
         assert_eq!(turns, [0, 10, 1, 11, 2, 12]);
     }
 
@@ -105,7 +106,7 @@ mod tests {
         dirty.add(7, &mut queued, Urgency::Urgent);
         dirty.add(7, &mut queued, Urgency::Bulk);
         assert_eq!(queued, Queued::Urgent);
-        assert_eq!(std::iter::from_fn(|| dirty.take()).count(), 2);
+        assert_eq!(std::iter::from_fn(|| dirty.pop()).count(), 2);
         assert!(dirty.is_empty());
     }
 }

@@ -87,7 +87,7 @@ pub struct Shard {
 }
 
 /// Connections flushed in one slice: about 0.15 ms of work.
-const SLICE: usize = 64;
+const FLUSHES_PER_SLICE: usize = 64;
 /// Maximum size of one read from a socket, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
 /// Maximum number of bytes read from all sockets in one turn: some milliseconds of messages.
@@ -178,7 +178,7 @@ impl Shard {
     ) {
         self.now = clock::now();
         let began = self.now;
-        self.follow_settings();
+        self.reload_settings();
         while let Ok(upgraded) = upgraded_sockets.try_recv() {
             self.catch_panic(|shard| shard.add_connection(upgraded));
         }
@@ -203,7 +203,7 @@ impl Shard {
         metrics.was_busy(began.elapsed());
     }
 
-    fn follow_settings(&mut self) {
+    fn reload_settings(&mut self) {
         self.config = **self.settings.load();
         self.decoder.set_max(self.config.max_message_bytes);
     }
@@ -269,7 +269,7 @@ impl Shard {
                 !connection.is_blocked && BACKPRESSURE_BYTES < connection.outbox.bytes()
             })
         };
-        !self.batch.is_empty() || self.dirty.oldest().any(is_far_behind)
+        !self.batch.is_empty() || self.dirty.fronts().any(is_far_behind)
     }
 
     fn add_connection(&mut self, upgraded: UpgradedSocket) {
@@ -425,8 +425,8 @@ impl Shard {
 
     fn flush_slice(&mut self) {
         self.now = clock::now();
-        for _ in 0..SLICE {
-            let Some(slot) = self.dirty.take() else { break };
+        for _ in 0..FLUSHES_PER_SLICE {
+            let Some(slot) = self.dirty.pop() else { break };
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.queued = Queued::No;
                 self.catch_panic_for(slot, Self::flush);
@@ -448,7 +448,7 @@ impl Shard {
         match written {
             Ok(Written::All) if connection.is_close_complete() => self.finish_closing(slot),
             Ok(Written::All) => connection.shutdown_write_if_undecodable(),
-            Ok(Written::Some) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
+            Ok(Written::BudgetUsed) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
             Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
         }

@@ -1,4 +1,4 @@
-//! The queue of frames for one connection.
+//! The queue of frames that are to be written to one connection.
 
 use crate::protocol::Frame;
 use std::{
@@ -14,9 +14,9 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     frames: VecDeque<Frame>,
-    /// Queued bytes.
+    /// The size of the queued frames, without the written part of the first one.
     bytes: usize,
-    /// The number of bytes of the first frame that are written.
+    /// How many bytes of the first frame are written.
     written: usize,
 }
 
@@ -27,8 +27,8 @@ pub(super) enum Written {
     All,
     /// The socket accepts no more data for now.
     Blocked,
-    /// The connection's share of this turn is used up.
-    Some,
+    /// The connection has written as much as it may in this turn.
+    BudgetUsed,
 }
 
 /// Frames up to this average size are copied into one buffer, which costs less than a vectored
@@ -37,7 +37,7 @@ const COPY_FRAME_MAX: usize = 2 * 1024;
 /// Bytes that are copied for one write; one more frame may exceed it.
 const COPY_MAX: usize = 64 * 1024;
 /// Maximum number of slices in one vectored write.
-const SLICES_MAX: usize = 64;
+const IO_SLICES_MAX: usize = 64;
 /// Maximum number of bytes that one connection writes in a turn.
 const TURN_BYTES: usize = 256 * 1024;
 /// Capacity for handles that an empty outbox keeps.
@@ -49,7 +49,7 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
-    /// Queued bytes.
+    /// The number of bytes that are not written yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -63,7 +63,7 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// When the event was accepted that has been queued longest.
+    /// When the first event in the queue was accepted; `None` for another frame.
     pub(super) fn accepted_at(&self) -> Option<Instant> {
         self.frames.front()?.accepted_at()
     }
@@ -87,10 +87,10 @@ impl Outbox {
         socket: &mut impl Write,
         staging: &mut Vec<u8>,
     ) -> io::Result<Written> {
-        let mut left_of_turn = TURN_BYTES;
+        let mut turn_bytes_left = TURN_BYTES;
         while let Some(first) = self.frames.front() {
-            if left_of_turn == 0 {
-                return Ok(Written::Some);
+            if turn_bytes_left == 0 {
+                return Ok(Written::BudgetUsed);
             }
             let first = &first.bytes()[self.written..];
             let offered = first.len();
@@ -107,7 +107,7 @@ impl Outbox {
                 Ok(0) if 0 < offered => return Err(ErrorKind::WriteZero.into()),
                 Ok(len) => {
                     self.advance(len);
-                    left_of_turn = left_of_turn.saturating_sub(len);
+                    turn_bytes_left = turn_bytes_left.saturating_sub(len);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -130,8 +130,8 @@ impl Outbox {
     }
 
     /// The frames that one turn may write, up to the maximum number of slices.
-    fn slices(&self) -> ([IoSlice<'_>; SLICES_MAX], usize) {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    fn slices(&self) -> ([IoSlice<'_>; IO_SLICES_MAX], usize) {
+        let mut slices = [IoSlice::new(&[]); IO_SLICES_MAX];
         let (mut count, mut bytes, mut skip) = (0, 0, self.written);
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
             if TURN_BYTES <= bytes {
@@ -238,7 +238,7 @@ mod tests {
         let (mut outbox, expected) = outbox(&[(1, 100_000); 10]);
         let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         let mut turns = 1;
-        while outbox.write_to(&mut pipe, &mut Vec::new()).unwrap() == Written::Some {
+        while outbox.write_to(&mut pipe, &mut Vec::new()).unwrap() == Written::BudgetUsed {
             turns += 1;
         }
         assert!(1 < turns);
@@ -313,7 +313,7 @@ mod tests {
         {
             let (mut outbox, expected) = outbox(&vec![(1, len); count]);
             let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
-            assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Some);
+            assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::BudgetUsed);
             assert_eq!((pipe.taken.len(), pipe.calls), (taken, 1), "{len}");
             assert_eq!(outbox.bytes(), expected.len() - taken);
         }

@@ -28,17 +28,17 @@ impl Wheel {
     }
 
     /// Schedules a check of `key` at `deadline`, or earlier if that is beyond the wheel's reach,
-    /// unless a check is scheduled before that. Returns the step of the check; `planned` is the
-    /// step of an earlier one, or `u64::MAX`.
+    /// unless a check is scheduled before that. Returns the step of the check. `scheduled_step` is
+    /// the step of the check that is scheduled already, or `u64::MAX`.
     pub(super) fn add_if_earlier(
         &mut self,
         key: ConnectionKey,
         deadline: Instant,
-        planned: u64,
+        scheduled_step: u64,
     ) -> u64 {
         let step = self.step_after(deadline).clamp(self.next, self.next + SLOTS as u64 - 1);
-        if planned <= step {
-            return planned;
+        if scheduled_step <= step {
+            return scheduled_step;
         }
         self.slot(step).push(key);
         self.len += 1;
@@ -60,8 +60,8 @@ impl Wheel {
     /// left.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<ConnectionKey>)> {
         let nanos = now.saturating_duration_since(self.start).as_nanos();
-        let reached = u64::try_from(nanos / Self::STEP.as_nanos()).unwrap_or(u64::MAX);
-        while self.next <= reached {
+        let current_step = u64::try_from(nanos / Self::STEP.as_nanos()).unwrap_or(u64::MAX);
+        while self.next <= current_step {
             let step = self.next;
             self.next += 1;
             let keys = std::mem::take(self.slot(step));
@@ -79,8 +79,8 @@ impl Wheel {
             return None;
         }
         let steps = (self.next..).take(SLOTS);
-        let planned = steps.zip(self.slots.iter().cycle().skip(self.next_slot()));
-        let (step, _) = { planned }.find(|(_, slot)| !slot.is_empty())?;
+        let scheduled = steps.zip(self.slots.iter().cycle().skip(self.next_slot()));
+        let (step, _) = { scheduled }.find(|(_, slot)| !slot.is_empty())?;
         u32::try_from(step).ok().map(|step| self.start + Self::STEP * step)
     }
 
@@ -130,7 +130,7 @@ mod tests {
 
     /// Checks each key like a shard, and returns when its deadline was met, in checks.
     fn checks_until(wheel: &mut Wheel, deadlines: &[Instant]) -> Vec<(Instant, usize)> {
-        let mut planned: Vec<u64> = deadlines
+        let mut scheduled: Vec<u64> = deadlines
             .iter()
             .enumerate()
             .map(|(at, deadline)| {
@@ -145,14 +145,14 @@ mod tests {
                 for key in keys {
                     let at = key.slot as usize;
                     assert_eq!(
-                        planned[at], step,
-                        "the check is known by the step it was planned for"
+                        scheduled[at], step,
+                        "the check is known by the step it was scheduled for"
                     );
                     checks[at] += 1;
                     if deadlines[at] <= now {
                         assert_eq!(met[at].replace((now, checks[at])), None);
                     } else {
-                        planned[at] = wheel.add_if_earlier(key, deadlines[at], u64::MAX);
+                        scheduled[at] = wheel.add_if_earlier(key, deadlines[at], u64::MAX);
                     }
                 }
             }
@@ -200,9 +200,9 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
-        let planned = wheel.add_if_earlier(key(1), at(5), u64::MAX);
-        assert_eq!(wheel.add_if_earlier(key(1), at(9), planned), planned);
-        assert!(wheel.add_if_earlier(key(1), at(2), planned) < planned);
+        let scheduled = wheel.add_if_earlier(key(1), at(5), u64::MAX);
+        assert_eq!(wheel.add_if_earlier(key(1), at(9), scheduled), scheduled);
+        assert!(wheel.add_if_earlier(key(1), at(2), scheduled) < scheduled);
         assert_eq!(slots(&mut wheel, at(10)), [1, 1]);
     }
 
