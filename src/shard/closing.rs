@@ -180,7 +180,7 @@ impl Shard {
         let Some(drain_schedule) = &mut self.drain_schedule else { return };
         drain_schedule.mode = plan;
         let due = drain_schedule.take_due(now);
-        let is_over = drain_schedule.drops_at() <= now;
+        let is_over = drain_schedule.drop_at() <= now;
         for (key, code) in due {
             if self.is_open(key) {
                 self.close(key.slot, &code);

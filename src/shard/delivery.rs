@@ -16,8 +16,8 @@ impl Shard {
         if self.batch.is_empty() {
             inbox.drain_into(&mut self.batch);
         }
-        let mut left = FRAMES_PER_TURN;
-        while 0 < left {
+        let mut remaining = FRAMES_PER_TURN;
+        while 0 < remaining {
             let Some(delivery) = self.batch.pop_front() else { return };
             let count = match delivery {
                 Delivery::Channel { channel, sequence, frame, except } => {
@@ -33,7 +33,7 @@ impl Shard {
                 Delivery::CloseApp(hub) => self.evict_all(&hub),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
-            left = left.saturating_sub(count + 1);
+            remaining = remaining.saturating_sub(count + 1);
         }
     }
 
@@ -82,8 +82,8 @@ impl Shard {
         keys.len()
     }
 
-    /// Completes a subscription that waited for the broker. A client that has unsubscribed
-    /// meanwhile is removed again.
+    /// Completes a subscription that waited for the broker. If the client has unsubscribed meanwhile,
+    /// it is removed from the channel again.
     fn on_subscription_result(
         &mut self,
         key: ConnectionKey,
@@ -118,7 +118,7 @@ impl Shard {
                 }
                 self.on_rejected(key.slot, &name, rejection);
             }
-            Err(_receiver_gone) => {}
+            Err(_late_rejection) => {}
         }
         if self.is_alive(key) {
             self.read_if_unthrottled(key.slot);
@@ -127,12 +127,12 @@ impl Shard {
     }
 
     fn close_subscribers(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
-        let places: Vec<u32> =
+        let slots: Vec<u32> =
             self.subscribers.get(channel).iter().map(|subscriber| subscriber.connection).collect();
-        for slot in &places {
+        for slot in &slots {
             self.close(*slot, code);
         }
-        places.len()
+        slots.len()
     }
 
     fn close_each(&mut self, keys: &[ConnectionKey], code: &CloseCode) -> usize {

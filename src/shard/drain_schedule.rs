@@ -1,4 +1,4 @@
-//! The schedule by which a shard closes its connections at the end of the process.
+//! The schedule by which a shard closes its connections while the process shuts down.
 
 use crate::{hub::ConnectionKey, protocol::CloseCode, shutdown::DrainMode};
 use std::{
@@ -6,29 +6,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The schedule by which all connections are closed when the process ends.
+/// When each connection of a shard is closed, and with which code, while the process shuts down.
 #[derive(Debug)]
 pub(super) struct DrainSchedule {
+    /// The connections that are not closed yet.
     waiting: VecDeque<ConnectionKey>,
-    all: usize,
-    began: Instant,
+    /// The number of connections at the start.
+    total: usize,
+    started_at: Instant,
     /// The time over which the connections are closed, if they are not closed at once.
     spread: Duration,
-    /// Deadline after which open connections are dropped.
-    ends: Instant,
-    pub(super) mode: DrainMode,
+    /// When open connections are dropped, if not earlier.
+    latest_drop_at: Instant,
+    pub(super) plan: DrainMode,
     /// The number of connections that may still be closed with 4200, for [`DrainMode::InheritedSocket`].
-    queue_room: usize,
+    queue_capacity_left: usize,
     /// When the last close frame was sent; `None` before.
-    closed_all_at: Option<Instant>,
+    all_closed_at: Option<Instant>,
 }
 
-/// Maximum number of connections closed in one turn, of a removed app or a process that ends at
+/// Maximum number of connections closed in one turn, if the app was removed or the process ends at
 /// once: about a millisecond of work.
 pub(super) const CLOSED_PER_TURN: usize = 64;
 /// Maximum number of connections, of all shards, that reconnect to a queue at once: a quarter of
 /// the usual backlog, so that no handshake has to be repeated.
-const QUEUE_ROOM: usize = 1_024;
+const QUEUE_CAPACITY: usize = 1_024;
 /// How long clients have to reply to the close frame if the process ends at once. It is short, since
 /// no process serves clients until this one has ended.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -39,15 +41,15 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
     let pace = DrainSchedule::PER_CONNECTION
         .saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
-    grace.mul_f64(DrainSchedule::SPREAD).min(pace)
+    grace.mul_f64(DrainSchedule::SPREAD_FRACTION).min(pace)
 }
 
 impl DrainSchedule {
     /// The part of the remaining grace period in which connections are closed.
-    const SPREAD: f64 = 0.7;
+    const SPREAD_FRACTION: f64 = 0.7;
     /// The part of the whole grace period after which open connections are dropped. The server
     /// stops waiting for the shards at its end, so they must finish earlier.
-    const END: f64 = 0.9;
+    const DROP_FRACTION: f64 = 0.9;
     /// The time per connection that is enough to avoid a burst of reconnections.
     const PER_CONNECTION: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
@@ -61,16 +63,16 @@ impl DrainSchedule {
         mode: DrainMode,
         shards: usize,
     ) -> Self {
-        let closed_all_at = connections.is_empty().then_some(now);
-        let left = (since + grace).saturating_duration_since(now);
+        let all_closed_at = connections.is_empty().then_some(now);
+        let remaining = (since + grace).saturating_duration_since(now);
         Self {
-            all: connections.len(),
-            began: now,
-            spread: drain_spread(connections.len(), left),
-            ends: since + grace.mul_f64(Self::END),
-            mode,
-            queue_room: QUEUE_ROOM / shards.max(1),
-            closed_all_at,
+            total: connections.len(),
+            started_at: now,
+            spread: drain_spread(connections.len(), remaining),
+            latest_drop_at: since + grace.mul_f64(Self::DROP_FRACTION),
+            plan,
+            queue_capacity_left: QUEUE_CAPACITY / shards.max(1),
+            all_closed_at,
             waiting: connections.into(),
         }
     }
@@ -85,7 +87,7 @@ impl DrainSchedule {
         };
         let keys: Vec<ConnectionKey> = self.waiting.drain(..count).collect();
         if self.waiting.is_empty() {
-            self.closed_all_at.get_or_insert(now);
+            self.all_closed_at.get_or_insert(now);
         }
         keys.into_iter().map(|key| (key, self.next_code())).collect()
     }
@@ -93,8 +95,8 @@ impl DrainSchedule {
     fn next_code(&mut self) -> CloseCode {
         match self.mode {
             DrainMode::Staggered => CloseCode::Draining,
-            DrainMode::InheritedSocket if 0 < self.queue_room => {
-                self.queue_room -= 1;
+            DrainMode::InheritedSocket if 0 < self.queue_capacity_left => {
+                self.queue_capacity_left -= 1;
                 CloseCode::Draining
             }
             DrainMode::InheritedSocket | DrainMode::NoSuccessor => CloseCode::ShuttingDown,
@@ -103,29 +105,31 @@ impl DrainSchedule {
 
     /// The number of connections that are due, if closing is spread.
     fn due(&self, now: Instant) -> usize {
-        let elapsed = now.saturating_duration_since(self.began);
-        let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
+        let elapsed = now.saturating_duration_since(self.started_at);
+        let fraction =
+            if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
         // The first is closed at once, the last at the end of the time.
         #[expect(clippy::cast_precision_loss, reason = "connections number below 2^52")]
-        let due = (part.min(1.0) * self.all as f64).floor();
+        let due = (fraction.min(1.0) * self.total as f64).floor();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "at most `all`"
+            reason = "at most `total`"
         )]
-        let due = (due as usize + 1).min(self.all);
-        let left = self.all - self.waiting.len();
-        due.saturating_sub(left)
+        let due = (due as usize + 1).min(self.total);
+        let closed_count = self.total - self.waiting.len();
+        due.saturating_sub(closed_count)
     }
 
-    /// When open connections are dropped, as far as it is known.
-    pub(super) fn drops_at(&self) -> Instant {
-        match (self.mode, self.closed_all_at) {
+    /// When open connections are dropped. Another plan may change it.
+    pub(super) fn drop_at(&self) -> Instant {
+        match (self.mode, self.all_closed_at) {
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, Some(closed_at)) => {
-                self.ends.min(closed_at + CLOSE_REPLY_TIMEOUT)
+                self.latest_drop_at.min(closed_at + CLOSE_REPLY_TIMEOUT)
             }
-            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None)
-            | (DrainMode::Staggered, _) => self.ends,
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None) | (DrainMode::Staggered, _) => {
+                self.latest_drop_at
+            }
         }
     }
 
@@ -133,10 +137,10 @@ impl DrainSchedule {
     pub(super) fn next_step(&self, now: Instant) -> Option<Instant> {
         match (self.mode, self.waiting.is_empty()) {
             // Only rejected connections can be left, which have deadlines of their own.
-            (_, true) if self.drops_at() <= now => None,
-            // The mode may change until then.
-            (DrainMode::Staggered, true) => Some(self.ends.min(now + 10 * Self::STEP)),
-            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, true) => Some(self.drops_at()),
+            (_, true) if self.drop_at() <= now => None,
+            // The plan may change until then.
+            (DrainMode::Staggered, true) => Some(self.latest_drop_at.min(now + 10 * Self::STEP)),
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, true) => Some(self.drop_at()),
             (DrainMode::Staggered, false) => Some(now + Self::STEP),
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, false) => Some(now),
         }
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(drain_schedule.take_due(start).len(), 0);
         assert_eq!(drain_schedule.take_due(start + Duration::from_millis(3_500)).len(), 500);
         assert_eq!(drain_schedule.take_due(start + Duration::from_secs(7)).len(), 499);
-        assert_eq!(drain_schedule.drops_at(), start + Duration::from_millis(9_000));
+        assert_eq!(drain_schedule.drop_at(), start + Duration::from_millis(9_000));
     }
 
     #[test]
@@ -175,9 +179,9 @@ mod tests {
         let now = since + Duration::from_secs(4);
         for mode in [DrainMode::Staggered, DrainMode::NoSuccessor] {
             let keys = (0..1_000).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
-            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), mode, 1);
-            assert!(drain_schedule.drops_at() < since + grace);
-            drain_schedule.mode = DrainMode::Staggered;
+            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
+            assert!(drain_schedule.drop_at() < since + grace);
+            drain_schedule.plan = DrainMode::Staggered;
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(2_100)).len(), 501);
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(4_200)).len(), 499);
         }
@@ -195,7 +199,7 @@ mod tests {
                 drain_schedule.take_due(now);
             }
             assert!(
-                drain_schedule.waiting.is_empty() && drain_schedule.drops_at() <= now,
+                drain_schedule.waiting.is_empty() && drain_schedule.drop_at() <= now,
                 "{mode:?}"
             );
         }
@@ -233,7 +237,7 @@ mod tests {
         let mut drain_schedule =
             drain_schedule(1_000, start, Duration::from_secs(10), DrainMode::NoSuccessor);
         assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 1_000]);
-        assert_eq!(drain_schedule.drops_at(), start + CLOSE_REPLY_TIMEOUT);
+        assert_eq!(drain_schedule.drop_at(), start + CLOSE_REPLY_TIMEOUT);
     }
 
     #[test]
@@ -242,8 +246,8 @@ mod tests {
         let mut drain_schedule =
             drain_schedule(3_000, start, Duration::from_secs(10), DrainMode::InheritedSocket);
         let codes = close_all(&mut drain_schedule, start);
-        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_ROOM);
-        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_ROOM);
+        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_CAPACITY);
+        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_CAPACITY);
     }
 
     #[test]

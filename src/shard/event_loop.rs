@@ -444,7 +444,7 @@ impl Shard {
         let written = connection
             .outbox
             .write_to(&mut connection.socket, &mut self.staging)
-            .and_then(|written| connection.socket.settle(written));
+            .and_then(|written| connection.socket.flush_tls_after(written));
         match written {
             Ok(Written::All) if connection.is_close_complete() => self.finish_closing(slot),
             Ok(Written::All) => connection.shutdown_write_if_undecodable(),

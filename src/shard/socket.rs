@@ -8,8 +8,8 @@ use std::{
     net::Shutdown,
 };
 
-/// A non-blocking socket. The state of TLS is boxed, so that a plain socket is hardly larger and no
-/// slower for it.
+/// A non-blocking socket. The TLS session is boxed, since most servers run behind a proxy: a plain
+/// socket is only one pointer larger.
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
@@ -44,13 +44,13 @@ impl Socket {
         &self.tcp
     }
 
-    /// Flushes the records that TLS has buffered after a write; if the socket is blocked, they wait
-    /// for it.
+    /// Flushes the records that TLS has buffered in a write. Returns its result, or `Blocked` if the
+    /// socket accepts no more: the records stay buffered.
     ///
     /// # Errors
     ///
     /// The connection failed.
-    pub(super) fn settle(&mut self, written: Written) -> io::Result<Written> {
+    pub(super) fn flush_tls_after(&mut self, written: Written) -> io::Result<Written> {
         match &mut self.tls {
             None => Ok(written),
             Some(tls) => Ok(match flush_tls(tls, &mut self.tcp)? {
@@ -132,7 +132,8 @@ fn read_plaintext(
     Ok(len)
 }
 
-/// Reads records from the socket. Returns 1 if it got any, with any content.
+/// Reads records from the socket and processes them. Returns 1, whatever they contain: the caller
+/// asks the reader again, which also reports the end of the stream.
 fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<usize> {
     // Zero is the end, which the reader reports: as a clean end or a truncation.
     tls.read_tls(tcp)?;
@@ -234,14 +235,18 @@ pub(super) mod tests {
             }
         }
         assert!(socket.has_unsent());
-        assert_eq!(socket.settle(Written::All).unwrap(), Written::Blocked, "not all is on its way");
+        assert_eq!(
+            socket.flush_tls_after(Written::All).unwrap(),
+            Written::Blocked,
+            "not all is on its way"
+        );
         let reading = thread::spawn(move || {
             let mut received = vec![0; taken];
             client.read_exact(&mut received).unwrap();
             assert!(received.iter().all(|byte| *byte == 7));
             client
         });
-        while socket.settle(Written::All).unwrap() == Written::Blocked {
+        while socket.flush_tls_after(Written::All).unwrap() == Written::Blocked {
             thread::yield_now();
         }
         assert!(!socket.has_unsent());

@@ -34,12 +34,12 @@ impl Subscribers {
 
     /// Removes a subscriber. Returns the connection that has moved to its position, whose stored
     /// index must be updated.
-    pub(super) fn remove(&mut self, slot: SubscriberIndex) -> Option<u32> {
-        let list = self.0.get_mut(&slot.channel)?;
-        list.swap_remove(slot.index as usize);
-        let moved = list.get(slot.index as usize).map(|subscriber| subscriber.connection);
+    pub(super) fn remove(&mut self, position: SubscriberIndex) -> Option<u32> {
+        let list = self.0.get_mut(&position.channel)?;
+        list.swap_remove(position.index as usize);
+        let moved = list.get(position.index as usize).map(|subscriber| subscriber.connection);
         if list.is_empty() {
-            self.0.remove(&slot.channel);
+            self.0.remove(&position.channel);
         } else if list.len() * 4 < list.capacity() {
             list.shrink_to(list.len() * 2);
         }
