@@ -9,7 +9,7 @@ use crate::{
     broker::AppEvent,
     config::AppConfig,
     hub::Hub,
-    protocol::{ChannelName, EventData, SocketId, repaired},
+    protocol::{ChannelName, EventData, SocketId, replace_lone_surrogates},
 };
 use serde::{
     Deserialize, Deserializer as _,
@@ -100,7 +100,7 @@ enum Channels {
 /// Decodes a body, with lone surrogates replaced.
 fn text(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
     let text = std::str::from_utf8(body);
-    text.map(repaired)
+    text.map(replace_lone_surrogates)
         .map_err(|_| ApiError::bad_request("a JSON object is required: it is not UTF-8"))
 }
 

@@ -25,12 +25,15 @@ impl<'a> EventData<'a> {
     /// Takes the JSON value that a publisher or a client sent: text as it stands, and any other
     /// value as text that holds its compact JSON, which is the form that every client accepts.
     ///
-    /// `raw` must be valid, and repaired by [`repaired`](super::repaired), as it is in a message that
-    /// was parsed.
+    /// `raw` must be valid JSON without lone surrogates; see
+    /// [`replace_lone_surrogates`](super::replace_lone_surrogates).
     #[must_use]
     pub fn new(raw: impl Into<Cow<'a, str>>) -> Self {
         let raw = raw.into();
-        debug_assert!(matches!(json::repaired(&raw), Cow::Borrowed(_)), "not repaired: {raw}");
+        debug_assert!(
+            matches!(json::replace_lone_surrogates(&raw), Cow::Borrowed(_)),
+            "a lone surrogate: {raw}"
+        );
         if raw.starts_with('"') {
             return Self { len: json::unescaped_len(&raw), token: raw };
         }

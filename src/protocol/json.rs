@@ -2,7 +2,7 @@
 //!
 //! Text from one peer is read by the parsers of others. Some of these reject a whole text for one
 //! escape of a lone surrogate (PHP, Python's encoder, serde), and they differ in the spelling of
-//! numbers. Text is therefore repaired when it is received, before it is parsed, and numeric ids
+//! numbers. Lone surrogates are therefore replaced before received text is parsed, and numeric ids
 //! are normalized.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ const REPLACEMENT: &str = r"\ufffd";
 /// The text need not be valid JSON; valid text remains valid. A text without surrogates, which is
 /// the usual case, is scanned and not copied.
 #[must_use]
-pub fn repaired(text: &str) -> Cow<'_, str> {
+pub fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
     let Some(start) = text.find('\\') else { return Cow::Borrowed(text) };
     // All escapes of surrogates begin with these bytes.
     if !text[start..].contains(r"\ud") && !text[start..].contains(r"\uD") {
@@ -91,7 +91,7 @@ fn text_len(text: &str) -> usize {
 /// writes `\/`, which would make limits depend on the sender's language.
 #[must_use]
 pub fn compact(raw: &str) -> String {
-    let raw = repaired(raw);
+    let raw = replace_lone_surrogates(raw);
     let mut compacted = String::with_capacity(raw.len());
     for part in parts(&raw) {
         match part {
@@ -240,9 +240,12 @@ mod tests {
             (r#""é\ud800é""#, r#""é\ufffdé""#),
             (r#""\ud800\\udc00""#, r#""\ufffd\\udc00""#),
         ] {
-            assert_eq!(repaired(text), expected, "{text}");
-            assert!(serde_json::from_str::<serde_json::Value>(&repaired(text)).is_ok(), "{text}");
-            assert!(matches!(repaired(expected), Cow::Borrowed(_)), "{expected}");
+            assert_eq!(replace_lone_surrogates(text), expected, "{text}");
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&replace_lone_surrogates(text)).is_ok(),
+                "{text}"
+            );
+            assert!(matches!(replace_lone_surrogates(expected), Cow::Borrowed(_)), "{expected}");
         }
         for text in [
             "",
@@ -257,7 +260,7 @@ mod tests {
             r"\udxyz",
             "\\é\\ud83d",
         ] {
-            if let Cow::Owned(copy) = repaired(text) {
+            if let Cow::Owned(copy) = replace_lone_surrogates(text) {
                 assert_eq!(text, "\\é\\ud83d");
                 assert_eq!(copy, "\\é\\ufffd");
             }
@@ -333,7 +336,7 @@ mod tests {
             (r#""\udc00\ud800\udc00""#, r#""\ufffd\ud800\udc00""#),
             (r#""\ud800x\udc00""#, r#""\ufffdx\ufffd""#),
         ] {
-            assert_eq!(repaired(text), expected, "{text}");
+            assert_eq!(replace_lone_surrogates(text), expected, "{text}");
             let parsed: String = serde_json::from_str(expected).unwrap();
             assert_eq!(unescaped_len(text), parsed.len(), "{text}");
             assert_eq!(unescaped_len(expected), parsed.len(), "{text}");

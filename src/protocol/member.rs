@@ -46,7 +46,7 @@ impl Member {
     ///
     /// The rejection with the violated rule.
     pub fn parse(channel_data: &str, limits: MemberLimits) -> Result<Self, SubscriptionRejection> {
-        let channel_data = json::repaired(channel_data);
+        let channel_data = json::replace_lone_surrogates(channel_data);
         let data: ChannelData<'_> = Some(&*channel_data)
             .filter(|text| text.trim_start().starts_with('{'))
             .and_then(|text| serde_json::from_str(text).ok())
@@ -67,8 +67,10 @@ impl Member {
     pub fn from_parts(user_id: &str, user_info: &str) -> Option<Self> {
         let is_object = user_info.starts_with('{');
         let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(user_info).is_ok();
-        (!user_id.is_empty() && is_object && is_json())
-            .then(|| Self { user_id: user_id.into(), user_info: json::repaired(user_info).into() })
+        (!user_id.is_empty() && is_object && is_json()).then(|| Self {
+            user_id: user_id.into(),
+            user_info: json::replace_lone_surrogates(user_info).into(),
+        })
     }
 
     /// The signed-in user as a member, without `channel_data`.

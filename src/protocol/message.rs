@@ -1,6 +1,6 @@
 //! What clients may say.
 
-use super::json::repaired;
+use super::json::replace_lone_surrogates;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
@@ -98,9 +98,9 @@ impl<'a> ClientMessage<'a> {
     ///
     /// [`Malformed`] when `text` is not an envelope, or lacks a member that its event needs.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        match repaired(text) {
-            Cow::Borrowed(text) => Self::parse_repaired(text),
-            Cow::Owned(text) => ClientMessage::parse_repaired(&text).map(ClientMessage::into_owned),
+        match replace_lone_surrogates(text) {
+            Cow::Borrowed(text) => Self::parse_valid(text),
+            Cow::Owned(text) => ClientMessage::parse_valid(&text).map(ClientMessage::into_owned),
         }
     }
 
@@ -125,7 +125,7 @@ impl<'a> ClientMessage<'a> {
         }
     }
 
-    fn parse_repaired(text: &'a str) -> Result<Self, Malformed> {
+    fn parse_valid(text: &'a str) -> Result<Self, Malformed> {
         let envelope: RawMessage<'a> = object(text).map_err(|_| Malformed::Envelope)?;
         match envelope.event.as_ref() {
             "pusher:ping" => Ok(Self::Ping),
@@ -184,7 +184,8 @@ fn members<T: DeserializeOwned>(
 ) -> Result<T, Malformed> {
     let raw = data.ok_or(Malformed::Data(needs))?.get();
     let parsed = if raw.starts_with('"') {
-        serde_json::from_str::<String>(raw).and_then(|inner| object(&repaired(&inner)))
+        serde_json::from_str::<String>(raw)
+            .and_then(|inner| object(&replace_lone_surrogates(&inner)))
     } else {
         object(raw)
     };
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repaired_message_keeps_its_kind_and_its_parts() {
+    fn a_message_with_a_lone_surrogate_keeps_its_kind_and_its_parts() {
         for (event, kind) in [
             ("pusher:ping", "Ping"),
             ("pusher:pong", "Pong"),
@@ -337,8 +338,8 @@ mod tests {
             let message = ClientMessage::parse(&text).unwrap();
             assert!(format!("{message:?}").starts_with(kind), "{message:?}");
             if let ClientMessage::ClientEvent(event) = &message {
-                let repaired = data.replace("d800", "fffd");
-                assert_eq!((&*event.name, event.data.as_deref()), ("client-x", Some(&*repaired)));
+                let replaced = data.replace("d800", "fffd");
+                assert_eq!((&*event.name, event.data.as_deref()), ("client-x", Some(&*replaced)));
             }
             if let ClientMessage::Unsubscribe(channel) = &message {
                 assert_eq!(channel, "c");

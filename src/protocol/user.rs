@@ -58,7 +58,7 @@ impl User {
     ///
     /// The rejection with the violated rule.
     pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRejection> {
-        let user_data = json::repaired(user_data);
+        let user_data = json::replace_lone_surrogates(user_data);
         let data = UserData::read(&user_data)
             .ok_or(SignInRejection::User("user_data must be a JSON object"))?;
         let id =
@@ -89,18 +89,18 @@ impl User {
     /// becomes a string, which pusher-js requires.
     #[must_use]
     pub fn user_data_for_client(&self, mut user_data: String) -> String {
-        let repaired = json::repaired(&user_data);
-        let number = UserData::read(&repaired)
+        let valid = json::replace_lone_surrogates(&user_data);
+        let number = UserData::read(&valid)
             .and_then(|data| data.id)
             .map(RawValue::get)
             .filter(|raw| !raw.starts_with('"'));
-        // Repairing changes no offset in the text.
-        let place = number.map(|raw| {
-            let start = raw.as_ptr().addr() - repaired.as_ptr().addr();
+        // The replacement changes no offset.
+        let range = number.map(|raw| {
+            let start = raw.as_ptr().addr() - valid.as_ptr().addr();
             start..start + raw.len()
         });
-        if let Some(place) = place {
-            user_data.replace_range(place, &quoted(&self.id));
+        if let Some(range) = range {
+            user_data.replace_range(range, &quoted(&self.id));
         }
         user_data
     }

@@ -6,7 +6,7 @@
 use crate::{
     config::WebhookEvent,
     hub::HubEvent,
-    protocol::{ChannelName, SocketId, repaired},
+    protocol::{ChannelName, SocketId, replace_lone_surrogates},
 };
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
@@ -93,7 +93,7 @@ impl Record<'_> {
 
 /// Data as a JSON token for a webhook's body; invalid JSON would make the whole body unreadable.
 fn data_token(data: &str) -> Option<String> {
-    let token = repaired(data);
+    let token = replace_lone_surrogates(data);
     let is_text = serde_json::from_str::<Option<Cow<'_, str>>>(&token).is_ok();
     is_text.then(|| token.trim().to_owned())
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::error::Unavailable,
     channel::{ChannelSummary, Counts},
-    protocol::{ChannelName, Member, repaired},
+    protocol::{ChannelName, Member, replace_lone_surrogates},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -197,7 +197,7 @@ fn read_channel(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
     let ttl = Duration::from_millis(reply.number().unwrap_or(0));
     let cached = Envelope::decode(&envelope, now()).ok().and_then(|envelope| {
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
-        Some((repaired(frame.data.get()).into_owned(), ttl))
+        Some((replace_lone_surrogates(frame.data.get()).into_owned(), ttl))
     });
     Ok(ChannelReply { summary: ChannelSummary { counts, cached }, users })
 }
