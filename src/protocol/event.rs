@@ -6,7 +6,7 @@
 
 use super::{
     ChannelName, CloseCode, ErrorCode, Frame, FrameKind, Member, SocketId,
-    json::{self, quoted},
+    json::{self, to_json_string},
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
@@ -38,7 +38,7 @@ impl<'a> EventData<'a> {
             return Self { len: json::unescaped_len(&raw), token: raw };
         }
         let compacted = json::compact(&raw);
-        Self { len: compacted.len(), token: Cow::Owned(quoted(&compacted)) }
+        Self { len: compacted.len(), token: Cow::Owned(to_json_string(&compacted)) }
     }
 
     /// No data: `null` on the wire, because some clients fail when the member is missing.
@@ -72,7 +72,7 @@ fn protocol(text: &str) -> Frame {
 
 /// An event of the protocol on a channel, whose data is text that holds `json`.
 fn on_channel(event: &str, channel: &ChannelName, json: &str) -> Frame {
-    let data = quoted(json);
+    let data = to_json_string(json);
     protocol(&format!(r#"{{"event":"{event}","channel":"{channel}","data":{data}}}"#))
 }
 
@@ -100,9 +100,10 @@ pub fn closing(code: &CloseCode) -> Frame {
 
 fn error_frame(code: Option<u16>, channel: Option<&str>, message: &str) -> Frame {
     let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
-    let channel =
-        channel.map(|channel| format!(r#""channel":{},"#, quoted(channel))).unwrap_or_default();
-    let message = quoted(message);
+    let channel = channel
+        .map(|channel| format!(r#""channel":{},"#, to_json_string(channel)))
+        .unwrap_or_default();
+    let message = to_json_string(message);
     protocol(&format!(
         r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#
     ))
@@ -136,12 +137,12 @@ pub fn presence_succeeded<'a>(
     let mut data = format!(r#"{{"presence":{{"count":{count},"ids":["#);
     for (at, (user_id, _)) in members.clone().enumerate() {
         let comma = if at == 0 { "" } else { "," };
-        append(&mut data, format_args!("{comma}{}", quoted(user_id)));
+        append(&mut data, format_args!("{comma}{}", to_json_string(user_id)));
     }
     data.push_str(r#"],"hash":{"#);
     for (at, (user_id, user_info)) in members.enumerate() {
         let comma = if at == 0 { "" } else { "," };
-        append(&mut data, format_args!("{comma}{}:{user_info}", quoted(user_id)));
+        append(&mut data, format_args!("{comma}{}:{user_info}", to_json_string(user_id)));
     }
     data.push_str("}}}");
     on_channel("pusher_internal:subscription_succeeded", channel, &data)
@@ -154,7 +155,7 @@ fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
 /// A member came, with its first connection.
 #[must_use]
 pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
-    let (id, info) = (quoted(&member.user_id), &member.user_info);
+    let (id, info) = (to_json_string(&member.user_id), &member.user_info);
     let data = format!(r#"{{"user_id":{id},"user_info":{info}}}"#);
     on_channel("pusher_internal:member_added", channel, &data)
 }
@@ -162,7 +163,7 @@ pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
 /// A member left, with its last connection.
 #[must_use]
 pub fn member_removed(channel: &ChannelName, user_id: &str) -> Frame {
-    let data = format!(r#"{{"user_id":{}}}"#, quoted(user_id));
+    let data = format!(r#"{{"user_id":{}}}"#, to_json_string(user_id));
     on_channel("pusher_internal:member_removed", channel, &data)
 }
 
@@ -182,7 +183,7 @@ pub fn cache_miss(channel: &ChannelName) -> Frame {
 /// A subscription failed. `channel` is what the client called it, which may be anything.
 #[must_use]
 pub fn subscription_error(channel: &str, kind: &str, status: u16, message: &str) -> Frame {
-    let (channel, message) = (quoted(channel), quoted(message));
+    let (channel, message) = (to_json_string(channel), to_json_string(message));
     protocol(&format!(
         r#"{{"event":"pusher:subscription_error","channel":{channel},"data":{{"type":"{kind}","error":{message},"status":{status}}}}}"#
     ))
@@ -191,7 +192,7 @@ pub fn subscription_error(channel: &str, kind: &str, status: u16, message: &str)
 /// A sign-in succeeded; the client reads its own `user_data` back, byte for byte.
 #[must_use]
 pub fn signin_success(user_data: &str) -> Frame {
-    let data = quoted(&format!(r#"{{"user_data":{}}}"#, quoted(user_data)));
+    let data = to_json_string(&format!(r#"{{"user_data":{}}}"#, to_json_string(user_data)));
     protocol(&format!(r#"{{"event":"pusher:signin_success","data":{data}}}"#))
 }
 
@@ -199,7 +200,7 @@ pub fn signin_success(user_data: &str) -> Frame {
 #[must_use]
 pub fn watchlist<T: AsRef<str>>(online: &[T], offline: &[T]) -> Frame {
     let entry = |name: &str, ids: &[T]| {
-        let ids: Vec<String> = ids.iter().map(|id| quoted(id.as_ref())).collect();
+        let ids: Vec<String> = ids.iter().map(|id| to_json_string(id.as_ref())).collect();
         format!(r#"{{"name":"{name}","user_ids":[{}]}}"#, ids.join(","))
     };
     let entries: Vec<String> = [("online", online), ("offline", offline)]
@@ -207,7 +208,7 @@ pub fn watchlist<T: AsRef<str>>(online: &[T], offline: &[T]) -> Frame {
         .filter(|(_, ids)| !ids.is_empty())
         .map(|(name, ids)| entry(name, ids))
         .collect();
-    let data = quoted(&format!(r#"{{"events":[{}]}}"#, entries.join(",")));
+    let data = to_json_string(&format!(r#"{{"events":[{}]}}"#, entries.join(",")));
     protocol(&format!(r#"{{"event":"pusher_internal:watchlist_events","data":{data}}}"#))
 }
 
@@ -233,13 +234,14 @@ pub fn client_event(
     user_id: Option<&str>,
     accepted_at: Instant,
 ) -> Frame {
-    let sender = user_id.map(|id| format!(r#","user_id":{}"#, quoted(id))).unwrap_or_default();
+    let sender =
+        user_id.map(|id| format!(r#","user_id":{}"#, to_json_string(id))).unwrap_or_default();
     let text = event_text(name, channel, data, &sender);
     Frame::published(FrameKind::ClientEvent, &text, accepted_at)
 }
 
 fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &str) -> String {
-    let (name, channel) = (quoted(name), channel.as_str());
+    let (name, channel) = (to_json_string(name), channel.as_str());
     [r#"{"event":"#, &name, r#","channel":""#, channel, r#"","data":"#, data.token(), tail, "}"]
         .concat()
 }

@@ -99,7 +99,7 @@ pub fn compact(raw: &str) -> String {
                 compacted.extend(tokens.split(|c: char| c.is_ascii_whitespace()));
             }
             Part::Text(token) if token.contains('\\') => {
-                let printed = serde_json::from_str(token).map(|text: String| quoted(&text));
+                let printed = serde_json::from_str(token).map(|text: String| to_json_string(&text));
                 compacted.push_str(printed.as_deref().unwrap_or(token));
             }
             Part::Text(token) => compacted.push_str(token),
@@ -109,24 +109,24 @@ pub fn compact(raw: &str) -> String {
 }
 
 /// Encodes `text` as a JSON string.
-pub(super) fn quoted(text: &str) -> String {
+pub(super) fn to_json_string(text: &str) -> String {
     serde_json::to_string(text).expect("text can always be written as JSON")
 }
 
 /// Parses an id from a JSON value: a string, or a number in its normalized spelling. None for
 /// another value, and for a number that is too large for JavaScript.
 #[must_use]
-pub fn id(raw: &str) -> Option<String> {
+pub fn parse_id(raw: &str) -> Option<String> {
     match raw.bytes().next()? {
         b'"' => serde_json::from_str(raw).ok(),
-        b'-' | b'0'..=b'9' => number(raw),
+        b'-' | b'0'..=b'9' => normalize_number(raw),
         _ => None,
     }
 }
 
 /// Normalizes a JSON number to JavaScript's spelling: `10`, `10.0` and `1e1` are equal. An integer
 /// without exponent keeps its digits, since JavaScript would round it beyond 2⁵³.
-fn number(raw: &str) -> Option<String> {
+fn normalize_number(raw: &str) -> Option<String> {
     if raw == "-0" {
         return Some("0".to_owned());
     }
@@ -296,14 +296,14 @@ mod tests {
             ("9007199254740991", "9007199254740991"),
             ("9007199254740993.0", "9007199254740992"),
         ] {
-            assert_eq!(id(raw).as_deref(), Some(expected), "{raw}");
+            assert_eq!(parse_id(raw).as_deref(), Some(expected), "{raw}");
         }
         // JavaScript would round integers beyond 2^53.
         for written in ["9007199254740993", "-9007199254740993", "12345678901234567890123"] {
-            assert_eq!(id(written).as_deref(), Some(written));
+            assert_eq!(parse_id(written).as_deref(), Some(written));
         }
         for nothing in ["1e999", "-1e999", "true", "null", "{}", "[1]"] {
-            assert_eq!(id(nothing), None, "{nothing}");
+            assert_eq!(parse_id(nothing), None, "{nothing}");
         }
     }
 

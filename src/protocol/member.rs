@@ -53,7 +53,7 @@ impl Member {
             .ok_or(SubscriptionRejection::Member("channel_data must be a JSON object"))?;
         let user_id = data
             .user_id
-            .and_then(|raw| json::id(raw.get()))
+            .and_then(|raw| json::parse_id(raw.get()))
             .filter(|id| is_name(id))
             .ok_or(SubscriptionRejection::Member(
                 "channel_data needs a user_id: a number, or a non-empty text without a leading NUL",

@@ -20,9 +20,9 @@ pub enum ClientMessage<'a> {
     SignIn(SignIn),
     /// An event whose name begins with `client-`.
     ClientEvent(ClientEventMessage<'a>),
-    /// An unknown `pusher:` event. It is ignored, since newer clients may probe for newer servers.
-    Probe,
-    /// An event that is neither a protocol event nor a client event.
+    /// An unknown `pusher:` event. It is ignored: newer clients may send events of a newer protocol.
+    UnknownProtocolEvent,
+    /// An event that is neither a protocol event nor a client event. It is rejected.
     Unknown {
         /// The event's name.
         name: Cow<'a, str>,
@@ -67,7 +67,7 @@ pub struct ClientEventMessage<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Malformed {
     /// Not a JSON object with a text `event`.
-    Envelope,
+    Event,
     /// `data` lacks what the event needs, or has it in another type; the text says what is
     /// needed.
     Data(&'static str),
@@ -96,7 +96,7 @@ impl<'a> ClientMessage<'a> {
     ///
     /// # Errors
     ///
-    /// [`Malformed`] when `text` is not an envelope, or lacks a member that its event needs.
+    /// [`Malformed`] when `text` is not an event, or lacks a member that its event needs.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match replace_lone_surrogates(text) {
             Cow::Borrowed(text) => Self::parse_valid(text),
@@ -118,7 +118,7 @@ impl<'a> ClientMessage<'a> {
             Self::Subscribe(subscribe) => ClientMessage::Subscribe(subscribe),
             Self::Unsubscribe(channel) => ClientMessage::Unsubscribe(channel),
             Self::SignIn(sign_in) => ClientMessage::SignIn(sign_in),
-            Self::Probe => ClientMessage::Probe,
+            Self::UnknownProtocolEvent => ClientMessage::UnknownProtocolEvent,
             Self::Unknown { name, channel } => {
                 ClientMessage::Unknown { name: name.into_owned().into(), channel }
             }
@@ -126,31 +126,31 @@ impl<'a> ClientMessage<'a> {
     }
 
     fn parse_valid(text: &'a str) -> Result<Self, Malformed> {
-        let envelope: RawMessage<'a> = object(text).map_err(|_| Malformed::Envelope)?;
-        match envelope.event.as_ref() {
+        let message: RawMessage<'a> = parse_object(text).map_err(|_| Malformed::Event)?;
+        match message.event.as_ref() {
             "pusher:ping" => Ok(Self::Ping),
             "pusher:pong" => Ok(Self::Pong),
-            "pusher:subscribe" => Ok(Self::Subscribe(members(
-                envelope.data,
+            "pusher:subscribe" => Ok(Self::Subscribe(parse_data(
+                message.data,
                 "pusher:subscribe needs data with a text `channel` \
                  and, if given, texts `auth` and `channel_data`",
             )?)),
             "pusher:unsubscribe" => {
                 let needs = "pusher:unsubscribe needs data with a text `channel`";
-                members(envelope.data, needs)
+                parse_data(message.data, needs)
                     .map(|data: Unsubscribe| Self::Unsubscribe(data.channel))
             }
-            "pusher:signin" => Ok(Self::SignIn(members(
-                envelope.data,
+            "pusher:signin" => Ok(Self::SignIn(parse_data(
+                message.data,
                 "pusher:signin needs data with texts `auth` and `user_data`",
             )?)),
             name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEventMessage {
-                channel: text_of(envelope.channel),
-                data: envelope.data.map(|raw| raw.get().into()),
-                name: envelope.event,
+                channel: string_of(message.channel),
+                data: message.data.map(|raw| raw.get().into()),
+                name: message.event,
             })),
-            name if name.starts_with("pusher:") => Ok(Self::Probe),
-            _ => Ok(Self::Unknown { channel: text_of(envelope.channel), name: envelope.event }),
+            name if name.starts_with("pusher:") => Ok(Self::UnknownProtocolEvent),
+            _ => Ok(Self::Unknown { channel: string_of(message.channel), name: message.event }),
         }
     }
 }
@@ -167,33 +167,33 @@ impl ClientMessage<'_> {
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::SignIn(_)
-            | Self::Probe => None,
+            | Self::UnknownProtocolEvent => None,
         }
     }
 }
 
 /// The string in a JSON value, if it is one.
-fn text_of(value: Option<&RawValue>) -> Option<String> {
+fn string_of(value: Option<&RawValue>) -> Option<String> {
     value.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
-/// Reads the members of `data`, which is an object, or a text that holds one.
-fn members<T: DeserializeOwned>(
+/// Parses `data`: a JSON object, or a string that contains one.
+fn parse_data<T: DeserializeOwned>(
     data: Option<&RawValue>,
     needs: &'static str,
 ) -> Result<T, Malformed> {
     let raw = data.ok_or(Malformed::Data(needs))?.get();
     let parsed = if raw.starts_with('"') {
         serde_json::from_str::<String>(raw)
-            .and_then(|inner| object(&replace_lone_surrogates(&inner)))
+            .and_then(|inner| parse_object(&replace_lone_surrogates(&inner)))
     } else {
-        object(raw)
+        parse_object(raw)
     };
     parsed.map_err(|_| Malformed::Data(needs))
 }
 
-/// serde reads a struct from an array as well; only an object will do here.
-fn object<'a, T: Deserialize<'a>>(raw: &'a str) -> serde_json::Result<T> {
+/// Parses a JSON object. serde would accept an array too.
+fn parse_object<'a, T: Deserialize<'a>>(raw: &'a str) -> serde_json::Result<T> {
     if !raw.trim_start().starts_with('{') {
         return Err(serde::de::Error::custom("not an object"));
     }
@@ -203,7 +203,7 @@ fn object<'a, T: Deserialize<'a>>(raw: &'a str) -> serde_json::Result<T> {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Envelope => {
+            Self::Event => {
                 "Invalid message: expected a JSON object with a text `event`, \
                  and optionally `channel` and `data`"
             }
@@ -249,7 +249,7 @@ mod tests {
             ["", "not json", "[]", "5", "null", "{}", r#"{"event":5}"#, r#"["e",null,null]"#]
         {
             let parsed = ClientMessage::parse(text);
-            assert!(matches!(parsed, Err(Malformed::Envelope)), "{text}: {parsed:?}");
+            assert!(matches!(parsed, Err(Malformed::Event)), "{text}: {parsed:?}");
         }
         for data in ["null", "{}", "[]", "5", r#"["c"]"#, r#"{"channel":5}"#, r#""c""#, r#""[]""#] {
             let text = format!(r#"{{"event":"pusher:subscribe","data":{data}}}"#);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named() {
         for (malformed, words) in [
-            (Malformed::Envelope, "a text `event`"),
+            (Malformed::Event, "a text `event`"),
             (Malformed::Data("what is needed"), "what is needed"),
             (Malformed::Binary, "expected a text message"),
         ] {
@@ -306,11 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn only_unknown_events_of_the_protocol_are_probes() {
+    fn unknown_protocol_events_differ_from_unknown_events() {
         let parse = |name: &str| {
             let text = format!(r#"{{"event":"{name}","channel":"c"}}"#);
             match ClientMessage::parse(&text) {
-                Ok(ClientMessage::Probe) => None,
+                Ok(ClientMessage::UnknownProtocolEvent) => None,
                 Ok(ClientMessage::Unknown { name, channel }) => Some((name.into_owned(), channel)),
                 other => panic!("{other:?}"),
             }
@@ -329,7 +329,7 @@ mod tests {
             ("pusher:subscribe", "Subscribe"),
             ("pusher:unsubscribe", "Unsubscribe"),
             ("pusher:signin", "SignIn"),
-            ("pusher:other", "Probe"),
+            ("pusher:other", "UnknownProtocolEvent"),
             ("client-x", "ClientEvent"),
             ("other", "Unknown"),
         ] {

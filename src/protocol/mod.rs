@@ -27,7 +27,7 @@ pub use error::{
 };
 pub use event::EventData;
 pub use frame::{Frame, FrameKind, WeakFrame};
-pub use json::{compact, id, replace_lone_surrogates, unescaped_len};
+pub use json::{compact, parse_id, replace_lone_surrogates, unescaped_len};
 pub use member::{Member, MemberLimits};
 pub use message::{ClientEventMessage, ClientMessage, Malformed, SignIn, Subscribe};
 pub use rejection::ClientEventRejection;

@@ -2,7 +2,7 @@
 
 use super::{
     ChannelName, InvalidChannelName, SignInRejection,
-    json::{self, quoted},
+    json::{self, to_json_string},
     member::user_info,
 };
 use serde::Deserialize;
@@ -61,8 +61,10 @@ impl User {
         let user_data = json::replace_lone_surrogates(user_data);
         let data = UserData::read(&user_data)
             .ok_or(SignInRejection::User("user_data must be a JSON object"))?;
-        let id =
-            data.id.and_then(|raw| json::id(raw.get())).ok_or(SignInRejection::User(ID_RULE))?;
+        let id = data
+            .id
+            .and_then(|raw| json::parse_id(raw.get()))
+            .ok_or(SignInRejection::User(ID_RULE))?;
         ChannelName::of_user(&id, max_channel_name_length).map_err(|rule| {
             let is_too_long = matches!(rule, InvalidChannelName::UserIdTooLong { .. });
             SignInRejection::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE })
@@ -75,7 +77,7 @@ impl User {
         let mut watchlist = watchlist
             .unwrap_or_default()
             .into_iter()
-            .map(|raw| json::id(raw.get()).map(Arc::from))
+            .map(|raw| json::parse_id(raw.get()).map(Arc::from))
             .collect::<Option<Vec<Arc<str>>>>()
             .ok_or(SignInRejection::User(WATCHLIST_RULE))?;
         let watchlist_was_cut = Self::WATCHLIST_MAX < watchlist.len();
@@ -100,7 +102,7 @@ impl User {
             start..start + raw.len()
         });
         if let Some(range) = range {
-            user_data.replace_range(range, &quoted(&self.id));
+            user_data.replace_range(range, &to_json_string(&self.id));
         }
         user_data
     }

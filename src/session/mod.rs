@@ -247,7 +247,7 @@ impl<P> Session<P> {
         };
         match message {
             ClientMessage::Ping => Ok(Some(Action::Pong)),
-            ClientMessage::Pong | ClientMessage::Probe => Ok(None),
+            ClientMessage::Pong | ClientMessage::UnknownProtocolEvent => Ok(None),
             ClientMessage::Subscribe(request) => self.subscribe(&app, request, now).map(Some),
             ClientMessage::Unsubscribe(channel) => Ok(self.unsubscribe(&channel)),
             ClientMessage::SignIn(request) => self.sign_in(&app, request, now).map(Some),

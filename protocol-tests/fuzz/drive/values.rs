@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use campanile::protocol::{
     ChannelName, ClientMessage, EventData, Frame, Member, MemberLimits, SocketId, User, Version,
-    event, id, replace_lone_surrogates,
+    event, parse_id, replace_lone_surrogates,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -44,7 +44,7 @@ pub(crate) fn client_message(input: &[u8]) {
             assert_eq!(value["channel"].as_str(), event.channel.as_deref());
             event_data(event.data.as_deref().unwrap_or("null").as_bytes());
         }
-        ClientMessage::Probe => assert!(name.starts_with("pusher:")),
+        ClientMessage::UnknownProtocolEvent => assert!(name.starts_with("pusher:")),
         ClientMessage::Unknown { .. } => {
             assert!(!name.starts_with("client-") && !name.starts_with("pusher:"));
         }
@@ -147,7 +147,7 @@ fn is_id(value: &Value, read: &str) {
     match value {
         Value::String(text) => assert_eq!(text, read),
         Value::Number(number) => {
-            assert_eq!(id(read).as_deref(), Some(read), "of {number}");
+            assert_eq!(parse_id(read).as_deref(), Some(read), "of {number}");
             // The general parser is inexact in the last digit.
             let (own, theirs) = (read.parse::<f64>().expect("a number"), number.as_f64());
             let theirs = theirs.expect("a number");
