@@ -150,7 +150,8 @@ fn parse_event<'a>(
         channels: parse_channels(body, config, channels)?,
         except: parse_socket_id(body.socket_id)?,
     };
-    let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
+    let info: Option<Cow<'_, str>> =
+        member(body.info, "info must be a string: a list of attributes")?;
     // Unknown attributes are ignored, as are those that the channel does not have.
     Ok(Publish { event, info: info.map(|text| Info::parse(&text).0) })
 }
@@ -187,7 +188,7 @@ impl<'de> Visitor<'de> for Texts {
     type Value = (Vec<String>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of texts")
+        f.write_str("an array of strings")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
@@ -207,7 +208,7 @@ impl<'de> Visitor<'de> for Texts {
 }
 
 fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
-    let rule = format!("name is required: text of 1 to {max} characters");
+    let rule = format!("name is required: a string of 1 to {max} characters");
     let name: Option<String> = member(raw, &rule)?;
     match name {
         Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name.into()),
@@ -245,7 +246,7 @@ fn parse_channels(
     };
     let names = match many {
         Some(names) => names,
-        None => member::<String>(body.channel, "channel must be text")?.into_iter().collect(),
+        None => member::<String>(body.channel, "channel must be a string")?.into_iter().collect(),
     };
     if names.is_empty() {
         return Err(ApiError::bad_request(match channels {
@@ -269,7 +270,7 @@ pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelNam
 }
 
 fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
-    let rule = "socket_id must be text like 123.456";
+    let rule = "socket_id must be a string like 123.456";
     let text: Option<String> = member(raw, rule)?;
     match text.as_deref().map(SocketId::parse) {
         None => Ok(None),

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_become_text() {
+    fn other_values_become_strings() {
         let data = EventData::new(r#"{ "a": [1, 2] }"#);
         assert_eq!(data.byte_len(), 11);
         let (outer, _) =

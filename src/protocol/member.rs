@@ -56,7 +56,7 @@ impl Member {
             .and_then(|raw| json::parse_id(raw.get()))
             .filter(|id| is_name(id))
             .ok_or(SubscriptionRejection::Member(
-                "channel_data needs a user_id: a number, or a non-empty text without a leading NUL",
+                "channel_data needs a user_id: a number, or a non-empty string without a leading NUL",
             ))?;
         let info = user_info(data.user_info).map_err(SubscriptionRejection::Member)?;
         Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_any_type_become_texts() {
+    fn ids_of_any_type_become_strings() {
         let member = |id: &str, info: &str| Ok((id.to_owned(), info.to_owned()));
         assert_eq!(
             parse(r#"{"user_id":"1","user_info":{"n": "a b"}}"#),

@@ -37,7 +37,7 @@ pub enum ClientMessage<'a> {
 pub struct Subscribe {
     /// The channel's name, unchecked.
     pub channel: String,
-    /// `key:signature`; some clients send an empty text where none is needed.
+    /// `key:signature`; some clients send an empty string where none is needed.
     pub auth: Option<String>,
     /// JSON text that the application signed along.
     pub channel_data: Option<String>,
@@ -63,10 +63,10 @@ pub struct ClientEventMessage<'a> {
     pub data: Option<Cow<'a, str>>,
 }
 
-/// Why a text is not a message.
+/// Why a text frame is not a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Malformed {
-    /// Not a JSON object with a text `event`.
+    /// Not a JSON object with a string `event`.
     Event,
     /// `data` lacks what the event needs, or has it in another type; the text says what is
     /// needed.
@@ -132,17 +132,17 @@ impl<'a> ClientMessage<'a> {
             "pusher:pong" => Ok(Self::Pong),
             "pusher:subscribe" => Ok(Self::Subscribe(parse_data(
                 message.data,
-                "pusher:subscribe needs data with a text `channel` \
-                 and, if given, texts `auth` and `channel_data`",
+                "pusher:subscribe needs data with a string `channel` \
+                 and, if given, strings `auth` and `channel_data`",
             )?)),
             "pusher:unsubscribe" => {
-                let needs = "pusher:unsubscribe needs data with a text `channel`";
+                let needs = "pusher:unsubscribe needs data with a string `channel`";
                 parse_data(message.data, needs)
                     .map(|data: Unsubscribe| Self::Unsubscribe(data.channel))
             }
             "pusher:signin" => Ok(Self::SignIn(parse_data(
                 message.data,
-                "pusher:signin needs data with texts `auth` and `user_data`",
+                "pusher:signin needs data with strings `auth` and `user_data`",
             )?)),
             name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEventMessage {
                 channel: string_of(message.channel),
@@ -204,7 +204,7 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Event => {
-                "Invalid message: expected a JSON object with a text `event`, \
+                "Invalid message: expected a JSON object with a string `event`, \
                  and optionally `channel` and `data`"
             }
             Self::Data(needs) => return write!(f, "Invalid message: {needs}"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_an_object_or_a_text_that_holds_one() {
+    fn data_is_an_object_or_a_string_that_contains_one() {
         for text in [
             r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"c"}}"#,
             r#"{"data":{"channel":"c","auth":""},"event":"pusher:subscribe","extra":[1]}"#,
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named() {
         for (malformed, words) in [
-            (Malformed::Event, "a text `event`"),
+            (Malformed::Event, "a string `event`"),
             (Malformed::Data("what is needed"), "what is needed"),
             (Malformed::Binary, "expected a text message"),
         ] {

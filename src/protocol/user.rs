@@ -34,10 +34,10 @@ struct UserData<'a> {
 }
 
 const ID_RULE: &str =
-    "user_data needs an id: a number, or a non-empty text of letters, digits and _ - = @ , . ;";
+    "user_data needs an id: a number, or a non-empty string of letters, digits and _ - = @ , . ;";
 const ID_LENGTH_RULE: &str = "the id in user_data is too long: with #server-to-user- before it, it has at most \
     max_channel_name_length bytes";
-const WATCHLIST_RULE: &str = "watchlist in user_data must be an array of texts and numbers";
+const WATCHLIST_RULE: &str = "watchlist in user_data must be an array of strings and numbers";
 
 impl<'a> UserData<'a> {
     fn read(user_data: &'a str) -> Option<Self> {
@@ -151,7 +151,11 @@ mod tests {
         assert_eq!(user.watchlist, ["0", "10", "\u{fffd}"].map(Arc::from));
         let expected = data.replace(r#""id":10.0"#, r#""id":"10""#);
         assert_eq!(user.user_data_for_client(data.to_owned()), expected);
-        assert_eq!(user.user_data_for_client(expected.clone()), expected, "a text stays as it is");
+        assert_eq!(
+            user.user_data_for_client(expected.clone()),
+            expected,
+            "a string stays as it is"
+        );
     }
 
     #[test]
