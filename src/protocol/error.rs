@@ -1,6 +1,8 @@
 //! The errors of clients, with their codes and consequences.
 
-use super::{ClientEventRejection, InvalidChannelName, Malformed, VersionError, rejection::cut};
+use super::{
+    ClientEventRejection, InvalidChannelName, Malformed, VersionError, rejection::truncate_echo,
+};
 use std::fmt;
 
 /// The reason for which the server closes a connection. The close code tells the client library
@@ -364,7 +366,7 @@ impl SubscriptionRejection {
     /// The error message for the client; `channel` as the client spelled it.
     #[must_use]
     pub fn message(&self, channel: &str) -> String {
-        let channel = cut(channel);
+        let channel = truncate_echo(channel);
         match self {
             Self::Name(rule) => format!("Invalid channel name '{channel}': {rule}"),
             Self::Existing => format!("Existing subscription to channel {channel}"),
@@ -381,12 +383,12 @@ impl SubscriptionRejection {
             Self::Auth(AuthError::Key { sent }) => {
                 format!(
                     "Invalid key in subscription auth data: '{}' (channel {channel})",
-                    cut(sent)
+                    truncate_echo(sent)
                 )
             }
             Self::Auth(AuthError::Signature { string_to_sign, sent }) => format!(
                 "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",
-                cut(sent)
+                truncate_echo(sent)
             ),
             Self::NotThatUser => format!("{channel} is for the signed-in user of that id only"),
             Self::MemberMissing => {
@@ -431,12 +433,12 @@ impl fmt::Display for SignInRejection {
                 f.write_str("Invalid format: auth must have the format key:signature")
             }
             Self::Auth(AuthError::Key { sent }) => {
-                write!(f, "Invalid key in sign-in auth data: '{}'", cut(sent))
+                write!(f, "Invalid key in sign-in auth data: '{}'", truncate_echo(sent))
             }
             Self::Auth(AuthError::Signature { string_to_sign, sent }) => write!(
                 f,
                 "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",
-                cut(sent)
+                truncate_echo(sent)
             ),
             Self::User(rule) => f.write_str(rule),
             Self::OtherUser => f.write_str("Connection is already signed in as another user"),

@@ -1,10 +1,10 @@
 //! Reasons for rejecting client events.
 
-/// Maximum bytes of a client's own text that a message to it repeats.
+/// Maximum length of client text that an error message quotes, in bytes.
 const ECHO_MAX: usize = 200;
 
-/// Cuts a client's text to what a message to it repeats.
-pub(super) fn cut(text: &str) -> &str {
+/// Truncates client text to what an error message quotes.
+pub(super) fn truncate_echo(text: &str) -> &str {
     &text[..text.floor_char_boundary(ECHO_MAX)]
 }
 
@@ -18,7 +18,7 @@ pub enum ClientEventRejection {
     },
     /// Client events are disabled for the app.
     Disabled,
-    /// The event names no channel.
+    /// The event has no `channel`.
     NoChannel,
     /// The channel is public, so it accepts no client events.
     Channel,
@@ -39,13 +39,13 @@ pub enum ClientEventRejection {
 }
 
 impl ClientEventRejection {
-    /// The message for the client; `channel` is its own name for the channel, or empty.
+    /// The error message for the client; `channel` is the name that it sent, or empty.
     pub(super) fn message(&self, channel: &str) -> String {
-        let channel = cut(channel);
+        let channel = truncate_echo(channel);
         match self {
             Self::Unknown { name } => format!(
                 "Unknown event '{}': the name of a client event begins with client-",
-                cut(name)
+                truncate_echo(name)
             ),
             Self::Disabled => {
                 "To send client events, you must enable this feature for the app".to_owned()

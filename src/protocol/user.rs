@@ -19,8 +19,8 @@ pub struct User {
     pub info: Option<Arc<str>>,
     /// The users whose online state this one receives: at most [`User::WATCHLIST_MAX`].
     pub watchlist: Vec<Arc<str>>,
-    /// Whether the application sent more ids than are watched.
-    pub watchlist_was_cut: bool,
+    /// Whether the application sent more ids than [`User::WATCHLIST_MAX`].
+    pub watchlist_truncated: bool,
 }
 
 #[derive(Deserialize)]
@@ -80,11 +80,11 @@ impl User {
             .map(|raw| json::parse_id(raw.get()).map(Arc::from))
             .collect::<Option<Vec<Arc<str>>>>()
             .ok_or(SignInRejection::User(WATCHLIST_RULE))?;
-        let watchlist_was_cut = Self::WATCHLIST_MAX < watchlist.len();
+        let watchlist_truncated = Self::WATCHLIST_MAX < watchlist.len();
         watchlist.truncate(Self::WATCHLIST_MAX);
         watchlist.sort_unstable();
         watchlist.dedup();
-        Ok(Self { id: id.into(), info, watchlist, watchlist_was_cut })
+        Ok(Self { id: id.into(), info, watchlist, watchlist_truncated })
     }
 
     /// The `user_data` that is sent back to the client: byte for byte the same, but a numeric id
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(&*user.id, "7");
         assert_eq!(user.info.as_deref(), Some(r#"{"name":"Ann"}"#));
         assert_eq!(user.watchlist, [Arc::from("8"), Arc::from("9")]);
-        assert!(!user.watchlist_was_cut);
+        assert!(!user.watchlist_truncated);
         assert_eq!(User::parse(r#"{"id":"7"}"#, 200).unwrap().info, None);
     }
 
@@ -159,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn a_watchlist_is_cut_behind_its_hundredth_id() {
+    fn a_watchlist_is_truncated_after_its_hundredth_id() {
         let data = |ids: usize| {
             let ids: Vec<String> = (0..ids).map(|id| format!("{id:03}")).collect();
             format!(r#"{{"id":"a","watchlist":{}}}"#, serde_json::to_string(&ids).unwrap())
         };
         let user = User::parse(&data(100), 200).unwrap();
-        assert_eq!((user.watchlist.len(), user.watchlist_was_cut), (100, false));
+        assert_eq!((user.watchlist.len(), user.watchlist_truncated), (100, false));
         let user = User::parse(&data(101), 200).unwrap();
-        assert_eq!((user.watchlist.len(), user.watchlist_was_cut), (100, true));
+        assert_eq!((user.watchlist.len(), user.watchlist_truncated), (100, true));
         assert!(!user.watchlist.contains(&"100".into()));
     }
 

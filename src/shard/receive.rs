@@ -436,10 +436,10 @@ impl Shard {
         let Some(client) = self.client(slot) else { return };
         let before = client.session.user();
         let signed_in = node.broker().sign_in(&client.hub, connection, &user, user_data, before);
-        let was_cut = user.watchlist_was_cut;
+        let is_truncated = user.watchlist_truncated;
         client.session.signed_in(user);
         self.respond(slot, signed_in.success);
-        if was_cut {
+        if is_truncated {
             let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };
             self.report(slot, &error);
         }

@@ -50,8 +50,8 @@ fn what_a_client_chose_is_repeated_up_to_a_bound() {
     let of = |key: &str| CloseCode::AppNotFound { key: key.to_owned() }.to_string();
     assert_eq!(of(&format!("{key}zz")), format!("App key {key}z does not exist"));
     assert_eq!(of(&format!("{key}é")), format!("App key {key} does not exist"));
-    assert_eq!(cut(&"x".repeat(201)), "x".repeat(200));
-    assert_eq!(cut(&format!("{}é", "x".repeat(199))), "x".repeat(199));
+    assert_eq!(truncate_echo(&"x".repeat(201)), "x".repeat(200));
+    assert_eq!(truncate_echo(&format!("{}é", "x".repeat(199))), "x".repeat(199));
 }
 
 /// Subscription rejections with the type, status and code that clients receive.
@@ -194,5 +194,5 @@ fn every_rejection_tells_the_client_what_is_wrong() {
         channel: long.clone(),
         rejection: SubscriptionRejection::Auth(AuthError::Key { sent: long }),
     };
-    assert_eq!(echoed.to_string().matches('x').count(), 400, "each is cut");
+    assert_eq!(echoed.to_string().matches('x').count(), 400, "each is truncated");
 }

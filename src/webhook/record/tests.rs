@@ -103,7 +103,7 @@ async fn logged() -> Vec<String> {
         id: Arc::clone(&user_id),
         info: None,
         watchlist: Vec::new(),
-        watchlist_was_cut: false,
+        watchlist_truncated: false,
     };
     let (plain, room) = (channel("t"), channel("presence-room"));
     node.cluster.subscribe(&hub, &plain, connection, 1, None);

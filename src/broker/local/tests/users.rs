@@ -7,7 +7,7 @@ pub(super) fn user(id: &str, watchlist: &[&str]) -> User {
         id: id.into(),
         info: None,
         watchlist: watchlist.iter().map(|&id| id.into()).collect(),
-        watchlist_was_cut: false,
+        watchlist_truncated: false,
     }
 }
 

@@ -60,7 +60,7 @@ impl Bench {
 
 fn user(id: &str, watchlist: &[&str]) -> User {
     let watchlist = watchlist.iter().map(|id| Arc::from(*id)).collect();
-    User { id: id.into(), info: None, watchlist, watchlist_was_cut: false }
+    User { id: id.into(), info: None, watchlist, watchlist_truncated: false }
 }
 
 #[tokio::test(start_paused = true)]
