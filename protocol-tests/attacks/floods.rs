@@ -302,7 +302,7 @@ async fn endless_errors_close_the_connection() {
             assert_eq!(code, 4100);
             closed += 1;
         }
-        format!("{closed} connections closed with 4100 after ten mistakes each")
+        format!("{closed} connections closed with 4100 after ten errors each")
     };
     setup.attacked_by("messages that are none", attack).await;
 }

@@ -53,7 +53,7 @@ pub enum CloseCode {
     /// The client reads more slowly than its channels publish.
     SlowConsumer,
     /// The client sent too many invalid messages.
-    TooManyMistakes,
+    TooManyErrors,
     /// The client continued to exceed its message rate.
     TooManyMessages,
     /// A message of the client was not completed in time.
@@ -92,7 +92,7 @@ impl CloseCode {
             | Self::AddressOverCapacity
             | Self::AddressTooFast
             | Self::SlowConsumer
-            | Self::TooManyMistakes
+            | Self::TooManyErrors
             | Self::TooManyMessages
             | Self::MessageTimeout
             | Self::ShuttingDown => 4100,
@@ -121,7 +121,7 @@ impl CloseCode {
             Self::AddressOverCapacity => "address_over_capacity",
             Self::AddressTooFast => "address_too_fast",
             Self::SlowConsumer => "slow_consumer",
-            Self::TooManyMistakes => "too_many_mistakes",
+            Self::TooManyErrors => "too_many_errors",
             Self::TooManyMessages => "too_many_messages",
             Self::MessageTimeout => "message_timeout",
             Self::ShuttingDown => "shutting_down",
@@ -168,7 +168,7 @@ impl fmt::Display for CloseCode {
             Self::AddressOverCapacity => "Too many connections from this address",
             Self::SlowConsumer => "Client reads too slowly",
             Self::AddressTooFast => "Too many new connections from this address",
-            Self::TooManyMistakes => "Too many invalid messages",
+            Self::TooManyErrors => "Too many invalid messages",
             Self::TooManyMessages => "Too many messages",
             Self::MessageTimeout => "Message not finished in time",
             Self::ShuttingDown => "Server is shutting down: please reconnect shortly",
@@ -193,7 +193,7 @@ pub enum ErrorCode {
 
 /// The consequence of an error.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Severity {
+pub enum Consequence {
     /// The client receives an error, and the connection stays open.
     Report(Option<ErrorCode>),
     /// The connection is closed.
@@ -202,15 +202,14 @@ pub enum Severity {
 
 /// An error of a client.
 ///
-///
-/// There is no variant for internal failures, so these cannot be reported as an error of the
-/// client. Texts are Pusher's own where they are known.
+/// Failures of the server have no variant, so they are never reported as errors of the client. The
+/// messages are Pusher's own where these are known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProtocolError {
-    /// The text is not a message.
+    /// The frame is not a valid message.
     Malformed(Malformed),
     /// Too many invalid messages.
-    TooManyMistakes,
+    TooManyErrors,
     /// The message rate was exceeded, and this message was dropped.
     MessageRate {
         /// The channel of the dropped client event.
@@ -220,14 +219,14 @@ pub enum ProtocolError {
     TooManyMessages,
     /// A subscription was rejected.
     Subscription {
-        /// The channel as the client named it.
+        /// The channel's name as the client sent it.
         channel: String,
         /// The reason of the rejection.
         rejection: SubscriptionRejection,
     },
     /// A client event, or an unknown event, was rejected.
     ClientEvent {
-        /// The channel as the client sent it; `None` if it named none.
+        /// The channel's name as the client sent it; `None` without one.
         channel: Option<String>,
         /// The reason of the rejection.
         rejection: ClientEventRejection,
@@ -310,23 +309,23 @@ pub enum SignInRejection {
 }
 
 impl ProtocolError {
-    /// Decides once, for the whole server, what each mistake costs.
+    /// The consequence of the error, the same in the whole server.
     #[must_use]
-    pub fn severity(&self) -> Severity {
+    pub fn consequence(&self) -> Consequence {
         match self {
-            Self::TooManyMistakes => Severity::Close(CloseCode::TooManyMistakes),
-            Self::TooManyMessages => Severity::Close(CloseCode::TooManyMessages),
+            Self::TooManyErrors => Consequence::Close(CloseCode::TooManyErrors),
+            Self::TooManyMessages => Consequence::Close(CloseCode::TooManyMessages),
             Self::MessageRate { .. }
             | Self::ClientEvent { rejection: ClientEventRejection::Rate, .. }
             | Self::Subscription { rejection: SubscriptionRejection::Rate, .. } => {
-                Severity::Report(Some(ErrorCode::Rate))
+                Consequence::Report(Some(ErrorCode::Rate))
             }
-            Self::WatchlistTooLong { .. } => Severity::Report(Some(ErrorCode::WatchlistTooLong)),
-            Self::SignIn(_) => Severity::Report(Some(ErrorCode::Unauthorized)),
+            Self::WatchlistTooLong { .. } => Consequence::Report(Some(ErrorCode::WatchlistTooLong)),
+            Self::SignIn(_) => Consequence::Report(Some(ErrorCode::Unauthorized)),
             Self::Malformed(_)
             | Self::Subscription { .. }
             | Self::ClientEvent { .. }
-            | Self::SignInDisabled => Severity::Report(None),
+            | Self::SignInDisabled => Consequence::Report(None),
         }
     }
 
@@ -337,7 +336,7 @@ impl ProtocolError {
         match self {
             Self::MessageRate { channel } | Self::ClientEvent { channel, .. } => channel.as_deref(),
             Self::Malformed(_)
-            | Self::TooManyMistakes
+            | Self::TooManyErrors
             | Self::TooManyMessages
             | Self::Subscription { .. }
             | Self::SignInDisabled
@@ -348,8 +347,8 @@ impl ProtocolError {
 }
 
 impl SubscriptionRejection {
-    /// The `type` and `status` of a `pusher:subscription_error`, or nothing where an older
-    /// subscription of the same name lives on and must not look failed.
+    /// The `type` and `status` of a `pusher:subscription_error`. `None` if the connection is already
+    /// subscribed: the event would make that subscription fail in the client.
     #[must_use]
     pub fn subscription_error(&self) -> Option<(&'static str, u16)> {
         match self {
@@ -363,7 +362,7 @@ impl SubscriptionRejection {
         }
     }
 
-    /// The error message for the client; `channel` as the client spelled it.
+    /// The error message for the client; `channel` is the name that it sent.
     #[must_use]
     pub fn message(&self, channel: &str) -> String {
         let channel = truncate_echo(channel);
@@ -400,7 +399,7 @@ impl SubscriptionRejection {
             }
             Self::Rate => format!("Can't subscribe to {channel}: too many subscriptions a second"),
             Self::RosterFull { max } => {
-                format!("The presence channel {channel} has its {max} members already")
+                format!("The presence channel {channel} is full: it has at most {max} members")
             }
         }
     }
@@ -410,7 +409,7 @@ impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(malformed) => malformed.fmt(f),
-            Self::TooManyMistakes => CloseCode::TooManyMistakes.fmt(f),
+            Self::TooManyErrors => CloseCode::TooManyErrors.fmt(f),
             Self::MessageRate { .. } => f.write_str("Rate limit exceeded: message dropped"),
             Self::TooManyMessages => CloseCode::TooManyMessages.fmt(f),
             Self::Subscription { channel, rejection } => f.write_str(&rejection.message(channel)),

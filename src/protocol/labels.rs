@@ -10,7 +10,7 @@ impl ProtocolError {
     pub fn labels(&self) -> (&'static str, &'static str) {
         match self {
             Self::Malformed(_) => ("other", "malformed"),
-            Self::TooManyMistakes => ("other", "too_many_mistakes"),
+            Self::TooManyErrors => ("other", "too_many_errors"),
             Self::MessageRate { .. } => ("other", "rate"),
             Self::TooManyMessages => ("other", "too_many_messages"),
             Self::Subscription { rejection, .. } => ("subscribe", rejection.label()),
@@ -149,7 +149,7 @@ mod tests {
         }
         for (error, labels) in [
             (ProtocolError::Malformed(Malformed::Binary), ("other", "malformed")),
-            (ProtocolError::TooManyMistakes, ("other", "too_many_mistakes")),
+            (ProtocolError::TooManyErrors, ("other", "too_many_errors")),
             (ProtocolError::MessageRate { channel: None }, ("other", "rate")),
             (ProtocolError::TooManyMessages, ("other", "too_many_messages")),
             (ProtocolError::SignInDisabled, ("signin", "disabled")),

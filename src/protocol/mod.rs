@@ -1,11 +1,11 @@
 //! The Pusher Channels wire protocol, version 7: names, messages, frames, error codes.
 //!
 //! Everything here is a plain value. Nothing in this module reads a clock, takes a lock or
-//! touches a socket, and nothing in it depends on another module of the crate. That is what
-//! lets the session be tested and fuzzed without a server.
+//! touches a socket, and nothing in it depends on another module of the crate, so the session can
+//! be tested and fuzzed without a server.
 //!
-//! Start at [`ClientMessage`], what clients may say, and [`event`], what we say to them.
-//! [`ProtocolError`] decides what each mistake costs a client.
+//! Start at [`ClientMessage`], which parses messages from clients, and [`event`], which encodes
+//! messages to clients. [`ProtocolError`] maps each client error to its consequence.
 
 mod channel;
 mod error;
@@ -22,7 +22,7 @@ mod version;
 
 pub use channel::{ChannelName, InvalidChannelName};
 pub use error::{
-    AuthError, CloseCode, ErrorCode, ProtocolError, Severity, SignInRejection,
+    AuthError, CloseCode, Consequence, ErrorCode, ProtocolError, SignInRejection,
     SubscriptionRejection,
 };
 pub use event::EventData;

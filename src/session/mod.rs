@@ -7,9 +7,9 @@
 //! A message is handled with the app's current configuration. The settings that all sessions share
 //! are those from the start of the connection, since the client has been sent some of them.
 
+mod error_budget;
 mod liveness;
 mod message_limiter;
-mod mistakes;
 #[cfg(test)]
 mod tests;
 
@@ -24,9 +24,9 @@ use crate::{
     rate::{Rate, TokenBucket},
 };
 use arc_swap::ArcSwap;
+use error_budget::ErrorBudget;
 use liveness::Liveness;
 use message_limiter::{Decision, MessageLimiter};
-use mistakes::Mistakes;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -80,7 +80,7 @@ pub struct Session<P> {
     joins: MessageLimiter,
     response_bytes: TokenBucket,
     client_events: TokenBucket,
-    mistakes: Mistakes,
+    error_budget: ErrorBudget,
 }
 
 /// A subscription of the connection.
@@ -168,7 +168,7 @@ impl<P> Session<P> {
             joins: MessageLimiter::new(now),
             response_bytes: TokenBucket::full(now),
             client_events: TokenBucket::full(now),
-            mistakes: Mistakes::none(now),
+            error_budget: ErrorBudget::full(now),
         }
     }
 
@@ -221,7 +221,7 @@ impl<P> Session<P> {
     /// # Errors
     ///
     /// The client's error. The driver reports it or closes the connection, by
-    /// [`ProtocolError::severity`].
+    /// [`ProtocolError::consequence`].
     pub fn on_text<'a>(
         &mut self,
         text: &'a str,
@@ -271,7 +271,7 @@ impl<P> Session<P> {
     /// Handles a malformed message, and adds its cost.
     #[must_use]
     pub fn malformed(&mut self, malformed: Malformed, now: Instant) -> ProtocolError {
-        match self.mistakes.add(Mistakes::MALFORMED, now) {
+        match self.error_budget.spend(ErrorBudget::MALFORMED, now) {
             Ok(()) => ProtocolError::Malformed(malformed),
             Err(too_many) => too_many,
         }
@@ -360,7 +360,7 @@ impl<P> Session<P> {
             Err(rejection) => rejection,
         };
         if matches!(rejection, SubscriptionRejection::Auth(_)) {
-            self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
+            self.error_budget.spend(ErrorBudget::UNAUTHORIZED, now)?;
         }
         Err(ProtocolError::Subscription { channel: request.channel, rejection })
     }
@@ -483,7 +483,7 @@ impl<P> Session<P> {
             },
             Err(rejection) => {
                 if matches!(rejection, SignInRejection::Auth(_)) {
-                    self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
+                    self.error_budget.spend(ErrorBudget::UNAUTHORIZED, now)?;
                 }
                 Err(ProtocolError::SignIn(rejection))
             }

@@ -303,9 +303,9 @@ fn malformed_messages_close_the_connection_despite_valid_ones_in_between() {
         assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
         succeed_in_all_ways(&mut session, now);
     }
-    // Less than one error is forgiven so far.
+    // The cost of less than one error has been refilled.
     let now = start + Duration::from_secs(11);
-    assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyMistakes);
+    assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyErrors);
 }
 
 #[test]
@@ -320,12 +320,12 @@ fn failed_authorizations_close_the_connection_despite_valid_messages_in_between(
         assert_eq!(session.on_control(now), Ok(()));
         assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
     }
-    // Two errors were forgiven meanwhile.
+    // The cost of two errors was refilled meanwhile.
     assert_eq!(guesses, 102);
 }
 
 #[test]
-fn errors_are_forgiven_over_time() {
+fn the_error_budget_is_refilled_over_time() {
     let (mut session, start) = session();
     for minute in 0..50 {
         let now = start + Duration::from_secs(minute * 100);
@@ -372,7 +372,7 @@ fn an_unknown_event_is_reported_without_cost() {
     for second in 0..200 {
         let now = start + Duration::from_secs(second);
         let error = session.on_text(r#"{"event":"my-event","channel":"c"}"#, now).unwrap_err();
-        assert_eq!(error.severity(), crate::protocol::Severity::Report(None));
+        assert_eq!(error.consequence(), crate::protocol::Consequence::Report(None));
         assert_eq!(error.channel(), Some("c"));
         assert!(error.to_string().contains("'my-event'"), "{error}");
     }

@@ -16,7 +16,7 @@ use crate::{
     hub::RegisteredSubscription,
     metrics::ReceivedKind,
     protocol::{
-        ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
+        ChannelName, CloseCode, Consequence, EventData, Frame, Malformed, Member, ProtocolError,
         SubscriptionRejection, User, event,
     },
     session::{Action, Subscription},
@@ -277,11 +277,11 @@ impl Shard {
             let message = rejection.message(channel);
             self.respond(slot, event::subscription_error(channel, kind, status, &message));
         }
-        match error.severity() {
-            Severity::Report(code) => {
+        match error.consequence() {
+            Consequence::Report(code) => {
                 self.respond(slot, event::error(code, error.channel(), &error.to_string()));
             }
-            Severity::Close(code) => {
+            Consequence::Close(code) => {
                 self.close(slot, &code);
                 if code == CloseCode::TooManyMessages {
                     // The rest of the input is discarded.

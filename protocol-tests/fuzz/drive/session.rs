@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use campanile::app::App;
 use campanile::config::AppConfig;
 use campanile::protocol::{
-    CloseCode, ErrorCode, ProtocolError, Severity, SignInRejection, SocketId, SubscriptionRejection,
+    CloseCode, Consequence, ErrorCode, ProtocolError, SignInRejection, SocketId,
+    SubscriptionRejection,
 };
 use campanile::rate::Rate;
 use campanile::session::{Action, DeadlineAction, Session, SessionConfig};
@@ -38,8 +39,8 @@ pub(crate) fn session(input: &[u8]) {
     assert_eq!(taken, driver.subscribed, "the session lost or added a subscription");
 }
 
-/// The time after which one point of mistakes is forgiven.
-const FORGIVEN_IN_MS: u64 = 10_000;
+/// The time in which one point of the error budget is refilled.
+const REFILL_MS: u64 = 10_000;
 
 struct Driver {
     session: Session<()>,
@@ -48,8 +49,8 @@ struct Driver {
     received_at: Instant,
     subscribed: BTreeSet<String>,
     user: Option<String>,
-    /// The points of mistakes that are not forgiven yet, as the milliseconds until they are.
-    mistakes_ms: u64,
+    /// The spent points of the error budget, as the time until they are refilled.
+    spent_ms: u64,
 }
 
 impl Driver {
@@ -72,7 +73,7 @@ impl Driver {
             received_at: now,
             subscribed: BTreeSet::new(),
             user: None,
-            mistakes_ms: 0,
+            spent_ms: 0,
         }
     }
 
@@ -107,7 +108,7 @@ impl Driver {
     fn pass(&mut self, millis: u64) -> bool {
         let millis = millis % 1_000_000;
         self.now += Duration::from_millis(millis);
-        self.mistakes_ms = self.mistakes_ms.saturating_sub(millis);
+        self.spent_ms = self.spent_ms.saturating_sub(millis);
         let silence = self.now - self.received_at;
         match self.session.on_deadline(self.now) {
             None => true,
@@ -180,14 +181,14 @@ impl Driver {
         }
     }
 
-    /// Adds the cost of a mistake: the connection is closed at a hundred points, not earlier.
+    /// Adds the cost of an error: the connection is closed at a hundred points, not earlier.
     fn charge(&mut self, error: &ProtocolError) -> bool {
         assert!(!error.to_string().is_empty());
         let points = match error {
             ProtocolError::Malformed(_) => 9,
             ProtocolError::Subscription { rejection: SubscriptionRejection::Auth(_), .. }
             | ProtocolError::SignIn(SignInRejection::Auth(_)) => 1,
-            ProtocolError::TooManyMistakes
+            ProtocolError::TooManyErrors
             | ProtocolError::Subscription { .. }
             | ProtocolError::ClientEvent { .. }
             | ProtocolError::MessageRate { .. }
@@ -196,24 +197,20 @@ impl Driver {
             | ProtocolError::SignIn(_)
             | ProtocolError::WatchlistTooLong { .. } => 0,
         };
-        self.mistakes_ms += points * FORGIVEN_IN_MS;
-        match error.severity() {
-            Severity::Close(CloseCode::TooManyMistakes) => {
-                let points = self.mistakes_ms.div_ceil(FORGIVEN_IN_MS);
+        self.spent_ms += points * REFILL_MS;
+        match error.consequence() {
+            Consequence::Close(CloseCode::TooManyErrors) => {
+                let points = self.spent_ms.div_ceil(REFILL_MS);
                 assert!(90 <= points, "closed at {points}");
                 false
             }
-            Severity::Close(code) => {
+            Consequence::Close(code) => {
                 assert_eq!(code, CloseCode::TooManyMessages, "too many subscriptions");
                 false
             }
-            Severity::Report(code) => {
-                assert!(code != Some(ErrorCode::WatchlistTooLong), "that is no mistake");
-                assert!(
-                    self.mistakes_ms <= 99 * FORGIVEN_IN_MS,
-                    "not closed at {}",
-                    self.mistakes_ms
-                );
+            Consequence::Report(code) => {
+                assert!(code != Some(ErrorCode::WatchlistTooLong), "that is no error");
+                assert!(self.spent_ms <= 99 * REFILL_MS, "not closed at {}", self.spent_ms);
                 true
             }
         }

@@ -1,4 +1,4 @@
-//! What each mistake costs, and how it is called on the wire.
+//! The consequence of each error, and its code and text for the client.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn every_close_code_has_its_number_and_its_label() {
         (CloseCode::AddressOverCapacity, 4100, "address_over_capacity"),
         (CloseCode::AddressTooFast, 4100, "address_too_fast"),
         (CloseCode::SlowConsumer, 4100, "slow_consumer"),
-        (CloseCode::TooManyMistakes, 4100, "too_many_mistakes"),
+        (CloseCode::TooManyErrors, 4100, "too_many_errors"),
         (CloseCode::TooManyMessages, 4100, "too_many_messages"),
         (CloseCode::MessageTimeout, 4100, "message_timeout"),
         (CloseCode::ShuttingDown, 4100, "shutting_down"),
@@ -80,15 +80,15 @@ fn every_rejection_of_a_subscription_has_its_kind_and_its_code() {
             || message.contains("a-channel");
         assert!(names_it, "{message}");
         let whole = ProtocolError::Subscription { channel: "a-channel".into(), rejection };
-        assert_eq!(whole.severity(), Severity::Report(code), "{whole:?}");
+        assert_eq!(whole.consequence(), Consequence::Report(code), "{whole:?}");
         assert_eq!((whole.to_string(), whole.channel()), (message, None));
     }
 }
 
 #[test]
 fn only_floods_close_the_connection() {
-    let close = |error: ProtocolError| matches!(error.severity(), Severity::Close(_));
-    assert!(close(ProtocolError::TooManyMistakes) && close(ProtocolError::TooManyMessages));
+    let close = |error: ProtocolError| matches!(error.consequence(), Consequence::Close(_));
+    assert!(close(ProtocolError::TooManyErrors) && close(ProtocolError::TooManyMessages));
     let channel = || Some("private-c".to_owned());
     let event = |rejection| ProtocolError::ClientEvent { channel: channel(), rejection };
     for (error, code) in [
@@ -101,7 +101,7 @@ fn only_floods_close_the_connection() {
         (ProtocolError::SignIn(SignInRejection::OtherUser), Some(4009)),
         (ProtocolError::WatchlistTooLong { max: 100 }, Some(4302)),
     ] {
-        let Severity::Report(reported) = error.severity() else { panic!("{error:?}") };
+        let Consequence::Report(reported) = error.consequence() else { panic!("{error:?}") };
         assert_eq!(reported.map(|code| code as u16), code, "{error:?}");
         let is_of_a_channel =
             matches!(error, ProtocolError::ClientEvent { .. } | ProtocolError::MessageRate { .. });
@@ -165,7 +165,10 @@ fn every_rejection_tells_the_client_what_is_wrong() {
         (subscription(SubscriptionRejection::Member("a rule")), "a rule (channel a-channel)"),
         (subscription(SubscriptionRejection::MemberTooLarge { max: 77 }), "larger than 77 bytes"),
         (subscription(SubscriptionRejection::Rate), "too many subscriptions a second"),
-        (subscription(SubscriptionRejection::RosterFull { max: 77 }), "has its 77 members already"),
+        (
+            subscription(SubscriptionRejection::RosterFull { max: 77 }),
+            "is full: it has at most 77 members",
+        ),
         (event(ClientEventRejection::Unknown { name: "a-name".into() }), "Unknown event 'a-name'"),
         (event(ClientEventRejection::Disabled), "you must enable this feature"),
         (event(ClientEventRejection::NoChannel), "must contain channel and data"),
@@ -181,7 +184,7 @@ fn every_rejection_tells_the_client_what_is_wrong() {
         (sign_in(SignInRejection::User("a rule")), "a rule"),
         (sign_in(SignInRejection::OtherUser), "already signed in as another user"),
         (ProtocolError::Malformed(Malformed::Binary), "expected a text message"),
-        (ProtocolError::TooManyMistakes, "Too many invalid messages"),
+        (ProtocolError::TooManyErrors, "Too many invalid messages"),
         (ProtocolError::TooManyMessages, "Too many messages"),
         (ProtocolError::MessageRate { channel: None }, "message dropped"),
         (ProtocolError::SignInDisabled, "authentication is disabled"),

@@ -62,7 +62,7 @@ async fn each_sign_of_life_delays_the_ping() {
         &control(PONG),
         &message(r#"{"event":"pusher:ping"}"#),
         &message(r#"{"event":"pusher:pong"}"#),
-        &message("a mistake"),
+        &message("malformed"),
     ];
     let mut bench = Bench::with_timeouts(120, 30);
     let client = bench.connect(b"");
