@@ -103,7 +103,7 @@ const FEW_MEMBERS: usize = 20;
 const FEW_CHANNELS: usize = 100;
 
 /// The sustained rate of subscriptions of one connection, per second.
-const JOINS_PER_SECOND: u64 = 10;
+const SUBSCRIBES_PER_SECOND: u64 = 10;
 
 #[tokio::test]
 async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
@@ -123,7 +123,7 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         let (sent, _) = pour(attacker, batch.repeat(10), true).await;
         server.publish(ROOM, "last", "1").await;
         let notified = members.join_all().await;
-        let joins = FEW_CHANNELS as u64 + 1 + JOINS_PER_SECOND * (began.elapsed().as_secs() + 1);
+        let joins = FEW_CHANNELS as u64 + 1 + SUBSCRIBES_PER_SECOND * (began.elapsed().as_secs() + 1);
         let most = notified.iter().copied().max().unwrap_or_default();
         assert!(most <= 2 * joins + 1, "each was notified {most} times of one");
         // The burst of bytes that may be sent to the attacker is 25 rosters of 20 KiB.

@@ -267,7 +267,7 @@ pub enum SubscriptionRejection {
         /// The limit that was exceeded, in bytes.
         max: usize,
     },
-    /// The connection exceeds its subscription rate.
+    /// The connection exceeds its rate of subscriptions.
     Rate,
     /// The channel has reached its limit of members.
     RosterFull {

@@ -1,4 +1,4 @@
-//! Limits the messages of a client.
+//! Limits the rate of messages of a client.
 
 use crate::{
     app::MessageLimit,
@@ -6,24 +6,25 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Counts the messages of one connection against two limits: the server's, which stops floods, and
-/// the app's, which is compatible with Reverb's.
+/// Counts the messages of one connection against two limits: the server's rate, which stops floods,
+/// and the app's limit of a window, which is compatible with Reverb's.
 ///
 /// Messages beyond a limit are dropped, and the client is notified. The server replies to
 /// `pusher:ping` in any case, so that a client that sends too much does not seem dead as well.
 #[derive(Debug)]
 pub(super) struct MessageLimiter {
     bucket: TokenBucket,
-    /// Allocated only for clients that need it.
-    overrun: Option<Box<Overrun>>,
+    /// Allocated only for apps with a window, and for clients beyond the rate.
+    over_limit: Option<Box<OverLimit>>,
 }
 
 #[derive(Debug, Default)]
-struct Overrun {
+struct OverLimit {
     /// The start of the app's window, at its first message, and the number of messages in it.
     window: Option<(Instant, u32)>,
-    /// Messages dropped since the client was last within the server's limit.
+    /// Messages dropped since the client was last within the rate.
     dropped: u32,
+    /// When the client was last notified of a dropped message.
     notified_at: Option<Instant>,
 }
 
@@ -43,57 +44,59 @@ const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl MessageLimiter {
     pub(super) fn new(now: Instant) -> Self {
-        Self { bucket: TokenBucket::full(now), overrun: None }
+        Self { bucket: TokenBucket::full(now), over_limit: None }
     }
 
-    /// Counts a message against the server's limit. A client that exceeds it by as many messages as
-    /// its burst is closed.
-    pub(super) fn pass(&mut self, rate: Rate, now: Instant) -> Decision {
-        if self.overrun.is_some() && self.bucket.is_full(now) {
+    /// Counts a message against a rate. If the client exceeds it by as many messages as its burst, the
+    /// connection is closed.
+    pub(super) fn check_rate(&mut self, rate: Rate, now: Instant) -> Decision {
+        if self.over_limit.is_some() && self.bucket.is_full(now) {
             self.reset();
         }
         if self.bucket.take(rate, now).is_ok() {
             return Decision::Allow;
         }
-        let overrun = self.overrun.get_or_insert_default();
-        overrun.dropped += 1;
-        if rate.burst() <= overrun.dropped { Decision::Close } else { Decision::Drop }
+        let over_limit = self.over_limit.get_or_insert_default();
+        over_limit.dropped += 1;
+        if rate.burst() <= over_limit.dropped { Decision::Close } else { Decision::Drop }
     }
 
-    /// Whether to notify the client that a message was dropped: at most once a second.
+    /// Whether to notify the client of a dropped message now: at most once a second.
     pub(super) fn should_notify(&mut self, now: Instant) -> bool {
-        let overrun = self.overrun.get_or_insert_default();
-        if overrun.notified_at.is_some_and(|notified_at| now < notified_at + NOTIFY_INTERVAL) {
+        let over_limit = self.over_limit.get_or_insert_default();
+        if over_limit.notified_at.is_some_and(|notified_at| now < notified_at + NOTIFY_INTERVAL) {
             return false;
         }
-        overrun.notified_at = Some(now);
+        over_limit.notified_at = Some(now);
         true
     }
 
     /// Counts a message against the app's limit of a window, which starts with the first message
     /// after the previous window.
-    pub(super) fn pass_app(&mut self, limit: MessageLimit, now: Instant) -> Decision {
+    pub(super) fn check_window(&mut self, limit: MessageLimit, now: Instant) -> Decision {
         if limit.max == 0 {
             return Decision::Allow;
         }
-        let window = &mut self.overrun.get_or_insert_default().window;
-        let (began, messages) = match *window {
-            Some((began, messages)) if now < began + limit.window => (began, messages),
+        let window = &mut self.over_limit.get_or_insert_default().window;
+        let (started_at, messages) = match *window {
+            Some((started_at, messages)) if now < started_at + limit.window => {
+                (started_at, messages)
+            }
             Some(_) | None => (now, 0),
         };
         if limit.max <= messages {
             return if limit.closes { Decision::Close } else { Decision::Drop };
         }
-        *window = Some((began, messages + 1));
+        *window = Some((started_at, messages + 1));
         Decision::Allow
     }
 
     fn reset(&mut self) {
-        match &mut self.overrun {
-            Some(overrun) if overrun.window.is_some() => {
-                (overrun.dropped, overrun.notified_at) = (0, None);
+        match &mut self.over_limit {
+            Some(over_limit) if over_limit.window.is_some() => {
+                (over_limit.dropped, over_limit.notified_at) = (0, None);
             }
-            Some(_) | None => self.overrun = None,
+            Some(_) | None => self.over_limit = None,
         }
     }
 }
@@ -107,13 +110,13 @@ mod tests {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut limiter = MessageLimiter::new(start);
-        assert!((0..10).all(|_| limiter.pass(rate, start) == Decision::Allow));
+        assert!((0..10).all(|_| limiter.check_rate(rate, start) == Decision::Allow));
         let should_notify = (0..9).filter(|_| {
-            limiter.pass(rate, start) == Decision::Drop && limiter.should_notify(start)
+            limiter.check_rate(rate, start) == Decision::Drop && limiter.should_notify(start)
         });
         assert_eq!(should_notify.count(), 1);
         assert!(limiter.should_notify(start + NOTIFY_INTERVAL));
-        assert_eq!(limiter.pass(rate, start), Decision::Close);
+        assert_eq!(limiter.check_rate(rate, start), Decision::Close);
     }
 
     #[test]
@@ -123,12 +126,12 @@ mod tests {
         let mut limiter = MessageLimiter::new(start);
         for second in [0, 60, 120] {
             let now = start + Duration::from_secs(second);
-            assert!((0..10).all(|_| limiter.pass(rate, now) == Decision::Allow));
-            assert!((0..8).all(|_| limiter.pass(rate, now) == Decision::Drop));
+            assert!((0..10).all(|_| limiter.check_rate(rate, now) == Decision::Allow));
+            assert!((0..8).all(|_| limiter.check_rate(rate, now) == Decision::Drop));
             assert!(limiter.should_notify(now));
         }
-        assert_eq!(limiter.pass(rate, start + Duration::from_secs(180)), Decision::Allow);
-        assert!(limiter.overrun.is_none(), "and holds no more memory than others");
+        assert_eq!(limiter.check_rate(rate, start + Duration::from_secs(180)), Decision::Allow);
+        assert!(limiter.over_limit.is_none(), "and holds no more memory than others");
     }
 
     #[test]
@@ -136,11 +139,11 @@ mod tests {
         let start = Instant::now();
         let rate = Rate::per_second(10).with_burst(100);
         let mut limiter = MessageLimiter::new(start);
-        assert!((0..100).all(|_| limiter.pass(rate, start) == Decision::Allow));
-        assert_eq!(limiter.pass(rate, start), Decision::Drop);
+        assert!((0..100).all(|_| limiter.check_rate(rate, start) == Decision::Allow));
+        assert_eq!(limiter.check_rate(rate, start), Decision::Drop);
         let later = start + Duration::from_secs(1);
-        assert!((0..10).all(|_| limiter.pass(rate, later) == Decision::Allow));
-        assert_eq!(limiter.pass(rate, later), Decision::Drop);
+        assert!((0..10).all(|_| limiter.check_rate(rate, later) == Decision::Allow));
+        assert_eq!(limiter.check_rate(rate, later), Decision::Drop);
     }
 
     #[test]
@@ -151,13 +154,13 @@ mod tests {
             let limit = MessageLimit { max: 3, window, closes };
             let beyond = if closes { Decision::Close } else { Decision::Drop };
             let mut limiter = MessageLimiter::new(start);
-            assert!((0..3).all(|_| limiter.pass_app(limit, start) == Decision::Allow));
+            assert!((0..3).all(|_| limiter.check_window(limit, start) == Decision::Allow));
             let last = start + Duration::from_millis(59_999);
             for now in [start, last, last] {
-                assert_eq!(limiter.pass_app(limit, now), beyond);
+                assert_eq!(limiter.check_window(limit, now), beyond);
             }
-            assert!((0..3).all(|_| limiter.pass_app(limit, start + window) == Decision::Allow));
-            assert_eq!(limiter.pass_app(limit, start + window), beyond);
+            assert!((0..3).all(|_| limiter.check_window(limit, start + window) == Decision::Allow));
+            assert_eq!(limiter.check_window(limit, start + window), beyond);
         }
     }
 
@@ -166,9 +169,11 @@ mod tests {
         let now = Instant::now();
         let mut limiter = MessageLimiter::new(now);
         let limit = MessageLimit { max: 0, window: Duration::from_secs(1), closes: true };
-        assert!((0..10_000).all(|_| limiter.pass(Rate::per_second(0), now) == Decision::Allow));
-        assert!((0..10_000).all(|_| limiter.pass_app(limit, now) == Decision::Allow));
-        assert!(limiter.overrun.is_none());
+        assert!(
+            (0..10_000).all(|_| limiter.check_rate(Rate::per_second(0), now) == Decision::Allow)
+        );
+        assert!((0..10_000).all(|_| limiter.check_window(limit, now) == Decision::Allow));
+        assert!(limiter.over_limit.is_none());
     }
 
     #[test]
@@ -187,16 +192,16 @@ mod tests {
         let limit = MessageLimit { max: 1, window: Duration::from_secs(60), closes: false };
         let rate = Rate::per_second(10);
         let mut limiter = MessageLimiter::new(start);
-        assert_eq!(limiter.pass_app(limit, start), Decision::Allow);
-        assert!((0..19).all(|_| limiter.pass(rate, start) != Decision::Close));
+        assert_eq!(limiter.check_window(limit, start), Decision::Allow);
+        assert!((0..19).all(|_| limiter.check_rate(rate, start) != Decision::Close));
         assert!(limiter.should_notify(start));
         let later = start + Duration::from_secs(30);
-        assert_eq!(limiter.pass(rate, later), Decision::Allow);
-        assert_eq!(limiter.pass_app(limit, later), Decision::Drop);
+        assert_eq!(limiter.check_rate(rate, later), Decision::Allow);
+        assert_eq!(limiter.check_window(limit, later), Decision::Drop);
         // The client is within the server's limit again, and may exceed it as far as before.
-        assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Allow));
-        assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Drop));
-        assert_eq!(limiter.pass(rate, later), Decision::Close);
+        assert!((0..9).all(|_| limiter.check_rate(rate, later) == Decision::Allow));
+        assert!((0..9).all(|_| limiter.check_rate(rate, later) == Decision::Drop));
+        assert_eq!(limiter.check_rate(rate, later), Decision::Close);
     }
 
     #[test]
@@ -206,8 +211,8 @@ mod tests {
         let mut limiter = MessageLimiter::new(start);
         for second in 0..5 {
             let now = start + Duration::from_secs(second);
-            assert!((0..2).all(|_| limiter.pass_app(limit, now) == Decision::Allow));
-            assert!((0..9).all(|_| limiter.pass_app(limit, now) == Decision::Drop));
+            assert!((0..2).all(|_| limiter.check_window(limit, now) == Decision::Allow));
+            assert!((0..9).all(|_| limiter.check_window(limit, now) == Decision::Drop));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The protocol of one client as a state machine without I/O.
 //!
-//! The driver in `shard` passes it text and time, and executes what it returns: at most one
-//! [`Action`] for each input. After an action that the broker can reject or that changes the session,
-//! the driver reports the result: [`Session::subscribed`] and [`Session::signed_in`].
+//! The driver in `shard` passes it messages and the time, and executes what it returns: at most one
+//! [`Action`] for each input. After subscribing and signing in, it reports the result with
+//! [`Session::subscribed`] and [`Session::signed_in`].
 //!
 //! A message is handled with the app's current configuration. The settings that all sessions share
 //! are those from the start of the connection, since the client has been sent some of them.
@@ -54,13 +54,13 @@ impl SessionConfig {
     /// Sustained rate of subscriptions and sign-ins of one connection, per second. Each one is sent
     /// to other clients, to other nodes and to the application, so it costs far more than its
     /// request; a user who navigates between pages needs fewer.
-    pub const JOINS_PER_SECOND: u32 = 10;
+    pub const SUBSCRIBES_PER_SECOND: u32 = 10;
 
-    /// The subscription rate of one connection. A client that reconnects subscribes to all of its
-    /// channels at once, and signs in.
-    fn join_rate(&self) -> Rate {
+    /// The rate of subscriptions and sign-ins of one connection. A client that reconnects subscribes
+    /// to all of its channels at once, and signs in.
+    fn subscribe_rate(&self) -> Rate {
         let channels = u32::try_from(self.max_channels).unwrap_or(u32::MAX);
-        Rate::per_second(Self::JOINS_PER_SECOND).with_burst(channels.saturating_add(1))
+        Rate::per_second(Self::SUBSCRIBES_PER_SECOND).with_burst(channels.saturating_add(1))
     }
 }
 
@@ -76,14 +76,14 @@ pub struct Session<P> {
     liveness: Liveness,
     /// The deadline for the client's first authorization; `None` once it was authorized.
     authorize_by: Option<Instant>,
-    messages: MessageLimiter,
-    joins: MessageLimiter,
+    message_limiter: MessageLimiter,
+    subscribe_limiter: MessageLimiter,
     response_bytes: TokenBucket,
     client_events: TokenBucket,
     error_budget: ErrorBudget,
 }
 
-/// A subscription of the connection.
+/// A subscription, as the session stores it.
 #[derive(Clone, Debug)]
 pub struct Subscription<P> {
     /// On a presence channel, the id of the member.
@@ -164,15 +164,15 @@ impl<P> Session<P> {
             subscriptions: HashMap::new(),
             liveness: Liveness::on_message(now),
             authorize_by,
-            messages: MessageLimiter::new(now),
-            joins: MessageLimiter::new(now),
+            message_limiter: MessageLimiter::new(now),
+            subscribe_limiter: MessageLimiter::new(now),
             response_bytes: TokenBucket::full(now),
             client_events: TokenBucket::full(now),
             error_budget: ErrorBudget::full(now),
         }
     }
 
-    /// The connection's socket id.
+    /// The public name of the connection, by which its client authorizes itself.
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
         self.socket_id
@@ -184,7 +184,7 @@ impl<P> Session<P> {
         self.config.activity_timeout
     }
 
-    /// The signed-in user.
+    /// The signed-in user; `None` before `pusher:signin`.
     #[must_use]
     pub fn user(&self) -> Option<&User> {
         self.user.as_deref()
@@ -209,7 +209,7 @@ impl<P> Session<P> {
     /// The limit was exceeded.
     pub fn on_fragments(&mut self, fragments: usize, now: Instant) -> Result<(), ProtocolError> {
         for _ in 0..fragments {
-            if self.messages.pass(self.config.message_rate, now) == Decision::Close {
+            if self.message_limiter.check_rate(self.config.message_rate, now) == Decision::Close {
                 return Err(ProtocolError::TooManyMessages);
             }
         }
@@ -235,7 +235,7 @@ impl<P> Session<P> {
             Decision::Allow => {}
             Decision::Close => return Err(ProtocolError::TooManyMessages),
             Decision::Drop if is_heartbeat => {}
-            Decision::Drop if self.messages.should_notify(now) => {
+            Decision::Drop if self.message_limiter.should_notify(now) => {
                 let channel = message.ok().and_then(ClientMessage::into_event_channel);
                 return Err(ProtocolError::MessageRate { channel });
             }
@@ -262,8 +262,10 @@ impl<P> Session<P> {
     /// Counts a message. Pings and pongs do not count against the app's limit
     /// (`docs/protocol.md#heartbeat`).
     fn check_message_limits(&mut self, app: &App, is_heartbeat: bool, now: Instant) -> Decision {
-        match self.messages.pass(self.config.message_rate, now) {
-            Decision::Allow if !is_heartbeat => self.messages.pass_app(app.message_limit(), now),
+        match self.message_limiter.check_rate(self.config.message_rate, now) {
+            Decision::Allow if !is_heartbeat => {
+                self.message_limiter.check_window(app.message_limit(), now)
+            }
             decision @ (Decision::Allow | Decision::Drop | Decision::Close) => decision,
         }
     }
@@ -352,11 +354,13 @@ impl<P> Session<P> {
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
         let rejection = match self.check_subscribe(app, &request) {
-            Ok((channel, member)) => match self.joins.pass(self.config.join_rate(), now) {
-                Decision::Allow => return Ok(Action::Subscribe { channel, member }),
-                Decision::Drop => SubscriptionRejection::Rate,
-                Decision::Close => return Err(ProtocolError::TooManyMessages),
-            },
+            Ok((channel, member)) => {
+                match self.subscribe_limiter.check_rate(self.config.subscribe_rate(), now) {
+                    Decision::Allow => return Ok(Action::Subscribe { channel, member }),
+                    Decision::Drop => SubscriptionRejection::Rate,
+                    Decision::Close => return Err(ProtocolError::TooManyMessages),
+                }
+            }
             Err(rejection) => rejection,
         };
         if matches!(rejection, SubscriptionRejection::Auth(_)) {
@@ -473,14 +477,16 @@ impl<P> Session<P> {
             return Err(ProtocolError::SignInDisabled);
         }
         match self.check_sign_in(app, &request) {
-            Ok(user) => match self.joins.pass(self.config.join_rate(), now) {
-                Decision::Allow => {
-                    let user_data = user.user_data_for_client(request.user_data);
-                    Ok(Action::SignIn { user, user_data })
+            Ok(user) => {
+                match self.subscribe_limiter.check_rate(self.config.subscribe_rate(), now) {
+                    Decision::Allow => {
+                        let user_data = user.user_data_for_client(request.user_data);
+                        Ok(Action::SignIn { user, user_data })
+                    }
+                    Decision::Drop => Err(ProtocolError::MessageRate { channel: None }),
+                    Decision::Close => Err(ProtocolError::TooManyMessages),
                 }
-                Decision::Drop => Err(ProtocolError::MessageRate { channel: None }),
-                Decision::Close => Err(ProtocolError::TooManyMessages),
-            },
+            }
             Err(rejection) => {
                 if matches!(rejection, SignInRejection::Auth(_)) {
                     self.error_budget.spend(ErrorBudget::UNAUTHORIZED, now)?;
