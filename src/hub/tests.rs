@@ -86,15 +86,15 @@ fn a_forced_resubscribe_closes_the_subscribers_of_the_channel() {
     let hub = hub(|_| {});
     let channel = subscribe(&hub, 1, "c");
     subscribe(&hub, 0, "other");
-    hub.force_resubscribe(&name("c"), &CloseCode::Interrupted);
-    hub.force_resubscribe(&name("unknown"), &CloseCode::Interrupted);
+    hub.force_resubscribe(&name("c"), &CloseCode::EventsMissed);
+    hub.force_resubscribe(&name("unknown"), &CloseCode::EventsMissed);
     assert!(deliveries(&hub.inboxes, 0).is_empty());
     let Some(Delivery::CloseSubscribers { channel: closed, code }) =
         deliveries(&hub.inboxes, 1).pop_front()
     else {
         panic!("it is closed")
     };
-    assert_eq!((closed, code), (channel, CloseCode::Interrupted));
+    assert_eq!((closed, code), (channel, CloseCode::EventsMissed));
 }
 
 #[test]

@@ -63,8 +63,8 @@ pub enum CloseCode {
     // 4200-4299: reconnect at once.
     /// The server shuts down, and another one is available.
     Draining,
-    /// The node was disconnected from the others, and the client may have missed events.
-    Interrupted,
+    /// The client may have missed events, because the node was disconnected from Redis.
+    EventsMissed,
     /// The client did not reply to a ping.
     PongTimeout,
 }
@@ -96,7 +96,7 @@ impl CloseCode {
             | Self::TooManyMessages
             | Self::MessageTimeout
             | Self::ShuttingDown => 4100,
-            Self::Draining | Self::Interrupted => 4200,
+            Self::Draining | Self::EventsMissed => 4200,
             Self::PongTimeout => 4201,
         }
     }
@@ -126,7 +126,7 @@ impl CloseCode {
             Self::MessageTimeout => "message_timeout",
             Self::ShuttingDown => "shutting_down",
             Self::Draining => "draining",
-            Self::Interrupted => "interrupted",
+            Self::EventsMissed => "events_missed",
             Self::PongTimeout => "pong_timeout",
         }
     }
@@ -173,7 +173,7 @@ impl fmt::Display for CloseCode {
             Self::MessageTimeout => "Message not finished in time",
             Self::ShuttingDown => "Server is shutting down: please reconnect shortly",
             Self::Draining => "Please reconnect immediately",
-            Self::Interrupted => "Events may have been missed: please reconnect immediately",
+            Self::EventsMissed => "Events may have been missed: please reconnect immediately",
             Self::PongTimeout => "Pong reply not received",
         })
     }
@@ -248,7 +248,7 @@ pub enum SubscriptionRejection {
     /// The channel's name is invalid.
     Name(InvalidChannelName),
     /// The connection is already subscribed to the channel; that subscription stays.
-    Existing,
+    AlreadySubscribed,
     /// The connection has reached its limit of subscriptions.
     TooMany {
         /// The value of `max_channels`.
@@ -257,7 +257,7 @@ pub enum SubscriptionRejection {
     /// The authorization is missing or wrong.
     Auth(AuthError),
     /// A server-to-user channel of another user.
-    NotThatUser,
+    OtherUser,
     /// A presence channel without `channel_data`, and the connection is not signed in.
     MemberMissing,
     /// The member's data violates a rule, which the text contains.
@@ -352,8 +352,8 @@ impl SubscriptionRejection {
     #[must_use]
     pub fn subscription_error(&self) -> Option<(&'static str, u16)> {
         match self {
-            Self::Existing => None,
-            Self::Auth(_) | Self::NotThatUser | Self::MemberMissing | Self::Member(_) => {
+            Self::AlreadySubscribed => None,
+            Self::Auth(_) | Self::OtherUser | Self::MemberMissing | Self::Member(_) => {
                 Some(("AuthError", 401))
             }
             Self::Name(_) => Some(("InvalidChannel", 4009)),
@@ -368,7 +368,7 @@ impl SubscriptionRejection {
         let channel = truncate_echo(channel);
         match self {
             Self::Name(rule) => format!("Invalid channel name '{channel}': {rule}"),
-            Self::Existing => format!("Existing subscription to channel {channel}"),
+            Self::AlreadySubscribed => format!("Existing subscription to channel {channel}"),
             Self::TooMany { max } => {
                 format!("Can't subscribe to {channel}: a connection has at most {max} channels")
             }
@@ -389,7 +389,7 @@ impl SubscriptionRejection {
                 "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",
                 truncate_echo(sent)
             ),
-            Self::NotThatUser => format!("{channel} is for the signed-in user of that id only"),
+            Self::OtherUser => format!("{channel} is for the signed-in user of that id only"),
             Self::MemberMissing => {
                 format!("channel_data, or a sign-in, is required to subscribe to {channel}")
             }

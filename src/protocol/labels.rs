@@ -37,10 +37,10 @@ impl SubscriptionRejection {
     fn label(&self) -> &'static str {
         match self {
             Self::Name(_) => "channel_name",
-            Self::Existing => "existing",
+            Self::AlreadySubscribed => "existing",
             Self::TooMany { .. } => "too_many",
             Self::Auth(error) => error.label(),
-            Self::NotThatUser => "other_user",
+            Self::OtherUser => "other_user",
             Self::MemberMissing => "member_missing",
             Self::Member(_) => "member",
             Self::MemberTooLarge { .. } => "member_too_large",
@@ -123,9 +123,9 @@ mod tests {
         all(of_auth, &auth.map(|label| ("signin", label)));
         for (rejection, label) in [
             (SubscriptionRejection::Name(InvalidChannelName::Empty), "channel_name"),
-            (SubscriptionRejection::Existing, "existing"),
+            (SubscriptionRejection::AlreadySubscribed, "existing"),
             (SubscriptionRejection::TooMany { max: 1 }, "too_many"),
-            (SubscriptionRejection::NotThatUser, "other_user"),
+            (SubscriptionRejection::OtherUser, "other_user"),
             (SubscriptionRejection::MemberMissing, "member_missing"),
             (SubscriptionRejection::Member("rule"), "member"),
             (SubscriptionRejection::MemberTooLarge { max: 1 }, "member_too_large"),

@@ -378,7 +378,7 @@ impl<P> Session<P> {
         let channel = ChannelName::parse(&request.channel, limits.max_channel_name_length)
             .map_err(SubscriptionRejection::Name)?;
         if self.subscriptions.contains_key(&channel) {
-            return Err(SubscriptionRejection::Existing);
+            return Err(SubscriptionRejection::AlreadySubscribed);
         }
         let max = self.config.max_channels;
         if max <= self.subscriptions.len() {
@@ -399,7 +399,7 @@ impl<P> Session<P> {
             return if is_user {
                 Ok((channel, None))
             } else {
-                Err(SubscriptionRejection::NotThatUser)
+                Err(SubscriptionRejection::OtherUser)
             };
         }
         let member =

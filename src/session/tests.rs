@@ -162,7 +162,7 @@ fn a_second_subscription_to_a_channel_is_rejected() {
     let (mut session, now) = session();
     subscribe(&mut session, "c", None, now);
     let text = subscribe_text(&session, "c", None);
-    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::Existing);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::AlreadySubscribed);
 }
 
 #[test]
@@ -203,11 +203,11 @@ fn a_member_comes_from_channel_data_or_from_the_sign_in() {
 fn a_server_to_user_channel_is_limited_to_its_user() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "#server-to-user-1", None);
-    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::NotThatUser);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::OtherUser);
     sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
     subscribe(&mut session, "#server-to-user-1", None, now);
     let text = subscribe_text(&session, "#server-to-user-2", None);
-    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::NotThatUser);
+    assert_eq!(rejection(session.on_text(&text, now)), SubscriptionRejection::OtherUser);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn every_close_code_has_its_number_and_its_label() {
         (CloseCode::MessageTimeout, 4100, "message_timeout"),
         (CloseCode::ShuttingDown, 4100, "shutting_down"),
         (CloseCode::Draining, 4200, "draining"),
-        (CloseCode::Interrupted, 4200, "interrupted"),
+        (CloseCode::EventsMissed, 4200, "events_missed"),
         (CloseCode::PongTimeout, 4201, "pong_timeout"),
     ];
     let mut texts: Vec<String> = cases.iter().map(|(code, ..)| code.to_string()).collect();
@@ -59,9 +59,9 @@ fn what_a_client_chose_is_repeated_up_to_a_bound() {
 fn every_rejection_of_a_subscription_has_its_kind_and_its_code() {
     let rate = Some(ErrorCode::Rate);
     for (rejection, error, code) in [
-        (SubscriptionRejection::Existing, None, None),
+        (SubscriptionRejection::AlreadySubscribed, None, None),
         (SubscriptionRejection::Auth(AuthError::Missing), Some(("AuthError", 401)), None),
-        (SubscriptionRejection::NotThatUser, Some(("AuthError", 401)), None),
+        (SubscriptionRejection::OtherUser, Some(("AuthError", 401)), None),
         (SubscriptionRejection::MemberMissing, Some(("AuthError", 401)), None),
         (SubscriptionRejection::Member("rule"), Some(("AuthError", 401)), None),
         (
@@ -146,7 +146,7 @@ fn every_rejection_tells_the_client_what_is_wrong() {
             "'a-channel': a channel name has at most 77",
         ),
         (
-            subscription(SubscriptionRejection::Existing),
+            subscription(SubscriptionRejection::AlreadySubscribed),
             "Existing subscription to channel a-channel",
         ),
         (subscription(SubscriptionRejection::TooMany { max: 77 }), "has at most 77 channels"),
@@ -157,7 +157,7 @@ fn every_rejection_tells_the_client_what_is_wrong() {
         (subscription(SubscriptionRejection::Auth(AuthError::Format)), "format 'key:signature'"),
         (subscription(SubscriptionRejection::Auth(key())), "'sent-key' (channel a-channel)"),
         (subscription(SubscriptionRejection::Auth(signature())), "of to-sign, but got sent-digest"),
-        (subscription(SubscriptionRejection::NotThatUser), "a-channel is for the signed-in user"),
+        (subscription(SubscriptionRejection::OtherUser), "a-channel is for the signed-in user"),
         (
             subscription(SubscriptionRejection::MemberMissing),
             "channel_data, or a sign-in, is required",
