@@ -23,7 +23,7 @@ fn subscribe(hub: &Hub, index: usize, channel: &str) -> ChannelId {
 }
 
 fn frame(text: &str) -> Frame {
-    event::published("e", &name("c"), &EventData::new(text), Instant::now())
+    event::app_event("e", &name("c"), &EventData::new(text), Instant::now())
 }
 
 fn initial(total: Option<usize>) -> InitialMessages {

@@ -1,12 +1,12 @@
-//! Channel names, and what a name says about its channel.
+//! Channel names, and the kinds of channels that follow from them.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-/// A channel name that is known to be legal.
+/// A valid channel name.
 ///
-/// Cloning shares the text. A `ChannelName` is never empty, is at most as long as the app
-/// allows, and holds only the characters that the protocol allows, so no later code checks it
-/// again, and it can be written into JSON as it stands.
+/// It is not empty, at most as long as the app allows, and has only characters that the protocol
+/// allows, so no later code checks it again, and it is written into JSON without escaping. Clones
+/// share the text.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChannelName(Arc<str>);
 
@@ -17,13 +17,13 @@ pub enum InvalidChannelName {
     Empty,
     /// The name has more bytes than the app's `max_channel_name_length`.
     TooLong {
-        /// The bound that was broken, in bytes.
+        /// The limit that was exceeded, in bytes.
         max: usize,
     },
-    /// The id of the user whose server-to-user channel it is has more bytes than are left of
+    /// The user id of a server-to-user channel is so long that the name would exceed
     /// `max_channel_name_length`.
     UserIdTooLong {
-        /// The bound of the id that was broken, in bytes.
+        /// The limit of the id that was exceeded, in bytes.
         max: usize,
     },
     /// A character outside `A-Z a-z 0-9 _ - = @ , . ;`, or a `#` that does not begin
@@ -38,7 +38,7 @@ impl ChannelName {
     ///
     /// # Errors
     ///
-    /// [`InvalidChannelName`] says which rule `name` breaks.
+    /// The rule that `name` violates.
     pub fn parse(name: &str, max: usize) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {
             return Err(InvalidChannelName::Empty);
@@ -55,15 +55,15 @@ impl ChannelName {
             Some(user_id) => user_id,
             None => name,
         };
-        if plain.bytes().all(is_legal) {
+        if plain.bytes().all(is_valid_byte) {
             Ok(Self(name.into()))
         } else {
             Err(InvalidChannelName::Character)
         }
     }
 
-    /// The channel through which the application reaches the user `user_id`. `max` as in
-    /// [`ChannelName::parse`].
+    /// The server-to-user channel of `user_id`: the application sends events to the user on it. `max`
+    /// as in [`ChannelName::parse`].
     ///
     /// # Errors
     ///
@@ -72,25 +72,25 @@ impl ChannelName {
         Self::parse(&format!("{SERVER_TO_USER}{user_id}"), max)
     }
 
-    /// The name as text.
+    /// The name, at most `max_channel_name_length` bytes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the channel has a roster of members.
+    /// Whether it is a presence channel, which has members.
     #[must_use]
     pub fn is_presence(&self) -> bool {
         self.0.starts_with("presence-")
     }
 
-    /// Whether subscribing takes a signature. Derived from the prefix and nothing else.
+    /// Whether subscribing needs a signature. Only the prefix decides.
     #[must_use]
     pub fn needs_auth(&self) -> bool {
         self.0.starts_with("private-") || self.is_presence()
     }
 
-    /// Whether the channel remembers its last published event.
+    /// Whether it is a cache channel, whose last event is cached for new subscribers.
     #[must_use]
     pub fn is_cache(&self) -> bool {
         ["cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-"]
@@ -98,21 +98,21 @@ impl ChannelName {
             .any(|prefix| self.0.starts_with(prefix))
     }
 
-    /// The user whose events this channel carries, if it is a server-to-user channel.
+    /// The user id of a server-to-user channel; `None` for another channel.
     #[must_use]
     pub fn server_to_user(&self) -> Option<&str> {
         self.0.strip_prefix(SERVER_TO_USER)
     }
 
-    /// Whether the channel is listed, counted as occupied, and reported as occupied and vacated. Server-to-user
-    /// channels are not.
+    /// Whether the channel is listed, counted, and reported as occupied and vacated: all are, except
+    /// server-to-user channels.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.server_to_user().is_none()
     }
 }
 
-fn is_legal(byte: u8) -> bool {
+fn is_valid_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-=@,.;".contains(&byte)
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn illegal_names_are_rejected_with_the_rule() {
+    fn invalid_names_are_rejected_with_the_rule() {
         for text in ["bad name!", "a#b", "#a", "#server-to-user-", "#server-to-user-a#", "a:b", "é"]
         {
             assert_eq!(ChannelName::parse(text, 200), Err(InvalidChannelName::Character), "{text}");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_hold_the_name_and_the_broken_rule() {
+    fn texts_contain_the_name_and_the_violated_rule() {
         let texts = (name("a-b").to_string(), format!("{:?}", name("a-b")));
         assert_eq!(texts, ("a-b".to_owned(), r#""a-b""#.to_owned()));
         for (rule, words) in [
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_channel_names_its_user() {
+    fn a_server_to_user_channel_contains_the_id_of_its_user() {
         assert_eq!(name("#server-to-user-a@b.c").server_to_user(), Some("a@b.c"));
         assert_eq!(ChannelName::of_user("7", 200), Ok(name("#server-to-user-7")));
         let rejected = |id: &str, max| ChannelName::of_user(id, max).unwrap_err();

@@ -1,8 +1,7 @@
-//! What we say to clients, encoded.
+//! Encodes messages to clients.
 //!
-//! `data` is text that holds JSON in every event but `pusher:error` and
-//! `pusher:subscription_error`, where it is an object; clients insist on both. It is never
-//! missing.
+//! `data` is never missing. It is a string that contains JSON, except in `pusher:error` and
+//! `pusher:subscription_error`, where it is an object; clients require both.
 
 use super::{
     ChannelName, CloseCode, ErrorCode, Frame, FrameKind, Member, SocketId,
@@ -13,8 +12,8 @@ use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
 
 /// The data of an event as a JSON token that can be written into a frame as it stands.
 ///
-/// Text keeps the publisher's escapes; it is never parsed and printed again. It is JSON for strict
-/// parsers: it contains no lone surrogate.
+/// A string keeps the publisher's escapes: it is not parsed and printed again. It contains no lone
+/// surrogate, which strict parsers reject.
 #[derive(Clone, Debug)]
 pub struct EventData<'a> {
     token: Cow<'a, str>,
@@ -22,8 +21,8 @@ pub struct EventData<'a> {
 }
 
 impl<'a> EventData<'a> {
-    /// Takes the JSON value that a publisher or a client sent: text as it stands, and any other
-    /// value as text that holds its compact JSON, which is the form that every client accepts.
+    /// The data from the JSON value that a publisher or a client sent. A string is taken as it is. Of
+    /// any other value, it is a string that contains its compact JSON, which every client accepts.
     ///
     /// `raw` must be valid JSON without lone surrogates; see
     /// [`replace_lone_surrogates`](super::replace_lone_surrogates).
@@ -47,7 +46,7 @@ impl<'a> EventData<'a> {
         Self { len: 0, token: Cow::Borrowed("null") }
     }
 
-    /// The size that limits are about: bytes of UTF-8 of the text that clients will read.
+    /// The size that limits apply to: the UTF-8 length of the unescaped string, in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.len
@@ -66,33 +65,33 @@ impl<'a> From<Option<&'a RawValue>> for EventData<'a> {
     }
 }
 
-fn protocol(text: &str) -> Frame {
+fn protocol_frame(text: &str) -> Frame {
     Frame::text(FrameKind::Protocol, text)
 }
 
-/// An event of the protocol on a channel, whose data is text that holds `json`.
+/// An event of the protocol on a channel, whose data is a string that contains `json`.
 fn on_channel(event: &str, channel: &ChannelName, json: &str) -> Frame {
     let data = to_json_string(json);
-    protocol(&format!(r#"{{"event":"{event}","channel":"{channel}","data":{data}}}"#))
+    protocol_frame(&format!(r#"{{"event":"{event}","channel":"{channel}","data":{data}}}"#))
 }
 
-/// The first frame of every connection.
+/// `pusher:connection_established`, the first frame of every admitted connection.
 #[must_use]
 pub fn connection_established(socket_id: SocketId, activity_timeout_s: u64) -> Frame {
-    protocol(&format!(
+    protocol_frame(&format!(
         r#"{{"event":"pusher:connection_established","data":"{{\"socket_id\":\"{socket_id}\",\"activity_timeout\":{activity_timeout_s}}}"}}"#
     ))
 }
 
-/// `pusher:error` for an error that leaves the connection open. `channel` is the unchecked name
-/// that the client gave for the channel of a rejected client event.
+/// `pusher:error` for an error that leaves the connection open. `channel` is the unvalidated
+/// name that the client sent for the channel of a rejected client event.
 #[must_use]
 pub fn error(code: Option<ErrorCode>, channel: Option<&str>, message: &str) -> Frame {
     error_frame(code.map(|code| code as u16), channel, message)
 }
 
-/// `pusher:error` that announces a close. Its code is a number always: pusher-js gets stuck on
-/// `null` while it connects.
+/// `pusher:error` before a close frame. Its code is always a number: pusher-js does not handle `null`
+/// while it connects.
 #[must_use]
 pub fn closing(code: &CloseCode) -> Frame {
     error_frame(Some(code.number()), None, &code.to_string())
@@ -104,7 +103,7 @@ fn error_frame(code: Option<u16>, channel: Option<&str>, message: &str) -> Frame
         .map(|channel| format!(r#""channel":{},"#, to_json_string(channel)))
         .unwrap_or_default();
     let message = to_json_string(message);
-    protocol(&format!(
+    protocol_frame(&format!(
         r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#
     ))
 }
@@ -112,22 +111,23 @@ fn error_frame(code: Option<u16>, channel: Option<&str>, message: &str) -> Frame
 /// `pusher:pong`, the reply to `pusher:ping`.
 #[must_use]
 pub fn pong() -> Frame {
-    protocol(r#"{"event":"pusher:pong","data":{}}"#)
+    protocol_frame(r#"{"event":"pusher:pong","data":{}}"#)
 }
 
-/// Asks the client's code for a sign of life.
+/// `pusher:ping`, to which the client library replies with `pusher:pong`.
 #[must_use]
 pub fn ping() -> Frame {
-    protocol(r#"{"event":"pusher:ping","data":{}}"#)
+    protocol_frame(r#"{"event":"pusher:ping","data":{}}"#)
 }
 
-/// A subscription began, on any channel but a presence channel.
+/// `pusher_internal:subscription_succeeded` for a channel that is not a presence channel.
 #[must_use]
 pub fn subscription_succeeded(channel: &ChannelName) -> Frame {
     on_channel("pusher_internal:subscription_succeeded", channel, "{}")
 }
 
-/// A subscription to a presence channel began; `members` are all members, the new one included.
+/// `pusher_internal:subscription_succeeded` for a presence channel, with all members, the new one
+/// included.
 #[must_use]
 pub fn presence_succeeded<'a>(
     channel: &ChannelName,
@@ -152,7 +152,7 @@ fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("a String takes all text");
 }
 
-/// A member came, with its first connection.
+/// `pusher_internal:member_added`, for the first connection of a user.
 #[must_use]
 pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
     let (id, info) = (to_json_string(&member.user_id), &member.user_info);
@@ -160,43 +160,44 @@ pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
     on_channel("pusher_internal:member_added", channel, &data)
 }
 
-/// A member left, with its last connection.
+/// `pusher_internal:member_removed`, for the last connection of a user.
 #[must_use]
 pub fn member_removed(channel: &ChannelName, user_id: &str) -> Frame {
     let data = format!(r#"{{"user_id":{}}}"#, to_json_string(user_id));
     on_channel("pusher_internal:member_removed", channel, &data)
 }
 
-/// How many connections are subscribed to the channel.
+/// `pusher_internal:subscription_count`, with the number of subscribed connections.
 #[must_use]
 pub fn subscription_count(channel: &ChannelName, count: usize) -> Frame {
     let data = format!(r#"{{"subscription_count":{count}}}"#);
     on_channel("pusher_internal:subscription_count", channel, &data)
 }
 
-/// A cache channel has nothing to show to its new subscriber.
+/// `pusher:cache_miss`: the cache channel has no cached event.
 #[must_use]
 pub fn cache_miss(channel: &ChannelName) -> Frame {
     on_channel("pusher:cache_miss", channel, "{}")
 }
 
-/// A subscription failed. `channel` is what the client called it, which may be anything.
+/// `pusher:subscription_error`. `channel` is the unvalidated name that the client sent.
 #[must_use]
 pub fn subscription_error(channel: &str, kind: &str, status: u16, message: &str) -> Frame {
     let (channel, message) = (to_json_string(channel), to_json_string(message));
-    protocol(&format!(
+    protocol_frame(&format!(
         r#"{{"event":"pusher:subscription_error","channel":{channel},"data":{{"type":"{kind}","error":{message},"status":{status}}}}}"#
     ))
 }
 
-/// A sign-in succeeded; the client reads its own `user_data` back, byte for byte.
+/// `pusher:signin_success`, with the client's `user_data` unchanged.
 #[must_use]
 pub fn signin_success(user_data: &str) -> Frame {
     let data = to_json_string(&format!(r#"{{"user_data":{}}}"#, to_json_string(user_data)));
-    protocol(&format!(r#"{{"event":"pusher:signin_success","data":{data}}}"#))
+    protocol_frame(&format!(r#"{{"event":"pusher:signin_success","data":{data}}}"#))
 }
 
-/// Which of the watched users are, or went, online and offline. At least one list holds ids.
+/// `pusher_internal:watchlist_events`: the watched users that are, or have gone, online and offline.
+/// At least one list is not empty.
 #[must_use]
 pub fn watchlist<T: AsRef<str>>(online: &[T], offline: &[T]) -> Frame {
     let entry = |name: &str, ids: &[T]| {
@@ -209,12 +210,12 @@ pub fn watchlist<T: AsRef<str>>(online: &[T], offline: &[T]) -> Frame {
         .map(|(name, ids)| entry(name, ids))
         .collect();
     let data = to_json_string(&format!(r#"{{"events":[{}]}}"#, entries.join(",")));
-    protocol(&format!(r#"{{"event":"pusher_internal:watchlist_events","data":{data}}}"#))
+    protocol_frame(&format!(r#"{{"event":"pusher_internal:watchlist_events","data":{data}}}"#))
 }
 
 /// An event that the application published on `channel`.
 #[must_use]
-pub fn published(
+pub fn app_event(
     name: &str,
     channel: &ChannelName,
     data: &EventData<'_>,
@@ -224,8 +225,8 @@ pub fn published(
     Frame::published(FrameKind::Event, &text, accepted_at)
 }
 
-/// A client event for the other subscribers. On presence channels, `user_id` says who sent it;
-/// it comes from the subscription, never from the sender's message.
+/// A client event for the other subscribers. On presence channels, `user_id` identifies the sender;
+/// it is that of the subscription, never from the client's message.
 #[must_use]
 pub fn client_event(
     name: &str,
@@ -266,7 +267,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// The frame's JSON, and its `data` parsed once more where that is text.
+    /// The frame's JSON, and the parsed content of `data` if that is a string.
     fn read(frame: &Frame) -> (Value, Value) {
         let bytes = frame.bytes();
         let start = bytes.iter().position(|byte| *byte == b'{').unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_frame_has_text_data_with_a_number() {
+    fn the_first_frame_has_string_data_with_a_number() {
         let id = SocketId::from_random(0x0000_0007_0000_0009);
         let (outer, inner) = read(&connection_established(id, 120));
         assert_eq!(outer["event"], "pusher:connection_established");
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roster_lists_ids_and_infos() {
+    fn the_first_message_of_a_presence_channel_lists_ids_and_infos() {
         let members: [(Arc<str>, Arc<str>); 2] =
             [("1".into(), r#"{"n":"a"}"#.into()), ("a\"b".into(), "{}".into())];
         let (_, inner) = read(&presence_succeeded(
@@ -319,20 +320,20 @@ mod tests {
     #[test]
     fn published_data_keeps_its_escapes() {
         let data = EventData::new(r#""{\"url\":\"http:\/\/x\",\"e\":\"\u00e9\"}""#);
-        let frame = published(r"App\Events\X", &channel("c"), &data, Instant::now());
+        let frame = app_event(r"App\Events\X", &channel("c"), &data, Instant::now());
         let text = std::str::from_utf8(&frame.bytes()[2..]).unwrap();
         let expected = r#"{"event":"App\\Events\\X","channel":"c","data":"{\"url\":\"http:\/\/x\",\"e\":\"\u00e9\"}"}"#;
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn an_event_is_known_to_be_on_its_channel() {
+    fn an_event_is_recognised_on_its_channel() {
         let data = EventData::new(r#""1""#);
         for name in ["e", "", r"App\Events\X", r#"a","channel":"other"#, r"\", r#"q""#] {
-            let frame = published(name, &channel("c"), &data, Instant::now());
-            assert!(is_on_channel(frame.text_of().unwrap(), &channel("c")), "{name}");
+            let frame = app_event(name, &channel("c"), &data, Instant::now());
+            assert!(is_on_channel(frame.as_text().unwrap(), &channel("c")), "{name}");
             for other in ["cc", "d", "other"] {
-                assert!(!is_on_channel(frame.text_of().unwrap(), &channel(other)), "{name}");
+                assert!(!is_on_channel(frame.as_text().unwrap(), &channel(other)), "{name}");
             }
         }
         for text in
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn only_events_of_publishers_and_clients_have_a_time() {
         let (now, channel, data) = (Instant::now(), channel("c"), EventData::absent());
-        let event = published("e", &channel, &data, now);
+        let event = app_event("e", &channel, &data, now);
         let client_event = client_event("client-e", &channel, &data, None, now);
         for (frame, kind, accepted_at) in [
             (event, FrameKind::Event, Some(now)),
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_in_reads_its_own_data_back() {
+    fn a_sign_in_returns_the_data_unchanged() {
         let user_data = r#"{"id":"12345","x":"\u00e9\/"}"#;
         let (_, inner) = read(&signin_success(user_data));
         assert_eq!(inner["user_data"], user_data);

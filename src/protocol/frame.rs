@@ -1,18 +1,18 @@
-//! One encoded message for clients.
+//! Encoded WebSocket frames.
 
 use std::{
     sync::{Arc, Weak},
     time::Instant,
 };
 
-/// Bytes that are ready for the socket, shared by all who are to receive them.
+/// An encoded WebSocket frame, shared by its receivers.
 ///
 /// An event is encoded once per channel, WebSocket header included; a subscriber's outbox holds
-/// a handle of eight bytes. Frames of a server are not masked, so the same bytes serve everyone.
+/// a handle of eight bytes. Frames of a server are not masked, so all receivers get the same bytes.
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Encoded>);
 
-/// A weak handle of a frame, which does not keep the bytes.
+/// A weak handle of a frame, which does not keep it in memory.
 #[derive(Clone, Debug)]
 pub struct WeakFrame(Weak<Encoded>);
 
@@ -31,7 +31,7 @@ struct Encoded {
     bytes: Box<[u8]>,
 }
 
-/// What a frame carries; a label of the metrics.
+/// The kind of message in a frame; a label of the metrics.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum FrameKind {
     /// An event that the application published.
@@ -48,13 +48,13 @@ impl FrameKind {
     /// All kinds, in the order of [`FrameKind::index`].
     pub const ALL: [Self; 4] = [Self::Event, Self::ClientEvent, Self::Protocol, Self::Control];
 
-    /// The kind's place in [`FrameKind::ALL`].
+    /// The index in [`FrameKind::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// The kind's name in the metrics.
+    /// The value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl FrameKind {
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
-/// What the payload of a control frame may hold (RFC 6455, 5.5).
+/// Maximum payload of a control frame, in bytes (RFC 6455, 5.5).
 const CONTROL_PAYLOAD_MAX: usize = 125;
 
 impl Frame {
@@ -79,14 +79,14 @@ impl Frame {
         Self::encode(kind, None, text)
     }
 
-    /// Encodes an event that was accepted from a publisher at `accepted_at`, from where its
-    /// latency counts.
+    /// Encodes an event that was accepted from a publisher at `accepted_at`; its delivery latency is
+    /// measured from then.
     #[must_use]
     pub fn published(kind: FrameKind, text: &str, accepted_at: Instant) -> Self {
         Self::encode(kind, Some(accepted_at), text)
     }
 
-    /// Encodes a close frame; a reason beyond 123 bytes is cut at a character.
+    /// Encodes a close frame. A reason of more than 123 bytes is truncated between characters.
     #[must_use]
     pub fn close(code: u16, reason: &str) -> Self {
         let reason = &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2)];
@@ -101,7 +101,7 @@ impl Frame {
         Self::new(FrameKind::Control, None, encode(PING, &[]))
     }
 
-    /// Takes an event that another node has encoded, if `bytes` are one frame with text.
+    /// Decodes an event that another node has encoded; `None` if `bytes` are not one text frame.
     #[must_use]
     pub fn from_encoded(kind: FrameKind, bytes: &[u8], accepted_at: Instant) -> Option<Self> {
         let payload = match bytes {
@@ -124,9 +124,9 @@ impl Frame {
         Some(Self::new(kind, Some(accepted_at), bytes.to_vec()))
     }
 
-    /// The text of a frame with text.
+    /// The text of a text frame; `None` for another frame.
     #[must_use]
-    pub fn text_of(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         let start = match self.bytes() {
             [TEXT, 127, ..] => 10,
             [TEXT, 126, ..] => 4,
@@ -136,8 +136,8 @@ impl Frame {
         std::str::from_utf8(self.bytes().get(start..)?).ok()
     }
 
-    /// Takes bytes that are encoded already: replies of the WebSocket layer, or the response
-    /// that opened the connection.
+    /// A frame of encoded bytes: replies of the WebSocket layer, or the HTTP response that opened the
+    /// connection.
     #[must_use]
     pub fn raw(bytes: Vec<u8>) -> Self {
         Self::new(FrameKind::Control, None, bytes)
@@ -163,20 +163,20 @@ impl Frame {
         &self.0.bytes
     }
 
-    /// What the frame carries.
+    /// The kind of the message in the frame.
     #[must_use]
     pub fn kind(&self) -> FrameKind {
         self.0.kind
     }
 
-    /// When the event was accepted from its publisher; nothing for the protocol's own frames.
+    /// When the event was accepted from its publisher; `None` for frames of the protocol.
     #[must_use]
     pub fn accepted_at(&self) -> Option<Instant> {
         self.0.accepted_at
     }
 }
 
-/// A frame as RFC 6455, 5.2 has it, from a server: final and unmasked.
+/// Encodes a frame of a server (RFC 6455, 5.2): final and unmasked.
 fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len();
     match (u8::try_from(len), u16::try_from(len)) {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_every_length_class_reads_back() {
+    fn text_of_every_length_class_is_decoded() {
         for (len, header) in [(0, 2), (125, 2), (126, 4), (127, 4), (65_535, 4), (65_536, 10)] {
             let text = "x".repeat(len);
             let frame = Frame::text(FrameKind::Event, &text);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_close_reason_is_cut_at_a_character() {
+    fn a_long_close_reason_is_truncated_between_characters() {
         for (letter, most) in [("é", 61), ("x", 123)] {
             for (letters, left) in [(most, most), (most + 1, most), (200, most)] {
                 let frame = Frame::close(4200, &letter.repeat(letters));
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_event_is_taken_whole_or_not_at_all() {
+    fn only_a_whole_frame_is_decoded() {
         let now = Instant::now();
         let take = |bytes: &[u8]| Frame::from_encoded(FrameKind::Event, bytes, now);
         for len in [0, 125, 126, 65_535, 65_536] {
             let text = "x".repeat(len);
             let bytes = Frame::text(FrameKind::Event, &text).bytes().to_vec();
             let taken = take(&bytes).unwrap();
-            assert_eq!((taken.bytes(), taken.text_of()), (&*bytes, Some(&*text)));
+            assert_eq!((taken.bytes(), taken.as_text()), (&*bytes, Some(&*text)));
             assert_eq!((taken.kind(), taken.accepted_at()), (FrameKind::Event, Some(now)));
             let longer = [&*bytes, b"x"].concat();
             for other in [&longer[..], &bytes[..bytes.len() - 1], &bytes[..1], &longer[1..]] {
@@ -254,16 +254,16 @@ mod tests {
             }
         }
         for other in [Frame::ping(), Frame::close(4100, "x"), Frame::raw(vec![0x81, 1, 0xff])] {
-            assert!(take(other.bytes()).is_none() && other.text_of().is_none(), "{other:?}");
+            assert!(take(other.bytes()).is_none() && other.as_text().is_none(), "{other:?}");
             assert_eq!((other.kind(), other.accepted_at()), (FrameKind::Control, None));
         }
         assert_eq!(decode(&Frame::ping()), Message::Ping(Vec::new().into()));
     }
 
     #[test]
-    fn kinds_are_in_the_order_of_their_places() {
-        for (place, kind) in FrameKind::ALL.into_iter().enumerate() {
-            assert_eq!(kind.index(), place);
+    fn kinds_are_in_the_order_of_their_indexes() {
+        for (index, kind) in FrameKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), index);
         }
         let names = FrameKind::ALL.map(FrameKind::as_str);
         assert_eq!(names, ["event", "client_event", "protocol", "control"]);

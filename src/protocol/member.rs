@@ -5,10 +5,11 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::sync::Arc;
 
-/// A user on a presence channel, as one subscription brings it.
+/// A user on a presence channel, as given by one subscription.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// The user's id, never empty. Numbers are text in JavaScript's spelling: `10`, `1e1` and
+    /// The user's id, not empty, at most [`Member::USER_ID_LEN_MAX`] characters. Numbers have
+    /// JavaScript's spelling: `10`, `1e1` and
     /// `"10"` are the same user.
     pub user_id: Arc<str>,
     /// A JSON object as [`compact`](super::compact) writes it; `{}` if the application gave none.
@@ -30,13 +31,13 @@ struct ChannelData<'a> {
     user_info: Option<&'a RawValue>,
 }
 
-const NO_INFO: &str = "{}";
+const EMPTY_INFO: &str = "{}";
 
 impl Member {
     /// Maximum length of a user id, in characters. Source: Pusher Channels docs, "Presence
     /// channels".
     pub const USER_ID_LEN_MAX: usize = 128;
-    /// Maximum nesting of `user_info`, which all members read. Some parsers, such as Ruby's, read
+    /// Maximum nesting of `user_info`, which all members receive. Some parsers, such as Ruby's, accept
     /// at most a hundred levels.
     pub const USER_INFO_DEPTH_MAX: usize = 64;
 
@@ -54,12 +55,12 @@ impl Member {
         let user_id = data
             .user_id
             .and_then(|raw| json::parse_id(raw.get()))
-            .filter(|id| is_name(id))
+            .filter(|id| is_valid_key(id))
             .ok_or(SubscriptionRejection::Member(
                 "channel_data needs a user_id: a number, or a non-empty string without a leading NUL",
             ))?;
         let info = user_info(data.user_info).map_err(SubscriptionRejection::Member)?;
-        Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
+        Self::bounded(user_id.into(), info.unwrap_or_else(|| EMPTY_INFO.into()), limits)
     }
 
     /// The member that another node has reported, if it is valid.
@@ -83,7 +84,7 @@ impl Member {
         info: Option<&str>,
         limits: MemberLimits,
     ) -> Result<Self, SubscriptionRejection> {
-        Self::bounded(user_id, info.unwrap_or(NO_INFO).into(), limits)
+        Self::bounded(user_id, info.unwrap_or(EMPTY_INFO).into(), limits)
     }
 
     fn bounded(
@@ -146,9 +147,9 @@ fn is_readable(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Whether `id` can be a key of an object, as in the list of members: PHP rejects keys that begin
+/// Whether `id` can be a key of a JSON object, as in the list of members: PHP rejects keys that begin
 /// with NUL.
-fn is_name(id: &str) -> bool {
+fn is_valid_key(id: &str) -> bool {
     !id.is_empty() && !id.starts_with('\0')
 }
 
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_user_is_rejected() {
+    fn data_without_a_valid_user_is_rejected() {
         for data in [
             "",
             "5",

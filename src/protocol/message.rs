@@ -1,11 +1,11 @@
-//! What clients may say.
+//! Parses messages from clients.
 
 use super::json::replace_lone_surrogates;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 
-/// One message of a client, read but not yet judged.
+/// One message of a client, parsed and not yet validated.
 #[derive(Debug)]
 pub enum ClientMessage<'a> {
     /// `pusher:ping`.
@@ -14,7 +14,7 @@ pub enum ClientMessage<'a> {
     Pong,
     /// `pusher:subscribe`.
     Subscribe(Subscribe),
-    /// `pusher:unsubscribe`, with the channel as the client names it.
+    /// `pusher:unsubscribe`, with the unvalidated name of the channel.
     Unsubscribe(String),
     /// `pusher:signin`.
     SignIn(SignIn),
@@ -24,42 +24,41 @@ pub enum ClientMessage<'a> {
     UnknownProtocolEvent,
     /// An event that is neither a protocol event nor a client event. It is rejected.
     Unknown {
-        /// The event's name.
+        /// The event's name, of any length.
         name: Cow<'a, str>,
-        /// The channel's name, unchecked, if there is one.
+        /// The unvalidated `channel`, if it is a string.
         channel: Option<String>,
     },
 }
 
-/// What a client sends to subscribe to a channel. All text is as it came: what is signed is
-/// signed byte for byte.
+/// The data of `pusher:subscribe`. Strings are kept as they were sent, since their bytes are signed.
 #[derive(Debug, Deserialize)]
 pub struct Subscribe {
-    /// The channel's name, unchecked.
+    /// The unvalidated name of the channel.
     pub channel: String,
     /// `key:signature`; some clients send an empty string where none is needed.
     pub auth: Option<String>,
-    /// JSON text that the application signed along.
+    /// JSON that the application has signed together with the channel.
     pub channel_data: Option<String>,
 }
 
-/// What a client sends to sign in.
+/// The data of `pusher:signin`.
 #[derive(Debug, Deserialize)]
 pub struct SignIn {
     /// `key:signature`.
     pub auth: Option<String>,
-    /// JSON text that the application signed.
+    /// JSON that the application has signed.
     pub user_data: String,
 }
 
-/// A client event: what a client sends to the other subscribers of a channel.
+/// A client event, which is sent to the other subscribers of a channel.
 #[derive(Debug)]
 pub struct ClientEventMessage<'a> {
-    /// The event's name.
+    /// The event's name, which begins with `client-`.
     pub name: Cow<'a, str>,
-    /// The channel's name, unchecked; missing in bad messages.
+    /// The unvalidated name of the channel; `None` in invalid messages.
     pub channel: Option<String>,
-    /// The data as JSON text; missing when the page passed none.
+    /// The data as JSON; `None` if the page passed none.
     pub data: Option<Cow<'a, str>>,
 }
 
@@ -68,14 +67,13 @@ pub struct ClientEventMessage<'a> {
 pub enum Malformed {
     /// Not a JSON object with a string `event`.
     Event,
-    /// `data` lacks what the event needs, or has it in another type; the text says what is
-    /// needed.
+    /// `data` lacks a member that the event needs, or has it in another type. Contains the rule.
     Data(&'static str),
     /// A binary message that is not UTF-8.
     Binary,
 }
 
-/// The outer object that every message shares. Other members are ignored.
+/// The outer object of every message. Other members are ignored.
 #[derive(Deserialize)]
 struct RawMessage<'a> {
     #[serde(borrow)]
@@ -156,7 +154,7 @@ impl<'a> ClientMessage<'a> {
 }
 
 impl ClientMessage<'_> {
-    /// The channel that a client event or an unknown event names.
+    /// The channel of a client event or of an unknown event.
     #[must_use]
     pub fn into_event_channel(self) -> Option<String> {
         match self {
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_message_is_malformed() {
+    fn invalid_messages_are_malformed() {
         for text in
             ["", "not json", "[]", "5", "null", "{}", r#"{"event":5}"#, r#"["e",null,null]"#]
         {
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn the_error_says_what_is_malformed() {
         for (malformed, words) in [
             (Malformed::Event, "a string `event`"),
             (Malformed::Data("what is needed"), "what is needed"),
@@ -270,9 +268,9 @@ mod tests {
         }
     }
 
-    /// What each event needs in its data: the event, complete data, and data that lack a part.
+    /// Cases: the event, valid data, and data that lacks a member or has it in another type.
     #[test]
-    fn each_event_needs_its_parts() {
+    fn each_event_needs_its_members() {
         let parse = |event: &str, data: &str| {
             let text = format!(r#"{{"event":"pusher:{event}","data":{data}}}"#);
             ClientMessage::parse(&text).map(|message| format!("{message:?}"))

@@ -1,10 +1,10 @@
-//! The public name of a connection.
+//! The socket id: the public name of a connection.
 
 use std::{fmt, num::NonZero};
 
 /// A connection's public name, `a.b` on the wire with `a` and `b` in 1..2³².
 ///
-/// Signatures are bound to it, so it is random (64 bits) and never given out twice on purpose.
+/// Signatures are bound to it, so it is random (64 bits) and not reused.
 /// Each half has at most ten digits, so that clients which parse the halves do not overflow.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct SocketId {
@@ -12,7 +12,7 @@ pub struct SocketId {
     low: NonZero<u32>,
 }
 
-/// The text does not look like `digits.digits`, which every server SDK insists on.
+/// The text is not `digits.digits`, which every server SDK requires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidSocketId;
 
@@ -21,7 +21,7 @@ impl SocketId {
     #[must_use]
     pub fn from_random(bits: u64) -> Self {
         let half = |bits: u32| NonZero::new(bits).unwrap_or(NonZero::<u32>::MAX);
-        // Both halves of the number are meant, so the cut is the point.
+        // The truncation is intended.
         #[expect(clippy::cast_possible_truncation, reason = "the low half")]
         let low = bits as u32;
         let high = (bits >> 32) as u32;
@@ -34,15 +34,14 @@ impl SocketId {
         u64::from(self.high.get()) << 32 | u64::from(self.low.get())
     }
 
-    /// Reads what [`SocketId::bits`] gave.
+    /// The inverse of [`SocketId::bits`]; `None` if a half is zero.
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
         let half = |bits: u64| NonZero::new(u32::try_from(bits).ok()?);
         Some(Self { high: half(bits >> 32)?, low: half(bits & u64::from(u32::MAX))? })
     }
 
-    /// Reads an id that an application sent. A well-formed id that this server never assigns is
-    /// `None`.
+    /// Parses an id that an application sent. A well-formed id that no server assigns is `None`.
     ///
     /// # Errors
     ///
@@ -54,7 +53,7 @@ impl SocketId {
             return Err(InvalidSocketId);
         }
         let id = high.parse().ok().zip(low.parse().ok()).map(|(high, low)| Self { high, low });
-        // `07.1` is not how `7.1` was given out.
+        // Only the canonical form matches a connection: `07.1` is not `7.1`.
         Ok(id.filter(|id| id.to_string() == text))
     }
 }
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_as_it_was_written() {
+    fn a_written_id_is_parsed_to_the_same_id() {
         for bits in [0, 1, u64::MAX, 0x0000_0001_0000_0000, 0xdead_beef_0bad_cafe] {
             let id = SocketId::from_random(bits);
             assert_eq!(SocketId::parse(&id.to_string()), Ok(Some(id)));

@@ -40,7 +40,7 @@ const ID_LENGTH_RULE: &str = "the id in user_data is too long: with #server-to-u
 const WATCHLIST_RULE: &str = "watchlist in user_data must be an array of strings and numbers";
 
 impl<'a> UserData<'a> {
-    fn read(user_data: &'a str) -> Option<Self> {
+    fn parse(user_data: &'a str) -> Option<Self> {
         let is_object = user_data.trim_start().starts_with('{');
         is_object.then(|| serde_json::from_str(user_data).ok()).flatten()
     }
@@ -59,7 +59,7 @@ impl User {
     /// The rejection with the violated rule.
     pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRejection> {
         let user_data = json::replace_lone_surrogates(user_data);
-        let data = UserData::read(&user_data)
+        let data = UserData::parse(&user_data)
             .ok_or(SignInRejection::User("user_data must be a JSON object"))?;
         let id = data
             .id
@@ -87,12 +87,12 @@ impl User {
         Ok(Self { id: id.into(), info, watchlist, watchlist_truncated })
     }
 
-    /// The `user_data` that is sent back to the client: byte for byte the same, but a numeric id
-    /// becomes a string, which pusher-js requires.
+    /// The `user_data` for the response: unchanged, except that a numeric id becomes a string, which
+    /// pusher-js requires.
     #[must_use]
     pub fn user_data_for_client(&self, mut user_data: String) -> String {
         let valid = json::replace_lone_surrogates(&user_data);
-        let number = UserData::read(&valid)
+        let number = UserData::parse(&valid)
             .and_then(|data| data.id)
             .map(RawValue::get)
             .filter(|raw| !raw.starts_with('"'));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_has_an_id_and_maybe_more() {
+    fn only_the_id_of_a_user_is_required() {
         let data = r#"{"id":"7","user_info":{"name": "Ann"},"watchlist":["9","8","9"],"x":1}"#;
         let user = User::parse(data, 200).unwrap();
         assert_eq!(&*user.id, "7");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_user_is_rejected() {
+    fn data_without_a_valid_user_is_rejected() {
         for data in [
             "",
             "[]",

@@ -1,36 +1,36 @@
 //! The protocol version that a client asks for.
 
-/// The version that a connection speaks: 4 to 7 behave alike here.
+/// The version of a connection. Versions 4 to 7 are treated alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Version(u8);
 
-/// Why a connection can't be served in the version it asked for.
+/// The reason why the requested version is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum VersionError {
-    /// `?protocol=` is not a number, and the server is strict.
+    /// `?protocol=` is not a number, and negotiation is strict.
     Malformed,
     /// A version below 4, which Pusher no longer supports either.
     Unsupported,
-    /// No `?protocol=`, and the server is strict.
+    /// No `?protocol=`, and negotiation is strict.
     Missing,
 }
 
 impl Version {
-    /// The newest version, and the one assumed when a client names none.
+    /// The newest version, also used if the client requests none.
     pub const NEWEST: Self = Self(7);
     const OLDEST: u64 = 4;
 
-    /// Reads the `protocol` parameter of the query. Versions from the future are served as the
-    /// newest: they are likelier to work than not. `strict` rejects what is missing or garbled.
+    /// Parses the `protocol` parameter of the query. A version above 7 is treated as 7. `strict`
+    /// rejects a missing or invalid version.
     ///
     /// # Errors
     ///
-    /// [`VersionError`] as its variants say.
+    /// The version is rejected.
     pub fn negotiate(protocol: Option<&str>, strict: bool) -> Result<Self, VersionError> {
         match protocol.map(str::parse::<u64>) {
-            Some(Ok(asked)) if asked < Self::OLDEST => Err(VersionError::Unsupported),
-            Some(Ok(asked)) => {
-                Ok(u8::try_from(asked).map_or(Self::NEWEST, |v| Self(v.min(Self::NEWEST.0))))
+            Some(Ok(requested)) if requested < Self::OLDEST => Err(VersionError::Unsupported),
+            Some(Ok(requested)) => {
+                Ok(u8::try_from(requested).map_or(Self::NEWEST, |v| Self(v.min(Self::NEWEST.0))))
             }
             Some(Err(_)) if strict => Err(VersionError::Malformed),
             None if strict => Err(VersionError::Missing),
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_negotiated_leniently_unless_told_otherwise() {
+    fn strict_negotiation_rejects_missing_and_invalid_versions() {
         let lenient = |text| Version::negotiate(text, false).map(Version::number);
         let strict = |text| Version::negotiate(text, true).map(Version::number);
         assert_eq!(lenient(Some("7")), Ok(7));

@@ -171,7 +171,7 @@ pub(crate) fn event_data(input: &[u8]) {
         assert_eq!(value_of(&inner), Some(value));
     }
     let channel = ChannelName::parse("c", NAME_MAX).expect("it is legal");
-    reads_back_as_text(&event::published("e", &channel, &data, Instant::now()));
+    reads_back_as_text(&event::app_event("e", &channel, &data, Instant::now()));
 }
 
 /// Checks that a frame is JSON for every parser, and that its `data` is such JSON too.
@@ -184,7 +184,7 @@ fn reads_back(frame: &Frame) {
 
 /// Checks that a frame is JSON for every parser. The content of its `data` is not checked.
 fn reads_back_as_text(frame: &Frame) -> Value {
-    let text = frame.text_of().expect("a frame with text");
+    let text = frame.as_text().expect("a frame with text");
     let message: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"));
     assert!(message["event"].is_string());
     message

@@ -40,7 +40,7 @@ impl CacheableEvent {
     }
 
     fn frame(&self, channel: &ChannelName, now: Instant) -> Frame {
-        event::published(&self.0.name, channel, &EventData::new(&*self.0.data), now)
+        event::app_event(&self.0.name, channel, &EventData::new(&*self.0.data), now)
     }
 }
 
@@ -322,7 +322,7 @@ mod tests {
         let second = bench.cache.frame(&name, bench.now).unwrap();
         assert!(std::ptr::eq(first.bytes(), second.bytes()));
         let expected = r#"{"event":"e","channel":"cache-a","data":"xxxxxxxx"}"#;
-        assert_eq!(first.text_of(), Some(expected));
+        assert_eq!(first.as_text(), Some(expected));
     }
 
     /// After any sequence of publishes, the count equals the bytes in the cache and is within the limit.

@@ -155,7 +155,7 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
             (&app_state(hub).cache, CacheableEvent::new(&event.name, &event.data), now + ttl)
         });
         for name in &event.channels {
-            let frame = event::published(&event.name, name, &event.data, now);
+            let frame = event::app_event(&event.name, name, &event.data, now);
             let mut deliver = |channel: &mut LockedChannel<'_>| {
                 channel.deliver(&frame, event.except);
                 shards = shards.union(channel.shards());

@@ -196,7 +196,7 @@ fn read_channel(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
     let envelope = reply.bytes()?;
     let ttl = Duration::from_millis(reply.number().unwrap_or(0));
     let cached = Envelope::decode(&envelope, now()).ok().and_then(|envelope| {
-        let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
+        let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.as_text()?).ok()?;
         Some((replace_lone_surrogates(frame.data.get()).into_owned(), ttl))
     });
     Ok(ChannelReply { summary: ChannelSummary { counts, cached }, users })

@@ -94,7 +94,7 @@ impl RedisBroker {
         let outgoing: Vec<OutgoingEvent> = each
             .map(|(event, channel)| OutgoingEvent {
                 channel: channel.clone(),
-                frame: event::published(&event.name, channel, &event.data, now),
+                frame: event::app_event(&event.name, channel, &event.data, now),
                 except: event.except,
                 retention,
             })

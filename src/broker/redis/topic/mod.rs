@@ -177,7 +177,7 @@ impl Topic {
     /// Whether an event belongs to the channel on whose bus it was received.
     pub(in crate::broker::redis) fn is_for(&self, envelope: &Envelope) -> bool {
         self.channel().is_some_and(|channel| {
-            envelope.frame.text_of().is_some_and(|text| event::is_on_channel(text, channel))
+            envelope.frame.as_text().is_some_and(|text| event::is_on_channel(text, channel))
         })
     }
 

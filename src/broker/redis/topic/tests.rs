@@ -69,7 +69,7 @@ fn change(version: u64, change: Change) -> Message {
 /// A short form of what a subscriber would receive of the effects.
 fn seen(effects: &[Effect]) -> Vec<String> {
     let text = |frame: &Frame| {
-        let text = frame.text_of().unwrap();
+        let text = frame.as_text().unwrap();
         let find = |what: &str| text.contains(what);
         match text {
             _ if find("member_added") => format!("+{}", user_of(text)),

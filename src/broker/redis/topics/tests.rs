@@ -157,7 +157,7 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
 fn counts(testbed: &Testbed) -> Vec<String> {
     let text = |delivery: &Delivery| {
         let Delivery::Channel { frame, .. } = delivery else { return None };
-        frame.text_of().map(str::to_owned)
+        frame.as_text().map(str::to_owned)
     };
     testbed.deliveries().iter().filter_map(text).collect()
 }

@@ -256,7 +256,7 @@ impl World {
         };
         let name = channel_name(CHANNELS[channel]);
         let data = format!("\"{id}\"");
-        let frame = event::published(
+        let frame = event::app_event(
             "e",
             &name,
             &EventData::new(&data),

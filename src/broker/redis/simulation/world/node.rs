@@ -173,7 +173,7 @@ impl Node {
                     let frames =
                         [Some(subscribed.acknowledgement), subscribed.cached, subscribed.count];
                     for frame in frames.into_iter().flatten() {
-                        let text = frame.text_of().expect("it is text").to_owned();
+                        let text = frame.as_text().expect("it is text").to_owned();
                         sent.push((connection.session, Sent::Text(text)));
                     }
                 }
@@ -187,7 +187,7 @@ impl Node {
                 }
             }
             Delivery::Channel { channel, sequence, frame, .. } => {
-                let text = frame.text_of().expect("it is text");
+                let text = frame.as_text().expect("it is text");
                 for connection in self.connections.values().filter(|one| !one.is_closed) {
                     let receives = connection.subscribed.as_ref().is_some_and(|subscribed| {
                         subscribed.channel == channel && subscribed.after_sequence < sequence
