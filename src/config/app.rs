@@ -232,7 +232,7 @@ words! {
         MemberRemoved = "member_removed",
         /// A client has sent an event.
         ClientEvent = "client_event",
-        /// A client has subscribed to a cache channel without a kept event.
+        /// A client has subscribed to a cache channel without a cached event.
         CacheMiss = "cache_miss",
         /// The number of subscribers of a channel has changed.
         SubscriptionCount = "subscription_count",

@@ -40,7 +40,7 @@ pub type AdmittedClient = Admitted<SubscriptionHandle>;
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionHandle(pub(super) SubscriptionState);
 
-/// A subscription waits for the broker, then it is active.
+/// Whether a subscription waits for the broker or is active.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SubscriptionState {
     /// Waiting for the broker, which returns the ticket with its decision.
@@ -56,13 +56,14 @@ pub(super) struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) outbox: Outbox,
     pub(super) queued: Queued,
-    /// The socket accepts no more data. It is not read either until it does: a client that sends
-    /// without reading would only fill its outbox with replies.
+    /// Whether the socket accepts no more data. It is not read either until it does: a client that
+    /// sends without reading would only fill its outbox with replies.
     pub(super) is_blocked: bool,
     /// Whether there may be input for which the poller reports no further edge.
     pub(super) is_unread: bool,
     /// Whether it is in the shard's list of unread connections.
     pub(super) is_in_unread_queue: bool,
+    /// The state of the decoder, if input is incomplete or unread.
     pub(super) incomplete: Option<Box<IncompleteMessage>>,
     pub(super) phase: Phase,
     /// The step of the wheel at which the deadline is checked next.
@@ -71,6 +72,7 @@ pub(super) struct Connection {
     pub(super) drain: DrainGuard,
 }
 
+/// Whether a connection is open or closing.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The client is registered with the hub.
@@ -79,13 +81,14 @@ pub(super) enum Phase {
     Closing(Box<Closing>),
 }
 
+/// The state of a closing connection.
 #[derive(Debug)]
 pub(super) struct Closing {
     /// When the socket is dropped, if the closing handshake is not complete.
     pub(super) deadline: Instant,
     pub(super) reason: CloseReason,
     pub(super) peer_state: PeerState,
-    /// Not before this time the socket is read again; `None` until the first read while closing.
+    /// The earliest time of the next read; `None` until the first read while closing.
     pub(super) next_read_at: Option<Instant>,
     /// The client, for the log; `None` if the connection was rejected.
     pub(super) client: Option<ClosedClient>,
@@ -145,9 +148,9 @@ impl Connection {
         match &self.phase {
             Phase::Open(client) => {
                 let message = self.message_began_at().map(|began| began + message_timeout);
-                let is_throttled =
+                let next_read_at =
                     if self.is_unread { client.session.throttled_until(now) } else { None };
-                [message, is_throttled]
+                [message, next_read_at]
                     .into_iter()
                     .flatten()
                     .fold(client.session.deadline(), Instant::min)

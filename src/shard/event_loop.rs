@@ -132,8 +132,8 @@ impl Shard {
         })
     }
 
-    /// Serves connections until the process ends. When `drain` has a plan, connections are closed
-    /// by it; each holds a drain of its own, so a shutdown waits for the last one.
+    /// Serves connections until the process ends. Once `drain` has a plan, connections are closed by
+    /// its schedule. Each connection holds a drain of its own, so a shutdown waits for the last one.
     pub async fn run(
         mut self,
         mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
@@ -143,9 +143,9 @@ impl Shard {
         let inbox = node.inboxes().inbox(self.index);
         let mut drain = Some(drain);
         loop {
-            let is_leaving = drain.as_ref().is_none_or(DrainGuard::has_mode);
-            self.turn(inbox, &mut upgraded_sockets, is_leaving);
-            if is_leaving {
+            let is_draining = drain.as_ref().is_none_or(DrainGuard::has_mode);
+            self.turn(inbox, &mut upgraded_sockets, is_draining);
+            if is_draining {
                 drain = None;
             }
             if self.has_work() {
@@ -170,11 +170,12 @@ impl Shard {
         }
     }
 
+    /// Does the work of one turn, as described in the documentation of the module.
     pub(super) fn turn(
         &mut self,
         inbox: &Inbox,
         upgraded_sockets: &mut mpsc::UnboundedReceiver<UpgradedSocket>,
-        is_leaving: bool,
+        is_draining: bool,
     ) {
         self.now = clock::now();
         let began = self.now;
@@ -193,7 +194,7 @@ impl Shard {
         }
         self.check_deadlines();
         self.catch_panic(Self::evict_some);
-        if is_leaving {
+        if is_draining {
             self.catch_panic(Self::advance_drain);
         }
         self.flush_slice();

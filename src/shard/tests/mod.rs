@@ -117,8 +117,8 @@ impl Bench {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().inbox(ShardIndex::new(0));
         self.shard.request_poll();
-        let is_leaving = self.shutdown.mode().is_some();
-        self.shard.turn(inbox, &mut self.upgraded_sockets, is_leaving);
+        let is_draining = self.shutdown.mode().is_some();
+        self.shard.turn(inbox, &mut self.upgraded_sockets, is_draining);
     }
 
     /// Advances the paused clock, and runs each turn when it is due, like [`Shard::run`].
