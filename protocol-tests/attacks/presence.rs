@@ -123,7 +123,8 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         let (sent, _) = pour(attacker, batch.repeat(10), true).await;
         server.publish(ROOM, "last", "1").await;
         let notified = members.join_all().await;
-        let joins = FEW_CHANNELS as u64 + 1 + SUBSCRIBES_PER_SECOND * (began.elapsed().as_secs() + 1);
+        let joins =
+            FEW_CHANNELS as u64 + 1 + SUBSCRIBES_PER_SECOND * (began.elapsed().as_secs() + 1);
         let most = notified.iter().copied().max().unwrap_or_default();
         assert!(most <= 2 * joins + 1, "each was notified {most} times of one");
         // The burst of bytes that may be sent to the attacker is 25 rosters of 20 KiB.

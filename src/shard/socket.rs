@@ -190,16 +190,16 @@ pub(super) mod tests {
     use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
     use std::{net::TcpListener, sync::Arc, thread};
 
-    pub(in crate::shard) type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+    pub(in crate::shard) type TlsClient = StreamOwned<ClientConnection, std::net::TcpStream>;
 
-    fn pair() -> (Socket, Client) {
+    fn pair() -> (Socket, TlsClient) {
         let (tcp, tls, client) = handshake();
         (Socket::new(tcp, Some(tls)), client)
     }
 
     /// Both ends of a TLS connection after its handshake: the server's socket and session, and the
     /// client.
-    pub(in crate::shard) fn handshake() -> (std::net::TcpStream, Box<ServerConnection>, Client) {
+    pub(in crate::shard) fn handshake() -> (std::net::TcpStream, Box<ServerConnection>, TlsClient) {
         let Localhost { server, client, .. } = Localhost::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -27,14 +27,15 @@ impl Times {
     }
 }
 
-struct Bench {
-    sequence: ShutdownSequence,
+/// A drain whose connections and acceptor are simulated.
+struct DrainTest {
+    draining: Draining,
     reports: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
 }
 
-impl Bench {
+impl DrainTest {
     fn new(is_inherited: bool) -> Self {
         let config = Config::default();
         let (connections, flush) = (Shutdown::new(), Shutdown::new());
@@ -101,14 +102,13 @@ fn seconds(seconds: f64) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
-    let bench = Bench::new(false);
-    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    bench.connections_end_after(Some(seconds(3.0)));
-    bench.connections_end_after(Some(seconds(5.0)));
-    bench.webhooks_end_after(seconds(1.0));
-    let (connections, flush) =
-        (bench.sequence.shutdown.clone(), bench.sequence.webhook_shutdown.clone());
-    let (left, times, _) = bench.run().await;
+    let test = DrainTest::new(false);
+    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    test.connections_end_after(Some(seconds(3.0)));
+    test.connections_end_after(Some(seconds(5.0)));
+    test.webhooks_end_after(seconds(1.0));
+    let (connections, flush) = (test.draining.connections.clone(), test.draining.flush.clone());
+    let (left, times, _) = test.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("draining"), Duration::ZERO);
     assert_eq!(times.of("planned"), Duration::ZERO, "no other process serves");
@@ -120,13 +120,13 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
-    let bench = Bench::new(false);
-    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    bench.connections_end_after(None);
-    bench.connections_end_after(None);
-    bench.connections_end_after(Some(seconds(1.0)));
-    bench.webhooks_end_after(seconds(1.0));
-    let (left, times, took) = bench.run().await;
+    let test = DrainTest::new(false);
+    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    test.connections_end_after(None);
+    test.connections_end_after(None);
+    test.connections_end_after(Some(seconds(1.0)));
+    test.webhooks_end_after(seconds(1.0));
+    let (left, times, took) = test.run().await;
     assert_eq!(left, 2);
     assert_eq!(times.of("webhooks asked to stop"), seconds(7.6));
     assert!(seconds(9.5) <= took && took <= GRACE, "{took:?}");
@@ -134,11 +134,11 @@ async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_may_end_in_the_last_fifth() {
-    let bench = Bench::new(false);
-    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    bench.connections_end_after(Some(seconds(9.4)));
-    bench.webhooks_end_after(seconds(0.5));
-    let (left, times, _) = bench.run().await;
+    let test = DrainTest::new(false);
+    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    test.connections_end_after(Some(seconds(9.4)));
+    test.webhooks_end_after(seconds(0.5));
+    let (left, times, _) = test.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("webhooks asked to stop"), seconds(7.6));
 }
@@ -146,11 +146,11 @@ async fn connections_may_end_in_the_last_fifth() {
 #[tokio::test(start_paused = true)]
 async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
     for (connections, took_min) in [(1.0, 3.0), (9.0, 9.5)] {
-        let bench = Bench::new(false);
-        bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-        bench.connections_end_after(Some(seconds(connections)));
-        bench.webhooks_end_after(seconds(3_600.0));
-        let (left, _, took) = bench.run().await;
+        let test = DrainTest::new(false);
+        test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+        test.connections_end_after(Some(seconds(connections)));
+        test.webhooks_end_after(seconds(3_600.0));
+        let (left, _, took) = test.run().await;
         assert_eq!(left, 0, "an endpoint that hangs is no failure of the server");
         assert!(
             seconds(took_min) <= took && took <= seconds(took_min + 1.0).min(GRACE),
@@ -161,24 +161,24 @@ async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() {
-    let bench = Bench::new(false);
-    bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    bench.connections_end_after(Some(seconds(1.0)));
-    bench.webhooks_end_after(seconds(6.0));
-    let acceptor = bench.sequence.acceptor.without_reports();
+    let test = DrainTest::new(false);
+    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    test.connections_end_after(Some(seconds(1.0)));
+    test.webhooks_end_after(seconds(6.0));
+    let acceptor = test.draining.acceptor.without_reports();
     tokio::spawn(async move {
         time::sleep(seconds(2.0)).await;
         acceptor.hand_over();
     });
-    let (_, times, _) = bench.run().await;
+    let (_, times, _) = test.run().await;
     assert_eq!(times.of("webhooks ended"), seconds(7.0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_report_the_search_ends_after_half_a_second() {
-    let bench = Bench::new(false);
-    bench.connections_end_after(Some(Duration::ZERO));
-    let (left, times, _) = bench.run().await;
+    let test = DrainTest::new(false);
+    test.connections_end_after(Some(Duration::ZERO));
+    let (left, times, _) = test.run().await;
     assert_eq!(left, 0);
     let planned = times.of("planned");
     assert!(seconds(0.5) <= planned && planned < seconds(0.6), "{planned:?}");
@@ -186,15 +186,15 @@ async fn without_a_report_the_search_ends_after_half_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
-    let Bench { sequence, reports, times, began } = Bench::new(true);
-    let bench = Bench { sequence, reports: mpsc::unbounded_channel().0, times, began };
-    bench.connections_end_after(Some(seconds(1.0)));
+    let DrainTest { draining, reports, times, began } = DrainTest::new(true);
+    let test = DrainTest { draining, reports: mpsc::unbounded_channel().0, times, began };
+    test.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.25)).await;
         drop(reports);
     });
-    let connections = bench.sequence.shutdown.clone();
-    let (left, times, _) = bench.run().await;
+    let connections = test.draining.connections.clone();
+    let (left, times, _) = test.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("planned"), seconds(0.25), "it accepts nothing any more");
     assert_eq!(connections.mode(), Some(DrainMode::InheritedSocket));
@@ -202,13 +202,13 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
-    let Bench { sequence, reports, times, began } = Bench::new(false);
+    let DrainTest { draining, reports, times, began } = DrainTest::new(false);
     reports.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
     drop(reports);
-    let (shutdown, noted) = (sequence.shutdown.clone(), times.clone());
-    let bench = Bench { sequence, reports: mpsc::unbounded_channel().0, times, began };
-    bench.connections_end_after(Some(seconds(1.0)));
+    let (shutdown, noted) = (draining.connections.clone(), times.clone());
+    let test = DrainTest { draining, reports: mpsc::unbounded_channel().0, times, began };
+    test.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
         let late = shutdown.guard();
@@ -217,7 +217,7 @@ async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
         drop(late);
         noted.note("late ended", began);
     });
-    let (left, times, took) = bench.run().await;
+    let (left, times, took) = test.run().await;
     assert_eq!(left, 0, "they are not counted");
     assert_eq!((times.of("late ended"), took), (seconds(1.15), seconds(1.15)));
 }
@@ -242,53 +242,53 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
     for (body, is_served) in
         [(r#"{"ready":true}"#, true), (r#"{"ready":false,"reasons":["draining"]}"#, false)]
     {
-        let mut bench = Bench::new(false);
-        bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
-        bench.reports.send(AcceptorReport::NoOtherListener).unwrap();
-        drop(bench.reports);
-        let mode = bench.sequence.choose_mode(clock::now()).await;
-        assert_eq!(mode, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
-        assert_eq!(bench.sequence.is_handed_over(), is_served);
+        let mut test = DrainTest::new(false);
+        test.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
+        test.reports.send(AcceptorReport::NoOtherListener).unwrap();
+        drop(test.reports);
+        let plan = test.draining.decide(clock::now()).await;
+        assert_eq!(plan, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
+        assert_eq!(test.draining.is_handed_over(), is_served);
     }
 }
 
 #[tokio::test]
 async fn a_process_started_during_the_drain_gets_the_port() {
-    let mut bench = Bench::new(false);
-    bench.reports.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
-    let drain = bench.sequence.shutdown.guard();
-    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
-    while !bench.sequence.is_handed_over() {
-        bench.sequence.update_mode().await;
+    let mut test = DrainTest::new(false);
+    test.reports.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
+    let drain = test.draining.connections.drain();
+    test.draining.connections.set_mode(DrainMode::NoSuccessor);
+    while !test.draining.is_handed_over() {
+        test.draining.watch().await;
     }
-    assert_eq!(bench.sequence.shutdown.mode(), Some(DrainMode::NoSuccessor), "that is decided");
+    assert_eq!(test.draining.connections.mode(), Some(DrainMode::NoSuccessor), "that is decided");
     drop(drain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_node_that_was_relied_on_drains_as_well_the_rest_is_closed_at_once() {
-    for (is_handed_over, mode) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
-        let mut bench = Bench::new(false);
-        bench.sequence.shutdown.set_mode(DrainMode::Staggered);
+    for (is_handed_over, plan) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
+        let mut test = DrainTest::new(false);
+        test.draining.connections.set_mode(DrainMode::Staggered);
         if is_handed_over {
-            bench.sequence.hand_over();
+            test.draining.hand_over();
         }
-        bench.sequence.update_mode().await;
-        assert_eq!(bench.sequence.shutdown.mode(), Some(mode), "{is_handed_over}");
+        test.draining.watch().await;
+        assert_eq!(test.draining.connections.mode(), Some(plan), "{is_handed_over}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
-    let mut bench = Bench::new(false);
-    let end = bench.began + GRACE;
-    let ended = bench.began + seconds(1.0);
-    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
-    assert_eq!(bench.sequence.flush_deadline(ended, end), ended + seconds(2.0));
-    assert_eq!(bench.sequence.flush_deadline(end - seconds(1.0), end), end);
-    bench.sequence.shutdown.set_mode(DrainMode::Staggered);
-    assert_eq!(bench.sequence.flush_deadline(ended, end), end);
-    bench.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
-    bench.sequence.hand_over();
-    assert_eq!(bench.sequence.flush_deadline(ended, end), end);
+    let mut test = DrainTest::new(false);
+    let end = test.began + GRACE;
+    let ended = test.began + seconds(1.0);
+    test.draining.connections.set_mode(DrainMode::NoSuccessor);
+    assert_eq!(test.draining.flush_deadline(ended, end), ended + seconds(2.0));
+    assert_eq!(test.draining.flush_deadline(end - seconds(1.0), end), end);
+    test.draining.connections.set_mode(DrainMode::Staggered);
+    assert_eq!(test.draining.flush_deadline(ended, end), end);
+    test.draining.connections.set_mode(DrainMode::NoSuccessor);
+    test.draining.hand_over();
+    assert_eq!(test.draining.flush_deadline(ended, end), end);
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#;
 
-impl Bench {
+impl ShardTest {
     /// A subscriber whose socket is marked as full, regardless of the kernel's buffer.
     fn blocked_subscriber(&mut self) -> TcpStream {
         let client = self.subscribers(1, "c").remove(0);
@@ -43,23 +43,23 @@ fn events(frames: &Frames) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     const PUBLISHED: usize = 100;
-    let mut bench = Bench::with_small_buffers(MAX_OUTBOX_BYTES);
-    let reads = bench.subscribers(3, "c");
-    let sleeps = bench.connect_with_small_buffer(&message(SUBSCRIBE));
-    bench.settle();
+    let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
+    let reads = test.subscribers(3, "c");
+    let sleeps = test.connect_with_small_buffer(&message(SUBSCRIBE));
+    test.settle();
     let data = "x".repeat(10_000);
     for _ in 0..PUBLISHED {
-        bench.publish("c", &data);
+        test.publish("c", &data);
         for client in &reads {
-            bench.receive(client, |frames| events(frames) == 1);
+            test.receive(client, |frames| events(frames) == 1);
         }
     }
-    let closed = bench.connection_of(&sleeps);
+    let closed = test.connection_of(&sleeps);
     assert!(matches!(closed.phase, Phase::Closing(_)));
     assert!(closed.outbox.bytes() < 11_000, "the queue is freed at once, except for a cut frame");
-    assert_eq!(bench.subscriptions(), 3, "its subscription has ended");
+    assert_eq!(test.subscriptions(), 3, "its subscription has ended");
     let heard =
-        bench.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
+        test.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
     let taken = events(&heard);
     assert!(0 < taken && taken < PUBLISHED, "events queued before arrive whole: {taken}");
     assert_eq!(heard.last().and_then(close_code), Some(4100));
@@ -68,98 +68,98 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_outbox_is_limited_to_the_byte() {
     for is_fan_out in [false, true] {
-        let mut bench = Bench::new();
-        let client = bench.blocked_subscriber();
-        let slot = bench.slot_of(&client);
-        bench.publish("c", "");
-        let before = bench.waiting_for(&client);
-        bench.settle();
-        let frame_of_no_data = bench.waiting_for(&client) - before;
+        let mut test = ShardTest::new();
+        let client = test.blocked_subscriber();
+        let slot = test.slot_of(&client);
+        test.publish("c", "");
+        let before = test.waiting_for(&client);
+        test.settle();
+        let frame_of_no_data = test.waiting_for(&client) - before;
         assert!(0 < frame_of_no_data, "it is queued behind the others");
-        let push = |bench: &mut Bench, bytes: usize| {
+        let push = |test: &mut ShardTest, bytes: usize| {
             if is_fan_out {
                 // A length above 125 takes two more bytes.
-                bench.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
+                test.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
             } else {
-                bench.shard.send(slot, Frame::raw(vec![0; bytes]));
+                test.shard.send(slot, Frame::raw(vec![0; bytes]));
             }
-            bench.settle();
+            test.settle();
         };
-        while bench.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
-            push(&mut bench, 10_000);
+        while test.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
+            push(&mut test, 10_000);
         }
         // Fill the outbox, except for the room for one more event.
-        let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client) - frame_of_no_data;
-        push(&mut bench, room);
-        bench.publish("c", "");
-        bench.settle();
-        assert_eq!(bench.waiting_for(&client), MAX_OUTBOX_BYTES);
-        assert!(bench.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
-        bench.shard.send(slot, Frame::raw(vec![0]));
-        assert!(!bench.connection_of(&client).is_open(), "one byte more");
-        assert!(bench.waiting_for(&client) < 30_000, "the outbox is dropped");
+        let room = MAX_OUTBOX_BYTES - test.waiting_for(&client) - frame_of_no_data;
+        push(&mut test, room);
+        test.publish("c", "");
+        test.settle();
+        assert_eq!(test.waiting_for(&client), MAX_OUTBOX_BYTES);
+        assert!(test.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
+        test.shard.send(slot, Frame::raw(vec![0]));
+        assert!(!test.connection_of(&client).is_open(), "one byte more");
+        assert!(test.waiting_for(&client) < 30_000, "the outbox is dropped");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
-    let mut bench = Bench::new();
-    let client = bench.blocked_subscriber();
-    let slot = bench.slot_of(&client);
-    let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client);
-    bench.shard.send(slot, Frame::raw(vec![0; room]));
-    assert!(bench.connection_of(&client).is_open());
-    bench.publish("c", "1");
-    bench.settle();
-    assert!(!bench.connection_of(&client).is_open());
+    let mut test = ShardTest::new();
+    let client = test.blocked_subscriber();
+    let slot = test.slot_of(&client);
+    let room = MAX_OUTBOX_BYTES - test.waiting_for(&client);
+    test.shard.send(slot, Frame::raw(vec![0; room]));
+    assert!(test.connection_of(&client).is_open());
+    test.publish("c", "1");
+    test.settle();
+    assert!(!test.connection_of(&client).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(2, "c");
-    let slot = bench.slot_of(&clients[0]);
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(2, "c");
+    let slot = test.slot_of(&clients[0]);
     for _ in 0..=MAX_OUTBOX_BYTES / 127 {
-        bench.shard.send(slot, text_frame());
+        test.shard.send(slot, text_frame());
     }
-    bench.publish("c", "1");
-    let frames = bench.receive(&clients[0], |frames| events(frames) == 1);
+    test.publish("c", "1");
+    let frames = test.receive(&clients[0], |frames| events(frames) == 1);
     assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all frames, in order");
     assert!(is_event(&frames[frames.len() - 1], "e"));
-    assert!(bench.connection_of(&clients[0]).is_open());
+    assert!(test.connection_of(&clients[0]).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_blocked_client_is_not_read_until_it_reads() {
-    let mut bench = Bench::with_small_buffers(MAX_OUTBOX_BYTES);
-    let client = bench.connect_with_small_buffer(b"");
-    bench.settle();
+    let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
+    let client = test.connect_with_small_buffer(b"");
+    test.settle();
     let ping = message(r#"{"event":"pusher:ping"}"#);
     let (mut asked, mut rounds) = (0, 0);
     while rounds < 10 {
-        bench.fill(&client);
-        let waiting = bench.waiting_for(&client);
-        bench.send(&client, &ping);
+        test.fill(&client);
+        let waiting = test.waiting_for(&client);
+        test.send(&client, &ping);
         asked += 1;
-        bench.turn();
+        test.turn();
         // The kernel may have had room for some bytes.
-        if waiting <= bench.waiting_for(&client) {
-            assert!(ping.len() <= bench.unread(&client), "it stays in the socket");
-            assert_eq!(bench.waiting_for(&client), waiting, "it is not answered");
+        if waiting <= test.waiting_for(&client) {
+            assert!(ping.len() <= test.unread(&client), "it stays in the socket");
+            assert_eq!(test.waiting_for(&client), waiting, "it is not answered");
             rounds += 1;
         }
     }
     let is_pong = |frame: &&(u8, Vec<u8>)| is_event(frame, "pusher:pong");
-    bench.receive(&client, |frames| frames.iter().filter(is_pong).count() == asked);
-    assert_eq!(bench.unread(&client), 0);
+    test.receive(&client, |frames| frames.iter().filter(is_pong).count() == asked);
+    assert_eq!(test.unread(&client), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     // More than one slice: the last connections are served in the next turn.
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(65, "c");
-    let last = bench.slot_of(&clients[64]);
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(65, "c");
+    let last = test.slot_of(&clients[64]);
     let cases = [
         (BACKPRESSURE_BYTES, false, false),
         (BACKPRESSURE_BYTES + 1, true, false),
@@ -167,37 +167,37 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     ];
     for (bytes, has_backpressure, is_blocked) in cases {
         for client in &clients[..64] {
-            bench.shard.send(bench.slot_of(client), Frame::raw(vec![0]));
+            test.shard.send(test.slot_of(client), Frame::raw(vec![0]));
         }
-        bench.shard.send(last, Frame::raw(vec![0; bytes]));
-        bench.shard.connections[last as usize].is_blocked = is_blocked;
-        bench.turn();
-        assert_eq!(bench.waiting_for(&clients[64]), bytes, "it is served in the next turn");
-        assert_eq!(bench.has_backpressure(), has_backpressure, "{bytes} bytes");
-        let node = Arc::clone(&bench.node);
+        test.shard.send(last, Frame::raw(vec![0; bytes]));
+        test.shard.connections[last as usize].is_blocked = is_blocked;
+        test.turn();
+        assert_eq!(test.waiting_for(&clients[64]), bytes, "it is served in the next turn");
+        assert_eq!(test.has_backpressure(), has_backpressure, "{bytes} bytes");
+        let node = Arc::clone(&test.node);
         let waiting = tokio::spawn(async move {
             node.inboxes().inbox(ShardIndex::new(0)).wait_for_backpressure().await;
         });
         tokio::task::yield_now().await;
         assert_eq!(waiting.is_finished(), !has_backpressure);
-        bench.settle();
+        test.settle();
         waiting.await.expect("a publisher continues when the backlog is written");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn publishers_wait_while_deliveries_are_queued() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(100, "c");
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(100, "c");
     // At most 16,384 frames are handed out per turn.
     for _ in 0..200 {
-        bench.publish("c", "1");
+        test.publish("c", "1");
     }
-    bench.turn();
-    assert!(bench.has_backpressure() && !bench.shard.batch.is_empty());
-    bench.settle();
-    assert!(!bench.has_backpressure());
+    test.turn();
+    assert!(test.has_backpressure() && !test.shard.batch.is_empty());
+    test.settle();
+    assert!(!test.has_backpressure());
     for client in &clients {
-        bench.receive(client, |frames| events(frames) == 200);
+        test.receive(client, |frames| events(frames) == 200);
     }
 }

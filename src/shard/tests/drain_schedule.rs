@@ -3,8 +3,8 @@
 use super::*;
 use arc_swap::ArcSwap;
 
-impl Bench {
-    fn drain_with(&mut self, mode: DrainMode) {
+impl ShardTest {
+    fn drain_with(&mut self, plan: DrainMode) {
         self.shutdown.start();
         self.shutdown.set_mode(mode);
     }
@@ -17,88 +17,88 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn a_socket_handed_over_during_the_drain_is_closed() {
     for mode in [DrainMode::NoSuccessor, DrainMode::InheritedSocket, DrainMode::Staggered] {
-        let mut bench = Bench::new();
-        let _present = bench.connect(b"");
-        bench.settle();
+        let mut test = ShardTest::new();
+        let _present = test.connect(b"");
+        test.settle();
         // The handshake was completed before the drain, so the connection is admitted.
-        let client = TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(test.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
-        let (socket, peer) = bench.listener.accept().unwrap();
+        let (socket, peer) = test.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (admitted, drain) = (bench.admit(peer), bench.shutdown.guard());
+        let (admitted, drain) = (test.admit(peer), test.shutdown.guard());
         assert!(admitted.is_ok());
-        bench.drain_with(mode);
-        bench.turn();
+        test.drain_with(mode);
+        test.turn();
         let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
-        bench.hand_to_shard(socket, admitted, &subscribe, drain);
-        assert_eq!(bench.receive_close_code(&client), 4100, "{mode:?}");
-        assert_eq!(bench.subscriptions(), 0);
-        bench.send(&client, &control(CLOSE));
-        bench.pass(Duration::from_millis(100)).await;
-        assert!(bench.shard.connections.len() <= 1, "{mode:?}: it is closed");
+        test.hand_to_shard(socket, admitted, &subscribe, drain);
+        assert_eq!(test.receive_close_code(&client), 4100, "{mode:?}");
+        assert_eq!(test.subscriptions(), 0);
+        test.send(&client, &control(CLOSE));
+        test.pass(Duration::from_millis(100)).await;
+        assert!(test.shard.connections.len() <= 1, "{mode:?}: it is closed");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_a_successor_connections_are_closed_one_after_the_other() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(20, "c");
-    bench.drain_with(DrainMode::Staggered);
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(20, "c");
+    test.drain_with(DrainMode::Staggered);
     // The grace period is 1 s, of which 0.7 s are for closing.
-    bench.settle();
-    assert_eq!(bench.open(), 19, "the first is closed at once");
-    bench.pass(Duration::from_millis(350)).await;
-    assert_eq!(bench.open(), 9);
-    bench.pass(Duration::from_millis(349)).await;
-    assert_eq!(bench.open(), 0);
+    test.settle();
+    assert_eq!(test.open(), 19, "the first is closed at once");
+    test.pass(Duration::from_millis(350)).await;
+    assert_eq!(test.open(), 9);
+    test.pass(Duration::from_millis(349)).await;
+    assert_eq!(test.open(), 0);
     for client in &clients[1..] {
-        assert_eq!(bench.receive_close_code(client), 4200);
-        bench.send(client, &control(CLOSE));
+        assert_eq!(test.receive_close_code(client), 4200);
+        test.send(client, &control(CLOSE));
     }
-    bench.pass(Duration::from_millis(150)).await;
-    assert_eq!(bench.shard.connections.len(), 1, "one does not answer");
+    test.pass(Duration::from_millis(150)).await;
+    assert_eq!(test.shard.connections.len(), 1, "one does not answer");
     // It is dropped after 0.9 s.
-    bench.pass(Duration::from_millis(50)).await;
-    assert_eq!(bench.shard.connections.len(), 1);
-    bench.pass(Duration::from_millis(10)).await;
-    assert_eq!(bench.shard.connections.len(), 0);
-    assert_eq!(bench.shutdown.dropped(), 1, "only the one that did not answer");
-    assert!(bench.shard.is_idle_until_a_deadline(), "no step is left");
+    test.pass(Duration::from_millis(50)).await;
+    assert_eq!(test.shard.connections.len(), 1);
+    test.pass(Duration::from_millis(10)).await;
+    assert_eq!(test.shard.connections.len(), 0);
+    assert_eq!(test.shutdown.dropped(), 1, "only the one that did not answer");
+    assert!(test.shard.is_idle_until_a_deadline(), "no step is left");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_successor_connections_have_half_a_second_to_answer() {
-    let mut bench = Bench::new();
-    let (silent, answers) = (bench.connect(b""), bench.connect(b""));
-    bench.settle();
-    bench.drain_with(DrainMode::NoSuccessor);
-    assert_eq!(bench.receive_close_code(&silent), 4100);
-    assert_eq!(bench.receive_close_code(&answers), 4100);
-    bench.send(&answers, &control(CLOSE));
-    bench.pass(Duration::from_millis(499)).await;
-    assert_eq!(bench.shard.connections.len(), 1);
-    bench.pass(Duration::from_millis(1)).await;
-    assert!(bench.shard.connections.is_empty());
-    assert_eq!(bench.shutdown.dropped(), 1);
+    let mut test = ShardTest::new();
+    let (silent, answers) = (test.connect(b""), test.connect(b""));
+    test.settle();
+    test.drain_with(DrainMode::NoSuccessor);
+    assert_eq!(test.receive_close_code(&silent), 4100);
+    assert_eq!(test.receive_close_code(&answers), 4100);
+    test.send(&answers, &control(CLOSE));
+    test.pass(Duration::from_millis(499)).await;
+    assert_eq!(test.shard.connections.len(), 1);
+    test.pass(Duration::from_millis(1)).await;
+    assert!(test.shard.connections.is_empty());
+    assert_eq!(test.shutdown.dropped(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn if_the_successor_ends_the_rest_is_closed_at_once() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(20, "c");
-    bench.drain_with(DrainMode::Staggered);
-    bench.pass(Duration::from_millis(100)).await;
-    let before = bench.open();
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(20, "c");
+    test.drain_with(DrainMode::Staggered);
+    test.pass(Duration::from_millis(100)).await;
+    let before = test.open();
     assert!(0 < before && before < 20);
-    bench.shutdown.set_mode(DrainMode::NoSuccessor);
-    bench.settle();
-    assert_eq!(bench.open(), 0);
-    let codes: Vec<u16> = clients.iter().map(|client| bench.receive_close_code(client)).collect();
+    test.shutdown.set_mode(DrainMode::NoSuccessor);
+    test.settle();
+    assert_eq!(test.open(), 0);
+    let codes: Vec<u16> = clients.iter().map(|client| test.receive_close_code(client)).collect();
     assert_eq!(codes.iter().filter(|code| **code == 4200).count(), 20 - before);
     assert_eq!(codes.iter().filter(|code| **code == 4100).count(), before);
 }
 
-impl Bench {
+impl ShardTest {
     /// Runs the shard as a task.
     fn run(&mut self) -> tokio::task::JoinHandle<()> {
         let (_, no_adoptions) = mpsc::unbounded_channel();
@@ -125,12 +125,12 @@ async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frame
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_wakes_up_for_each_kind_of_work() {
-    let mut bench = Bench::new();
-    let running = bench.run();
+    let mut test = ShardTest::new();
+    let running = test.run();
     // The clock advances only while the shard waits.
     let idle = || tokio::time::sleep(Duration::from_millis(20));
     idle().await;
-    let mut client = bench.connect(b"");
+    let mut client = test.connect(b"");
     let has = |name: &'static str| {
         move |frames: &Frames| frames.iter().any(|frame| is_event(frame, name))
     };
@@ -139,17 +139,17 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
     client.write_all(&message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#)).unwrap();
     heard(&client, has("pusher_internal:subscription_succeeded")).await;
     idle().await;
-    bench.publish("c", "1");
+    test.publish("c", "1");
     heard(&client, has("e")).await;
     idle().await;
-    bench.shutdown.start();
+    test.shutdown.start();
     idle().await;
     assert!(read_frames(&client).is_empty(), "the drain plan is not set yet");
-    bench.shutdown.set_mode(DrainMode::NoSuccessor);
+    test.shutdown.set_mode(DrainMode::NoSuccessor);
     let frames = heard(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
     assert_eq!(frames.last().and_then(close_code), Some(4100));
     client.write_all(&control(CLOSE)).unwrap();
-    assert_eq!(bench.shutdown.drain(PATIENCE).await, 0, "nothing is left to wait for");
+    assert_eq!(test.shutdown.drain(PATIENCE).await, 0, "nothing is left to wait for");
     assert!(!running.is_finished(), "it still answers late connections");
     running.abort();
 }
@@ -157,18 +157,18 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
 #[tokio::test]
 async fn a_shard_continues_while_it_has_work() {
     const PUBLISHED: usize = 100;
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(200, "c");
-    let running = bench.run();
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(200, "c");
+    let running = test.run();
     // More than one slice, and more than is handed out per turn.
     for _ in 0..PUBLISHED {
-        bench.publish("c", "1");
+        test.publish("c", "1");
     }
     for client in &clients {
         heard(client, |frames| frames.len() == PUBLISHED).await;
     }
     // More than are closed per turn.
-    bench.node.hub("app-id").unwrap().close();
+    test.node.hub("app-id").unwrap().close();
     for client in &clients {
         let frames = heard(client, |frames| frames.len() == 2).await;
         assert_eq!(close_code(&frames[1]), Some(4003));
@@ -178,14 +178,14 @@ async fn a_shard_continues_while_it_has_work() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_wakes_up_for_its_deadlines() {
-    let mut bench = Bench::with_timeouts(120, 30);
-    let running = bench.run();
-    let client = bench.connect(b"");
+    let mut test = ShardTest::with_timeouts(120, 30);
+    let running = test.run();
+    let client = test.connect(b"");
     let began = clock::now();
     let frames = heard(&client, |frames| frames.len() == 1).await;
     assert!(is_event(&frames[0], "pusher:connection_established"));
     // Nothing else happens, so time passes from one deadline to the next.
-    while bench.node.connections_here() == 1 {
+    while test.node.connections_here() == 1 {
         assert!(clock::now() - began < Duration::from_secs(300), "it is not closed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -199,42 +199,42 @@ async fn a_shard_wakes_up_for_its_deadlines() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_wakes_up_for_each_step_of_a_drain() {
-    let mut bench = Bench::new();
+    let mut test = ShardTest::new();
     // Nothing else is due for an hour.
-    let clients: Vec<TcpStream> = (0..20).map(|_| bench.connect(b"")).collect();
-    bench.settle();
-    bench.drain_with(DrainMode::Staggered);
+    let clients: Vec<TcpStream> = (0..20).map(|_| test.connect(b"")).collect();
+    test.settle();
+    test.drain_with(DrainMode::Staggered);
     let began = clock::now();
-    bench.settle();
-    let in_ms = |bench: &Bench| {
-        let due = bench.shard.wake_at().unwrap().saturating_duration_since(clock::now());
+    test.settle();
+    let in_ms = |test: &ShardTest| {
+        let due = test.shard.wake_at().unwrap().saturating_duration_since(clock::now());
         due.as_millis()
     };
-    assert_eq!(in_ms(&bench), 10, "connections are closed every 10 ms");
-    bench.pass(Duration::from_millis(705)).await;
-    assert_eq!(bench.open(), 0);
-    let closing_look = in_ms(&bench);
+    assert_eq!(in_ms(&test), 10, "connections are closed every 10 ms");
+    test.pass(Duration::from_millis(705)).await;
+    assert_eq!(test.open(), 0);
+    let closing_look = in_ms(&test);
     assert!((1..=100).contains(&closing_look), "all are closed: {closing_look}");
-    bench.pass(Duration::from_millis(185)).await;
-    assert_eq!(in_ms(&bench), 10, "the rest is dropped 900 ms after {began:?}");
-    bench.pass(Duration::from_millis(10)).await;
-    assert!(bench.shard.connections.is_empty());
-    assert_eq!(bench.shutdown.dropped(), clients.len());
+    test.pass(Duration::from_millis(185)).await;
+    assert_eq!(in_ms(&test), 10, "the rest is dropped 900 ms after {began:?}");
+    test.pass(Duration::from_millis(10)).await;
+    assert!(test.shard.connections.is_empty());
+    assert_eq!(test.shutdown.dropped(), clients.len());
 
-    let mut bench = Bench::new();
-    let _silent = bench.connect(b"");
-    bench.settle();
-    bench.drain_with(DrainMode::NoSuccessor);
-    bench.settle();
-    assert_eq!(in_ms(&bench), 500, "the time to answer");
+    let mut test = ShardTest::new();
+    let _silent = test.connect(b"");
+    test.settle();
+    test.drain_with(DrainMode::NoSuccessor);
+    test.settle();
+    assert_eq!(in_ms(&test), 500, "the time to answer");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_without_connections_has_no_steps_to_take() {
     for mode in [DrainMode::Staggered, DrainMode::InheritedSocket, DrainMode::NoSuccessor] {
-        let mut bench = Bench::new();
-        bench.drain_with(mode);
-        bench.settle();
-        assert_eq!(bench.shard.wake_at(), None, "{mode:?}");
+        let mut test = ShardTest::new();
+        test.drain_with(mode);
+        test.settle();
+        assert_eq!(test.shard.wake_at(), None, "{mode:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     protocol::SubscriptionRejection,
     shard::{
         connection::{CLOSING_TIMEOUT, SubscriptionHandle, SubscriptionState},
-        socket::tests::{Client as TlsClient, handshake},
+        socket::tests::{TlsClient, handshake},
     },
     signature::{channel_string, user_string},
 };
@@ -18,7 +18,7 @@ fn long_message(text: &str) -> Vec<u8> {
     [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-impl Bench {
+impl ShardTest {
     fn sign(&self, text: &str) -> String {
         let app = self.node.hub("app-id").unwrap().app();
         format!("app-key:{}", app.signer.sign(text))
@@ -62,46 +62,46 @@ impl Bench {
 
 #[tokio::test(start_paused = true)]
 async fn a_user_whose_connection_ends_is_offline() {
-    let ends: [fn(&mut Bench, TcpStream); 3] = [
+    let ends: [fn(&mut ShardTest, TcpStream); 3] = [
         |_, client| drop(client),
-        |bench, client| {
-            bench.send(&client, &control(CLOSE));
-            bench.settle();
+        |test, client| {
+            test.send(&client, &control(CLOSE));
+            test.settle();
         },
-        |bench, client| {
-            let slot = bench.connection_of(&client).key.slot;
-            bench.shard.close(slot, &CloseCode::SlowConsumer);
+        |test, client| {
+            let slot = test.connection_of(&client).key.slot;
+            test.shard.close(slot, &CloseCode::SlowConsumer);
         },
     ];
     for (way, end) in ends.into_iter().enumerate() {
-        let mut bench = Bench::new();
-        let watcher = bench.sign_in("w", &["u"]);
-        let (one, other) = (bench.sign_in("u", &[]), bench.sign_in("u", &[]));
+        let mut test = ShardTest::new();
+        let watcher = test.sign_in("w", &["u"]);
+        let (one, other) = (test.sign_in("u", &[]), test.sign_in("u", &[]));
         let told = |frames: &Frames, what: &str| {
             frames.iter().any(|(_, payload)| {
                 let text = String::from_utf8_lossy(payload);
                 text.contains("watchlist_events") && text.contains(what)
             })
         };
-        bench.receive(&watcher, |frames| told(frames, "online"));
+        test.receive(&watcher, |frames| told(frames, "online"));
         drop(other);
-        while bench.shard.connections.len() == 3 {
-            bench.settle();
+        while test.shard.connections.len() == 3 {
+            test.settle();
         }
-        let grace = async |bench: &mut Bench| {
+        let grace = async |test: &mut ShardTest| {
             tokio::time::advance(OFFLINE_GRACE).await;
-            bench.node.on_tick(clock::now());
-            bench.settle();
+            test.node.on_tick(clock::now());
+            test.settle();
         };
-        grace(&mut bench).await;
+        grace(&mut test).await;
         assert!(!told(&read_frames(&watcher), "offline"), "the user still has a connection");
-        end(&mut bench, one);
-        while bench.shard.connections.len() == 2
-            && bench.shard.connections.iter().all(|(_, connection)| connection.is_open())
+        end(&mut test, one);
+        while test.shard.connections.len() == 2
+            && test.shard.connections.iter().all(|(_, connection)| connection.is_open())
         {
-            bench.settle();
+            test.settle();
         }
-        grace(&mut bench).await;
+        grace(&mut test).await;
         assert!(told(&read_frames(&watcher), "offline"), "way {way}");
     }
 }
@@ -110,99 +110,100 @@ async fn a_user_whose_connection_ends_is_offline() {
 async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
     // Half of the outbox limit may be sent at once: 50 KB.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+    let mut test = ShardTest::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
         config.connection.max_outbox_bytes = MAX_OUTBOX_BYTES;
     });
     // One user with many connections, so that the list of members is short.
     let info = "x".repeat(700);
-    let present: Vec<TcpStream> = (0..100).map(|_| bench.connect(b"")).collect();
-    bench.settle();
+    let present: Vec<TcpStream> = (0..100).map(|_| test.connect(b"")).collect();
+    test.settle();
     let user = |id: &str| serde_json::json!({"user_id": id, "user_info": {"x": info}}).to_string();
-    let is_throttled =
-        |bench: &Bench, client: &TcpStream| bench.connection_of(client).is_throttled(clock::now());
+    let is_throttled = |test: &ShardTest, client: &TcpStream| {
+        test.connection_of(client).is_throttled(clock::now())
+    };
     for client in &present {
-        bench.join(client, "presence-c", &user("1"));
-        assert!(!is_throttled(&bench, client), "a present user is not announced again");
+        test.join(client, "presence-c", &user("1"));
+        assert!(!is_throttled(&test, client), "a present user is not announced again");
     }
-    let joins = bench.connect(b"");
-    bench.settle();
-    bench.join(&joins, "presence-empty", &user("2"));
-    assert!(!is_throttled(&bench, &joins), "the channel has no other member");
-    bench.join(&joins, "presence-c", &user("2"));
-    assert!(is_throttled(&bench, &joins), "the announcement is sent a hundred times");
+    let joins = test.connect(b"");
+    test.settle();
+    test.join(&joins, "presence-empty", &user("2"));
+    assert!(!is_throttled(&test, &joins), "the channel has no other member");
+    test.join(&joins, "presence-c", &user("2"));
+    assert!(is_throttled(&test, &joins), "the announcement is sent a hundred times");
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(!is_throttled(&bench, &joins));
+    assert!(!is_throttled(&test, &joins));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot() {
-    let mut bench = Bench::new();
-    let before = bench.connect(b"");
-    bench.settle();
-    let old = bench.connection_of(&before).key;
+    let mut test = ShardTest::new();
+    let before = test.connect(b"");
+    test.settle();
+    let old = test.connection_of(&before).key;
     drop(before);
-    while !bench.shard.connections.is_empty() {
-        bench.settle();
+    while !test.shard.connections.is_empty() {
+        test.settle();
     }
-    let after = bench.subscribers(1, "c").remove(0);
-    let new = bench.connection_of(&after).key;
+    let after = test.subscribers(1, "c").remove(0);
+    let new = test.connection_of(&after).key;
     assert!(new.slot == old.slot && new.generation != old.generation);
     let name = ChannelName::parse("c", 200).unwrap();
     let rejection = || Err(SubscriptionRejection::RosterFull { max: 1 });
     for ticket in 0..10 {
-        bench.push(Delivery::Subscription {
+        test.push(Delivery::Subscription {
             key: old,
             ticket,
             name: name.clone(),
             result: rejection(),
         });
     }
-    bench.push(Delivery::Connections { keys: vec![old], frame: text_frame() });
-    bench.push(Delivery::Close { keys: vec![old], code: CloseCode::Terminated });
-    assert!(read_frames(&after).is_empty() && bench.connection_of(&after).is_open());
-    bench.push(Delivery::Connections { keys: vec![old, new], frame: text_frame() });
-    bench.receive(&after, |frames| frames.len() == 1);
-    bench.push(Delivery::Close { keys: vec![old, new], code: CloseCode::Terminated });
-    assert_eq!(bench.receive_close_code(&after), CloseCode::Terminated.number());
+    test.push(Delivery::Connections { keys: vec![old], frame: text_frame() });
+    test.push(Delivery::Close { keys: vec![old], code: CloseCode::Terminated });
+    assert!(read_frames(&after).is_empty() && test.connection_of(&after).is_open());
+    test.push(Delivery::Connections { keys: vec![old, new], frame: text_frame() });
+    test.receive(&after, |frames| frames.len() == 1);
+    test.push(Delivery::Close { keys: vec![old, new], code: CloseCode::Terminated });
+    assert_eq!(test.receive_close_code(&after), CloseCode::Terminated.number());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
-    let mut bench = Bench::new();
-    let client = bench.connect(b"");
-    bench.settle();
+    let mut test = ShardTest::new();
+    let client = test.connect(b"");
+    test.settle();
     read_frames(&client);
-    let key = bench.connection_of(&client).key;
+    let key = test.connection_of(&client).key;
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
     let pending = SubscriptionHandle(SubscriptionState::Pending { ticket: 7 });
-    let admitted = bench.shard.client(key.slot).unwrap();
+    let admitted = test.shard.client(key.slot).unwrap();
     admitted.session.subscribed(waiting.clone(), None, pending);
     let answer = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
     };
-    bench.push(answer(6, &waiting));
-    bench.push(answer(8, &waiting));
-    bench.push(answer(7, &other));
+    test.push(answer(6, &waiting));
+    test.push(answer(8, &waiting));
+    test.push(answer(7, &other));
     assert!(read_frames(&client).is_empty(), "these tickets are not pending");
-    bench.push(answer(7, &waiting));
-    bench.receive(&client, |frames| {
+    test.push(answer(7, &waiting));
+    test.receive(&client, |frames| {
         frames.iter().any(|frame| is_event(frame, "pusher:subscription_error"))
     });
-    bench.push(answer(7, &waiting));
+    test.push(answer(7, &waiting));
     assert!(read_frames(&client).is_empty(), "it is answered once");
-    let session = &mut bench.shard.client(key.slot).unwrap().session;
+    let session = &mut test.shard.client(key.slot).unwrap().session;
     assert!(session.take_subscriptions().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
-    let mut bench = Bench::new();
-    let _clients = bench.subscribers(3, "c");
+    let mut test = ShardTest::new();
+    let _clients = test.subscribers(3, "c");
     // The number of samples, and their sum in milliseconds.
-    let latency = |bench: &Bench| {
-        let page = bench.node.metrics_page();
+    let latency = |test: &ShardTest| {
+        let page = test.node.metrics_page();
         let value = |name: &str| {
             let line = page.lines().find_map(|line| {
                 line.strip_prefix("campanile_delivery_latency_seconds_")?.strip_prefix(name)
@@ -213,21 +214,21 @@ async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
         (value("count"), Duration::from_secs_f64(seconds).as_millis())
     };
     let of = |samples: &str, ms: u128| (samples.to_owned(), ms);
-    assert_eq!(latency(&bench), of("0", 0), "answers are not counted");
-    bench.publish("c", "1");
+    assert_eq!(latency(&test), of("0", 0), "answers are not counted");
+    test.publish("c", "1");
     tokio::time::advance(Duration::from_millis(40)).await;
     // The latency ends with the slice that writes the event.
-    bench.settle();
-    assert_eq!(latency(&bench), of("3", 3 * 40));
+    test.settle();
+    assert_eq!(latency(&test), of("3", 3 * 40));
     // If one write contains several events, the oldest counts.
-    bench.publish("c", "2");
+    test.publish("c", "2");
     tokio::time::advance(Duration::from_millis(100)).await;
-    bench.publish("c", "3");
-    bench.settle();
-    assert_eq!(latency(&bench), of("6", 3 * 40 + 3 * 100));
+    test.publish("c", "3");
+    test.settle();
+    assert_eq!(latency(&test), of("6", 3 * 40 + 3 * 100));
 }
 
-impl Bench {
+impl ShardTest {
     fn connect_with_tls(&mut self) -> TlsClient {
         let (socket, tls, client) = handshake();
         let admitted = self.admit(client.sock.local_addr().unwrap());
@@ -245,23 +246,23 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn a_tls_connection_ends_with_a_close_notify_however_it_ends() {
     for way in 0..4 {
-        let mut bench = Bench::new();
-        let mut client = bench.connect_with_tls();
+        let mut test = ShardTest::new();
+        let mut client = test.connect_with_tls();
         match way {
             0 => client.write_all(&control(CLOSE)).unwrap(),
             1 => client.write_all(&[0x81, 0x01, b'x']).unwrap(),
             2 => client.conn.send_close_notify(),
             _ => {
-                bench.shard.close(0, &CloseCode::SlowConsumer);
-                bench.pass(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
-                assert!(bench.shard.connections.is_empty());
+                test.shard.close(0, &CloseCode::SlowConsumer);
+                test.pass(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
+                assert!(test.shard.connections.is_empty());
             }
         }
         client.flush().unwrap();
         let patience = Instant::now() + PATIENCE;
-        while bench.shard.connections.iter().any(|(_, connection)| connection.is_open()) {
+        while test.shard.connections.iter().any(|(_, connection)| connection.is_open()) {
             assert!(Instant::now() < patience, "way {way}: nothing ends");
-            bench.settle();
+            test.settle();
         }
         // A cut without close_notify would be an error.
         client.read_to_end(&mut Vec::new()).expect("close_notify");

@@ -3,9 +3,9 @@
 use super::*;
 
 /// A shard that accepts ten messages per client at once.
-fn limited() -> Bench {
+fn limited() -> ShardTest {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+    ShardTest::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
         config.connection.max_messages_per_second = 5;
         // The burst is the number of channels plus this rate.
@@ -38,14 +38,14 @@ async fn nothing_is_read_after_a_connection_has_ended() {
     ];
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
     for (what, sent) in cases {
-        let mut bench = limited();
-        let mut client = bench.connect(b"");
-        bench.settle();
+        let mut test = limited();
+        let mut client = test.connect(b"");
+        test.settle();
         // If the close frame were read, it would end the connection at once.
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
-        bench.send(&client, &all);
-        bench.settle();
-        let is_left = bench.shard.connections.len() == 1;
+        test.send(&client, &all);
+        test.settle();
+        let is_left = test.shard.connections.len() == 1;
         assert!(is_left, "{what}: the client closes the socket");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
@@ -58,15 +58,15 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         assert_eq!(frames.iter().filter(|(first, _)| *first == PONG).count(), 0, "{what}");
         // Later input is discarded as well.
         client.set_nonblocking(true).unwrap();
-        bench.pass(Duration::from_millis(100)).await;
-        bench.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
-        bench.pass(Duration::from_millis(100)).await;
-        assert_eq!(bench.shard.connections.len(), 1, "{what}");
-        assert_eq!(bench.subscriptions(), 0, "{what}");
+        test.pass(Duration::from_millis(100)).await;
+        test.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
+        test.pass(Duration::from_millis(100)).await;
+        assert_eq!(test.shard.connections.len(), 1, "{what}");
+        assert_eq!(test.subscriptions(), 0, "{what}");
         drop(client);
-        bench.pass(Duration::from_millis(100)).await;
-        while !bench.shard.connections.is_empty() {
-            bench.settle();
+        test.pass(Duration::from_millis(100)).await;
+        while !test.shard.connections.is_empty() {
+            test.settle();
         }
     }
 }
@@ -75,39 +75,39 @@ async fn nothing_is_read_after_a_connection_has_ended() {
 async fn each_fragment_of_a_read_counts_as_a_message() {
     // Ten are within the limit, ten more are dropped, and the last of those closes the connection.
     for (count, is_open) in [(19, true), (20, false)] {
-        let mut bench = limited();
-        let client = bench.connect(b"");
-        bench.settle();
-        bench.send(&client, &fragments(count));
-        bench.settle();
-        assert_eq!(bench.connection_of(&client).is_open(), is_open, "{count}");
-        assert_eq!(bench.connection_of(&client).incomplete.is_some(), is_open, "{count}");
+        let mut test = limited();
+        let client = test.connect(b"");
+        test.settle();
+        test.send(&client, &fragments(count));
+        test.settle();
+        assert_eq!(test.connection_of(&client).is_open(), is_open, "{count}");
+        assert_eq!(test.connection_of(&client).incomplete.is_some(), is_open, "{count}");
     }
     // Each small read of a message counts as well.
-    let mut bench = limited();
-    let client = bench.connect(b"");
-    bench.settle();
+    let mut test = limited();
+    let client = test.connect(b"");
+    test.settle();
     for byte in &message(PING_EVENT)[..19] {
-        bench.send(&client, &[*byte]);
-        bench.settle();
-        assert!(bench.connection_of(&client).is_open());
+        test.send(&client, &[*byte]);
+        test.settle();
+        assert!(test.connection_of(&client).is_open());
     }
-    bench.send(&client, &message(PING_EVENT)[19..20]);
-    bench.settle();
-    assert!(!bench.connection_of(&client).is_open());
+    test.send(&client, &message(PING_EVENT)[19..20]);
+    test.settle();
+    assert!(!test.connection_of(&client).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
-    let mut bench = Bench::new();
-    let client = bench.connect(b"");
-    bench.settle();
-    bench.send(&client, &message("last words"));
+    let mut test = ShardTest::new();
+    let client = test.connect(b"");
+    test.settle();
+    test.send(&client, &message("last words"));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     // Both cause a single edge of readiness.
     let patience = Instant::now() + PATIENCE;
-    while !bench.shard.connections.is_empty() {
+    while !test.shard.connections.is_empty() {
         assert!(Instant::now() < patience, "the connection is still open");
-        bench.settle();
+        test.settle();
     }
 }

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::time::Instant;
 
-struct Client {
+struct ToggledClient {
     socket: TcpStream,
     is_subscribed: bool,
     /// Bytes of an incomplete frame.
@@ -15,10 +15,10 @@ struct Client {
     expected: Vec<u64>,
 }
 
-impl Client {
-    fn connect(bench: &mut Bench) -> Self {
+impl ToggledClient {
+    fn connect(test: &mut ShardTest) -> Self {
         Self {
-            socket: bench.connect_with_small_buffer(&[]),
+            socket: test.connect_with_small_buffer(&[]),
             is_subscribed: false,
             rest: Vec::new(),
             heard: Vec::new(),
@@ -43,74 +43,74 @@ impl Client {
     }
 
     /// Reads until no data for this client is pending anywhere.
-    fn catch_up(&mut self, bench: &mut Bench) {
-        bench.settle();
+    fn catch_up(&mut self, test: &mut ShardTest) {
+        test.settle();
         let patience = Instant::now() + PATIENCE;
         while self.read(usize::from(u16::MAX)) || self.heard.len() < self.expected.len() {
             assert!(Instant::now() < patience, "the client receives nothing more");
-            bench.settle();
+            test.settle();
         }
         assert_eq!(self.heard, self.expected);
     }
 
-    fn toggle(&mut self, bench: &mut Bench) {
-        self.catch_up(bench);
+    fn toggle(&mut self, test: &mut ShardTest) {
+        self.catch_up(test);
         let verb = if self.is_subscribed { "unsubscribe" } else { "subscribe" };
         let text = format!(r#"{{"event":"pusher:{verb}","data":{{"channel":"c"}}}}"#);
-        let before = bench.node.hub_by_key("app-key").unwrap().subscription_count();
+        let before = test.node.hub_by_key("app-key").unwrap().subscription_count();
         self.socket.write_all(&message(&text)).unwrap();
         // The kernel may deliver it later.
         let patience = Instant::now() + PATIENCE;
-        while before == bench.node.hub_by_key("app-key").unwrap().subscription_count() {
+        while before == test.node.hub_by_key("app-key").unwrap().subscription_count() {
             assert!(Instant::now() < patience, "{verb} has no effect");
-            bench.settle();
+            test.settle();
         }
         self.is_subscribed = !self.is_subscribed;
     }
 }
 
 /// Closes a connection and waits until the shard has handled it, so that its subscription does not
-/// end while [`Client::toggle`] waits for another change of the number of subscriptions.
-fn disconnect(bench: &mut Bench, client: Client) {
+/// end while [`ToggledClient::toggle`] waits for another change of the number of subscriptions.
+fn disconnect(test: &mut ShardTest, client: ToggledClient) {
     // New connections are taken over in the next turn.
-    bench.settle();
-    let count = bench.shard.connections.len();
+    test.settle();
+    let count = test.shard.connections.len();
     drop(client);
     let give_up_at = Instant::now() + PATIENCE;
-    while bench.shard.connections.len() == count {
+    while test.shard.connections.len() == count {
         assert!(Instant::now() < give_up_at, "the closed connection is still there");
-        bench.settle();
+        test.settle();
     }
 }
 
 fn run(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut bench = Bench::with_small_buffers(1 << 26);
-    let mut clients: Vec<Client> = Vec::new();
+    let mut test = ShardTest::with_small_buffers(1 << 26);
+    let mut clients: Vec<ToggledClient> = Vec::new();
     for number in 0..300 {
         let picked = random.random_range(0..clients.len().max(1));
         match random.random_range(0..10) {
-            0 => clients.push(Client::connect(&mut bench)),
-            1 if !clients.is_empty() => disconnect(&mut bench, clients.swap_remove(picked)),
-            2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut bench),
+            0 => clients.push(ToggledClient::connect(&mut test)),
+            1 if !clients.is_empty() => disconnect(&mut test, clients.swap_remove(picked)),
+            2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut test),
             4 if !clients.is_empty() => drop(clients[picked].read(random.random_range(1..9_000))),
-            5 => bench.turn(),
+            5 => test.turn(),
             _ => {
                 let padding = "x".repeat(random.random_range(0..5_000));
-                bench.publish("c", &format!("{number}{padding}"));
+                test.publish("c", &format!("{number}{padding}"));
                 let subscribed = clients.iter_mut().filter(|client| client.is_subscribed);
                 subscribed.for_each(|client| client.expected.push(number));
             }
         }
     }
     for client in &mut clients {
-        client.catch_up(&mut bench);
+        client.catch_up(&mut test);
     }
     clients.clear();
-    while !bench.shard.connections.is_empty() {
-        bench.settle();
+    while !test.shard.connections.is_empty() {
+        test.settle();
     }
-    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
+    assert_eq!(test.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
 }
 
 #[tokio::test]
@@ -122,54 +122,54 @@ async fn every_subscriber_receives_its_window_completely_and_in_order() {
 
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(3, "c");
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(3, "c");
     for data in 0..100 {
-        bench.publish("c", &data.to_string());
+        test.publish("c", &data.to_string());
     }
-    bench.settle();
-    for (_, connection) in &bench.shard.connections {
+    test.settle();
+    for (_, connection) in &test.shard.connections {
         assert!(connection.incomplete.is_none());
         assert!(connection.outbox.is_idle());
     }
     drop(clients);
-    bench.settle();
-    assert!(bench.shard.connections.is_empty());
+    test.settle();
+    assert!(test.shard.connections.is_empty());
 }
 
-fn heard(bench: &mut Bench, client: &TcpStream, last: &str) -> Vec<String> {
+fn heard(test: &mut ShardTest, client: &TcpStream, last: &str) -> Vec<String> {
     let data = |frames: &Frames| -> Vec<String> {
         let events = frames.iter().filter(|frame| is_event(frame, "e"));
         let json = events.map(|(_, payload)| serde_json::from_slice::<Value>(payload).unwrap());
         json.map(|event| event["data"].as_str().unwrap().to_owned()).collect()
     };
     let frames =
-        bench.receive(client, |frames| data(frames).last().is_some_and(|data| data == last));
+        test.receive(client, |frames| data(frames).last().is_some_and(|data| data == last));
     data(&frames)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_event_is_not_delivered_to_later_subscribers() {
-    let mut bench = Bench::new();
-    let early = bench.subscribers(1, "c");
-    bench.publish("c", "1");
+    let mut test = ShardTest::new();
+    let early = test.subscribers(1, "c");
+    test.publish("c", "1");
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
-    let late = bench.connect(&subscribe);
-    bench.turn();
-    bench.publish("c", "2");
-    assert_eq!(heard(&mut bench, &early[0], "2"), ["1", "2"]);
-    assert_eq!(heard(&mut bench, &late, "2"), ["2"]);
+    let late = test.connect(&subscribe);
+    test.turn();
+    test.publish("c", "2");
+    assert_eq!(heard(&mut test, &early[0], "2"), ["1", "2"]);
+    assert_eq!(heard(&mut test, &late, "2"), ["2"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_excluded_connection_receives_all_other_events() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(3, "c");
-    let Phase::Open(client) = &bench.connection_of(&clients[1]).phase else { panic!("it is open") };
+    let mut test = ShardTest::new();
+    let clients = test.subscribers(3, "c");
+    let Phase::Open(client) = &test.connection_of(&clients[1]).phase else { panic!("it is open") };
     let socket_id = client.session.socket_id();
-    bench.publish_except("c", "1", Some(socket_id));
-    bench.publish("c", "2");
+    test.publish_except("c", "1", Some(socket_id));
+    test.publish("c", "2");
     for (client, expected) in [(0, vec!["1", "2"]), (1, vec!["2"]), (2, vec!["1", "2"])] {
-        assert_eq!(heard(&mut bench, &clients[client], "2"), expected);
+        assert_eq!(heard(&mut test, &clients[client], "2"), expected);
     }
 }
