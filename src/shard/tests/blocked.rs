@@ -17,7 +17,7 @@ impl ShardTest {
     fn fill(&mut self, client: &TcpStream) {
         while !self.connection_of(client).is_blocked {
             self.shard.send(self.slot_of(client), text_frame());
-            self.settle();
+            self.run_until_idle();
         }
     }
 
@@ -46,7 +46,7 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
     let reads = test.subscribers(3, "c");
     let sleeps = test.connect_with_small_buffer(&message(SUBSCRIBE));
-    test.settle();
+    test.run_until_idle();
     let data = "x".repeat(10_000);
     for _ in 0..PUBLISHED {
         test.publish("c", &data);
@@ -58,11 +58,11 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     assert!(matches!(closed.phase, Phase::Closing(_)));
     assert!(closed.outbox.bytes() < 11_000, "the queue is freed at once, except for a cut frame");
     assert_eq!(test.subscriptions(), 3, "its subscription has ended");
-    let heard =
+    let received =
         test.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
-    let taken = events(&heard);
+    let taken = events(&received);
     assert!(0 < taken && taken < PUBLISHED, "events queued before arrive whole: {taken}");
-    assert_eq!(heard.last().and_then(close_code), Some(4100));
+    assert_eq!(received.last().and_then(close_code), Some(4100));
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn an_outbox_is_limited_to_the_byte() {
         let slot = test.slot_of(&client);
         test.publish("c", "");
         let before = test.waiting_for(&client);
-        test.settle();
+        test.run_until_idle();
         let frame_of_no_data = test.waiting_for(&client) - before;
         assert!(0 < frame_of_no_data, "it is queued behind the others");
         let push = |test: &mut ShardTest, bytes: usize| {
@@ -83,7 +83,7 @@ async fn an_outbox_is_limited_to_the_byte() {
             } else {
                 test.shard.send(slot, Frame::raw(vec![0; bytes]));
             }
-            test.settle();
+            test.run_until_idle();
         };
         while test.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
             push(&mut test, 10_000);
@@ -92,7 +92,7 @@ async fn an_outbox_is_limited_to_the_byte() {
         let room = MAX_OUTBOX_BYTES - test.waiting_for(&client) - frame_of_no_data;
         push(&mut test, room);
         test.publish("c", "");
-        test.settle();
+        test.run_until_idle();
         assert_eq!(test.waiting_for(&client), MAX_OUTBOX_BYTES);
         assert!(test.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
         test.shard.send(slot, Frame::raw(vec![0]));
@@ -110,7 +110,7 @@ async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
     test.shard.send(slot, Frame::raw(vec![0; room]));
     assert!(test.connection_of(&client).is_open());
     test.publish("c", "1");
-    test.settle();
+    test.run_until_idle();
     assert!(!test.connection_of(&client).is_open());
 }
 
@@ -133,7 +133,7 @@ async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
 async fn a_blocked_client_is_not_read_until_it_reads() {
     let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
     let client = test.connect_with_small_buffer(b"");
-    test.settle();
+    test.run_until_idle();
     let ping = message(r#"{"event":"pusher:ping"}"#);
     let (mut asked, mut rounds) = (0, 0);
     while rounds < 10 {
@@ -145,7 +145,7 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
         // The kernel may have had room for some bytes.
         if waiting <= test.waiting_for(&client) {
             assert!(ping.len() <= test.unread(&client), "it stays in the socket");
-            assert_eq!(test.waiting_for(&client), waiting, "it is not answered");
+            assert_eq!(test.waiting_for(&client), waiting, "no reply is sent");
             rounds += 1;
         }
     }
@@ -180,7 +180,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
         });
         tokio::task::yield_now().await;
         assert_eq!(waiting.is_finished(), !has_backpressure);
-        test.settle();
+        test.run_until_idle();
         waiting.await.expect("a publisher continues when the backlog is written");
     }
 }
@@ -195,7 +195,7 @@ async fn publishers_wait_while_deliveries_are_queued() {
     }
     test.turn();
     assert!(test.has_backpressure() && !test.shard.batch.is_empty());
-    test.settle();
+    test.run_until_idle();
     assert!(!test.has_backpressure());
     for client in &clients {
         test.receive(client, |frames| events(frames) == 200);

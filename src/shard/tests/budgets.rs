@@ -16,7 +16,7 @@ fn unlimited() -> ShardTest {
     })
 }
 
-/// Messages without an answer, with this total size.
+/// Messages without a response, with this total size.
 fn unanswered(bytes: usize) -> Vec<u8> {
     message(&format!("{:114}", r#"{"event":"pusher:pong"}"#)).repeat(bytes / 120)
 }
@@ -25,7 +25,7 @@ fn unanswered(bytes: usize) -> Vec<u8> {
 async fn a_turn_reads_no_more_than_its_budget() {
     let mut test = unlimited();
     let clients: Vec<TcpStream> = (0..8).map(|_| test.connect(b"")).collect();
-    test.settle();
+    test.run_until_idle();
     let sent = unanswered(60_000);
     for client in &clients {
         test.send(client, &sent);
@@ -42,14 +42,14 @@ async fn a_turn_reads_no_more_than_its_budget() {
 async fn a_turn_reads_one_client_twice() {
     let mut test = unlimited();
     let (flood, other) = (test.connect(b""), test.connect(b""));
-    test.settle();
+    test.run_until_idle();
     let sent = unanswered(300_000);
     test.send(&flood, &sent);
     test.send(&other, &message(r#"{"event":"pusher:ping"}"#));
     test.turn();
     assert_eq!(test.unread(&flood), sent.len() - 2 * 64 * 1024);
     assert_eq!(test.unread(&other), 0);
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.unread(&flood), 0);
 }
 
@@ -57,7 +57,7 @@ async fn a_turn_reads_one_client_twice() {
 async fn the_end_of_a_stream_is_read_after_all_data() {
     let mut test = unlimited();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     let last = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
     test.send(&client, &[unanswered(200_000), last].concat());
     client.shutdown(Half::Write).unwrap();
@@ -66,7 +66,7 @@ async fn the_end_of_a_stream_is_read_after_all_data() {
     });
     assert!(frames.iter().all(|frame| close_code(frame).is_none()));
     while !test.shard.connections.is_empty() {
-        test.settle();
+        test.run_until_idle();
     }
     assert_eq!(test.subscriptions(), 0);
 }
@@ -75,7 +75,7 @@ async fn the_end_of_a_stream_is_read_after_all_data() {
 async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
     let mut test = ShardTest::new();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     let other = test.node.inboxes().inbox(ShardIndex::new(1));
     let nothing = crate::hub::Delivery::Connections { keys: Vec::new(), frame: Frame::ping() };
     for _ in 0..64 {
@@ -124,17 +124,17 @@ async fn a_throttled_client_is_read_again_after_its_pause() {
     let ask = message(r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#);
     let leave = message(r#"{"event":"pusher:unsubscribe","data":{"channel":"cache-c"}}"#);
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.send(&client, &[&ask[..], &leave, &ask, &leave, &ask].concat());
     let events = |frames: &Frames| frames.iter().filter(|frame| is_event(frame, "e")).count();
     test.receive(&client, |frames| events(frames) == 2);
-    test.settle();
-    assert_eq!(test.subscriptions(), 1, "the second answer exceeded the rate");
+    test.run_until_idle();
+    assert_eq!(test.subscriptions(), 1, "the second response exceeded the rate");
     assert!(read_frames(&client).is_empty());
     // Of 80 KB, 50 KB are free; the rest takes 0.3 s at 100 KB a second.
-    test.pass(Duration::from_millis(300)).await;
+    test.advance(Duration::from_millis(300)).await;
     assert!(read_frames(&client).is_empty(), "frames have headers, which count as well");
-    test.pass(Duration::from_millis(100)).await;
+    test.advance(Duration::from_millis(100)).await;
     test.receive(&client, |frames| events(frames) == 1);
 }
 
@@ -142,7 +142,7 @@ async fn a_throttled_client_is_read_again_after_its_pause() {
 async fn output_beyond_the_budget_is_written_in_later_turns() {
     let mut test = ShardTest::with(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), 1 << 26);
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     let slot = test.connection_of(&client).key.slot;
     for _ in 0..8_000 {
         test.shard.send(slot, text_frame());
@@ -152,10 +152,10 @@ async fn output_beyond_the_budget_is_written_in_later_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_closed_client_receives_its_last_answers() {
+async fn a_half_closed_client_receives_its_last_responses() {
     let mut test = ShardTest::new();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.send(&client, &message(r#"{"event":"pusher:ping"}"#));
     client.shutdown(Half::Write).unwrap();
     test.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
@@ -170,14 +170,14 @@ async fn the_close_frame_of_a_throttled_client_is_read_when_the_server_closes() 
     });
     let ping = message(r#"{"event":"pusher:ping"}"#);
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.send(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.shard.connections.len(), 1, "the client exceeded the output rate");
     test.node.hub("app-id").unwrap().close();
     let began = clock::now();
     while !test.shard.connections.is_empty() {
         assert!(clock::now() - began < Duration::from_secs(1), "its close frame is not read");
-        test.pass(Duration::from_millis(50)).await;
+        test.advance(Duration::from_millis(50)).await;
     }
 }

@@ -19,7 +19,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
     for mode in [DrainMode::NoSuccessor, DrainMode::InheritedSocket, DrainMode::Staggered] {
         let mut test = ShardTest::new();
         let _present = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         // The handshake was completed before the drain, so the connection is admitted.
         let client = TcpStream::connect(test.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
@@ -34,7 +34,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         assert_eq!(test.receive_close_code(&client), 4100, "{mode:?}");
         assert_eq!(test.subscriptions(), 0);
         test.send(&client, &control(CLOSE));
-        test.pass(Duration::from_millis(100)).await;
+        test.advance(Duration::from_millis(100)).await;
         assert!(test.shard.connections.len() <= 1, "{mode:?}: it is closed");
     }
 }
@@ -45,39 +45,39 @@ async fn with_a_successor_connections_are_closed_one_after_the_other() {
     let clients = test.subscribers(20, "c");
     test.drain_with(DrainMode::Staggered);
     // The grace period is 1 s, of which 0.7 s are for closing.
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.open(), 19, "the first is closed at once");
-    test.pass(Duration::from_millis(350)).await;
+    test.advance(Duration::from_millis(350)).await;
     assert_eq!(test.open(), 9);
-    test.pass(Duration::from_millis(349)).await;
+    test.advance(Duration::from_millis(349)).await;
     assert_eq!(test.open(), 0);
     for client in &clients[1..] {
         assert_eq!(test.receive_close_code(client), 4200);
         test.send(client, &control(CLOSE));
     }
-    test.pass(Duration::from_millis(150)).await;
-    assert_eq!(test.shard.connections.len(), 1, "one does not answer");
+    test.advance(Duration::from_millis(150)).await;
+    assert_eq!(test.shard.connections.len(), 1, "one does not reply");
     // It is dropped after 0.9 s.
-    test.pass(Duration::from_millis(50)).await;
+    test.advance(Duration::from_millis(50)).await;
     assert_eq!(test.shard.connections.len(), 1);
-    test.pass(Duration::from_millis(10)).await;
+    test.advance(Duration::from_millis(10)).await;
     assert_eq!(test.shard.connections.len(), 0);
-    assert_eq!(test.shutdown.dropped(), 1, "only the one that did not answer");
+    assert_eq!(test.shutdown.dropped(), 1, "only the one that did not reply");
     assert!(test.shard.is_idle_until_a_deadline(), "no step is left");
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_successor_connections_have_half_a_second_to_answer() {
+async fn without_a_successor_connections_have_half_a_second_to_reply() {
     let mut test = ShardTest::new();
-    let (silent, answers) = (test.connect(b""), test.connect(b""));
-    test.settle();
+    let (silent, replying) = (test.connect(b""), test.connect(b""));
+    test.run_until_idle();
     test.drain_with(DrainMode::NoSuccessor);
     assert_eq!(test.receive_close_code(&silent), 4100);
-    assert_eq!(test.receive_close_code(&answers), 4100);
-    test.send(&answers, &control(CLOSE));
-    test.pass(Duration::from_millis(499)).await;
+    assert_eq!(test.receive_close_code(&replying), 4100);
+    test.send(&replying, &control(CLOSE));
+    test.advance(Duration::from_millis(499)).await;
     assert_eq!(test.shard.connections.len(), 1);
-    test.pass(Duration::from_millis(1)).await;
+    test.advance(Duration::from_millis(1)).await;
     assert!(test.shard.connections.is_empty());
     assert_eq!(test.shutdown.dropped(), 1);
 }
@@ -87,11 +87,11 @@ async fn if_the_successor_ends_the_rest_is_closed_at_once() {
     let mut test = ShardTest::new();
     let clients = test.subscribers(20, "c");
     test.drain_with(DrainMode::Staggered);
-    test.pass(Duration::from_millis(100)).await;
+    test.advance(Duration::from_millis(100)).await;
     let before = test.open();
     assert!(0 < before && before < 20);
     test.shutdown.set_mode(DrainMode::NoSuccessor);
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.open(), 0);
     let codes: Vec<u16> = clients.iter().map(|client| test.receive_close_code(client)).collect();
     assert_eq!(codes.iter().filter(|code| **code == 4200).count(), 20 - before);
@@ -114,8 +114,8 @@ impl ShardTest {
 }
 
 /// Reads from a running shard until `is_enough` holds for the received frames.
-async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-    let mut received = BitInput::by(client);
+async fn received(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
+    let mut received = ReceivedFrames::by(client);
     while !is_enough(&received.frames) {
         tokio::task::yield_now().await;
         received.read();
@@ -134,23 +134,23 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
     let has = |name: &'static str| {
         move |frames: &Frames| frames.iter().any(|frame| is_event(frame, name))
     };
-    heard(&client, has("pusher:connection_established")).await;
+    received(&client, has("pusher:connection_established")).await;
     idle().await;
     client.write_all(&message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#)).unwrap();
-    heard(&client, has("pusher_internal:subscription_succeeded")).await;
+    received(&client, has("pusher_internal:subscription_succeeded")).await;
     idle().await;
     test.publish("c", "1");
-    heard(&client, has("e")).await;
+    received(&client, has("e")).await;
     idle().await;
     test.shutdown.start();
     idle().await;
     assert!(read_frames(&client).is_empty(), "the drain plan is not set yet");
     test.shutdown.set_mode(DrainMode::NoSuccessor);
-    let frames = heard(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
+    let frames = received(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
     assert_eq!(frames.last().and_then(close_code), Some(4100));
     client.write_all(&control(CLOSE)).unwrap();
-    assert_eq!(test.shutdown.drain(PATIENCE).await, 0, "nothing is left to wait for");
-    assert!(!running.is_finished(), "it still answers late connections");
+    assert_eq!(test.shutdown.drain(TEST_TIMEOUT).await, 0, "nothing is left to wait for");
+    assert!(!running.is_finished(), "late connections still receive a close frame");
     running.abort();
 }
 
@@ -165,12 +165,12 @@ async fn a_shard_continues_while_it_has_work() {
         test.publish("c", "1");
     }
     for client in &clients {
-        heard(client, |frames| frames.len() == PUBLISHED).await;
+        received(client, |frames| frames.len() == PUBLISHED).await;
     }
     // More than are closed per turn.
     test.node.hub("app-id").unwrap().close();
     for client in &clients {
-        let frames = heard(client, |frames| frames.len() == 2).await;
+        let frames = received(client, |frames| frames.len() == 2).await;
         assert_eq!(close_code(&frames[1]), Some(4003));
     }
     running.abort();
@@ -182,7 +182,7 @@ async fn a_shard_wakes_up_for_its_deadlines() {
     let running = test.run();
     let client = test.connect(b"");
     let began = clock::now();
-    let frames = heard(&client, |frames| frames.len() == 1).await;
+    let frames = received(&client, |frames| frames.len() == 1).await;
     assert!(is_event(&frames[0], "pusher:connection_established"));
     // Nothing else happens, so time passes from one deadline to the next.
     while test.node.connections_here() == 1 {
@@ -191,7 +191,7 @@ async fn a_shard_wakes_up_for_its_deadlines() {
     }
     let closed = clock::now() - began;
     assert!(Duration::from_secs(150) <= closed && closed < Duration::from_millis(150_200));
-    let frames = heard(&client, |frames| frames.len() == 4).await;
+    let frames = received(&client, |frames| frames.len() == 4).await;
     assert!(frames[0].0 == PING && is_event(&frames[1], "pusher:ping"));
     assert_eq!(close_code(&frames[3]), Some(4201));
     running.abort();
@@ -202,31 +202,31 @@ async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     let mut test = ShardTest::new();
     // Nothing else is due for an hour.
     let clients: Vec<TcpStream> = (0..20).map(|_| test.connect(b"")).collect();
-    test.settle();
+    test.run_until_idle();
     test.drain_with(DrainMode::Staggered);
     let began = clock::now();
-    test.settle();
+    test.run_until_idle();
     let in_ms = |test: &ShardTest| {
         let due = test.shard.wake_at().unwrap().saturating_duration_since(clock::now());
         due.as_millis()
     };
     assert_eq!(in_ms(&test), 10, "connections are closed every 10 ms");
-    test.pass(Duration::from_millis(705)).await;
+    test.advance(Duration::from_millis(705)).await;
     assert_eq!(test.open(), 0);
     let closing_look = in_ms(&test);
     assert!((1..=100).contains(&closing_look), "all are closed: {closing_look}");
-    test.pass(Duration::from_millis(185)).await;
+    test.advance(Duration::from_millis(185)).await;
     assert_eq!(in_ms(&test), 10, "the rest is dropped 900 ms after {began:?}");
-    test.pass(Duration::from_millis(10)).await;
+    test.advance(Duration::from_millis(10)).await;
     assert!(test.shard.connections.is_empty());
     assert_eq!(test.shutdown.dropped(), clients.len());
 
     let mut test = ShardTest::new();
     let _silent = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.drain_with(DrainMode::NoSuccessor);
-    test.settle();
-    assert_eq!(in_ms(&test), 500, "the time to answer");
+    test.run_until_idle();
+    assert_eq!(in_ms(&test), 500, "the time to reply");
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +234,7 @@ async fn a_shard_without_connections_has_no_steps_to_take() {
     for mode in [DrainMode::Staggered, DrainMode::InheritedSocket, DrainMode::NoSuccessor] {
         let mut test = ShardTest::new();
         test.drain_with(mode);
-        test.settle();
+        test.run_until_idle();
         assert_eq!(test.shard.wake_at(), None, "{mode:?}");
     }
 }

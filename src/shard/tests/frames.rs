@@ -3,7 +3,7 @@
 use super::*;
 
 /// The timeout of a wait. It passes only if there is a fault.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) const PING: u8 = 0x89;
 pub(super) const PONG: u8 = 0x8a;
@@ -44,7 +44,7 @@ pub(super) fn take_frames(bytes: &mut Vec<u8>) -> Frames {
 
 /// The frames that the client has received and not read yet.
 pub(super) fn read_frames(client: &TcpStream) -> Frames {
-    let mut received = BitInput::by(client);
+    let mut received = ReceivedFrames::by(client);
     received.read();
     assert!(received.bytes.is_empty(), "a part of a frame");
     received.frames
@@ -77,7 +77,7 @@ pub(super) fn has_something(client: &TcpStream) -> bool {
 }
 
 /// The data that a client has received, read incrementally.
-pub(super) struct BitInput<'a> {
+pub(super) struct ReceivedFrames<'a> {
     client: &'a TcpStream,
     pub(super) frames: Frames,
     /// The incomplete frame at the end.
@@ -85,16 +85,16 @@ pub(super) struct BitInput<'a> {
     give_up_at: Instant,
 }
 
-impl<'a> BitInput<'a> {
+impl<'a> ReceivedFrames<'a> {
     pub(super) fn by(client: &'a TcpStream) -> Self {
-        let give_up_at = Instant::now() + PATIENCE;
+        let give_up_at = Instant::now() + TEST_TIMEOUT;
         Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }
     }
 
     /// Reads new data. Fails after the timeout.
     pub(super) fn read(&mut self) {
         let count = self.frames.len();
-        assert!(Instant::now() < self.give_up_at, "{count} frames within {PATIENCE:?}");
+        assert!(Instant::now() < self.give_up_at, "{count} frames within {TEST_TIMEOUT:?}");
         let mut buffer = [0; 8_192];
         while let Ok(len @ 1..) = self.client.read(&mut buffer) {
             self.bytes.extend_from_slice(&buffer[..len]);

@@ -31,7 +31,7 @@ impl ShardTest {
 
     fn sign_in(&mut self, user: &str, watchlist: &[&str]) -> TcpStream {
         let client = self.connect(b"");
-        self.settle();
+        self.run_until_idle();
         let user_data = serde_json::json!({"id": user, "watchlist": watchlist}).to_string();
         let auth = self.sign(&user_string(self.socket_id(&client), &user_data));
         let data = serde_json::json!({"auth": auth, "user_data": user_data});
@@ -56,7 +56,7 @@ impl ShardTest {
 
     fn push(&mut self, delivery: Delivery) {
         self.node.inboxes().inbox(ShardIndex::new(0)).push(delivery);
-        self.settle();
+        self.run_until_idle();
     }
 }
 
@@ -66,7 +66,7 @@ async fn a_user_whose_connection_ends_is_offline() {
         |_, client| drop(client),
         |test, client| {
             test.send(&client, &control(CLOSE));
-            test.settle();
+            test.run_until_idle();
         },
         |test, client| {
             let slot = test.connection_of(&client).key.slot;
@@ -86,12 +86,12 @@ async fn a_user_whose_connection_ends_is_offline() {
         test.receive(&watcher, |frames| told(frames, "online"));
         drop(other);
         while test.shard.connections.len() == 3 {
-            test.settle();
+            test.run_until_idle();
         }
         let grace = async |test: &mut ShardTest| {
             tokio::time::advance(OFFLINE_GRACE).await;
             test.node.on_tick(clock::now());
-            test.settle();
+            test.run_until_idle();
         };
         grace(&mut test).await;
         assert!(!told(&read_frames(&watcher), "offline"), "the user still has a connection");
@@ -99,7 +99,7 @@ async fn a_user_whose_connection_ends_is_offline() {
         while test.shard.connections.len() == 2
             && test.shard.connections.iter().all(|(_, connection)| connection.is_open())
         {
-            test.settle();
+            test.run_until_idle();
         }
         grace(&mut test).await;
         assert!(told(&read_frames(&watcher), "offline"), "way {way}");
@@ -117,7 +117,7 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
     // One user with many connections, so that the list of members is short.
     let info = "x".repeat(700);
     let present: Vec<TcpStream> = (0..100).map(|_| test.connect(b"")).collect();
-    test.settle();
+    test.run_until_idle();
     let user = |id: &str| serde_json::json!({"user_id": id, "user_info": {"x": info}}).to_string();
     let is_throttled = |test: &ShardTest, client: &TcpStream| {
         test.connection_of(client).is_throttled(clock::now())
@@ -127,7 +127,7 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
         assert!(!is_throttled(&test, client), "a present user is not announced again");
     }
     let joins = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.join(&joins, "presence-empty", &user("2"));
     assert!(!is_throttled(&test, &joins), "the channel has no other member");
     test.join(&joins, "presence-c", &user("2"));
@@ -140,11 +140,11 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
 async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot() {
     let mut test = ShardTest::new();
     let before = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     let old = test.connection_of(&before).key;
     drop(before);
     while !test.shard.connections.is_empty() {
-        test.settle();
+        test.run_until_idle();
     }
     let after = test.subscribers(1, "c").remove(0);
     let new = test.connection_of(&after).key;
@@ -169,30 +169,30 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
+async fn a_subscription_is_completed_by_the_result_with_its_ticket_only() {
     let mut test = ShardTest::new();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     read_frames(&client);
     let key = test.connection_of(&client).key;
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
     let pending = SubscriptionHandle(SubscriptionState::Pending { ticket: 7 });
     let admitted = test.shard.client(key.slot).unwrap();
     admitted.session.subscribed(waiting.clone(), None, pending);
-    let answer = |ticket, name: &ChannelName| {
+    let result_of = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
     };
-    test.push(answer(6, &waiting));
-    test.push(answer(8, &waiting));
-    test.push(answer(7, &other));
+    test.push(result_of(6, &waiting));
+    test.push(result_of(8, &waiting));
+    test.push(result_of(7, &other));
     assert!(read_frames(&client).is_empty(), "these tickets are not pending");
-    test.push(answer(7, &waiting));
+    test.push(result_of(7, &waiting));
     test.receive(&client, |frames| {
         frames.iter().any(|frame| is_event(frame, "pusher:subscription_error"))
     });
-    test.push(answer(7, &waiting));
-    assert!(read_frames(&client).is_empty(), "it is answered once");
+    test.push(result_of(7, &waiting));
+    assert!(read_frames(&client).is_empty(), "there is one response");
     let session = &mut test.shard.client(key.slot).unwrap().session;
     assert!(session.take_subscriptions().is_empty());
 }
@@ -214,17 +214,17 @@ async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
         (value("count"), Duration::from_secs_f64(seconds).as_millis())
     };
     let of = |samples: &str, ms: u128| (samples.to_owned(), ms);
-    assert_eq!(latency(&test), of("0", 0), "answers are not counted");
+    assert_eq!(latency(&test), of("0", 0), "responses are not counted");
     test.publish("c", "1");
     tokio::time::advance(Duration::from_millis(40)).await;
     // The latency ends with the slice that writes the event.
-    test.settle();
+    test.run_until_idle();
     assert_eq!(latency(&test), of("3", 3 * 40));
     // If one write contains several events, the oldest counts.
     test.publish("c", "2");
     tokio::time::advance(Duration::from_millis(100)).await;
     test.publish("c", "3");
-    test.settle();
+    test.run_until_idle();
     assert_eq!(latency(&test), of("6", 3 * 40 + 3 * 100));
 }
 
@@ -238,7 +238,7 @@ impl ShardTest {
         let upgraded =
             UpgradedSocket { socket, tls, response, received, client: admitted, permit, drain };
         self.add_connection.send(upgraded).unwrap();
-        self.settle();
+        self.run_until_idle();
         client
     }
 }
@@ -254,15 +254,15 @@ async fn a_tls_connection_ends_with_a_close_notify_however_it_ends() {
             2 => client.conn.send_close_notify(),
             _ => {
                 test.shard.close(0, &CloseCode::SlowConsumer);
-                test.pass(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
+                test.advance(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
                 assert!(test.shard.connections.is_empty());
             }
         }
         client.flush().unwrap();
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while test.shard.connections.iter().any(|(_, connection)| connection.is_open()) {
-            assert!(Instant::now() < patience, "way {way}: nothing ends");
-            test.settle();
+            assert!(Instant::now() < deadline, "way {way}: nothing ends");
+            test.run_until_idle();
         }
         // A cut without close_notify would be an error.
         client.read_to_end(&mut Vec::new()).expect("close_notify");

@@ -122,10 +122,10 @@ impl ShardTest {
     }
 
     /// Advances the paused clock, and runs each turn when it is due, like [`Shard::run`].
-    async fn pass(&mut self, duration: Duration) {
+    async fn advance(&mut self, duration: Duration) {
         let end = clock::now() + duration;
         loop {
-            self.settle();
+            self.run_until_idle();
             let now = clock::now();
             if end <= now {
                 return;
@@ -141,9 +141,9 @@ impl ShardTest {
         client.write_all(bytes).unwrap();
         let socket = self.connection_of(client).socket.tcp();
         let mut buffer = vec![0; bytes.len()];
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while socket.peek(&mut buffer).unwrap_or(0) < bytes.len() {
-            assert!(Instant::now() < patience, "the kernel does not deliver it");
+            assert!(Instant::now() < deadline, "the kernel does not deliver it");
         }
     }
 
@@ -155,17 +155,17 @@ impl ShardTest {
 
     fn connection_of(&self, client: &TcpStream) -> &connection::Connection {
         let address = client.local_addr().unwrap();
-        let is_its = |connection: &&connection::Connection| {
+        let is_that = |connection: &&connection::Connection| {
             connection.socket.tcp().peer_addr().is_ok_and(|peer| peer == address)
         };
-        self.shard.connections.iter().map(|(_, connection)| connection).find(is_its).unwrap()
+        self.shard.connections.iter().map(|(_, connection)| connection).find(is_that).unwrap()
     }
 
     /// Reads what a client receives until `is_enough` holds for the frames.
     fn receive(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-        let mut received = BitInput::by(client);
+        let mut received = ReceivedFrames::by(client);
         while !is_enough(&received.frames) {
-            self.settle();
+            self.run_until_idle();
             received.read();
         }
         received.frames
@@ -184,7 +184,7 @@ impl ShardTest {
     }
 
     /// Runs turns until no work is left.
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         self.turn();
         while self.shard.has_work() {
             self.turn();
@@ -197,7 +197,7 @@ impl ShardTest {
             format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#);
         let clients: Vec<TcpStream> =
             (0..count).map(|_| self.connect(&message(&subscribe))).collect();
-        self.settle();
+        self.run_until_idle();
         for client in &clients {
             let text = read_all(client);
             assert_eq!(text.matches("subscription_succeeded").count(), 1, "{text}");
@@ -297,13 +297,13 @@ async fn a_broadcast_is_flushed_in_slices_with_other_work_in_between() {
     assert!(read_all(&asks).contains("pusher:pong"), "it is served in its first turn");
     asks.write_all(&message(r#"{"event":"pusher:ping"}"#)).unwrap();
     test.turn();
-    assert!(read_all(&asks).contains("pusher:pong"), "its later messages are answered too");
+    assert!(read_all(&asks).contains("pusher:pong"), "its later messages are handled too");
     assert!(
         clients.iter().any(|client| !has_something(client)),
         "while the broadcast is under way"
     );
 
-    test.settle();
+    test.run_until_idle();
     assert!(clients.iter().all(|client| read_all(client).matches(r#""event":"e""#).count() == 1));
 }
 
@@ -317,7 +317,7 @@ async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
     }
     let writes_left = test.shard.dirty_len();
     assert!(writes_left < 300 * 4, "the last connections get several events in one write");
-    test.settle();
+    test.run_until_idle();
     for client in &clients {
         let text = read_all(client);
         let order: Vec<_> =
@@ -327,19 +327,19 @@ async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
 }
 
 #[tokio::test]
-async fn large_answers_to_small_requests_use_up_the_budget() {
+async fn large_responses_to_small_requests_use_up_the_budget() {
     let mut test = ShardTest::new();
     test.publish("cache-c", &"x".repeat(20_000));
     let mut clients: Vec<TcpStream> = (0..60).map(|_| test.connect(b"")).collect();
-    test.settle();
+    test.run_until_idle();
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#);
     for client in &mut clients {
         client.write_all(&subscribe).unwrap();
     }
     test.turn();
-    let answered = test.node.hub_by_key("app-key").unwrap().subscription_count();
-    assert!(0 < answered && answered < 30, "{answered} answers of 20,000 bytes in one turn");
-    test.settle();
+    let responses = test.node.hub_by_key("app-key").unwrap().subscription_count();
+    assert!(0 < responses && responses < 30, "{responses} responses of 20,000 bytes in one turn");
+    test.run_until_idle();
     assert!(clients.iter().all(|client| read_all(client).contains("xxx")));
 }
 
@@ -351,10 +351,10 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
     test.turn();
     let left = test.node.hub("app-id").unwrap().subscription_count();
     assert_eq!(left, 300 - 64, "some of them, and not all");
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.node.hub("app-id").unwrap().subscription_count(), 0);
     let late = test.connect(&[]);
-    test.settle();
+    test.run_until_idle();
     for client in clients.iter().chain([&late]) {
         let text = read_all(client);
         assert!(text.contains(r#"\"code\":4003"#) || text.contains(r#""code":4003"#), "{text}");
@@ -367,7 +367,7 @@ async fn a_panic_closes_one_connection() {
     let clients = test.subscribers(3, "c");
     test.shard.catch_panic_for(1, |_, _| panic!("a bug, for the test"));
     test.publish("c", "1");
-    test.settle();
+    test.run_until_idle();
     assert_eq!(test.shard.connections.len(), 2);
     let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
     assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
@@ -381,19 +381,19 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let early_drain = test.shutdown.guard();
     let rejected_before = test.rejected(test.shutdown.guard());
     let silent = test.connect(&[]);
-    test.settle();
+    test.run_until_idle();
     test.shutdown.start();
     test.shutdown.set_mode(DrainMode::NoSuccessor);
     let rejected_since = test.rejected(test.shutdown.guard());
-    test.settle();
-    assert_eq!(test.shard.connections.len(), 3, "they have time to answer");
+    test.run_until_idle();
+    assert_eq!(test.shard.connections.len(), 3, "they have time to reply");
     while test.shard.connections.len() == 3 {
         test.turn();
     }
     assert_eq!(test.shutdown.dropped(), 1, "the admitted one");
     assert!(test.shard.is_idle_until_a_deadline(), "no step of the drain schedule is left");
     let rejected_late = test.rejected(early_drain);
-    test.settle();
+    test.run_until_idle();
     let is_late = test.shard.connections.iter().all(|(_, left)| !left.drain.delays_drain());
     assert!(is_late && test.shard.connections.len() == 1, "it is not waited for");
     for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {

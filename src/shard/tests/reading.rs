@@ -40,16 +40,16 @@ async fn nothing_is_read_after_a_connection_has_ended() {
     for (what, sent) in cases {
         let mut test = limited();
         let mut client = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         // If the close frame were read, it would end the connection at once.
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
         test.send(&client, &all);
-        test.settle();
+        test.run_until_idle();
         let is_left = test.shard.connections.len() == 1;
         assert!(is_left, "{what}: the client closes the socket");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         client.read_to_end(&mut bytes).expect("the end of the stream");
         let frames = take_frames(&mut bytes);
         assert!(frames.last().and_then(close_code).is_some(), "{what}: {frames:?}");
@@ -58,15 +58,15 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         assert_eq!(frames.iter().filter(|(first, _)| *first == PONG).count(), 0, "{what}");
         // Later input is discarded as well.
         client.set_nonblocking(true).unwrap();
-        test.pass(Duration::from_millis(100)).await;
+        test.advance(Duration::from_millis(100)).await;
         test.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
-        test.pass(Duration::from_millis(100)).await;
+        test.advance(Duration::from_millis(100)).await;
         assert_eq!(test.shard.connections.len(), 1, "{what}");
         assert_eq!(test.subscriptions(), 0, "{what}");
         drop(client);
-        test.pass(Duration::from_millis(100)).await;
+        test.advance(Duration::from_millis(100)).await;
         while !test.shard.connections.is_empty() {
-            test.settle();
+            test.run_until_idle();
         }
     }
 }
@@ -77,23 +77,23 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
     for (count, is_open) in [(19, true), (20, false)] {
         let mut test = limited();
         let client = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         test.send(&client, &fragments(count));
-        test.settle();
+        test.run_until_idle();
         assert_eq!(test.connection_of(&client).is_open(), is_open, "{count}");
         assert_eq!(test.connection_of(&client).incomplete.is_some(), is_open, "{count}");
     }
     // Each small read of a message counts as well.
     let mut test = limited();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     for byte in &message(PING_EVENT)[..19] {
         test.send(&client, &[*byte]);
-        test.settle();
+        test.run_until_idle();
         assert!(test.connection_of(&client).is_open());
     }
     test.send(&client, &message(PING_EVENT)[19..20]);
-    test.settle();
+    test.run_until_idle();
     assert!(!test.connection_of(&client).is_open());
 }
 
@@ -101,13 +101,13 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
 async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
     let mut test = ShardTest::new();
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.send(&client, &message("last words"));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     // Both cause a single edge of readiness.
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !test.shard.connections.is_empty() {
-        assert!(Instant::now() < patience, "the connection is still open");
-        test.settle();
+        assert!(Instant::now() < deadline, "the connection is still open");
+        test.run_until_idle();
     }
 }

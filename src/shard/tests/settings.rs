@@ -8,7 +8,7 @@ impl ShardTest {
         let mut config = **self.settings.load();
         change(&mut config);
         self.settings.store(Arc::new(config));
-        self.settle();
+        self.run_until_idle();
     }
 }
 
@@ -16,7 +16,7 @@ impl ShardTest {
 async fn a_reload_changes_the_maximum_message() {
     let mut test = ShardTest::new();
     let clients: Vec<TcpStream> = (0..3).map(|_| test.connect(b"")).collect();
-    test.settle();
+    test.run_until_idle();
     let ping = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
     test.reload(|config| config.max_message_bytes = 100);
     test.send(&clients[0], &ping);
@@ -38,7 +38,7 @@ async fn a_reload_changes_the_maximum_outbox() {
     for (max, is_open) in [(40_000, false), (MAX_OUTBOX_BYTES, true), (200_000, true)] {
         let mut test = ShardTest::new();
         let client = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         let slot = test.connection_of(&client).key.slot;
         test.shard.connections[slot as usize].is_blocked = true;
         test.reload(|config| config.max_outbox_bytes = max);
@@ -59,13 +59,13 @@ async fn a_reload_changes_the_message_timeout() {
     for seconds in [3, 25] {
         let mut test = ShardTest::new();
         let client = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         let timeout = Duration::from_secs(seconds);
         test.reload(|config| config.message_timeout = timeout);
         test.send(&client, &message("begun")[..3]);
-        test.pass(timeout - Duration::from_millis(1)).await;
+        test.advance(timeout - Duration::from_millis(1)).await;
         assert!(test.connection_of(&client).is_open(), "{timeout:?}");
-        test.pass(Wheel::STEP + Duration::from_millis(1)).await;
+        test.advance(Wheel::STEP + Duration::from_millis(1)).await;
         assert_eq!(test.receive_close_code(&client), 4100, "{timeout:?}");
     }
 }
@@ -76,16 +76,16 @@ async fn a_reload_changes_the_grace_period() {
     for seconds in [0, 3, 5] {
         let mut test = ShardTest::new();
         let _silent: Vec<TcpStream> = (0..2).map(|_| test.connect(b"")).collect();
-        test.settle();
+        test.run_until_idle();
         test.reload(|config| config.shutdown_grace = Duration::from_secs(seconds));
         test.shutdown.start();
         test.shutdown.set_mode(DrainMode::Staggered);
         if 0 < seconds {
             // Connections are dropped after 90 % of the grace period.
-            test.pass(Duration::from_millis(seconds * 900 - 1)).await;
+            test.advance(Duration::from_millis(seconds * 900 - 1)).await;
             assert_eq!(test.shard.connections.len(), 2, "{seconds} s");
         }
-        test.pass(Duration::from_millis(1)).await;
+        test.advance(Duration::from_millis(1)).await;
         assert!(test.shard.connections.is_empty(), "{seconds} s");
     }
 }

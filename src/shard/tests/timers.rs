@@ -35,20 +35,20 @@ async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
         let mut test = ShardTest::with_timeouts(activity, pong);
         // Its deadlines are shortly before those of the other connection.
         let early = test.connect(b"");
-        test.pass(Duration::from_millis(333)).await;
+        test.advance(Duration::from_millis(333)).await;
         let client = test.connect(b"");
-        test.settle();
+        test.run_until_idle();
         let [activity, pong] = [activity, pong].map(Duration::from_secs);
-        test.pass(activity - MILLISECOND).await;
+        test.advance(activity - MILLISECOND).await;
         assert!(is_left_alone(&client), "{activity:?}: not yet");
-        test.pass(Wheel::STEP + MILLISECOND).await;
+        test.advance(Wheel::STEP + MILLISECOND).await;
         test.is_pinged(&client);
-        test.pass(pong - Wheel::STEP - MILLISECOND).await;
-        assert!(is_left_alone(&client), "{pong:?}: it has time to answer");
-        test.pass(2 * Wheel::STEP).await;
+        test.advance(pong - Wheel::STEP - MILLISECOND).await;
+        assert!(is_left_alone(&client), "{pong:?}: it has time to reply");
+        test.advance(2 * Wheel::STEP).await;
         assert_eq!(test.receive_close_code(&client), 4201, "{pong:?}");
         assert_eq!(test.receive_close_code(&early), 4201, "{pong:?}");
-        test.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
+        test.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
         assert!(test.shard.connections.is_empty());
         assert_eq!(test.shard.wake_at(), None, "no deadline is left");
         assert_eq!(test.shutdown.dropped(), 0, "only a shutdown counts them");
@@ -56,8 +56,8 @@ async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_sign_of_life_delays_the_ping() {
-    let signs: [&[u8]; 5] = [
+async fn any_input_delays_the_ping() {
+    let inputs: [&[u8]; 5] = [
         &control(PING),
         &control(PONG),
         &message(r#"{"event":"pusher:ping"}"#),
@@ -66,34 +66,34 @@ async fn each_sign_of_life_delays_the_ping() {
     ];
     let mut test = ShardTest::with_timeouts(120, 30);
     let client = test.connect(b"");
-    for sign in signs {
-        test.pass(Duration::from_secs(119)).await;
-        assert!(is_left_alone(&client), "{sign:?}");
-        test.send(&client, sign);
+    for input in inputs {
+        test.advance(Duration::from_secs(119)).await;
+        assert!(is_left_alone(&client), "{input:?}");
+        test.send(&client, input);
     }
-    test.pass(Duration::from_secs(119)).await;
+    test.advance(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
-    test.pass(Duration::from_secs(2)).await;
+    test.advance(Duration::from_secs(2)).await;
     test.is_pinged(&client);
-    // An answer in the last second keeps the connection open, and the next ping is sent on
+    // A reply in the last second keeps the connection open, and the next ping is sent on
     // schedule.
-    test.pass(Duration::from_secs(28)).await;
+    test.advance(Duration::from_secs(28)).await;
     test.send(&client, &control(PONG));
-    test.pass(Duration::from_secs(119)).await;
+    test.advance(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
-    test.pass(Duration::from_secs(2)).await;
+    test.advance(Duration::from_secs(2)).await;
     test.is_pinged(&client);
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_of_the_server_is_no_sign_of_life() {
+async fn output_of_the_server_does_not_delay_the_ping() {
     let mut test = ShardTest::with_timeouts(120, 30);
     let clients = test.subscribers(1, "c");
     for _ in 0..12 {
-        test.pass(Duration::from_secs(10)).await;
+        test.advance(Duration::from_secs(10)).await;
         test.publish("c", "1");
     }
-    test.pass(Duration::from_secs(1)).await;
+    test.advance(Duration::from_secs(1)).await;
     test.is_pinged(&clients[0]);
 }
 
@@ -102,22 +102,22 @@ async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
     let mut test = ShardTest::with_timeouts(3_600, 30);
     let text = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
     let (mut slow, busy) = (test.connect(b""), test.connect(b""));
-    test.settle();
+    test.run_until_idle();
     test.send(&slow, &text[..3]);
-    test.settle();
+    test.run_until_idle();
     // A deadline of 10 s, from the first byte.
     for byte in &text[3..12] {
-        test.pass(Duration::from_secs(1)).await;
+        test.advance(Duration::from_secs(1)).await;
         test.send(&slow, &[*byte]);
         test.send(&busy, &text);
     }
-    test.pass(Duration::from_millis(999)).await;
+    test.advance(Duration::from_millis(999)).await;
     assert!(is_left_alone(&slow), "the deadline has not passed");
-    test.pass(Wheel::STEP + MILLISECOND).await;
+    test.advance(Wheel::STEP + MILLISECOND).await;
     assert_eq!(test.receive_close_code(&slow), 4100);
     slow.set_nonblocking(false).unwrap();
     assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the stream ends");
-    test.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
+    test.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
     assert_eq!(test.shard.connections.len(), 1);
     assert!(is_left_alone(&busy), "complete messages have no deadline");
 }
@@ -127,19 +127,19 @@ async fn a_complete_message_has_no_deadline() {
     let mut test = ShardTest::with_timeouts(3_600, 30);
     let text = message(r#"{"event":"pusher:ping"}"#);
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     for _ in 0..5 {
         test.send(&client, &text[..9]);
-        test.pass(Duration::from_secs(9)).await;
+        test.advance(Duration::from_secs(9)).await;
         test.send(&client, &text[9..]);
         test.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
     }
-    test.pass(Duration::from_secs(60)).await;
+    test.advance(Duration::from_secs(60)).await;
     assert!(is_left_alone(&client));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_a_close_frame_has_a_timeout() {
+async fn the_reply_to_a_close_frame_has_a_timeout() {
     for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REJECTION_TIMEOUT, 2)] {
         assert_eq!(by, Duration::from_secs(seconds));
         let mut test = ShardTest::with_timeouts(3_600, 30);
@@ -147,20 +147,20 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
             4003 => test.connect(b""),
             _ => test.rejected(test.shutdown.guard()),
         };
-        let (silent, answers) = (connect(), connect());
-        test.settle();
+        let (silent, replying) = (connect(), connect());
+        test.run_until_idle();
         test.node.hub("app-id").unwrap().close();
-        test.settle();
+        test.run_until_idle();
         assert_eq!(test.receive_close_code(&silent), code);
-        assert_eq!(test.receive_close_code(&answers), code);
-        assert_eq!(test.shard.connections.len(), 2, "the server waits for the answer");
-        test.send(&answers, &control(CLOSE));
+        assert_eq!(test.receive_close_code(&replying), code);
+        assert_eq!(test.shard.connections.len(), 2, "the server waits for the reply");
+        test.send(&replying, &control(CLOSE));
         // A closing connection is read only at intervals.
-        test.pass(2 * Wheel::STEP).await;
-        assert_eq!(test.shard.connections.len(), 1, "one has answered");
-        test.pass(by - 2 * Wheel::STEP - MILLISECOND).await;
+        test.advance(2 * Wheel::STEP).await;
+        assert_eq!(test.shard.connections.len(), 1, "one has replied");
+        test.advance(by - 2 * Wheel::STEP - MILLISECOND).await;
         assert_eq!(test.shard.connections.len(), 1, "the deadline has not passed");
-        test.pass(Wheel::STEP + MILLISECOND).await;
+        test.advance(Wheel::STEP + MILLISECOND).await;
         assert!(test.shard.connections.is_empty(), "the deadline has passed");
     }
 }
@@ -169,19 +169,19 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
 async fn a_flood_after_the_close_is_read_slowly() {
     let mut test = ShardTest::with_timeouts(3_600, 30);
     let client = test.connect(b"");
-    test.settle();
+    test.run_until_idle();
     test.node.hub("app-id").unwrap().close();
     assert_eq!(test.receive_close_code(&client), 4003);
     test.send(&client, &message("1"));
-    test.settle();
+    test.run_until_idle();
     let unread = |test: &ShardTest| test.connection_of(&client).is_unread;
     assert!(!unread(&test), "it is read once");
     test.send(&client, &message("2"));
-    test.settle();
+    test.run_until_idle();
     assert!(unread(&test), "the next read is later");
-    test.pass(Duration::from_millis(49)).await;
+    test.advance(Duration::from_millis(49)).await;
     assert!(unread(&test));
-    test.pass(Wheel::STEP + 2 * MILLISECOND).await;
+    test.advance(Wheel::STEP + 2 * MILLISECOND).await;
     assert!(!unread(&test));
 }
 
@@ -192,8 +192,8 @@ async fn a_connection_not_authorized_in_time_is_closed() {
     app.authorized_connections_timeout_s = 60;
     test.node.hub("app-id").unwrap().app_handle().store(Arc::new(crate::app::App::new(app)));
     let client = test.connect(b"");
-    test.pass(Duration::from_secs(60) - MILLISECOND).await;
+    test.advance(Duration::from_secs(60) - MILLISECOND).await;
     assert!(is_left_alone(&client));
-    test.pass(Wheel::STEP + MILLISECOND).await;
+    test.advance(Wheel::STEP + MILLISECOND).await;
     assert_eq!(test.receive_close_code(&client), 4009);
 }

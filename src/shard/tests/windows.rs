@@ -11,7 +11,7 @@ struct ToggledClient {
     is_subscribed: bool,
     /// Bytes of an incomplete frame.
     rest: Vec<u8>,
-    heard: Vec<u64>,
+    received: Vec<u64>,
     expected: Vec<u64>,
 }
 
@@ -21,7 +21,7 @@ impl ToggledClient {
             socket: test.connect_with_small_buffer(&[]),
             is_subscribed: false,
             rest: Vec::new(),
-            heard: Vec::new(),
+            received: Vec::new(),
             expected: Vec::new(),
         }
     }
@@ -36,7 +36,7 @@ impl ToggledClient {
             let event: Value = serde_json::from_slice(&payload).unwrap();
             if event["event"] == "e" {
                 let data = event["data"].as_str().unwrap();
-                self.heard.push(data.trim_end_matches('x').parse().unwrap());
+                self.received.push(data.trim_end_matches('x').parse().unwrap());
             }
         }
         0 < len
@@ -44,13 +44,13 @@ impl ToggledClient {
 
     /// Reads until no data for this client is pending anywhere.
     fn catch_up(&mut self, test: &mut ShardTest) {
-        test.settle();
-        let patience = Instant::now() + PATIENCE;
-        while self.read(usize::from(u16::MAX)) || self.heard.len() < self.expected.len() {
-            assert!(Instant::now() < patience, "the client receives nothing more");
-            test.settle();
+        test.run_until_idle();
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while self.read(usize::from(u16::MAX)) || self.received.len() < self.expected.len() {
+            assert!(Instant::now() < deadline, "the client receives nothing more");
+            test.run_until_idle();
         }
-        assert_eq!(self.heard, self.expected);
+        assert_eq!(self.received, self.expected);
     }
 
     fn toggle(&mut self, test: &mut ShardTest) {
@@ -60,10 +60,10 @@ impl ToggledClient {
         let before = test.node.hub_by_key("app-key").unwrap().subscription_count();
         self.socket.write_all(&message(&text)).unwrap();
         // The kernel may deliver it later.
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while before == test.node.hub_by_key("app-key").unwrap().subscription_count() {
-            assert!(Instant::now() < patience, "{verb} has no effect");
-            test.settle();
+            assert!(Instant::now() < deadline, "{verb} has no effect");
+            test.run_until_idle();
         }
         self.is_subscribed = !self.is_subscribed;
     }
@@ -73,13 +73,13 @@ impl ToggledClient {
 /// end while [`ToggledClient::toggle`] waits for another change of the number of subscriptions.
 fn disconnect(test: &mut ShardTest, client: ToggledClient) {
     // New connections are taken over in the next turn.
-    test.settle();
+    test.run_until_idle();
     let count = test.shard.connections.len();
     drop(client);
-    let give_up_at = Instant::now() + PATIENCE;
+    let give_up_at = Instant::now() + TEST_TIMEOUT;
     while test.shard.connections.len() == count {
         assert!(Instant::now() < give_up_at, "the closed connection is still there");
-        test.settle();
+        test.run_until_idle();
     }
 }
 
@@ -108,7 +108,7 @@ fn run(seed: u64) {
     }
     clients.clear();
     while !test.shard.connections.is_empty() {
-        test.settle();
+        test.run_until_idle();
     }
     assert_eq!(test.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
 }
@@ -127,17 +127,17 @@ async fn an_idle_connection_holds_no_buffer() {
     for data in 0..100 {
         test.publish("c", &data.to_string());
     }
-    test.settle();
+    test.run_until_idle();
     for (_, connection) in &test.shard.connections {
         assert!(connection.incomplete.is_none());
         assert!(connection.outbox.is_idle());
     }
     drop(clients);
-    test.settle();
+    test.run_until_idle();
     assert!(test.shard.connections.is_empty());
 }
 
-fn heard(test: &mut ShardTest, client: &TcpStream, last: &str) -> Vec<String> {
+fn received(test: &mut ShardTest, client: &TcpStream, last: &str) -> Vec<String> {
     let data = |frames: &Frames| -> Vec<String> {
         let events = frames.iter().filter(|frame| is_event(frame, "e"));
         let json = events.map(|(_, payload)| serde_json::from_slice::<Value>(payload).unwrap());
@@ -157,8 +157,8 @@ async fn a_pending_event_is_not_delivered_to_later_subscribers() {
     let late = test.connect(&subscribe);
     test.turn();
     test.publish("c", "2");
-    assert_eq!(heard(&mut test, &early[0], "2"), ["1", "2"]);
-    assert_eq!(heard(&mut test, &late, "2"), ["2"]);
+    assert_eq!(received(&mut test, &early[0], "2"), ["1", "2"]);
+    assert_eq!(received(&mut test, &late, "2"), ["2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,6 +170,6 @@ async fn an_excluded_connection_receives_all_other_events() {
     test.publish_except("c", "1", Some(socket_id));
     test.publish("c", "2");
     for (client, expected) in [(0, vec!["1", "2"]), (1, vec!["2"]), (2, vec!["1", "2"])] {
-        assert_eq!(heard(&mut test, &clients[client], "2"), expected);
+        assert_eq!(received(&mut test, &clients[client], "2"), expected);
     }
 }
