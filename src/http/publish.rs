@@ -218,7 +218,7 @@ fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiErr
 
 fn parse_data(raw: Option<&RawValue>, max: usize) -> Result<EventData<'_>, ApiError> {
     let raw = raw.filter(|raw| raw.get() != "null");
-    let raw = raw.ok_or_else(|| ApiError::bad_request("data is required: text"))?;
+    let raw = raw.ok_or_else(|| ApiError::bad_request("data is required: a string"))?;
     let data = EventData::new(raw.get());
     if max < data.byte_len() {
         return Err(ApiError::too_large(format!(
