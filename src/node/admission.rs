@@ -34,11 +34,11 @@ pub struct ConnectRequest<'a> {
 
 /// An admitted client. Dropping it releases its permits.
 #[derive(Debug)]
-pub struct Admitted<P> {
+pub struct Admitted<H> {
     /// The hub of the client's app.
     pub hub: Arc<Hub>,
     /// The protocol state of the connection.
-    pub session: Session<P>,
+    pub session: Session<H>,
     /// Address and origin of the client, for the log.
     pub from: ClientInfo,
     _permits: (Permit, Permit, Option<AddressPermit>, BrokerPermit),
@@ -95,7 +95,7 @@ impl Node {
     /// # Errors
     ///
     /// The code to close it with.
-    pub async fn admit<P>(&self, request: ConnectRequest<'_>) -> Result<Admitted<P>, CloseCode> {
+    pub async fn admit<H>(&self, request: ConnectRequest<'_>) -> Result<Admitted<H>, CloseCode> {
         if self.is_draining() {
             return Err(CloseCode::ShuttingDown);
         }

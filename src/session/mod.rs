@@ -1,8 +1,8 @@
 //! The protocol of one client as a state machine without I/O.
 //!
 //! The driver in `shard` passes it messages and the time, and executes what it returns: at most one
-//! [`Action`] for each input. After subscribing and signing in, it reports the result with
-//! [`Session::subscribed`] and [`Session::signed_in`].
+//! [`Action`] for each input. After a subscription and a sign-in, it calls
+//! [`Session::add_subscription`] and [`Session::set_user`].
 //!
 //! A message is handled with the app's current configuration. The settings that all sessions share
 //! are those from the start of the connection, since the client has been sent some of them.
@@ -64,15 +64,15 @@ impl SessionConfig {
     }
 }
 
-/// The protocol state of one connection. `P` is the driver's handle of a subscription, which the
+/// The protocol state of one connection. `H` is the driver's handle of a subscription, which the
 /// session stores without reading it.
 #[derive(Debug)]
-pub struct Session<P> {
+pub struct Session<H> {
     app: Arc<ArcSwap<App>>,
     config: Arc<SessionConfig>,
     socket_id: SocketId,
     user: Option<Box<User>>,
-    subscriptions: HashMap<ChannelName, Subscription<P>>,
+    subscriptions: HashMap<ChannelName, Subscription<H>>,
     liveness: Liveness,
     /// The deadline for the client's first authorization; `None` once it was authorized.
     authorize_by: Option<Instant>,
@@ -85,20 +85,19 @@ pub struct Session<P> {
 
 /// A subscription, as the session stores it.
 #[derive(Clone, Debug)]
-pub struct Subscription<P> {
+pub struct Subscription<H> {
     /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
     /// The driver's handle of the subscription.
-    pub handle: P,
+    pub handle: H,
 }
 
 /// A task for the driver.
 #[derive(Debug)]
-pub enum Action<'a, P> {
+pub enum Action<'a, H> {
     /// Reply to a `pusher:ping`.
     Pong,
-    /// Subscribe to a channel, and report it with [`Session::subscribed`]. The client is
-    /// authorized.
+    /// Subscribe to a channel, then call [`Session::add_subscription`]. The client is authorized.
     Subscribe {
         /// The channel, whose authorization was verified.
         channel: ChannelName,
@@ -110,7 +109,7 @@ pub enum Action<'a, P> {
         /// The channel that the client has left.
         channel: ChannelName,
         /// The subscription, with the driver's handle.
-        subscription: Subscription<P>,
+        subscription: Subscription<H>,
     },
     /// Publish a client event to the other subscribers.
     Publish {
@@ -123,7 +122,7 @@ pub enum Action<'a, P> {
         /// On a presence channel, the id of the sending member.
         user_id: Option<Arc<str>>,
     },
-    /// Sign the connection in, and report it with [`Session::signed_in`]. The client is authorized.
+    /// Sign the connection in, then call [`Session::set_user`]. The client is authorized.
     SignIn {
         /// The user, whose signature was verified.
         user: User,
@@ -141,7 +140,7 @@ pub enum DeadlineAction {
     Close(CloseCode),
 }
 
-impl<P> Session<P> {
+impl<H> Session<H> {
     /// Maximum time for which a client is not read because of the bytes that it made the server
     /// send. It is far below any activity timeout, so that replies to pings are read in time.
     const MAX_READ_PAUSE: Duration = Duration::from_secs(2);
@@ -226,7 +225,7 @@ impl<P> Session<P> {
         &mut self,
         text: &'a str,
         now: Instant,
-    ) -> Result<Option<Action<'a, P>>, ProtocolError> {
+    ) -> Result<Option<Action<'a, H>>, ProtocolError> {
         self.liveness = Liveness::on_message(now);
         let message = ClientMessage::parse(text);
         let app = self.app.load();
@@ -318,32 +317,32 @@ impl<P> Session<P> {
         self.liveness.on_deadline(&self.config, now)
     }
 
-    /// Records a registered subscription.
-    pub fn subscribed(&mut self, channel: ChannelName, user_id: Option<Arc<str>>, handle: P) {
+    /// Adds a subscription. One that was pending is replaced when the broker accepts it.
+    pub fn add_subscription(&mut self, channel: ChannelName, user_id: Option<Arc<str>>, handle: H) {
         if channel.needs_auth() {
             self.authorize_by = None;
         }
         self.subscriptions.insert(channel, Subscription { user_id, handle });
     }
 
-    /// Records a sign-in.
-    pub fn signed_in(&mut self, user: User) {
+    /// Sets the signed-in user.
+    pub fn set_user(&mut self, user: User) {
         self.authorize_by = None;
         self.user = Some(Box::new(user));
     }
 
     /// The driver's handle of the subscription to `channel`.
-    pub fn handle_mut(&mut self, channel: &ChannelName) -> Option<&mut P> {
+    pub fn handle_mut(&mut self, channel: &ChannelName) -> Option<&mut H> {
         self.subscriptions.get_mut(channel).map(|subscription| &mut subscription.handle)
     }
 
-    /// Removes a subscription that was rejected later.
-    pub fn rejected(&mut self, channel: &ChannelName) {
+    /// Removes a pending subscription that the broker has rejected.
+    pub fn remove_subscription(&mut self, channel: &ChannelName) {
         self.subscriptions.remove(channel);
     }
 
     /// Removes and returns all subscriptions.
-    pub fn take_subscriptions(&mut self) -> HashMap<ChannelName, Subscription<P>> {
+    pub fn take_subscriptions(&mut self) -> HashMap<ChannelName, Subscription<H>> {
         std::mem::take(&mut self.subscriptions)
     }
 
@@ -352,7 +351,7 @@ impl<P> Session<P> {
         app: &App,
         request: Subscribe,
         now: Instant,
-    ) -> Result<Action<'a, P>, ProtocolError> {
+    ) -> Result<Action<'a, H>, ProtocolError> {
         let rejection = match self.check_subscribe(app, &request) {
             Ok((channel, member)) => {
                 match self.subscribe_limiter.check_rate(self.config.subscribe_rate(), now) {
@@ -424,7 +423,7 @@ impl<P> Session<P> {
     }
 
     /// Unsubscribing without a subscription is not an error: pusher-js may do so.
-    fn unsubscribe<'a>(&mut self, channel: &str) -> Option<Action<'a, P>> {
+    fn unsubscribe<'a>(&mut self, channel: &str) -> Option<Action<'a, H>> {
         let (channel, subscription) = self.subscriptions.remove_entry(channel)?;
         Some(Action::Unsubscribe { channel, subscription })
     }
@@ -434,7 +433,7 @@ impl<P> Session<P> {
         app: &App,
         event: ClientEventMessage<'a>,
         now: Instant,
-    ) -> Result<Action<'a, P>, ProtocolError> {
+    ) -> Result<Action<'a, H>, ProtocolError> {
         let limits = &app.config;
         let rejected = |channel, rejection| Err(ProtocolError::ClientEvent { channel, rejection });
         if limits.client_events == ClientEvents::None {
@@ -472,7 +471,7 @@ impl<P> Session<P> {
         app: &App,
         request: SignIn,
         now: Instant,
-    ) -> Result<Action<'a, P>, ProtocolError> {
+    ) -> Result<Action<'a, H>, ProtocolError> {
         if !app.config.user_authentication {
             return Err(ProtocolError::SignInDisabled);
         }

@@ -47,7 +47,7 @@ fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now:
     let Ok(Some(Action::Subscribe { channel, member })) = session.on_text(&text, now) else {
         panic!("{channel} is rejected")
     };
-    session.subscribed(channel, member.map(|member| member.user_id), 0);
+    session.add_subscription(channel, member.map(|member| member.user_id), 0);
 }
 
 fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<(), ProtocolError> {
@@ -56,7 +56,7 @@ fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<
     let data = serde_json::json!({"auth": auth, "user_data": user_data});
     let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
     match session.on_text(&text, now)? {
-        Some(Action::SignIn { user, .. }) => session.signed_in(user),
+        Some(Action::SignIn { user, .. }) => session.set_user(user),
         other => panic!("{other:?}"),
     }
     Ok(())
@@ -151,7 +151,7 @@ fn a_subscription_that_is_rejected_later_is_removed() {
     let (mut session, now) = session();
     subscribe(&mut session, "a", None, now);
     subscribe(&mut session, "b", None, now);
-    session.rejected(&ChannelName::parse("a", 100).unwrap());
+    session.remove_subscription(&ChannelName::parse("a", 100).unwrap());
     let left = session.subscriptions.keys().map(ChannelName::as_str);
     assert_eq!(left.collect::<Vec<_>>(), ["b"]);
     subscribe(&mut session, "a", None, now);
@@ -385,7 +385,9 @@ fn subscriptions_beyond_the_burst_are_rate_limited() {
     let mut turn = |now: Instant| {
         let text = subscribe_text(&session, "c", None);
         match session.on_text(&text, now) {
-            Ok(Some(Action::Subscribe { channel, .. })) => session.subscribed(channel, None, 0),
+            Ok(Some(Action::Subscribe { channel, .. })) => {
+                session.add_subscription(channel, None, 0)
+            }
             Ok(other) => panic!("{other:?}"),
             Err(error) => return Err(error),
         }
@@ -489,7 +491,7 @@ fn no_text_makes_a_session_panic() {
         now += Duration::from_millis(random.random_range(0..2_000));
         match session.on_text(&text, now) {
             Ok(Some(Action::Subscribe { channel, member })) => {
-                session.subscribed(channel, member.map(|member| member.user_id), 0);
+                session.add_subscription(channel, member.map(|member| member.user_id), 0);
             }
             Err(error) => drop(error.to_string()),
             Ok(_) => {}

@@ -16,7 +16,7 @@ pub(super) struct ClosedClient {
 }
 
 impl ClosedClient {
-    pub(super) fn new<P>(client: Admitted<P>) -> Self {
+    pub(super) fn new<H>(client: Admitted<H>) -> Self {
         let user = client.session.user().map(|user| Arc::clone(&user.id));
         let socket_id = client.session.socket_id();
         Self { app: client.hub.app_id(), socket_id, from: client.from, user }

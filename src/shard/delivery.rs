@@ -114,7 +114,7 @@ impl Shard {
             }
             Err(rejection) if is_waiting => {
                 if let Some(client) = self.client(key.slot) {
-                    client.session.rejected(&name);
+                    client.session.remove_subscription(&name);
                 }
                 self.on_rejected(key.slot, &name, rejection);
             }

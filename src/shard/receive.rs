@@ -340,7 +340,7 @@ impl Shard {
                 let user_id = member.map(|member| member.user_id);
                 let pending = SubscriptionHandle(SubscriptionState::Pending { ticket });
                 let is_large = may_be_large(&channel);
-                client.session.subscribed(channel, user_id, pending);
+                client.session.add_subscription(channel, user_id, pending);
                 if is_large {
                     // Reserved and not sent yet: it is charged to the client, but not to this turn.
                     client.session.charge(EXPECTED_RESPONSE_BYTES, now);
@@ -374,7 +374,7 @@ impl Shard {
         let index = self.subscribers.add(subscribed.channel, entry);
         let handle = SubscriptionHandle(SubscriptionState::Active(index));
         if let Some(client) = self.client(slot) {
-            client.session.subscribed(channel, user_id, handle);
+            client.session.add_subscription(channel, user_id, handle);
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.respond(slot, subscribed.acknowledgement);
@@ -437,7 +437,7 @@ impl Shard {
         let before = client.session.user();
         let signed_in = node.broker().sign_in(&client.hub, connection, &user, user_data, before);
         let is_truncated = user.watchlist_truncated;
-        client.session.signed_in(user);
+        client.session.set_user(user);
         self.respond(slot, signed_in.success);
         if is_truncated {
             let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };

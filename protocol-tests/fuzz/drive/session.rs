@@ -168,7 +168,7 @@ impl Driver {
             None | Some(Done::Nothing) => {}
             Some(Done::Subscribed(channel, user_id)) => {
                 self.subscribed.insert(channel.to_string());
-                self.session.subscribed(channel, user_id, ());
+                self.session.add_subscription(channel, user_id, ());
             }
             Some(Done::Unsubscribed(channel)) => {
                 self.subscribed.remove(&channel);
@@ -176,7 +176,7 @@ impl Driver {
             Some(Done::SignedIn(user)) => {
                 let before = self.user.replace(user.id.to_string());
                 assert!(before.is_none_or(|id| id == *user.id), "another user on one connection");
-                self.session.signed_in(user);
+                self.session.set_user(user);
             }
         }
     }

@@ -178,7 +178,7 @@ async fn a_subscription_is_completed_by_the_result_with_its_ticket_only() {
     let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
     let pending = SubscriptionHandle(SubscriptionState::Pending { ticket: 7 });
     let admitted = test.shard.client(key.slot).unwrap();
-    admitted.session.subscribed(waiting.clone(), None, pending);
+    admitted.session.add_subscription(waiting.clone(), None, pending);
     let result_of = |ticket, name: &ChannelName| {
         let result = Err(SubscriptionRejection::RosterFull { max: 1 });
         Delivery::Subscription { key, ticket, name: name.clone(), result }
