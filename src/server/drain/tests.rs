@@ -28,14 +28,14 @@ impl Times {
 }
 
 /// A drain whose connections and acceptor are simulated.
-struct DrainTest {
+struct DrainFixture {
     draining: Draining,
     reports: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
 }
 
-impl DrainTest {
+impl DrainFixture {
     fn new(is_inherited: bool) -> Self {
         let config = Config::default();
         let (connections, flush) = (Shutdown::new(), Shutdown::new());
@@ -102,13 +102,14 @@ fn seconds(seconds: f64) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
-    let test = DrainTest::new(false);
-    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    test.connections_end_after(Some(seconds(3.0)));
-    test.connections_end_after(Some(seconds(5.0)));
-    test.webhooks_end_after(seconds(1.0));
-    let (connections, flush) = (test.draining.connections.clone(), test.draining.flush.clone());
-    let (left, times, _) = test.run().await;
+    let fixture = DrainFixture::new(false);
+    fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    fixture.connections_end_after(Some(seconds(3.0)));
+    fixture.connections_end_after(Some(seconds(5.0)));
+    fixture.webhooks_end_after(seconds(1.0));
+    let (connections, flush) =
+        (fixture.draining.connections.clone(), fixture.draining.flush.clone());
+    let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("draining"), Duration::ZERO);
     assert_eq!(times.of("planned"), Duration::ZERO, "no other process serves");
@@ -120,13 +121,13 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
-    let test = DrainTest::new(false);
-    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    test.connections_end_after(None);
-    test.connections_end_after(None);
-    test.connections_end_after(Some(seconds(1.0)));
-    test.webhooks_end_after(seconds(1.0));
-    let (left, times, took) = test.run().await;
+    let fixture = DrainFixture::new(false);
+    fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    fixture.connections_end_after(None);
+    fixture.connections_end_after(None);
+    fixture.connections_end_after(Some(seconds(1.0)));
+    fixture.webhooks_end_after(seconds(1.0));
+    let (left, times, took) = fixture.run().await;
     assert_eq!(left, 2);
     assert_eq!(times.of("webhooks asked to stop"), seconds(7.6));
     assert!(seconds(9.5) <= took && took <= GRACE, "{took:?}");
@@ -134,11 +135,11 @@ async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_may_end_in_the_last_fifth() {
-    let test = DrainTest::new(false);
-    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    test.connections_end_after(Some(seconds(9.4)));
-    test.webhooks_end_after(seconds(0.5));
-    let (left, times, _) = test.run().await;
+    let fixture = DrainFixture::new(false);
+    fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    fixture.connections_end_after(Some(seconds(9.4)));
+    fixture.webhooks_end_after(seconds(0.5));
+    let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("webhooks asked to stop"), seconds(7.6));
 }
@@ -146,11 +147,11 @@ async fn connections_may_end_in_the_last_fifth() {
 #[tokio::test(start_paused = true)]
 async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
     for (connections, took_min) in [(1.0, 3.0), (9.0, 9.5)] {
-        let test = DrainTest::new(false);
-        test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-        test.connections_end_after(Some(seconds(connections)));
-        test.webhooks_end_after(seconds(3_600.0));
-        let (left, _, took) = test.run().await;
+        let fixture = DrainFixture::new(false);
+        fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+        fixture.connections_end_after(Some(seconds(connections)));
+        fixture.webhooks_end_after(seconds(3_600.0));
+        let (left, _, took) = fixture.run().await;
         assert_eq!(left, 0, "an endpoint that hangs is no failure of the server");
         assert!(
             seconds(took_min) <= took && took <= seconds(took_min + 1.0).min(GRACE),
@@ -161,24 +162,24 @@ async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() {
-    let test = DrainTest::new(false);
-    test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-    test.connections_end_after(Some(seconds(1.0)));
-    test.webhooks_end_after(seconds(6.0));
-    let acceptor = test.draining.acceptor.without_reports();
+    let fixture = DrainFixture::new(false);
+    fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+    fixture.connections_end_after(Some(seconds(1.0)));
+    fixture.webhooks_end_after(seconds(6.0));
+    let acceptor = fixture.draining.acceptor.without_reports();
     tokio::spawn(async move {
         time::sleep(seconds(2.0)).await;
         acceptor.hand_over();
     });
-    let (_, times, _) = test.run().await;
+    let (_, times, _) = fixture.run().await;
     assert_eq!(times.of("webhooks ended"), seconds(7.0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_report_the_search_ends_after_half_a_second() {
-    let test = DrainTest::new(false);
-    test.connections_end_after(Some(Duration::ZERO));
-    let (left, times, _) = test.run().await;
+    let fixture = DrainFixture::new(false);
+    fixture.connections_end_after(Some(Duration::ZERO));
+    let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     let planned = times.of("planned");
     assert!(seconds(0.5) <= planned && planned < seconds(0.6), "{planned:?}");
@@ -186,15 +187,15 @@ async fn without_a_report_the_search_ends_after_half_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
-    let DrainTest { draining, reports, times, began } = DrainTest::new(true);
-    let test = DrainTest { draining, reports: mpsc::unbounded_channel().0, times, began };
-    test.connections_end_after(Some(seconds(1.0)));
+    let DrainFixture { draining, reports, times, began } = DrainFixture::new(true);
+    let fixture = DrainFixture { draining, reports: mpsc::unbounded_channel().0, times, began };
+    fixture.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.25)).await;
         drop(reports);
     });
-    let connections = test.draining.connections.clone();
-    let (left, times, _) = test.run().await;
+    let connections = fixture.draining.connections.clone();
+    let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("planned"), seconds(0.25), "it accepts nothing any more");
     assert_eq!(connections.mode(), Some(DrainMode::InheritedSocket));
@@ -202,13 +203,13 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
-    let DrainTest { draining, reports, times, began } = DrainTest::new(false);
+    let DrainFixture { draining, reports, times, began } = DrainFixture::new(false);
     reports.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
     drop(reports);
     let (shutdown, noted) = (draining.connections.clone(), times.clone());
-    let test = DrainTest { draining, reports: mpsc::unbounded_channel().0, times, began };
-    test.connections_end_after(Some(seconds(1.0)));
+    let fixture = DrainFixture { draining, reports: mpsc::unbounded_channel().0, times, began };
+    fixture.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
         let late = shutdown.guard();
@@ -217,7 +218,7 @@ async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
         drop(late);
         noted.note("late ended", began);
     });
-    let (left, times, took) = test.run().await;
+    let (left, times, took) = fixture.run().await;
     assert_eq!(left, 0, "they are not counted");
     assert_eq!((times.of("late ended"), took), (seconds(1.15), seconds(1.15)));
 }
@@ -242,53 +243,56 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
     for (body, is_served) in
         [(r#"{"ready":true}"#, true), (r#"{"ready":false,"reasons":["draining"]}"#, false)]
     {
-        let mut test = DrainTest::new(false);
-        test.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
-        test.reports.send(AcceptorReport::NoOtherListener).unwrap();
-        drop(test.reports);
-        let plan = test.draining.decide(clock::now()).await;
+        let mut fixture = DrainFixture::new(false);
+        fixture.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
+        fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
+        drop(fixture.reports);
+        let plan = fixture.draining.decide(clock::now()).await;
         assert_eq!(plan, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
-        assert_eq!(test.draining.is_handed_over(), is_served);
+        assert_eq!(fixture.draining.is_handed_over(), is_served);
     }
 }
 
 #[tokio::test]
 async fn a_process_started_during_the_drain_gets_the_port() {
-    let mut test = DrainTest::new(false);
-    test.reports.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
-    let drain = test.draining.connections.drain();
-    test.draining.connections.set_mode(DrainMode::NoSuccessor);
-    while !test.draining.is_handed_over() {
-        test.draining.watch().await;
+    let mut fixture = DrainFixture::new(false);
+    fixture
+        .reports
+        .send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#)))
+        .unwrap();
+    let drain = fixture.draining.connections.drain();
+    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
+    while !fixture.draining.is_handed_over() {
+        fixture.draining.watch().await;
     }
-    assert_eq!(test.draining.connections.mode(), Some(DrainMode::NoSuccessor), "that is decided");
+    assert_eq!(fixture.draining.connections.mode(), Some(DrainMode::NoSuccessor), "that is decided");
     drop(drain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_node_that_was_relied_on_drains_as_well_the_rest_is_closed_at_once() {
     for (is_handed_over, plan) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
-        let mut test = DrainTest::new(false);
-        test.draining.connections.set_mode(DrainMode::Staggered);
+        let mut fixture = DrainFixture::new(false);
+        fixture.draining.connections.set_mode(DrainMode::Staggered);
         if is_handed_over {
-            test.draining.hand_over();
+            fixture.draining.hand_over();
         }
-        test.draining.watch().await;
-        assert_eq!(test.draining.connections.mode(), Some(plan), "{is_handed_over}");
+        fixture.draining.watch().await;
+        assert_eq!(fixture.draining.connections.mode(), Some(plan), "{is_handed_over}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
-    let mut test = DrainTest::new(false);
-    let end = test.began + GRACE;
-    let ended = test.began + seconds(1.0);
-    test.draining.connections.set_mode(DrainMode::NoSuccessor);
-    assert_eq!(test.draining.flush_deadline(ended, end), ended + seconds(2.0));
-    assert_eq!(test.draining.flush_deadline(end - seconds(1.0), end), end);
-    test.draining.connections.set_mode(DrainMode::Staggered);
-    assert_eq!(test.draining.flush_deadline(ended, end), end);
-    test.draining.connections.set_mode(DrainMode::NoSuccessor);
-    test.draining.hand_over();
-    assert_eq!(test.draining.flush_deadline(ended, end), end);
+    let mut fixture = DrainFixture::new(false);
+    let end = fixture.began + GRACE;
+    let ended = fixture.began + seconds(1.0);
+    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
+    assert_eq!(fixture.draining.flush_deadline(ended, end), ended + seconds(2.0));
+    assert_eq!(fixture.draining.flush_deadline(end - seconds(1.0), end), end);
+    fixture.draining.connections.set_mode(DrainMode::Staggered);
+    assert_eq!(fixture.draining.flush_deadline(ended, end), end);
+    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
+    fixture.draining.hand_over();
+    assert_eq!(fixture.draining.flush_deadline(ended, end), end);
 }

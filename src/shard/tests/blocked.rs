@@ -4,7 +4,7 @@ use super::*;
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#;
 
-impl ShardTest {
+impl ShardFixture {
     /// A subscriber whose socket is marked as full, regardless of the kernel's buffer.
     fn blocked_subscriber(&mut self) -> TcpStream {
         let client = self.subscribers(1, "c").remove(0);
@@ -43,23 +43,23 @@ fn events(frames: &Frames) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     const PUBLISHED: usize = 100;
-    let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
-    let reads = test.subscribers(3, "c");
-    let sleeps = test.connect_with_small_buffer(&message(SUBSCRIBE));
-    test.run_until_idle();
+    let mut fixture = ShardFixture::with_small_buffers(MAX_OUTBOX_BYTES);
+    let reads = fixture.subscribers(3, "c");
+    let sleeps = fixture.connect_with_small_buffer(&message(SUBSCRIBE));
+    fixture.run_until_idle();
     let data = "x".repeat(10_000);
     for _ in 0..PUBLISHED {
-        test.publish("c", &data);
+        fixture.publish("c", &data);
         for client in &reads {
-            test.receive(client, |frames| events(frames) == 1);
+            fixture.receive(client, |frames| events(frames) == 1);
         }
     }
-    let closed = test.connection_of(&sleeps);
+    let closed = fixture.connection_of(&sleeps);
     assert!(matches!(closed.phase, Phase::Closing(_)));
     assert!(closed.outbox.bytes() < 11_000, "the queue is freed at once, except for a cut frame");
-    assert_eq!(test.subscriptions(), 3, "its subscription has ended");
+    assert_eq!(fixture.subscriptions(), 3, "its subscription has ended");
     let received =
-        test.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
+        fixture.receive(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
     let taken = events(&received);
     assert!(0 < taken && taken < PUBLISHED, "events queued before arrive whole: {taken}");
     assert_eq!(received.last().and_then(close_code), Some(4100));
@@ -68,98 +68,98 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_outbox_is_limited_to_the_byte() {
     for is_fan_out in [false, true] {
-        let mut test = ShardTest::new();
-        let client = test.blocked_subscriber();
-        let slot = test.slot_of(&client);
-        test.publish("c", "");
-        let before = test.waiting_for(&client);
-        test.run_until_idle();
-        let frame_of_no_data = test.waiting_for(&client) - before;
+        let mut fixture = ShardFixture::new();
+        let client = fixture.blocked_subscriber();
+        let slot = fixture.slot_of(&client);
+        fixture.publish("c", "");
+        let before = fixture.waiting_for(&client);
+        fixture.run_until_idle();
+        let frame_of_no_data = fixture.waiting_for(&client) - before;
         assert!(0 < frame_of_no_data, "it is queued behind the others");
-        let push = |test: &mut ShardTest, bytes: usize| {
+        let push = |fixture: &mut ShardFixture, bytes: usize| {
             if is_fan_out {
                 // A length above 125 takes two more bytes.
-                test.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
+                fixture.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
             } else {
-                test.shard.send(slot, Frame::raw(vec![0; bytes]));
+                fixture.shard.send(slot, Frame::raw(vec![0; bytes]));
             }
-            test.run_until_idle();
+            fixture.run_until_idle();
         };
-        while test.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
-            push(&mut test, 10_000);
+        while fixture.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
+            push(&mut fixture, 10_000);
         }
         // Fill the outbox, except for the room for one more event.
-        let room = MAX_OUTBOX_BYTES - test.waiting_for(&client) - frame_of_no_data;
-        push(&mut test, room);
-        test.publish("c", "");
-        test.run_until_idle();
-        assert_eq!(test.waiting_for(&client), MAX_OUTBOX_BYTES);
-        assert!(test.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
-        test.shard.send(slot, Frame::raw(vec![0]));
-        assert!(!test.connection_of(&client).is_open(), "one byte more");
-        assert!(test.waiting_for(&client) < 30_000, "the outbox is dropped");
+        let room = MAX_OUTBOX_BYTES - fixture.waiting_for(&client) - frame_of_no_data;
+        push(&mut fixture, room);
+        fixture.publish("c", "");
+        fixture.run_until_idle();
+        assert_eq!(fixture.waiting_for(&client), MAX_OUTBOX_BYTES);
+        assert!(fixture.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
+        fixture.shard.send(slot, Frame::raw(vec![0]));
+        assert!(!fixture.connection_of(&client).is_open(), "one byte more");
+        assert!(fixture.waiting_for(&client) < 30_000, "the outbox is dropped");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
-    let mut test = ShardTest::new();
-    let client = test.blocked_subscriber();
-    let slot = test.slot_of(&client);
-    let room = MAX_OUTBOX_BYTES - test.waiting_for(&client);
-    test.shard.send(slot, Frame::raw(vec![0; room]));
-    assert!(test.connection_of(&client).is_open());
-    test.publish("c", "1");
-    test.run_until_idle();
-    assert!(!test.connection_of(&client).is_open());
+    let mut fixture = ShardFixture::new();
+    let client = fixture.blocked_subscriber();
+    let slot = fixture.slot_of(&client);
+    let room = MAX_OUTBOX_BYTES - fixture.waiting_for(&client);
+    fixture.shard.send(slot, Frame::raw(vec![0; room]));
+    assert!(fixture.connection_of(&client).is_open());
+    fixture.publish("c", "1");
+    fixture.run_until_idle();
+    assert!(!fixture.connection_of(&client).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(2, "c");
-    let slot = test.slot_of(&clients[0]);
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(2, "c");
+    let slot = fixture.slot_of(&clients[0]);
     for _ in 0..=MAX_OUTBOX_BYTES / 127 {
-        test.shard.send(slot, text_frame());
+        fixture.shard.send(slot, text_frame());
     }
-    test.publish("c", "1");
-    let frames = test.receive(&clients[0], |frames| events(frames) == 1);
+    fixture.publish("c", "1");
+    let frames = fixture.receive(&clients[0], |frames| events(frames) == 1);
     assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all frames, in order");
     assert!(is_event(&frames[frames.len() - 1], "e"));
-    assert!(test.connection_of(&clients[0]).is_open());
+    assert!(fixture.connection_of(&clients[0]).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_blocked_client_is_not_read_until_it_reads() {
-    let mut test = ShardTest::with_small_buffers(MAX_OUTBOX_BYTES);
-    let client = test.connect_with_small_buffer(b"");
-    test.run_until_idle();
+    let mut fixture = ShardFixture::with_small_buffers(MAX_OUTBOX_BYTES);
+    let client = fixture.connect_with_small_buffer(b"");
+    fixture.run_until_idle();
     let ping = message(r#"{"event":"pusher:ping"}"#);
     let (mut asked, mut rounds) = (0, 0);
     while rounds < 10 {
-        test.fill(&client);
-        let waiting = test.waiting_for(&client);
-        test.send(&client, &ping);
+        fixture.fill(&client);
+        let waiting = fixture.waiting_for(&client);
+        fixture.send(&client, &ping);
         asked += 1;
-        test.turn();
+        fixture.turn();
         // The kernel may have had room for some bytes.
-        if waiting <= test.waiting_for(&client) {
-            assert!(ping.len() <= test.unread(&client), "it stays in the socket");
-            assert_eq!(test.waiting_for(&client), waiting, "no reply is sent");
+        if waiting <= fixture.waiting_for(&client) {
+            assert!(ping.len() <= fixture.unread(&client), "it stays in the socket");
+            assert_eq!(fixture.waiting_for(&client), waiting, "no reply is sent");
             rounds += 1;
         }
     }
     let is_pong = |frame: &&(u8, Vec<u8>)| is_event(frame, "pusher:pong");
-    test.receive(&client, |frames| frames.iter().filter(is_pong).count() == asked);
-    assert_eq!(test.unread(&client), 0);
+    fixture.receive(&client, |frames| frames.iter().filter(is_pong).count() == asked);
+    assert_eq!(fixture.unread(&client), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     // More than one slice: the last connections are served in the next turn.
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(65, "c");
-    let last = test.slot_of(&clients[64]);
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(65, "c");
+    let last = fixture.slot_of(&clients[64]);
     let cases = [
         (BACKPRESSURE_BYTES, false, false),
         (BACKPRESSURE_BYTES + 1, true, false),
@@ -167,37 +167,37 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     ];
     for (bytes, has_backpressure, is_blocked) in cases {
         for client in &clients[..64] {
-            test.shard.send(test.slot_of(client), Frame::raw(vec![0]));
+            fixture.shard.send(fixture.slot_of(client), Frame::raw(vec![0]));
         }
-        test.shard.send(last, Frame::raw(vec![0; bytes]));
-        test.shard.connections[last as usize].is_blocked = is_blocked;
-        test.turn();
-        assert_eq!(test.waiting_for(&clients[64]), bytes, "it is served in the next turn");
-        assert_eq!(test.has_backpressure(), has_backpressure, "{bytes} bytes");
-        let node = Arc::clone(&test.node);
+        fixture.shard.send(last, Frame::raw(vec![0; bytes]));
+        fixture.shard.connections[last as usize].is_blocked = is_blocked;
+        fixture.turn();
+        assert_eq!(fixture.waiting_for(&clients[64]), bytes, "it is served in the next turn");
+        assert_eq!(fixture.has_backpressure(), has_backpressure, "{bytes} bytes");
+        let node = Arc::clone(&fixture.node);
         let waiting = tokio::spawn(async move {
             node.inboxes().inbox(ShardIndex::new(0)).wait_for_backpressure().await;
         });
         tokio::task::yield_now().await;
         assert_eq!(waiting.is_finished(), !has_backpressure);
-        test.run_until_idle();
+        fixture.run_until_idle();
         waiting.await.expect("a publisher continues when the backlog is written");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn publishers_wait_while_deliveries_are_queued() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(100, "c");
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(100, "c");
     // At most 16,384 frames are handed out per turn.
     for _ in 0..200 {
-        test.publish("c", "1");
+        fixture.publish("c", "1");
     }
-    test.turn();
-    assert!(test.has_backpressure() && !test.shard.batch.is_empty());
-    test.run_until_idle();
-    assert!(!test.has_backpressure());
+    fixture.turn();
+    assert!(fixture.has_backpressure() && !fixture.shard.batch.is_empty());
+    fixture.run_until_idle();
+    assert!(!fixture.has_backpressure());
     for client in &clients {
-        test.receive(client, |frames| events(frames) == 200);
+        fixture.receive(client, |frames| events(frames) == 200);
     }
 }

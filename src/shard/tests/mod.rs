@@ -40,7 +40,7 @@ const MAX_OUTBOX_BYTES: usize = 100_000;
 const SMALL_BUFFER: usize = 4 * 1024;
 
 /// A shard, and the client side of its connections.
-struct ShardTest {
+struct ShardFixture {
     shard: Shard,
     settings: Arc<ArcSwap<ShardConfig>>,
     node: Arc<Node>,
@@ -57,7 +57,7 @@ fn message(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-impl ShardTest {
+impl ShardFixture {
     fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self::with(listener, MAX_OUTBOX_BYTES)
@@ -285,39 +285,39 @@ impl ShardTest {
 
 #[tokio::test]
 async fn a_broadcast_is_flushed_in_slices_with_other_work_in_between() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(300, "c");
-    test.publish("c", "1");
-    test.turn();
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(300, "c");
+    fixture.publish("c", "1");
+    fixture.turn();
     let reached = clients.iter().filter(|client| has_something(client)).count();
     assert!(0 < reached && reached < 100, "one slice, not all: {reached}");
 
-    let mut asks = test.connect(&message(r#"{"event":"pusher:ping"}"#));
-    test.turn();
+    let mut asks = fixture.connect(&message(r#"{"event":"pusher:ping"}"#));
+    fixture.turn();
     assert!(read_all(&asks).contains("pusher:pong"), "it is served in its first turn");
     asks.write_all(&message(r#"{"event":"pusher:ping"}"#)).unwrap();
-    test.turn();
+    fixture.turn();
     assert!(read_all(&asks).contains("pusher:pong"), "its later messages are handled too");
     assert!(
         clients.iter().any(|client| !has_something(client)),
         "while the broadcast is under way"
     );
 
-    test.run_until_idle();
+    fixture.run_until_idle();
     assert!(clients.iter().all(|client| read_all(client).matches(r#""event":"e""#).count() == 1));
 }
 
 #[tokio::test]
 async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(300, "c");
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(300, "c");
     for data in 0..5 {
-        test.publish("c", &data.to_string());
-        test.turn();
+        fixture.publish("c", &data.to_string());
+        fixture.turn();
     }
-    let writes_left = test.shard.dirty_len();
+    let writes_left = fixture.shard.dirty_len();
     assert!(writes_left < 300 * 4, "the last connections get several events in one write");
-    test.run_until_idle();
+    fixture.run_until_idle();
     for client in &clients {
         let text = read_all(client);
         let order: Vec<_> =
@@ -328,33 +328,33 @@ async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
 
 #[tokio::test]
 async fn large_responses_to_small_requests_use_up_the_budget() {
-    let mut test = ShardTest::new();
-    test.publish("cache-c", &"x".repeat(20_000));
-    let mut clients: Vec<TcpStream> = (0..60).map(|_| test.connect(b"")).collect();
-    test.run_until_idle();
+    let mut fixture = ShardFixture::new();
+    fixture.publish("cache-c", &"x".repeat(20_000));
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| fixture.connect(b"")).collect();
+    fixture.run_until_idle();
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#);
     for client in &mut clients {
         client.write_all(&subscribe).unwrap();
     }
-    test.turn();
-    let responses = test.node.hub_by_key("app-key").unwrap().subscription_count();
+    fixture.turn();
+    let responses = fixture.node.hub_by_key("app-key").unwrap().subscription_count();
     assert!(0 < responses && responses < 30, "{responses} responses of 20,000 bytes in one turn");
-    test.run_until_idle();
+    fixture.run_until_idle();
     assert!(clients.iter().all(|client| read_all(client).contains("xxx")));
 }
 
 #[tokio::test]
 async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(300, "c");
-    test.node.hub("app-id").unwrap().close();
-    test.turn();
-    let left = test.node.hub("app-id").unwrap().subscription_count();
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(300, "c");
+    fixture.node.hub("app-id").unwrap().close();
+    fixture.turn();
+    let left = fixture.node.hub("app-id").unwrap().subscription_count();
     assert_eq!(left, 300 - 64, "some of them, and not all");
-    test.run_until_idle();
-    assert_eq!(test.node.hub("app-id").unwrap().subscription_count(), 0);
-    let late = test.connect(&[]);
-    test.run_until_idle();
+    fixture.run_until_idle();
+    assert_eq!(fixture.node.hub("app-id").unwrap().subscription_count(), 0);
+    let late = fixture.connect(&[]);
+    fixture.run_until_idle();
     for client in clients.iter().chain([&late]) {
         let text = read_all(client);
         assert!(text.contains(r#"\"code\":4003"#) || text.contains(r#""code":4003"#), "{text}");
@@ -363,44 +363,44 @@ async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones()
 
 #[tokio::test]
 async fn a_panic_closes_one_connection() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(3, "c");
-    test.shard.catch_panic_for(1, |_, _| panic!("a bug, for the test"));
-    test.publish("c", "1");
-    test.run_until_idle();
-    assert_eq!(test.shard.connections.len(), 2);
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(3, "c");
+    fixture.shard.catch_panic_for(1, |_, _| panic!("a bug, for the test"));
+    fixture.publish("c", "1");
+    fixture.run_until_idle();
+    assert_eq!(fixture.shard.connections.len(), 2);
     let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
     assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
-    assert_eq!(test.node.hub_by_key("app-key").unwrap().subscription_count(), 2);
+    assert_eq!(fixture.node.hub_by_key("app-key").unwrap().subscription_count(), 2);
 }
 
 #[tokio::test]
 async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
-    let mut test = ShardTest::new();
+    let mut fixture = ShardFixture::new();
     // A request that was in progress when the shutdown began.
-    let early_drain = test.shutdown.guard();
-    let rejected_before = test.rejected(test.shutdown.guard());
-    let silent = test.connect(&[]);
-    test.run_until_idle();
-    test.shutdown.start();
-    test.shutdown.set_mode(DrainMode::NoSuccessor);
-    let rejected_since = test.rejected(test.shutdown.guard());
-    test.run_until_idle();
-    assert_eq!(test.shard.connections.len(), 3, "they have time to reply");
-    while test.shard.connections.len() == 3 {
-        test.turn();
+    let early_drain = fixture.shutdown.guard();
+    let rejected_before = fixture.rejected(fixture.shutdown.guard());
+    let silent = fixture.connect(&[]);
+    fixture.run_until_idle();
+    fixture.shutdown.start();
+    fixture.shutdown.set_mode(DrainMode::NoSuccessor);
+    let rejected_since = fixture.rejected(fixture.shutdown.guard());
+    fixture.run_until_idle();
+    assert_eq!(fixture.shard.connections.len(), 3, "they have time to reply");
+    while fixture.shard.connections.len() == 3 {
+        fixture.turn();
     }
-    assert_eq!(test.shutdown.dropped(), 1, "the admitted one");
-    assert!(test.shard.is_idle_until_a_deadline(), "no step of the drain schedule is left");
-    let rejected_late = test.rejected(early_drain);
-    test.run_until_idle();
-    let is_late = test.shard.connections.iter().all(|(_, left)| !left.drain.delays_drain());
-    assert!(is_late && test.shard.connections.len() == 1, "it is not waited for");
+    assert_eq!(fixture.shutdown.dropped(), 1, "the admitted one");
+    assert!(fixture.shard.is_idle_until_a_deadline(), "no step of the drain schedule is left");
+    let rejected_late = fixture.rejected(early_drain);
+    fixture.run_until_idle();
+    let is_late = fixture.shard.connections.iter().all(|(_, left)| !left.drain.delays_drain());
+    assert!(is_late && fixture.shard.connections.len() == 1, "it is not waited for");
     for client in [&rejected_before, &silent, &rejected_since, &rejected_late] {
         let text = read_all(client);
         assert!(text.contains("4100"), "{text}");
     }
-    assert_eq!(test.shutdown.drain(Duration::ZERO).await, 0);
+    assert_eq!(fixture.shutdown.drain(Duration::ZERO).await, 0);
 }
 
 #[test]

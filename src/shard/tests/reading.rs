@@ -3,9 +3,9 @@
 use super::*;
 
 /// A shard that accepts ten messages per client at once.
-fn limited() -> ShardTest {
+fn limited() -> ShardFixture {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    ShardTest::build(listener, MAX_OUTBOX_BYTES, |config| {
+    ShardFixture::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
         config.connection.max_messages_per_second = 5;
         // The burst is the number of channels plus this rate.
@@ -38,14 +38,14 @@ async fn nothing_is_read_after_a_connection_has_ended() {
     ];
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
     for (what, sent) in cases {
-        let mut test = limited();
-        let mut client = test.connect(b"");
-        test.run_until_idle();
+        let mut fixture = limited();
+        let mut client = fixture.connect(b"");
+        fixture.run_until_idle();
         // If the close frame were read, it would end the connection at once.
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
-        test.send(&client, &all);
-        test.run_until_idle();
-        let is_left = test.shard.connections.len() == 1;
+        fixture.send(&client, &all);
+        fixture.run_until_idle();
+        let is_left = fixture.shard.connections.len() == 1;
         assert!(is_left, "{what}: the client closes the socket");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
@@ -58,15 +58,15 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         assert_eq!(frames.iter().filter(|(first, _)| *first == PONG).count(), 0, "{what}");
         // Later input is discarded as well.
         client.set_nonblocking(true).unwrap();
-        test.advance(Duration::from_millis(100)).await;
-        test.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
-        test.advance(Duration::from_millis(100)).await;
-        assert_eq!(test.shard.connections.len(), 1, "{what}");
-        assert_eq!(test.subscriptions(), 0, "{what}");
+        fixture.advance(Duration::from_millis(100)).await;
+        fixture.send(&client, &[&subscribe[..], &control(CLOSE)].concat());
+        fixture.advance(Duration::from_millis(100)).await;
+        assert_eq!(fixture.shard.connections.len(), 1, "{what}");
+        assert_eq!(fixture.subscriptions(), 0, "{what}");
         drop(client);
-        test.advance(Duration::from_millis(100)).await;
-        while !test.shard.connections.is_empty() {
-            test.run_until_idle();
+        fixture.advance(Duration::from_millis(100)).await;
+        while !fixture.shard.connections.is_empty() {
+            fixture.run_until_idle();
         }
     }
 }
@@ -75,39 +75,39 @@ async fn nothing_is_read_after_a_connection_has_ended() {
 async fn each_fragment_of_a_read_counts_as_a_message() {
     // Ten are within the limit, ten more are dropped, and the last of those closes the connection.
     for (count, is_open) in [(19, true), (20, false)] {
-        let mut test = limited();
-        let client = test.connect(b"");
-        test.run_until_idle();
-        test.send(&client, &fragments(count));
-        test.run_until_idle();
-        assert_eq!(test.connection_of(&client).is_open(), is_open, "{count}");
-        assert_eq!(test.connection_of(&client).incomplete.is_some(), is_open, "{count}");
+        let mut fixture = limited();
+        let client = fixture.connect(b"");
+        fixture.run_until_idle();
+        fixture.send(&client, &fragments(count));
+        fixture.run_until_idle();
+        assert_eq!(fixture.connection_of(&client).is_open(), is_open, "{count}");
+        assert_eq!(fixture.connection_of(&client).incomplete.is_some(), is_open, "{count}");
     }
     // Each small read of a message counts as well.
-    let mut test = limited();
-    let client = test.connect(b"");
-    test.run_until_idle();
+    let mut fixture = limited();
+    let client = fixture.connect(b"");
+    fixture.run_until_idle();
     for byte in &message(PING_EVENT)[..19] {
-        test.send(&client, &[*byte]);
-        test.run_until_idle();
-        assert!(test.connection_of(&client).is_open());
+        fixture.send(&client, &[*byte]);
+        fixture.run_until_idle();
+        assert!(fixture.connection_of(&client).is_open());
     }
-    test.send(&client, &message(PING_EVENT)[19..20]);
-    test.run_until_idle();
-    assert!(!test.connection_of(&client).is_open());
+    fixture.send(&client, &message(PING_EVENT)[19..20]);
+    fixture.run_until_idle();
+    assert!(!fixture.connection_of(&client).is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
-    let mut test = ShardTest::new();
-    let client = test.connect(b"");
-    test.run_until_idle();
-    test.send(&client, &message("last words"));
+    let mut fixture = ShardFixture::new();
+    let client = fixture.connect(b"");
+    fixture.run_until_idle();
+    fixture.send(&client, &message("last words"));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     // Both cause a single edge of readiness.
     let deadline = Instant::now() + TEST_TIMEOUT;
-    while !test.shard.connections.is_empty() {
+    while !fixture.shard.connections.is_empty() {
         assert!(Instant::now() < deadline, "the connection is still open");
-        test.run_until_idle();
+        fixture.run_until_idle();
     }
 }

@@ -14,7 +14,7 @@ fn pings(frames: &Frames) -> (usize, usize) {
     (of_websocket, frames.iter().filter(|frame| is_event(frame, "pusher:ping")).count())
 }
 
-impl ShardTest {
+impl ShardFixture {
     fn is_pinged(&mut self, client: &TcpStream) {
         let frames =
             self.receive(client, |frames| frames.iter().any(|it| is_event(it, "pusher:ping")));
@@ -32,26 +32,26 @@ fn is_left_alone(client: &TcpStream) -> bool {
 async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
     // One revolution of the wheel is 51.2 seconds.
     for (activity, pong) in [(1, 1), (30, 30), (51, 52), (52, 51), (120, 30), (3_600, 600)] {
-        let mut test = ShardTest::with_timeouts(activity, pong);
+        let mut fixture = ShardFixture::with_timeouts(activity, pong);
         // Its deadlines are shortly before those of the other connection.
-        let early = test.connect(b"");
-        test.advance(Duration::from_millis(333)).await;
-        let client = test.connect(b"");
-        test.run_until_idle();
+        let early = fixture.connect(b"");
+        fixture.advance(Duration::from_millis(333)).await;
+        let client = fixture.connect(b"");
+        fixture.run_until_idle();
         let [activity, pong] = [activity, pong].map(Duration::from_secs);
-        test.advance(activity - MILLISECOND).await;
+        fixture.advance(activity - MILLISECOND).await;
         assert!(is_left_alone(&client), "{activity:?}: not yet");
-        test.advance(Wheel::STEP + MILLISECOND).await;
-        test.is_pinged(&client);
-        test.advance(pong - Wheel::STEP - MILLISECOND).await;
+        fixture.advance(Wheel::STEP + MILLISECOND).await;
+        fixture.is_pinged(&client);
+        fixture.advance(pong - Wheel::STEP - MILLISECOND).await;
         assert!(is_left_alone(&client), "{pong:?}: it has time to reply");
-        test.advance(2 * Wheel::STEP).await;
-        assert_eq!(test.receive_close_code(&client), 4201, "{pong:?}");
-        assert_eq!(test.receive_close_code(&early), 4201, "{pong:?}");
-        test.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
-        assert!(test.shard.connections.is_empty());
-        assert_eq!(test.shard.wake_at(), None, "no deadline is left");
-        assert_eq!(test.shutdown.dropped(), 0, "only a shutdown counts them");
+        fixture.advance(2 * Wheel::STEP).await;
+        assert_eq!(fixture.receive_close_code(&client), 4201, "{pong:?}");
+        assert_eq!(fixture.receive_close_code(&early), 4201, "{pong:?}");
+        fixture.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
+        assert!(fixture.shard.connections.is_empty());
+        assert_eq!(fixture.shard.wake_at(), None, "no deadline is left");
+        assert_eq!(fixture.shutdown.dropped(), 0, "only a shutdown counts them");
     }
 }
 
@@ -64,77 +64,78 @@ async fn any_input_delays_the_ping() {
         &message(r#"{"event":"pusher:pong"}"#),
         &message("malformed"),
     ];
-    let mut test = ShardTest::with_timeouts(120, 30);
-    let client = test.connect(b"");
+    let mut fixture = ShardFixture::with_timeouts(120, 30);
+    let client = fixture.connect(b"");
     for input in inputs {
-        test.advance(Duration::from_secs(119)).await;
+        fixture.advance(Duration::from_secs(119)).await;
         assert!(is_left_alone(&client), "{input:?}");
-        test.send(&client, input);
+        fixture.send(&client, input);
     }
-    test.advance(Duration::from_secs(119)).await;
+    fixture.advance(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
-    test.advance(Duration::from_secs(2)).await;
-    test.is_pinged(&client);
+    fixture.advance(Duration::from_secs(2)).await;
+    fixture.is_pinged(&client);
     // A reply in the last second keeps the connection open, and the next ping is sent on
     // schedule.
-    test.advance(Duration::from_secs(28)).await;
-    test.send(&client, &control(PONG));
-    test.advance(Duration::from_secs(119)).await;
+    fixture.advance(Duration::from_secs(28)).await;
+    fixture.send(&client, &control(PONG));
+    fixture.advance(Duration::from_secs(119)).await;
     assert!(is_left_alone(&client));
-    test.advance(Duration::from_secs(2)).await;
-    test.is_pinged(&client);
+    fixture.advance(Duration::from_secs(2)).await;
+    fixture.is_pinged(&client);
 }
 
 #[tokio::test(start_paused = true)]
 async fn output_of_the_server_does_not_delay_the_ping() {
-    let mut test = ShardTest::with_timeouts(120, 30);
-    let clients = test.subscribers(1, "c");
+    let mut fixture = ShardFixture::with_timeouts(120, 30);
+    let clients = fixture.subscribers(1, "c");
     for _ in 0..12 {
-        test.advance(Duration::from_secs(10)).await;
-        test.publish("c", "1");
+        fixture.advance(Duration::from_secs(10)).await;
+        fixture.publish("c", "1");
     }
-    test.advance(Duration::from_secs(1)).await;
-    test.is_pinged(&clients[0]);
+    fixture.advance(Duration::from_secs(1)).await;
+    fixture.is_pinged(&clients[0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
-    let mut test = ShardTest::with_timeouts(3_600, 30);
+    let mut fixture = ShardFixture::with_timeouts(3_600, 30);
     let text = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
-    let (mut slow, busy) = (test.connect(b""), test.connect(b""));
-    test.run_until_idle();
-    test.send(&slow, &text[..3]);
-    test.run_until_idle();
+    let (mut slow, busy) = (fixture.connect(b""), fixture.connect(b""));
+    fixture.run_until_idle();
+    fixture.send(&slow, &text[..3]);
+    fixture.run_until_idle();
     // A deadline of 10 s, from the first byte.
     for byte in &text[3..12] {
-        test.advance(Duration::from_secs(1)).await;
-        test.send(&slow, &[*byte]);
-        test.send(&busy, &text);
+        fixture.advance(Duration::from_secs(1)).await;
+        fixture.send(&slow, &[*byte]);
+        fixture.send(&busy, &text);
     }
-    test.advance(Duration::from_millis(999)).await;
+    fixture.advance(Duration::from_millis(999)).await;
     assert!(is_left_alone(&slow), "the deadline has not passed");
-    test.advance(Wheel::STEP + MILLISECOND).await;
-    assert_eq!(test.receive_close_code(&slow), 4100);
+    fixture.advance(Wheel::STEP + MILLISECOND).await;
+    assert_eq!(fixture.receive_close_code(&slow), 4100);
     slow.set_nonblocking(false).unwrap();
     assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the stream ends");
-    test.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
-    assert_eq!(test.shard.connections.len(), 1);
+    fixture.advance(CLOSING_TIMEOUT + Wheel::STEP).await;
+    assert_eq!(fixture.shard.connections.len(), 1);
     assert!(is_left_alone(&busy), "complete messages have no deadline");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_complete_message_has_no_deadline() {
-    let mut test = ShardTest::with_timeouts(3_600, 30);
+    let mut fixture = ShardFixture::with_timeouts(3_600, 30);
     let text = message(r#"{"event":"pusher:ping"}"#);
-    let client = test.connect(b"");
-    test.run_until_idle();
+    let client = fixture.connect(b"");
+    fixture.run_until_idle();
     for _ in 0..5 {
-        test.send(&client, &text[..9]);
-        test.advance(Duration::from_secs(9)).await;
-        test.send(&client, &text[9..]);
-        test.receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+        fixture.send(&client, &text[..9]);
+        fixture.advance(Duration::from_secs(9)).await;
+        fixture.send(&client, &text[9..]);
+        fixture
+            .receive(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
     }
-    test.advance(Duration::from_secs(60)).await;
+    fixture.advance(Duration::from_secs(60)).await;
     assert!(is_left_alone(&client));
 }
 
@@ -142,58 +143,58 @@ async fn a_complete_message_has_no_deadline() {
 async fn the_reply_to_a_close_frame_has_a_timeout() {
     for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REJECTION_TIMEOUT, 2)] {
         assert_eq!(by, Duration::from_secs(seconds));
-        let mut test = ShardTest::with_timeouts(3_600, 30);
+        let mut fixture = ShardFixture::with_timeouts(3_600, 30);
         let mut connect = || match code {
-            4003 => test.connect(b""),
-            _ => test.rejected(test.shutdown.guard()),
+            4003 => fixture.connect(b""),
+            _ => fixture.rejected(fixture.shutdown.guard()),
         };
         let (silent, replying) = (connect(), connect());
-        test.run_until_idle();
-        test.node.hub("app-id").unwrap().close();
-        test.run_until_idle();
-        assert_eq!(test.receive_close_code(&silent), code);
-        assert_eq!(test.receive_close_code(&replying), code);
-        assert_eq!(test.shard.connections.len(), 2, "the server waits for the reply");
-        test.send(&replying, &control(CLOSE));
+        fixture.run_until_idle();
+        fixture.node.hub("app-id").unwrap().close();
+        fixture.run_until_idle();
+        assert_eq!(fixture.receive_close_code(&silent), code);
+        assert_eq!(fixture.receive_close_code(&replying), code);
+        assert_eq!(fixture.shard.connections.len(), 2, "the server waits for the reply");
+        fixture.send(&replying, &control(CLOSE));
         // A closing connection is read only at intervals.
-        test.advance(2 * Wheel::STEP).await;
-        assert_eq!(test.shard.connections.len(), 1, "one has replied");
-        test.advance(by - 2 * Wheel::STEP - MILLISECOND).await;
-        assert_eq!(test.shard.connections.len(), 1, "the deadline has not passed");
-        test.advance(Wheel::STEP + MILLISECOND).await;
-        assert!(test.shard.connections.is_empty(), "the deadline has passed");
+        fixture.advance(2 * Wheel::STEP).await;
+        assert_eq!(fixture.shard.connections.len(), 1, "one has replied");
+        fixture.advance(by - 2 * Wheel::STEP - MILLISECOND).await;
+        assert_eq!(fixture.shard.connections.len(), 1, "the deadline has not passed");
+        fixture.advance(Wheel::STEP + MILLISECOND).await;
+        assert!(fixture.shard.connections.is_empty(), "the deadline has passed");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_after_the_close_is_read_slowly() {
-    let mut test = ShardTest::with_timeouts(3_600, 30);
-    let client = test.connect(b"");
-    test.run_until_idle();
-    test.node.hub("app-id").unwrap().close();
-    assert_eq!(test.receive_close_code(&client), 4003);
-    test.send(&client, &message("1"));
-    test.run_until_idle();
-    let unread = |test: &ShardTest| test.connection_of(&client).is_unread;
-    assert!(!unread(&test), "it is read once");
-    test.send(&client, &message("2"));
-    test.run_until_idle();
-    assert!(unread(&test), "the next read is later");
-    test.advance(Duration::from_millis(49)).await;
-    assert!(unread(&test));
-    test.advance(Wheel::STEP + 2 * MILLISECOND).await;
-    assert!(!unread(&test));
+    let mut fixture = ShardFixture::with_timeouts(3_600, 30);
+    let client = fixture.connect(b"");
+    fixture.run_until_idle();
+    fixture.node.hub("app-id").unwrap().close();
+    assert_eq!(fixture.receive_close_code(&client), 4003);
+    fixture.send(&client, &message("1"));
+    fixture.run_until_idle();
+    let unread = |fixture: &ShardFixture| fixture.connection_of(&client).is_unread;
+    assert!(!unread(&fixture), "it is read once");
+    fixture.send(&client, &message("2"));
+    fixture.run_until_idle();
+    assert!(unread(&fixture), "the next read is later");
+    fixture.advance(Duration::from_millis(49)).await;
+    assert!(unread(&fixture));
+    fixture.advance(Wheel::STEP + 2 * MILLISECOND).await;
+    assert!(!unread(&fixture));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_not_authorized_in_time_is_closed() {
-    let mut test = ShardTest::with_timeouts(3_600, 30);
-    let mut app = test.node.hub("app-id").unwrap().app().config.clone();
+    let mut fixture = ShardFixture::with_timeouts(3_600, 30);
+    let mut app = fixture.node.hub("app-id").unwrap().app().config.clone();
     app.authorized_connections_timeout_s = 60;
-    test.node.hub("app-id").unwrap().app_handle().store(Arc::new(crate::app::App::new(app)));
-    let client = test.connect(b"");
-    test.advance(Duration::from_secs(60) - MILLISECOND).await;
+    fixture.node.hub("app-id").unwrap().app_handle().store(Arc::new(crate::app::App::new(app)));
+    let client = fixture.connect(b"");
+    fixture.advance(Duration::from_secs(60) - MILLISECOND).await;
     assert!(is_left_alone(&client));
-    test.advance(Wheel::STEP + MILLISECOND).await;
-    assert_eq!(test.receive_close_code(&client), 4009);
+    fixture.advance(Wheel::STEP + MILLISECOND).await;
+    assert_eq!(fixture.receive_close_code(&client), 4009);
 }

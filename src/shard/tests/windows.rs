@@ -16,9 +16,9 @@ struct ToggledClient {
 }
 
 impl ToggledClient {
-    fn connect(test: &mut ShardTest) -> Self {
+    fn connect(fixture: &mut ShardFixture) -> Self {
         Self {
-            socket: test.connect_with_small_buffer(&[]),
+            socket: fixture.connect_with_small_buffer(&[]),
             is_subscribed: false,
             rest: Vec::new(),
             received: Vec::new(),
@@ -43,27 +43,27 @@ impl ToggledClient {
     }
 
     /// Reads until no data for this client is pending anywhere.
-    fn catch_up(&mut self, test: &mut ShardTest) {
-        test.run_until_idle();
+    fn catch_up(&mut self, fixture: &mut ShardFixture) {
+        fixture.run_until_idle();
         let deadline = Instant::now() + TEST_TIMEOUT;
         while self.read(usize::from(u16::MAX)) || self.received.len() < self.expected.len() {
             assert!(Instant::now() < deadline, "the client receives nothing more");
-            test.run_until_idle();
+            fixture.run_until_idle();
         }
         assert_eq!(self.received, self.expected);
     }
 
-    fn toggle(&mut self, test: &mut ShardTest) {
-        self.catch_up(test);
+    fn toggle(&mut self, fixture: &mut ShardFixture) {
+        self.catch_up(fixture);
         let verb = if self.is_subscribed { "unsubscribe" } else { "subscribe" };
         let text = format!(r#"{{"event":"pusher:{verb}","data":{{"channel":"c"}}}}"#);
-        let before = test.node.hub_by_key("app-key").unwrap().subscription_count();
+        let before = fixture.node.hub_by_key("app-key").unwrap().subscription_count();
         self.socket.write_all(&message(&text)).unwrap();
         // The kernel may deliver it later.
         let deadline = Instant::now() + TEST_TIMEOUT;
-        while before == test.node.hub_by_key("app-key").unwrap().subscription_count() {
+        while before == fixture.node.hub_by_key("app-key").unwrap().subscription_count() {
             assert!(Instant::now() < deadline, "{verb} has no effect");
-            test.run_until_idle();
+            fixture.run_until_idle();
         }
         self.is_subscribed = !self.is_subscribed;
     }
@@ -71,46 +71,46 @@ impl ToggledClient {
 
 /// Closes a connection and waits until the shard has handled it, so that its subscription does not
 /// end while [`ToggledClient::toggle`] waits for another change of the number of subscriptions.
-fn disconnect(test: &mut ShardTest, client: ToggledClient) {
+fn disconnect(fixture: &mut ShardFixture, client: ToggledClient) {
     // New connections are taken over in the next turn.
-    test.run_until_idle();
-    let count = test.shard.connections.len();
+    fixture.run_until_idle();
+    let count = fixture.shard.connections.len();
     drop(client);
     let give_up_at = Instant::now() + TEST_TIMEOUT;
-    while test.shard.connections.len() == count {
+    while fixture.shard.connections.len() == count {
         assert!(Instant::now() < give_up_at, "the closed connection is still there");
-        test.run_until_idle();
+        fixture.run_until_idle();
     }
 }
 
 fn run(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut test = ShardTest::with_small_buffers(1 << 26);
+    let mut fixture = ShardFixture::with_small_buffers(1 << 26);
     let mut clients: Vec<ToggledClient> = Vec::new();
     for number in 0..300 {
         let picked = random.random_range(0..clients.len().max(1));
         match random.random_range(0..10) {
-            0 => clients.push(ToggledClient::connect(&mut test)),
-            1 if !clients.is_empty() => disconnect(&mut test, clients.swap_remove(picked)),
-            2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut test),
+            0 => clients.push(ToggledClient::connect(&mut fixture)),
+            1 if !clients.is_empty() => disconnect(&mut fixture, clients.swap_remove(picked)),
+            2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut fixture),
             4 if !clients.is_empty() => drop(clients[picked].read(random.random_range(1..9_000))),
-            5 => test.turn(),
+            5 => fixture.turn(),
             _ => {
                 let padding = "x".repeat(random.random_range(0..5_000));
-                test.publish("c", &format!("{number}{padding}"));
+                fixture.publish("c", &format!("{number}{padding}"));
                 let subscribed = clients.iter_mut().filter(|client| client.is_subscribed);
                 subscribed.for_each(|client| client.expected.push(number));
             }
         }
     }
     for client in &mut clients {
-        client.catch_up(&mut test);
+        client.catch_up(&mut fixture);
     }
     clients.clear();
-    while !test.shard.connections.is_empty() {
-        test.run_until_idle();
+    while !fixture.shard.connections.is_empty() {
+        fixture.run_until_idle();
     }
-    assert_eq!(test.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
+    assert_eq!(fixture.node.hub_by_key("app-key").unwrap().subscription_count(), 0, "seed {seed}");
 }
 
 #[tokio::test]
@@ -122,54 +122,56 @@ async fn every_subscriber_receives_its_window_completely_and_in_order() {
 
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(3, "c");
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(3, "c");
     for data in 0..100 {
-        test.publish("c", &data.to_string());
+        fixture.publish("c", &data.to_string());
     }
-    test.run_until_idle();
-    for (_, connection) in &test.shard.connections {
+    fixture.run_until_idle();
+    for (_, connection) in &fixture.shard.connections {
         assert!(connection.incomplete.is_none());
         assert!(connection.outbox.is_idle());
     }
     drop(clients);
-    test.run_until_idle();
-    assert!(test.shard.connections.is_empty());
+    fixture.run_until_idle();
+    assert!(fixture.shard.connections.is_empty());
 }
 
-fn received(test: &mut ShardTest, client: &TcpStream, last: &str) -> Vec<String> {
+fn received(fixture: &mut ShardFixture, client: &TcpStream, last: &str) -> Vec<String> {
     let data = |frames: &Frames| -> Vec<String> {
         let events = frames.iter().filter(|frame| is_event(frame, "e"));
         let json = events.map(|(_, payload)| serde_json::from_slice::<Value>(payload).unwrap());
         json.map(|event| event["data"].as_str().unwrap().to_owned()).collect()
     };
     let frames =
-        test.receive(client, |frames| data(frames).last().is_some_and(|data| data == last));
+        fixture.receive(client, |frames| data(frames).last().is_some_and(|data| data == last));
     data(&frames)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_event_is_not_delivered_to_later_subscribers() {
-    let mut test = ShardTest::new();
-    let early = test.subscribers(1, "c");
-    test.publish("c", "1");
+    let mut fixture = ShardFixture::new();
+    let early = fixture.subscribers(1, "c");
+    fixture.publish("c", "1");
     let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
-    let late = test.connect(&subscribe);
-    test.turn();
-    test.publish("c", "2");
-    assert_eq!(received(&mut test, &early[0], "2"), ["1", "2"]);
-    assert_eq!(received(&mut test, &late, "2"), ["2"]);
+    let late = fixture.connect(&subscribe);
+    fixture.turn();
+    fixture.publish("c", "2");
+    assert_eq!(received(&mut fixture, &early[0], "2"), ["1", "2"]);
+    assert_eq!(received(&mut fixture, &late, "2"), ["2"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_excluded_connection_receives_all_other_events() {
-    let mut test = ShardTest::new();
-    let clients = test.subscribers(3, "c");
-    let Phase::Open(client) = &test.connection_of(&clients[1]).phase else { panic!("it is open") };
+    let mut fixture = ShardFixture::new();
+    let clients = fixture.subscribers(3, "c");
+    let Phase::Open(client) = &fixture.connection_of(&clients[1]).phase else {
+        panic!("it is open")
+    };
     let socket_id = client.session.socket_id();
-    test.publish_except("c", "1", Some(socket_id));
-    test.publish("c", "2");
+    fixture.publish_except("c", "1", Some(socket_id));
+    fixture.publish("c", "2");
     for (client, expected) in [(0, vec!["1", "2"]), (1, vec!["2"]), (2, vec!["1", "2"])] {
-        assert_eq!(received(&mut test, &clients[client], "2"), expected);
+        assert_eq!(received(&mut fixture, &clients[client], "2"), expected);
     }
 }

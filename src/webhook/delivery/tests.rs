@@ -48,7 +48,7 @@ impl Post for AnswerScript {
 }
 
 /// A delivery to a simulated endpoint.
-struct DeliveryTest {
+struct DeliveryFixture {
     endpoint: Arc<Endpoint>,
     posted: Posted,
     /// The number of calls that reported that nothing is to be sent for now.
@@ -57,7 +57,7 @@ struct DeliveryTest {
     task: tokio::task::JoinHandle<()>,
 }
 
-impl DeliveryTest {
+impl DeliveryFixture {
     /// A delivery to an endpoint that answers its n-th request, from 0, with `status(n)`.
     fn new(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
         Self::judging(move |at, _| status(at))
@@ -107,84 +107,84 @@ fn body(text: &str) -> Bytes {
 #[tokio::test(start_paused = true)]
 async fn a_failed_request_is_repeated_byte_for_byte_with_growing_delays() {
     // The fourth is the probe.
-    let test = DeliveryTest::new(|at| if at < 4 { [500, 404, 302, 500][at] } else { 204 });
-    test.push("1");
+    let fixture = DeliveryFixture::new(|at| if at < 4 { [500, 404, 302, 500][at] } else { 204 });
+    fixture.push("1");
     time::sleep(Duration::from_secs(60)).await;
-    let (mut bodies, gaps) = test.posted();
+    let (mut bodies, gaps) = fixture.posted();
     assert!(bodies.remove(3).ends_with(b"[]}"));
     assert_eq!(bodies, vec![body("1"); 4]);
     for (gap, longest) in [gaps[0], gaps[1], gaps[3]].iter().zip([1.0, 2.0, 4.0]) {
         assert!(longest * 0.8 <= *gap && *gap <= longest + 0.02, "{gaps:?}");
     }
-    let stats = &test.endpoint.stats;
+    let stats = &fixture.endpoint.stats;
     let counts = [stats.sent.get(), stats.failed.get(), stats.retried.get()];
-    assert_eq!((counts, test.endpoint.queue.events()), ([1, 4, 3], 0));
+    assert_eq!((counts, fixture.endpoint.queue.events()), ([1, 4, 3], 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_fails_for_five_minutes_is_dropped() {
-    let test = DeliveryTest::new(|_| 500);
+    let fixture = DeliveryFixture::new(|_| 500);
     let start = now();
-    test.push("1");
+    fixture.push("1");
     time::sleep(Duration::from_secs(3_600)).await;
-    let (bodies, gaps) = test.posted();
-    let last = test.posted.lock().unwrap().last().unwrap().0 - start;
+    let (bodies, gaps) = fixture.posted();
+    let last = fixture.posted.lock().unwrap().last().unwrap().0 - start;
     assert!((12..=17).contains(&bodies.len()), "{gaps:?}");
     assert!(gaps.iter().all(|gap| *gap <= 60.1), "{gaps:?}");
     assert!(Duration::from_secs(230) < last && last < LIFETIME, "{last:?}");
-    assert_eq!((test.dropped(Dropped::Expired), test.endpoint.queue.events()), (1, 0));
+    assert_eq!((fixture.dropped(Dropped::Expired), fixture.endpoint.queue.events()), (1, 0));
     // The endpoint itself is not affected.
-    test.push("2");
+    fixture.push("2");
     time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(test.posted().0.last(), Some(&body("2")));
+    assert_eq!(fixture.posted().0.last(), Some(&body("2")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_order_is_kept_despite_failures() {
-    let test = DeliveryTest::new(|at| if at < 2 { 503 } else { 200 });
-    test.push("1");
-    test.push("2");
+    let fixture = DeliveryFixture::new(|at| if at < 2 { 503 } else { 200 });
+    fixture.push("1");
+    fixture.push("2");
     time::sleep(Duration::from_secs(2)).await;
-    test.push("3");
+    fixture.push("3");
     time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(test.posted().0, ["1", "1", "1", "2", "3"].map(body));
+    assert_eq!(fixture.posted().0, ["1", "1", "1", "2", "3"].map(body));
 }
 
 /// A failing endpoint gets at most one request a minute, regardless of the queue.
 #[tokio::test(start_paused = true)]
 async fn a_dead_endpoint_gets_few_requests() {
-    let test = DeliveryTest::new(|_| 500);
+    let fixture = DeliveryFixture::new(|_| 500);
     for number in 0..6_000 {
-        test.push(&number.to_string());
+        fixture.push(&number.to_string());
         time::sleep(Duration::from_millis(100)).await;
     }
-    let (bodies, gaps) = test.posted();
+    let (bodies, gaps) = fixture.posted();
     assert!(bodies.len() < 32, "{gaps:?}");
-    assert!((2_900..3_100).contains(&test.endpoint.queue.events()));
-    assert!((2_900..3_100).contains(&test.dropped(Dropped::Expired)));
+    assert!((2_900..3_100).contains(&fixture.endpoint.queue.events()));
+    assert!((2_900..3_100).contains(&fixture.dropped(Dropped::Expired)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_each_request_has_one_attempt_until_the_first_failure() {
-    let test = DeliveryTest::new(|at| [500, 200, 200, 500, 200][at]);
+    let fixture = DeliveryFixture::new(|at| [500, 200, 200, 500, 200][at]);
     for text in ["1", "2", "3", "4"] {
-        test.push(text);
+        fixture.push(text);
     }
     time::sleep(Duration::from_millis(500)).await;
-    test.end.send_replace(End::Last);
-    test.task.await.unwrap();
+    fixture.end.send_replace(End::Last);
+    fixture.task.await.unwrap();
     let posted =
-        test.posted.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
+        fixture.posted.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
     assert_eq!(posted, ["1", "1", "2", "3"].map(body), "without waiting for the next attempt");
-    assert_eq!(test.endpoint.queue.events(), 2);
+    assert_eq!(fixture.endpoint.queue.events(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_an_empty_queue_ends_at_once() {
-    let test = DeliveryTest::new(|_| 200);
+    let fixture = DeliveryFixture::new(|_| 200);
     time::sleep(Duration::from_secs(60)).await;
-    test.end.send_replace(End::Last);
-    test.task.await.unwrap();
+    fixture.end.send_replace(End::Last);
+    fixture.task.await.unwrap();
 }
 
 /// An endpoint that answers `status` to a request with a poisonous event, and to an empty one unless
@@ -198,8 +198,8 @@ fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + S
 
 /// The good events, which contain a number, that an endpoint has accepted, in order, with their
 /// times.
-fn accepted(test: &DeliveryTest) -> Vec<(u32, Instant)> {
-    let posted = test.posted.lock().unwrap();
+fn accepted(fixture: &DeliveryFixture) -> Vec<(u32, Instant)> {
+    let posted = fixture.posted.lock().unwrap();
     let fine =
         posted.iter().filter(|(_, body)| !std::str::from_utf8(body).unwrap().contains("poison"));
     fine.flat_map(|(at, body)| {
@@ -216,7 +216,7 @@ async fn a_rejected_event_does_not_block_others() {
     for (status, is_empty_fine, soon_ms) in
         [(400, false, 3_000), (422, true, 3_000), (500, true, 6_000), (404, true, 6_000)]
     {
-        let test = DeliveryTest::judging(poisoned(status, is_empty_fine));
+        let fixture = DeliveryFixture::judging(poisoned(status, is_empty_fine));
         let start = now();
         let mut pushed = Vec::new();
         for round in 0..300_u32 {
@@ -229,21 +229,21 @@ async fn a_rejected_event_does_not_block_others() {
                 _ => format!("{},{},{}", good[0], good[1], good[2]),
             };
             let count = events.split(',').count();
-            test.endpoint.push(request(&events, count, now()));
+            fixture.endpoint.push(request(&events, count, now()));
             pushed.extend(good.map(|number| (number, now())));
             time::sleep(Duration::from_secs(2)).await;
         }
         time::sleep(Duration::from_secs(5)).await;
-        let accepted = accepted(&test);
+        let accepted = accepted(&fixture);
         let numbers = |list: &[(u32, Instant)]| list.iter().map(|one| one.0).collect::<Vec<_>>();
         assert_eq!(numbers(&accepted), numbers(&pushed), "{status}: in order, and once");
         let late = accepted.iter().zip(&pushed).map(|(is, was)| is.1 - was.1).max().unwrap();
         assert!(late < Duration::from_millis(soon_ms), "{status}: {late:?}");
         // They are dropped when they are five minutes old.
-        let rejected = test.dropped(Dropped::Rejected);
+        let rejected = fixture.dropped(Dropped::Rejected);
         assert!((100..=200).contains(&rejected), "{status}: {rejected}");
-        assert_eq!(test.endpoint.queue.events(), 0);
-        let requests = test.posted().0.len();
+        assert_eq!(fixture.endpoint.queue.events(), 0);
+        let requests = fixture.posted().0.len();
         let seconds = usize::try_from((now() - start).as_secs()).unwrap();
         assert!(requests < 6 * seconds, "{status}: {requests} in {seconds} s");
     }
@@ -252,20 +252,20 @@ async fn a_rejected_event_does_not_block_others() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_is_delivered_once_the_endpoint_accepts_it() {
     let start = now();
-    let test = DeliveryTest::judging(move |_, body| {
+    let fixture = DeliveryFixture::judging(move |_, body| {
         let is_mended = Duration::from_secs(100) < now() - start;
         if body.contains("poison") && !is_mended { 400 } else { 200 }
     });
-    test.push("\"poison 1\"");
-    test.push("\"poison 2\"");
-    test.push("1");
+    fixture.push("\"poison 1\"");
+    fixture.push("\"poison 2\"");
+    fixture.push("1");
     time::sleep(Duration::from_secs(99)).await;
-    assert_eq!(accepted(&test).len(), 1);
-    assert_eq!((test.endpoint.queue.dead_letters(), test.endpoint.queue.events()), (2, 0));
+    assert_eq!(accepted(&fixture).len(), 1);
+    assert_eq!((fixture.endpoint.queue.dead_letters(), fixture.endpoint.queue.events()), (2, 0));
     time::sleep(Duration::from_secs(62)).await;
-    let stats = &test.endpoint.stats;
-    assert_eq!((test.endpoint.queue.dead_letters(), stats.sent.get()), (0, 3));
-    assert_eq!(test.dropped(Dropped::Rejected), 0);
+    let stats = &fixture.endpoint.stats;
+    assert_eq!((fixture.endpoint.queue.dead_letters(), stats.sent.get()), (0, 3));
+    assert_eq!(fixture.dropped(Dropped::Rejected), 0);
 }
 
 /// During an outage of the endpoint, there are no dead letters, and the order is kept.
@@ -273,32 +273,35 @@ async fn a_dead_letter_is_delivered_once_the_endpoint_accepts_it() {
 async fn an_outage_makes_no_dead_letters() {
     for status in [500, 503, 401, 404, 429] {
         let start = now();
-        let test = DeliveryTest::judging(move |_, _| {
+        let fixture = DeliveryFixture::judging(move |_, _| {
             if now() - start < Duration::from_secs(200) { status } else { 200 }
         });
         for number in 0..10 {
-            test.endpoint.push(request(&format!("{number},{}", number + 100), 2, now()));
+            fixture.endpoint.push(request(&format!("{number},{}", number + 100), 2, now()));
         }
         time::sleep(Duration::from_secs(280)).await;
-        let (posted, _) = test.posted();
+        let (posted, _) = fixture.posted();
         let first = request("0,100", 2, now()).body;
         let is_probe = |body: &Bytes| body.ends_with(b"[]}");
         let before = posted.iter().take_while(|body| **body == first || is_probe(body));
         assert!(before.count() + 9 == posted.len(), "{status}: {posted:?}");
-        assert_eq!(test.endpoint.stats.split.get(), 0);
-        assert_eq!((test.endpoint.queue.dead_letters(), test.endpoint.queue.events()), (0, 0));
+        assert_eq!(fixture.endpoint.stats.split.get(), 0);
+        assert_eq!(
+            (fixture.endpoint.queue.dead_letters(), fixture.endpoint.queue.events()),
+            (0, 0)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
-    let test = DeliveryTest::judging(poisoned(400, true));
-    test.push("\"poison\"");
-    test.push("1");
+    let fixture = DeliveryFixture::judging(poisoned(400, true));
+    fixture.push("\"poison\"");
+    fixture.push("1");
     time::sleep(Duration::from_millis(1)).await;
-    test.end.send_replace(End::Last);
-    test.task.await.unwrap();
-    let queue = &test.endpoint.queue;
+    fixture.end.send_replace(End::Last);
+    fixture.task.await.unwrap();
+    let queue = &fixture.endpoint.queue;
     assert_eq!((queue.events(), queue.all_events()), (0, 1));
 }
 
