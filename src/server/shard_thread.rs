@@ -55,7 +55,8 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let ShardDependencies { index, node, http, shard_settings, shutdown, alive: _life } = dependencies;
+        let ShardDependencies { index, node, http, shard_settings, shutdown, alive: _life } =
+            dependencies;
         let shard = match Shard::new(index, node, shard_settings) {
             Ok(shard) => shard,
             Err(error) => return drop(started.send(Err(error))),

@@ -386,7 +386,7 @@ fn subscriptions_beyond_the_burst_are_rate_limited() {
         let text = subscribe_text(&session, "c", None);
         match session.on_text(&text, now) {
             Ok(Some(Action::Subscribe { channel, .. })) => {
-                session.add_subscription(channel, None, 0)
+                session.add_subscription(channel, None, 0);
             }
             Ok(other) => panic!("{other:?}"),
             Err(error) => return Err(error),

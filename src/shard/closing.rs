@@ -170,15 +170,15 @@ impl Shard {
     /// Advances the drain: closes the connections that are due.
     pub(super) fn advance_drain(&mut self) {
         let (now, grace) = (self.now, self.config.shutdown_grace);
-        let Some(plan) = self.node.shutdown().mode() else { return };
+        let Some(mode) = self.node.shutdown().mode() else { return };
         if self.drain_schedule.is_none() {
             let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
             let shards = self.node.inboxes().shards().count();
             let since = self.node.shutdown().started_at().unwrap_or(now);
-            self.drain_schedule = Some(DrainSchedule::new(keys, now, (since, grace), plan, shards));
+            self.drain_schedule = Some(DrainSchedule::new(keys, now, (since, grace), mode, shards));
         }
         let Some(drain_schedule) = &mut self.drain_schedule else { return };
-        drain_schedule.mode = plan;
+        drain_schedule.mode = mode;
         let due = drain_schedule.take_due(now);
         let is_over = drain_schedule.drop_at() <= now;
         for (key, code) in due {

@@ -18,7 +18,7 @@ pub(super) struct DrainSchedule {
     spread: Duration,
     /// When open connections are dropped, if not earlier.
     latest_drop_at: Instant,
-    pub(super) plan: DrainMode,
+    pub(super) mode: DrainMode,
     /// The number of connections that may still be closed with 4200, for [`DrainMode::InheritedSocket`].
     queue_capacity_left: usize,
     /// When the last close frame was sent; `None` before.
@@ -70,7 +70,7 @@ impl DrainSchedule {
             started_at: now,
             spread: drain_spread(connections.len(), remaining),
             latest_drop_at: since + grace.mul_f64(Self::DROP_FRACTION),
-            plan,
+            mode,
             queue_capacity_left: QUEUE_CAPACITY / shards.max(1),
             all_closed_at,
             waiting: connections.into(),
@@ -121,15 +121,14 @@ impl DrainSchedule {
         due.saturating_sub(closed_count)
     }
 
-    /// When open connections are dropped. Another plan may change it.
+    /// When open connections are dropped. Another mode may change it.
     pub(super) fn drop_at(&self) -> Instant {
         match (self.mode, self.all_closed_at) {
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, Some(closed_at)) => {
                 self.latest_drop_at.min(closed_at + CLOSE_REPLY_TIMEOUT)
             }
-            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None) | (DrainMode::Staggered, _) => {
-                self.latest_drop_at
-            }
+            (DrainMode::InheritedSocket | DrainMode::NoSuccessor, None)
+            | (DrainMode::Staggered, _) => self.latest_drop_at,
         }
     }
 
@@ -138,7 +137,7 @@ impl DrainSchedule {
         match (self.mode, self.waiting.is_empty()) {
             // Only rejected connections can be left, which have deadlines of their own.
             (_, true) if self.drop_at() <= now => None,
-            // The plan may change until then.
+            // The mode may change until then.
             (DrainMode::Staggered, true) => Some(self.latest_drop_at.min(now + 10 * Self::STEP)),
             (DrainMode::InheritedSocket | DrainMode::NoSuccessor, true) => Some(self.drop_at()),
             (DrainMode::Staggered, false) => Some(now + Self::STEP),
@@ -155,10 +154,10 @@ mod tests {
         count: u32,
         start: Instant,
         grace: Duration,
-        plan: DrainMode,
+        mode: DrainMode,
     ) -> DrainSchedule {
         let keys = (0..count).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
-        DrainSchedule::new(keys, start, (start, grace), plan, 1)
+        DrainSchedule::new(keys, start, (start, grace), mode, 1)
     }
 
     #[test]
@@ -179,9 +178,9 @@ mod tests {
         let now = since + Duration::from_secs(4);
         for mode in [DrainMode::Staggered, DrainMode::NoSuccessor] {
             let keys = (0..1_000).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
-            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
+            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), mode, 1);
             assert!(drain_schedule.drop_at() < since + grace);
-            drain_schedule.plan = DrainMode::Staggered;
+            drain_schedule.mode = DrainMode::Staggered;
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(2_100)).len(), 501);
             assert_eq!(drain_schedule.take_due(now + Duration::from_millis(4_200)).len(), 499);
         }

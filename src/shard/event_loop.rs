@@ -132,7 +132,7 @@ impl Shard {
         })
     }
 
-    /// Serves connections until the process ends. Once `drain` has a plan, connections are closed by
+    /// Serves connections until the process ends. Once `drain` has a mode, connections are closed by
     /// its schedule. Each connection holds a drain of its own, so a shutdown waits for the last one.
     pub async fn run(
         mut self,
@@ -165,7 +165,7 @@ impl Shard {
                 }
                 // Unread input may extend the deadline.
                 () = sleep_until(wake_at) => self.should_poll = true,
-                () = planned(&mut drain) => {}
+                () = mode_chosen(&mut drain) => {}
             }
         }
     }
@@ -484,8 +484,8 @@ impl Shard {
     }
 }
 
-/// Waits until it is decided how the connections are closed; never completes afterwards.
-async fn planned(drain: &mut Option<DrainGuard>) {
+/// Waits until the mode of the drain is chosen; never completes afterwards.
+async fn mode_chosen(drain: &mut Option<DrainGuard>) {
     match drain {
         Some(drain) => drain.mode_chosen().await,
         None => std::future::pending().await,

@@ -29,7 +29,7 @@ impl Times {
 
 /// A drain whose connections and acceptor are simulated.
 struct DrainFixture {
-    draining: Draining,
+    sequence: ShutdownSequence,
     reports: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
@@ -108,7 +108,7 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
     fixture.connections_end_after(Some(seconds(5.0)));
     fixture.webhooks_end_after(seconds(1.0));
     let (connections, flush) =
-        (fixture.draining.connections.clone(), fixture.draining.flush.clone());
+        (fixture.sequence.shutdown.clone(), fixture.sequence.webhook_shutdown.clone());
     let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("draining"), Duration::ZERO);
@@ -166,7 +166,7 @@ async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() 
     fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
     fixture.connections_end_after(Some(seconds(1.0)));
     fixture.webhooks_end_after(seconds(6.0));
-    let acceptor = fixture.draining.acceptor.without_reports();
+    let acceptor = fixture.sequence.acceptor.without_reports();
     tokio::spawn(async move {
         time::sleep(seconds(2.0)).await;
         acceptor.hand_over();
@@ -187,14 +187,14 @@ async fn without_a_report_the_search_ends_after_half_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
-    let DrainFixture { draining, reports, times, began } = DrainFixture::new(true);
-    let fixture = DrainFixture { draining, reports: mpsc::unbounded_channel().0, times, began };
+    let DrainFixture { sequence, reports, times, began } = DrainFixture::new(true);
+    let fixture = DrainFixture { sequence, reports: mpsc::unbounded_channel().0, times, began };
     fixture.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.25)).await;
         drop(reports);
     });
-    let connections = fixture.draining.connections.clone();
+    let connections = fixture.sequence.shutdown.clone();
     let (left, times, _) = fixture.run().await;
     assert_eq!(left, 0);
     assert_eq!(times.of("planned"), seconds(0.25), "it accepts nothing any more");
@@ -203,12 +203,12 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
-    let DrainFixture { draining, reports, times, began } = DrainFixture::new(false);
+    let DrainFixture { sequence, reports, times, began } = DrainFixture::new(false);
     reports.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
     drop(reports);
-    let (shutdown, noted) = (draining.connections.clone(), times.clone());
-    let fixture = DrainFixture { draining, reports: mpsc::unbounded_channel().0, times, began };
+    let (shutdown, noted) = (sequence.shutdown.clone(), times.clone());
+    let fixture = DrainFixture { sequence, reports: mpsc::unbounded_channel().0, times, began };
     fixture.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
@@ -247,9 +247,9 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
         fixture.reports.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
         fixture.reports.send(AcceptorReport::NoOtherListener).unwrap();
         drop(fixture.reports);
-        let plan = fixture.draining.decide(clock::now()).await;
-        assert_eq!(plan, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
-        assert_eq!(fixture.draining.is_handed_over(), is_served);
+        let mode = fixture.sequence.choose_mode(clock::now()).await;
+        assert_eq!(mode, if is_served { DrainMode::Staggered } else { DrainMode::NoSuccessor });
+        assert_eq!(fixture.sequence.is_handed_over(), is_served);
     }
 }
 
@@ -260,25 +260,25 @@ async fn a_process_started_during_the_drain_gets_the_port() {
         .reports
         .send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#)))
         .unwrap();
-    let drain = fixture.draining.connections.drain();
-    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
-    while !fixture.draining.is_handed_over() {
-        fixture.draining.watch().await;
+    let drain = fixture.sequence.shutdown.guard();
+    fixture.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    while !fixture.sequence.is_handed_over() {
+        fixture.sequence.update_mode().await;
     }
-    assert_eq!(fixture.draining.connections.mode(), Some(DrainMode::NoSuccessor), "that is decided");
+    assert_eq!(fixture.sequence.shutdown.mode(), Some(DrainMode::NoSuccessor), "that is decided");
     drop(drain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_node_that_was_relied_on_drains_as_well_the_rest_is_closed_at_once() {
-    for (is_handed_over, plan) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
+    for (is_handed_over, mode) in [(false, DrainMode::NoSuccessor), (true, DrainMode::Staggered)] {
         let mut fixture = DrainFixture::new(false);
-        fixture.draining.connections.set_mode(DrainMode::Staggered);
+        fixture.sequence.shutdown.set_mode(DrainMode::Staggered);
         if is_handed_over {
-            fixture.draining.hand_over();
+            fixture.sequence.hand_over();
         }
-        fixture.draining.watch().await;
-        assert_eq!(fixture.draining.connections.mode(), Some(plan), "{is_handed_over}");
+        fixture.sequence.update_mode().await;
+        assert_eq!(fixture.sequence.shutdown.mode(), Some(mode), "{is_handed_over}");
     }
 }
 
@@ -287,12 +287,12 @@ async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
     let mut fixture = DrainFixture::new(false);
     let end = fixture.began + GRACE;
     let ended = fixture.began + seconds(1.0);
-    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
-    assert_eq!(fixture.draining.flush_deadline(ended, end), ended + seconds(2.0));
-    assert_eq!(fixture.draining.flush_deadline(end - seconds(1.0), end), end);
-    fixture.draining.connections.set_mode(DrainMode::Staggered);
-    assert_eq!(fixture.draining.flush_deadline(ended, end), end);
-    fixture.draining.connections.set_mode(DrainMode::NoSuccessor);
-    fixture.draining.hand_over();
-    assert_eq!(fixture.draining.flush_deadline(ended, end), end);
+    fixture.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    assert_eq!(fixture.sequence.flush_deadline(ended, end), ended + seconds(2.0));
+    assert_eq!(fixture.sequence.flush_deadline(end - seconds(1.0), end), end);
+    fixture.sequence.shutdown.set_mode(DrainMode::Staggered);
+    assert_eq!(fixture.sequence.flush_deadline(ended, end), end);
+    fixture.sequence.shutdown.set_mode(DrainMode::NoSuccessor);
+    fixture.sequence.hand_over();
+    assert_eq!(fixture.sequence.flush_deadline(ended, end), end);
 }

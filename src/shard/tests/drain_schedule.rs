@@ -4,7 +4,7 @@ use super::*;
 use arc_swap::ArcSwap;
 
 impl ShardFixture {
-    fn drain_with(&mut self, plan: DrainMode) {
+    fn drain_with(&mut self, mode: DrainMode) {
         self.shutdown.start();
         self.shutdown.set_mode(mode);
     }
@@ -144,7 +144,7 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
     idle().await;
     fixture.shutdown.start();
     idle().await;
-    assert!(read_frames(&client).is_empty(), "the drain plan is not set yet");
+    assert!(read_frames(&client).is_empty(), "the drain mode is not set yet");
     fixture.shutdown.set_mode(DrainMode::NoSuccessor);
     let frames = received(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
     assert_eq!(frames.last().and_then(close_code), Some(4100));
