@@ -1,7 +1,7 @@
 mod limits;
 
 use super::*;
-use crate::config::AppConfig;
+use crate::{config::AppConfig, rate::Rate};
 use arc_swap::ArcSwap;
 
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -384,13 +384,10 @@ fn subscriptions_beyond_the_burst_are_rate_limited() {
     let leave = r#"{"event":"pusher:unsubscribe","data":{"channel":"c"}}"#;
     let mut turn = |now: Instant| {
         let text = subscribe_text(&session, "c", None);
-        match session.on_text(&text, now) {
-            Ok(Some(Action::Subscribe { channel, .. })) => {
-                session.add_subscription(channel, None, 0);
-            }
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => return Err(error),
-        }
+        let Some(Action::Subscribe { channel, .. }) = session.on_text(&text, now)? else {
+            panic!("no subscription")
+        };
+        session.add_subscription(channel, None, 0);
         session.on_text(leave, now).map(drop)
     };
     let dropped = Err(ProtocolError::Subscription {

@@ -256,10 +256,9 @@ impl Shard {
 
     /// When the next turn is due without any event.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let drain_schedule = self.drain_schedule.as_ref().filter(|_| !self.connections.is_empty());
-        let drain_schedule =
-            drain_schedule.and_then(|drain_schedule| drain_schedule.next_step(self.now));
-        [self.wheel.next_due(), drain_schedule].into_iter().flatten().min()
+        let schedule = self.drain_schedule.as_ref().filter(|_| !self.connections.is_empty());
+        let next_close = schedule.and_then(|schedule| schedule.next_step(self.now));
+        [self.wheel.next_due(), next_close].into_iter().flatten().min()
     }
 
     /// Whether publishers should wait.
