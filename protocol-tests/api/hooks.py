@@ -21,4 +21,6 @@ def error_has_the_code_of_its_status(_context, response, _case):
     body = response.json()
     if "ready" in body:
         return
-    assert body["code"] in {response.status_code, response.status_code * 10 + 1}, body
+    # 5031 is a 503 of which it is unknown whether the event was published.
+    codes = {response.status_code} | ({5031} if response.status_code == 503 else set())
+    assert body["code"] in codes, body

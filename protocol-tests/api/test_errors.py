@@ -81,7 +81,7 @@ UNAUTHORIZED = {
     "no_version": ask(CHANNELS, auth_version=None),
     "version": ask(CHANNELS, auth_version="2.0"),
     "no_timestamp": ask(CHANNELS, auth_timestamp=None),
-    "timestamp": ask(CHANNELS, auth_timestamp="1796040000"),
+    "timestamp": ask(CHANNELS, auth_timestamp="1000000000"),
     "no_signature": re.sub(rb"&auth_signature=\w+", b"", ask(CHANNELS)),
     "signature": re.sub(rb"(auth_signature)=\w+", rb"\1=00", ask(CHANNELS)),
     "no_body_md5": publish({}, body_md5=None),
