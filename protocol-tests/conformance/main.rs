@@ -4,6 +4,7 @@
 //! separate server on a free port. The absence of a message is never asserted by waiting: a ping is sent and its answer
 //! must be the next frame, or a marker is published and must be the next event.
 
+mod activity;
 mod cache_count;
 mod cli;
 mod client_events;

@@ -3,6 +3,7 @@
 //! hyper parses HTTP; this module decides the answers. A request's path is parsed once into a
 //! `Route`. Requests of the API are authenticated before their body is read.
 
+mod activity;
 mod api;
 mod auth;
 mod body;
@@ -30,6 +31,7 @@ pub use serve::{Purpose, serve};
 use crate::{
     config::{AppConfig, Config},
     node::{Node, TrustedProxies},
+    permit::Quota,
     tls::Tls,
 };
 use other_protocol::ProtocolLog;
@@ -59,6 +61,7 @@ pub struct Http {
     /// Whether at least one app has the well-known secret.
     any_well_known: bool,
     protocol_log: ProtocolLog,
+    activity_permits: Arc<Quota>,
     requests: AtomicU32,
     run: u32,
 }
@@ -97,6 +100,7 @@ impl Http {
             all_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
             any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),
             protocol_log: ProtocolLog::default(),
+            activity_permits: Quota::new(activity::CONCURRENT_MAX),
             requests: AtomicU32::new(0),
             run: rand::random(),
         }

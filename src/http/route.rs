@@ -36,6 +36,7 @@ pub(super) enum ApiCall<'a> {
     Channel(Cow<'a, str>),
     ChannelUsers(Cow<'a, str>),
     Connections,
+    Activity,
     TerminateUser(Cow<'a, str>),
 }
 
@@ -43,7 +44,11 @@ impl ApiCall<'_> {
     fn allowed(&self) -> &'static str {
         match self {
             Self::Publish | Self::PublishBatch | Self::TerminateUser(_) => "POST",
-            Self::Channels | Self::Channel(_) | Self::ChannelUsers(_) | Self::Connections => "GET",
+            Self::Channels
+            | Self::Channel(_)
+            | Self::ChannelUsers(_)
+            | Self::Connections
+            | Self::Activity => "GET",
         }
     }
 }
@@ -70,6 +75,7 @@ impl<'a> Route<'a> {
                 ApiCall::Channel(_) => "channel",
                 ApiCall::ChannelUsers(_) => "channel_users",
                 ApiCall::Connections => "connections",
+                ApiCall::Activity => "activity",
                 ApiCall::TerminateUser(_) => "terminate_user",
             },
         }
@@ -158,6 +164,7 @@ impl<'a> Route<'a> {
             ("events", None, None) => ApiCall::Publish,
             ("batch_events", None, None) => ApiCall::PublishBatch,
             ("connections", None, None) => ApiCall::Connections,
+            ("activity", None, None) => ApiCall::Activity,
             ("channels", None, None) => ApiCall::Channels,
             ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
             ("channels", Some(name), Some("users")) => ApiCall::ChannelUsers(decoded(name)?),
@@ -212,6 +219,7 @@ mod tests {
             Some(ApiCall::ChannelUsers("a".into()))
         );
         assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(ApiCall::Connections));
+        assert_eq!(call(&Method::GET, "/apps/3/activity"), Some(ApiCall::Activity));
         let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
         assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
     }
@@ -289,6 +297,7 @@ mod tests {
             ("GET /apps/3/channels/a", "channel", Some("3")),
             ("GET /apps/3/channels/a/users", "channel_users", Some("3")),
             ("GET /apps/3/connections", "connections", Some("3")),
+            ("GET /apps/3/activity", "activity", Some("3")),
             ("POST /apps/3/users/7/terminate_connections", "terminate_user", Some("3")),
         ] {
             let (method, path) = path.split_once(' ').unwrap();

@@ -285,6 +285,7 @@ impl Http {
             ApiCall::Channel(name) => self.channel(hub, &head, &name).await,
             ApiCall::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
             ApiCall::Connections => self.connections(hub).await,
+            ApiCall::Activity => self.activity(hub, &head).await,
         }
     }
 }

@@ -46,6 +46,16 @@ impl Channel {
         self.id
     }
 
+    /// The sequence of the latest delivery.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The number of subscribers on this node.
+    pub(super) fn subscriptions(&self) -> u64 {
+        self.by_shard.iter().copied().map(u64::from).sum()
+    }
+
     pub(super) fn shards(&self) -> ShardSet {
         self.shards
     }

@@ -1,6 +1,6 @@
 //! The inboxes of the shards: queues of deliveries from the hubs.
 
-use super::{ChannelId, Hub, RegisteredSubscription};
+use super::{ChannelId, Hub, RegisteredSubscription, SlowConnectionsQuery};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
 use parking_lot::Mutex;
 use std::{
@@ -80,6 +80,8 @@ pub enum Delivery {
     },
     /// Closes all connections of an app that was disabled or removed.
     CloseApp(Arc<Hub>),
+    /// Answers which connections of an app are slow.
+    ReportSlow(SlowConnectionsQuery),
     /// Closes individual connections.
     Close {
         /// The connections to close.

@@ -8,16 +8,19 @@
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
 
+mod activity;
 mod channel;
 mod hub_event;
 mod inbox;
 mod results;
+mod slow;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod users;
 
+pub use activity::{ActivityOrder, ChannelActivity, ChannelSequences};
 pub use channel::LockedChannel;
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
@@ -27,6 +30,7 @@ pub use inbox::{
     ShardSet,
 };
 pub use results::InitialMessages;
+pub use slow::{SlowConnection, SlowConnectionsQuery};
 
 use crate::{
     app::App,

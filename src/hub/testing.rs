@@ -66,6 +66,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
                 (code.to_string(), Value::Null)
             }
             Delivery::CloseApp(_) => ("app closed".to_owned(), Value::Null),
+            Delivery::ReportSlow(_) => ("slow connections".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(accepted) => decoded(&accepted.subscribed.acknowledgement),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),

@@ -132,6 +132,8 @@ metrics! {
         "1 while this node takes part in the cluster, 0 while it does not"
     BROKER_UNAVAILABLE = Gauge "campanile_broker_unavailable" ["reason"]
         "1 while this node does not take part in the cluster, by the kind of the reason"
+    BROKER_NODES = Gauge "campanile_broker_nodes" []
+        "Nodes of the cluster as this node knows them, itself included"
     BROKER_JOINS = Counter "campanile_broker_joins" []
         "Times that this node joined the cluster"
     BROKER_DISCONNECTS = Counter "campanile_broker_disconnects" []

@@ -1,8 +1,15 @@
 //! Delivers from the inbox to the outboxes.
 
-use super::{connection::SubscriptionState, dirty::Urgency, event_loop::Shard};
+use super::{
+    connection::{Phase, SubscriptionState},
+    dirty::Urgency,
+    event_loop::Shard,
+};
 use crate::{
-    hub::{AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox},
+    hub::{
+        AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox, SlowConnection,
+        SlowConnectionsQuery,
+    },
     protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection},
 };
 use std::sync::Arc;
@@ -31,6 +38,7 @@ impl Shard {
                     self.close_subscribers(channel, &code)
                 }
                 Delivery::CloseApp(hub) => self.evict_all(&hub),
+                Delivery::ReportSlow(query) => self.report_slow(&query),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
             remaining = remaining.saturating_sub(count + 1);
@@ -124,6 +132,21 @@ impl Shard {
             self.read_if_unthrottled(key.slot);
         }
         1
+    }
+
+    /// Answers which connections of an app are slow. An idle connection costs a comparison.
+    fn report_slow(&self, query: &SlowConnectionsQuery) -> usize {
+        let blocked = self.connections.iter().map(|(_, connection)| connection);
+        let slow = blocked.filter(|connection| connection.is_blocked).filter_map(|connection| {
+            let Phase::Open(client) = &connection.phase else { return None };
+            (client.hub.app_id() == query.app_id).then(|| SlowConnection {
+                socket_id: client.session.socket_id(),
+                address: client.from.address,
+                waiting_bytes: connection.outbox.bytes(),
+            })
+        });
+        query.answer(slow);
+        0
     }
 
     fn close_subscribers(&mut self, channel: ChannelId, code: &CloseCode) -> usize {

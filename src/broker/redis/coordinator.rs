@@ -317,7 +317,9 @@ impl Coordinator {
             self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
-        self.shared.others.set_known(self.membership.nodes.known.len());
+        let others = self.membership.nodes.known.len();
+        self.shared.others.set_known(others);
+        self.shared.metrics.set_others(others);
         self.carry_out(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }

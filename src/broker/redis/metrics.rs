@@ -31,6 +31,7 @@ pub struct BrokerMetrics {
     pub(super) repaired: Counter,
     pub(super) late: Counter,
     joined: Gauge,
+    nodes: Gauge,
     topics: Gauge,
     cache_evicted: Family<AppLabel, Counter>,
     cache_bytes: Family<AppLabel, Gauge>,
@@ -79,6 +80,7 @@ impl Default for BrokerMetrics {
             repaired: Counter::default(),
             late: Counter::default(),
             joined: Gauge::default(),
+            nodes: Gauge::default(),
             topics: Gauge::default(),
             cache_evicted: Family::default(),
             cache_bytes: Family::default(),
@@ -174,6 +176,11 @@ impl BrokerMetrics {
         self.late.inc();
     }
 
+    /// Sets the number of other nodes.
+    pub(super) fn set_others(&self, others: usize) {
+        self.nodes.set(i64::try_from(others + 1).unwrap_or(i64::MAX));
+    }
+
     pub(super) fn set_topics(&self, topics: usize) {
         self.topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
@@ -210,6 +217,7 @@ impl Collector for BrokerMetrics {
         self.encode_counters(&mut encoder)?;
         for (metric, gauge) in [
             (table::BROKER_JOINED, &self.joined),
+            (table::BROKER_NODES, &self.nodes),
             (table::BROKER_WAITING, &self.waiting),
             (table::BROKER_TOPICS, &self.topics),
         ] {

@@ -215,7 +215,10 @@ impl Node {
                     self.end(slot);
                 }
             }
-            Delivery::Connections { .. } | Delivery::Close { .. } | Delivery::CloseApp(_) => {}
+            Delivery::Connections { .. }
+            | Delivery::Close { .. }
+            | Delivery::CloseApp(_)
+            | Delivery::ReportSlow(_) => {}
         }
     }
 }

@@ -1,0 +1,90 @@
+//! `GET /apps/{id}/activity`: the busiest channels and the slowest connections of this node.
+
+use super::{
+    Http,
+    auth::Authenticated,
+    reply::{ApiError, Reply, ok},
+};
+use crate::hub::{ActivityOrder, Hub};
+use hyper::StatusCode;
+use serde_json::json;
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
+use tokio::time;
+
+/// Maximum number of concurrent requests of a node. Each holds a number for each channel of its app.
+pub(super) const CONCURRENT_MAX: usize = 8;
+const LIMIT: RangeInclusive<u64> = 1..=100;
+const LIMIT_DEFAULT: u64 = 20;
+const INTERVAL_MS: RangeInclusive<u64> = 100..=5_000;
+const INTERVAL_MS_DEFAULT: u64 = 1_000;
+
+fn number(
+    head: &Authenticated<'_>,
+    name: &str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Result<u64, ApiError> {
+    let Some(text) = head.parameter(name) else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        ApiError::bad_request(format!("{name} must be {} to {}", range.start(), range.end()))
+    })
+}
+
+impl Http {
+    /// Reads the sequences of channels twice, `interval_ms` apart.
+    pub(super) async fn activity(
+        &self,
+        hub: &Hub,
+        head: &Authenticated<'_>,
+    ) -> Result<Reply, ApiError> {
+        let limit = number(head, "limit", LIMIT_DEFAULT, LIMIT)?;
+        let limit = usize::try_from(limit).expect("at most 100");
+        let interval = number(head, "interval_ms", INTERVAL_MS_DEFAULT, INTERVAL_MS)?;
+        let order =
+            head.parameter("order").map_or(Some(ActivityOrder::default()), ActivityOrder::parse);
+        let order = order.ok_or_else(|| {
+            ApiError::bad_request("order must be messages, events or subscriptions")
+        })?;
+        let _permit = self.activity_permits.take().ok_or_else(|| {
+            let message = "Too many requests for the activity: try again";
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            ApiError::retry_after(status, message, Duration::from_secs(1))
+        })?;
+        let (before, began) = (hub.channel_sequences(), Instant::now());
+        time::sleep(Duration::from_millis(interval)).await;
+        let channels = hub.busiest_channels(&before, order, limit);
+        let interval_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let channels: Vec<_> = channels
+            .iter()
+            .map(|channel| {
+                json!({
+                    "channel": channel.name.as_str(),
+                    "events": channel.events,
+                    "subscriptions": channel.subscriptions,
+                })
+            })
+            .collect();
+        let slow: Vec<_> = hub
+            .slow_connections(limit)
+            .await
+            .iter()
+            .map(|connection| {
+                json!({
+                    "socket_id": connection.socket_id.to_string(),
+                    "address": connection.address.to_string(),
+                    "waiting_bytes": connection.waiting_bytes,
+                })
+            })
+            .collect();
+        let body = json!({
+            "interval_ms": interval_ms,
+            "channels": channels,
+            "slow_connections": slow,
+        });
+        Ok(ok(body.to_string()))
+    }
+}

@@ -1,0 +1,149 @@
+//! What happens in an app on this node: its busiest channels, and its slowest connections.
+//!
+//! Nothing is counted for this. The sequences of channels are read twice, and shards look at their
+//! outboxes when they are asked.
+
+use super::{
+    ChannelId, Delivery, Hub,
+    slow::{SlowConnection, SlowConnectionsQuery, largest},
+};
+use crate::protocol::ChannelName;
+use std::{cmp::Reverse, collections::HashMap};
+use tokio::sync::mpsc;
+
+/// What a channel has delivered on this node in a period.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChannelActivity {
+    /// The channel's name.
+    pub name: ChannelName,
+    /// Events that the channel delivered.
+    pub events: u64,
+    /// Subscribers on this node, at the end of the period.
+    pub subscriptions: u64,
+}
+
+/// By what channels are compared.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ActivityOrder {
+    /// Messages to subscribers: events times subscriptions, which is what the server has to send.
+    #[default]
+    Messages,
+    /// Events.
+    Events,
+    /// Subscriptions.
+    Subscriptions,
+}
+
+/// The sequences of all channels at one time.
+#[derive(Debug)]
+pub struct ChannelSequences(HashMap<ChannelId, u64>);
+
+impl ActivityOrder {
+    /// The order with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "messages" => Some(Self::Messages),
+            "events" => Some(Self::Events),
+            "subscriptions" => Some(Self::Subscriptions),
+            _ => None,
+        }
+    }
+
+    /// The name of the order.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Events => "events",
+            Self::Subscriptions => "subscriptions",
+        }
+    }
+
+    /// The rank of a channel; the largest is first.
+    #[must_use]
+    pub fn rank(self, events: u64, subscriptions: u64) -> (u64, u64, u64) {
+        let messages = events.saturating_mul(subscriptions);
+        match self {
+            Self::Messages => (messages, events, subscriptions),
+            Self::Events => (events, messages, subscriptions),
+            Self::Subscriptions => (subscriptions, messages, events),
+        }
+    }
+}
+
+impl Hub {
+    /// The sequences of all channels.
+    #[must_use]
+    pub fn channel_sequences(&self) -> ChannelSequences {
+        let each = self.channels.iter();
+        ChannelSequences(each.map(|channel| (channel.id(), channel.sequence())).collect())
+    }
+
+    /// The `max` channels that were first in `order` since `before`.
+    #[must_use]
+    pub fn busiest_channels(
+        &self,
+        before: &ChannelSequences,
+        order: ActivityOrder,
+        max: usize,
+    ) -> Vec<ChannelActivity> {
+        let each = self.channels.iter().map(|channel| {
+            // A channel that did not exist had delivered nothing.
+            let since = before.0.get(&channel.id()).copied().unwrap_or_default();
+            let events = channel.sequence().saturating_sub(since);
+            let subscriptions = channel.subscriptions();
+            ChannelActivity { name: channel.key().clone(), events, subscriptions }
+        });
+        largest(each, max, |channel| {
+            (order.rank(channel.events, channel.subscriptions), Reverse(channel.name.clone()))
+        })
+    }
+
+    /// The `max` connections with the most waiting bytes. Asks each shard, and waits for all.
+    pub async fn slow_connections(&self, max: usize) -> Vec<SlowConnection> {
+        let (reply, mut replies) = mpsc::unbounded_channel();
+        for shard in self.inboxes.shards() {
+            let query = SlowConnectionsQuery::new(self.app_id(), max, reply.clone());
+            self.inboxes.inbox(shard).push(Delivery::ReportSlow(query));
+        }
+        drop(reply);
+        let mut all = Vec::new();
+        while let Some(of_shard) = replies.recv().await {
+            all.extend(of_shard);
+        }
+        largest(all.into_iter(), max, |connection| connection.waiting_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_ranks_by_its_name() {
+        let ranked = |name: &str| {
+            let order = ActivityOrder::parse(name).unwrap();
+            assert_eq!(order.as_str(), name);
+            let channels = [("a", 10, 1), ("b", 3, 5), ("c", 1, 7)];
+            largest(channels.into_iter(), 3, |(_, events, subscriptions)| {
+                order.rank(*events, *subscriptions)
+            })
+            .map_names()
+        };
+        assert_eq!(ranked("messages"), "bac");
+        assert_eq!(ranked("events"), "abc");
+        assert_eq!(ranked("subscriptions"), "cba");
+        assert_eq!(ActivityOrder::parse("name"), None);
+    }
+
+    trait MapNames {
+        fn map_names(self) -> String;
+    }
+
+    impl MapNames for Vec<(&str, u64, u64)> {
+        fn map_names(self) -> String {
+            self.into_iter().map(|(name, ..)| name).collect()
+        }
+    }
+}
