@@ -19,3 +19,4 @@ mod rejections;
 mod restart;
 mod rolling;
 mod rosters;
+mod upgrade;

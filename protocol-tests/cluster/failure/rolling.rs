@@ -13,52 +13,92 @@ fn with_grace() -> Settings {
     cluster_settings().server("shutdown_grace_s", 3)
 }
 
-/// One node after the other is replaced; closed clients reconnect to another node.
-#[tokio::test]
-async fn a_rolling_restart_loses_nothing() {
-    let mut group = Group::with(3, with_grace(), Redis::start().await).await;
-    let ledger = Arc::new(Ledger::default());
-    let mut finished: Vec<Listener> = Vec::new();
-    let mut connected: Vec<Vec<Listener>> = Vec::new();
-    for (at, node) in group.nodes.iter().enumerate() {
-        let mut here = Vec::new();
-        for user in 0..4 {
-            here.push(member(node, &format!("{at}-{user}")).await);
+/// The clients of a group whose nodes are replaced, by node, and those that were closed.
+#[derive(Debug)]
+pub(super) struct Clients {
+    connected: Vec<Vec<(String, Listener)>>,
+    finished: Vec<Listener>,
+}
+
+impl Clients {
+    /// Four members of [`R`] on each node.
+    pub(super) async fn of(group: &Group) -> Self {
+        let mut connected = Vec::new();
+        for (at, node) in group.nodes.iter().enumerate() {
+            let mut here = Vec::new();
+            for number in 0..4 {
+                let user = format!("{at}-{number}");
+                let listener = member(node, &user).await;
+                here.push((user, listener));
+            }
+            connected.push(here);
         }
-        connected.push(here);
+        Self { connected, finished: Vec::new() }
     }
-    for _ in 0..3 {
+
+    /// The connected users.
+    pub(super) fn users(&self) -> Vec<String> {
+        self.connected.iter().flatten().map(|(user, _)| user.clone()).collect()
+    }
+
+    /// All clients, those that were closed included.
+    pub(super) fn all(self) -> Vec<Listener> {
+        let connected = self.connected.into_iter().flatten().map(|(_, listener)| listener);
+        self.finished.into_iter().chain(connected).collect()
+    }
+}
+
+/// Replaces one node after the other by one with the settings of the group; closed clients reconnect to another node, and
+/// events are published meanwhile.
+pub(super) async fn replace_each(group: &mut Group, ledger: &Arc<Ledger>, clients: &mut Clients) {
+    for _ in 0..group.nodes.len() {
         // The oldest node stops; a load balancer sends publishers and clients to the others.
         let publishing: Vec<_> =
-            group.nodes[1..].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
+            group.nodes[1..].iter().map(|node| publish_from(ledger, node.address, C)).collect();
         let mut old = group.nodes.remove(0);
-        let leaving = connected.remove(0);
-        leaving[0].receives("numbered", C, 10, RECOVERY_MAX).await;
+        let leaving = clients.connected.remove(0);
+        if let Some((_, first)) = leaving.first() {
+            let seen = first.count("numbered", C);
+            first.receives("numbered", C, seen + 10, RECOVERY_MAX).await;
+        }
         old.signal("TERM");
         let mut moved = Vec::new();
-        for (at, listener) in leaving.into_iter().enumerate() {
+        for (at, (_, listener)) in leaving.into_iter().enumerate() {
             let closed = "it is closed with 4200";
             listener.until(closed, Duration::from_secs(5), |_| listener.closed().is_some()).await;
             assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
-            moved
-                .push(member(&group.nodes[at % 2], &format!("moved-{}", listener.socket_id)).await);
-            finished.push(listener);
+            let user = format!("moved-{}", listener.socket_id);
+            moved.push((user.clone(), member(&group.nodes[at % 2], &user).await));
+            clients.finished.push(listener);
         }
         assert_eq!(old.process.exit_code().await, Some(0));
         group.grow().await;
         for publishing in publishing {
             publishing.stop().await;
         }
-        connected.push(Vec::new());
-        for (at, listener) in moved.into_iter().enumerate() {
-            connected[at % 2].push(listener);
+        clients.connected.push(Vec::new());
+        for (at, client) in moved.into_iter().enumerate() {
+            clients.connected[at % 2].push(client);
         }
     }
+}
+
+/// Asserts that no publish was rejected.
+pub(super) fn assert_all_accepted(ledger: &Ledger) {
     let rejected: Vec<_> =
         ledger.all().into_iter().filter(|event| event.outcome != Outcome::Accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
-    finished.extend(connected.into_iter().flatten());
-    assert_history_valid(&ledger, &finished).await;
+}
+
+/// One node after the other is replaced; closed clients reconnect to another node.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    let mut group = Group::with(3, with_grace(), Redis::start().await).await;
+    let ledger = Arc::new(Ledger::default());
+    let mut clients = Clients::of(&group).await;
+    replace_each(&mut group, &ledger, &mut clients).await;
+    assert_all_accepted(&ledger);
+    assert_history_valid(&ledger, &clients.all()).await;
 }
 
 /// A node that stops gracefully removes its members; the others need not wait for its lease to

@@ -15,6 +15,7 @@ mod client;
 pub mod frames;
 mod http;
 mod nodes;
+mod previous;
 mod process;
 mod program;
 mod proxy;
@@ -34,6 +35,7 @@ pub use nodes::{
     Metrics, becomes_ready, becomes_unready, cluster_settings, metrics, node, node_with_peers,
     readiness, unready_node,
 };
+pub use previous::{PREVIOUS_PROGRAM, previous_program};
 pub use process::{Directory, Process};
 pub use program::{PROGRAM, program, root};
 pub use proxy::{LinkFault, Proxy};

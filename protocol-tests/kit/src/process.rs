@@ -47,6 +47,13 @@ impl Process {
         Self::run(command, directory)
     }
 
+    /// Like [`Process::spawn`], for another version of the program.
+    pub fn spawn_program(program: &Path, arguments: &[&str], directory: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null());
+        Self::run(command, directory)
+    }
+
     /// Runs `campanile` with a listening socket as file descriptor 3, as systemd passes it.
     pub fn spawn_listening(
         arguments: &[&str],

@@ -35,10 +35,23 @@ pub fn program() -> &'static Path {
 /// Builds the program with the profile of the running test, and into the same directory. If the test was started by
 /// `cargo test`, cargo has built the crate already, and at most links it.
 fn build() -> Result<PathBuf, String> {
+    build_in(root(), "campanile")
+}
+
+/// The directory of a profile in which the running test is: TARGET/PROFILE/deps/TEST.
+fn profile_folder() -> PathBuf {
     let suite = env::current_exe().expect("a test is a file");
-    // TARGET/PROFILE/deps/TEST
-    let folder = suite.ancestors().nth(2).expect("tests are in the directory of a profile");
-    let target = folder.parent().expect("profiles are in the target directory");
+    suite.ancestors().nth(2).expect("tests are in the directory of a profile").to_owned()
+}
+
+/// The target directory of the running test.
+pub(crate) fn target() -> PathBuf {
+    profile_folder().parent().expect("profiles are in the target directory").to_owned()
+}
+
+/// Builds the program `name` of the source in `manifest_folder`, like [`build`].
+pub(crate) fn build_in(manifest_folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let (folder, target) = (profile_folder(), target());
     let profile = match folder.file_name().expect("the directory of a profile has a name") {
         name if name == "debug" => "dev".into(),
         name => name.to_owned(),
@@ -54,13 +67,13 @@ fn build() -> Result<PathBuf, String> {
     // With a test beside it, cargo gives the dependencies of the program the features that all tests are built with. Without
     // one, it would build them once more.
     cargo
-        .args(["build", "--quiet", "--bin", "campanile", "--test", "tidy"])
+        .args(["build", "--quiet", "--bin", name, "--test", "tidy"])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--profile")
         .arg(profile)
         .arg("--target-dir")
         .arg(target)
-        .current_dir(root())
+        .current_dir(manifest_folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     let output = cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?;
@@ -68,12 +81,14 @@ fn build() -> Result<PathBuf, String> {
         return Err(format!("{cargo:?}: {}", output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().find_map(executable).ok_or_else(|| format!("{cargo:?} names no program: {text}"))
+    text.lines()
+        .find_map(|message| executable(message, name))
+        .ok_or_else(|| format!("{cargo:?} names no program: {text}"))
 }
 
-/// The path of `campanile` in a message of cargo, if the message is about it.
-fn executable(message: &str) -> Option<PathBuf> {
+/// The path of the program `name` in a message of cargo, if the message is about it.
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_program = message["target"]["name"] == "campanile" && message["executable"].is_string();
+    let is_program = message["target"]["name"] == name && message["executable"].is_string();
     is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
 }

@@ -43,7 +43,7 @@ impl Server {
         let file = file.to_str().expect("the folder for temporary files has a name in UTF-8");
         let arguments =
             ["start", "--config", file, "--host", "127.0.0.1", "--port", &port.to_string()];
-        let process = Process::spawn(&arguments, directory.path());
+        let process = Process::spawn_program(settings.program(), &arguments, directory.path());
         Self::from_process(process, directory).await
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::path::{Path, PathBuf};
 
-use crate::Server;
+use crate::{Server, program};
 
 /// The test app of `docs/protocol.md#test-app`.
 pub const APP_ID: &str = "3";
@@ -19,6 +20,7 @@ type Table = BTreeMap<&'static str, String>;
 pub struct Settings {
     sections: BTreeMap<&'static str, Table>,
     apps: Vec<Table>,
+    program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -29,7 +31,7 @@ impl Settings {
 
     /// Settings without apps.
     pub fn without_apps() -> Self {
-        let settings = Self { sections: BTreeMap::new(), apps: Vec::new() };
+        let settings = Self { sections: BTreeMap::new(), apps: Vec::new(), program: None };
         settings.section("log", "level", quoted("debug"))
     }
 
@@ -69,6 +71,16 @@ impl Settings {
         let app = self.apps.last_mut().expect("there is always one app");
         app.insert(key, value.to_string());
         self
+    }
+
+    /// Lets another version of the program run the server.
+    pub fn run_by(self, program: &Path) -> Self {
+        Self { program: Some(program.to_owned()), ..self }
+    }
+
+    /// The program that runs the server.
+    pub(crate) fn program(&self) -> &Path {
+        self.program.as_deref().unwrap_or_else(|| program())
     }
 
     /// The text of the file.
