@@ -40,6 +40,7 @@ mod switching;
 mod systemd;
 mod tls;
 mod tls_files;
+mod top;
 mod vectors;
 mod webhook_cli;
 mod webhook_flow;

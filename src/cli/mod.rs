@@ -15,6 +15,7 @@ mod shell;
 mod start;
 mod systemd;
 mod target;
+mod top;
 mod trust;
 mod webhooks;
 
@@ -52,6 +53,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Connect as a client and print events as they come
     Listen(listen::ListenArgs),
+    /// Show what happens in a running server, live
+    Top(top::TopArgs),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
     /// Try out the configured webhooks
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check(&args),
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),
+        Some(Command::Top(args)) => top::top(&args),
         Some(Command::Health(args)) => health::health(&args),
         Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
         Some(Command::Completions(args)) => shell::completions(&args),

@@ -4,17 +4,13 @@ use super::{
     EXIT_USAGE, fail,
     target::{AppTarget, ServerArgs},
 };
-use crate::{
-    http_client::HttpAnswer,
-    signature::{body_md5, request_string},
-};
+use crate::http_client::HttpAnswer;
 use clap::Args;
 use hyper::Method;
 use serde_json::json;
 use std::{
     io::{self, Read},
     process::ExitCode,
-    time::SystemTime,
 };
 
 #[derive(Args, Debug)]
@@ -64,25 +60,7 @@ fn read_data(input: impl Read) -> Result<String, String> {
 
 async fn post(target: &AppTarget, args: &PublishArgs, data: &str) -> Result<HttpAnswer, String> {
     let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
-    let path = format!("/apps/{}/events", target.app_id);
-    let query = signed_query(target, &path, &body);
-    target.request(Method::POST, &format!("{path}?{query}"), body).await
-}
-
-fn signed_query(target: &AppTarget, path: &str, body: &str) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let parameters = [
-        ("auth_key", target.key.clone()),
-        ("auth_timestamp", now.as_secs().to_string()),
-        ("auth_version", "1.0".to_owned()),
-        ("body_md5", body_md5(body.as_bytes())),
-    ]
-    .map(|(key, value)| (key.to_owned(), value));
-    let signature = target.signer.sign(&request_string("POST", path, &parameters));
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(parameters)
-        .append_pair("auth_signature", &signature)
-        .finish()
+    target.call(Method::POST, "events", &[], body).await
 }
 
 #[cfg(test)]

@@ -5,19 +5,25 @@ use super::{
     AddressArgs, ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print_line, runtime, trust::Trust,
 };
 use crate::{
-    config::{AppConfig, Secret},
+    config::{AppConfig, Config, MetricsConfig, Secret},
     http_client::{
         ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts,
         Origin,
     },
-    signature::Signer,
+    signature::{Signer, body_md5, request_string},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
-use hyper::{Method, Request, StatusCode, Uri};
-use std::{io, net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
+use hyper::{Method, Request, StatusCode, Uri, header::AUTHORIZATION};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::time;
 
 /// Which server, and as which app.
@@ -61,11 +67,64 @@ pub(super) struct AppTarget {
     pub(super) signer: Signer,
 }
 
+/// Where the metrics are.
+#[derive(Args, Clone, Debug)]
+pub(super) struct MetricsArgs {
+    /// The metrics page [default: `metrics.listen` of the configuration, or /metrics of the server]
+    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
+    metrics_url: Option<Uri>,
+    /// Bearer token of the metrics page [default: without a URL, `metrics.token` of the configuration]
+    #[arg(long, value_name = "TOKEN")]
+    metrics_token: Option<String>,
+}
+
+/// The metrics page of a server.
+#[derive(Debug)]
+pub(super) struct MetricsTarget {
+    origin: Arc<Origin>,
+    connector: Arc<ArcSwap<Connector>>,
+    path: String,
+    token: Option<String>,
+}
+
+/// Maximum size of the metrics page: far more than a server with a thousand apps has.
+const METRICS_MAX: usize = 16 << 20;
+
+impl MetricsTarget {
+    /// Gets the page.
+    pub(super) async fn request(&self) -> Result<HttpAnswer, String> {
+        let mut request = Request::get(&self.path);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let client =
+            HttpClient::new(Arc::clone(&self.connector), Arc::clone(&self.origin), TIMEOUTS);
+        let answered = send(client.with_body_max(METRICS_MAX), request).await;
+        answered.map_err(|error| format!("cannot reach {}: {error}", self.origin))
+    }
+}
+
 impl ServerArgs {
     /// Determines server and app, or returns what is missing.
     pub(super) fn target(&self) -> Result<AppTarget, ExitCode> {
         let config = self.sources.load(self.address.flags())?.config;
-        let server = config.server;
+        self.target_of(&config)
+    }
+
+    /// Determines server and app, and where the metrics of the server are.
+    pub(super) fn target_with_metrics(
+        &self,
+        args: &MetricsArgs,
+    ) -> Result<(AppTarget, MetricsTarget), ExitCode> {
+        let config = self.sources.load(self.address.flags())?.config;
+        let target = self.target_of(&config)?;
+        let metrics = self.metrics_of(&target, args, &config.metrics);
+        Ok((target, metrics.map_err(|rule| fail(EXIT_USAGE, rule))?))
+    }
+
+    fn target_of(&self, config: &Config) -> Result<AppTarget, ExitCode> {
+        let server = config.server.clone();
         let (origin, rule, prefix) = if let Some(url) = &self.url {
             let prefix = url.path().trim_end_matches('/').to_owned();
             (Origin::of(url), "--url must be http:// or https:// with a host", prefix)
@@ -115,6 +174,47 @@ impl ServerArgs {
         }
     }
 
+    /// The metrics page: at `--metrics-url`, at `--url`, on the separate listener of the
+    /// configuration, or at the server. The token of the configuration is for its own server only.
+    fn metrics_of(
+        &self,
+        target: &AppTarget,
+        args: &MetricsArgs,
+        config: &MetricsConfig,
+    ) -> Result<MetricsTarget, String> {
+        let given = args.metrics_token.clone().filter(|token| !token.is_empty());
+        let at = |url: &Uri| -> Result<MetricsTarget, String> {
+            let rule = "--metrics-url must be http:// or https:// with a host";
+            let origin = Origin::of(url).ok_or(rule)?;
+            let trust = self.ca.clone().map_or(Trust::System, Trust::Authorities);
+            let tls = origin.is_tls().then(|| trust.client()).transpose()?;
+            let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
+            let path = match url.path() {
+                "" | "/" => "/metrics".to_owned(),
+                path => path.to_owned(),
+            };
+            Ok(MetricsTarget { origin: Arc::new(origin), connector, path, token: given.clone() })
+        };
+        if let Some(url) = &args.metrics_url {
+            return at(url);
+        }
+        if self.url.is_none() && !config.listen.is_empty() {
+            let listen: SocketAddr = config.listen.parse().map_err(|_| "metrics.listen")?;
+            let host = reachable(&listen.ip().to_string());
+            let origin = Origin::new(false, &host, listen.port()).ok_or("metrics.listen")?;
+            let connector = Arc::new(ArcSwap::from_pointee(Connector::new(None, false)));
+            let path = "/metrics".to_owned();
+            return Ok(MetricsTarget { origin: Arc::new(origin), connector, path, token: given });
+        }
+        let own = || Some(config.token.expose().to_owned()).filter(|token| !token.is_empty());
+        Ok(MetricsTarget {
+            origin: Arc::clone(&target.origin),
+            connector: Arc::clone(&target.connector),
+            path: format!("{}/metrics", target.prefix),
+            token: given.or_else(|| if self.url.is_none() { own() } else { None }),
+        })
+    }
+
     fn app(&self, apps: &[AppConfig]) -> Result<AppConfig, String> {
         let configured = match &self.app_id {
             None => apps.first(),
@@ -141,7 +241,7 @@ impl ServerArgs {
 }
 
 /// The body of a complete answer with the status 200, or the error.
-fn body_of(answer: &HttpAnswer) -> Result<String, String> {
+pub(super) fn body_of(answer: &HttpAnswer) -> Result<String, String> {
     let HttpAnswer { status, body, is_complete } = answer;
     let body = String::from_utf8_lossy(body);
     match (*status, *is_complete) {
@@ -161,9 +261,37 @@ fn reachable(host: &str) -> String {
 }
 
 /// The timeout of a connection, and of a request with its answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUTS: HttpTimeouts = HttpTimeouts { head: TIMEOUT, body: TIMEOUT };
 
 impl AppTarget {
+    /// Sends a signed request of the HTTP API; `path` follows the path of the app.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: String,
+    ) -> Result<HttpAnswer, String> {
+        let path = format!("/apps/{}/{path}", self.app_id);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (now, md5) = (now.as_secs().to_string(), body_md5(body.as_bytes()));
+        let mut signed = vec![
+            ("auth_key", &*self.key),
+            ("auth_timestamp", &*now),
+            ("auth_version", "1.0"),
+            ("body_md5", &*md5),
+        ];
+        signed.extend(parameters);
+        signed.sort_unstable();
+        let signature = self.signer.sign(&request_string(method.as_str(), &path, &signed));
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(signed)
+            .append_pair("auth_signature", &signature)
+            .finish();
+        self.request(method, &format!("{path}?{query}"), body).await
+    }
+
     /// Sends one request to the server; `path` follows the prefix.
     pub(super) async fn request(
         &self,
@@ -176,11 +304,9 @@ impl AppTarget {
             .uri(format!("{}{path}", self.prefix))
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
-        let (connector, origin) = (Arc::clone(&self.connector), Arc::clone(&self.origin));
-        let timeouts = HttpTimeouts { head: TIMEOUT, body: TIMEOUT };
-        let mut client = HttpClient::new(connector, origin, timeouts);
-        let answered = time::timeout(TIMEOUT, client.send(request)).await;
-        answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
+        let client =
+            HttpClient::new(Arc::clone(&self.connector), Arc::clone(&self.origin), TIMEOUTS);
+        send(client, request).await
     }
 
     /// Connects, with TLS if the URL has it.
@@ -189,6 +315,11 @@ impl AppTarget {
         let connecting = time::timeout(TIMEOUT, Box::pin(connector.connect(&self.origin)));
         connecting.await?.map_err(ConnectError::into_io)
     }
+}
+
+async fn send(mut client: HttpClient, request: Request<Full<Bytes>>) -> Result<HttpAnswer, String> {
+    let answered = time::timeout(TIMEOUT, client.send(request)).await;
+    answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

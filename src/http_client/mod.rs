@@ -27,7 +27,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// Maximum number of bytes read of the body of an answer.
+/// Default maximum number of bytes read of the body of an answer.
 const BODY_MAX: usize = 64 * 1_024;
 /// Maximum number of bytes read of the head of an answer.
 const HEAD_MAX: usize = 64 * 1_024;
@@ -40,6 +40,7 @@ pub struct HttpClient {
     connector: Arc<ArcSwap<Connector>>,
     origin: Arc<Origin>,
     timeouts: HttpTimeouts,
+    body_max: usize,
     connection: Option<OpenConnection>,
 }
 
@@ -65,7 +66,7 @@ impl HttpTimeouts {
 pub struct HttpAnswer {
     /// Any status.
     pub status: StatusCode,
-    /// At most the first 64 KiB of the body.
+    /// The body, or its first part if it is too large.
     pub body: Bytes,
     /// Whether `body` is the whole body: it was small enough and received in time.
     pub is_complete: bool,
@@ -99,7 +100,13 @@ impl HttpClient {
         origin: Arc<Origin>,
         timeouts: HttpTimeouts,
     ) -> Self {
-        Self { connector, origin, timeouts, connection: None }
+        Self { connector, origin, timeouts, body_max: BODY_MAX, connection: None }
+    }
+
+    /// Reads bodies of up to this many bytes instead of 64 KiB.
+    #[must_use]
+    pub fn with_body_max(self, body_max: usize) -> Self {
+        Self { body_max, ..self }
     }
 
     /// Sends a request, whose URI is a path, and waits for the answer. If a connection that was used
@@ -116,7 +123,7 @@ impl HttpClient {
         let HttpTimeouts { head, body } = self.timeouts;
         let answered = time::timeout(head, self.exchange(request)).await;
         let (connection, response) = answered.unwrap_or(Err(HttpError::Timeout(head)))?;
-        let answer = read_answer(response, body).await;
+        let answer = read_answer(response, body, self.body_max).await;
         if answer.is_complete {
             self.connection = Some(connection);
         }
@@ -180,14 +187,18 @@ impl Drop for OpenConnection {
 }
 
 /// Reads the body of a response, as far as it is small enough and received within `timeout`.
-async fn read_answer(response: Response<Incoming>, timeout: Duration) -> HttpAnswer {
+async fn read_answer(
+    response: Response<Incoming>,
+    timeout: Duration,
+    body_max: usize,
+) -> HttpAnswer {
     let status = response.status();
     let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
     let reading = async {
         while let Some(frame) = incoming.frame().await {
             let Ok(frame) = frame else { return false };
             if let Some(data) = frame.data_ref() {
-                let room = BODY_MAX - body.len();
+                let room = body_max - body.len();
                 body.extend_from_slice(&data[..data.len().min(room)]);
                 if room < data.len() {
                     return false;
