@@ -1,14 +1,18 @@
 //! `campanile init`: a first `config.toml` with an app of its own.
 
+mod deployment;
+
 use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, banner::EchoOptions, fail, print, print_error};
 use crate::config::{self, Files, Flags};
 use clap::Args;
+use deployment::{ComposeValues, File, compose, is_hidden, units};
 use std::{
+    env,
     fmt::Write as _,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, BufRead, IsTerminal as _, Write},
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::ExitCode,
 };
 
@@ -26,10 +30,30 @@ pub(super) struct InitArgs {
     /// URL of the Redis that the nodes share; empty for a single node [default: empty]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Write the units of systemd too, into this folder [default: this one]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ".",
+    )]
+    systemd: Option<PathBuf>,
+    /// Write a folder for Docker Compose instead of FILE: two nodes, Redis and nginx [default: this
+    /// folder]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ".",
+        conflicts_with_all = ["file", "redis", "systemd"],
+    )]
+    compose: Option<PathBuf>,
     /// Ask nothing: use the default of each flag that is missing
     #[arg(long)]
     yes: bool,
-    /// Replace the file if it exists
+    /// Replace files that exist
     #[arg(long)]
     force: bool,
 }
@@ -68,9 +92,8 @@ struct AppCredentials {
 }
 
 pub(super) fn init(args: &InitArgs) -> ExitCode {
-    let file = args.file.display();
-    if !args.force && args.file.exists() {
-        return fail(EXIT_USAGE, format_args!("{file} exists: --force replaces it"));
+    if let Err(rule) = check_files(args) {
+        return fail(EXIT_USAGE, rule);
     }
     let asks = !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
     let answers = NewConfig::ask(args, asks.then(|| io::stdin().lock()), &mut io::stderr());
@@ -78,11 +101,114 @@ pub(super) fn init(args: &InitArgs) -> ExitCode {
         Ok(config) => config,
         Err(rule) => return fail(EXIT_USAGE, rule),
     };
-    if let Err(error) = write_private(&args.file, &config.toml(), args.force) {
-        return fail(EXIT_FAILED, format_args!("cannot write {file}: {error}"));
+    let written = match (&args.compose, &args.systemd) {
+        (Some(folder), _) => write_compose(folder, &config, args.force),
+        (None, units) => write_config(args, &config, units.as_deref()),
+    };
+    match written {
+        Ok(next_steps) => print(next_steps),
+        Err(error) => fail(EXIT_FAILED, error),
     }
+}
+
+/// Checks that no file would be replaced without `--force`.
+fn check_files(args: &InitArgs) -> Result<(), String> {
+    let names = |folder: &Path, names: &[&str]| -> Vec<PathBuf> {
+        names.iter().map(|name| folder.join(name)).collect()
+    };
+    let mut files = match &args.compose {
+        Some(folder) => names(folder, &["compose.yaml", "config.toml", "nginx.conf", ".env"]),
+        None => vec![args.file.clone()],
+    };
+    if let Some(folder) = &args.systemd {
+        files.extend(names(folder, &["campanile.service", "campanile.socket", "sysusers.conf"]));
+    }
+    match files.iter().find(|file| !args.force && file.exists()) {
+        Some(file) => Err(format!("{} exists: --force replaces it", file.display())),
+        None => Ok(()),
+    }
+}
+
+/// Writes the configuration, and the units if `folder` is given. Returns what to do next.
+fn write_config(
+    args: &InitArgs,
+    config: &NewConfig,
+    folder: Option<&Path>,
+) -> Result<String, String> {
+    let file = args.file.display();
+    let paths = |error: io::Error| format!("cannot find the program or {file}: {error}");
+    let absolute = path::absolute(&args.file).map_err(paths)?;
+    let program = env::current_exe().map_err(paths)?;
+    let units = folder.map(|folder| Ok((folder, units(&program, &absolute, &config.port)?)));
+    let units = units.transpose().map_err(|rule: String| rule)?;
+    write_private(&args.file, &config.toml(), args.force)
+        .map_err(|error| format!("cannot write {file}: {error}"))?;
     note_other_app(args, &config.app);
-    print(config.next_steps(&args.file))
+    let mut next_steps = config.next_steps(&args.file);
+    if let Some((folder, units)) = units {
+        write_files(folder, &units, args.force)?;
+        for path in [&program, &absolute].into_iter().filter(|path| is_hidden(path)) {
+            print_error(format_args!(
+                "note: the service can't read {}: its sandbox hides /home, /root, /run/user, /tmp and /var/tmp",
+                path.display()
+            ));
+        }
+        let _ = write!(next_steps, "\n\n{}", unit_steps(folder, &absolute));
+    }
+    Ok(next_steps)
+}
+
+/// How to install the units.
+fn unit_steps(folder: &Path, config: &Path) -> String {
+    let (folder, config) = (folder.display(), config.display());
+    format!(
+        "Wrote the units of systemd into {folder}. As root:\n\n  \
+         cp {folder}/sysusers.conf /etc/sysusers.d/campanile.conf && systemd-sysusers\n  \
+         chown root:campanile {config} && chmod 640 {config}\n  \
+         cp {folder}/campanile.service {folder}/campanile.socket /etc/systemd/system/\n  \
+         systemctl daemon-reload && systemctl enable --now campanile.socket campanile.service"
+    )
+}
+
+/// Writes a folder for Docker Compose. Returns what to do next.
+fn write_compose(folder: &Path, config: &NewConfig, replaces: bool) -> Result<String, String> {
+    let AppCredentials { id, key, secret } = &config.app;
+    let values = ComposeValues {
+        port: &config.port,
+        app_id: *id,
+        key,
+        secret,
+        origins: &config.origins_toml(),
+        redis_password: &AppCredentials::generate().secret,
+    };
+    write_files(folder, &compose(&values), replaces)?;
+    let tls = folder.join("tls");
+    fs::create_dir_all(&tls).map_err(|error| format!("cannot make {}: {error}", tls.display()))?;
+    Ok(format!(
+        "Wrote {folder}/compose.yaml and its files. {folder}/.env contains the app's secret, and only you can read it.\n\n  \
+         cp /path/to/fullchain.pem /path/to/privkey.pem {tls}/\n  \
+         docker build --tag campanile SOURCE      the repository of Campanile\n  \
+         docker compose --project-directory {folder} up --detach\n\n\
+         For the .env of a Laravel application:\n\n{}",
+        config.laravel("443", "https"),
+        folder = folder.display(),
+        tls = tls.display(),
+    ))
+}
+
+fn write_files(folder: &Path, files: &[File], replaces: bool) -> Result<(), String> {
+    fs::create_dir_all(folder)
+        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    for file in files {
+        let path = folder.join(file.name);
+        let written = if file.is_secret {
+            write_private(&path, &file.text, replaces)
+        } else {
+            fs::write(&path, &file.text)
+        };
+        written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Warns if the environment or `.env` configures the app, which then wins over the file.
@@ -100,7 +226,7 @@ fn note_other_app(args: &InitArgs, app: &AppCredentials) {
 /// Writes a file that only its owner can read. Fails if it exists, unless `replaces`.
 pub(super) fn write_private(path: &Path, text: &str, replaces: bool) -> io::Result<()> {
     if replaces && path.exists() {
-        std::fs::remove_file(path)?;
+        fs::remove_file(path)?;
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -164,16 +290,20 @@ impl NewConfig {
         })
     }
 
-    fn toml(&self) -> String {
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let AppCredentials { id, key, secret } = &self.app;
+    /// The allowed origins as an array.
+    fn origins_toml(&self) -> String {
         let origins = self.origins.split(',').map(|origin| quoted(origin.trim()));
-        let origins = origins.collect::<Vec<_>>().join(", ");
+        format!("[{}]", origins.collect::<Vec<_>>().join(", "))
+    }
+
+    fn toml(&self) -> String {
+        let AppCredentials { id, key, secret } = &self.app;
+        let origins = self.origins_toml();
         let mut text = format!(
             "# `campanile check` shows all settings, and docs/configuration.md explains them.\n\n\
              [server]\nport = {}\n\n\
              [[apps]]\nid = \"{id}\"\nkey = \"{key}\"            # public\nsecret = \"{secret}\"\n\
-             allowed_origins = [{origins}]\n",
+             allowed_origins = {origins}\n",
             self.port
         );
         if !self.redis.is_empty() {
@@ -184,8 +314,7 @@ impl NewConfig {
 
     /// What to do with the new file.
     fn next_steps(&self, file: &Path) -> String {
-        let AppCredentials { id, key, secret } = &self.app;
-        let port = &self.port;
+        let (key, port) = (&self.app.key, &self.port);
         let is_default = file == Path::new("config.toml");
         let flag = if is_default { String::new() } else { format!(" --config {}", file.display()) };
         let echo = EchoOptions { key, host: "localhost", port, path: "", is_tls: false };
@@ -193,15 +322,29 @@ impl NewConfig {
             "Wrote {file}. It contains the app's secret, and only you can read it.\n\n\
              Start the server:\n\n  campanile start{flag}\n\n\
              For the .env of a Laravel application (REVERB_HOST is the host that browsers use):\n\n\
-             BROADCAST_CONNECTION=reverb\n\
-             REVERB_APP_ID={id}\nREVERB_APP_KEY={key}\nREVERB_APP_SECRET={secret}\n\
-             REVERB_HOST=localhost\nREVERB_PORT={port}\nREVERB_SCHEME=http\n\
-             VITE_REVERB_APP_KEY=\"${{REVERB_APP_KEY}}\"\nVITE_REVERB_HOST=\"${{REVERB_HOST}}\"\n\
-             VITE_REVERB_PORT=\"${{REVERB_PORT}}\"\nVITE_REVERB_SCHEME=\"${{REVERB_SCHEME}}\"\n\n\
+             {laravel}\n\n\
              {echo}",
             file = file.display(),
+            laravel = self.laravel(port, "http"),
         )
     }
+
+    /// The lines for the `.env` of a Laravel application.
+    fn laravel(&self, port: &str, scheme: &str) -> String {
+        let AppCredentials { id, key, secret } = &self.app;
+        format!(
+            "BROADCAST_CONNECTION=reverb\n\
+             REVERB_APP_ID={id}\nREVERB_APP_KEY={key}\nREVERB_APP_SECRET={secret}\n\
+             REVERB_HOST=localhost\nREVERB_PORT={port}\nREVERB_SCHEME={scheme}\n\
+             VITE_REVERB_APP_KEY=\"${{REVERB_APP_KEY}}\"\nVITE_REVERB_HOST=\"${{REVERB_HOST}}\"\n\
+             VITE_REVERB_PORT=\"${{REVERB_PORT}}\"\nVITE_REVERB_SCHEME=\"${{REVERB_SCHEME}}\""
+        )
+    }
+}
+
+/// A string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 impl AppCredentials {
@@ -225,6 +368,8 @@ mod tests {
             port: None,
             origins: None,
             redis: None,
+            systemd: None,
+            compose: None,
             yes: false,
             force: false,
         }
