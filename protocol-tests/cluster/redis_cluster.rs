@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Entry, FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, View, assert_history_valid,
-    assert_nodes_act_as_one, assert_view_everywhere, publish_from,
+    FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, TimedObservation, View,
+    assert_history_valid, assert_nodes_act_as_one, assert_view_everywhere, publish_from,
 };
 use kit::{Call, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
@@ -142,7 +142,8 @@ fn all_received(listeners: &[Listener], event: &str, published: usize) -> bool {
     let hears_all = |listener: &Listener| {
         let received = listener.received();
         let is_heard = |channel: String| {
-            let of_channel = |entry: &Entry| entry.message(event, Some(&channel)).cloned();
+            let of_channel =
+                |entry: &TimedObservation| entry.message(event, Some(&channel)).cloned();
             received.iter().rev().find_map(of_channel).is_some_and(|it| it["data"] == last.as_str())
         };
         (0..CHANNELS).all(|number| is_heard(format!("c{number}")))

@@ -115,14 +115,13 @@ async fn repeated_reloads_lose_nothing_and_duplicate_nothing() {
         }
         reload(&group, &settings[(turn + 1) % 2]).await;
     }
-    let mut received: BTreeMap<String, usize> = BTreeMap::new();
-    while received.values().sum::<usize>() < expected.len() {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    while counts.values().sum::<usize>() < expected.len() {
         for event in receiver.next().await.events() {
-            *received.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() +=
-                1;
+            *counts.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() += 1;
         }
     }
-    assert_eq!(received, expected);
+    assert_eq!(counts, expected);
     // The next event is delivered next.
     a.subscribe("last").await;
     assert_eq!(received(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);

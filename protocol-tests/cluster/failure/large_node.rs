@@ -70,7 +70,7 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     }
 }
 
-fn events(received: &[crate::support::Entry]) -> usize {
+fn events(received: &[crate::support::TimedObservation]) -> usize {
     received.iter().filter(|entry| entry.message("e", None).is_some()).count()
 }
 
@@ -84,7 +84,7 @@ async fn everywhere(node: &Server) -> Listener {
     for channel in channels() {
         listener.send_subscribe(&channel);
     }
-    let are_acknowledged = |received: &[crate::support::Entry]| {
+    let are_acknowledged = |received: &[crate::support::TimedObservation]| {
         let name = "pusher_internal:subscription_succeeded";
         received.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
     };

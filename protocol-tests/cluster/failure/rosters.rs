@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Entry, Listener, RECOVERY_MAX, View, assert_view_everywhere, wait_for_state_on_all,
+    Listener, RECOVERY_MAX, TimedObservation, View, assert_view_everywhere, wait_for_state_on_all,
 };
 use kit::{
     KEY, LinkFault, Proxy, Redis, RedisClient, SECRET, Server, Settings, becomes_ready,
@@ -38,7 +38,7 @@ async fn a_node_with_large_channels_rejoins_after_a_lost_link() {
         join(&member, &channel, "u", &info);
     }
     let name = "pusher_internal:subscription_succeeded";
-    let are_in = |received: &[Entry]| {
+    let are_in = |received: &[TimedObservation]| {
         received.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
     };
     member.until("all are acknowledged", READY, are_in).await;

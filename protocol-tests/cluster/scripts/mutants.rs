@@ -35,7 +35,7 @@ fn mutants(scripts: &[Script]) -> Vec<Mutant> {
         }
         let placeholder = format!("@{}@", file.to_uppercase());
         let is_part = PARTS.contains(&file.as_str());
-        for mutator::Mutant { line, changed, text } in mutator::mutants(&lua_text(&file)) {
+        for mutator::ScriptMutant { line, changed, text } in mutator::mutants(&lua_text(&file)) {
             let assembled = |script: &Script| {
                 let part = |(name, part)| (name, if name == placeholder { &*text } else { part });
                 let parts = lua::PARTS.map(part);

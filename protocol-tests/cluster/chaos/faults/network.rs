@@ -68,7 +68,7 @@ impl Testbed {
         for proxy in self.proxies(active) {
             match fault {
                 NetworkFault::StallToRedis | NetworkFault::LateBytes => {
-                    proxy.set(LinkFault::HoldToRedis)
+                    proxy.set(LinkFault::HoldToRedis);
                 }
                 NetworkFault::StallToNode => proxy.set(LinkFault::HoldToNode),
                 NetworkFault::DeafRedis => proxy.set(LinkFault::DropToRedis),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::order::Order;
+use super::order::OrderCheck;
 use super::{Checker, Event, History, Outcome, Rule, Violation, is_cache_channel};
 
 impl Checker {
@@ -12,7 +12,7 @@ impl Checker {
     pub(super) fn check_cache(
         &self,
         history: &History,
-        order: &Order<'_>,
+        order: &OrderCheck<'_>,
         events: &HashMap<&str, &Event>,
     ) -> Result<(), Violation> {
         if !is_cache_channel(&history.channel) {

@@ -15,7 +15,7 @@ pub(crate) use history::{History, histories, is_cache_channel};
 pub(crate) use served::Least;
 pub(crate) use webhooks::{WebhookRequest, webhook_violations, webhooks_differ};
 
-use order::Order;
+use order::OrderCheck;
 
 use super::{Observation, Outcome, Published, TimedObservation};
 
@@ -211,7 +211,7 @@ impl Checker {
                 found.extend(self.check_completeness(history, &events).err());
             }
             found.extend(twice_on_a_connection(&histories));
-            match Order::of(channel, &events, &histories) {
+            match OrderCheck::of(channel, &events, &histories) {
                 Ok(order) => {
                     for history in &histories {
                         found.extend(gap(history, &order, &events));
@@ -324,7 +324,11 @@ fn twice_on_a_connection(histories: &[&History]) -> Option<Violation> {
 }
 
 /// An event that is ordered between two consecutive events of a subscription, and that the subscription misses.
-fn gap(history: &History, order: &Order<'_>, events: &HashMap<&str, &Event>) -> Option<Violation> {
+fn gap(
+    history: &History,
+    order: &OrderCheck<'_>,
+    events: &HashMap<&str, &Event>,
+) -> Option<Violation> {
     let ids: Vec<&str> = history.all_ids().collect();
     let seen: HashSet<&str> = ids.iter().copied().collect();
     for (at, pair) in ids.windows(2).enumerate() {

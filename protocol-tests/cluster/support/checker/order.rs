@@ -61,7 +61,7 @@ impl<'a> OrderCheck<'a> {
             cycle.windows(2).find_map(|pair| receiver_of_pair(histories, pair[0], pair[1]));
         let client = client.unwrap_or_default().to_owned();
         let text = format!("{channel}: {text}; {events:?}");
-        Err(Violation { rule: Rule::OrderCheck, text, client, channel: channel.to_owned(), at })
+        Err(Violation { rule: Rule::Order, text, client, channel: channel.to_owned(), at })
     }
 
     fn unsorted(events: &HashMap<&'a str, &Event>) -> Self {
