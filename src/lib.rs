@@ -38,6 +38,7 @@ compile_error!(
 );
 
 pub mod app;
+pub mod app_database;
 pub mod backoff;
 pub mod broker;
 pub mod channel;

@@ -3,9 +3,12 @@
 //! Each shard counts into numbers of its own, so that counting costs no cache line shared with
 //! another core; a scrape adds them up.
 
+mod app_database;
 mod process;
 mod server;
 pub mod table;
+
+pub use app_database::{AppDatabaseMetrics, LookupResult, QueryResult};
 
 use crate::protocol::FrameKind;
 use prometheus_client::{
@@ -30,6 +33,7 @@ pub struct Metrics {
     certificate_expiry: AtomicU64,
     rejected: Family<RejectedLabels, Counter>,
     server: ServerMetrics,
+    app_database: AppDatabaseMetrics,
 }
 
 /// The counters of one shard. Only its own thread writes them.
@@ -230,6 +234,7 @@ impl Metrics {
             certificate_expiry: AtomicU64::new(0),
             rejected: Family::default(),
             server: ServerMetrics::default(),
+            app_database: AppDatabaseMetrics::default(),
         }
     }
 
@@ -281,6 +286,12 @@ impl Metrics {
     /// Counts a rejected reload.
     pub fn reload_rejected(&self) {
         self.server.reload_rejected();
+    }
+
+    /// The counters of the database of apps.
+    #[must_use]
+    pub fn app_database(&self) -> &AppDatabaseMetrics {
+        &self.app_database
     }
 
     fn encode_traffic<const N: usize>(
@@ -354,6 +365,7 @@ impl Collector for Metrics {
         self.publishes.encode(table::PUBLISHES.describe(&mut encoder)?)?;
         self.rejected.encode(table::MESSAGES_REJECTED.describe(&mut encoder)?)?;
         self.server.encode(&mut encoder)?;
+        self.app_database.encode(&mut encoder)?;
         process::encode(&mut encoder)?;
         self.ended.encode(table::CONNECTIONS_ENDED.describe(&mut encoder)?)
     }

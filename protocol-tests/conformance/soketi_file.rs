@@ -106,11 +106,11 @@ async fn other_commands_read_the_file() {
         2
     );
     assert!(!process.output().contains("the-secret-of-"));
-    directory.write("config.json", &FILE.replace("\"array\"", "\"mysql\""));
+    directory.write("config.json", &FILE.replace("\"array\"", "\"dynamodb\""));
     let mut process = Process::spawn(&["check", "--config", "config.json"], directory.path());
     assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
-    let expected =
-        "config.json: appManager.driver: an app manager other than `array` is not supported";
+    let expected = "config.json: appManager.driver: an app manager other than `array`, `mysql` and `postgres` is not \
+                    supported";
     assert!(process.stream("err").contains(expected), "{}", process.output());
     let server = started().await;
     let url = server.url();

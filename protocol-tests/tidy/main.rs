@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hub", 2),
     ("signature", 1),
     ("app", 1),
+    ("app_database", 1),
     ("channel", 1),
     ("protocol", 0),
     ("backoff", 0),

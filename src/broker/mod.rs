@@ -165,6 +165,22 @@ impl Broker {
         }
     }
 
+    /// Adds the hub of an app to those that are served.
+    pub fn serve_app(&self, hub: &Arc<Hub>) {
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.cluster().serve_app(Arc::clone(hub)),
+        }
+    }
+
+    /// Removes an app from those that are served.
+    pub fn remove_app(&self, app_id: &Arc<str>) {
+        match self {
+            Self::Local => {}
+            Self::Redis(broker) => broker.cluster().remove_app(Arc::clone(app_id)),
+        }
+    }
+
     /// Applies a changed configuration of the hub's app.
     pub fn apply_config(&self, hub: &Hub) {
         match self {

@@ -1,6 +1,7 @@
 //! Checks of the files that a configuration names.
 
 use crate::{
+    app_database::AppDatabase,
     config::{ConfigError, Loaded},
     tls::{self, Tls},
 };
@@ -25,6 +26,9 @@ pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigErr
         && let Err(error) = tls::check_authorities(ca)
     {
         faults.extend(error.faults());
+    }
+    if is_start && let Err(error) = AppDatabase::check_url(&loaded.config.apps_from) {
+        faults.push(("apps_from.url", error.to_string()));
     }
     loaded.reject(faults)
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod apps;
 mod banner;
 mod escape;
 mod files;
@@ -57,6 +58,8 @@ enum Command {
     Top(top::TopArgs),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
+    /// Have a running server look at its apps again
+    Apps(apps::AppsArgs),
     /// Try out the configured webhooks
     Webhooks(webhooks::WebhooksArgs),
     /// Print the completions of a shell
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
         Some(Command::Listen(args)) => listen::listen(&args),
         Some(Command::Top(args)) => top::top(&args),
         Some(Command::Health(args)) => health::health(&args),
+        Some(Command::Apps(args)) => apps::apps(&args),
         Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
         Some(Command::Completions(args)) => shell::completions(&args),
         Some(Command::Man(args)) => shell::man(&args),

@@ -1,6 +1,7 @@
 //! Reads apps from the files of a folder: `apps.d`.
 
 use super::{
+    apps,
     draft::{Draft, Setting},
     error::{ConfigError, Faults},
     file,
@@ -54,7 +55,9 @@ pub(super) fn read(
     if FILES_MAX < file_names.len() {
         return Err(ConfigError::at(&name, format!("has more than {FILES_MAX} files")));
     }
-    if !file_names.is_empty() {
+    if apps::has_database(draft) {
+        apps::remove_unnamed(draft);
+    } else if !file_names.is_empty() {
         remove_defaults_of_no_app(draft);
     }
     let mut faults = Faults::default();

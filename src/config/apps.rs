@@ -3,7 +3,7 @@
 use super::{
     AppConfig, Config,
     app::DEVELOPMENT,
-    draft::Draft,
+    draft::{Draft, Setting},
     error::{ConfigError, all},
     key::Key,
     value_source::ValueSource,
@@ -11,12 +11,37 @@ use super::{
 use std::net::IpAddr;
 use toml::Value;
 
+/// Whether `draft` names a database of apps.
+pub(super) fn has_database(draft: &Draft) -> bool {
+    ["apps_from.url", "apps_from.url_file"].iter().any(|key| {
+        let value = draft.setting(&Key::new(*key)).and_then(|setting| setting.value.as_str());
+        value.is_some_and(|text| !text.is_empty())
+    })
+}
+
+/// With a database of apps, removes what another server's variables and defaults say about a first app
+/// that has neither id, key nor secret: it is meant for the apps in the database.
+pub(super) fn remove_unnamed(draft: &mut Draft) {
+    let first = Key::new("apps").item(0);
+    let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
+    let is_of_all_apps = |(key, setting): (&Key, &Setting)| {
+        let is_of_app = |name: &str| name.starts_with("REVERB_APP_");
+        let is_of_one = setting.origin.variable().is_some_and(is_of_app);
+        let is_foreign = matches!(setting.origin, ValueSource::Compat(_))
+            || setting.origin.is_of_other_server() && !is_of_one;
+        key.section() != first || is_foreign
+    };
+    if !named && draft.section(&first).is_none() && draft.settings().all(is_of_all_apps) {
+        draft.remove_section(&first);
+    }
+}
+
 /// Checks that each of `count` apps has id, key and secret. A single app of which the environment
 /// only sets limits is the development app.
 pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigError> {
     let first = Key::new("apps").item(0);
     let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
-    if count == 1 && !named && draft.section(&first).is_none() {
+    if count == 1 && !has_database(draft) && !named && draft.section(&first).is_none() {
         for (name, value) in DEVELOPMENT {
             draft.set(first.child(name), Value::String(value.to_owned()), ValueSource::Default);
         }

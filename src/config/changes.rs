@@ -85,6 +85,14 @@ impl Config {
     }
 }
 
+impl AppConfig {
+    /// The names of the settings that differ from those of `before`.
+    #[must_use]
+    pub fn settings_other_than(&self, before: &Self) -> Vec<String> {
+        changed_settings(before, self)
+    }
+}
+
 /// The names of the changed settings of an app: secrets after the others, and last its webhooks,
 /// which count as one.
 fn changed_settings(before: &AppConfig, after: &AppConfig) -> Vec<String> {
@@ -148,6 +156,12 @@ mod tests {
         fresh.server.port = 1;
         fresh.server.reuse_port = true;
         fresh.server.shards = 2;
+        fresh.apps_from.url = Secret::new("x");
+        fresh.apps_from.url_file = "x".into();
+        fresh.apps_from.table = "x".into();
+        fresh.apps_from.cache_ttl_s = 1;
+        fresh.apps_from.pool_size = 1;
+        fresh.apps_from.timeout_ms = 100;
         fresh.redis.ca = "x".into();
         fresh.redis.url_file = "x".into();
         fresh.redis.prefix = "x".into();

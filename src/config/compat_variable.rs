@@ -25,6 +25,9 @@ pub(super) enum CompatVariable {
     Ignored(&'static str, &'static str, &'static str),
     /// Describes Redis, with the other server's default. Read by `redis`, if Redis is in use.
     OfRedis(&'static str, &'static str),
+    /// Describes the database of apps, with the other server's default. Read by `soketi::database`, if
+    /// there is one.
+    OfDatabase(&'static str, &'static str),
     /// May have the supported values. Others request the feature, and are rejected.
     Only(&'static str, &'static [&'static str], &'static str),
     /// Has no effect and needs no note, or is read by code beside the table.
@@ -40,6 +43,7 @@ impl CompatVariable {
             | Self::Switched(name, ..)
             | Self::Ignored(name, ..)
             | Self::OfRedis(name, _)
+            | Self::OfDatabase(name, _)
             | Self::Only(name, ..)
             | Self::Silent(name) => name,
         }
@@ -51,7 +55,11 @@ impl CompatVariable {
             Self::Sets(_, key, _) | Self::Nearly(_, key, ..) | Self::Switched(_, key, ..) => {
                 Some(key)
             }
-            Self::Ignored(..) | Self::OfRedis(..) | Self::Only(..) | Self::Silent(_) => None,
+            Self::Ignored(..)
+            | Self::OfRedis(..)
+            | Self::OfDatabase(..)
+            | Self::Only(..)
+            | Self::Silent(_) => None,
         }
     }
 
@@ -61,7 +69,11 @@ impl CompatVariable {
             Self::Sets(_, _, convert)
             | Self::Nearly(_, _, convert, _)
             | Self::Switched(_, _, convert, _) => Some(*convert),
-            Self::Ignored(..) | Self::OfRedis(..) | Self::Only(..) | Self::Silent(_) => None,
+            Self::Ignored(..)
+            | Self::OfRedis(..)
+            | Self::OfDatabase(..)
+            | Self::Only(..)
+            | Self::Silent(_) => None,
         }
     }
 
@@ -215,6 +227,7 @@ fn apply_one(
         }
         CompatVariable::Switched(..)
         | CompatVariable::OfRedis(..)
+        | CompatVariable::OfDatabase(..)
         | CompatVariable::Only(..)
         | CompatVariable::Silent(_) => Ok(None),
     }

@@ -42,6 +42,11 @@ impl ConfigError {
         Self(vec![Fault { place, key: None, rule, is_of_option: false, order: (0, 0) }])
     }
 
+    /// The same errors without the keys, where the places are enough.
+    pub(super) fn without_keys(self) -> Self {
+        Self(self.0.into_iter().map(|fault| Fault { key: None, ..fault }).collect())
+    }
+
     /// One line for each error, without control characters. Beyond twenty, the last line gives the
     /// number of further errors.
     pub fn lines(&self) -> impl Iterator<Item = String> {

@@ -1,7 +1,7 @@
 //! Folds the layers into one configuration: defaults, file, environment, flags.
 
 use super::{
-    Config, ConfigError, app_directory, apps, campanile,
+    Config, ConfigError, RowDefaults, app_directory, apps, campanile,
     check::check_values,
     compat_variable::reject_unsupported,
     dotenv,
@@ -160,6 +160,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         faults.take(unsupported::reject_without_redis(&variables, &draft));
     }
     let compat = Compat::of(&draft, &variables, file.is_some());
+    let row_defaults = RowDefaults::new(&variables, compat);
     if let Some(compat) = compat {
         let apps: Vec<_> = file.iter().flat_map(SoketiFile::apps).collect();
         compat.apply(&mut draft, if apps.is_empty() { &[0] } else { &apps });
@@ -173,7 +174,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         facts.push(format!("read from {}", names.join(", ")));
     }
     facts.extend(compat.map(|compat| compat.differences().to_owned()));
-    let (config, is_restricted_to_loopback) = settle(&mut draft, &mut notes, faults)?;
+    let (mut config, is_restricted_to_loopback) = settle(&mut draft, &mut notes, faults)?;
+    config.apps_from.row_defaults = row_defaults;
     if sources.pusher_env {
         foreign::note_pusher_port(&variables, config.server.port, &mut notes);
     }
@@ -199,6 +201,9 @@ fn settle(
     faults.take(check_values(draft));
     faults.result()?;
     let mut config = to_config(draft)?;
+    if config.apps_from.has_database() && draft.count(&Key::new("apps"))? == 0 {
+        config.apps.clear();
+    }
     faults.take(relations::check(&config, draft));
     let is_restricted_to_loopback =
         faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
@@ -216,6 +221,9 @@ fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), Con
     let apps = Key::new("apps");
     let count = draft.count(&apps)?;
     relations::raise_related_limits(draft, count, notes);
+    if apps::has_database(draft) {
+        apps::remove_unnamed(draft);
+    }
     let count = draft.count(&apps)?;
     let complete = apps::complete(draft, count);
     let webhooks = (0..count).map(|index| apps.item(index).child("webhooks"));

@@ -14,6 +14,7 @@
 
 mod app;
 mod app_directory;
+mod app_row;
 mod apps;
 mod campanile;
 mod changes;
@@ -38,6 +39,7 @@ mod redis_url;
 mod relations;
 mod report;
 mod reverb;
+mod row_defaults;
 mod schema;
 mod secret;
 mod secret_files;
@@ -55,6 +57,7 @@ mod webhook_rules;
 mod webhooks;
 
 pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
+pub use app_row::{AppRow, is_app_column};
 pub use changes::{ChangedApp, Changes};
 pub use check::check_setting;
 pub use error::ConfigError;
@@ -63,6 +66,7 @@ pub use json_schema::json_schema;
 pub use load::{Flags, Loaded, Sources, laravel_variables, load};
 pub use php::import_reverb;
 pub use redis_url::{RedisTarget, RedisUrl, Topology};
+pub use row_defaults::RowDefaults;
 pub use secret::Secret;
 pub use settings::{
     AppsFromConfig, Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel,

@@ -3,7 +3,7 @@
 //! [`load`](super::load) has checked the rules.
 
 use super::{
-    AppConfig, RedisTarget, RedisUrl, Secret,
+    AppConfig, RedisTarget, RedisUrl, RowDefaults, Secret,
     table::{
         Declaration,
         Reload::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
@@ -27,7 +27,8 @@ section! {
             server: ServerConfig = ServerConfig::default(),
             /// The limits of WebSocket connections.
             connection: ConnectionConfig = ConnectionConfig::default(),
-            /// The apps. At least one; the development app when none is configured.
+            /// The apps. At least one, unless they are in a database; the development app when none is
+            /// configured.
             apps: Vec<AppConfig> = vec![AppConfig::development()],
             /// Apps from other places than this file.
             apps_from: AppsFromConfig = AppsFromConfig::default(),
@@ -169,6 +170,38 @@ section! {
         /// Folder whose `*.toml` files have further `[[apps]]`, read in the order of their names. Empty:
         /// `apps.d` beside config.toml, if there is one.
         directory: String = String::new() => { rule: Any("path of a folder") },
+        /// Database with a table of apps, which are looked up when a client or a request names them, such
+        /// as `postgres://user:password@host/database`, `mysql://user:password@host/database` or
+        /// `sqlite:///path/of/file`: docs/apps.md#apps-in-a-database. Empty: none.
+        url: Secret = Secret::default() => {
+            rule: Form(values::database_url, "`postgres://`, `mysql://`, `sqlite://`"),
+            reload: Restart,
+            is_secret: true,
+        },
+        /// File that contains the URL, instead of `url`.
+        url_file: String = String::new() => { rule: Any("path of a file"), reload: Restart },
+        /// Name of the table, with that of its schema if needed, such as `public.apps`.
+        table: String = "apps".to_owned() => {
+            rule: Form(values::table_name, "letters, digits, `_`, `-`, and one `.`"), reload: Restart,
+        },
+        /// After this time, a known app is read again, and changes in the table apply as at a reload.
+        cache_ttl_s: u64 = 60 => { rule: Range(1, 86_400), reload: Restart },
+        /// Connections of this node to the database.
+        pool_size: u32 = 5 => { rule: Range(1, 100), unit: Some("connections"), reload: Restart },
+        /// Time limit of a query, with the time to connect.
+        timeout_ms: u64 = 2_000 => { rule: Range(100, 60_000), reload: Restart },
+        derived {
+            /// What a null or missing column of the table means.
+            row_defaults: RowDefaults,
+        }
+    }
+}
+
+impl AppsFromConfig {
+    /// Whether apps are looked up in a database.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        !self.url.is_empty()
     }
 }
 

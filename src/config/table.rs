@@ -241,6 +241,8 @@ impl<T: Section> Section for Vec<T> {
 /// }
 /// ```
 ///
+/// A field under `derived` is not a setting: it follows from the sources in another way.
+///
 /// The attributes in braces are the fields of [`Declaration`] that differ from
 /// [`Declaration::new`].
 macro_rules! section {
@@ -260,6 +262,10 @@ macro_rules! section {
                     $inner:ident: $section:ty = $inner_default:expr,
                 )+
             })?
+            $(derived {
+                $(#[doc = $derived_doc:literal])+
+                $derived:ident: $derived_type:ty,
+            })?
         }
     ) => {
         $(#[doc = $about])+
@@ -274,11 +280,12 @@ macro_rules! section {
                 pub $field: $type,
             )*
             $($($(#[doc = $inner_doc])+ pub $inner: $section,)+)?
+            $($(#[doc = $derived_doc])+ #[serde(skip)] pub $derived: $derived_type,)?
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($field: $default,)* $($($inner: $inner_default,)+)? }
+                Self { $($field: $default,)* $($($inner: $inner_default,)+)? $($derived: Default::default(),)? }
             }
         }
 

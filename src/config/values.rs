@@ -103,6 +103,61 @@ pub(super) fn redis_prefix(text: &str) -> Result<String, &'static str> {
     not_empty(text)
 }
 
+/// The parameters of the URL of a database that have a meaning, by scheme. A mistyped one must not
+/// turn TLS off.
+const URL_PARAMETERS: [(&[&str], &[&str]); 3] = [
+    (&["postgres", "postgresql"], &["sslmode", "sslrootcert", "sslcert", "sslkey", "host"]),
+    (&["mysql", "mariadb"], &["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "socket"]),
+    (&["sqlite"], &[]),
+];
+
+/// The URL of a database. Its driver checks the rest.
+pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
+    const RULE: &str = "must begin with postgres://, mysql:// or sqlite://";
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(RULE)?;
+    let known = URL_PARAMETERS.iter().find(|(schemes, _)| schemes.contains(&scheme));
+    let (_, parameters) = known.ok_or(RULE)?;
+    if has_white_space(text) {
+        return Err("must not contain white space: percent-encode it");
+    }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let names = query.split('&').filter_map(|pair| pair.split('=').next());
+    if names.filter(|name| !name.is_empty()).any(|name| !parameters.contains(&name)) {
+        return Err(match scheme {
+            "sqlite" => "must have no parameters",
+            "mysql" | "mariadb" => {
+                "must have no other parameters than ssl-mode, ssl-ca, ssl-cert, ssl-key and socket"
+            }
+            _ => {
+                "must have no other parameters than sslmode, sslrootcert, sslcert, sslkey and host"
+            }
+        });
+    }
+    if scheme == "sqlite" {
+        return if place.is_empty() { Err("must name a file") } else { Ok(text.to_owned()) };
+    }
+    match place.rsplit_once('/') {
+        Some((_, database)) if !database.is_empty() => Ok(text.to_owned()),
+        Some(_) | None => Err("must end with the name of the database"),
+    }
+}
+
+/// The name of a table, with that of its schema or not. It is part of the text of queries.
+pub(super) fn table_name(text: &str) -> Result<String, &'static str> {
+    let is_name = |part: &str| {
+        (1..=64).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
+    if text.split('.').count() <= 2 && text.split('.').all(is_name) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be the name of a table, or of a schema and a table with a dot between")
+    }
+}
+
 pub(super) fn one_word(text: &str) -> Result<String, &'static str> {
     if has_white_space(text) { Err("must not contain white space") } else { Ok(text.to_owned()) }
 }

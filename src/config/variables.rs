@@ -15,7 +15,7 @@ const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_
 const FIRST_APP: &str = "SOKETI_DEFAULT_APP_";
 
 /// All variables. The real environment wins over `.env`, which wins over soketi's file.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Variables {
     by_name: BTreeMap<String, Variable>,
     /// The names of variables whose quotes were removed.
@@ -24,7 +24,7 @@ pub(super) struct Variables {
     app: usize,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct Variable {
     value: String,
     origin: ValueSource,

@@ -101,6 +101,15 @@ impl Http {
         Ok(ok(json!({"connections": connections}).to_string()))
     }
 
+    /// `POST /apps/{id}/reload`: reads the app's row in the database again.
+    pub(super) async fn reload(&self, hub: &Hub) -> Result<Reply, ApiError> {
+        let refreshed = self.node.refresh_app(&hub.app_id()).await;
+        let is_of_database = refreshed.map_err(ApiError::apps_unavailable)?;
+        // What is in the configuration is read again on SIGHUP only.
+        let source = if is_of_database { "database" } else { "configuration" };
+        Ok(ok(json!({"source": source}).to_string()))
+    }
+
     /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
     /// Ids with characters that a user id cannot have are accepted: no connection is signed in with
     /// them.

@@ -97,7 +97,8 @@ impl Http {
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,
-            all_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
+            all_well_known: !config.apps_from.has_database()
+                && config.apps.iter().all(AppConfig::has_well_known_secret),
             any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),
             protocol_log: ProtocolLog::default(),
             activity_permits: Quota::new(activity::CONCURRENT_MAX),

@@ -1,6 +1,9 @@
 //! Replies, and errors with their status.
 
-use crate::broker::{NotPublished, Unavailable};
+use crate::{
+    broker::{NotPublished, Unavailable},
+    node::AppsUnavailable,
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -59,6 +62,12 @@ impl ApiError {
     ) -> Self {
         let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
         Self::new(status, message).with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// The database of apps does not answer.
+    pub(super) fn apps_unavailable(_unavailable: AppsUnavailable) -> Self {
+        let message = "Apps cannot be looked up, because their database does not answer: try again";
+        Self::retry_after(StatusCode::SERVICE_UNAVAILABLE, message, Duration::from_secs(1))
     }
 
     /// Adds which part of the request is invalid.

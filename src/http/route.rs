@@ -38,12 +38,13 @@ pub(super) enum ApiCall<'a> {
     Connections,
     Activity,
     TerminateUser(Cow<'a, str>),
+    Reload,
 }
 
 impl ApiCall<'_> {
     fn allowed(&self) -> &'static str {
         match self {
-            Self::Publish | Self::PublishBatch | Self::TerminateUser(_) => "POST",
+            Self::Publish | Self::PublishBatch | Self::TerminateUser(_) | Self::Reload => "POST",
             Self::Channels
             | Self::Channel(_)
             | Self::ChannelUsers(_)
@@ -77,6 +78,7 @@ impl<'a> Route<'a> {
                 ApiCall::Connections => "connections",
                 ApiCall::Activity => "activity",
                 ApiCall::TerminateUser(_) => "terminate_user",
+                ApiCall::Reload => "reload",
             },
         }
     }
@@ -165,6 +167,7 @@ impl<'a> Route<'a> {
             ("batch_events", None, None) => ApiCall::PublishBatch,
             ("connections", None, None) => ApiCall::Connections,
             ("activity", None, None) => ApiCall::Activity,
+            ("reload", None, None) => ApiCall::Reload,
             ("channels", None, None) => ApiCall::Channels,
             ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
             ("channels", Some(name), Some("users")) => ApiCall::ChannelUsers(decoded(name)?),
@@ -220,6 +223,7 @@ mod tests {
         );
         assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(ApiCall::Connections));
         assert_eq!(call(&Method::GET, "/apps/3/activity"), Some(ApiCall::Activity));
+        assert_eq!(call(&Method::POST, "/apps/3/reload"), Some(ApiCall::Reload));
         let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
         assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
     }

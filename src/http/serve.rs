@@ -228,8 +228,9 @@ impl Http {
     }
 
     /// The hub of the app that a request names.
-    fn app_hub(&self, app_id: &str, parts: &Parts) -> Result<Arc<Hub>, ApiError> {
-        let hub = self.node.hub(app_id).ok_or_else(|| {
+    async fn app_hub(&self, app_id: &str, parts: &Parts) -> Result<Arc<Hub>, ApiError> {
+        let found = self.node.find_hub(app_id).await.map_err(ApiError::apps_unavailable)?;
+        let hub = found.ok_or_else(|| {
             let app_id = &app_id[..app_id.floor_char_boundary(100)];
             ApiError::not_found(format!("No app has the id {app_id:?}"))
         })?;
@@ -286,6 +287,7 @@ impl Http {
             ApiCall::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
             ApiCall::Connections => self.connections(hub).await,
             ApiCall::Activity => self.activity(hub, &head).await,
+            ApiCall::Reload => self.reload(hub).await,
         }
     }
 }
@@ -419,11 +421,11 @@ impl HttpConnection {
             Route::Scrape => http.metrics_page(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
             Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
-            Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts) {
+            Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
                 Err(error) => error.into_reply(),
             },
-            Route::Api { app_id, call } => match http.app_hub(&app_id, parts) {
+            Route::Api { app_id, call } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => http.call(&hub, call, parts, body).await,
                 Err(error) => error.into_reply(),
             },

@@ -113,6 +113,16 @@ metrics! {
         "Reloads of the configuration: `success`, `rejected`"
     CONFIG_LAST_LOAD = Gauge "campanile_config_last_load_timestamp_seconds" []
         "Load time of the current configuration, since the Unix epoch"
+    APP_DATABASE_APPS = Gauge "campanile_app_database_apps" []
+        "Apps of the database that this node knows"
+    APP_DATABASE_QUERIES = Counter "campanile_app_database_queries" ["result"]
+        "Queries to the database of apps: `answered`, `failed`, `timeout`"
+    APP_DATABASE_LOOKUPS = Counter "campanile_app_database_lookups" ["result"]
+        "Lookups of apps that this node did not know: `found`, `unknown`, `unavailable`"
+    APP_DATABASE_REJECTED_ROWS = Counter "campanile_app_database_rejected_rows" []
+        "Rows of the table of apps that were not taken over, because a value is invalid or not unique"
+    APP_DATABASE_LAST_ANSWER = Gauge "campanile_app_database_last_answer_timestamp_seconds" []
+        "Time of the last answer of the database of apps, since the Unix epoch; 0 without one"
     PROCESS_CPU = Counter "process_cpu_seconds" []
         "User and system CPU time (Linux)"
     PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []

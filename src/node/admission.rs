@@ -107,7 +107,9 @@ impl Node {
         let policy = self.policy.load_full();
         Version::negotiate(request.protocol, policy.is_strict).map_err(CloseCode::Version)?;
         let hub = self
-            .hub_by_key(request.key)
+            .find_hub_by_key(request.key)
+            .await
+            .map_err(|_unavailable| CloseCode::AppsUnavailable)?
             .ok_or_else(|| CloseCode::AppNotFound { key: request.key.to_owned() })?;
         let app = hub.app();
         if app.config.tls_only && !request.peer.is_tls {

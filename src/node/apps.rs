@@ -7,13 +7,13 @@ use crate::{
     clock,
     config::{AppConfig, Config},
     hub::{Hub, Inboxes, Observer},
-    webhook::{Plan, Webhooks},
+    webhook::{AppPlan, Plan, Webhooks},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time;
 
 /// The served apps. Replaced as a whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Apps {
     /// The hubs, by app id.
     hubs: HashMap<String, Arc<Hub>>,
@@ -59,6 +59,17 @@ impl Apps {
         (table, removed)
     }
 
+    /// These apps, and those of further hubs.
+    fn with(&self, hubs: Vec<Arc<Hub>>) -> Self {
+        let mut apps = self.clone();
+        for hub in hubs {
+            let (id, key) = hub.read_config(|config| (config.id.clone(), config.key.clone()));
+            apps.ids.insert(key, id.clone());
+            apps.hubs.insert(id, hub);
+        }
+        apps
+    }
+
     pub(super) fn hub(&self, app_id: &str) -> Option<&Arc<Hub>> {
         self.hubs.get(app_id)
     }
@@ -77,7 +88,7 @@ impl Apps {
 }
 
 impl HubFactory<'_> {
-    fn hub(self, config: AppConfig) -> Arc<Hub> {
+    pub(super) fn hub(self, config: AppConfig) -> Arc<Hub> {
         let observer: Arc<dyn Observer> = Arc::clone(self.webhooks) as _;
         let app = App::new(config);
         let hub = Hub::new(app, Arc::clone(self.inboxes), observer, clock::now());
@@ -96,9 +107,18 @@ impl Node {
         self.addresses.set_max(connection.max_connections_per_ip);
         self.connection_rates.set_max(connection.new_connections_per_second_per_ip);
         self.policy.store(Arc::new(AdmissionPolicy::new(connection)));
-        let before = self.apps.load();
+        let (of_database, mut ended) = match &self.database {
+            Some(database) => {
+                let changed = database.reconfigure(config);
+                self.count_known(database);
+                changed
+            }
+            None => (Vec::new(), Vec::new()),
+        };
+        let before = self.apps.load().with(of_database);
         let factory = HubFactory { inboxes: &self.inboxes, webhooks: &self.webhooks };
         let (apps, removed) = Apps::new(&config.apps, &before, factory);
+        ended.extend(removed);
         for app in &config.apps {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
@@ -108,12 +128,25 @@ impl Node {
         }
         // The webhooks and the broker know a new app before its first connection.
         self.webhooks.change(plan);
-        self.broker.serve(apps.by_id());
-        self.apps.store(Arc::new(apps));
-        for hub in removed {
-            hub.close();
-            tokio::spawn(Arc::clone(self).retire(hub));
+        let known = self.database.as_ref().map(|database| database.hubs()).unwrap_or_default();
+        for hub in &known {
+            // The settings of all webhooks may have changed; those of the app were valid.
+            if let Ok(plan) = AppPlan::new(config, &hub.app().config) {
+                self.webhooks.change_app(plan);
+            }
         }
+        let known = known.into_iter().map(|hub| (hub.app_id(), hub));
+        self.broker.serve(apps.by_id().into_iter().chain(known).collect());
+        self.apps.store(Arc::new(apps));
+        for hub in ended {
+            self.end_app(hub);
+        }
+    }
+
+    /// Closes the connections of an app that is not served any more. Needs a runtime.
+    pub(super) fn end_app(self: &Arc<Self>, hub: Arc<Hub>) {
+        hub.close();
+        tokio::spawn(Arc::clone(self).retire(hub));
     }
 
     /// Keeps a removed hub until its connections are closed and the resulting events are reported

@@ -5,11 +5,13 @@ mod address;
 mod admission;
 mod apps;
 mod connection_rate;
+mod database;
 mod exposition;
 mod rejections;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
+pub use database::AppsUnavailable;
 
 use crate::{
     broker::Broker,
@@ -25,6 +27,7 @@ use admission::AdmissionPolicy;
 use apps::{Apps, HubFactory};
 use arc_swap::ArcSwap;
 use connection_rate::ConnectionRateLimiter;
+use database::DatabaseApps;
 use rejections::RejectionLog;
 use std::{
     io,
@@ -47,6 +50,8 @@ pub struct Node {
     shutdown: Shutdown,
     broker: Broker,
     webhooks: Arc<Webhooks>,
+    /// The apps that are not in the configuration.
+    database: Option<Box<DatabaseApps>>,
 }
 
 impl Node {
@@ -75,6 +80,7 @@ impl Node {
             webhooks,
             inboxes,
             broker: Broker::Local,
+            database: None,
         }
     }
 
@@ -112,21 +118,25 @@ impl Node {
         self.inboxes.pauses_reads() || self.broker.is_busy()
     }
 
-    /// The hub of the app with this id.
+    /// The hub of the app with this id, if it is known: [`Node::find_hub`] looks it up.
     #[must_use]
     pub fn hub(&self, app_id: &str) -> Option<Arc<Hub>> {
-        self.apps.load().hub(app_id).cloned()
+        let configured = self.apps.load().hub(app_id).cloned();
+        configured.or_else(|| self.database.as_ref()?.hub(app_id))
     }
 
-    /// The hub of the app with this key.
+    /// The hub of the app with this key, if it is known: [`Node::find_hub_by_key`] looks it up.
     #[must_use]
     pub fn hub_by_key(&self, key: &str) -> Option<Arc<Hub>> {
-        self.apps.load().hub_by_key(key).cloned()
+        let configured = self.apps.load().hub_by_key(key).cloned();
+        configured.or_else(|| self.database.as_ref()?.hub_by_key(key))
     }
 
-    /// The hubs of all apps.
+    /// The hubs of all known apps.
     fn hubs(&self) -> Vec<Arc<Hub>> {
-        self.apps.load().hubs().cloned().collect()
+        let configured = self.apps.load().hubs().cloned().collect();
+        let found = self.database.as_ref().map(|database| database.hubs());
+        [configured, found.unwrap_or_default()].concat()
     }
 
     /// The inboxes of the shards.

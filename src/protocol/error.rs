@@ -44,6 +44,8 @@ pub enum CloseCode {
     /// The application terminated the user's connections.
     Terminated,
     // 4100-4199: reconnect after at least one second.
+    /// The database of apps is unavailable, so it is unknown whether an app has this key.
+    AppsUnavailable,
     /// The node has reached its limit of connections.
     OverCapacity,
     /// The address has reached its limit of connections.
@@ -88,7 +90,8 @@ impl CloseCode {
             | Self::DevelopmentOnly
             | Self::NotAuthorizedInTime
             | Self::Terminated => 4009,
-            Self::OverCapacity
+            Self::AppsUnavailable
+            | Self::OverCapacity
             | Self::AddressOverCapacity
             | Self::AddressTooFast
             | Self::SlowConsumer
@@ -117,6 +120,7 @@ impl CloseCode {
             Self::DevelopmentOnly => "development_only",
             Self::NotAuthorizedInTime => "not_authorized_in_time",
             Self::Terminated => "terminated",
+            Self::AppsUnavailable => "apps_unavailable",
             Self::OverCapacity => "over_capacity",
             Self::AddressOverCapacity => "address_over_capacity",
             Self::AddressTooFast => "address_too_fast",
@@ -164,6 +168,7 @@ impl fmt::Display for CloseCode {
             }
             Self::NotAuthorizedInTime => "Connection not authorized within timeout",
             Self::Terminated => "Connection terminated by the application",
+            Self::AppsUnavailable => "Apps cannot be looked up: please reconnect shortly",
             Self::OverCapacity => "Over capacity",
             Self::AddressOverCapacity => "Too many connections from this address",
             Self::SlowConsumer => "Client reads too slowly",

@@ -15,6 +15,7 @@ pub use capacity::TooFewDescriptors;
 pub use reload::{PreparedReload, ReloadError, ReloadSummary, Reloader};
 
 use crate::{
+    app_database::DatabaseUrlError,
     clock,
     config::{Config, ConfigError},
     http::{self, Http, HttpConnectionLimiter},
@@ -93,6 +94,8 @@ pub enum ServerError {
         /// The system's error.
         error: io::Error,
     },
+    /// The URL of the database of apps is invalid.
+    AppDatabase(DatabaseUrlError),
     /// The certificate or its key is invalid.
     Tls(TlsError),
     /// The process may not open enough files.
@@ -141,6 +144,7 @@ impl Server {
         let mut node = Node::new(config, shards, max, shutdown.clone(), Arc::clone(&webhooks));
         node.join(&config.redis)
             .map_err(|error| ServerError::CaFile { path: config.redis.ca.clone(), error })?;
+        node.open_database(config, address.ip()).map_err(ServerError::AppDatabase)?;
         let node = Arc::new(node);
         node.metrics().set_certificate_expiry(tls.as_deref().and_then(Tls::expiry));
         node.metrics().set_limits(limits.max_connections, limits.max_http_connections);
@@ -222,6 +226,7 @@ impl Server {
         let acceptor = accept::start(main, is_inherited, limiter, shard_senders)
             .map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(run_timers(Arc::clone(&node)));
+        let looking_up = tokio::spawn(Arc::clone(&node).keep_database_apps());
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
         let webhook_shutdown = Shutdown::new();
@@ -244,6 +249,7 @@ impl Server {
         };
         let unfinished = sequence.run().await;
         ticking.abort();
+        looking_up.abort();
         Ok(unfinished)
     }
 }
@@ -317,6 +323,7 @@ impl fmt::Display for ServerError {
             Self::CaFile { path, error } => {
                 write!(f, "cannot read {path} (redis.ca): {error}")
             }
+            Self::AppDatabase(error) => write!(f, "apps_from.url is invalid: {error}"),
             Self::Tls(error) => error.fmt(f),
             Self::Descriptors(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),

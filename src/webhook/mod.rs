@@ -49,7 +49,7 @@ pub use test_delivery::{TestDelivery, send_test};
 use crate::{
     broker::redis::Cluster,
     clock::now,
-    config::Config,
+    config::{AppConfig, Config},
     http_client::Connector,
     hub::{HubEvent, Observer},
     shutdown::DrainGuard,
@@ -91,6 +91,13 @@ pub struct Plan {
     connector: Connector,
 }
 
+/// The validated webhooks of one app.
+#[derive(Debug)]
+pub struct AppPlan {
+    id: String,
+    settings: Settings,
+}
+
 /// The delay before a task that panicked is restarted.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -108,6 +115,18 @@ impl Plan {
             apps: settings.collect::<Result<_, _>>()?,
             connector: test_delivery::connector(config)?,
         })
+    }
+}
+
+impl AppPlan {
+    /// Makes a plan of an app, and of the settings of all webhooks in `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`WebhookError`] if a webhook is unusable.
+    pub fn new(config: &Config, app: &AppConfig) -> Result<Self, WebhookError> {
+        let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
+        Ok(Self { id: app.id.clone(), settings: Settings::new(app, batch_wait)? })
     }
 }
 
@@ -136,17 +155,40 @@ impl Webhooks {
         for (id, settings) in plan.apps {
             match apps.get(&id) {
                 Some(app) => app.change(settings),
-                None if settings.endpoints.is_empty() => {}
                 None => {
-                    let settings = Arc::new(settings);
-                    let store = self.store(&id, &settings);
-                    let app = AppWebhooks::new(id.clone(), settings, store);
-                    apps.insert(id, Arc::new(app));
+                    if let Some(app) = self.app(id.clone(), settings) {
+                        apps.insert(id, Arc::new(app));
+                    }
                 }
             }
         }
         self.apps.store(Arc::new(apps));
         self.changed.notify_one();
+    }
+
+    /// Applies the plan of one app.
+    pub fn change_app(&self, plan: AppPlan) {
+        let AppPlan { id, settings } = plan;
+        let apps = self.apps.load();
+        if let Some(app) = apps.get(&id) {
+            return app.change(settings);
+        }
+        if let Some(app) = self.app(id.clone(), settings) {
+            let mut apps = HashMap::clone(&apps);
+            apps.insert(id, Arc::new(app));
+            self.apps.store(Arc::new(apps));
+            self.changed.notify_one();
+        }
+    }
+
+    /// A new app with these settings, if it has webhooks.
+    fn app(&self, id: String, settings: Settings) -> Option<AppWebhooks> {
+        if settings.endpoints.is_empty() {
+            return None;
+        }
+        let settings = Arc::new(settings);
+        let store = self.store(&id, &settings);
+        Some(AppWebhooks::new(id, settings, store))
     }
 
     /// Ends the webhooks of a removed app: delayed events are released, and each queued request has
@@ -308,10 +350,7 @@ mod tests {
             events: vec![WebhookEvent::ClientEvent],
             ..Default::default()
         };
-        let app = crate::config::AppConfig {
-            webhooks: vec![webhook],
-            ..crate::config::AppConfig::development()
-        };
+        let app = AppConfig { webhooks: vec![webhook], ..AppConfig::development() };
         let id = app.id.clone();
         let webhooks = Webhooks::new(&Config { apps: vec![app], ..Config::default() }).unwrap();
         let [occupied, _, _, _, mut event, ..] = one_of_each();

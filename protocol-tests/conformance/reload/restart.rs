@@ -6,13 +6,19 @@ use kit::tls::Certificate;
 use kit::{Directory, Process, Server, Settings, eventually, quoted};
 
 /// Each setting that requires a restart, with a value other than its default.
-pub(super) const KEYS: [(&str, &str, &str); 12] = [
+pub(super) const KEYS: [(&str, &str, &str); 18] = [
     ("server", "host", r#""127.0.0.2""#),
     ("server", "port", "1"),
     ("server", "reuse_port", "true"),
     ("server", "shards", "3"),
     ("metrics", "listen", r#""127.0.0.1:1""#),
     ("log", "format", r#""json""#),
+    ("apps_from", "url", ""),
+    ("apps_from", "url_file", r#""apps-url""#),
+    ("apps_from", "table", r#""tenants""#),
+    ("apps_from", "cache_ttl_s", "1"),
+    ("apps_from", "pool_size", "1"),
+    ("apps_from", "timeout_ms", "100"),
     ("redis", "url", ""),
     ("redis", "url_file", r#""redis-url""#),
     ("redis", "ca", r#""cert.pem""#),
@@ -21,6 +27,8 @@ pub(super) const KEYS: [(&str, &str, &str); 12] = [
     ("redis", "node_timeout_ms", "3000"),
 ];
 
+/// The content of `apps_from.url_file`.
+const APPS_URL: &str = "postgres://u:hunter2@127.0.0.1:1/d";
 /// The content of `redis.url_file`.
 const REDIS_URL: &str = "rediss://:hunter2@127.0.0.1:1";
 
@@ -39,14 +47,15 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     Certificate::new().write(&directory);
     directory.write("config.toml", &settings().toml());
     directory.write("redis-url", REDIS_URL);
+    directory.write("apps-url", APPS_URL);
     let process = Process::spawn(&["start"], directory.path());
     let server = Server::from_process(process, directory).await;
     let mut client = server.client().await;
     client.subscribe("c").await;
-    // The file sets the URL, so the URL is not written.
+    // The files set the URLs, so the URLs are not written.
     let changed = KEYS
         .iter()
-        .filter(|(section, key, _)| (*section, *key) != ("redis", "url"))
+        .filter(|(_, key, _)| *key != "url")
         .fold(settings(), |settings, (section, key, value)| settings.section(section, key, value));
     let shards =
         async || server.metrics_page().await.matches("campanile_shard_connections{").count();

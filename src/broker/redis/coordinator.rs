@@ -57,9 +57,17 @@ use tokio::{
 #[derive(Debug)]
 pub(super) enum Input {
     /// A connection subscribes.
-    Join { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
+    Join {
+        app_id: Arc<str>,
+        channel: ChannelName,
+        waiter: Waiter,
+    },
     /// A subscription has ended.
-    Leave { app_id: Arc<str>, channel: ChannelName, user_id: Option<Arc<str>> },
+    Leave {
+        app_id: Arc<str>,
+        channel: ChannelName,
+        user_id: Option<Arc<str>>,
+    },
     /// A connection has signed in, or again with another watchlist.
     SignIn {
         app_id: Arc<str>,
@@ -68,13 +76,22 @@ pub(super) enum Input {
         watchlist: Vec<Arc<str>>,
     },
     /// A signed-in connection has ended.
-    SignOut { connection: ConnectionRef },
+    SignOut {
+        connection: ConnectionRef,
+    },
     /// A connection is admitted; without a sender, it is only counted.
-    Connect { app_id: Arc<str>, admission: Option<oneshot::Sender<bool>> },
+    Connect {
+        app_id: Arc<str>,
+        admission: Option<oneshot::Sender<bool>>,
+    },
     /// An admitted connection has ended.
-    Disconnect { app_id: Arc<str> },
+    Disconnect {
+        app_id: Arc<str>,
+    },
     /// Replaces the apps.
     Serve(HashMap<Arc<str>, Arc<Hub>>),
+    ServeApp(Arc<Hub>),
+    RemoveApp(Arc<str>),
     /// The node drains; notify the others.
     Drain,
     /// Everything has ended: leave the cluster.
@@ -214,6 +231,8 @@ impl Coordinator {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.leave(None));
             }
             Input::Serve(hubs) => self.topics.serve(hubs),
+            Input::ServeApp(hub) => self.topics.serve_app(hub),
+            Input::RemoveApp(app_id) => self.topics.remove_app(app_id),
             Input::Drain => {
                 let action = self.membership.on_drain(now());
                 self.carry_out(action);

@@ -202,6 +202,16 @@ impl Cluster {
         self.send(Input::Serve(hubs));
     }
 
+    /// Adds the hub of an app, or replaces it.
+    pub fn serve_app(&self, hub: Arc<Hub>) {
+        self.send(Input::ServeApp(hub));
+    }
+
+    /// Removes an app, whose contributions are withdrawn as its connections end.
+    pub fn remove_app(&self, app_id: Arc<str>) {
+        self.send(Input::RemoveApp(app_id));
+    }
+
     fn send(&self, input: Input) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
         // The coordinator ends when the node does.

@@ -1,5 +1,6 @@
 //! soketi's variables, and its configuration file.
 
+mod database;
 mod json;
 mod options;
 mod table;
@@ -14,7 +15,7 @@ use super::{
     error::{ConfigError, all},
     key::Key,
     redis,
-    variables::{Variables, is_true},
+    variables::{OptionValue, Variables, is_true},
     webhooks,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +65,7 @@ fn read_server(
         debug(variables, draft),
         metrics(variables, draft),
         authorized_connections(variables, draft),
+        database::read(variables, draft, notes),
         redis::read_soketi(compat_variables(), variables, draft, notes),
         webhooks::read_soketi(variables, draft, notes),
     ])
@@ -81,6 +83,24 @@ fn read_app(
         authorized_connections(variables, draft),
         webhooks::read_soketi(variables, draft, notes),
     ])
+}
+
+/// Writes the `columns` of a row of soketi's table into `draft`, as the app with the index `app`. The
+/// `variables` have limits for all apps.
+pub(super) fn read_row(
+    variables: &Variables,
+    columns: &[OptionValue],
+    app: usize,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    // What is noted about the configuration of an app would be noted each time that it is read.
+    read_app(&variables.of_app(app, columns), draft, &mut Vec::new())
+}
+
+/// The variable with the effect of a column of soketi's table.
+pub(super) fn variable_of_column(column: &str) -> Option<&'static str> {
+    let known = table::APP_OPTIONS.iter().find(|([_, _, snake], _)| *snake == column);
+    known.map(|(_, variable)| *variable)
 }
 
 /// `SOKETI_DEBUG` sets the log level to `debug`.

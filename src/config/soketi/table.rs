@@ -1,15 +1,16 @@
 //! soketi's options and variables, and the effect of each.
 
 use crate::config::{
-    compat_variable::CompatVariable::{self, Ignored, Nearly, OfRedis, Only, Sets, Silent},
+    compat_variable::CompatVariable::{
+        self, Ignored, Nearly, OfDatabase, OfRedis, Only, Sets, Silent,
+    },
     convert::{boolean, client_messages, integer, kilobytes, limit, megabytes, milliseconds, text},
 };
 
 const ADAPTER: &str = "it is for an adapter other than `local` and `redis`";
-const APP_MANAGER: &str = "apps stand in the configuration";
+const APP_MANAGER: &str = "apps are not in DynamoDB";
 const CACHE: &str = "what is in Redis is where redis.url says";
 const CLUSTER: &str = "nodes do not look for one another on the network, see redis.url";
-const DATABASE: &str = "no database is used";
 const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";
 const REQUESTS: &str = "no node asks the others";
@@ -62,10 +63,14 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("adapter.nats.nodesNumber", Ignored("SOKETI_ADAPTER_NATS_NODES_NUMBER", "null", ADAPTER)),
     (
         "appManager.driver",
-        Only("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
+        Only(
+            "SOKETI_APP_MANAGER_DRIVER",
+            &["array", "mysql", "postgres"],
+            "an app manager other than `array`, `mysql` and `postgres`",
+        ),
     ),
-    ("appManager.cache.enabled", Ignored("SOKETI_APP_MANAGER_CACHE_ENABLED", "false", APP_MANAGER)),
-    ("appManager.cache.ttl", Ignored("SOKETI_APP_MANAGER_CACHE_TTL", "-1", APP_MANAGER)),
+    ("appManager.cache.enabled", OfDatabase("SOKETI_APP_MANAGER_CACHE_ENABLED", "false")),
+    ("appManager.cache.ttl", OfDatabase("SOKETI_APP_MANAGER_CACHE_TTL", "-1")),
     (
         "appManager.dynamodb.table",
         Ignored("SOKETI_APP_MANAGER_DYNAMODB_TABLE", "apps", APP_MANAGER),
@@ -78,20 +83,11 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         "appManager.dynamodb.endpoint",
         Ignored("SOKETI_APP_MANAGER_DYNAMODB_ENDPOINT", "null", APP_MANAGER),
     ),
-    ("appManager.mysql.table", Ignored("SOKETI_APP_MANAGER_MYSQL_TABLE", "apps", APP_MANAGER)),
-    ("appManager.mysql.version", Ignored("SOKETI_APP_MANAGER_MYSQL_VERSION", "8.0", APP_MANAGER)),
-    (
-        "appManager.postgres.table",
-        Ignored("SOKETI_APP_MANAGER_POSTGRES_TABLE", "apps", APP_MANAGER),
-    ),
-    (
-        "appManager.postgres.version",
-        Ignored("SOKETI_APP_MANAGER_POSTGRES_VERSION", "13.3", APP_MANAGER),
-    ),
-    (
-        "appManager.mysql.useMysql2",
-        Ignored("SOKETI_APP_MANAGER_MYSQL_USE_V2", "false", APP_MANAGER),
-    ),
+    ("appManager.mysql.table", OfDatabase("SOKETI_APP_MANAGER_MYSQL_TABLE", "apps")),
+    ("appManager.mysql.version", Silent("SOKETI_APP_MANAGER_MYSQL_VERSION")),
+    ("appManager.postgres.table", OfDatabase("SOKETI_APP_MANAGER_POSTGRES_TABLE", "apps")),
+    ("appManager.postgres.version", Silent("SOKETI_APP_MANAGER_POSTGRES_VERSION")),
+    ("appManager.mysql.useMysql2", Silent("SOKETI_APP_MANAGER_MYSQL_USE_V2")),
     (
         "channelLimits.maxNameLength",
         Sets("SOKETI_CHANNEL_LIMITS_MAX_NAME_LENGTH", "apps[0].max_channel_name_length", integer),
@@ -159,19 +155,19 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         "appManager.array.apps.0.enableUserAuthentication",
         Sets("SOKETI_DEFAULT_APP_USER_AUTHENTICATION", "apps[0].user_authentication", boolean),
     ),
-    ("databasePooling.enabled", Ignored("SOKETI_DB_POOLING_ENABLED", "false", DATABASE)),
-    ("databasePooling.min", Ignored("SOKETI_DB_POOLING_MIN", "0", DATABASE)),
-    ("databasePooling.max", Ignored("SOKETI_DB_POOLING_MAX", "7", DATABASE)),
-    ("database.mysql.host", Ignored("SOKETI_DB_MYSQL_HOST", "127.0.0.1", DATABASE)),
-    ("database.mysql.port", Ignored("SOKETI_DB_MYSQL_PORT", "3306", DATABASE)),
-    ("database.mysql.user", Ignored("SOKETI_DB_MYSQL_USERNAME", "root", DATABASE)),
-    ("database.mysql.password", Ignored("SOKETI_DB_MYSQL_PASSWORD", "password", DATABASE)),
-    ("database.mysql.database", Ignored("SOKETI_DB_MYSQL_DATABASE", "main", DATABASE)),
-    ("database.postgres.host", Ignored("SOKETI_DB_POSTGRES_HOST", "127.0.0.1", DATABASE)),
-    ("database.postgres.port", Ignored("SOKETI_DB_POSTGRES_PORT", "5432", DATABASE)),
-    ("database.postgres.user", Ignored("SOKETI_DB_POSTGRES_USERNAME", "postgres", DATABASE)),
-    ("database.postgres.password", Ignored("SOKETI_DB_POSTGRES_PASSWORD", "password", DATABASE)),
-    ("database.postgres.database", Ignored("SOKETI_DB_POSTGRES_DATABASE", "main", DATABASE)),
+    ("databasePooling.enabled", OfDatabase("SOKETI_DB_POOLING_ENABLED", "false")),
+    ("databasePooling.min", OfDatabase("SOKETI_DB_POOLING_MIN", "0")),
+    ("databasePooling.max", OfDatabase("SOKETI_DB_POOLING_MAX", "7")),
+    ("database.mysql.host", OfDatabase("SOKETI_DB_MYSQL_HOST", "127.0.0.1")),
+    ("database.mysql.port", OfDatabase("SOKETI_DB_MYSQL_PORT", "3306")),
+    ("database.mysql.user", OfDatabase("SOKETI_DB_MYSQL_USERNAME", "root")),
+    ("database.mysql.password", OfDatabase("SOKETI_DB_MYSQL_PASSWORD", "password")),
+    ("database.mysql.database", OfDatabase("SOKETI_DB_MYSQL_DATABASE", "main")),
+    ("database.postgres.host", OfDatabase("SOKETI_DB_POSTGRES_HOST", "127.0.0.1")),
+    ("database.postgres.port", OfDatabase("SOKETI_DB_POSTGRES_PORT", "5432")),
+    ("database.postgres.user", OfDatabase("SOKETI_DB_POSTGRES_USERNAME", "postgres")),
+    ("database.postgres.password", OfDatabase("SOKETI_DB_POSTGRES_PASSWORD", "password")),
+    ("database.postgres.database", OfDatabase("SOKETI_DB_POSTGRES_DATABASE", "main")),
     ("database.redis.host", OfRedis("SOKETI_DB_REDIS_HOST", "127.0.0.1")),
     ("database.redis.port", OfRedis("SOKETI_DB_REDIS_PORT", "6379")),
     ("database.redis.db", OfRedis("SOKETI_DB_REDIS_DB", "0")),

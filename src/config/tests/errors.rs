@@ -86,7 +86,11 @@ fn unsupported_settings_are_rejected_in_the_environment() {
     for (name, value, what) in [
         ("SOKETI_ADAPTER_DRIVER", "nats", "an adapter other than `local` and `redis`"),
         ("SOKETI_ADAPTER_DRIVER", "cluster", "an adapter other than `local` and `redis`"),
-        ("SOKETI_APP_MANAGER_DRIVER", "mysql", "an app manager other than `array`"),
+        (
+            "SOKETI_APP_MANAGER_DRIVER",
+            "dynamodb",
+            "an app manager other than `array`, `mysql` and `postgres`",
+        ),
         ("SOKETI_CACHE_DRIVER", "disk", "a cache other than `memory` and `redis`"),
         ("SOKETI_QUEUE_DRIVER", "sqs", "a queue other than `sync` and `redis`"),
         ("SOKETI_RATE_LIMITER_DRIVER", "cluster", "a rate limiter other than `local` and `redis`"),

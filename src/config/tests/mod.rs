@@ -4,6 +4,7 @@
 mod app_directory;
 mod artefacts;
 mod compat;
+mod database;
 mod development;
 mod environment;
 mod errors;

@@ -68,6 +68,7 @@ fn white_space_at_the_ends_of_a_secret_is_noted_without_the_secret() {
 fn a_value_is_masked_if_its_setting_is_declared_secret() {
     let mut config = Config::default();
     config.redis.url = "redis://:hunter2@a".parse().unwrap();
+    config.apps_from.url = Secret::new("hunter2");
     config.metrics.token = Secret::new("hunter2");
     config.console.password = Secret::new("hunter2");
     config.apps[0].secret = Secret::new("hunter2");

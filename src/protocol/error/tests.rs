@@ -21,6 +21,7 @@ fn every_close_code_has_its_number_and_its_label() {
         (CloseCode::DevelopmentOnly, 4009, "development_only"),
         (CloseCode::NotAuthorizedInTime, 4009, "not_authorized_in_time"),
         (CloseCode::Terminated, 4009, "terminated"),
+        (CloseCode::AppsUnavailable, 4100, "apps_unavailable"),
         (CloseCode::OverCapacity, 4100, "over_capacity"),
         (CloseCode::AddressOverCapacity, 4100, "address_over_capacity"),
         (CloseCode::AddressTooFast, 4100, "address_too_fast"),

@@ -27,6 +27,23 @@ impl Topics {
         }
     }
 
+    /// Adds an app, or replaces it, and applies its settings to its topics.
+    pub(in crate::broker::redis) fn serve_app(&mut self, hub: Arc<Hub>) {
+        let app_id = hub.app_id();
+        self.removed_apps.remove(&app_id);
+        for topic in self.all.values_mut().filter(|topic| topic.name.app_id == app_id) {
+            topic.set_config(&hub.app().config);
+        }
+        self.hubs.insert(app_id, hub);
+    }
+
+    /// Removes an app, once it has no topics.
+    pub(in crate::broker::redis) fn remove_app(&mut self, app_id: Arc<str>) {
+        if self.hubs.contains_key(&app_id) {
+            self.removed_apps.insert(app_id);
+        }
+    }
+
     /// Removes deleted apps without topics.
     pub(in crate::broker::redis) fn forget_retired(&mut self) {
         let topics = &self.all;

@@ -16,14 +16,9 @@ fn unsupported_soketi_keys_are_rejected_by_name() {
             "an adapter other than `local` and `redis`",
         ),
         (
-            r#""appManager.driver": "mysql""#,
-            "appManager.driver",
-            "an app manager other than `array`",
-        ),
-        (
             r#""appManager": {"driver": "dynamodb"}"#,
             "appManager.driver",
-            "an app manager other than `array`",
+            "an app manager other than `array`, `mysql` and `postgres`",
         ),
         (r#""queue": {"driver": "sqs"}"#, "queue.driver", "a queue other than `sync` and `redis`"),
         (r#""cache": {"driver": 1}"#, "cache.driver", "a cache other than `memory` and `redis`"),

@@ -1,0 +1,232 @@
+//! A database with a table of apps, in soketi's layout: PostgreSQL, MySQL, MariaDB, SQLite.
+//!
+//! Only reads. Every query has a deadline; values are bound, and the name of the table was checked.
+
+mod row;
+
+pub use row::AppRecord;
+
+use crate::config::AppsFromConfig;
+use row::{from_json, from_mysql, from_sqlite};
+use sqlx::{
+    ConnectOptions as _, Database, MySql, Pool, Postgres, QueryBuilder, Row as _, Sqlite,
+    mysql::MySqlConnectOptions, pool::PoolOptions, postgres::PgConnectOptions,
+    sqlite::SqliteConnectOptions,
+};
+use std::{fmt, time::Duration};
+use tokio::time;
+
+/// Maximum number of rows that one value of `id` or `key` may have: databases compare texts by their
+/// collations, which may take several as equal.
+const ROWS_MAX: u32 = 10;
+/// Maximum number of apps that one query reads again.
+pub const IDS_MAX: usize = 100;
+
+/// The column by which an app is found.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum AppColumn {
+    /// The id, which requests of the HTTP API name.
+    Id,
+    /// The key, which clients name.
+    Key,
+}
+
+impl AppColumn {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A table of apps. Connections are made when they are needed.
+#[derive(Debug)]
+pub struct AppDatabase {
+    pool: AnyPool,
+    /// The name of the table, quoted.
+    table: String,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum AnyPool {
+    Postgres(Pool<Postgres>),
+    MySql(Pool<MySql>),
+    Sqlite(Pool<Sqlite>),
+}
+
+/// The error of a query.
+#[derive(Debug)]
+pub enum DatabaseError {
+    /// The database has not answered in time.
+    Timeout,
+    /// The database cannot be reached, or has rejected the query.
+    Failed(sqlx::Error),
+}
+
+/// The URL of the database is invalid. Shows nothing of the URL, which has a password.
+#[derive(Debug)]
+pub struct DatabaseUrlError(sqlx::Error);
+
+impl AppDatabase {
+    /// Prepares the database of `config`. Does not connect. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The URL is invalid.
+    pub fn open(config: &AppsFromConfig) -> Result<Self, DatabaseUrlError> {
+        let (url, timeout) = (config.url.expose(), Duration::from_millis(config.timeout_ms));
+        let pool = if url.starts_with("sqlite:") {
+            let options: SqliteConnectOptions = url.parse().map_err(DatabaseUrlError)?;
+            let options = options.read_only(true).busy_timeout(timeout).disable_statement_logging();
+            AnyPool::Sqlite(pool_options(config, timeout).connect_lazy_with(options))
+        } else if url.starts_with("postgres") {
+            let options: PgConnectOptions = url.parse().map_err(DatabaseUrlError)?;
+            let options = options.application_name("campanile").disable_statement_logging();
+            AnyPool::Postgres(pool_options(config, timeout).connect_lazy_with(options))
+        } else {
+            let options: MySqlConnectOptions = url.parse().map_err(DatabaseUrlError)?;
+            let options = options.disable_statement_logging();
+            AnyPool::MySql(pool_options(config, timeout).connect_lazy_with(options))
+        };
+        let quote = if matches!(pool, AnyPool::MySql(_)) { "`" } else { "\"" };
+        let parts = config.table.split('.').map(|part| format!("{quote}{part}{quote}"));
+        let table = parts.collect::<Vec<_>>().join(".");
+        Ok(Self { pool, table, timeout })
+    }
+
+    /// Checks the URL of `config`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The URL is invalid.
+    pub fn check_url(config: &AppsFromConfig) -> Result<(), DatabaseUrlError> {
+        let url = config.url.expose();
+        let parsed = match url.split_once("://") {
+            None => Ok(()),
+            Some(("sqlite", _)) => url.parse().map(|_: SqliteConnectOptions| ()),
+            Some(("postgres" | "postgresql", _)) => url.parse().map(|_: PgConnectOptions| ()),
+            Some(_) => url.parse().map(|_: MySqlConnectOptions| ()),
+        };
+        parsed.map_err(DatabaseUrlError)
+    }
+
+    /// The rows in which `column` equals `value` for the database, which may not distinguish letter
+    /// case.
+    ///
+    /// # Errors
+    ///
+    /// The database has not answered.
+    pub async fn find(
+        &self,
+        column: AppColumn,
+        value: &str,
+    ) -> Result<Vec<AppRecord>, DatabaseError> {
+        let values = [value.to_owned()];
+        self.within_timeout(self.select(column, &values, ROWS_MAX)).await
+    }
+
+    /// The rows with these ids, at most [`IDS_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// The database has not answered.
+    pub async fn read(&self, ids: &[String]) -> Result<Vec<AppRecord>, DatabaseError> {
+        let rows = ROWS_MAX * u32::try_from(ids.len()).unwrap_or(1);
+        self.within_timeout(self.select(AppColumn::Id, ids, rows)).await
+    }
+
+    /// Checks that the database answers and has the table.
+    ///
+    /// # Errors
+    ///
+    /// The database has not answered.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        self.within_timeout(self.select(AppColumn::Id, &[], 1)).await.map(|_rows| ())
+    }
+
+    async fn within_timeout<T>(
+        &self,
+        query: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, DatabaseError> {
+        match time::timeout(self.timeout, query).await {
+            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Err(DatabaseError::Timeout),
+            Ok(result) => result.map_err(DatabaseError::Failed),
+        }
+    }
+
+    /// Statements are not kept prepared: a pooler may give each of them another connection, and the
+    /// table may get further columns.
+    async fn select(
+        &self,
+        column: AppColumn,
+        values: &[String],
+        rows: u32,
+    ) -> Result<Vec<AppRecord>, sqlx::Error> {
+        let (table, column) = (&self.table, column.name());
+        match &self.pool {
+            AnyPool::Postgres(pool) => {
+                // The database writes any type as JSON.
+                let from = format!("SELECT row_to_json(app_row)::text FROM {table} app_row");
+                let mut query = query::<Postgres>(&from, &format!("\"{column}\""), values, rows);
+                let found = query.build().persistent(false).fetch_all(pool).await?;
+                found.iter().map(|row| Ok(from_json(row.try_get(0)?))).collect()
+            }
+            AnyPool::MySql(pool) => {
+                let from = format!("SELECT * FROM {table}");
+                let mut query = query::<MySql>(&from, &format!("`{column}`"), values, rows);
+                let found = query.build().persistent(false).fetch_all(pool).await?;
+                Ok(found.iter().map(from_mysql).collect())
+            }
+            AnyPool::Sqlite(pool) => {
+                let from = format!("SELECT * FROM {table}");
+                let mut query = query::<Sqlite>(&from, &format!("\"{column}\""), values, rows);
+                let found = query.build().persistent(false).fetch_all(pool).await?;
+                Ok(found.iter().map(from_sqlite).collect())
+            }
+        }
+    }
+}
+
+fn pool_options<DB: Database>(config: &AppsFromConfig, timeout: Duration) -> PoolOptions<DB> {
+    PoolOptions::new().max_connections(config.pool_size).acquire_timeout(timeout)
+}
+
+/// A query for the rows in which `column` is one of `values`, or for any row if there are none.
+fn query<DB>(from: &str, column: &str, values: &[String], rows: u32) -> QueryBuilder<DB>
+where
+    DB: Database,
+    String: sqlx::Encode<'static, DB> + sqlx::Type<DB>,
+{
+    let mut query = QueryBuilder::new(from);
+    if !values.is_empty() {
+        query.push(" WHERE ").push(column).push(" IN (");
+        let mut list = query.separated(", ");
+        for value in values {
+            list.push_bind(value.clone());
+        }
+        query.push(")");
+    }
+    query.push(" LIMIT ").push(rows);
+    query
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer within apps_from.timeout_ms"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DatabaseError {}
+
+impl fmt::Display for DatabaseUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for DatabaseUrlError {}

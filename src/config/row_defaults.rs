@@ -1,0 +1,32 @@
+//! What the null columns of a table of apps mean.
+
+use super::{value_source::Compat, variables::Variables};
+use std::fmt;
+
+/// The index of the app of a row in a draft. It is not that of the app in variables of soketi.
+pub(super) const INDEX: usize = 1;
+
+/// What a null or missing column means: the limits for all apps in another server's variables, and that
+/// server's defaults.
+#[derive(Clone, Default, PartialEq)]
+pub struct RowDefaults {
+    pub(super) variables: Variables,
+    pub(super) compat: Option<Compat>,
+}
+
+/// Shows no values: they may be secrets.
+impl fmt::Debug for RowDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowDefaults").field("compat", &self.compat).finish_non_exhaustive()
+    }
+}
+
+impl RowDefaults {
+    /// The defaults of a configuration with these variables and these defaults for its apps.
+    pub(super) fn new(variables: &Variables, compat: Option<Compat>) -> Self {
+        match compat {
+            Some(Compat::Soketi) => Self { variables: variables.of_app(INDEX, &[]), compat },
+            Some(Compat::Reverb) | None => Self::default(),
+        }
+    }
+}

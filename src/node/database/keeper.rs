@@ -1,0 +1,256 @@
+//! The task that queries the database of apps: when, for whom, and what follows.
+
+use super::{Answer, AppName, AppsUnavailable, Node, Request, rows::Rows};
+use crate::{
+    app_database::{AppRecord, DatabaseError, IDS_MAX},
+    clock,
+    metrics::QueryResult,
+    throttle::LogThrottle,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time,
+};
+
+/// How often known apps are checked for being due.
+const TICK: Duration = Duration::from_millis(200);
+/// How long no query is made after one has failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The result of a query.
+#[derive(Debug)]
+enum Done {
+    Found(AppName, Result<Vec<AppRecord>, DatabaseError>),
+    Refreshed(Vec<String>, Result<Vec<AppRecord>, DatabaseError>),
+    Pinged(Result<(), DatabaseError>),
+}
+
+/// The queries of the database.
+#[derive(Debug)]
+struct Keeper {
+    node: Arc<Node>,
+    ttl: Duration,
+    queries: JoinSet<Done>,
+    /// Maximum number of queries at the same time, which is that of connections: further ones would
+    /// wait for those, and time out.
+    queries_max: usize,
+    /// The names that are looked up, with those who wait for the answer.
+    finding: HashMap<AppName, Vec<oneshot::Sender<Answer>>>,
+    /// The names whose query has not begun.
+    queue: VecDeque<AppName>,
+    /// Apps that are read again because of a request, with those who wait for that.
+    refreshing: HashMap<String, Vec<oneshot::Sender<Answer>>>,
+    /// Whether a query reads known apps again.
+    is_refreshing: bool,
+    outage: Option<Outage>,
+    failures: LogThrottle,
+    rows: Rows,
+}
+
+/// The time in which the database does not answer.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    since: Instant,
+    retry_at: Instant,
+    is_asking: bool,
+}
+
+impl Node {
+    /// Looks up apps in the database and reads known ones again, if there is a database. Never ends.
+    pub async fn keep_database_apps(self: Arc<Self>) {
+        let Some(database) = &self.database else { return };
+        let Some(requests) = database.incoming.lock().take() else { return };
+        let config = database.config.load().apps_from.clone();
+        let keeper = Keeper {
+            ttl: Duration::from_secs(config.cache_ttl_s),
+            queries: JoinSet::new(),
+            queries_max: config.pool_size as usize,
+            finding: HashMap::new(),
+            queue: VecDeque::new(),
+            refreshing: HashMap::new(),
+            is_refreshing: false,
+            outage: None,
+            failures: LogThrottle::default(),
+            rows: Rows::new(Arc::clone(&self)),
+            node: Arc::clone(&self),
+        };
+        keeper.run(requests).await;
+    }
+}
+
+impl Keeper {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(request) = requests.recv() => self.on_request(request),
+                Some(done) = self.queries.join_next() => match done {
+                    Ok(done) => self.on_done(done, clock::now()),
+                    Err(_panicked) => self.forget_queries(),
+                },
+                _ = ticks.tick() => {}
+            }
+            self.query(clock::now());
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Find(name, answer) => {
+                // Found, or configured, since it was asked for.
+                if let Some(hub) = self.node.known(&name) {
+                    let _ = answer.send(Ok(Some(hub)));
+                    return;
+                }
+                if self.outage.is_some() || super::LOOKUPS_MAX <= self.queue.len() {
+                    let _ = answer.send(Err(AppsUnavailable));
+                    return;
+                }
+                let waiting = self.finding.entry(name.clone()).or_default();
+                if waiting.is_empty() {
+                    self.queue.push_back(name);
+                }
+                waiting.push(answer);
+            }
+            Request::Refresh(_, answer) if self.outage.is_some() => {
+                let _ = answer.send(Err(AppsUnavailable));
+            }
+            Request::Refresh(id, answer) => {
+                self.refreshing.entry(id.clone()).or_default().push(answer);
+                if let Some(database) = &self.node.database {
+                    database.expire(&id);
+                }
+            }
+            Request::RefreshAll => self.rows.forget_errors(),
+        }
+    }
+
+    /// Starts the queries that are due.
+    fn query(&mut self, now: Instant) {
+        let node = Arc::clone(&self.node);
+        let Some(database) = node.database.as_deref() else { return };
+        let connection = Arc::clone(&database.database);
+        if let Some(outage) = &mut self.outage {
+            if !outage.is_asking && outage.retry_at <= now {
+                outage.is_asking = true;
+                self.queries.spawn(async move { Done::Pinged(connection.ping().await) });
+            }
+            return;
+        }
+        if !self.is_refreshing {
+            let due = database.due(self.ttl, now, IDS_MAX);
+            if !due.is_empty() {
+                self.is_refreshing = true;
+                let connection = Arc::clone(&connection);
+                self.queries.spawn(async move {
+                    let rows = connection.read(&due).await;
+                    Done::Refreshed(due, rows)
+                });
+            }
+        }
+        while self.queries.len() < self.queries_max
+            && let Some(name) = self.queue.pop_front()
+        {
+            let connection = Arc::clone(&connection);
+            self.queries.spawn(async move {
+                let rows = connection.find(name.column, &name.value).await;
+                Done::Found(name, rows)
+            });
+        }
+    }
+
+    fn on_done(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Found(name, rows) => {
+                let found = self.answered(rows, now).map(|rows| self.rows.found(&name, &rows, now));
+                let waiting = self.finding.remove(&name).unwrap_or_default();
+                for answer in waiting {
+                    let _ = answer.send(found.clone());
+                }
+            }
+            Done::Refreshed(ids, rows) => {
+                self.is_refreshing = false;
+                let answered = self.answered(rows, now).map(|rows| {
+                    self.rows.read_again(&ids, &rows, now);
+                });
+                for id in ids {
+                    let hub = self.node.hub(&id);
+                    for answer in self.refreshing.remove(&id).unwrap_or_default() {
+                        let _ = answer.send(answered.map(|()| hub.clone()));
+                    }
+                }
+            }
+            Done::Pinged(result) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.is_asking = false;
+                }
+                let _ = self.answered(result, now);
+            }
+        }
+    }
+
+    /// Counts the result of a query, and begins or ends an outage.
+    fn answered<T>(
+        &mut self,
+        result: Result<T, DatabaseError>,
+        now: Instant,
+    ) -> Result<T, AppsUnavailable> {
+        self.node.metrics().app_database().queried(match &result {
+            Ok(_) => QueryResult::Answered,
+            Err(DatabaseError::Timeout) => QueryResult::Timeout,
+            Err(DatabaseError::Failed(_)) => QueryResult::Failed,
+        });
+        result
+            .inspect(|_| {
+                if let Some(outage) = self.outage.take() {
+                    let after_s = now.saturating_duration_since(outage.since).as_secs();
+                    tracing::info!(after_s, "app database available again");
+                }
+            })
+            .map_err(|error| {
+                if let Some(failures) = self.failures.due(1, now) {
+                    tracing::error!(
+                        %error,
+                        failures,
+                        "app database unavailable: known apps are served, others cannot be looked up"
+                    );
+                }
+                let since = self.outage.map_or(now, |outage| outage.since);
+                let retry_at = now + RETRY_PAUSE;
+                self.outage = Some(Outage { since, retry_at, is_asking: false });
+                self.reject_waiting();
+                AppsUnavailable
+            })
+    }
+
+    /// Answers the lookups whose query has not begun.
+    fn reject_waiting(&mut self) {
+        for name in std::mem::take(&mut self.queue) {
+            for answer in self.finding.remove(&name).unwrap_or_default() {
+                let _ = answer.send(Err(AppsUnavailable));
+            }
+        }
+        for answer in std::mem::take(&mut self.refreshing).into_values().flatten() {
+            let _ = answer.send(Err(AppsUnavailable));
+        }
+    }
+
+    /// Gives all queries up, because one has panicked: those who wait must ask again.
+    fn forget_queries(&mut self) {
+        tracing::error!("panic recovered");
+        self.queries.abort_all();
+        self.queries = JoinSet::new();
+        self.is_refreshing = false;
+        self.finding.clear();
+        self.queue.clear();
+        self.refreshing.clear();
+        self.outage = None;
+    }
+}
