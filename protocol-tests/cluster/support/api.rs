@@ -19,7 +19,7 @@ pub(crate) enum Outcome {
     Accepted,
     /// 503 with `code` 503: the event is never delivered.
     Rejected,
-    /// 503 with `code` 5031: the event is delivered once or not at all.
+    /// 503 with `code` 5031: on each channel, the event is delivered once or not at all.
     Unknown,
     /// No answer, since the node died: the event is delivered once or not at all.
     Broken,
