@@ -76,9 +76,9 @@ metrics! {
     CONNECTIONS = Gauge "campanile_connections" ["app"]
         "WebSocket connections"
     SUBSCRIPTIONS = Gauge "campanile_subscriptions" ["app"]
-        "Subscriptions to channels"
+        "Subscriptions to channels, server-to-user channels included"
     CHANNELS = Gauge "campanile_channels" ["app"]
-        "Channels with subscribers"
+        "Channels with subscribers, without server-to-user channels"
     CACHE_BYTES = Gauge "campanile_cache_bytes" ["app"]
         "Size of the last events of cache channels in memory, on a single node"
     CACHE_EVENTS_DROPPED = Counter "campanile_cache_events_dropped" ["app", "reason"]
@@ -104,7 +104,7 @@ metrics! {
     PUBLISHES = Counter "campanile_publishes" ["status"]
         "Publish requests by status of the response, those to unknown apps included"
     DELIVERY_LATENCY = Histogram "campanile_delivery_latency_seconds" []
-        "Time from the acceptance of an event to its write; one sample for each write"
+        "Time from the acceptance of the oldest queued event of a connection to the flush of its outbox; one sample for each flush that begins with an event"
     SHARD_BUSY = Counter "campanile_shard_busy_seconds" ["shard"]
         "Busy time of a shard; its rate is the shard's load"
     SHARD_CONNECTIONS = Gauge "campanile_shard_connections" ["shard"]
