@@ -21,6 +21,20 @@ impl Observer for NoopObserver {
     fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
 }
 
+/// Is interested in all events, and ignores them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AllEventsObserver;
+
+impl Observer for AllEventsObserver {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
+        true
+    }
+
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
+}
+
 pub(crate) fn name(text: &str) -> ChannelName {
     ChannelName::parse(text, 200).unwrap()
 }

@@ -224,9 +224,9 @@ fn the_state_of_the_broker_is_made_once() {
 
 /// Records the reports, each with its time if Redis has decided it.
 #[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<(Option<u64>, HubEvent)>>);
+struct RecordingObserver(Mutex<Vec<(Option<u64>, HubEvent)>>);
 
-impl Observer for Recorder {
+impl Observer for RecordingObserver {
     fn wants(&self, _app_id: &str, kind: WebhookEvent) -> bool {
         kind == WebhookEvent::ChannelVacated
     }
@@ -242,7 +242,7 @@ impl Observer for Recorder {
 
 #[test]
 fn an_event_that_redis_has_decided_has_its_time() {
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(RecordingObserver::default());
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     let app = App::new(AppConfig::development());
     let hub = Hub::new(app, Arc::new(Inboxes::new(1)), observer, Instant::now());

@@ -5,8 +5,9 @@ use crate::{
     channel::OFFLINE_GRACE,
     config::AppConfig,
     hub::{
-        ConnectionKey, ConnectionRef, Hub, Inboxes, Observer, ShardIndex,
+        ConnectionKey, ConnectionRef, Hub, Inboxes, ShardIndex,
         hub_event_tests::{channel, one_of_each},
+        testing::AllEventsObserver,
     },
     protocol::{Member, User},
 };
@@ -61,20 +62,6 @@ fn other_bytes_are_rejected() {
     }
 }
 
-/// Wants every event, and ignores it.
-#[derive(Debug)]
-struct WantsAll;
-
-impl Observer for WantsAll {
-    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
-        true
-    }
-
-    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
-
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
-}
-
 /// Longer than a change takes until it is in Redis.
 const WRITTEN: Duration = Duration::from_millis(500);
 /// Every character that a JSON encoder may treat in its own way.
@@ -83,7 +70,7 @@ const USER_ID: &str = "a\"b\\c/d\u{7f}\u{1}\té\u{2028}😀";
 fn hub(node: &SimulatedNode) -> Arc<Hub> {
     let config = AppConfig { subscription_count: true, ..AppConfig::development() };
     let inboxes = Arc::new(Inboxes::new(1));
-    let hub = Hub::new(App::new(config), inboxes, Arc::new(WantsAll), crate::clock::now());
+    let hub = Hub::new(App::new(config), inboxes, Arc::new(AllEventsObserver), crate::clock::now());
     let hub = Arc::new(hub);
     node.cluster.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
     hub

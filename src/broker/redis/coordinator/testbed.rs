@@ -3,13 +3,9 @@
 use super::*;
 use crate::{
     app::App,
-    broker::redis::{
-        random,
-        simulation::{WantsAll, network::Network},
-        topic::Topic,
-    },
+    broker::redis::{random, simulation::network::Network, topic::Topic},
     config::AppConfig,
-    hub::{ConnectionKey, Delivery, Inboxes, ShardIndex},
+    hub::{ConnectionKey, Delivery, Inboxes, ShardIndex, testing::AllEventsObserver},
     protocol::Member,
 };
 use std::collections::VecDeque;
@@ -49,7 +45,8 @@ impl Testbed {
         let config =
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
-        let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
+        let hub =
+            Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(AllEventsObserver), now());
         let hub = Arc::new(hub);
         let shared = Arc::new(ClusterState::new(PREFIX, is_redis_cluster, Duration::from_secs(2)));
         let endpoint = network.endpoint(0, &SERVERS, is_redis_cluster);

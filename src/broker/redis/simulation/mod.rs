@@ -11,8 +11,6 @@ mod nodes;
 mod tests;
 mod world;
 
-pub(super) use world::WantsAll;
-
 pub(super) use mutants::mutated;
 pub(crate) use nodes::{SimulatedNode, SimulatedRedis};
 

@@ -5,8 +5,6 @@ mod history;
 mod node;
 mod report;
 
-pub(in crate::broker::redis) use node::WantsAll;
-
 pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};

@@ -8,8 +8,11 @@ use crate::{
         shared::ClusterState,
         simulation::network::{Network, NodeId},
     },
-    config::{AppConfig, WebhookEvent},
-    hub::{ConnectionKey, ConnectionRef, Delivery, Hub, HubEvent, Inboxes, Observer, ShardIndex},
+    config::AppConfig,
+    hub::{
+        ConnectionKey, ConnectionRef, Delivery, Hub, Inboxes, ShardIndex,
+        testing::AllEventsObserver,
+    },
     protocol::{ChannelName, Member},
 };
 use std::{
@@ -66,20 +69,6 @@ pub(super) enum Sent {
     Closed,
 }
 
-/// An observer that subscribes the application to all webhooks.
-#[derive(Debug)]
-pub(in crate::broker::redis) struct WantsAll;
-
-impl Observer for WantsAll {
-    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
-        true
-    }
-
-    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
-
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
-}
-
 fn now() -> Instant {
     crate::broker::redis::clock::now()
 }
@@ -95,7 +84,8 @@ impl Node {
         let config =
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
-        let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
+        let hub =
+            Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(AllEventsObserver), now());
         let hub = Arc::new(hub);
         let named: Vec<(&str, u16)> =
             addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
