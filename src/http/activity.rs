@@ -22,12 +22,11 @@ const INTERVAL_MS: RangeInclusive<u64> = 100..=5_000;
 const INTERVAL_MS_DEFAULT: u64 = 1_000;
 
 fn number(
-    head: &Authenticated<'_>,
-    name: &str,
+    (name, text): (&str, Option<&str>),
     default: u64,
     range: RangeInclusive<u64>,
 ) -> Result<u64, ApiError> {
-    let Some(text) = head.parameter(name) else { return Ok(default) };
+    let Some(text) = text else { return Ok(default) };
     let number = text.parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| {
         ApiError::bad_request(format!("{name} must be {} to {}", range.start(), range.end()))
@@ -41,9 +40,10 @@ impl Http {
         hub: &Hub,
         head: &Authenticated<'_>,
     ) -> Result<Reply, ApiError> {
-        let limit = number(head, "limit", LIMIT_DEFAULT, LIMIT)?;
+        let limit = number(("limit", head.parameter("limit")), LIMIT_DEFAULT, LIMIT)?;
         let limit = usize::try_from(limit).expect("at most 100");
-        let interval = number(head, "interval_ms", INTERVAL_MS_DEFAULT, INTERVAL_MS)?;
+        let interval = ("interval_ms", head.parameter("interval_ms"));
+        let interval = number(interval, INTERVAL_MS_DEFAULT, INTERVAL_MS)?;
         let order =
             head.parameter("order").map_or(Some(ActivityOrder::default()), ActivityOrder::parse);
         let order = order.ok_or_else(|| {
