@@ -60,9 +60,9 @@ pub(super) struct Connection {
     /// sends without reading would only fill its outbox with replies.
     pub(super) is_blocked: bool,
     /// Whether there may be input for which the poller reports no further edge.
-    pub(super) is_unread: bool,
-    /// Whether it is in the shard's list of unread connections.
-    pub(super) is_in_unread_queue: bool,
+    pub(super) may_have_input: bool,
+    /// Whether it is in `pending_reads` of the shard.
+    pub(super) is_in_pending_reads: bool,
     /// The state of the decoder, if input is incomplete or unread.
     pub(super) incomplete: Option<Box<IncompleteMessage>>,
     pub(super) phase: Phase,
@@ -133,8 +133,8 @@ impl Connection {
             outbox: Outbox::default(),
             queued: Queued::No,
             is_blocked: false,
-            is_unread: false,
-            is_in_unread_queue: false,
+            may_have_input: false,
+            is_in_pending_reads: false,
             incomplete: None,
             phase,
             check_step: u64::MAX,
@@ -149,14 +149,14 @@ impl Connection {
             Phase::Open(client) => {
                 let message = self.message_began_at().map(|began| began + message_timeout);
                 let next_read_at =
-                    if self.is_unread { client.session.throttled_until(now) } else { None };
+                    if self.may_have_input { client.session.throttled_until(now) } else { None };
                 [message, next_read_at]
                     .into_iter()
                     .flatten()
                     .fold(client.session.deadline(), Instant::min)
             }
             Phase::Closing(closing) => {
-                let next_read_at = closing.next_read_at.filter(|_| self.is_unread);
+                let next_read_at = closing.next_read_at.filter(|_| self.may_have_input);
                 next_read_at.map_or(closing.deadline, |at| at.min(closing.deadline))
             }
         }

@@ -32,7 +32,7 @@ pub(super) struct IncompleteMessage {
     began_at: Instant,
     context: Box<WebSocketContext>,
     /// Bytes that the context has not received yet, because reading was paused.
-    unread: Option<Vec<u8>>,
+    paused_bytes: Option<Vec<u8>>,
 }
 
 /// Reads the messages in the bytes of one read from the socket.
@@ -89,7 +89,7 @@ impl Decoder {
     }
 
     /// Starts to read `bytes`, which follow those of `incomplete`.
-    pub(super) fn open<'a>(
+    pub(super) fn start_read<'a>(
         &mut self,
         incomplete: Option<Box<IncompleteMessage>>,
         bytes: &'a [u8],
@@ -111,20 +111,21 @@ impl Decoder {
         Reader { validator, began_at, context, stream, fragments }
     }
 
-    /// Resumes a paused reading; `unread` is the result of [`IncompleteMessage::take_unread`].
+    /// Resumes a paused reading; `paused_bytes` is the result of
+    /// [`IncompleteMessage::take_paused_bytes`].
     pub(super) fn resume<'a>(
         incomplete: IncompleteMessage,
-        unread: &'a [u8],
+        paused_bytes: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
         let IncompleteMessage { validator, context, .. } = incomplete;
-        let stream = InputStream { bytes: unread, replies };
+        let stream = InputStream { bytes: paused_bytes, replies };
         Reader { validator, began_at: None, context, stream, fragments: 0 }
     }
 
     /// Finishes reading at `now`. Returns the state to keep if the last frame or message is
     /// incomplete.
-    pub(super) fn close(
+    pub(super) fn finish_read(
         &mut self,
         reader: Reader<'_>,
         now: Instant,
@@ -137,14 +138,14 @@ impl Decoder {
             return None;
         }
         let began_at = began_at.unwrap_or(now);
-        Some(Box::new(IncompleteMessage { validator, began_at, context, unread: None }))
+        Some(Box::new(IncompleteMessage { validator, began_at, context, paused_bytes: None }))
     }
 
-    /// Pauses the reading, and keeps the unread bytes for [`Decoder::resume`].
+    /// Pauses the reading, and keeps the remaining bytes for [`Decoder::resume`].
     pub(super) fn pause(reader: Reader<'_>, now: Instant) -> IncompleteMessage {
         let Reader { validator, began_at, context, stream, .. } = reader;
-        let unread = Some(stream.bytes.to_vec());
-        IncompleteMessage { validator, began_at: began_at.unwrap_or(now), context, unread }
+        let paused_bytes = Some(stream.bytes.to_vec());
+        IncompleteMessage { validator, began_at: began_at.unwrap_or(now), context, paused_bytes }
     }
 }
 
@@ -152,12 +153,12 @@ impl IncompleteMessage {
     /// When the incomplete message began. Pings and pongs between its fragments do not extend its
     /// deadline. None if the reading is paused: then the server does not wait for the client.
     pub(super) fn began_at(&self) -> Option<Instant> {
-        self.unread.is_none().then_some(self.began_at)
+        self.paused_bytes.is_none().then_some(self.began_at)
     }
 
     /// Takes the bytes that were kept when the reading was paused.
-    pub(super) fn take_unread(&mut self) -> Option<Vec<u8>> {
-        self.unread.take()
+    pub(super) fn take_paused_bytes(&mut self) -> Option<Vec<u8>> {
+        self.paused_bytes.take()
     }
 }
 
@@ -261,7 +262,7 @@ mod tests {
         let (mut texts, mut replies, mut incomplete) = (Vec::new(), Vec::new(), None);
         for piece in pieces {
             let mut written = Vec::new();
-            let mut reader = decoder.open(incomplete.take(), piece, &mut written);
+            let mut reader = decoder.start_read(incomplete.take(), piece, &mut written);
             while let Some(received) = reader.next().unwrap() {
                 if let Received::Text(text) = received {
                     texts.push(text.to_string());
@@ -269,7 +270,7 @@ mod tests {
                 replies.extend(reader.take_replies().into_iter().flatten());
             }
             replies.extend(reader.take_replies().into_iter().flatten());
-            incomplete = decoder.close(reader, Instant::now());
+            incomplete = decoder.finish_read(reader, Instant::now());
         }
         (texts, replies, incomplete.is_none())
     }
@@ -313,7 +314,7 @@ mod tests {
     fn failure(bytes: &[u8]) -> FrameError {
         let mut decoder = Decoder::new(1_000);
         let mut replies = Vec::new();
-        let mut reader = decoder.open(None, bytes, &mut replies);
+        let mut reader = decoder.start_read(None, bytes, &mut replies);
         loop {
             match reader.next() {
                 Ok(Some(_)) => {}
@@ -344,9 +345,9 @@ mod tests {
         let mut decoder = Decoder::new(100_000);
         let mut fragments = |incomplete, bytes: &[u8]| {
             let mut replies = Vec::new();
-            let mut reader = decoder.open(incomplete, bytes, &mut replies);
+            let mut reader = decoder.start_read(incomplete, bytes, &mut replies);
             while reader.next().unwrap().is_some() {}
-            (reader.fragments(), decoder.close(reader, Instant::now()))
+            (reader.fragments(), decoder.finish_read(reader, Instant::now()))
         };
         let whole = [text("one", Data::Text, true), ping("p"), text("two", Data::Text, true)];
         assert_eq!(fragments(None, &whole.concat()).0, 0);
@@ -380,23 +381,23 @@ mod tests {
         let now = Instant::now();
         let mut texts = Vec::new();
         let mut replies = Vec::new();
-        let mut kept = Decoder::pause(decoder.open(None, now_there, &mut replies), now);
+        let mut kept = Decoder::pause(decoder.start_read(None, now_there, &mut replies), now);
         // Reading is paused again after each message.
         let mut incomplete = loop {
             assert_eq!(kept.began_at(), None, "the client is not waited for");
-            let unread = kept.take_unread().unwrap();
+            let paused_bytes = kept.take_paused_bytes().unwrap();
             let mut replies = Vec::new();
-            let mut reader = Decoder::resume(kept, &unread, &mut replies);
+            let mut reader = Decoder::resume(kept, &paused_bytes, &mut replies);
             match reader.next().unwrap() {
                 Some(Received::Text(text)) => texts.push(text.to_string()),
                 Some(other) => panic!("{other:?}"),
-                None => break decoder.close(reader, now),
+                None => break decoder.finish_read(reader, now),
             }
             kept = Decoder::pause(reader, now);
         };
         assert!(incomplete.as_ref().unwrap().began_at().is_some(), "one has begun");
         let mut replies = Vec::new();
-        let mut reader = decoder.open(incomplete.take(), later, &mut replies);
+        let mut reader = decoder.start_read(incomplete.take(), later, &mut replies);
         let Some(Received::Text(text)) = reader.next().unwrap() else { panic!("no text") };
         texts.push(text.to_string());
         assert_eq!(texts, ["one", "two", "fragment", "begun"]);
@@ -421,7 +422,7 @@ mod tests {
         let mut decoder = Decoder::new(1_000);
         let result = |decoder: &mut Decoder, incomplete, bytes: &[u8]| {
             let mut replies = Vec::new();
-            let mut reader = decoder.open(incomplete, bytes, &mut replies);
+            let mut reader = decoder.start_read(incomplete, bytes, &mut replies);
             let outcome = loop {
                 match reader.next() {
                     Ok(Some(_)) => {}
@@ -429,7 +430,7 @@ mod tests {
                     Err(error) => break Err(error),
                 }
             };
-            (outcome, decoder.close(reader, Instant::now()))
+            (outcome, decoder.finish_read(reader, Instant::now()))
         };
         let message = text(&"x".repeat(900), Data::Text, true);
         assert_eq!(result(&mut decoder, None, &message).0, Ok(()));
@@ -447,7 +448,8 @@ mod tests {
         let long = text(&"x".repeat(900), Data::Text, true);
         for (len, fragments) in [(1, 1), (511, 1), (512, 0), (long.len(), 0)] {
             let mut replies = Vec::new();
-            let reader = Decoder::new(1_000).open(None, &long[..len], &mut replies).fragments();
+            let reader =
+                Decoder::new(1_000).start_read(None, &long[..len], &mut replies).fragments();
             assert_eq!(reader, fragments, "{len}");
         }
     }
@@ -460,9 +462,9 @@ mod tests {
         let long = text(&"x".repeat(100), Data::Text, true);
         let mut go_on = |incomplete, bytes: &[u8], now| {
             let mut replies = Vec::new();
-            let mut reader = decoder.open(incomplete, bytes, &mut replies);
+            let mut reader = decoder.start_read(incomplete, bytes, &mut replies);
             while reader.next().unwrap().is_some() {}
-            decoder.close(reader, now)
+            decoder.finish_read(reader, now)
         };
         let mut incomplete = go_on(None, &long[..1], at(1));
         for (seconds, byte) in (2..).zip(&long[1..50]) {

@@ -20,7 +20,7 @@ pub(super) struct DrainSchedule {
     latest_drop_at: Instant,
     pub(super) mode: DrainMode,
     /// The number of connections that may still be closed with 4200, for [`DrainMode::InheritedSocket`].
-    queue_capacity_left: usize,
+    backlog_capacity_left: usize,
     /// When the last close frame was sent; `None` before.
     all_closed_at: Option<Instant>,
 }
@@ -30,7 +30,7 @@ pub(super) struct DrainSchedule {
 pub(super) const CLOSED_PER_TURN: usize = 64;
 /// Maximum number of connections, of all shards, that reconnect to a queue at once: a quarter of
 /// the usual backlog, so that no handshake has to be repeated.
-const QUEUE_CAPACITY: usize = 1_024;
+const BACKLOG_CAPACITY: usize = 1_024;
 /// How long clients have to reply to the close frame if the process ends at once. It is short, since
 /// no process serves clients until this one has ended.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -71,7 +71,7 @@ impl DrainSchedule {
             spread: drain_spread(connections.len(), remaining),
             latest_drop_at: since + grace.mul_f64(Self::DROP_FRACTION),
             mode,
-            queue_capacity_left: QUEUE_CAPACITY / shards.max(1),
+            backlog_capacity_left: BACKLOG_CAPACITY / shards.max(1),
             all_closed_at,
             waiting: connections.into(),
         }
@@ -95,8 +95,8 @@ impl DrainSchedule {
     fn next_code(&mut self) -> CloseCode {
         match self.mode {
             DrainMode::Staggered => CloseCode::Draining,
-            DrainMode::InheritedSocket if 0 < self.queue_capacity_left => {
-                self.queue_capacity_left -= 1;
+            DrainMode::InheritedSocket if 0 < self.backlog_capacity_left => {
+                self.backlog_capacity_left -= 1;
                 CloseCode::Draining
             }
             DrainMode::InheritedSocket | DrainMode::NoSuccessor => CloseCode::ShuttingDown,
@@ -245,8 +245,8 @@ mod tests {
         let mut drain_schedule =
             drain_schedule(3_000, start, Duration::from_secs(10), DrainMode::InheritedSocket);
         let codes = close_all(&mut drain_schedule, start);
-        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_CAPACITY);
-        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_CAPACITY);
+        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), BACKLOG_CAPACITY);
+        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - BACKLOG_CAPACITY);
     }
 
     #[test]

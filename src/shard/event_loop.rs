@@ -65,7 +65,7 @@ pub struct Shard {
     /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
     /// Connections with input for which the poller reports no further edge.
-    pub(super) unread: VecDeque<u32>,
+    pub(super) pending_reads: VecDeque<u32>,
     /// Bytes that may still be read in this turn.
     pub(super) read_budget: usize,
     /// Bytes that the client that is read now has made the server send.
@@ -116,7 +116,7 @@ impl Shard {
             readiness: Readiness::new()?,
             decoder: Decoder::new(config.max_message_bytes),
             batch: VecDeque::new(),
-            unread: VecDeque::new(),
+            pending_reads: VecDeque::new(),
             read_budget: 0,
             response_bytes: 0,
             should_poll: true,
@@ -133,7 +133,7 @@ impl Shard {
     }
 
     /// Serves connections until the process ends. Once `drain` has a mode, connections are closed by
-    /// its schedule. Each connection holds a drain of its own, so a shutdown waits for the last one.
+    /// its schedule. Each connection holds a [`DrainGuard`], so a shutdown waits for the last one.
     pub async fn run(
         mut self,
         mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
@@ -170,7 +170,7 @@ impl Shard {
         }
     }
 
-    /// Does the work of one turn, as described in the documentation of the module.
+    /// Does the work of one turn, as described in [`super`].
     pub(super) fn turn(
         &mut self,
         inbox: &Inbox,
@@ -187,7 +187,7 @@ impl Shard {
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
         if !self.node.is_busy() {
             self.read_budget = READ_PER_TURN;
-            self.read_unread();
+            self.read_pending();
             if std::mem::take(&mut self.should_poll) {
                 self.poll_sockets();
             }
@@ -248,7 +248,7 @@ impl Shard {
     pub(super) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
-            || !self.unread.is_empty()
+            || !self.pending_reads.is_empty()
             || !self.evicting.is_empty()
             || self.should_poll
             || self.readiness.may_have_more()
@@ -360,7 +360,7 @@ impl Shard {
         if event.writable && connection.is_blocked {
             connection.is_blocked = false;
             self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
-            if connection.is_unread {
+            if connection.may_have_input {
                 self.read_later(slot);
             }
         }

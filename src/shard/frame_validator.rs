@@ -212,8 +212,9 @@ impl Utf8 {
             unmasked[..begun].copy_from_slice(&self.incomplete_char[..begun]);
             let end = begun + piece.len();
             for (index, byte) in piece.iter().enumerate() {
-                let slot = usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
-                unmasked[begun + index] = byte ^ mask[slot];
+                let mask_index =
+                    usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
+                unmasked[begun + index] = byte ^ mask[mask_index];
             }
             match std::str::from_utf8(&unmasked[..end]) {
                 Ok(_) => self.len = 0,

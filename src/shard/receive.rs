@@ -43,11 +43,11 @@ impl Shard {
                 break;
             }
             if connection.is_throttled(self.now) {
-                connection.is_unread = true;
+                connection.may_have_input = true;
                 self.schedule_check(slot);
                 break;
             }
-            connection.is_unread = false;
+            connection.may_have_input = false;
             self.response_bytes = 0;
             if self.resume(slot) {
                 self.read_budget =
@@ -92,31 +92,31 @@ impl Shard {
     /// any more, any other is read in the next turn.
     pub(super) fn read_later(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        connection.is_unread = true;
-        if !connection.is_blocked && !connection.is_in_unread_queue {
-            connection.is_in_unread_queue = true;
-            self.unread.push_back(slot);
+        connection.may_have_input = true;
+        if !connection.is_blocked && !connection.is_in_pending_reads {
+            connection.is_in_pending_reads = true;
+            self.pending_reads.push_back(slot);
         }
     }
 
     /// Reads the pending input of a throttled client, if it may be read again.
     pub(super) fn read_if_unthrottled(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
-        if connection.is_unread && !connection.is_throttled(self.now) {
+        if connection.may_have_input && !connection.is_throttled(self.now) {
             self.read_later(slot);
         }
     }
 
     /// Reads the input that earlier turns have left.
-    pub(super) fn read_unread(&mut self) {
-        for _ in 0..self.unread.len() {
+    pub(super) fn read_pending(&mut self) {
+        for _ in 0..self.pending_reads.len() {
             if self.read_budget == 0 {
                 return;
             }
-            let Some(slot) = self.unread.pop_front() else { return };
+            let Some(slot) = self.pending_reads.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
-            connection.is_in_unread_queue = false;
-            if connection.is_unread {
+            connection.is_in_pending_reads = false;
+            if connection.may_have_input {
                 self.catch_panic_for(slot, |shard, slot| shard.read(slot, ReadUntil::Blocked));
             }
         }
@@ -130,7 +130,7 @@ impl Shard {
         }
         let incomplete = connection.incomplete.take();
         let mut replies = Vec::new();
-        let reader = self.decoder.open(incomplete, bytes, &mut replies);
+        let reader = self.decoder.start_read(incomplete, bytes, &mut replies);
         let (now, fragments) = (self.now, reader.fragments());
         if let Some(client) = self.client(slot)
             && let Err(error) = client.session.on_fragments(fragments, now)
@@ -144,12 +144,12 @@ impl Shard {
     fn resume(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot as usize];
         let Some(mut incomplete) = connection.incomplete.take() else { return false };
-        let Some(unread) = incomplete.take_unread() else {
+        let Some(paused_bytes) = incomplete.take_paused_bytes() else {
             connection.incomplete = Some(incomplete);
             return false;
         };
         let mut replies = Vec::new();
-        self.read_messages(slot, Decoder::resume(*incomplete, &unread, &mut replies));
+        self.read_messages(slot, Decoder::resume(*incomplete, &paused_bytes, &mut replies));
         true
     }
 
@@ -175,11 +175,11 @@ impl Shard {
             }
             if connection.is_throttled(self.now) {
                 connection.incomplete = Some(Box::new(Decoder::pause(reader, self.now)));
-                connection.is_unread = true;
+                connection.may_have_input = true;
                 return self.schedule_check(slot);
             }
         }
-        let incomplete = self.decoder.close(reader, self.now);
+        let incomplete = self.decoder.finish_read(reader, self.now);
         self.connections[slot as usize].incomplete = incomplete;
         // The next deadline may be earlier than the scheduled one.
         self.schedule_check(slot);
