@@ -6,8 +6,8 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Counts the messages of one connection against two limits: the server's rate, which stops floods,
-/// and the app's limit of a window, which is compatible with Reverb's.
+/// Counts the messages of one connection against two limits: `max_messages_per_second`, which stops
+/// floods, and the app's limit of a window, which is compatible with Reverb's.
 ///
 /// Messages beyond a limit are dropped, and the client is notified. The server replies to
 /// `pusher:ping` in any case, so that a client that sends too much does not seem dead as well.
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 pub(super) struct MessageLimiter {
     bucket: TokenBucket,
     /// Allocated only for apps with a window, and for clients beyond the rate.
-    over_limit: Option<Box<OverLimit>>,
+    state: Option<Box<LimitState>>,
 }
 
 #[derive(Debug, Default)]
-struct OverLimit {
+struct LimitState {
     /// The start of the app's window, at its first message, and the number of messages in it.
     window: Option<(Instant, u32)>,
     /// Messages dropped since the client was last within the rate.
@@ -44,30 +44,30 @@ const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl MessageLimiter {
     pub(super) fn new(now: Instant) -> Self {
-        Self { bucket: TokenBucket::full(now), over_limit: None }
+        Self { bucket: TokenBucket::full(now), state: None }
     }
 
     /// Counts a message against a rate. If the client exceeds it by as many messages as its burst, the
     /// connection is closed.
     pub(super) fn check_rate(&mut self, rate: Rate, now: Instant) -> Decision {
-        if self.over_limit.is_some() && self.bucket.is_full(now) {
+        if self.state.is_some() && self.bucket.is_full(now) {
             self.reset();
         }
         if self.bucket.take(rate, now).is_ok() {
             return Decision::Allow;
         }
-        let over_limit = self.over_limit.get_or_insert_default();
-        over_limit.dropped += 1;
-        if rate.burst() <= over_limit.dropped { Decision::Close } else { Decision::Drop }
+        let state = self.state.get_or_insert_default();
+        state.dropped += 1;
+        if rate.burst() <= state.dropped { Decision::Close } else { Decision::Drop }
     }
 
     /// Whether to notify the client of a dropped message now: at most once a second.
     pub(super) fn should_notify(&mut self, now: Instant) -> bool {
-        let over_limit = self.over_limit.get_or_insert_default();
-        if over_limit.notified_at.is_some_and(|notified_at| now < notified_at + NOTIFY_INTERVAL) {
+        let state = self.state.get_or_insert_default();
+        if state.notified_at.is_some_and(|notified_at| now < notified_at + NOTIFY_INTERVAL) {
             return false;
         }
-        over_limit.notified_at = Some(now);
+        state.notified_at = Some(now);
         true
     }
 
@@ -77,7 +77,7 @@ impl MessageLimiter {
         if limit.max == 0 {
             return Decision::Allow;
         }
-        let window = &mut self.over_limit.get_or_insert_default().window;
+        let window = &mut self.state.get_or_insert_default().window;
         let (started_at, messages) = match *window {
             Some((started_at, messages)) if now < started_at + limit.window => {
                 (started_at, messages)
@@ -92,11 +92,11 @@ impl MessageLimiter {
     }
 
     fn reset(&mut self) {
-        match &mut self.over_limit {
-            Some(over_limit) if over_limit.window.is_some() => {
-                (over_limit.dropped, over_limit.notified_at) = (0, None);
+        match &mut self.state {
+            Some(state) if state.window.is_some() => {
+                (state.dropped, state.notified_at) = (0, None);
             }
-            Some(_) | None => self.over_limit = None,
+            Some(_) | None => self.state = None,
         }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
             assert!(limiter.should_notify(now));
         }
         assert_eq!(limiter.check_rate(rate, start + Duration::from_secs(180)), Decision::Allow);
-        assert!(limiter.over_limit.is_none(), "and holds no more memory than others");
+        assert!(limiter.state.is_none(), "and holds no more memory than others");
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
             (0..10_000).all(|_| limiter.check_rate(Rate::per_second(0), now) == Decision::Allow)
         );
         assert!((0..10_000).all(|_| limiter.check_window(limit, now) == Decision::Allow));
-        assert!(limiter.over_limit.is_none());
+        assert!(limiter.state.is_none());
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl<H> Session<H> {
         self.user.as_deref()
     }
 
-    /// Counts a WebSocket ping or pong as a message for the server's limit.
+    /// Counts a WebSocket ping or pong as a message for `max_messages_per_second`.
     ///
     /// # Errors
     ///
@@ -172,9 +172,9 @@ impl<H> Session<H> {
         self.on_fragments(1, now)
     }
 
-    /// Counts fragments of messages, and small parts of frames: each counts as a message for the
-    /// server's limit. They do not reset the activity timeout, since the message may never be
-    /// completed.
+    /// Counts fragments of messages, and small parts of frames: each counts as a message for
+    /// `max_messages_per_second`. They do not reset the activity timeout, since the message may
+    /// never be completed.
     ///
     /// # Errors
     ///
