@@ -189,7 +189,7 @@ pub fn subscription_error(channel: &str, kind: &str, status: u16, message: &str)
     ))
 }
 
-/// `pusher:signin_success`, with the client's `user_data` unchanged.
+/// `pusher:signin_success`, with `user_data` as given; see `User::user_data_for_client`.
 #[must_use]
 pub fn signin_success(user_data: &str) -> Frame {
     let data = to_json_string(&format!(r#"{{"user_data":{}}}"#, to_json_string(user_data)));

@@ -5,7 +5,8 @@ use std::{
     time::Instant,
 };
 
-/// An encoded WebSocket frame, shared by its receivers.
+/// Encoded output for a client, shared by its receivers: a WebSocket frame, or the HTTP
+/// response to the handshake.
 ///
 /// An event is encoded once per channel, WebSocket header included; a subscriber's outbox holds
 /// a handle of eight bytes. Frames of a server are not masked, so all receivers get the same bytes.

@@ -67,13 +67,13 @@ pub struct ClientEventMessage<'a> {
 pub enum Malformed {
     /// Not a JSON object with a string `event`.
     Event,
-    /// `data` lacks a member that the event needs, or has it in another type. Contains the rule.
+    /// `data` lacks a field that the event needs, or has it in another type. Contains the rule.
     Data(&'static str),
     /// A binary message that is not UTF-8.
     Binary,
 }
 
-/// The outer object of every message. Other members are ignored.
+/// The outer object of every message. Other fields are ignored.
 #[derive(Deserialize)]
 struct RawMessage<'a> {
     #[serde(borrow)]
@@ -94,7 +94,7 @@ impl<'a> ClientMessage<'a> {
     ///
     /// # Errors
     ///
-    /// [`Malformed`] when `text` is not an event, or lacks a member that its event needs.
+    /// [`Malformed`] when `text` is not an event, or lacks a field that its event needs.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         match replace_lone_surrogates(text) {
             Cow::Borrowed(text) => Self::parse_valid(text),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn null_members_are_absent() {
+    fn null_fields_are_absent() {
         let text = r#"{"event":"pusher:subscribe","data":{"auth":null,"channel_data":null,"channel":"c"}}"#;
         let subscribe = subscribe(text);
         assert_eq!((subscribe.auth, subscribe.channel_data), (None, None));
@@ -270,7 +270,7 @@ mod tests {
 
     /// Cases: the event, valid data, and data that lacks a member or has it in another type.
     #[test]
-    fn each_event_needs_its_members() {
+    fn each_event_needs_its_fields() {
         let parse = |event: &str, data: &str| {
             let text = format!(r#"{{"event":"pusher:{event}","data":{data}}}"#);
             ClientMessage::parse(&text).map(|message| format!("{message:?}"))

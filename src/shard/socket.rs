@@ -156,7 +156,8 @@ impl Read for Socket {
     }
 }
 
-/// With TLS, the accepted bytes may still be buffered here: call [`Socket::settle`] at the end.
+/// With TLS, the accepted bytes may still be buffered here: call [`Socket::flush_tls_after`] at the
+/// end.
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
