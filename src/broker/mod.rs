@@ -6,10 +6,12 @@
 
 mod error;
 mod local;
+mod occupied_channels;
 pub mod redis;
 
 pub use error::{NotPublished, Unavailable};
 pub use local::CacheStats;
+pub use occupied_channels::OccupiedChannels;
 pub use redis::RedisBroker;
 
 use crate::{
@@ -21,8 +23,9 @@ use crate::{
         ChannelName, EventData, Frame, Member, SocketId, SubscriptionRejection, User, event,
     },
 };
+use occupied_channels::Source;
 use prometheus_client::registry::Registry;
-use redis::{ChannelList, Cluster, ConnectionPermit};
+use redis::ConnectionPermit;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -92,15 +95,6 @@ pub struct SignInReply {
     pub watchlist: Option<Frame>,
 }
 
-/// The channels with subscribers.
-#[derive(Debug)]
-pub enum OccupiedChannels {
-    /// Of a single node: only channels with the prefix.
-    Local(Vec<(ChannelName, Counts)>),
-    /// Of the cluster: channels with the prefix, and others.
-    Shared(Arc<ChannelList>),
-}
-
 /// The bytes that a cached event counts in addition to its texts, and a channel with a cached event in
 /// addition to its name: about the cost of the collections.
 const CACHE_OVERHEAD_BYTES: usize = 256;
@@ -137,23 +131,22 @@ impl AcceptedClientEvent<'_> {
 }
 
 impl Broker {
-    /// The broker for `config`, which serves `hubs` (by app id). One in Redis connects in the
+    /// The broker for `config`, which serves `hubs` (by app id). A broker in Redis connects in the
     /// background, and retries without end. Needs a runtime.
     ///
     /// # Errors
     ///
     /// The file that `redis.ca` names can't be read.
-    pub fn start(config: &RedisConfig, hubs: HashMap<Arc<str>, Arc<Hub>>) -> io::Result<Self> {
-        let cluster = Cluster::join(config, hubs)?;
-        Ok(cluster.map_or(Self::Local, |cluster| Self::Redis(RedisBroker::new(cluster))))
+    pub fn new(config: &RedisConfig, hubs: HashMap<Arc<str>, Arc<Hub>>) -> io::Result<Self> {
+        Ok(RedisBroker::spawn(config, hubs)?.map_or(Self::Local, Self::Redis))
     }
 
-    /// The cluster of a broker in Redis, which keeps the log of webhooks too.
+    /// The broker in Redis, if it is that one: the webhooks of its nodes use the same Redis.
     #[must_use]
-    pub fn cluster(&self) -> Option<&Cluster> {
+    pub fn redis(&self) -> Option<&RedisBroker> {
         match self {
             Self::Local => None,
-            Self::Redis(broker) => Some(broker.cluster()),
+            Self::Redis(broker) => Some(broker),
         }
     }
 
@@ -161,7 +154,7 @@ impl Broker {
     pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.cluster().serve(hubs),
+            Self::Redis(broker) => broker.serve(hubs),
         }
     }
 
@@ -185,7 +178,7 @@ impl Broker {
     pub fn apply_config(&self, hub: &Hub) {
         match self {
             Self::Local => local::apply_config(hub),
-            Self::Redis(broker) => broker.cluster().trim_cache(hub),
+            Self::Redis(broker) => broker.trim_cache(hub),
         }
     }
 
@@ -211,7 +204,7 @@ impl Broker {
         match self {
             // The hub has counted it.
             Self::Local => Some(BrokerPermit(None)),
-            Self::Redis(broker) => Some(BrokerPermit(Some(broker.cluster().admit(hub).await?))),
+            Self::Redis(broker) => Some(BrokerPermit(Some(broker.admit(hub).await?))),
         }
     }
 
@@ -309,9 +302,11 @@ impl Broker {
     /// [`Unavailable`].
     pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<OccupiedChannels, Unavailable> {
         match self {
-            Self::Local => Ok(OccupiedChannels::Local(local::occupied_channels(hub, prefix))),
+            Self::Local => {
+                Ok(OccupiedChannels(Source::Local(local::occupied_channels(hub, prefix))))
+            }
             Self::Redis(broker) => {
-                Ok(OccupiedChannels::Shared(broker.cluster().channels(hub, prefix).await?))
+                Ok(OccupiedChannels(Source::Cluster(broker.channels(hub, prefix).await?)))
             }
         }
     }
@@ -357,8 +352,8 @@ impl Broker {
     /// [`Unavailable`].
     pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
         match self {
-            Self::Local => Ok(hub.connection_count()),
-            Self::Redis(broker) => Ok(broker.cluster().connections(hub).await?),
+            Self::Local => Ok(hub.connections()),
+            Self::Redis(broker) => broker.connections(hub).await,
         }
     }
 
@@ -370,7 +365,7 @@ impl Broker {
     pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
         match self {
             Self::Local => hub.terminate(user_id),
-            Self::Redis(broker) => broker.cluster().terminate(hub, user_id).await?,
+            Self::Redis(broker) => broker.terminate(hub, user_id).await?,
         }
         Ok(())
     }
@@ -380,7 +375,7 @@ impl Broker {
     pub fn unavailable_reason(&self) -> Option<Arc<str>> {
         match self {
             Self::Local => None,
-            Self::Redis(broker) => broker.cluster().unavailable_reason(),
+            Self::Redis(broker) => broker.unavailable_reason(),
         }
     }
 
@@ -389,7 +384,7 @@ impl Broker {
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.cluster().is_busy(),
+            Self::Redis(broker) => broker.is_busy(),
         }
     }
 
@@ -397,7 +392,7 @@ impl Broker {
     pub fn announce_drain(&self) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.cluster().drain(),
+            Self::Redis(broker) => broker.announce_drain(),
         }
     }
 
@@ -406,7 +401,7 @@ impl Broker {
     pub fn has_others(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.cluster().has_others(),
+            Self::Redis(broker) => broker.has_others(),
         }
     }
 
@@ -415,7 +410,7 @@ impl Broker {
     pub fn is_another_ready(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.cluster().is_another_ready(),
+            Self::Redis(broker) => broker.is_another_ready(),
         }
     }
 
@@ -423,7 +418,7 @@ impl Broker {
     pub async fn leave(&self, patience: Duration) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.cluster().leave(patience).await,
+            Self::Redis(broker) => broker.leave(patience).await,
         }
     }
 

@@ -8,7 +8,6 @@ use super::{
     reply::{ApiError, Reply, ok},
 };
 use crate::{
-    broker::OccupiedChannels,
     hub::Hub,
     protocol::{ChannelName, InvalidChannelName},
 };
@@ -32,16 +31,9 @@ impl Http {
     ) -> Result<Reply, ApiError> {
         let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
         let info = requested(head)?;
-        Ok(match self.node.broker().channels(hub, prefix).await? {
-            OccupiedChannels::Local(list) => {
-                let each = list.iter().map(|(name, counts)| (name, *counts));
-                ok(info::channels(each, info))
-            }
-            OccupiedChannels::Shared(list) => {
-                let attributes = [info.user_count, info.subscription_count];
-                ok(list.body(prefix, attributes, |each| info::channels(each, info)))
-            }
-        })
+        let channels = self.node.broker().channels(hub, prefix).await?;
+        let attributes = [info.user_count, info.subscription_count];
+        Ok(ok(channels.response(prefix, attributes, |each| info::channels(each, info))))
     }
 
     /// `GET /apps/{id}/channels/{channel}`. An attribute that the channel cannot have is an error.

@@ -91,9 +91,9 @@ impl Node {
     ///
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        self.broker = Broker::start(config, self.apps.load().by_id())?;
-        if let Some(cluster) = self.broker.cluster() {
-            self.webhooks.share(cluster);
+        self.broker = Broker::new(config, self.apps.load().by_id())?;
+        if let Some(broker) = self.broker.redis() {
+            self.webhooks.share(broker);
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ pub use metrics::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
-    broker::redis::Cluster,
+    broker::RedisBroker,
     clock::now,
     config::{AppConfig, Config},
     http_client::Connector,
@@ -237,10 +237,10 @@ impl Webhooks {
         tasks.spawn(restart_on_panic(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
     }
 
-    /// Makes the webhooks use logs and queues in the Redis of `cluster`. Must be called before
+    /// Makes the webhooks use logs and queues in the Redis of `broker`. Must be called before
     /// [`Webhooks::run`], and before any event.
-    pub fn share(&self, cluster: &Cluster) {
-        self.stores.get_or_init(|| StoreClients::new(cluster));
+    pub fn share(&self, broker: &RedisBroker) {
+        self.stores.get_or_init(|| StoreClients::new(broker));
         let apps = self.apps.load();
         let shared = apps.iter().map(|(id, app)| {
             let settings = app.settings();

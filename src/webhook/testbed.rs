@@ -53,7 +53,7 @@ impl Member {
     /// A node that has joined, with webhooks of these URLs. Their tasks do not run.
     pub(super) async fn join(redis: &mut SimulatedRedis, urls: &[&str]) -> Self {
         let node = redis.start_node();
-        let stores = StoreClients::new(&node.cluster);
+        let stores = StoreClients::new(&node.broker);
         node.until_joined().await;
         let settings = Arc::new(settings(urls));
         let store = Arc::new(RedisStore::new(stores.store(APP), Arc::clone(&settings)));

@@ -3,7 +3,7 @@
 //! `lua/guard.lua`).
 
 use super::{
-    Cluster,
+    RedisBroker,
     clock::now,
     envelope::ControlMessage,
     link_state::JoinedLink,
@@ -41,7 +41,7 @@ pub(crate) struct AppCall {
 /// Timeout of a call.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Cluster {
+impl RedisBroker {
     /// A runner of scripts for an app.
     pub(crate) fn app_scripts(&self, app_id: &str) -> AppScripts {
         let app_id = app_id.into();

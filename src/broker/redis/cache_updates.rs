@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -45,6 +46,8 @@ pub(super) struct AppCacheUpdate {
     pub(super) entries: VecDeque<CachedPublish>,
 }
 
+/// The longest wait of a stopping node until its publishes to cache channels are in the index.
+pub(super) const CACHE_UPDATES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum number of events in one update of an index.
 pub(super) const AT_ONCE: usize = 256;
 /// The maximum number of events that wait for the index of an app; the oldest are dropped.

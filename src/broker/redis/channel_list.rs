@@ -1,16 +1,9 @@
-//! The list of an app's occupied channels, and the requests that share the reads of it.
+//! The requests that share the reads of the lists of occupied channels.
 
 use super::clock::now;
-use crate::broker::error::Unavailable;
-use crate::{channel::Counts, protocol::ChannelName};
-use bytes::Bytes;
+use crate::broker::{Unavailable, occupied_channels::ChannelList};
 use parking_lot::Mutex;
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The maximum number of pages in flight, of all apps. A single server has time for publishes in
@@ -18,18 +11,6 @@ use tokio::sync::{Semaphore, oneshot};
 const PAGES_OF_ONE: usize = 4;
 /// The same on a Redis Cluster, where a list has at least one page of each partition.
 pub(super) const PAGES_OF_CLUSTER: usize = 32;
-/// Maximum number of variants of a response that are kept with a list.
-const BODIES_MAX: usize = 8;
-
-/// The occupied channels of an app with their counts. Shared by concurrent requests.
-#[derive(Debug, Default)]
-pub struct ChannelList {
-    channels: BTreeMap<ChannelName, Counts>,
-    bodies: Mutex<Vec<(BodyKey, Bytes)>>,
-}
-
-/// The prefix of a response, and its attributes in an order that the caller defines.
-type BodyKey = (Box<str>, [bool; 2]);
 
 /// The running and pending reads of the lists of all apps.
 #[derive(Debug)]
@@ -50,44 +31,6 @@ pub(super) struct NextRead {
     /// The longest common prefix of its requests.
     pub(super) prefix: String,
     pub(super) requests: Vec<oneshot::Sender<ListResult>>,
-}
-
-impl ChannelList {
-    pub(super) fn new(channels: BTreeMap<ChannelName, Counts>) -> Self {
-        Self { channels, bodies: Mutex::default() }
-    }
-
-    /// The channels whose names begin with `prefix`, in order.
-    pub fn with_prefix<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a ChannelName, Counts)> {
-        self.channels
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
-            .map(|(name, counts)| (name, *counts))
-    }
-
-    /// The response that `render` makes of the channels with a prefix. It is rendered once for all
-    /// requests with the same attributes.
-    pub fn body(
-        &self,
-        prefix: &str,
-        attributes: [bool; 2],
-        render: impl FnOnce(&mut dyn Iterator<Item = (&ChannelName, Counts)>) -> String,
-    ) -> Bytes {
-        let is_same = |(key, _): &&(BodyKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
-        if let Some((_, body)) = self.bodies.lock().iter().find(is_same) {
-            return body.clone();
-        }
-        // The lock is released, so that other threads do not wait.
-        let body = Bytes::from(render(&mut self.with_prefix(prefix)));
-        let mut bodies = self.bodies.lock();
-        if bodies.len() < BODIES_MAX {
-            bodies.push(((prefix.into(), attributes), body.clone()));
-        }
-        body
-    }
 }
 
 impl ListReads {
@@ -140,10 +83,6 @@ fn common_prefix(one: &str, other: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> ChannelName {
-        ChannelName::parse(text, 100).unwrap()
-    }
-
     #[test]
     fn a_common_prefix_ends_between_characters() {
         for (one, other, common) in
@@ -168,28 +107,5 @@ mod tests {
         assert_eq!((second.prefix.as_str(), second.requests.len()), ("presence-", 3));
         assert!(reads.next(&app).is_none());
         assert!(join(""), "no read is running any more");
-    }
-
-    #[test]
-    fn a_response_is_rendered_once_for_each_prefix_and_attributes() {
-        let counts = Counts { subscriptions: 1, users: 0 };
-        let channels = ["a", "ab", "b", "ba"].map(|text| (name(text), counts)).into();
-        let list = ChannelList::new(channels);
-        let mut rendered = 0;
-        for (prefix, attributes, expected) in [
-            ("a", [true, false], "a,ab"),
-            ("a", [true, false], "a,ab"),
-            ("a", [false, false], "a,ab"),
-            ("b", [true, false], "b,ba"),
-            ("c", [true, false], ""),
-            ("", [true, false], "a,ab,b,ba"),
-        ] {
-            let body = list.body(prefix, attributes, |each| {
-                rendered += 1;
-                each.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
-            });
-            assert_eq!(body, expected);
-        }
-        assert_eq!(rendered, 5);
     }
 }

@@ -5,13 +5,17 @@
 //! covers the prefixes of all of them: a reply is never older than its request.
 
 use super::{
-    channel_list::{ChannelList, ListResult, PAGES_OF_CLUSTER},
+    channel_list::{ListResult, PAGES_OF_CLUSTER},
     clock::now,
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
     shared::{ClusterState, REPLY_GRACE},
 };
-use crate::{broker::error::Unavailable, channel::Counts, protocol::ChannelName};
+use crate::{
+    broker::{Unavailable, occupied_channels::ChannelList},
+    channel::Counts,
+    protocol::ChannelName,
+};
 use futures_util::{StreamExt as _, stream};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout_at};

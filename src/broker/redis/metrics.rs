@@ -17,7 +17,7 @@ use std::{
 
 /// Counters and gauges of this node's use of Redis.
 #[derive(Debug)]
-pub struct BrokerMetrics {
+pub(super) struct BrokerMetrics {
     latency: Histogram<{ LATENCY_BOUNDS_US.len() }>,
     pub(super) joins: Counter,
     pub(super) disconnects: Counter,

@@ -26,15 +26,15 @@ use tokio::time;
 
 /// An event for one channel, encoded.
 #[derive(Clone, Debug)]
-pub struct OutgoingEvent {
+pub(super) struct OutgoingEvent {
     /// The channel that receives the event.
-    pub channel: ChannelName,
+    pub(super) channel: ChannelName,
     /// The event as clients receive it.
-    pub frame: Frame,
+    pub(super) frame: Frame,
     /// The connection that does not receive it.
-    pub except: Option<SocketId>,
+    pub(super) except: Option<SocketId>,
     /// How long a cache channel keeps it as its last event; zero for not at all.
-    pub retention: Duration,
+    pub(super) retention: Duration,
 }
 
 /// The pause before a publish is retried after a rejection.
@@ -139,8 +139,9 @@ impl ClusterState {
         } else {
             self.publish_all(app_id, events, max_cache_bytes, deadline).await
         };
-        if let Err(why) = &result {
-            self.metrics.rejected(*why);
+        match &result {
+            Ok(counts) => self.metrics.sent(counts.len()),
+            Err(error) => self.metrics.rejected(*error),
         }
         result
     }
@@ -360,7 +361,10 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, &event.channel);
         let part = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
         match self.attempt(app_id, &part, &[id], (deadline, false, 0)).await {
-            Some(PublishAttempt::Done(..)) => Ok(()),
+            Some(PublishAttempt::Done(..)) => {
+                self.metrics.sent(1);
+                Ok(())
+            }
             Some(
                 PublishAttempt::Late
                 | PublishAttempt::Rejected

@@ -26,7 +26,7 @@ use std::{
 
 /// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ChannelQuery {
+pub(super) enum ChannelQuery {
     /// Counts and the last event.
     Summary,
     /// Also the ids of the members.
@@ -37,11 +37,11 @@ pub enum ChannelQuery {
 
 /// The state of one channel, with its members if requested.
 #[derive(Debug, Default)]
-pub struct ChannelReply {
+pub(super) struct ChannelReply {
     /// The counts and the last event.
-    pub summary: ChannelSummary,
+    pub(super) summary: ChannelSummary,
     /// The ids of the members, in order, and their infos if requested.
-    pub users: Vec<(Arc<str>, Arc<str>)>,
+    pub(super) users: Vec<(Arc<str>, Arc<str>)>,
 }
 
 #[derive(Deserialize)]

@@ -1,60 +1,159 @@
-//! Several nodes: the cluster decides in Redis, and the hub delivers to this node's subscribers.
+//! The handle to the broker in Redis. Most requests go to the coordinator, a task; publishes and queries go
+//! to Redis directly. The hub delivers to this node's subscribers.
 
-use super::{ChannelQuery, Cluster, OutgoingEvent};
+use super::{
+    cache_updates::CACHE_UPDATES_TIMEOUT,
+    clock,
+    coordinator::{Coordinator, Input},
+    link::RedisEndpoint,
+    publish::OutgoingEvent,
+    query::ChannelQuery,
+    shared::ClusterState,
+    topic::Waiter,
+};
 use crate::{
     broker::{
         AcceptedClientEvent, AppEvent, NotPublished, SignInReply, SubscribeRequest, Unavailable,
+        occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
-    config::WebhookEvent,
+    config::{RedisConfig, WebhookEvent},
     hub::{ConnectionRef, Hub, ShardIndex, ShardSet},
     protocol::{ChannelName, User, event},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 use std::{
     collections::HashMap,
-    fmt,
-    sync::Arc,
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{timeout, timeout_at},
+};
 
-/// The broker of a node that shares a Redis with others.
-#[derive(Debug)]
+/// The broker of a node that shares a Redis with others. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct RedisBroker {
-    cluster: Cluster,
-    client_events: CompletionQueue,
+    pub(super) shared: Arc<ClusterState>,
+    requests: RequestSender,
+    client_events: Arc<CompletionQueue>,
 }
 
-/// By app: the end of its last client event that is reported to webhooks. Redis may reply in
-/// another order than the events were sent in; they are reported in the order in which they were sent.
+/// Sends requests to the coordinator.
+#[derive(Clone, Debug)]
+struct RequestSender {
+    requests: mpsc::UnboundedSender<Input>,
+    /// The number of requests that wait for the coordinator.
+    backlog: Arc<AtomicUsize>,
+}
+
+/// Keeps webhook reports of client events in the order of sending. For each app: a receiver that
+/// completes when the previous event was reported.
 #[derive(Debug, Default)]
 struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
 
-/// The metrics of the cluster.
+/// A permit for one connection of an app, counted on all nodes. Dropping it releases it. Small,
+/// since each connection holds one.
 #[derive(Debug)]
-struct ClusterMetrics(Cluster);
+pub(in crate::broker) struct ConnectionPermit(Option<Box<(RequestSender, Arc<str>)>>);
+
+/// Adapts the metrics to the registry.
+#[derive(Debug)]
+struct MetricsCollector(Arc<ClusterState>);
+
+/// The number of waiting requests beyond which clients are not read.
+const BACKLOG_FULL: usize = 4_096;
 
 impl RedisBroker {
-    pub(in crate::broker) fn new(cluster: Cluster) -> Self {
-        Self { cluster, client_events: CompletionQueue::default() }
+    /// Starts the tasks of a node, which join the nodes that share the Redis of `config` and retry
+    /// without end; `None` without a Redis. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The file with the authorities can't be read.
+    pub(in crate::broker) fn spawn(
+        config: &RedisConfig,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+    ) -> io::Result<Option<Self>> {
+        let Some(target) = config.url.target() else { return Ok(None) };
+        let endpoint = RedisEndpoint::new(config, target.clone())?;
+        let broker_wait = Duration::from_millis(config.broker_wait_ms);
+        let shared = ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
+        let node_timeout = Duration::from_millis(config.node_timeout_ms);
+        let (broker, tasks) = Self::new(shared, endpoint, hubs, node_timeout);
+        for task in tasks {
+            tokio::spawn(task);
+        }
+        Ok(Some(broker))
     }
 
-    pub(in crate::broker) fn cluster(&self) -> &Cluster {
-        &self.cluster
+    /// The broker of a node that joins as soon as the returned tasks run.
+    pub(super) fn new(
+        shared: ClusterState,
+        endpoint: RedisEndpoint,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+        node_timeout: Duration,
+    ) -> (Self, [BoxFuture<'static, ()>; 2]) {
+        let shared = Arc::new(shared);
+        let (requests, receiver) = RequestSender::new();
+        let backlog = Arc::clone(&requests.backlog);
+        let (coordinator, completions) =
+            Coordinator::new(Arc::clone(&shared), endpoint, hubs, node_timeout, backlog);
+        let cache_updates = Arc::clone(&shared).update_cache_indexes();
+        let tasks = [coordinator.run(receiver, completions).boxed(), cache_updates.boxed()];
+        (Self { shared, requests, client_events: Arc::default() }, tasks)
     }
 
+    /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
+    /// connections end.
+    pub(crate) fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        self.requests.send(Input::Serve(hubs));
+    }
+
+    /// Drops the state of a removed app.
     pub(in crate::broker) fn forget(&self, app_id: &str) {
         self.client_events.0.lock().remove(app_id);
     }
 
-    pub(in crate::broker) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
-        let SubscribeRequest { connection, ticket, channel, member } = request;
-        self.cluster.subscribe(hub, channel, connection, ticket, member.clone());
+    /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
+    /// unavailable, the limit applies to this node alone.
+    pub(in crate::broker) async fn admit(&self, hub: &Hub) -> Option<ConnectionPermit> {
+        // From here on it is released in any case.
+        let mut permit = ConnectionPermit(Some(Box::new((self.requests.clone(), hub.app_id()))));
+        let is_limited = 0 < hub.app().config.max_connections;
+        if !is_limited || self.unavailable_reason().is_some() {
+            self.requests.send(Input::Connect { app_id: hub.app_id(), admission: None });
+            return Some(permit);
+        }
+        let (admission, admitted) = oneshot::channel();
+        self.requests.send(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
+        match timeout(self.shared.broker_wait, admitted).await {
+            // Without a reply in time, it is counted when the reply arrives.
+            Ok(Ok(true)) | Err(_) => Some(permit),
+            Ok(Ok(false) | Err(_)) => {
+                permit.0 = None;
+                None
+            }
+        }
     }
 
-    pub(in crate::broker) fn unsubscribe(
+    /// Requests a subscription. The result arrives in the inbox of the connection's shard, under
+    /// the ticket of the request.
+    pub(crate) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
+        let SubscribeRequest { connection, ticket, channel, member } = request;
+        let waiter = Waiter::Subscriber { connection, ticket, member: member.clone() };
+        self.requests.send(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
+    }
+
+    /// Ends a subscription that the hub has registered.
+    pub(crate) fn unsubscribe(
         &self,
         hub: &Hub,
         shard: ShardIndex,
@@ -62,27 +161,39 @@ impl RedisBroker {
         user_id: Option<&Arc<str>>,
     ) {
         hub.remove_subscriber(shard, channel);
-        self.cluster.unsubscribe(hub, channel, user_id);
+        let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
+        self.requests.send(Input::Leave { app_id: hub.app_id(), channel, user_id });
     }
 
-    /// The online state of the watchlist is delivered later.
-    pub(in crate::broker) fn sign_in(
+    /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.
+    pub(crate) fn sign_in(
         &self,
         hub: &Hub,
         connection: ConnectionRef,
         user: &User,
         user_data: &str,
     ) -> SignInReply {
-        self.cluster.sign_in(hub, connection, user);
+        self.requests.send(Input::SignIn {
+            app_id: hub.app_id(),
+            connection,
+            user_id: Arc::clone(&user.id),
+            watchlist: user.watchlist.clone(),
+        });
         hub.sign_in(&user.id, connection);
         SignInReply { success: event::signin_success(user_data), watchlist: None }
     }
 
-    pub(in crate::broker) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
-        self.cluster.sign_out(connection);
+    /// Records the end of a signed-in connection.
+    pub(crate) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
+        self.requests.send(Input::SignOut { connection });
         hub.sign_out(&user.id, connection);
     }
 
+    /// Publishes events to the subscribers on all nodes, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPublished`] says whether that is certain.
     pub(in crate::broker) async fn publish(
         &self,
         hub: &Hub,
@@ -99,22 +210,25 @@ impl RedisBroker {
                 retention,
             })
             .collect();
-        let counts = self.cluster.publish(hub, &outgoing).await?;
+        let max_cache_bytes = hub.app().config.max_cache_bytes;
+        let counts = self.shared.publish(&hub.app_id(), &outgoing, max_cache_bytes).await?;
         let shards = outgoing.iter().map(|outgoing| hub.shards_of(&outgoing.channel));
         Ok((counts, shards.fold(ShardSet::default(), ShardSet::union)))
     }
 
+    /// Publishes a client event, without waiting for an unavailable Redis. The sender receives an error if
+    /// the event may not have been delivered.
     pub(in crate::broker) fn publish_client_event(
         &self,
         hub: &Arc<Hub>,
         event: AcceptedClientEvent<'_>,
         now: Instant,
     ) {
-        let (cluster, hub) = (self.cluster.clone(), Arc::clone(hub));
+        let (shared, hub) = (Arc::clone(&self.shared), Arc::clone(hub));
         let AcceptedClientEvent { connection, sender, .. } = event;
         let (channel, frame, hub_event) =
             (event.channel.clone(), event.frame(now), event.hub_event());
-        let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.client_events.enqueue(&hub));
+        let order = hub.wants(WebhookEvent::ClientEvent).then(|| self.client_events.enqueue(&hub));
         tokio::spawn(async move {
             let outgoing = OutgoingEvent {
                 channel: channel.clone(),
@@ -122,10 +236,10 @@ impl RedisBroker {
                 except: Some(sender),
                 retention: Duration::ZERO,
             };
-            let is_done = cluster.publish_client_event(&hub, outgoing).await.is_ok();
-            if let Some((before, _done)) = turn {
+            let is_done = shared.publish_client_event(&hub.app_id(), outgoing).await.is_ok();
+            if let Some((previous, _done)) = order {
                 // An error means that the previous one was dropped, which is its end as well.
-                let _ = before.await;
+                let _ = previous.await;
                 if is_done {
                     hub.observe(WebhookEvent::ClientEvent, || hub_event);
                 }
@@ -140,14 +254,43 @@ impl RedisBroker {
         });
     }
 
+    /// Evicts cached events beyond the app's `max_cache_bytes` from Redis, after a change of it.
+    pub(in crate::broker) fn trim_cache(&self, hub: &Hub) {
+        self.shared.cache_updates.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
+    }
+
+    /// The occupied channels, at least those whose names begin with `prefix`. The list is shared
+    /// with other requests that wait for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    pub(in crate::broker) async fn channels(
+        &self,
+        hub: &Hub,
+        prefix: &str,
+    ) -> Result<Arc<ChannelList>, Unavailable> {
+        self.shared.channels(&hub.app_id(), prefix).await
+    }
+
+    /// The state of one channel on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
     pub(in crate::broker) async fn channel(
         &self,
         hub: &Hub,
         name: &ChannelName,
     ) -> Result<ChannelSummary, Unavailable> {
-        Ok(self.cluster.channel(hub, name, ChannelQuery::Summary).await?.summary)
+        Ok(self.shared.channel(&hub.app_id(), name, ChannelQuery::Summary).await?.summary)
     }
 
+    /// The members of a presence channel on all nodes, by id, and their infos if requested.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
     pub(in crate::broker) async fn users(
         &self,
         hub: &Hub,
@@ -155,28 +298,112 @@ impl RedisBroker {
         with_info: bool,
     ) -> Result<Vec<(Arc<str>, Arc<str>)>, Unavailable> {
         let query = if with_info { ChannelQuery::UsersWithInfo } else { ChannelQuery::Users };
-        Ok(self.cluster.channel(hub, name, query).await?.users)
+        Ok(self.shared.channel(&hub.app_id(), name, query).await?.users)
+    }
+
+    /// The number of connections that the app has on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    pub(in crate::broker) async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
+        self.shared.connections(&hub.app_id()).await
+    }
+
+    /// Makes every node close the connections that are signed in as the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    pub(in crate::broker) async fn terminate(
+        &self,
+        hub: &Hub,
+        user_id: &str,
+    ) -> Result<(), Unavailable> {
+        self.shared.terminate(&hub.app_id(), user_id).await
+    }
+
+    /// The reason why the node is not joined; `None` while it is.
+    pub(crate) fn unavailable_reason(&self) -> Option<Arc<str>> {
+        self.shared.unavailable_reason()
+    }
+
+    /// Whether the coordinator's queue is full, so that clients should not be read.
+    pub(in crate::broker) fn is_busy(&self) -> bool {
+        self.requests.is_busy()
+    }
+
+    /// Notifies the other nodes that this one takes no more connections.
+    pub(in crate::broker) fn announce_drain(&self) {
+        self.shared.set_draining();
+        self.requests.send(Input::Drain);
+    }
+
+    /// Whether this node is joined, and there are other nodes, ready or not.
+    pub(in crate::broker) fn has_others(&self) -> bool {
+        self.unavailable_reason().is_none() && self.shared.others.has_others()
+    }
+
+    /// Whether another node has recently reported that it takes connections.
+    pub(in crate::broker) fn is_another_ready(&self) -> bool {
+        self.shared.others.is_any(clock::now())
+    }
+
+    /// Leaves the cluster, once every connection has ended. After `limit`, another node cleans up
+    /// instead.
+    pub(in crate::broker) async fn leave(&self, limit: Duration) {
+        let deadline = clock::now() + limit;
+        let _ = timeout(CACHE_UPDATES_TIMEOUT, self.shared.cache_updates.settled()).await;
+        let (done, is_done) = oneshot::channel();
+        self.requests.send(Input::Stop(done));
+        let _ = timeout_at(deadline.into(), is_done).await;
     }
 
     pub(in crate::broker) fn register_metrics(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(ClusterMetrics(self.cluster.clone())));
+        registry.register_collector(Box::new(MetricsCollector(Arc::clone(&self.shared))));
+    }
+}
+
+impl RequestSender {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        (Self { requests, backlog: Arc::default() }, receiver)
+    }
+
+    fn send(&self, request: Input) {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        // The coordinator ends when the node does.
+        let _ = self.requests.send(request);
+    }
+
+    fn is_busy(&self) -> bool {
+        BACKLOG_FULL < self.backlog.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            let (requests, app_id) = *permit;
+            requests.send(Input::Disconnect { app_id });
+        }
     }
 }
 
 impl CompletionQueue {
-    /// Enters the queue of the hub's app. Returns the end of the event before, and the sender that
+    /// Enters the queue of the hub's app. Returns the end of the previous event, and the sender that
     /// ends this one when it is dropped.
     fn enqueue(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let (done, is_done) = oneshot::channel();
         let mut last = self.0.lock();
-        let before = last.insert(hub.app_id(), is_done);
-        (before.unwrap_or_else(|| oneshot::channel().1), done)
+        let previous = last.insert(hub.app_id(), is_done);
+        (previous.unwrap_or_else(|| oneshot::channel().1), done)
     }
 }
 
-impl Collector for ClusterMetrics {
+impl Collector for MetricsCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        Collector::encode(self.0.metrics(), encoder)
+        Collector::encode(&self.0.metrics, encoder)
     }
 }
 

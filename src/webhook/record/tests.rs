@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     app::App,
-    broker::redis::{SimulatedNode, SimulatedRedis},
+    broker::{
+        SubscribeRequest,
+        redis::{SimulatedNode, SimulatedRedis},
+    },
     channel::OFFLINE_GRACE,
     config::AppConfig,
     hub::{
@@ -72,7 +75,7 @@ fn hub(node: &SimulatedNode) -> Arc<Hub> {
     let inboxes = Arc::new(Inboxes::new(1));
     let hub = Hub::new(App::new(config), inboxes, Arc::new(AllEventsObserver), crate::clock::now());
     let hub = Arc::new(hub);
-    node.cluster.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
+    node.broker.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
     hub
 }
 
@@ -93,17 +96,19 @@ async fn logged() -> Vec<String> {
         watchlist_truncated: false,
     };
     let (plain, room) = (channel("t"), channel("presence-room"));
-    node.cluster.subscribe(&hub, &plain, connection, 1, None);
+    let request = SubscribeRequest { connection, ticket: 1, channel: &plain, member: &None };
+    node.broker.subscribe(&hub, request);
     sleep(WRITTEN).await;
-    node.cluster.subscribe(&hub, &room, connection, 2, Some(member));
+    let request = SubscribeRequest { connection, ticket: 2, channel: &room, member: &Some(member) };
+    node.broker.subscribe(&hub, request);
     sleep(WRITTEN).await;
-    node.cluster.sign_in(&hub, connection, &user);
+    node.broker.sign_in(&hub, connection, &user, "{}");
     sleep(WRITTEN).await;
-    node.cluster.unsubscribe(&hub, &plain, None);
+    node.broker.unsubscribe(&hub, connection.shard, &plain, None);
     sleep(WRITTEN).await;
-    node.cluster.unsubscribe(&hub, &room, Some(&user_id));
+    node.broker.unsubscribe(&hub, connection.shard, &room, Some(&user_id));
     sleep(WRITTEN).await;
-    node.cluster.sign_out(connection);
+    node.broker.sign_out(&hub, connection, &user);
     sleep(OFFLINE_GRACE + WRITTEN).await;
     redis.ask(&["LRANGE", &redis.key("log{").expect("something is logged"), "0", "-1"])
 }

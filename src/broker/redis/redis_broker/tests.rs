@@ -30,8 +30,8 @@ impl Bench {
         let app = App::new(AppConfig::development());
         let hub = Hub::new(app, Arc::clone(&inboxes), Arc::new(NoopObserver), clock::now());
         let hub = Arc::new(hub);
-        node.cluster.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
-        let broker = RedisBroker::new(node.cluster.clone());
+        node.broker.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
+        let broker = node.broker.clone();
         Self { redis, _node: node, broker, hub, inboxes }
     }
 
@@ -123,4 +123,16 @@ async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
     bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
     assert!(bench.hub.shards_of(&room).is_empty());
     bench.until_total("c", "room", 0).await;
+}
+
+#[test]
+fn clients_are_not_read_beyond_the_limit_of_waiting_requests() {
+    let (requests, _queue) = RequestSender::new();
+    for _ in 0..BACKLOG_FULL {
+        assert!(!requests.is_busy());
+        requests.send(Input::Disconnect { app_id: "app".into() });
+    }
+    assert!(!requests.is_busy(), "at the limit");
+    requests.send(Input::Disconnect { app_id: "app".into() });
+    assert!(requests.is_busy());
 }

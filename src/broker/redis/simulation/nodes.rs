@@ -1,7 +1,7 @@
 //! Nodes that share a simulated Redis, for tests of what uses the cluster.
 
 use super::network::{Keep, Network, NodeId};
-use crate::broker::redis::{Cluster, random, shared::ClusterState};
+use crate::broker::redis::{RedisBroker, random, shared::ClusterState};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::JoinHandle,
@@ -27,7 +27,7 @@ pub(crate) struct SimulatedRedis {
 /// A node without apps. Dropping it ends its process without leaving the cluster.
 #[derive(Debug)]
 pub(crate) struct SimulatedNode {
-    pub(crate) cluster: Cluster,
+    pub(crate) broker: RedisBroker,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -45,8 +45,8 @@ impl SimulatedRedis {
         let endpoint = self.network.endpoint(self.nodes, &[(HOST, PORT)], false);
         self.nodes += 1;
         let shared = ClusterState::new(PREFIX, false, BROKER_WAIT);
-        let (cluster, tasks) = Cluster::start(shared, endpoint, HashMap::new(), NODE_TIMEOUT);
-        SimulatedNode { cluster, tasks: tasks.into_iter().map(tokio::spawn).collect() }
+        let (broker, tasks) = RedisBroker::new(shared, endpoint, HashMap::new(), NODE_TIMEOUT);
+        SimulatedNode { broker, tasks: tasks.into_iter().map(tokio::spawn).collect() }
     }
 
     /// A node that has joined.
@@ -98,13 +98,13 @@ impl SimulatedRedis {
 impl SimulatedNode {
     /// The number of replies and messages that could not be read.
     pub(crate) fn unexpected_data(&self) -> u64 {
-        self.cluster.shared.metrics.unexpected_data.get()
+        self.broker.shared.metrics.unexpected_data.get()
     }
 
     /// Waits until the node has joined; it must within a minute.
     pub(crate) async fn until_joined(&self) {
         let end = Instant::now() + Duration::from_mins(1);
-        while let Some(reason) = self.cluster.unavailable_reason() {
+        while let Some(reason) = self.broker.unavailable_reason() {
             assert!(Instant::now() < end, "not joined within a minute: {reason}");
             sleep(Duration::from_millis(20)).await;
         }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::{
         Unavailable,
-        redis::{AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unexpected},
+        redis::{AppCall, AppScripts, OVERHEAD_BYTES, RedisBroker, ScriptReply, Unexpected},
     },
     webhook::store::log::{Commit, NotCommitted, RECORDS_MAX},
 };
@@ -26,7 +26,7 @@ use std::{
 /// The logs and the queues of all apps.
 #[derive(Debug)]
 pub(in crate::webhook) struct StoreClients {
-    cluster: Cluster,
+    broker: RedisBroker,
     scripts: Arc<StoreScripts>,
 }
 
@@ -44,13 +44,13 @@ const APPENDED_MEMORY: Duration = Duration::from_secs(600);
 pub(super) const QUEUE_MEMORY: Duration = Duration::from_secs(900);
 
 impl StoreClients {
-    pub(in crate::webhook) fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), scripts: Arc::new(StoreScripts::new(cluster)) }
+    pub(in crate::webhook) fn new(broker: &RedisBroker) -> Self {
+        Self { broker: broker.clone(), scripts: Arc::new(StoreScripts::new(broker)) }
     }
 
     /// The log and the queues of an app.
     pub(in crate::webhook) fn store(&self, app_id: &str) -> StoreClient {
-        StoreClient { app: self.cluster.app_scripts(app_id), scripts: Arc::clone(&self.scripts) }
+        StoreClient { app: self.broker.app_scripts(app_id), scripts: Arc::clone(&self.scripts) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Lua scripts of the log and the queues.
 
-use crate::broker::redis::{Cluster, Script};
+use crate::broker::redis::{RedisBroker, Script};
 use std::sync::Arc;
 
 /// The scripts of all apps.
@@ -17,16 +17,16 @@ pub(super) struct StoreScripts {
 }
 
 impl StoreScripts {
-    pub(super) fn new(cluster: &Cluster) -> Self {
+    pub(super) fn new(broker: &RedisBroker) -> Self {
         Self {
-            append: cluster.add_script(include_str!("lua/append.lua")),
-            poll: cluster.add_script(include_str!("lua/poll.lua")),
-            commit: cluster.add_script(include_str!("lua/commit.lua")),
-            head: cluster.add_script(include_str!("lua/head.lua")),
-            release: cluster.add_script(include_str!("lua/release.lua")),
-            split: cluster.add_script(include_str!("lua/split.lua")),
-            add_dead_letter: cluster.add_script(include_str!("lua/add_dead_letter.lua")),
-            dead_letter: cluster.add_script(include_str!("lua/dead_letter.lua")),
+            append: broker.add_script(include_str!("lua/append.lua")),
+            poll: broker.add_script(include_str!("lua/poll.lua")),
+            commit: broker.add_script(include_str!("lua/commit.lua")),
+            head: broker.add_script(include_str!("lua/head.lua")),
+            release: broker.add_script(include_str!("lua/release.lua")),
+            split: broker.add_script(include_str!("lua/split.lua")),
+            add_dead_letter: broker.add_script(include_str!("lua/add_dead_letter.lua")),
+            dead_letter: broker.add_script(include_str!("lua/dead_letter.lua")),
         }
     }
 }
@@ -39,7 +39,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_script_checks_the_lease_first() {
         let node = SimulatedRedis::new().join().await;
-        let scripts = StoreScripts::new(&node.cluster);
+        let scripts = StoreScripts::new(&node.broker);
         let StoreScripts {
             append,
             poll,

@@ -9,9 +9,9 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    broker::NotPublished,
-    broker::redis::{ChannelQuery, OutgoingEvent, random},
-    protocol::{ChannelName, EventData, event},
+    broker::{AppEvent, NotPublished, redis::random},
+    clock,
+    protocol::{ChannelName, EventData},
 };
 use history::{Event, History, Outcome, Received, Session, Violation};
 use node::{BROKER_WAIT, Node, PREFIX, Sent};
@@ -254,17 +254,15 @@ impl World {
         };
         let name = channel_name(CHANNELS[channel]);
         let data = format!("\"{id}\"");
-        let frame = event::app_event(
-            "e",
-            &name,
-            &EventData::new(&data),
-            crate::broker::redis::clock::now(),
-        );
-        let outgoing =
-            OutgoingEvent { channel: name, frame, except: None, retention: Duration::ZERO };
-        let (cluster, hub) = (node.cluster.clone(), Arc::clone(&node.hub));
+        let (broker, hub) = (node.broker.clone(), Arc::clone(&node.hub));
         let publish = tokio::spawn(async move {
-            let outcome = match cluster.publish(&hub, &[outgoing]).await {
+            let event = AppEvent {
+                name: "e".into(),
+                data: EventData::new(&data),
+                channels: vec![name],
+                except: None,
+            };
+            let outcome = match broker.publish(&hub, &[event], clock::now()).await {
                 Ok(_) => Outcome::Accepted,
                 Err(NotPublished::Unreached) => Outcome::Rejected,
                 Err(NotPublished::Unknown) => Outcome::Unknown,
@@ -371,7 +369,7 @@ impl World {
         }
         for node in &self.nodes {
             let node = node.as_ref().ok_or("a node is down")?;
-            if let Some(reason) = node.cluster.unavailable_reason() {
+            if let Some(reason) = node.broker.unavailable_reason() {
                 return Err(format!("node {} is not ready: {reason}", node.id));
             }
             self.node_is_right(node, &truth).await?;
@@ -386,19 +384,20 @@ impl World {
     ) -> Result<(), Violation> {
         let id = node.id;
         for (name, (users, count)) in CHANNELS.iter().zip(truth) {
-            let reply =
-                node.cluster.channel(&node.hub, &channel_name(name), ChannelQuery::Users).await;
-            let reply = reply.map_err(|_| format!("node {id} does not answer"))?;
+            let channel = channel_name(name);
+            let users_on_node = node.broker.users(&node.hub, &channel, false).await;
+            let users_on_node = users_on_node.map_err(|_| format!("node {id} does not answer"))?;
             let known: BTreeSet<String> =
-                reply.users.iter().map(|(user, _)| user.to_string()).collect();
-            let counts = reply.summary.counts;
+                users_on_node.iter().map(|(user, _)| user.to_string()).collect();
+            let summary = node.broker.channel(&node.hub, &channel).await;
+            let counts = summary.map_err(|_| format!("node {id} does not answer"))?.counts;
             if known != *users || counts.subscriptions != *count || counts.users != users.len() {
                 return Err(format!(
                     "{name}: node {id} reports {known:?} {counts:?} instead of {users:?} {count}"
                 ));
             }
         }
-        let listed = node.cluster.channels(&node.hub, "").await;
+        let listed = node.broker.channels(&node.hub, "").await;
         let listed = listed.map_err(|_| format!("node {id} does not answer"))?;
         let listed: BTreeMap<String, usize> = listed
             .with_prefix("")
@@ -450,7 +449,7 @@ impl World {
             }
         }
         for node in self.nodes.iter().flatten() {
-            node.cluster.leave(Duration::from_secs(5)).await;
+            node.broker.leave(Duration::from_secs(5)).await;
         }
         for (host, port) in &self.addresses {
             for key in self.network.keys(host, *port) {

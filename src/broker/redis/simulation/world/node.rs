@@ -3,10 +3,13 @@
 
 use crate::{
     app::App,
-    broker::redis::{
-        Cluster,
-        shared::ClusterState,
-        simulation::network::{Network, NodeId},
+    broker::{
+        SubscribeRequest,
+        redis::{
+            RedisBroker,
+            shared::ClusterState,
+            simulation::network::{Network, NodeId},
+        },
     },
     config::AppConfig,
     hub::{
@@ -35,7 +38,7 @@ pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
-    pub(super) cluster: Cluster,
+    pub(super) broker: RedisBroker,
     pub(super) hub: Arc<Hub>,
     inboxes: Arc<Inboxes>,
     tasks: Vec<JoinHandle<()>>,
@@ -92,14 +95,14 @@ impl Node {
         let endpoint = network.endpoint(id, &named, is_redis_cluster);
         let shared = ClusterState::new(PREFIX, is_redis_cluster, BROKER_WAIT);
         let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
-        let (cluster, tasks) = Cluster::start(shared, endpoint, hubs, NODE_TIMEOUT);
+        let (broker, tasks) = RedisBroker::new(shared, endpoint, hubs, NODE_TIMEOUT);
         let tasks = tasks.into_iter().map(tokio::spawn).collect();
-        Self { id, cluster, hub, inboxes, tasks, connections: BTreeMap::new(), last_slot: 0 }
+        Self { id, broker, hub, inboxes, tasks, connections: BTreeMap::new(), last_slot: 0 }
     }
 
     /// Whether the node is joined.
     pub(super) fn is_ready(&self) -> bool {
-        self.cluster.unavailable_reason().is_none()
+        self.broker.unavailable_reason().is_none()
     }
 
     /// Ends the process; it sends nothing more. Returns the sessions that end with it.
@@ -118,7 +121,13 @@ impl Node {
             SimConnection { session, channel: channel.clone(), subscribed: None, is_closed: false };
         self.connections.insert(slot, connection);
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
-        self.cluster.subscribe(&self.hub, channel, reference(slot), slot, member);
+        let request = SubscribeRequest {
+            connection: reference(slot),
+            ticket: slot,
+            channel,
+            member: &member,
+        };
+        self.broker.subscribe(&self.hub, request);
     }
 
     /// Closes the connection of a session, if there is one.
@@ -138,8 +147,7 @@ impl Node {
         let Some(subscribed) = &connection.subscribed else { return };
         let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
         self.connections.remove(&slot);
-        self.hub.remove_subscriber(ShardIndex::new(0), &channel);
-        self.cluster.unsubscribe(&self.hub, &channel, user_id.as_ref());
+        self.broker.unsubscribe(&self.hub, ShardIndex::new(0), &channel, user_id.as_ref());
     }
 
     /// Returns what the connections were sent since the last call, with their sessions.

@@ -28,7 +28,7 @@ fn entry(record: &str) -> LogRecord {
 async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [StoreClient; 2]) {
     let mut redis = SimulatedRedis::new();
     let nodes = [redis.join().await, redis.join().await];
-    let stores = nodes.each_ref().map(|node| StoreClients::new(&node.cluster).store(APP));
+    let stores = nodes.each_ref().map(|node| StoreClients::new(&node.broker).store(APP));
     // Notifications from before are not those of the test.
     sleep(DELIVERED).await;
     (redis, nodes, stores)
@@ -293,7 +293,7 @@ async fn a_node_whose_lease_is_rejected_joins_again() {
     redis.ask::<Value>(&["HSET", &registry, "g", "another"]);
     assert_eq!(one.append(1, &[entry("a")]).await, Err(Unavailable));
     assert!(
-        nodes[0].cluster.unavailable_reason().is_some() || one.app.call(&one.scripts.poll).is_err()
+        nodes[0].broker.unavailable_reason().is_some() || one.app.call(&one.scripts.poll).is_err()
     );
     nodes[0].until_joined().await;
     assert_eq!(one.append(1, &[entry("a")]).await, Ok(()));
