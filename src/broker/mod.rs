@@ -88,7 +88,7 @@ pub struct SubscribeRequest<'a> {
 
 /// The messages for a connection that has signed in.
 #[derive(Debug)]
-pub struct SignInReply {
+pub struct SignInMessages {
     /// The `pusher:signin_success` message.
     pub success: Frame,
     /// The online state of the watched users, if there are any and it is known at once.
@@ -151,10 +151,10 @@ impl Broker {
     }
 
     /// Replaces the apps, by their ids.
-    pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+    pub fn set_apps(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.serve(hubs),
+            Self::Redis(broker) => broker.set_apps(hubs),
         }
     }
 
@@ -192,10 +192,10 @@ impl Broker {
     }
 
     /// Forgets an app that is not served any more, once its connections have ended.
-    pub fn forget(&self, app_id: &str) {
+    pub fn remove_app(&self, app_id: &str) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.forget(app_id),
+            Self::Redis(broker) => broker.remove_app(app_id),
         }
     }
 
@@ -249,10 +249,10 @@ impl Broker {
         connection: ConnectionRef,
         user: &User,
         user_data: &str,
-        before: Option<&User>,
-    ) -> SignInReply {
+        previous: Option<&User>,
+    ) -> SignInMessages {
         match self {
-            Self::Local => local::sign_in(hub, connection, user, user_data, before),
+            Self::Local => local::sign_in(hub, connection, user, user_data, previous),
             Self::Redis(broker) => broker.sign_in(hub, connection, user, user_data),
         }
     }
@@ -381,10 +381,10 @@ impl Broker {
 
     /// Whether so much waits for the broker that clients should not be read.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub fn is_backlogged(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.is_busy(),
+            Self::Redis(broker) => broker.is_backlogged(),
         }
     }
 
@@ -415,10 +415,10 @@ impl Broker {
     }
 
     /// Leaves the other nodes, once every connection has ended. Takes `patience` at most.
-    pub async fn leave(&self, patience: Duration) {
+    pub async fn leave(&self, limit: Duration) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.leave(patience).await,
+            Self::Redis(broker) => broker.leave(limit).await,
         }
     }
 

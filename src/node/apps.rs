@@ -136,7 +136,7 @@ impl Node {
             }
         }
         let known = known.into_iter().map(|hub| (hub.app_id(), hub));
-        self.broker.serve(apps.by_id().into_iter().chain(known).collect());
+        self.broker.set_apps(apps.by_id().into_iter().chain(known).collect());
         self.apps.store(Arc::new(apps));
         for hub in ended {
             self.end_app(hub);
@@ -168,7 +168,7 @@ impl Node {
             // The app was added again, and the webhooks are its own.
             return;
         }
-        self.broker.forget(&hub.app_id());
+        self.broker.remove_app(&hub.app_id());
         self.webhooks.end(&hub.app_id());
     }
 }

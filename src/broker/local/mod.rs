@@ -11,7 +11,7 @@ mod user_states;
 
 pub use cache::CacheStats;
 
-use super::{AcceptedClientEvent, AppEvent, SignInReply, SubscribeRequest};
+use super::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 use crate::{
     channel::{ChannelState, ChannelSummary, CountAction, Counts, supports_subscription_count},
     config::WebhookEvent,
@@ -188,10 +188,10 @@ pub(super) fn sign_in(
     connection: ConnectionRef,
     user: &User,
     user_data: &str,
-    before: Option<&User>,
-) -> SignInReply {
+    previous: Option<&User>,
+) -> SignInMessages {
     let users = &app_state(hub).users;
-    for watched in before.iter().flat_map(|before| &before.watchlist) {
+    for watched in previous.iter().flat_map(|before| &before.watchlist) {
         users.unwatch(watched, connection);
     }
     if hub.sign_in(&user.id, connection) {
@@ -200,7 +200,7 @@ pub(super) fn sign_in(
     let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
         user.watchlist.iter().partition(|watched| users.watch(watched, connection));
     let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
-    SignInReply { success: event::signin_success(user_data), watchlist }
+    SignInMessages { success: event::signin_success(user_data), watchlist }
 }
 
 /// Signs a connection out that was signed in as `user`.
@@ -248,7 +248,7 @@ pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
 pub(super) fn on_tick(hub: &Hub, now: Instant) {
     let state = app_state(hub);
     state.cache.expire(now);
-    while let Some(task) = state.timers.go_offline_if_due(now) {
+    while let Some(task) = state.timers.pop_due(now) {
         match task {
             TimerTask::SendCount(name) => {
                 if let Some(mut channel) = hub.lock(&name)

@@ -32,7 +32,7 @@ impl TimerQueue {
     }
 
     /// The next due task.
-    pub(super) fn go_offline_if_due(&self, now: Instant) -> Option<TimerTask> {
+    pub(super) fn pop_due(&self, now: Instant) -> Option<TimerTask> {
         let mut heap = self.0.lock();
         heap.peek()
             .is_some_and(|Reverse(next)| next.at <= now)
@@ -75,7 +75,7 @@ mod tests {
             timers.add(at(ms), TimerTask::GoOffline(ms.to_string().into()));
         }
         let due = |now: Instant| {
-            let task = timers.go_offline_if_due(now)?;
+            let task = timers.pop_due(now)?;
             let TimerTask::GoOffline(user_id) = task else { panic!("{task:?}") };
             Some(user_id.to_string())
         };

@@ -89,11 +89,9 @@ pub(super) enum Input {
         app_id: Arc<str>,
     },
     /// Replaces the apps.
-    Serve(HashMap<Arc<str>, Arc<Hub>>),
-    ServeApp(Arc<Hub>),
-    RemoveApp(Arc<str>),
+    SetApps(HashMap<Arc<str>, Arc<Hub>>),
     /// The node drains; notify the others.
-    Drain,
+    AnnounceDrain,
     /// Everything has ended: leave the cluster.
     Stop(oneshot::Sender<()>),
 }
@@ -230,10 +228,8 @@ impl Coordinator {
             Input::Disconnect { app_id } => {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.leave(None));
             }
-            Input::Serve(hubs) => self.topics.serve(hubs),
-            Input::ServeApp(hub) => self.topics.serve_app(hub),
-            Input::RemoveApp(app_id) => self.topics.remove_app(app_id),
-            Input::Drain => {
+            Input::SetApps(hubs) => self.topics.set_apps(hubs),
+            Input::AnnounceDrain => {
                 let action = self.membership.on_drain(now());
                 self.carry_out(action);
             }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, NotPublished, SignInReply, SubscribeRequest, Unavailable,
+        AcceptedClientEvent, AppEvent, NotPublished, SignInMessages, SubscribeRequest, Unavailable,
         occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
@@ -69,7 +69,7 @@ pub(in crate::broker) struct ConnectionPermit(Option<Box<(RequestSender, Arc<str
 struct MetricsCollector(Arc<ClusterState>);
 
 /// The number of waiting requests beyond which clients are not read.
-const BACKLOG_FULL: usize = 4_096;
+const BACKLOG_MAX: usize = 4_096;
 
 impl RedisBroker {
     /// Starts the tasks of a node, which join the nodes that share the Redis of `config` and retry
@@ -113,12 +113,12 @@ impl RedisBroker {
 
     /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
     /// connections end.
-    pub(crate) fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        self.requests.send(Input::Serve(hubs));
+    pub(crate) fn set_apps(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        self.requests.send(Input::SetApps(hubs));
     }
 
     /// Drops the state of a removed app.
-    pub(in crate::broker) fn forget(&self, app_id: &str) {
+    pub(in crate::broker) fn remove_app(&self, app_id: &str) {
         self.client_events.0.lock().remove(app_id);
     }
 
@@ -172,7 +172,7 @@ impl RedisBroker {
         connection: ConnectionRef,
         user: &User,
         user_data: &str,
-    ) -> SignInReply {
+    ) -> SignInMessages {
         self.requests.send(Input::SignIn {
             app_id: hub.app_id(),
             connection,
@@ -180,7 +180,7 @@ impl RedisBroker {
             watchlist: user.watchlist.clone(),
         });
         hub.sign_in(&user.id, connection);
-        SignInReply { success: event::signin_success(user_data), watchlist: None }
+        SignInMessages { success: event::signin_success(user_data), watchlist: None }
     }
 
     /// Records the end of a signed-in connection.
@@ -329,14 +329,14 @@ impl RedisBroker {
     }
 
     /// Whether the coordinator's queue is full, so that clients should not be read.
-    pub(in crate::broker) fn is_busy(&self) -> bool {
-        self.requests.is_busy()
+    pub(in crate::broker) fn is_backlogged(&self) -> bool {
+        self.requests.is_backlogged()
     }
 
     /// Notifies the other nodes that this one takes no more connections.
     pub(in crate::broker) fn announce_drain(&self) {
         self.shared.set_draining();
-        self.requests.send(Input::Drain);
+        self.requests.send(Input::AnnounceDrain);
     }
 
     /// Whether this node is joined, and there are other nodes, ready or not.
@@ -376,8 +376,8 @@ impl RequestSender {
         let _ = self.requests.send(request);
     }
 
-    fn is_busy(&self) -> bool {
-        BACKLOG_FULL < self.backlog.load(Ordering::Relaxed)
+    fn is_backlogged(&self) -> bool {
+        BACKLOG_MAX < self.backlog.load(Ordering::Relaxed)
     }
 }
 

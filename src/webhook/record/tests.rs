@@ -75,7 +75,7 @@ fn hub(node: &SimulatedNode) -> Arc<Hub> {
     let inboxes = Arc::new(Inboxes::new(1));
     let hub = Hub::new(App::new(config), inboxes, Arc::new(AllEventsObserver), crate::clock::now());
     let hub = Arc::new(hub);
-    node.broker.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
+    node.broker.set_apps(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
     hub
 }
 

@@ -30,7 +30,7 @@ impl Bench {
         let app = App::new(AppConfig::development());
         let hub = Hub::new(app, Arc::clone(&inboxes), Arc::new(NoopObserver), clock::now());
         let hub = Arc::new(hub);
-        node.broker.serve(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
+        node.broker.set_apps(HashMap::from([(hub.app_id(), Arc::clone(&hub))]));
         let broker = node.broker.clone();
         Self { redis, _node: node, broker, hub, inboxes }
     }
@@ -128,11 +128,11 @@ async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
 #[test]
 fn clients_are_not_read_beyond_the_limit_of_waiting_requests() {
     let (requests, _queue) = RequestSender::new();
-    for _ in 0..BACKLOG_FULL {
-        assert!(!requests.is_busy());
+    for _ in 0..BACKLOG_MAX {
+        assert!(!requests.is_backlogged());
         requests.send(Input::Disconnect { app_id: "app".into() });
     }
-    assert!(!requests.is_busy(), "at the limit");
+    assert!(!requests.is_backlogged(), "at the limit");
     requests.send(Input::Disconnect { app_id: "app".into() });
-    assert!(requests.is_busy());
+    assert!(requests.is_backlogged());
 }

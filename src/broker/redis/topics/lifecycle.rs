@@ -16,7 +16,7 @@ use std::{
 
 impl Topics {
     /// Replaces the apps, and applies their settings to the topics.
-    pub(in crate::broker::redis) fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+    pub(in crate::broker::redis) fn set_apps(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         self.removed_apps.extend(self.hubs.keys().cloned());
         self.removed_apps.retain(|app_id| !hubs.contains_key(app_id));
         self.hubs.extend(hubs);

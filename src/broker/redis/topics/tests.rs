@@ -132,7 +132,7 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
         AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     let hub = Hub::new(App::new(config), Arc::new(Inboxes::new(1)), observer, now());
-    testbed.input(Input::Serve(HashMap::from([(APP.into(), Arc::new(hub))])));
+    testbed.input(Input::SetApps(HashMap::from([(APP.into(), Arc::new(hub))])));
     testbed.subscribe(1, "presence-r", Some("1"));
     testbed.subscribe(2, "c", None);
     let (app_id, user_id) = (Arc::from(APP), Arc::from("ann"));
