@@ -6,9 +6,9 @@ pub struct Unavailable;
 
 /// The error of an event that was not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotPublished {
+pub enum PublishError {
     /// It was not delivered, and will not be.
-    Unreached,
+    NotDelivered,
     /// The broker received it, but did not answer: it was delivered once, or not at all.
-    Unknown,
+    OutcomeUnknown,
 }

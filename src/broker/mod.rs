@@ -9,7 +9,7 @@ mod local;
 mod occupied_channels;
 pub mod redis;
 
-pub use error::{NotPublished, Unavailable};
+pub use error::{PublishError, Unavailable};
 pub use local::CacheStats;
 pub use occupied_channels::OccupiedChannels;
 pub use redis::RedisBroker;
@@ -275,7 +275,7 @@ impl Broker {
         &self,
         hub: &Hub,
         events: &[AppEvent<'_>],
-    ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
+    ) -> Result<(Vec<Counts>, ShardSet), PublishError> {
         match self {
             Self::Local => Ok(local::publish(hub, events, clock::now())),
             Self::Redis(broker) => broker.publish(hub, events, clock::now()).await,

@@ -1,7 +1,7 @@
 //! Replies, and errors with their status.
 
 use crate::{
-    broker::{NotPublished, Unavailable},
+    broker::{PublishError, Unavailable},
     node::AppsUnavailable,
 };
 use bytes::Bytes;
@@ -108,22 +108,21 @@ const OUTCOME_UNKNOWN: u16 = 5031;
 /// When an application may retry after the broker was unavailable.
 const RETRY_AFTER_OUTAGE: Duration = Duration::from_secs(1);
 
-impl From<NotPublished> for ApiError {
-    fn from(why: NotPublished) -> Self {
+impl From<PublishError> for ApiError {
+    fn from(why: PublishError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         match why {
-            NotPublished::Unreached => Self::retry_after(
+            PublishError::NotDelivered => Self::retry_after(
                 status,
                 "The other nodes can't be reached, and no client received the event: \
                  try again",
                 RETRY_AFTER_OUTAGE,
             ),
-            NotPublished::Unknown => Self {
+            PublishError::OutcomeUnknown => Self {
                 code: OUTCOME_UNKNOWN,
                 ..Self::retry_after(
                     status,
-                    "Redis did not confirm the publish: on each channel, each event was published once, \
-                     or not at all",
+                    "Redis did not answer: the event was published once, or not at all",
                     RETRY_AFTER_OUTAGE,
                 )
             },
@@ -197,8 +196,8 @@ mod tests {
     #[test]
     fn an_outage_says_whether_the_event_was_published() {
         for (error, code, words) in [
-            (ApiError::from(NotPublished::Unreached), 503, "no client received the event"),
-            (ApiError::from(NotPublished::Unknown), 5031, "published once, or not at all"),
+            (ApiError::from(PublishError::NotDelivered), 503, "no client received the event"),
+            (ApiError::from(PublishError::OutcomeUnknown), 5031, "published once, or not at all"),
             (ApiError::from(Unavailable), 503, "can't be reached: try again"),
         ] {
             assert!(error.message.contains(words), "{}", error.message);

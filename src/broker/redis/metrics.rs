@@ -1,7 +1,7 @@
 //! The metrics of the cluster.
 
 use crate::{
-    broker::error::NotPublished,
+    broker::error::PublishError,
     metrics::{Histogram, table},
     throttle::LogThrottle,
 };
@@ -127,10 +127,10 @@ impl BrokerMetrics {
         WaitGuard(&self.waiting)
     }
 
-    pub(super) fn rejected(&self, why: NotPublished) {
+    pub(super) fn rejected(&self, why: PublishError) {
         let outcome = match why {
-            NotPublished::Unreached => "unreached",
-            NotPublished::Unknown => "unknown",
+            PublishError::NotDelivered => "unreached",
+            PublishError::OutcomeUnknown => "unknown",
         };
         self.rejected.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn metrics_of_failures_have_the_documented_labels() {
         let metrics = BrokerMetrics::default();
-        metrics.rejected(NotPublished::Unreached);
+        metrics.rejected(PublishError::NotDelivered);
         metrics.unavailable("link");
         metrics.cache_evicted("1", 2);
         let mut registry = Registry::default();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::cached_channel_bytes,
-    broker::error::{NotPublished, Unavailable},
+    broker::error::{PublishError, Unavailable},
     channel::Counts,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
@@ -132,7 +132,7 @@ impl ClusterState {
         app_id: &Arc<str>,
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
-    ) -> Result<Vec<Counts>, NotPublished> {
+    ) -> Result<Vec<Counts>, PublishError> {
         let deadline = now() + self.broker_wait;
         let result = if events.iter().any(OutgoingEvent::is_cached) {
             self.publish_cached(app_id, events, max_cache_bytes, deadline).await
@@ -153,15 +153,15 @@ impl ClusterState {
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
         deadline: Instant,
-    ) -> Result<Vec<Counts>, NotPublished> {
+    ) -> Result<Vec<Counts>, PublishError> {
         let permit = time::timeout_at(deadline.into(), self.cache_updates.permit()).await;
-        let Ok(permit) = permit else { return Err(NotPublished::Unreached) };
+        let Ok(permit) = permit else { return Err(PublishError::NotDelivered) };
         let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
         let task = tokio::spawn(async move {
             let _permit = permit;
             shared.publish_all(&app_id, &events, max_cache_bytes, deadline).await
         });
-        task.await.unwrap_or(Err(NotPublished::Unknown))
+        task.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
 
     async fn publish_all(
@@ -170,12 +170,13 @@ impl ClusterState {
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
         deadline: Instant,
-    ) -> Result<Vec<Counts>, NotPublished> {
+    ) -> Result<Vec<Counts>, PublishError> {
         let parts = self.parts(app_id, events);
         let each =
             parts.iter().map(|part| self.publish_part(app_id, part, max_cache_bytes, deadline));
         let results = futures_util::future::join_all(each).await;
-        let is_certain = !results.iter().any(|result| matches!(result, Err(NotPublished::Unknown)));
+        let is_certain =
+            !results.iter().any(|result| matches!(result, Err(PublishError::OutcomeUnknown)));
         let mut counts = vec![Counts::default(); events.len()];
         let (mut accepted, mut cached) = (0, Vec::new());
         for (part, published) in parts.iter().zip(results) {
@@ -194,9 +195,9 @@ impl ClusterState {
         }
         // If some were accepted, the result for the whole publish is unknown.
         Err(if accepted == 0 && is_certain {
-            NotPublished::Unreached
+            PublishError::NotDelivered
         } else {
-            NotPublished::Unknown
+            PublishError::OutcomeUnknown
         })
     }
 
@@ -228,7 +229,7 @@ impl ClusterState {
         part: &PartitionPublish<'_>,
         max_cache_bytes: usize,
         deadline: Instant,
-    ) -> Result<PublishedBatch, NotPublished> {
+    ) -> Result<PublishedBatch, PublishError> {
         let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
@@ -253,9 +254,9 @@ impl ClusterState {
             }
             if attempt.is_none() || deadline <= now() {
                 return Err(if may_be_done {
-                    NotPublished::Unknown
+                    PublishError::OutcomeUnknown
                 } else {
-                    NotPublished::Unreached
+                    PublishError::NotDelivered
                 });
             }
         }

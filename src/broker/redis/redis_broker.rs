@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, NotPublished, SignInMessages, SubscribeRequest, Unavailable,
+        AcceptedClientEvent, AppEvent, PublishError, SignInMessages, SubscribeRequest, Unavailable,
         occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
@@ -199,7 +199,7 @@ impl RedisBroker {
         hub: &Hub,
         events: &[AppEvent<'_>],
         now: Instant,
-    ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
+    ) -> Result<(Vec<Counts>, ShardSet), PublishError> {
         let retention = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
         let outgoing: Vec<OutgoingEvent> = each

@@ -9,7 +9,7 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    broker::{AppEvent, NotPublished, redis::random},
+    broker::{AppEvent, PublishError, redis::random},
     clock,
     protocol::{ChannelName, EventData},
 };
@@ -264,8 +264,8 @@ impl World {
             };
             let outcome = match broker.publish(&hub, &[event], clock::now()).await {
                 Ok(_) => Outcome::Accepted,
-                Err(NotPublished::Unreached) => Outcome::Rejected,
-                Err(NotPublished::Unknown) => Outcome::Unknown,
+                Err(PublishError::NotDelivered) => Outcome::Rejected,
+                Err(PublishError::OutcomeUnknown) => Outcome::Unknown,
             };
             events.lock().expect("one thread")[id].replied = Some((Instant::now(), outcome));
         });
