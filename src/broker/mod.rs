@@ -25,7 +25,7 @@ use crate::{
 };
 use occupied_channels::Source;
 use prometheus_client::registry::Registry;
-use redis::ConnectionPermit;
+use redis::ClusterPermit;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -108,7 +108,7 @@ fn cached_channel_bytes(channel: &ChannelName) -> usize {
 #[derive(Debug)]
 pub struct BrokerPermit(
     #[expect(dead_code, reason = "it is held, and released when it is dropped")]
-    Option<ConnectionPermit>,
+    Option<ClusterPermit>,
 );
 
 impl AcceptedClientEvent<'_> {
@@ -200,11 +200,11 @@ impl Broker {
     }
 
     /// Takes a permit for one connection of the hub's app on all nodes; `None` at the limit.
-    pub async fn admit(&self, hub: &Hub) -> Option<BrokerPermit> {
+    pub async fn acquire_permit(&self, hub: &Hub) -> Option<BrokerPermit> {
         match self {
             // The hub has counted it.
             Self::Local => Some(BrokerPermit(None)),
-            Self::Redis(broker) => Some(BrokerPermit(Some(broker.admit(hub).await?))),
+            Self::Redis(broker) => Some(BrokerPermit(Some(broker.acquire_permit(hub).await?))),
         }
     }
 

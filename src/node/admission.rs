@@ -130,7 +130,7 @@ impl Node {
             .addresses
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
-        let of_all_nodes = self.broker.admit(&hub).await.ok_or(CloseCode::OverQuota)?;
+        let of_all_nodes = self.broker.acquire_permit(&hub).await.ok_or(CloseCode::OverQuota)?;
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&policy.session);
         Ok(Admitted {

@@ -80,10 +80,7 @@ pub(super) enum Input {
         connection: ConnectionRef,
     },
     /// A connection is admitted; without a sender, it is only counted.
-    Connect {
-        app_id: Arc<str>,
-        admission: Option<oneshot::Sender<bool>>,
-    },
+    Connect { app_id: Arc<str>, reply: Option<oneshot::Sender<bool>> },
     /// An admitted connection has ended.
     Disconnect {
         app_id: Arc<str>,
@@ -219,9 +216,9 @@ impl Coordinator {
             Input::SignOut { connection } => {
                 self.sign_ins.remove(&mut self.topics, connection, now());
             }
-            Input::Connect { app_id, admission } => {
+            Input::Connect { app_id, reply: admission } => {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| match admission {
-                    Some(admission) => topic.join(Waiter::Admission(admission)),
+                    Some(admission) => topic.join(Waiter::Connection(admission)),
                     None => topic.add(),
                 });
             }

@@ -94,7 +94,7 @@ mod unforwarded;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
-pub(in crate::broker) use redis_broker::ConnectionPermit;
+pub(in crate::broker) use redis_broker::ClusterPermit;
 pub use redis_broker::RedisBroker;
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]

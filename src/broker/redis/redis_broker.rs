@@ -62,7 +62,7 @@ struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
 /// A permit for one connection of an app, counted on all nodes. Dropping it releases it. Small,
 /// since each connection holds one.
 #[derive(Debug)]
-pub(in crate::broker) struct ConnectionPermit(Option<Box<(RequestSender, Arc<str>)>>);
+pub(in crate::broker) struct ClusterPermit(Option<Box<(RequestSender, Arc<str>)>>);
 
 /// Adapts the metrics to the registry.
 #[derive(Debug)]
@@ -124,16 +124,16 @@ impl RedisBroker {
 
     /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
     /// unavailable, the limit applies to this node alone.
-    pub(in crate::broker) async fn admit(&self, hub: &Hub) -> Option<ConnectionPermit> {
+    pub(in crate::broker) async fn acquire_permit(&self, hub: &Hub) -> Option<ClusterPermit> {
         // From here on it is released in any case.
-        let mut permit = ConnectionPermit(Some(Box::new((self.requests.clone(), hub.app_id()))));
+        let mut permit = ClusterPermit(Some(Box::new((self.requests.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.unavailable_reason().is_some() {
-            self.requests.send(Input::Connect { app_id: hub.app_id(), admission: None });
+            self.requests.send(Input::Connect { app_id: hub.app_id(), reply: None });
             return Some(permit);
         }
         let (admission, admitted) = oneshot::channel();
-        self.requests.send(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
+        self.requests.send(Input::Connect { app_id: hub.app_id(), reply: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
             // Without a reply in time, it is counted when the reply arrives.
             Ok(Ok(true)) | Err(_) => Some(permit),
@@ -381,7 +381,7 @@ impl RequestSender {
     }
 }
 
-impl Drop for ConnectionPermit {
+impl Drop for ClusterPermit {
     fn drop(&mut self) {
         if let Some(permit) = self.0.take() {
             let (requests, app_id) = *permit;

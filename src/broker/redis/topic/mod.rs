@@ -446,7 +446,7 @@ impl Topic {
                     request.joins.push(Joining::limited(&member.user_id, &member.user_info));
                 }
                 Waiter::Subscriber { member: None, .. } => request.own_total_without_joins += 1,
-                Waiter::Admission(_) => {
+                Waiter::Connection(_) => {
                     request.joins.push(Joining::limited(&"".into(), &"".into()));
                 }
             }

@@ -134,7 +134,7 @@ impl Topic {
             self.add();
         }
         match waiter {
-            Waiter::Admission(admission) => Effect::Admit(admission, is_accepted),
+            Waiter::Connection(admission) => Effect::Admit(admission, is_accepted),
             Waiter::Subscriber { connection, ticket, .. } if !is_accepted => Effect::Reject {
                 connection,
                 ticket,

@@ -22,7 +22,7 @@ pub(in crate::broker::redis) enum Waiter {
         member: Option<Member>,
     },
     /// A connection that waits for admission.
-    Admission(oneshot::Sender<bool>),
+    Connection(oneshot::Sender<bool>),
 }
 
 /// A command to send to Redis.
@@ -121,7 +121,7 @@ impl Waiter {
     pub(super) fn is_decided_by_redis(&self) -> bool {
         match self {
             Self::Subscriber { member, .. } => member.is_some(),
-            Self::Admission(_) => true,
+            Self::Connection(_) => true,
         }
     }
 }

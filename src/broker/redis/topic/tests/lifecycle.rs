@@ -141,7 +141,7 @@ fn connections_have_no_bus() {
 fn redis_decides_each_admission() {
     let mut topic = subject(TopicSubject::Connections);
     for _ in 0..2 {
-        topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
+        topic.join(Waiter::Connection(tokio::sync::oneshot::channel().0));
     }
     let sync = request(&mut topic);
     let joins: Vec<_> =
