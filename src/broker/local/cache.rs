@@ -16,7 +16,7 @@ use std::{
 
 /// An event that is cached for cache channels: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
-pub(super) struct CacheableEvent(Arc<CachedEvent>);
+pub(super) struct EventToCache(Arc<CachedEvent>);
 
 #[derive(Debug)]
 struct CachedEvent {
@@ -27,7 +27,7 @@ struct CachedEvent {
     channels: AtomicUsize,
 }
 
-impl CacheableEvent {
+impl EventToCache {
     /// Copies the parts of an event that are cached.
     pub(super) fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
@@ -65,7 +65,7 @@ pub(super) struct Cache(Mutex<CacheState>);
 #[derive(Debug, Default)]
 struct CacheState {
     max_bytes: usize,
-    channels: HashMap<ChannelName, Cached>,
+    channels: HashMap<ChannelName, CacheEntry>,
     /// Channels by the number of their event, in publishing order.
     order: BTreeMap<u64, ChannelName>,
     /// When each event expires.
@@ -75,9 +75,9 @@ struct CacheState {
 }
 
 #[derive(Debug)]
-struct Cached {
+struct CacheEntry {
     number: u64,
-    event: CacheableEvent,
+    event: EventToCache,
     /// The frame that the subscribers received, while one of them still has it queued.
     frame: WeakFrame,
     expires_at: Instant,
@@ -104,7 +104,7 @@ impl Cache {
     pub(super) fn insert(
         &self,
         channel: &ChannelName,
-        event: &CacheableEvent,
+        event: &EventToCache,
         frame: &Frame,
         expires_at: Instant,
     ) {
@@ -122,7 +122,8 @@ impl Cache {
             state.stats.bytes += event.bytes();
         }
         state.stats.bytes += cached_channel_bytes(channel);
-        let cached = Cached { number, event: event.clone(), frame: frame.downgrade(), expires_at };
+        let cached =
+            CacheEntry { number, event: event.clone(), frame: frame.downgrade(), expires_at };
         state.channels.insert(channel.clone(), cached);
         state.evict();
     }
@@ -131,7 +132,7 @@ impl Cache {
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
             let state = self.0.lock();
-            let cached = state.fresh(channel, now)?;
+            let cached = state.unexpired(channel, now)?;
             if let Some(frame) = cached.frame.upgrade() {
                 return Some(frame);
             }
@@ -151,7 +152,7 @@ impl Cache {
     /// The data of the channel's last event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
         let state = self.0.lock();
-        let cached = state.fresh(channel, now)?;
+        let cached = state.unexpired(channel, now)?;
         let event = cached.event.clone();
         let time_to_live = cached.expires_at.saturating_duration_since(now);
         drop(state);
@@ -175,12 +176,13 @@ impl Cache {
 }
 
 impl CacheState {
-    fn fresh(&self, channel: &ChannelName, now: Instant) -> Option<&Cached> {
+    fn unexpired(&self, channel: &ChannelName, now: Instant) -> Option<&CacheEntry> {
         self.channels.get(channel).filter(|cached| now < cached.expires_at)
     }
 
     fn remove(&mut self, channel: &ChannelName) {
-        let Some(Cached { number, event, expires_at, .. }) = self.channels.remove(channel) else {
+        let Some(CacheEntry { number, event, expires_at, .. }) = self.channels.remove(channel)
+        else {
             return;
         };
         self.order.remove(&number);
@@ -227,7 +229,7 @@ mod tests {
         /// Publishes data of this size on the channels.
         fn publish(&self, channels: &[&str], bytes: usize) -> Vec<Frame> {
             let token = format!("\"{}\"", "x".repeat(bytes - 2));
-            let to_cache = CacheableEvent::new("e", &EventData::new(token.as_str()));
+            let to_cache = EventToCache::new("e", &EventData::new(token.as_str()));
             let frames = channels.iter().map(|name| {
                 let name = channel(name);
                 let frame = to_cache.frame(&name, self.now);

@@ -20,7 +20,7 @@ use crate::{
     },
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
-use cache::{Cache, CacheableEvent};
+use cache::{Cache, EventToCache};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -152,7 +152,7 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
         let is_cached = event.channels.iter().any(ChannelName::is_cache);
         let to_cache = is_cached.then(|| {
             let ttl = Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
-            (&app_state(hub).cache, CacheableEvent::new(&event.name, &event.data), now + ttl)
+            (&app_state(hub).cache, EventToCache::new(&event.name, &event.data), now + ttl)
         });
         for name in &event.channels {
             let frame = event::app_event(&event.name, name, &event.data, now);
