@@ -398,19 +398,19 @@ impl Broker {
 
     /// Whether this node is joined, and there are other nodes, ready or not.
     #[must_use]
-    pub fn has_others(&self) -> bool {
+    pub fn has_other_nodes(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.has_others(),
+            Self::Redis(broker) => broker.has_other_nodes(),
         }
     }
 
     /// Whether another node takes connections.
     #[must_use]
-    pub fn is_another_ready(&self) -> bool {
+    pub fn has_ready_node(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Redis(broker) => broker.is_another_ready(),
+            Self::Redis(broker) => broker.has_ready_node(),
         }
     }
 

@@ -119,10 +119,10 @@ impl ShutdownSequence {
             self.acceptor.wait_until_closed(CLOSE_TIMEOUT).await;
             return DrainMode::Staggered;
         }
-        if self.wait_for_ready_node(began + DRAIN_ACK_TIMEOUT.min(self.grace)).await {
-            time::sleep(CLUSTER_SETTLE_DELAY).await;
-            if self.node.broker().is_another_ready() {
-                return DrainMode::Staggered;
+        if self.wait_for_ready_node(began + RESPONSE_MAX.min(self.grace)).await {
+            time::sleep(CLUSTER_SETTLE).await;
+            if self.node.broker().has_ready_node() {
+                return DrainPlan::Spread;
             }
         }
         if self.is_handed_over() {
@@ -135,8 +135,9 @@ impl ShutdownSequence {
     /// Whether another node takes connections. A node that has just joined may not have received a
     /// heartbeat of the others yet, but they answer the announcement of its drain, until `end`.
     async fn wait_for_ready_node(&mut self, end: Instant) -> bool {
-        while !self.node.broker().is_another_ready() {
-            let is_awaited = self.node.broker().has_others() && 0 < self.node.connections_here();
+        while !self.node.broker().has_ready_node() {
+            let is_awaited =
+                self.node.broker().has_other_nodes() && 0 < self.node.connections_here();
             if !is_awaited || self.is_handed_over() || end <= clock::now() {
                 return false;
             }
@@ -208,10 +209,10 @@ impl ShutdownSequence {
     /// other node may drain as well.
     async fn update_mode(&mut self) {
         self.watch_port(WATCH_INTERVAL).await;
-        let is_spread = self.shutdown.mode() == Some(DrainMode::Staggered);
-        if is_spread && !self.is_handed_over() && !self.node.broker().is_another_ready() {
-            tracing::info!("no other node is ready: closing all connections with 4100");
-            self.shutdown.set_mode(DrainMode::NoSuccessor);
+        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
+        if is_spread && !self.is_handed_over() && !self.node.broker().has_ready_node() {
+            tracing::info!("no other node is ready any more: all connections are closed with 4100");
+            self.connections.set_plan(DrainPlan::Alone);
         }
     }
 

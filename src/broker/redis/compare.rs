@@ -252,7 +252,7 @@ impl Comparison {
         if !self.has_own {
             return partitions.map(TopicList::Own).collect();
         }
-        if !membership.nodes.is_first(membership.node()) {
+        if !membership.nodes.is_leader(membership.node()) {
             return Vec::new();
         }
         let mut apps: Vec<&Arc<str>> = topics.hubs.keys().collect();

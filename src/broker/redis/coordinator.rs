@@ -329,9 +329,7 @@ impl Coordinator {
             self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
-        let others = self.membership.nodes.known.len();
-        self.shared.others.set_known(others);
-        self.shared.metrics.set_others(others);
+        self.shared.ready_nodes.set_process_count(self.membership.nodes.other_processes.len());
         self.carry_out(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }
@@ -419,7 +417,7 @@ impl Coordinator {
     fn note_state(&mut self, node: &str, state: NodeState, now: Instant) {
         let own = self.membership.state(self.shared.is_draining());
         let is_other = node != self.membership.node();
-        if is_other && self.shared.others.note(node, state, now) && own == NodeState::Ready {
+        if is_other && self.shared.ready_nodes.note(node, state, now) && own == NodeState::Ready {
             self.membership.heartbeat_soon(now);
         }
     }

@@ -119,7 +119,7 @@ impl Forwarding {
             return;
         }
         self.next_poll = Some(now + POLL_INTERVAL);
-        if !membership.nodes.is_first(membership.node()) {
+        if !membership.nodes.is_leader(membership.node()) {
             return;
         }
         let with_webhooks = topics.hubs.iter().filter(|(_, hub)| LoggedChanges::any_of(hub));

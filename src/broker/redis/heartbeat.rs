@@ -149,7 +149,7 @@ fn call(
         .arg(membership.state(shared.is_draining()).letter())
         .arg(KEY_LAYOUT)
         .arg(if shared.is_redis_cluster { "0" } else { "1" });
-    membership.nodes.known.iter().fold(call, |call, process| call.arg(&**process))
+    membership.nodes.other_processes.iter().fold(call, |call, process| call.arg(&**process))
 }
 
 /// The phase's name in `lua/heartbeat.lua`.

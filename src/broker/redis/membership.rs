@@ -372,7 +372,7 @@ impl Membership {
         self.bus.received_at = Some(now);
         self.bus.missed_since = None;
         self.failures = 0;
-        let others = self.nodes.known.len();
+        let others = self.nodes.other_processes.len();
         vec![
             MembershipAction::Reread,
             MembershipAction::LogJoined { others },

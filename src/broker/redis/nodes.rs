@@ -11,11 +11,11 @@ pub(super) struct Nodes {
     /// This node's process.
     process: String,
     /// The other processes that this node knows.
-    pub(super) known: Vec<String>,
+    pub(super) other_processes: Vec<String>,
     /// The nodes that have a lease, this one among them.
-    pub(super) alive: Vec<String>,
+    pub(super) live_nodes: Vec<String>,
     /// The processes of `alive`. A process that can only publish on the bus has none.
-    leased: Vec<u32>,
+    live_process_ids: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
     pub(super) former_names: BTreeSet<String>,
     /// Nodes that a partition lists and the lease partition does not, with the times of the first and of
@@ -42,9 +42,9 @@ impl Nodes {
     pub(super) fn new(process: String) -> Self {
         Self {
             process,
-            known: Vec::new(),
-            alive: Vec::new(),
-            leased: Vec::new(),
+            other_processes: Vec::new(),
+            live_nodes: Vec::new(),
+            live_process_ids: Vec::new(),
             former_names: BTreeSet::new(),
             orphans: BTreeMap::new(),
             cleaning: BTreeSet::new(),
@@ -54,24 +54,25 @@ impl Nodes {
     /// Records a process by its node.
     pub(super) fn note_node(&mut self, node: &str) {
         let process = process_of(node);
-        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
-        if is_new && self.known.len() < KNOWN_MAX {
-            self.known.push(process.to_owned());
+        let is_new =
+            process != self.process && !self.other_processes.iter().any(|known| known == process);
+        if is_new && self.other_processes.len() < KNOWN_MAX {
+            self.other_processes.push(process.to_owned());
         }
     }
 
     /// Whether Redis lists the process as a node.
     pub(super) fn has_lease(&self, process: u32) -> bool {
-        self.leased.contains(&process)
+        self.live_process_ids.contains(&process)
     }
 
     /// Records which nodes have a lease.
     pub(super) fn set_alive(&mut self, alive: Vec<String>) {
         let number = |node: &String| u32::from_str_radix(process_of(node), 16).ok();
-        self.leased = alive.iter().filter_map(number).collect();
-        self.known = alive.iter().map(|node| process_of(node).to_owned()).collect();
-        self.known.retain(|known| *known != self.process);
-        self.alive = alive;
+        self.live_process_ids = alive.iter().filter_map(number).collect();
+        self.other_processes = alive.iter().map(|node| process_of(node).to_owned()).collect();
+        self.other_processes.retain(|known| *known != self.process);
+        self.live_nodes = alive;
     }
 
     /// Records the nodes that a partition lists, and returns those that only partitions have listed
@@ -83,12 +84,12 @@ impl Nodes {
         now: Instant,
     ) -> Vec<String> {
         for node in registered {
-            let is_known = self.alive.contains(&node) || node == own;
+            let is_known = self.live_nodes.contains(&node) || node == own;
             if !is_known {
                 self.orphans.entry(node).or_insert((now, now)).1 = now;
             }
         }
-        let alive = &self.alive;
+        let alive = &self.live_nodes;
         // A node that is not found again in a round has left.
         let is_found = |found: Instant| now.saturating_duration_since(found) < ORPHAN_EXPIRY;
         self.orphans.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
@@ -109,8 +110,8 @@ impl Nodes {
     }
 
     /// Whether `node` is the first of the live nodes: some work of all nodes is done by that one.
-    pub(super) fn is_first(&self, node: &str) -> bool {
-        self.alive.iter().min().is_some_and(|first| first == node)
+    pub(super) fn is_leader(&self, node: &str) -> bool {
+        self.live_nodes.iter().min().is_some_and(|first| first == node)
     }
 }
 
@@ -124,14 +125,14 @@ mod tests {
         for node in ["0000ab.7", "0000cd.1", "0000cd.2"] {
             nodes.note_node(node);
         }
-        assert_eq!(nodes.known, ["0000cd"], "not itself, and each once");
+        assert_eq!(nodes.other_processes, ["0000cd"], "not itself, and each once");
         for number in 0..2 * KNOWN_MAX {
             nodes.note_node(&format!("{:06x}.1", 0x10_0000 + number));
         }
-        assert_eq!(nodes.known.len(), KNOWN_MAX);
+        assert_eq!(nodes.other_processes.len(), KNOWN_MAX);
         nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
-        assert_eq!(nodes.known, ["0000ef"]);
-        assert_eq!(nodes.alive, ["0000ab.1", "0000ef.3"]);
+        assert_eq!(nodes.other_processes, ["0000ef"]);
+        assert_eq!(nodes.live_nodes, ["0000ab.1", "0000ef.3"]);
         let leased = [0xab, 0xef, 0xcd].map(|process| nodes.has_lease(process));
         assert_eq!(leased, [true, true, false]);
     }
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn one_of_the_live_nodes_is_the_first() {
         let mut nodes = Nodes::new("0000ab".into());
-        assert!(!nodes.is_first("0000ab.1"), "none is known to be alive");
+        assert!(!nodes.is_leader("0000ab.1"), "none is known to be alive");
         nodes.set_alive(vec!["0000cd.1".into(), "0000ab.1".into()]);
-        assert!(nodes.is_first("0000ab.1") && !nodes.is_first("0000cd.1"));
+        assert!(nodes.is_leader("0000ab.1") && !nodes.is_leader("0000cd.1"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl NodeState {
 pub(super) struct ReadyNodes {
     heartbeats: Mutex<HashMap<String, Instant>>,
     /// The number of other processes with a lease, ready or not.
-    known: AtomicUsize,
+    process_count: AtomicUsize,
 }
 
 /// Time without a heartbeat after which a node is not considered ready: the least
@@ -66,17 +66,17 @@ impl ReadyNodes {
     }
 
     /// Sets the number of other processes that have a lease.
-    pub(super) fn set_known(&self, known: usize) {
-        self.known.store(known, Ordering::Relaxed);
+    pub(super) fn set_process_count(&self, known: usize) {
+        self.process_count.store(known, Ordering::Relaxed);
     }
 
     /// Whether there are other nodes, ready or not.
-    pub(super) fn has_others(&self) -> bool {
-        0 < self.known.load(Ordering::Relaxed)
+    pub(super) fn has_other_nodes(&self) -> bool {
+        0 < self.process_count.load(Ordering::Relaxed)
     }
 
     /// Whether any other node is ready.
-    pub(super) fn is_any(&self, now: Instant) -> bool {
+    pub(super) fn has_ready(&self, now: Instant) -> bool {
         let nodes = self.heartbeats.lock();
         nodes.values().any(|last| now.saturating_duration_since(*last) < SILENCE_MAX)
     }
@@ -90,31 +90,31 @@ mod tests {
     fn only_nodes_with_a_recent_heartbeat_that_do_not_drain_are_ready() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
-        assert!(!nodes.is_any(start));
+        assert!(!nodes.has_ready(start));
         assert!(nodes.note("a.1", NodeState::Ready, start), "it is new");
         assert!(!nodes.note("a.1", NodeState::Ready, start));
         nodes.note("b.1", NodeState::Joining, start);
-        assert!(nodes.is_any(start));
+        assert!(nodes.has_ready(start));
         nodes.note("a.1", NodeState::Joining, start);
-        assert!(!nodes.is_any(start), "it does not take any");
+        assert!(!nodes.has_ready(start), "it does not take any");
         nodes.note("a.1", NodeState::Ready, start);
         assert!(
             nodes.note("a.1", NodeState::Draining, start),
             "it must receive a heartbeat of this node"
         );
-        assert!(!nodes.is_any(start), "it drains");
+        assert!(!nodes.has_ready(start), "it drains");
         nodes.note("a.1", NodeState::Ready, start);
-        assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
+        assert!(!nodes.has_ready(start + SILENCE_MAX), "it is silent");
     }
 
     #[test]
     fn others_are_known_before_their_first_heartbeat() {
         let nodes = ReadyNodes::default();
-        assert!(!nodes.has_others());
-        nodes.set_known(1);
-        assert!(nodes.has_others() && !nodes.is_any(Instant::now()));
-        nodes.set_known(0);
-        assert!(!nodes.has_others());
+        assert!(!nodes.has_other_nodes());
+        nodes.set_process_count(1);
+        assert!(nodes.has_other_nodes() && !nodes.has_ready(Instant::now()));
+        nodes.set_process_count(0);
+        assert!(!nodes.has_other_nodes());
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let start = Instant::now();
         nodes.note("a.1", NodeState::Ready, start);
         let next = start + SILENCE_MAX - Duration::from_millis(1);
-        assert!(nodes.is_any(next));
+        assert!(nodes.has_ready(next));
         assert!(!nodes.note("a.1", NodeState::Ready, next));
         assert!(nodes.note("a.1", NodeState::Ready, next + SILENCE_MAX), "silent for too long");
     }

@@ -340,13 +340,13 @@ impl RedisBroker {
     }
 
     /// Whether this node is joined, and there are other nodes, ready or not.
-    pub(in crate::broker) fn has_others(&self) -> bool {
-        self.unavailable_reason().is_none() && self.shared.others.has_others()
+    pub(in crate::broker) fn has_other_nodes(&self) -> bool {
+        self.unavailable_reason().is_none() && self.shared.ready_nodes.has_other_nodes()
     }
 
     /// Whether another node has recently reported that it takes connections.
-    pub(in crate::broker) fn is_another_ready(&self) -> bool {
-        self.shared.others.is_any(clock::now())
+    pub(in crate::broker) fn has_ready_node(&self) -> bool {
+        self.shared.ready_nodes.has_ready(clock::now())
     }
 
     /// Leaves the cluster, once every connection has ended. After `limit`, another node cleans up

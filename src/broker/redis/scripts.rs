@@ -65,7 +65,7 @@ pub(super) struct Scripts {
     pub(super) forward: Arc<Script>,
     pub(super) unforwarded: Arc<Script>,
     /// The scripts of other modules.
-    others: Mutex<Vec<Arc<Script>>>,
+    app_scripts: Mutex<Vec<Arc<Script>>>,
 }
 
 impl Scripts {
@@ -86,13 +86,13 @@ impl Scripts {
             evict: script(include_str!("lua/evict.lua")),
             forward: script(include_str!("lua/forward.lua")),
             unforwarded: script(include_str!("lua/unforwarded.lua")),
-            others: Mutex::default(),
+            app_scripts: Mutex::default(),
         }
     }
 
     /// Adds a script of another module, which the next connection loads.
     pub(super) fn add(&self, script: &Arc<Script>) {
-        self.others.lock().push(Arc::clone(script));
+        self.app_scripts.lock().push(Arc::clone(script));
     }
 
     fn all(&self) -> Vec<Arc<Script>> {
@@ -111,7 +111,7 @@ impl Scripts {
             &self.forward,
             &self.unforwarded,
         ];
-        let others = self.others.lock();
+        let others = self.app_scripts.lock();
         own.into_iter().chain(&*others).map(Arc::clone).collect()
     }
 

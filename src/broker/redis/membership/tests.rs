@@ -374,7 +374,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies), now).is_empty());
     assert_eq!(membership.closed, [all[2]].into());
     assert_eq!(membership.stage, Stage::Waiting, "one is closed");
-    assert_eq!(membership.nodes.alive, [NODE, "0000cd.1"]);
+    assert_eq!(membership.nodes.live_nodes, [NODE, "0000cd.1"]);
     let provisional = all.iter().map(|partition| membership.is_provisional(*partition));
     assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
     let replies = Ok(vec![of(LEASES, true), of(all[2], true)]);
@@ -391,7 +391,7 @@ fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
     membership.bus.is_confirmed = false;
     assert!(membership.on_node_heartbeat("0000cd.1", now + MS).is_empty());
     assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Waiting, now));
-    assert_eq!(membership.nodes.known, ["0000cd"]);
+    assert_eq!(membership.nodes.other_processes, ["0000cd"]);
     assert!(
         membership.on_node_heartbeat(NODE, now + MS).contains(&MembershipAction::AllowRequests)
     );
