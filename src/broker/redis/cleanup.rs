@@ -171,7 +171,7 @@ pub(super) async fn clean_topic(
             // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.app_partition(&name.app_id);
             if !logged_changes.is_empty() && (is_forwarded || synced.is_logged) {
-                shared.note_logged(&name.app_id, partition);
+                shared.enqueue_forwarding(&name.app_id, partition);
             }
             Ok(())
         }

@@ -309,7 +309,7 @@ impl Coordinator {
         match self.topics.on_reply(reply, &self.membership, now) {
             Ok(logged) => {
                 if let Some((app_id, partition)) = logged {
-                    self.shared.note_logged(&app_id, partition);
+                    self.shared.enqueue_forwarding(&app_id, partition);
                     self.forward(now);
                 }
                 self.sign_ins.send_settled(&mut self.topics);
@@ -377,7 +377,7 @@ impl Coordinator {
             Message::Event { sequence, envelope } => {
                 let is_ours = topic.expects(*sequence) && self.is_from_node(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
-                let is_duplicate = self.dedup.note(envelope.id, is_ours, now);
+                let is_duplicate = self.dedup.insert(envelope.id, is_ours, now);
                 self.shared.metrics.received(is_duplicate);
                 is_duplicate
             }
@@ -396,7 +396,7 @@ impl Coordinator {
     fn on_control_message(&mut self, bytes: &[u8], now: Instant) {
         match ControlMessage::decode(bytes) {
             Ok(ControlMessage::Heartbeat { node, state }) => {
-                self.note_state(&node, state, now);
+                self.on_node_state(&node, state, now);
                 self.shared.notifiers.on_heartbeat(&node, now);
                 let actions = self.membership.on_node_heartbeat(&node, now);
                 self.carry_out(actions);
@@ -414,10 +414,13 @@ impl Coordinator {
 
     /// Records whether another node takes connections. If this one does, a node that is new or
     /// drains is notified.
-    fn note_state(&mut self, node: &str, state: NodeState, now: Instant) {
+    fn on_node_state(&mut self, node: &str, state: NodeState, now: Instant) {
         let own = self.membership.state(self.shared.is_draining());
         let is_other = node != self.membership.node();
-        if is_other && self.shared.ready_nodes.note(node, state, now) && own == NodeState::Ready {
+        if is_other
+            && self.shared.ready_nodes.record_heartbeat(node, state, now)
+            && own == NodeState::Ready
+        {
             self.membership.heartbeat_soon(now);
         }
     }

@@ -48,7 +48,7 @@ impl DedupWindow {
     /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
     /// future events.
-    pub(super) fn note(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
         let number = id.number();
         if !is_ours {
             return self.0.get(&id.process()).is_some_and(|window| window.has(number));
@@ -59,7 +59,7 @@ impl DedupWindow {
             last_used: now,
         });
         window.last_used = now;
-        window.note(number)
+        window.insert(number)
     }
 
     /// Removes the windows of processes that sent nothing for a while.
@@ -69,7 +69,7 @@ impl DedupWindow {
 }
 
 impl ProcessWindow {
-    fn note(&mut self, number: u64) -> bool {
+    fn insert(&mut self, number: u64) -> bool {
         if number + WINDOW <= self.highest {
             // Too old to be known. Repeated envelopes arrive earlier than that.
             return false;
@@ -120,20 +120,20 @@ mod tests {
     fn a_repeated_envelope_is_recognised() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         for number in [5, 9, 7, WINDOW + 3] {
-            assert!(!dedup.note(id(1, number), true, now), "{number}");
-            assert!(dedup.note(id(1, number), true, now), "{number} again");
+            assert!(!dedup.insert(id(1, number), true, now), "{number}");
+            assert!(dedup.insert(id(1, number), true, now), "{number} again");
         }
-        assert!(dedup.note(id(1, 9), true, now), "still within the window");
-        assert!(!dedup.note(id(2, 9), true, now), "another process");
-        assert!(!dedup.note(id(1, WINDOW + 2), true, now), "passed over");
-        assert!(!dedup.note(id(1, 9 * WINDOW), true, now), "far ahead");
-        assert!(!dedup.note(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
+        assert!(dedup.insert(id(1, 9), true, now), "still within the window");
+        assert!(!dedup.insert(id(2, 9), true, now), "another process");
+        assert!(!dedup.insert(id(1, WINDOW + 2), true, now), "passed over");
+        assert!(!dedup.insert(id(1, 9 * WINDOW), true, now), "far ahead");
+        assert!(!dedup.insert(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
     }
 
     #[test]
     fn windows_of_silent_processes_are_removed() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
-        dedup.note(id(1, 1), true, now);
+        dedup.insert(id(1, 1), true, now);
         dedup.tidy(now + FORGET_AFTER / 2);
         assert_eq!(dedup.0.len(), 1);
         dedup.tidy(now + FORGET_AFTER);
@@ -144,46 +144,46 @@ mod tests {
     fn unknown_senders_do_not_change_any_window() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         for process in 0..100_000 {
-            assert!(!dedup.note(id(process, 1), false, now));
+            assert!(!dedup.insert(id(process, 1), false, now));
         }
         assert!(dedup.0.is_empty(), "no memory for processes that do not exist");
-        assert!(!dedup.note(id(1, 7), true, now));
+        assert!(!dedup.insert(id(1, 7), true, now));
         for number in [8, 9, 7 + WINDOW, 9 * WINDOW] {
-            assert!(!dedup.note(id(1, number), false, now));
+            assert!(!dedup.insert(id(1, number), false, now));
         }
         assert!(
-            dedup.note(id(1, 7), false, now),
+            dedup.insert(id(1, 7), false, now),
             "a received number is known, regardless of the sender"
         );
-        assert!(!dedup.note(id(1, 8), true, now), "a number that others have used is still free");
-        assert!(dedup.note(id(1, 7), true, now), "the window is where it was");
+        assert!(!dedup.insert(id(1, 8), true, now), "a number that others have used is still free");
+        assert!(dedup.insert(id(1, 7), true, now), "the window is where it was");
     }
 
     #[test]
     fn a_window_moves_with_the_highest_number() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
-        assert!(!dedup.note(id(1, WINDOW), true, now));
-        assert!(!dedup.note(id(1, 1), true, now), "the lowest of the window");
-        assert!(dedup.note(id(1, 1), true, now));
-        assert!(!dedup.note(id(1, 0), true, now), "too old to be known");
-        assert!(!dedup.note(id(1, 0), true, now));
-        assert!(dedup.note(id(1, WINDOW), true, now), "its bit is not that of the old number");
+        assert!(!dedup.insert(id(1, WINDOW), true, now));
+        assert!(!dedup.insert(id(1, 1), true, now), "the lowest of the window");
+        assert!(dedup.insert(id(1, 1), true, now));
+        assert!(!dedup.insert(id(1, 0), true, now), "too old to be known");
+        assert!(!dedup.insert(id(1, 0), true, now));
+        assert!(dedup.insert(id(1, WINDOW), true, now), "its bit is not that of the old number");
         // Numbers that share bits with earlier ones are new.
         for number in [WINDOW + 1, 2 * WINDOW, 2 * WINDOW + 1, 3 * WINDOW + 1, 5 * WINDOW + 1] {
-            assert!(!dedup.note(id(1, number), true, now), "{number}");
-            assert!(dedup.note(id(1, number), true, now), "{number} again");
-            assert!(dedup.note(id(1, number), false, now), "{number} from an unknown sender");
-            assert!(!dedup.note(id(1, number - WINDOW), false, now), "before the window");
+            assert!(!dedup.insert(id(1, number), true, now), "{number}");
+            assert!(dedup.insert(id(1, number), true, now), "{number} again");
+            assert!(dedup.insert(id(1, number), false, now), "{number} from an unknown sender");
+            assert!(!dedup.insert(id(1, number - WINDOW), false, now), "before the window");
         }
-        assert!(!dedup.note(id(1, 5 * WINDOW), false, now), "never received");
+        assert!(!dedup.insert(id(1, 5 * WINDOW), false, now), "never received");
     }
 
     #[test]
     fn a_process_that_sends_is_remembered() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
-        dedup.note(id(1, 1), true, now);
-        dedup.note(id(1, 2), true, now + FORGET_AFTER / 2);
+        dedup.insert(id(1, 1), true, now);
+        dedup.insert(id(1, 2), true, now + FORGET_AFTER / 2);
         dedup.tidy(now + FORGET_AFTER);
-        assert!(dedup.note(id(1, 1), true, now + FORGET_AFTER));
+        assert!(dedup.insert(id(1, 1), true, now + FORGET_AFTER));
     }
 }

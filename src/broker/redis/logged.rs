@@ -58,7 +58,7 @@ impl ClusterState {
     }
 
     /// Queues the log of a partition for forwarding.
-    pub(super) fn note_logged(&self, app_id: &Arc<str>, partition: Partition) {
+    pub(super) fn enqueue_forwarding(&self, app_id: &Arc<str>, partition: Partition) {
         if !self.script_notifies(app_id, partition) {
             self.unforwarded.add((Arc::clone(app_id), partition));
         }

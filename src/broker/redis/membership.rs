@@ -387,7 +387,7 @@ impl Membership {
 
     /// The heartbeat of a node was received on the bus.
     pub(super) fn on_node_heartbeat(&mut self, node: &str, now: Instant) -> Vec<MembershipAction> {
-        self.nodes.note_node(node);
+        self.nodes.add_process(node);
         if node != self.node() {
             return Vec::new();
         }

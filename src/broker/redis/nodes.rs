@@ -52,7 +52,7 @@ impl Nodes {
     }
 
     /// Records a process by its node.
-    pub(super) fn note_node(&mut self, node: &str) {
+    pub(super) fn add_process(&mut self, node: &str) {
         let process = process_of(node);
         let is_new =
             process != self.process && !self.other_processes.iter().any(|known| known == process);
@@ -123,11 +123,11 @@ mod tests {
     fn other_processes_are_known_by_their_messages_until_redis_lists_them() {
         let mut nodes = Nodes::new("0000ab".into());
         for node in ["0000ab.7", "0000cd.1", "0000cd.2"] {
-            nodes.note_node(node);
+            nodes.add_process(node);
         }
         assert_eq!(nodes.other_processes, ["0000cd"], "not itself, and each once");
         for number in 0..2 * KNOWN_MAX {
-            nodes.note_node(&format!("{:06x}.1", 0x10_0000 + number));
+            nodes.add_process(&format!("{:06x}.1", 0x10_0000 + number));
         }
         assert_eq!(nodes.other_processes.len(), KNOWN_MAX);
         nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);

@@ -308,7 +308,7 @@ impl ClusterState {
                     PublishAttempt::Done(receipts, _) => {
                         let now = now();
                         for (topic, receipt) in topics.iter().zip(receipts) {
-                            self.published_sequences.note(topic, receipt.sequence, now);
+                            self.published_sequences.record(topic, receipt.sequence, now);
                         }
                     }
                     PublishAttempt::Late => {

@@ -32,7 +32,7 @@ impl PublishedSequences {
     }
 
     /// Records that an event was accepted. Topics without a sequence are not recorded.
-    pub(super) fn note(&self, topic: &str, sequence: u64, now: Instant) {
+    pub(super) fn record(&self, topic: &str, sequence: u64, now: Instant) {
         if sequence == 0 {
             return;
         }
@@ -87,12 +87,12 @@ mod tests {
     fn the_highest_sequence_is_kept_for_a_while() {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
-        sequences.note("a", 7, now);
-        sequences.note("a", 6, now);
-        sequences.note("without a sequence", 0, now);
+        sequences.record("a", 7, now);
+        sequences.record("a", 6, now);
+        sequences.record("without a sequence", 0, now);
         assert_eq!(reached(&sequences, now), [("a".into(), 7)]);
-        sequences.note("b", 1, now + WINDOW);
-        sequences.note("a", 8, now + WINDOW);
+        sequences.record("b", 1, now + WINDOW);
+        sequences.record("a", 8, now + WINDOW);
         let both = [("a".into(), 8), ("b".into(), 1)];
         assert_eq!(reached(&sequences, now + 2 * WINDOW), both);
         assert!(reached(&sequences, now + 3 * WINDOW).is_empty());
@@ -102,7 +102,7 @@ mod tests {
     fn entries_older_than_both_windows_are_removed_at_once() {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
-        sequences.note("a", 7, now);
+        sequences.record("a", 7, now);
         assert!(reached(&sequences, now + 2 * WINDOW).is_empty());
     }
 
@@ -111,9 +111,9 @@ mod tests {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         for sequence in [1, 3, 2] {
-            sequences.note("a", sequence, now);
+            sequences.record("a", sequence, now);
         }
-        sequences.note("a", 2, now + WINDOW);
+        sequences.record("a", 2, now + WINDOW);
         assert_eq!(reached(&sequences, now + WINDOW), [("a".into(), 3)]);
     }
 }

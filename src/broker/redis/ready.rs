@@ -54,7 +54,7 @@ const KNOWN_MAX: usize = 64;
 impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
     /// one soon: it has become ready, or it drains.
-    pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
+    pub(super) fn record_heartbeat(&self, node: &str, state: NodeState, now: Instant) -> bool {
         let mut nodes = self.heartbeats.lock();
         nodes.retain(|_, last| now.saturating_duration_since(*last) < SILENCE_MAX);
         if state != NodeState::Ready {
@@ -91,19 +91,19 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         assert!(!nodes.has_ready(start));
-        assert!(nodes.note("a.1", NodeState::Ready, start), "it is new");
-        assert!(!nodes.note("a.1", NodeState::Ready, start));
-        nodes.note("b.1", NodeState::Joining, start);
+        assert!(nodes.record_heartbeat("a.1", NodeState::Ready, start), "it is new");
+        assert!(!nodes.record_heartbeat("a.1", NodeState::Ready, start));
+        nodes.record_heartbeat("b.1", NodeState::Joining, start);
         assert!(nodes.has_ready(start));
-        nodes.note("a.1", NodeState::Joining, start);
+        nodes.record_heartbeat("a.1", NodeState::Joining, start);
         assert!(!nodes.has_ready(start), "it does not take any");
-        nodes.note("a.1", NodeState::Ready, start);
+        nodes.record_heartbeat("a.1", NodeState::Ready, start);
         assert!(
-            nodes.note("a.1", NodeState::Draining, start),
+            nodes.record_heartbeat("a.1", NodeState::Draining, start),
             "it must receive a heartbeat of this node"
         );
         assert!(!nodes.has_ready(start), "it drains");
-        nodes.note("a.1", NodeState::Ready, start);
+        nodes.record_heartbeat("a.1", NodeState::Ready, start);
         assert!(!nodes.has_ready(start + SILENCE_MAX), "it is silent");
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         let added = (0..10 * KNOWN_MAX)
-            .filter(|node| nodes.note(&node.to_string(), NodeState::Ready, start));
+            .filter(|node| nodes.record_heartbeat(&node.to_string(), NodeState::Ready, start));
         assert_eq!(added.count(), KNOWN_MAX);
     }
 
@@ -142,10 +142,13 @@ mod tests {
     fn a_node_that_was_silent_is_new_again() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
-        nodes.note("a.1", NodeState::Ready, start);
+        nodes.record_heartbeat("a.1", NodeState::Ready, start);
         let next = start + SILENCE_MAX - Duration::from_millis(1);
         assert!(nodes.has_ready(next));
-        assert!(!nodes.note("a.1", NodeState::Ready, next));
-        assert!(nodes.note("a.1", NodeState::Ready, next + SILENCE_MAX), "silent for too long");
+        assert!(!nodes.record_heartbeat("a.1", NodeState::Ready, next));
+        assert!(
+            nodes.record_heartbeat("a.1", NodeState::Ready, next + SILENCE_MAX),
+            "silent for too long"
+        );
     }
 }

@@ -146,13 +146,13 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     testbed.settle().await;
     let (key, _) = testbed.channel("a");
     let (published, _) = testbed.channel("b");
-    testbed.coordinator.shared.published_sequences.note(&published, 7, now());
+    testbed.coordinator.shared.published_sequences.record(&published, 7, now());
     let is_current = |coordinator: &Coordinator| {
         coordinator.topics.all.values().all(|topic| topic.reached() == 0)
     };
     assert!(is_current(&testbed.coordinator));
     // An event that a publisher has numbered.
-    testbed.coordinator.shared.published_sequences.note(&key, 3, now());
+    testbed.coordinator.shared.published_sequences.record(&key, 3, now());
     let generation = testbed.coordinator.membership.token.generation(LEASES).to_owned();
     testbed.network.flush("redis0", 6379);
     let is_back = |coordinator: &Coordinator| {
