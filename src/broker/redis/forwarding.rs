@@ -182,13 +182,13 @@ impl ForwardTask {
         if self.partition == self.shared.names.app_partition(&self.app_id) {
             return self.notify_logged().await;
         }
-        let mut reached = 0;
+        let mut last_forwarded = 0;
         loop {
-            let part = self.next(reached).await?;
+            let part = self.next(last_forwarded).await?;
             let records: Vec<_> =
                 part.records.iter().filter_map(|record| split_number(record).ok()).collect();
             let Some((last, _)) = records.last() else { return Ok(()) };
-            reached = *last;
+            last_forwarded = *last;
             if self.add(&part, &records).await? {
                 self.notify_logged().await?;
             }
@@ -196,13 +196,13 @@ impl ForwardTask {
     }
 
     /// Removes the forwarded records, and reads the next part.
-    async fn next(&self, reached: u64) -> RedisResult<LogPart> {
+    async fn next(&self, last_forwarded: u64) -> RedisResult<LogPart> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
             ScriptCall::fenced(&self.shared.scripts.unforwarded, partition, names, &self.token)
                 .key(names.log(&self.app_id, partition))
                 .key(names.log_state(&self.app_id, partition))
-                .number(reached)
+                .number(last_forwarded)
                 .number(RECORDS_MAX);
         let mut reply = self.run_call(call).await?;
         let mut read = || -> Result<LogPart, Unexpected> {

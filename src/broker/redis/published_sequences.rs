@@ -46,15 +46,15 @@ impl PublishedSequences {
     }
 
     /// The recorded sequence of each topic.
-    pub(super) fn reached(&self, now: Instant) -> HashMap<Box<str>, u64> {
+    pub(super) fn highest(&self, now: Instant) -> HashMap<Box<str>, u64> {
         let mut windows = self.0.lock();
         windows.turn(now);
-        let mut reached = windows.before.clone();
+        let mut highest = windows.before.clone();
         for (topic, sequence) in &windows.current {
-            let highest = reached.entry(topic.clone()).or_default();
+            let highest = highest.entry(topic.clone()).or_default();
             *highest = (*highest).max(*sequence);
         }
-        reached
+        highest
     }
 }
 
@@ -76,9 +76,9 @@ impl Windows {
 mod tests {
     use super::*;
 
-    fn reached(sequences: &PublishedSequences, now: Instant) -> Vec<(String, u64)> {
+    fn highest(sequences: &PublishedSequences, now: Instant) -> Vec<(String, u64)> {
         let mut reached: Vec<_> =
-            sequences.reached(now).into_iter().map(|(topic, at)| (topic.into(), at)).collect();
+            sequences.highest(now).into_iter().map(|(topic, at)| (topic.into(), at)).collect();
         reached.sort();
         reached
     }
@@ -90,12 +90,12 @@ mod tests {
         sequences.record("a", 7, now);
         sequences.record("a", 6, now);
         sequences.record("without a sequence", 0, now);
-        assert_eq!(reached(&sequences, now), [("a".into(), 7)]);
+        assert_eq!(highest(&sequences, now), [("a".into(), 7)]);
         sequences.record("b", 1, now + WINDOW);
         sequences.record("a", 8, now + WINDOW);
         let both = [("a".into(), 8), ("b".into(), 1)];
-        assert_eq!(reached(&sequences, now + 2 * WINDOW), both);
-        assert!(reached(&sequences, now + 3 * WINDOW).is_empty());
+        assert_eq!(highest(&sequences, now + 2 * WINDOW), both);
+        assert!(highest(&sequences, now + 3 * WINDOW).is_empty());
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         sequences.record("a", 7, now);
-        assert!(reached(&sequences, now + 2 * WINDOW).is_empty());
+        assert!(highest(&sequences, now + 2 * WINDOW).is_empty());
     }
 
     #[test]
@@ -114,6 +114,6 @@ mod tests {
             sequences.record("a", sequence, now);
         }
         sequences.record("a", 2, now + WINDOW);
-        assert_eq!(reached(&sequences, now + WINDOW), [("a".into(), 3)]);
+        assert_eq!(highest(&sequences, now + WINDOW), [("a".into(), 3)]);
     }
 }

@@ -23,29 +23,29 @@ use std::{
 };
 
 /// The sequence of a topic, and the topic's partition and name.
-pub(super) type ReachedSequence = (Partition, Box<str>, u64);
+pub(super) type KnownSequence = (Partition, Box<str>, u64);
 
 /// The number of sequences that are reported at once.
 const PER_ROUND: usize = 512;
 
 /// The sequences of the topics that this node has, or has published to, in these partitions.
-pub(super) fn reached(
+pub(super) fn known_sequences(
     shared: &ClusterState,
     topics: &Topics,
     partitions: &BTreeSet<Partition>,
     now: Instant,
-) -> Vec<ReachedSequence> {
-    let mut reached: BTreeMap<Box<str>, u64> =
-        shared.published_sequences.reached(now).into_iter().collect();
+) -> Vec<KnownSequence> {
+    let mut sequences: BTreeMap<Box<str>, u64> =
+        shared.published_sequences.highest(now).into_iter().collect();
     for (name, topic) in &topics.all {
-        let sequence = topic.reached();
+        let sequence = topic.received_sequence();
         if 0 < sequence {
-            let highest = reached.entry(Box::from(&**name)).or_default();
+            let highest = sequences.entry(Box::from(&**name)).or_default();
             *highest = sequence.max(*highest);
         }
     }
     let names = &shared.names;
-    let with_partition = reached.into_iter().filter_map(|(topic, sequence)| {
+    let with_partition = sequences.into_iter().filter_map(|(topic, sequence)| {
         let partition = names.partition(&names.parse(&topic)?);
         partitions.contains(&partition).then_some((partition, topic, sequence))
     });
@@ -57,7 +57,7 @@ pub(super) async fn restore_sequences(
     shared: Arc<ClusterState>,
     token: Arc<FencingToken>,
     connection: RedisConnection,
-    sequences: Vec<ReachedSequence>,
+    sequences: Vec<KnownSequence>,
 ) -> Result<(), Reason> {
     for round in sequences.chunks(PER_ROUND) {
         let each = round.iter().map(|(partition, topic, sequence)| {

@@ -65,8 +65,8 @@ pub(super) fn sync_call(
             .key(names.log(&name.app_id, partition))
             .key(names.log_state(&name.app_id, partition));
     }
-    let (epoch, reached) =
-        request.reached.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
+    let (epoch, received) =
+        request.received.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
         .number(shared.clock.at(partition, now + SYNC_WITHIN + time_for(call_bytes(request))))
         .arg(node)
@@ -76,7 +76,7 @@ pub(super) fn sync_call(
         .number(max_members)
         .number(max_total)
         .arg(field)
-        .number(reached)
+        .number(received)
         .arg(epoch)
         .arg(names.all_nodes())
         .arg(control_message)

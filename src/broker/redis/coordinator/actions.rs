@@ -69,7 +69,7 @@ impl Coordinator {
                 self.link.begin(async move { Completion::Heartbeat(phase, round.await) });
             }
             (MembershipAction::Restore(partitions), Some(connection)) => {
-                let sequences = restore::reached(&shared, &self.topics, &partitions, now());
+                let sequences = restore::known_sequences(&shared, &self.topics, &partitions, now());
                 let token = Arc::clone(&self.membership.token);
                 let restoring = restore::restore_sequences(shared, token, connection, sequences);
                 self.link.begin(async move { Completion::Restored(restoring.await) });

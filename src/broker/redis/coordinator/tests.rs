@@ -148,7 +148,7 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     let (published, _) = testbed.channel("b");
     testbed.coordinator.shared.published_sequences.record(&published, 7, now());
     let is_current = |coordinator: &Coordinator| {
-        coordinator.topics.all.values().all(|topic| topic.reached() == 0)
+        coordinator.topics.all.values().all(|topic| topic.received_sequence() == 0)
     };
     assert!(is_current(&testbed.coordinator));
     // An event that a publisher has numbered.

@@ -184,7 +184,7 @@ impl Topic {
     /// Whether an event may have this sequence in Redis: the next one, or a later one while the
     /// sequences have not been read yet.
     pub(in crate::broker::redis) fn expects(&self, sequence: u64) -> bool {
-        let later = sequence.checked_sub(self.reached());
+        let later = sequence.checked_sub(self.received_sequence());
         if self.is_current { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
     }
 
@@ -252,7 +252,7 @@ impl Topic {
     }
 
     /// The latest sequence that its subscribers have received; 0 if none is known.
-    pub(in crate::broker::redis) fn reached(&self) -> u64 {
+    pub(in crate::broker::redis) fn received_sequence(&self) -> u64 {
         self.replica.as_ref().map_or(0, |replica| replica.sequence)
     }
 
@@ -427,7 +427,10 @@ impl Topic {
             is_full,
             was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged,
             knows_others: self.written == LastWrite::Stored && self.knows_others(),
-            reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
+            received: self
+                .replica
+                .as_ref()
+                .map(|replica| (replica.epoch.clone(), replica.sequence)),
             reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
             ..SyncRequest::default()
         };

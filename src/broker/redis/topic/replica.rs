@@ -281,19 +281,19 @@ impl Topic {
             return;
         }
         let is_same = old.epoch == synced.epoch;
-        let (mut reached, mut latest) = (old.sequence, old.latest);
+        let (mut received, mutreceived_idt) = (old.sequence, old.latest);
         let mut caught_up = Vec::new();
         for (message, is_duplicate) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
             if synced.sequence < *sequence {
                 continue;
             }
-            let is_next = is_same && *sequence == reached + 1;
+            let is_next = is_same && *sequence == received + 1;
             // The bus delivers each event once: while the hash is missing nothing is counted, and a new
             // hash counts from 0 again.
-            if is_next || *sequence <= reached {
-                if reached < *sequence {
-                    (reached, latest) = (*sequence, Some(envelope.id));
+            if is_next || *sequence <= received {
+                if received < *sequence {
+                    (received, received_idt) = (*sequence, Some(envelope.id));
                 }
                 if !is_duplicate {
                     let frame = envelope.frame.clone();
@@ -303,9 +303,9 @@ impl Topic {
         }
         // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
         // earlier data if its sequence is lower than this node's.
-        let is_other = latest.zip(synced.latest).is_some_and(|(ours, theirs)| ours != theirs);
-        let has_diverged = is_same && (synced.sequence < reached || is_other);
-        if reached < synced.sequence || has_diverged {
+        let is_other = received_id.zip(synced.latest).is_some_and(|(ours, theirs)| ours != theirs);
+        let has_diverged = is_same && (synced.sequence < received || is_other);
+        if received < synced.sequence || has_diverged {
             return effects.push(Effect::ForceResubscribe);
         }
         if !is_same {

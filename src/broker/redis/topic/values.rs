@@ -52,7 +52,7 @@ pub(in crate::broker::redis) struct SyncRequest {
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::broker::redis) knows_others: bool,
     /// The epoch, and the sequence in it that this node has received.
-    pub(in crate::broker::redis) reached: Option<(String, u64)>,
+    pub(in crate::broker::redis) received: Option<(String, u64)>,
     /// The approximate size of the reply in bytes.
     pub(in crate::broker::redis) reply_bytes: usize,
 }

@@ -82,7 +82,7 @@ fn an_unused_topic_is_removed_once_unsubscribed() {
     assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
     assert!(!topic.is_removable(), "it is unsubscribing");
     topic.on_unsubscribed();
-    assert!(topic.is_removable() && topic.reached() == 0 && !topic.has_settled());
+    assert!(topic.is_removable() && topic.received_sequence() == 0 && !topic.has_settled());
 }
 
 #[test]
