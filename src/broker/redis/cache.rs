@@ -160,7 +160,7 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, &channel);
         let call = ScriptCall::fenced(&self.scripts.evict, partition, &self.names, &joined.token)
             .key(self.names.channel(app_id, &channel))
-            .key(self.names.last_event(app_id, &channel))
+            .key(self.names.cached_event_key(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
         let value = timeout(TIMEOUT, call.run(&joined.connection)).await.ok()?.ok()?;

@@ -18,7 +18,7 @@ const TOMBSTONE_MS: usize = 60_000;
 const LIST_MS: usize = 600_000;
 
 /// Maximum ids of a channel's latest events that are kept, to recognise repeated events.
-const LATEST_MAX: usize = 4_096;
+const RECENT_IDS_MAX: usize = 4_096;
 
 /// How long the log of a partition and the last number of its records are kept after the last
 /// addition, in ms.
@@ -38,7 +38,7 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         ("@OVERHEAD@", OVERHEAD_BYTES),
         ("@LOG_BYTES@", LOG_BYTES_MAX),
         ("@LOG_MEMORY_MS@", LOG_MEMORY_MS),
-        ("@LATEST_MAX@", LATEST_MAX),
+        ("@LATEST_MAX@", RECENT_IDS_MAX),
     ];
     constants
         .iter()

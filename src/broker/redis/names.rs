@@ -124,12 +124,12 @@ impl Names {
     }
 
     /// The last event of a cache channel.
-    pub(super) fn last_event(&self, app_id: &str, channel: &ChannelName) -> String {
+    pub(super) fn cached_event_key(&self, app_id: &str, channel: &ChannelName) -> String {
         self.of_channel("e", app_id, channel)
     }
 
     /// The ids of a channel's latest events.
-    pub(super) fn latest_ids(&self, app_id: &str, channel: &ChannelName) -> String {
+    pub(super) fn recent_event_ids_key(&self, app_id: &str, channel: &ChannelName) -> String {
         self.of_channel("r", app_id, channel)
     }
 
@@ -230,8 +230,8 @@ mod tests {
         let leases = Partition::LEASES;
         for (name, expected) in [
             (names.channel("1", &channel), "p:c{460}1:cache-a"),
-            (names.last_event("1", &channel), "p:e{460}1:cache-a"),
-            (names.latest_ids("1", &channel), "p:r{460}1:cache-a"),
+            (names.cached_event_key("1", &channel), "p:e{460}1:cache-a"),
+            (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
             (names.channel_index("1", leases), "p:i{460}1"),
             (names.user_index("1", leases), "p:j{460}1"),
             (names.of_app("queue", "1"), "p:queue{460}1"),

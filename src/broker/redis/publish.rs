@@ -291,8 +291,8 @@ impl ClusterState {
             };
             call = call
                 .key(&topic)
-                .key(self.names.last_event(app_id, &event.channel))
-                .key(self.names.latest_ids(app_id, &event.channel))
+                .key(self.names.cached_event_key(app_id, &event.channel))
+                .key(self.names.recent_event_ids_key(app_id, &event.channel))
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
                 .number(retention_ms);

@@ -63,7 +63,7 @@ impl ClusterState {
             .run_fenced(partition, |token| {
                 ScriptCall::fenced(&self.scripts.channel, partition, &self.names, token)
                     .key(self.names.channel(app_id, channel))
-                    .key(self.names.last_event(app_id, channel))
+                    .key(self.names.cached_event_key(app_id, channel))
                     .arg(match query {
                         ChannelQuery::Summary => "0",
                         ChannelQuery::Users => "1",

@@ -99,7 +99,7 @@ fn subject_params<'a>(
             if sends_subscription_count(channel, config) {
                 flags.push('t');
             }
-            let last = shared.names.last_event(&name.app_id, channel);
+            let last = shared.names.cached_event_key(&name.app_id, channel);
             (flags, last, channel.as_str(), config.max_presence_members, 0)
         }
         TopicSubject::User(user_id) => {
@@ -182,10 +182,10 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
         own_total,
         accepted,
         members: pairs.collect(),
-        last: Envelope::decode(&last, now)
+        cached_event: Envelope::decode(&last, now)
             .ok()
             .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
-        latest,
+        last_event_id: latest,
         is_logged,
         changes: changes.collect(),
     };

@@ -24,12 +24,12 @@ pub(super) struct Replica {
     pub(super) sequence: u64,
     /// The id of the event that has this sequence, if it is known. Two masters that were both active for a moment
     /// have given one sequence to different events.
-    latest: Option<EnvelopeId>,
+    last_event_id: Option<EnvelopeId>,
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
-    pub(super) last: Option<LastEvent>,
+    pub(super) cached_event: Option<CachedFrame>,
     /// Whether it was read while other nodes still had to restore their contributions: missing
     /// members have not left.
     is_provisional: bool,
@@ -37,7 +37,7 @@ pub(super) struct Replica {
 
 /// The last event of a cache channel.
 #[derive(Debug)]
-pub(super) struct LastEvent {
+pub(super) struct CachedFrame {
     id: EnvelopeId,
     frame: Frame,
     expires_at: Instant,
@@ -46,14 +46,14 @@ pub(super) struct LastEvent {
 impl Replica {
     /// Frees the memory of an expired event.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.last.take_if(|last| last.expires_at <= now);
+        self.cached_event.take_if(|last| last.expires_at <= now);
     }
 
     /// Its approximate size in a reply of Redis, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let members = self.members.iter();
         let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
-        members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
+        members + self.cached_event.as_ref().map_or(0, |last| last.frame.bytes().len())
     }
 
     /// Ends the provisional state. Returns whether it was provisional.
@@ -165,7 +165,7 @@ impl Topic {
         if sends_count {
             self.total_throttle.on_subscribed(replica.total, now);
         }
-        let last = replica.last.as_ref().filter(|last| now < last.expires_at);
+        let last = replica.cached_event.as_ref().filter(|last| now < last.expires_at);
         let broadcast_bytes = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
         });
@@ -192,11 +192,11 @@ impl Topic {
             epoch: synced.epoch.clone(),
             version: synced.version,
             sequence: synced.sequence,
-            latest: synced.latest,
+            last_event_id: synced.last_event_id,
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
             acknowledgement: None,
-            last: synced.last.clone().map(|(id, frame, ttl)| LastEvent {
+            cached_event: synced.cached_event.clone().map(|(id, frame, ttl)| CachedFrame {
                 id,
                 frame,
                 expires_at: now + ttl,
@@ -207,7 +207,7 @@ impl Topic {
             self.compare_events(&old, synced, effects);
             // The sequence never decreases, even if Redis has lost events.
             if new.sequence < old.sequence {
-                (new.sequence, new.latest) = (old.sequence, old.latest);
+                (new.sequence, new.last_event_id) = (old.sequence, old.last_event_id);
             }
             // The hash was deleted or evicted: the other nodes restore their contributions.
             let is_less = synced.total < old.total || synced.members.len() < old.members.len();
@@ -281,7 +281,7 @@ impl Topic {
             return;
         }
         let is_same = old.epoch == synced.epoch;
-        let (mut received, mutreceived_idt) = (old.sequence, old.latest);
+        let (mut received, mutreceived_idt) = (old.sequence, old.last_event_id);
         let mut caught_up = Vec::new();
         for (message, is_duplicate) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
@@ -303,7 +303,8 @@ impl Topic {
         }
         // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
         // earlier data if its sequence is lower than this node's.
-        let is_other = received_id.zip(synced.latest).is_some_and(|(ours, theirs)| ours != theirs);
+        let is_other =
+            received_id.zip(synced.last_event_id).is_some_and(|(ours, theirs)| ours != theirs);
         let has_diverged = is_same && (synced.sequence < received || is_other);
         if received < synced.sequence || has_diverged {
             return effects.push(Effect::ForceResubscribe);
@@ -340,7 +341,7 @@ impl Topic {
             }
             Message::Evicted(id) => {
                 if let Some(replica) = &mut self.replica {
-                    replica.last.take_if(|last| last.id == id);
+                    replica.cached_event.take_if(|last| last.id == id);
                 }
             }
             Message::Change { epoch, version, change } => {
@@ -363,7 +364,7 @@ impl Topic {
             if replica.sequence + 1 < sequence {
                 effects.push(Effect::ForceResubscribe);
             }
-            (replica.sequence, replica.latest) = (sequence, Some(envelope.id));
+            (replica.sequence, replica.last_event_id) = (sequence, Some(envelope.id));
         } else {
             // The hash is missing, or a new one.
             self.needs_full_sync = true;
@@ -375,8 +376,8 @@ impl Topic {
             let expires_at = now + Duration::from_millis(envelope.retention_ms);
             let (id, frame) = (envelope.id, envelope.frame.clone());
             // An event too large to be kept replaces the previous one.
-            replica.last =
-                (0 < envelope.retention_ms).then_some(LastEvent { id, frame, expires_at });
+            replica.cached_event =
+                (0 < envelope.retention_ms).then_some(CachedFrame { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
     }
@@ -426,7 +427,7 @@ impl Topic {
                 }
             }
             (Change::Sequence(sequence), _) if replica.sequence < sequence => {
-                (replica.sequence, replica.latest) = (sequence, None);
+                (replica.sequence, replica.last_event_id) = (sequence, None);
                 effects.push(Effect::ForceResubscribe);
             }
             (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}

@@ -43,10 +43,10 @@ fn synced(version: u64, sequence: u64, own_total: usize, members: &[&str]) -> Sy
         own_total,
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
-        latest: None,
+        last_event_id: None,
         is_logged: false,
         changes: Vec::new(),
-        last: None,
+        cached_event: None,
     }
 }
 

@@ -81,9 +81,9 @@ pub(in crate::broker::redis) struct Synced {
     /// With a full sync, the members.
     pub(in crate::broker::redis) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full sync, a cache channel's last event, and for how long it still is.
-    pub(in crate::broker::redis) last: Option<(EnvelopeId, Frame, Duration)>,
+    pub(in crate::broker::redis) cached_event: Option<(EnvelopeId, Frame, Duration)>,
     /// With a full sync, the id of the event that has this sequence, if it is known.
-    pub(in crate::broker::redis) latest: Option<EnvelopeId>,
+    pub(in crate::broker::redis) last_event_id: Option<EnvelopeId>,
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::broker::redis) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty before, and has records now.

@@ -11,7 +11,7 @@ fn event_of_another_master(sequence: u64) -> Message {
 
 /// A snapshot at a sequence, which is that of the event with this id.
 fn at(sequence: u64, latest: Option<u64>) -> Synced {
-    Synced { latest: latest.map(EnvelopeId), ..synced(5, sequence, 1, &[]) }
+    Synced { last_event_id: latest.map(EnvelopeId), ..synced(5, sequence, 1, &[]) }
 }
 
 #[test]

@@ -56,9 +56,9 @@ fn the_last_event_is_kept_for_its_time() {
     assert_eq!(cached(&mut topic, now + MEMORY - Duration::from_millis(1)).unwrap(), "event 6");
     assert_eq!(cached(&mut topic, now + MEMORY), None);
     topic.expire(now + MEMORY - Duration::from_millis(1));
-    assert!(topic.replica.as_ref().unwrap().last.is_some());
+    assert!(topic.replica.as_ref().unwrap().cached_event.is_some());
     topic.expire(now + MEMORY);
-    assert!(topic.replica.as_ref().unwrap().last.is_none(), "its memory is free");
+    assert!(topic.replica.as_ref().unwrap().cached_event.is_none(), "its memory is free");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
     assert_eq!(cached(&mut topic, now).unwrap(), "event 6");
     hear_at(&mut topic, kept(8, FrameKind::Event, Duration::ZERO), now);
     assert_eq!(cached(&mut topic, now), None);
-    assert!(topic.replica.as_ref().unwrap().last.is_none(), "it takes no memory");
+    assert!(topic.replica.as_ref().unwrap().cached_event.is_none(), "it takes no memory");
     hear_at(&mut topic, kept(9, FrameKind::Event, Duration::from_millis(1)), now);
     assert_eq!(cached(&mut topic, now).unwrap(), "event 9");
 
@@ -78,7 +78,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
     hear_at(&mut room, kept(6, FrameKind::Event, MEMORY), now);
     let initial = initial(&mut room, None, now);
     assert!(initial.cached.is_none() && !initial.is_cache_miss);
-    assert!(room.replica.as_ref().unwrap().last.is_none());
+    assert!(room.replica.as_ref().unwrap().cached_event.is_none());
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_snapshot_contains_the_last_event_with_its_remaining_time() {
     relink(&mut topic);
     let frame = Frame::published(FrameKind::Event, "event 5", now);
     let last = Some((EnvelopeId(5), frame, MEMORY));
-    topic.on_synced(Synced { last, ..synced(5, 5, 1, &[]) }, true, (100, false), now);
+    topic.on_synced(Synced { cached_event: last, ..synced(5, 5, 1, &[]) }, true, (100, false), now);
     assert_eq!(cached(&mut topic, now + MEMORY / 2).unwrap(), "event 5");
     assert_eq!(cached(&mut topic, now + MEMORY), None);
     let sync = relink(&mut topic);
