@@ -28,7 +28,7 @@ pub(super) struct CachedPublish {
 pub(super) struct CacheUpdates {
     waiting: Mutex<PendingUpdates>,
     pub(super) added: Notify,
-    settled: Notify,
+    emptied: Notify,
     permits: Arc<Semaphore>,
 }
 
@@ -60,7 +60,7 @@ impl Default for CacheUpdates {
         Self {
             waiting: Mutex::default(),
             added: Notify::new(),
-            settled: Notify::new(),
+            emptied: Notify::new(),
             permits: Arc::new(Semaphore::new(PUBLISHES_MAX)),
         }
     }
@@ -114,9 +114,9 @@ impl CacheUpdates {
     }
 
     /// Waits until no update is pending.
-    pub(super) async fn settled(&self) {
+    pub(super) async fn wait_until_empty(&self) {
         loop {
-            let settled = self.settled.notified();
+            let settled = self.emptied.notified();
             let is_settled = {
                 let waiting = self.waiting.lock();
                 waiting.apps.is_empty() && !waiting.is_taken
@@ -144,7 +144,7 @@ impl CacheUpdates {
         waiting.is_taken = !taken.is_empty();
         drop(waiting);
         if taken.is_empty() {
-            self.settled.notify_waiters();
+            self.emptied.notify_waiters();
         }
         taken
     }
@@ -230,9 +230,12 @@ mod tests {
         cache_updates.add(&app_id, 10, entries(1, 1));
         let (_, taken) = cache_updates.take().pop().unwrap();
         assert_eq!((taken.max_bytes, taken.entries.len()), (5, 2));
-        assert!(cache_updates.settled().now_or_never().is_none(), "Redis has yet to answer");
+        assert!(
+            cache_updates.wait_until_empty().now_or_never().is_none(),
+            "Redis has yet to answer"
+        );
         assert!(cache_updates.take().is_empty());
-        assert!(cache_updates.settled().now_or_never().is_some());
+        assert!(cache_updates.wait_until_empty().now_or_never().is_some());
     }
 
     #[test]
@@ -249,7 +252,7 @@ mod tests {
     async fn waiters_are_woken_when_all_updates_are_sent() {
         let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
         cache_updates.add(&app_id, 10, entries(1, 0));
-        let mut settled = std::pin::pin!(cache_updates.settled());
+        let mut settled = std::pin::pin!(cache_updates.wait_until_empty());
         assert!(settled.as_mut().now_or_never().is_none());
         cache_updates.take();
         cache_updates.take();

@@ -41,7 +41,7 @@ impl ListReads {
 
     /// Adds a request to the next read. Returns true if no read is running, so that one must be
     /// started.
-    pub(super) fn join(
+    pub(super) fn enqueue(
         &self,
         app_id: &Arc<str>,
         prefix: &str,
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn requests_share_the_next_read_and_never_the_running_one() {
         let (reads, app): (_, Arc<str>) = (ListReads::new(false), "app".into());
-        let join = |prefix| reads.join(&app, prefix, oneshot::channel().0);
+        let join = |prefix| reads.enqueue(&app, prefix, oneshot::channel().0);
         assert!(join("presence-a"), "the first request starts a read");
         let first = reads.next(&app).unwrap();
         assert_eq!((first.prefix.as_str(), first.requests.len()), ("presence-a", 1));

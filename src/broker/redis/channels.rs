@@ -44,7 +44,7 @@ impl ClusterState {
         prefix: &str,
     ) -> Result<Arc<ChannelList>, Unavailable> {
         let (request, reply) = oneshot::channel();
-        if self.reads.join(app_id, prefix, request) {
+        if self.reads.enqueue(app_id, prefix, request) {
             tokio::spawn(Arc::clone(self).read_lists(Arc::clone(app_id)));
         }
         self.await_list(reply).await

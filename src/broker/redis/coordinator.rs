@@ -57,17 +57,9 @@ use tokio::{
 #[derive(Debug)]
 pub(super) enum Input {
     /// A connection subscribes.
-    Join {
-        app_id: Arc<str>,
-        channel: ChannelName,
-        waiter: Waiter,
-    },
+    Subscribe { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
     /// A subscription has ended.
-    Leave {
-        app_id: Arc<str>,
-        channel: ChannelName,
-        user_id: Option<Arc<str>>,
-    },
+    Unsubscribe { app_id: Arc<str>, channel: ChannelName, user_id: Option<Arc<str>> },
     /// A connection has signed in, or again with another watchlist.
     SignIn {
         app_id: Arc<str>,
@@ -202,13 +194,13 @@ impl Coordinator {
 
     fn on_input(&mut self, input: Input) {
         match input {
-            Input::Join { app_id, channel, waiter } => {
+            Input::Subscribe { app_id, channel, waiter } => {
                 let channel = TopicSubject::Channel(channel);
-                self.topics.change(&app_id, channel, |topic| topic.join(waiter));
+                self.topics.change(&app_id, channel, |topic| topic.enqueue(waiter));
             }
-            Input::Leave { app_id, channel, user_id } => {
+            Input::Unsubscribe { app_id, channel, user_id } => {
                 let channel = TopicSubject::Channel(channel);
-                self.topics.change(&app_id, channel, |topic| topic.leave(user_id.as_ref()));
+                self.topics.change(&app_id, channel, |topic| topic.end_one(user_id.as_ref()));
             }
             Input::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
@@ -218,12 +210,12 @@ impl Coordinator {
             }
             Input::Connect { app_id, reply: admission } => {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| match admission {
-                    Some(admission) => topic.join(Waiter::Connection(admission)),
+                    Some(admission) => topic.enqueue(Waiter::Connection(admission)),
                     None => topic.add(),
                 });
             }
             Input::Disconnect { app_id } => {
-                self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.leave(None));
+                self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
             }
             Input::SetApps(hubs) => self.topics.set_apps(hubs),
             Input::AnnounceDrain => {
@@ -312,7 +304,7 @@ impl Coordinator {
                     self.shared.enqueue_forwarding(&app_id, partition);
                     self.forward(now);
                 }
-                self.sign_ins.send_settled(&mut self.topics);
+                self.sign_ins.send_ready_watchlists(&mut self.topics);
             }
             Err(reason) => self.lose_link(reason),
         }
@@ -385,7 +377,7 @@ impl Coordinator {
         };
         let name = Arc::clone(name);
         self.topics.on_message(&name, message, is_duplicate, self.membership.is_joined(), now);
-        self.sign_ins.send_settled(&mut self.topics);
+        self.sign_ins.send_ready_watchlists(&mut self.topics);
     }
 
     /// Whether an envelope may be from a node, by its id.

@@ -176,7 +176,7 @@ impl Membership {
                 Some(MembershipAction::Connect)
             }
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
-            Stage::Syncing if inputs.is_settled => {
+            Stage::Syncing if inputs.all_synced => {
                 self.stage = Stage::Arriving;
                 Some(self.heartbeat(HeartbeatPhase::Arrive, now))
             }

@@ -149,7 +149,11 @@ impl RedisBroker {
     pub(crate) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
         let SubscribeRequest { connection, ticket, channel, member } = request;
         let waiter = Waiter::Subscriber { connection, ticket, member: member.clone() };
-        self.requests.send(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
+        self.requests.send(Input::Subscribe {
+            app_id: hub.app_id(),
+            channel: channel.clone(),
+            waiter,
+        });
     }
 
     /// Ends a subscription that the hub has registered.
@@ -162,7 +166,7 @@ impl RedisBroker {
     ) {
         hub.remove_subscriber(shard, channel);
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
-        self.requests.send(Input::Leave { app_id: hub.app_id(), channel, user_id });
+        self.requests.send(Input::Unsubscribe { app_id: hub.app_id(), channel, user_id });
     }
 
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.
@@ -353,7 +357,7 @@ impl RedisBroker {
     /// instead.
     pub(in crate::broker) async fn leave(&self, limit: Duration) {
         let deadline = clock::now() + limit;
-        let _ = timeout(CACHE_UPDATES_TIMEOUT, self.shared.cache_updates.settled()).await;
+        let _ = timeout(CACHE_UPDATES_TIMEOUT, self.shared.cache_updates.wait_until_empty()).await;
         let (done, is_done) = oneshot::channel();
         self.requests.send(Input::Stop(done));
         let _ = timeout_at(deadline.into(), is_done).await;

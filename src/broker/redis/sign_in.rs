@@ -59,7 +59,7 @@ impl SignIns {
         }
         let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_sent };
         self.all.insert(connection, signed_in);
-        self.send_settled(topics);
+        self.send_ready_watchlists(topics);
     }
 
     /// Records the end of a signed-in connection.
@@ -89,7 +89,7 @@ impl SignIns {
     }
 
     /// Sends the state of the watchlists that is complete now: first the whole list, then changes.
-    pub(super) fn send_settled(&mut self, topics: &mut Topics) {
+    pub(super) fn send_ready_watchlists(&mut self, topics: &mut Topics) {
         if self.pending.is_empty() {
             return;
         }

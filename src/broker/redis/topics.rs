@@ -50,7 +50,7 @@ pub(super) struct Topics {
     scheduler: Scheduler,
     pub(super) in_flight: InFlight,
     /// Topics that must be synced before this node counts as joined.
-    unsettled: SeededSet<Arc<str>>,
+    unsynced: SeededSet<Arc<str>>,
     /// Topics whose subscribers may have missed something.
     unverified: Vec<Arc<str>>,
     /// Topics whose totals are announced later, by time.
@@ -107,7 +107,7 @@ impl Topics {
             all: SeededMap::default(),
             scheduler: Scheduler::default(),
             in_flight: InFlight::default(),
-            unsettled: SeededSet::default(),
+            unsynced: SeededSet::default(),
             unverified: Vec::new(),
             delayed_totals: BTreeSet::new(),
             expired_at: now(),
@@ -196,7 +196,7 @@ impl Topics {
                 None if topic.is_removable() => {
                     self.all.remove(&name);
                     self.scheduler.forget(&name);
-                    self.unsettled.remove(&name);
+                    self.unsynced.remove(&name);
                 }
                 None => {
                     if let Some(at) = topic.wake_at() {
@@ -389,8 +389,8 @@ impl Topics {
         if was_provisional && !membership.is_provisional(topic.partition) {
             topic.end_provisional();
         }
-        if topic.has_settled() || !topic.has_bus() {
-            self.unsettled.remove(name);
+        if topic.is_synced() || !topic.has_bus() {
+            self.unsynced.remove(name);
         }
         self.apply(name, effects, membership.is_joined());
         self.scheduler.add(name);

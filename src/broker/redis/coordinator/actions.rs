@@ -20,7 +20,7 @@ impl Coordinator {
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
             in_flight: self.topics.in_flight.time(),
-            is_settled: self.topics.is_settled(),
+            all_synced: self.topics.all_synced(),
         };
         let actions = self.membership.on_tick(now, &inputs);
         self.carry_out(actions);

@@ -114,14 +114,13 @@ impl Testbed {
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         let connection = connection(slot);
         let waiter = Waiter::Subscriber { connection, ticket: slot, member };
-        self.input(Input::Join { app_id: APP.into(), channel: channel_name(channel), waiter });
+        self.input(Input::Subscribe { app_id: APP.into(), channel: channel_name(channel), waiter });
     }
 
     /// Runs until everything that this node has is in Redis.
     pub(in crate::broker::redis) async fn settle(&mut self) {
         self.until("settled", |coordinator| {
-            !coordinator.topics.has_steps()
-                && coordinator.topics.all.values().all(Topic::has_settled)
+            !coordinator.topics.has_steps() && coordinator.topics.all.values().all(Topic::is_synced)
         })
         .await;
     }

@@ -173,11 +173,11 @@ async fn a_lost_link_leaves_no_state() {
     let coordinator = &mut testbed.coordinator;
     coordinator.membership.nodes.cleaning.insert("dead".into());
     coordinator.topics.sync_all();
-    assert!(!coordinator.topics.is_settled());
+    assert!(!coordinator.topics.all_synced());
     coordinator.membership.closed.insert(LEASES);
     let link = coordinator.link.number;
     coordinator.lose_link("a test");
-    assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.is_settled());
+    assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.all_synced());
     assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_confirmed);
     assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
     assert_eq!(coordinator.link.number, link + 1);
@@ -186,10 +186,10 @@ async fn a_lost_link_leaves_no_state() {
     assert_eq!(coordinator.link.number, link + 1, "there is no link");
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     let name = coordinator.topics.open(&APP.into(), TopicSubject::Channel(channel_name("a")));
-    assert!(!coordinator.topics.all[&name].has_settled(), "it is synced again");
+    assert!(!coordinator.topics.all[&name].is_synced(), "it is synced again");
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
     testbed.settle().await;
-    assert!(testbed.coordinator.topics.all[&name].has_settled());
+    assert!(testbed.coordinator.topics.all[&name].is_synced());
 }
 
 #[tokio::test(start_paused = true)]

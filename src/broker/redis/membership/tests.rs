@@ -13,7 +13,7 @@ const SITUATION: TickInputs = TickInputs {
     is_suspect: false,
     suspect_after: Duration::from_millis(500),
     in_flight: Duration::ZERO,
-    is_settled: true,
+    all_synced: true,
 };
 
 fn membership(partitions: usize, now: Instant) -> Membership {
@@ -328,7 +328,7 @@ fn a_node_arrives_once_everything_is_synced() {
     let mut membership = joined(now);
     membership.stage = Stage::Syncing;
     (membership.requested_at, membership.next_heartbeat) = (None, now);
-    let unsettled = TickInputs { is_settled: false, ..SITUATION };
+    let unsettled = TickInputs { all_synced: false, ..SITUATION };
     let busy = membership.on_tick(now, &unsettled);
     assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
     assert_eq!(membership.stage, Stage::Syncing);

@@ -103,7 +103,7 @@ pub(in crate::broker::redis) struct TickInputs {
     /// The time that a slow link needs for the writes in flight.
     pub(in crate::broker::redis) in_flight: Duration,
     /// Whether every topic is synced.
-    pub(in crate::broker::redis) is_settled: bool,
+    pub(in crate::broker::redis) all_synced: bool,
 }
 
 /// The purpose of a heartbeat.

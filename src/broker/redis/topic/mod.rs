@@ -195,12 +195,12 @@ impl Topic {
         }
     }
 
-    pub(in crate::broker::redis) fn join(&mut self, waiter: Waiter) {
+    pub(in crate::broker::redis) fn enqueue(&mut self, waiter: Waiter) {
         self.waiting.push_back(waiter);
     }
 
-    /// Ends a subscription that was accepted.
-    pub(in crate::broker::redis) fn leave(&mut self, user_id: Option<&Arc<str>>) {
+    /// Ends a subscription that was attached.
+    pub(in crate::broker::redis) fn end_one(&mut self, user_id: Option<&Arc<str>>) {
         match self.count.checked_sub(1) {
             Some(count) => {
                 self.count = count;
@@ -256,7 +256,7 @@ impl Topic {
         self.replica.as_ref().map_or(0, |replica| replica.sequence)
     }
 
-    pub(in crate::broker::redis) fn has_settled(&self) -> bool {
+    pub(in crate::broker::redis) fn is_synced(&self) -> bool {
         self.is_current && !self.needs_full_sync
     }
 

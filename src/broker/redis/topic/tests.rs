@@ -125,7 +125,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     let mut topic = topic(channel);
     let is_presence = topic.channel().is_some_and(ChannelName::is_presence);
     for (slot, user) in (1..).zip(users) {
-        topic.join(subscriber(slot, is_presence.then_some(user)));
+        topic.enqueue(subscriber(slot, is_presence.then_some(user)));
     }
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     topic.on_subscribed(ServerId::ONLY);
@@ -173,7 +173,7 @@ fn relink(topic: &mut Topic) -> SyncRequest {
 #[test]
 fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     let mut topic = topic("room");
-    topic.join(subscriber(1, None));
+    topic.enqueue(subscriber(1, None));
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
     topic.on_subscribed(ServerId::ONLY);
@@ -184,7 +184,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     assert!(receive(&mut topic, event(6)).is_empty());
     assert_eq!(reply(&mut topic, synced(5, 5, 1, &[]), true), ["accept 1", "event 6"]);
     assert_eq!(receive(&mut topic, event(7)), ["event 7"]);
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     let second = request(&mut topic);
     assert!(
         !second.is_full && second.own_total_without_joins == 2,
@@ -208,8 +208,8 @@ fn members_join_and_leave_by_versions() {
 #[test]
 fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.leave(Some(&"1".into()));
-    topic.join(subscriber(2, Some("1")));
+    topic.end_one(Some(&"1".into()));
+    topic.enqueue(subscriber(2, Some("1")));
     let sync = request(&mut topic);
     assert!(sync.departed.is_empty());
     assert_eq!((sync.own_total_without_joins, sync.joins.len()), (0, 1));
@@ -218,9 +218,9 @@ fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
 #[test]
 fn a_departure_during_a_sync_is_part_of_the_next() {
     let mut topic = begun("presence-a", &["1", "2"]);
-    topic.join(subscriber(3, Some("3")));
+    topic.enqueue(subscriber(3, Some("3")));
     request(&mut topic);
-    topic.leave(Some(&"1".into()));
+    topic.end_one(Some(&"1".into()));
     assert!(topic.next_step(Instant::now()).is_none());
     reply(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
@@ -230,10 +230,10 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
 #[test]
 fn a_user_with_another_pending_connection_stays() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.join(subscriber(2, Some("1")));
+    topic.enqueue(subscriber(2, Some("1")));
     request(&mut topic);
-    topic.leave(Some(&"1".into()));
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
+    topic.end_one(Some(&"1".into()));
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = request(&mut topic);
     assert_eq!(next.own_total_without_joins, 1);
     assert!(next.departed.is_empty(), "the user has another connection");
@@ -242,8 +242,8 @@ fn a_user_with_another_pending_connection_stays() {
 #[test]
 fn a_full_channel_rejects_only_new_users() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.join(subscriber(2, Some("2")));
-    topic.join(subscriber(3, Some("1")));
+    topic.enqueue(subscriber(2, Some("2")));
+    topic.enqueue(subscriber(3, Some("1")));
     request(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
     assert_eq!(reply(&mut topic, verdicts, false), ["reject 2", "accept 3"]);
@@ -349,7 +349,7 @@ fn a_lower_sequence_than_another_nodes_forces_a_resubscribe() {
 #[test]
 fn a_hash_created_after_the_reply_is_read_even_if_its_message_arrived_before() {
     let mut topic = topic("room");
-    topic.join(subscriber(1, None));
+    topic.enqueue(subscriber(1, None));
     topic.next_step(Instant::now());
     topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
@@ -389,9 +389,9 @@ fn an_event_counted_by_a_new_hash_is_not_lost_while_it_is_read() {
 #[test]
 fn waiters_are_answered_by_the_next_link() {
     let mut topic = begun("room", &["a"]);
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
-    topic.join(subscriber(3, None));
+    topic.enqueue(subscriber(3, None));
     assert_eq!(relink(&mut topic).own_total_without_joins, 3);
     let received = reply(&mut topic, synced(5, 5, 3, &[]), true);
     assert_eq!(received, ["total 3", "accept 2", "accept 3"]);
@@ -410,7 +410,7 @@ fn after_a_data_loss_everything_is_synced_as_new() {
 #[test]
 fn an_unused_topic_is_unsubscribed_after_a_delay() {
     let mut topic = begun("room", &["a"]);
-    topic.leave(None);
+    topic.end_one(None);
     let sync = request(&mut topic);
     assert_eq!(sync.own_total_without_joins, 0);
     reply(&mut topic, synced(5, 5, 0, &[]), false);
@@ -418,7 +418,7 @@ fn an_unused_topic_is_unsubscribed_after_a_delay() {
     assert!(topic.next_step(now).is_none());
     assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
     assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
-    topic.join(subscriber(9, None));
+    topic.enqueue(subscriber(9, None));
     assert!(topic.next_step(now).is_none(), "it unsubscribes first");
     topic.on_unsubscribed();
     assert!(matches!(topic.next_step(now), Some(TopicStep::Subscribe)));

@@ -55,12 +55,12 @@ impl Topics {
     /// Schedules a sync of everything that this node has.
     pub(in crate::broker::redis) fn sync_all(&mut self) {
         self.all.keys().for_each(|name| self.scheduler.add(name));
-        self.unsettled = self.all.keys().cloned().collect();
+        self.unsynced = self.all.keys().cloned().collect();
     }
 
     /// Whether every topic is synced since the node has registered.
-    pub(in crate::broker::redis) fn is_settled(&self) -> bool {
-        self.unsettled.is_empty()
+    pub(in crate::broker::redis) fn all_synced(&self) -> bool {
+        self.unsynced.is_empty()
     }
 
     /// Ends all subscriptions. Returns whether everything is withdrawn.
@@ -105,7 +105,7 @@ impl Topics {
     /// There is no link any more: nothing is in flight.
     pub(in crate::broker::redis) fn on_disconnected(&mut self) {
         self.in_flight.clear();
-        self.unsettled.clear();
+        self.unsynced.clear();
     }
 
     /// Reads provisional topics again, once all other nodes have arrived.

@@ -67,7 +67,7 @@ async fn a_late_sync_is_repeated() {
     testbed.coordinator.topics.in_flight.add(0);
     let reply = sync_reply(&testbed, &topic, Ok(reply("late", 1)));
     reply_with(&mut testbed, reply);
-    assert!(!testbed.coordinator.topics.all[&topic].has_settled());
+    assert!(!testbed.coordinator.topics.all[&topic].is_synced());
     testbed.settle().await;
 }
 
@@ -140,7 +140,7 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
     testbed.input(Input::SignIn { app_id, connection, user_id, watchlist });
     testbed.settle().await;
     let (name, user_id) = (channel_name("presence-r"), Some(Arc::from("1")));
-    testbed.input(Input::Leave { app_id: Arc::from(APP), channel: name, user_id });
+    testbed.input(Input::Unsubscribe { app_id: Arc::from(APP), channel: name, user_id });
     testbed.input(Input::SignOut { connection });
     tokio::time::advance(OFFLINE_GRACE + COUNT_INTERVAL).await;
     testbed.settle().await;

@@ -31,7 +31,7 @@ fn only_a_settled_topic_is_compared() {
     receive(&mut topic, change(6, Change::Added(member("3"))));
     let local = topic.local_state(now).expect("it is settled");
     assert_eq!((local.own_total, local.users, local.members), (2, 2, 3));
-    topic.join(subscriber(3, Some("3")));
+    topic.enqueue(subscriber(3, Some("3")));
     assert!(topic.local_state(now).is_none(), "a sync is due");
     request(&mut topic);
     assert!(topic.local_state(now).is_none(), "it is in flight");
@@ -89,7 +89,7 @@ fn an_inconsistent_hash_is_read_again() {
 fn the_hash_of_a_vacated_topic_may_expire() {
     let vacated = || {
         let mut topic = begun("room", &["a"]);
-        topic.leave(None);
+        topic.end_one(None);
         request(&mut topic);
         reply(&mut topic, synced(5, 5, 0, &[]), false);
         receive(&mut topic, change(6, Change::Total(0)));
@@ -104,7 +104,7 @@ fn the_hash_of_a_vacated_topic_may_expire() {
 fn a_state_from_before_a_sync_is_ignored() {
     let mut topic = begun("room", &["a"]);
     let local = topic.local_state(Instant::now()).expect("it is settled");
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
     reply(&mut topic, synced(5, 5, 2, &[]), false);
     assert_eq!(topic.compare(&local, &found("e1", 9, 9)), Difference::None);
@@ -128,7 +128,7 @@ fn an_unknown_contribution_is_withdrawn() {
 
     let mut vacated = begun("room", &["a"]);
     assert!(!vacated.withdraw_unknown(), "the contribution is known");
-    vacated.leave(None);
+    vacated.end_one(None);
     request(&mut vacated);
     reply(&mut vacated, synced(5, 5, 0, &[]), false);
     assert!(!vacated.withdraw_unknown(), "it is subscribed: comparisons repair it");

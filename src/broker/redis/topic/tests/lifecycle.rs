@@ -9,7 +9,7 @@ fn next(topic: &mut Topic) -> Option<TopicStep> {
 /// A topic whose only subscriber has left, which Redis has acknowledged.
 fn vacated() -> Topic {
     let mut topic = begun("room", &["a"]);
-    topic.leave(None);
+    topic.end_one(None);
     request(&mut topic);
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic
@@ -18,11 +18,11 @@ fn vacated() -> Topic {
 #[test]
 fn an_end_before_its_reply_is_applied_later() {
     let mut topic = begun("room", &["a"]);
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
-    topic.leave(None);
-    topic.leave(None);
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
+    topic.end_one(None);
+    topic.end_one(None);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     assert_eq!(request(&mut topic).own_total_without_joins, 0, "it has ended already");
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
@@ -30,7 +30,7 @@ fn an_end_before_its_reply_is_applied_later() {
 
     let mut connections = subject(TopicSubject::Connections);
     for _ in 0..2 {
-        connections.leave(None);
+        connections.end_one(None);
     }
     for _ in 0..3 {
         connections.add();
@@ -42,7 +42,7 @@ fn an_end_before_its_reply_is_applied_later() {
 fn a_topic_is_withdrawn_when_nothing_is_left_in_redis_or_due() {
     assert!(topic("room").is_withdrawn());
     let mut waiting = topic("room");
-    waiting.join(subscriber(1, None));
+    waiting.enqueue(subscriber(1, None));
     assert!(!waiting.is_withdrawn(), "a client waits");
     next(&mut waiting);
     waiting.on_subscribed(ServerId::ONLY);
@@ -52,7 +52,7 @@ fn a_topic_is_withdrawn_when_nothing_is_left_in_redis_or_due() {
     counted.add();
     assert!(!counted.is_withdrawn(), "a subscription is counted");
     let mut ended = begun("room", &["a"]);
-    ended.leave(None);
+    ended.end_one(None);
     assert!(!ended.is_withdrawn(), "its end must be synced");
     assert!(vacated().is_withdrawn());
 }
@@ -61,7 +61,7 @@ fn a_topic_is_withdrawn_when_nothing_is_left_in_redis_or_due() {
 fn an_unused_topic_is_removed_once_unsubscribed() {
     assert!(topic("room").is_removable());
     let mut needed = topic("room");
-    needed.join(subscriber(1, None));
+    needed.enqueue(subscriber(1, None));
     assert!(!needed.is_removable(), "a client waits");
     let mut watched = topic("room");
     watched.watch(connection(1));
@@ -82,7 +82,7 @@ fn an_unused_topic_is_removed_once_unsubscribed() {
     assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
     assert!(!topic.is_removable(), "it is unsubscribing");
     topic.on_unsubscribed();
-    assert!(topic.is_removable() && topic.received_sequence() == 0 && !topic.has_settled());
+    assert!(topic.is_removable() && topic.received_sequence() == 0 && !topic.is_synced());
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn a_topic_needed_again_restarts_its_linger_time() {
     topic.unwatch(connection(1));
     assert!(topic.next_step(at(2)).is_none());
     assert!(topic.next_step(at(5)).is_none(), "it has been idle for less");
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     assert!(matches!(topic.next_step(at(5)), Some(TopicStep::Sync(_))));
     assert!(topic.wake_at().is_none());
     reply(&mut topic, synced(5, 5, 1, &[]), false);
-    topic.leave(None);
+    topic.end_one(None);
     assert!(matches!(topic.next_step(at(6)), Some(TopicStep::Sync(_))));
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     assert!(topic.next_step(at(7)).is_none(), "idle from now on");
@@ -128,7 +128,7 @@ fn connections_have_no_bus() {
     );
     reply(&mut topic, synced(1, 0, 1, &[]), true);
     assert!(next(&mut topic).is_none());
-    topic.leave(None);
+    topic.end_one(None);
     assert_eq!(request(&mut topic).own_total_without_joins, 0);
     reply(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
@@ -141,7 +141,7 @@ fn connections_have_no_bus() {
 fn redis_decides_each_admission() {
     let mut topic = subject(TopicSubject::Connections);
     for _ in 0..2 {
-        topic.join(Waiter::Connection(tokio::sync::oneshot::channel().0));
+        topic.enqueue(Waiter::Connection(tokio::sync::oneshot::channel().0));
     }
     let sync = request(&mut topic);
     let joins: Vec<_> =
@@ -163,24 +163,24 @@ fn under_another_node_name_redis_has_no_contribution() {
 #[test]
 fn a_sync_that_was_not_executed_is_repeated() {
     let mut topic = begun("room", &["a"]);
-    topic.join(subscriber(2, None));
-    topic.join(subscriber(3, None));
+    topic.enqueue(subscriber(2, None));
+    topic.enqueue(subscriber(3, None));
     request(&mut topic);
-    topic.join(subscriber(4, None));
+    topic.enqueue(subscriber(4, None));
     topic.not_synced();
-    assert!(!topic.has_settled());
+    assert!(!topic.is_synced());
     let sync = request(&mut topic);
     assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 4);
     let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
-    assert_eq!(received, ["total 4", "accept 2", "accept 3", "accept 4"], "in their order");
-    assert!(next(&mut topic).is_none() && topic.has_settled());
+    assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
+    assert!(next(&mut topic).is_none() && topic.is_synced());
 }
 
 #[test]
 fn the_number_of_joins_in_a_sync_is_limited() {
     let mut topic = begun("room", &["a"]);
     for slot in 2..JOINS_MAX + 3 {
-        topic.join(subscriber(u32::try_from(slot).unwrap(), None));
+        topic.enqueue(subscriber(u32::try_from(slot).unwrap(), None));
     }
     assert_eq!(request(&mut topic).own_total_without_joins, JOINS_MAX + 1);
     reply(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
@@ -237,15 +237,15 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
 #[test]
 fn a_topic_is_settled_when_everything_was_synced_and_read() {
     let mut topic = begun("room", &["a"]);
-    assert!(topic.has_settled());
+    assert!(topic.is_synced());
     receive(&mut topic, change(9, Change::Total(1)));
-    assert!(!topic.has_settled(), "versions are missing");
+    assert!(!topic.is_synced(), "versions are missing");
     request(&mut topic);
-    assert!(!topic.has_settled(), "it is being read");
+    assert!(!topic.is_synced(), "it is being read");
     reply(&mut topic, synced(9, 5, 1, &[]), true);
-    assert!(topic.has_settled());
+    assert!(topic.is_synced());
     topic.detach();
-    assert!(!topic.has_settled());
+    assert!(!topic.is_synced());
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn an_app_without_counts_sends_none() {
     relink(&mut topic);
     let three = Synced { total: 3, ..synced(6, 5, 1, &[]) };
     assert_eq!(reply(&mut topic, three, true), [""; 0]);
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
     let effects = topic.on_synced(synced(6, 5, 2, &[]), false, (100, false), Instant::now());
     assert!(matches!(&effects[..], [Effect::Accept { initial, .. }] if initial.total.is_none()));
@@ -307,12 +307,12 @@ fn an_app_without_counts_sends_none() {
 #[test]
 fn a_sync_counts_the_bytes_of_its_reply() {
     let mut room = topic("room");
-    room.join(subscriber(1, None));
+    room.enqueue(subscriber(1, None));
     room.next_step(Instant::now());
     room.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut room).reply_bytes, REPLY_BYTES);
     let mut roster = topic("presence-a");
-    roster.join(subscriber(1, Some("1")));
+    roster.enqueue(subscriber(1, Some("1")));
     roster.next_step(Instant::now());
     roster.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut roster).reply_bytes, REPLY_BYTES + UNKNOWN_ROSTER_BYTES);
@@ -320,7 +320,7 @@ fn a_sync_counts_the_bytes_of_its_reply() {
     let members = 2 * (32 + "{}".len()) + "122".len();
     assert_eq!(relink(&mut known).reply_bytes, REPLY_BYTES + members);
     reply(&mut known, synced(5, 5, 2, &["1", "22"]), true);
-    known.join(subscriber(3, Some("3")));
+    known.enqueue(subscriber(3, Some("3")));
     assert_eq!(request(&mut known).reply_bytes, REPLY_BYTES, "without a snapshot");
 }
 
@@ -372,7 +372,7 @@ fn other_nodes_have_time_to_restore_their_contributions() {
     relink(&mut topic);
     topic.on_synced(anew(1, &["1"]), true, (100, true), now);
     assert!(topic.wake_at().is_none());
-    assert!(topic.end_provisional() && !topic.has_settled());
+    assert!(topic.end_provisional() && !topic.is_synced());
     assert!(!topic.end_provisional(), "once");
 }
 
@@ -385,7 +385,7 @@ fn an_unused_topic_has_no_steps() {
 #[test]
 fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
-    topic.leave(Some(&"1".into()));
+    topic.end_one(Some(&"1".into()));
     let sync = relink(&mut topic);
     assert!(sync.is_full && sync.departed.is_empty(), "a full sync lists all members");
     assert_eq!(sync.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);

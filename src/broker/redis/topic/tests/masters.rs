@@ -89,7 +89,7 @@ fn another_hash_has_other_numbers() {
 fn only_the_server_of_the_subscription_is_heard_once_it_has_begun() {
     let (old, new) = (ServerId::test(1), ServerId::test(2));
     let mut topic = topic("room");
-    topic.join(subscriber(1, None));
+    topic.enqueue(subscriber(1, None));
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     assert!(
         topic.accepts_from(old) && topic.accepts_from(new),

@@ -20,7 +20,7 @@ fn hear_at(topic: &mut Topic, message: Message, now: Instant) {
 
 /// What a new subscriber receives.
 fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMessages {
-    topic.join(subscriber(9, user_id));
+    topic.enqueue(subscriber(9, user_id));
     request(topic);
     let replica = topic.replica.as_ref().unwrap();
     let (version, sequence) = (replica.version, replica.sequence);
@@ -150,13 +150,13 @@ fn outdated_messages_change_nothing() {
     for version in [4, 5] {
         assert_eq!(receive(&mut topic, change(version, Change::Removed("1".into()))), [""; 0]);
     }
-    assert!(topic.has_settled());
+    assert!(topic.is_synced());
     let mut room = begun("room", &["a"]);
     assert_eq!(receive(&mut room, change(5, Change::Total(7))), [""; 0]);
     assert_eq!(receive(&mut room, change(6, Change::Total(7))), ["total 7"]);
     // A sequence that was received before: the hash is new. It is no gap.
     assert_eq!(receive(&mut room, event(5)), ["event 5"]);
-    assert!(!room.has_settled());
+    assert!(!room.is_synced());
 }
 
 #[test]
@@ -164,28 +164,28 @@ fn after_a_gap_the_sequence_continues_from_the_new_event() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(receive(&mut topic, event(8)), ["force_resubscribe", "event 8"]);
     assert_eq!(receive(&mut topic, event(9)), ["event 9"]);
-    assert!(topic.has_settled());
+    assert!(topic.is_synced());
 }
 
 #[test]
 fn a_reply_contains_the_changes_of_the_sync() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.join(subscriber(2, Some("2")));
+    topic.enqueue(subscriber(2, Some("2")));
     request(&mut topic);
     let changes = vec![change(6, Change::Added(member("2")))];
     let received = reply(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
-    assert_eq!(received, ["+2", "accept 2"]);
-    assert!(topic.has_settled());
+    assert_eq!(received, ["+2", "attach 2"]);
+    assert!(topic.is_synced());
 }
 
 #[test]
 fn a_reply_of_another_state_is_read_again() {
     let is_settled = |epoch: &str, version| {
         let mut topic = begun("room", &["a"]);
-        topic.join(subscriber(2, None));
+        topic.enqueue(subscriber(2, None));
         request(&mut topic);
         reply(&mut topic, Synced { epoch: epoch.into(), ..synced(version, 5, 2, &[]) }, false);
-        topic.has_settled()
+        topic.is_synced()
     };
     assert!(is_settled("e1", 5));
     assert!(is_settled("e1", 4), "the bus was faster");
@@ -202,7 +202,7 @@ fn early_changes_after_the_snapshot_are_applied() {
     }
     let received = reply(&mut topic, synced(7, 5, 1, &["1", "6", "7"]), true);
     assert_eq!(received, ["+6", "+7", "+8"]);
-    assert!(topic.has_settled());
+    assert!(topic.is_synced());
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn an_event_of_another_hash_does_not_prove_completeness() {
 #[test]
 fn a_channel_without_subscribers_forces_no_resubscribe() {
     let mut topic = begun("room", &["a"]);
-    topic.leave(None);
+    topic.end_one(None);
     relink(&mut topic);
     assert_eq!(reply(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "and no total");
 }

@@ -21,7 +21,7 @@ fn the_total_is_sent_when_it_changes() {
     let (mut topic, now) = (begun("room", &["a"]), Instant::now());
     assert_eq!(hear_total(&mut topic, 6, 1, now), [""; 0], "sent with the subscription");
     assert_eq!(hear_total(&mut topic, 7, 4, now), ["total 4"]);
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
     let changes = vec![change(8, Change::Total(5))];
     let received = reply(&mut topic, Synced { changes, ..synced(8, 5, 2, &[]) }, false);
@@ -56,11 +56,11 @@ fn a_difference_found_after_a_lost_link_is_announced_like_a_change() {
 fn a_total_is_not_announced_without_subscribers_here() {
     let (mut topic, now) = (begun("room", &["a"]), Instant::now());
     assert_eq!(hear_total(&mut topic, 6, MANY, now), ["total later"]);
-    topic.leave(None);
+    topic.end_one(None);
     assert_eq!(due(&mut topic, now + COUNT_INTERVAL), [""; 0]);
     assert_eq!(hear_total(&mut topic, 7, 5, now), [""; 0]);
     // The next subscriber receives the total with its subscription.
-    topic.join(subscriber(2, None));
+    topic.enqueue(subscriber(2, None));
     request(&mut topic);
     assert_eq!(reply(&mut topic, synced(7, 5, 1, &[]), false), ["accept 2"]);
     assert_eq!(hear_total(&mut topic, 8, 5, now), [""; 0]);
