@@ -16,7 +16,7 @@ pub(super) struct EnvelopeId(pub(super) u64);
 pub(super) struct Envelope {
     pub(super) id: EnvelopeId,
     /// Whether an earlier attempt to publish it may have succeeded.
-    pub(super) is_repeated: bool,
+    pub(super) is_retry: bool,
     pub(super) except: Option<SocketId>,
     /// For how long a cache channel keeps it, in ms; 0 for not at all.
     pub(super) retention_ms: u64,
@@ -67,18 +67,18 @@ pub(super) struct DecodeError;
 /// The first byte of an envelope: the version of its layout.
 const ENVELOPE_VERSION: u8 = 1;
 const HEADER: usize = 1 + 1 + 8 + 8 + 8;
-const REPEATED: u8 = 1;
-const CLIENT_EVENT: u8 = 2;
+const RETRY_FLAG: u8 = 1;
+const CLIENT_EVENT_FLAG: u8 = 2;
 
 impl Envelope {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + self.frame.bytes().len());
         let mut flags = 0;
-        if self.is_repeated {
-            flags |= REPEATED;
+        if self.is_retry {
+            flags |= RETRY_FLAG;
         }
         if self.frame.kind() == FrameKind::ClientEvent {
-            flags |= CLIENT_EVENT;
+            flags |= CLIENT_EVENT_FLAG;
         }
         bytes.extend_from_slice(&[ENVELOPE_VERSION, flags]);
         bytes.extend_from_slice(&self.id.0.to_be_bytes());
@@ -94,18 +94,21 @@ impl Envelope {
             let eight = header[at..at + 8].try_into().expect("eight bytes of the header");
             u64::from_be_bytes(eight)
         };
-        if header[0] != ENVELOPE_VERSION || header[1] & !(REPEATED | CLIENT_EVENT) != 0 {
+        if header[0] != ENVELOPE_VERSION || header[1] & !(RETRY_FLAG | CLIENT_EVENT_FLAG) != 0 {
             return Err(DecodeError);
         }
         let except = match number(10) {
             0 => None,
             bits => Some(SocketId::from_bits(bits).ok_or(DecodeError)?),
         };
-        let kind =
-            if header[1] & CLIENT_EVENT == 0 { FrameKind::Event } else { FrameKind::ClientEvent };
+        let kind = if header[1] & CLIENT_EVENT_FLAG == 0 {
+            FrameKind::Event
+        } else {
+            FrameKind::ClientEvent
+        };
         Ok(Self {
             id: EnvelopeId(number(2)),
-            is_repeated: header[1] & REPEATED != 0,
+            is_retry: header[1] & RETRY_FLAG != 0,
             except,
             retention_ms: number(18),
             frame: Frame::from_encoded(kind, frame, now).ok_or(DecodeError)?,
@@ -201,7 +204,7 @@ mod tests {
     fn envelope() -> Envelope {
         Envelope {
             id: EnvelopeId(7 << 40 | 9),
-            is_repeated: true,
+            is_retry: true,
             except: Some(SocketId::from_random(0x1234_5678_9abc)),
             retention_ms: 1_800_000,
             frame: Frame::published(FrameKind::ClientEvent, r#"{"event":"e"}"#, Instant::now()),
@@ -213,7 +216,7 @@ mod tests {
         let sent = envelope();
         let read = Envelope::decode(&sent.encode(), Instant::now()).unwrap();
         assert_eq!(
-            (read.id, read.is_repeated, read.except, read.retention_ms),
+            (read.id, read.is_retry, read.except, read.retention_ms),
             (sent.id, true, sent.except, sent.retention_ms)
         );
         assert_eq!(read.frame.bytes(), sent.frame.bytes());
@@ -282,10 +285,10 @@ mod tests {
         for kind in [FrameKind::Event, FrameKind::ClientEvent] {
             for is_repeated in [false, true] {
                 let frame = Frame::published(kind, "{}", now);
-                let bytes = Envelope { is_repeated, frame, ..envelope() }.encode();
+                let bytes = Envelope { is_retry: is_repeated, frame, ..envelope() }.encode();
                 let read = Envelope::decode(&bytes, now).unwrap();
-                assert_eq!((read.is_repeated, read.frame.kind()), (is_repeated, kind));
-                for (at, byte) in [(0, ENVELOPE_VERSION + 1), (1, 4), (1, 128 | REPEATED)] {
+                assert_eq!((read.is_retry, read.frame.kind()), (is_repeated, kind));
+                for (at, byte) in [(0, ENVELOPE_VERSION + 1), (1, 4), (1, 128 | RETRY_FLAG)] {
                     let mut unexpected_data = bytes.clone();
                     unexpected_data[at] = byte;
                     assert_eq!(

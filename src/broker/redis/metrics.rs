@@ -140,9 +140,9 @@ impl BrokerMetrics {
         self.envelopes.get_or_create(&label).inc_by(envelopes as u64);
     }
 
-    pub(super) fn received(&self, is_repeated: bool) {
+    pub(super) fn received(&self, is_duplicate: bool) {
         self.envelopes.get_or_create(&DirectionLabel { direction: "in" }).inc();
-        if is_repeated {
+        if is_duplicate {
             self.repeated.inc();
         }
     }

@@ -41,7 +41,7 @@ pub(super) struct OutgoingEvent {
 const REJECTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How much longer than `broker_wait_ms` the ids of events are kept, to recognise a repetition.
-const REPEAT_MARGIN: Duration = Duration::from_secs(5);
+const RETRY_ID_MARGIN: Duration = Duration::from_secs(5);
 
 /// Redis' receipt for an accepted event.
 struct Receipt {
@@ -268,7 +268,7 @@ impl ClusterState {
         app_id: &str,
         part: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
-        (deadline, is_repeated, max_cache_bytes): (Instant, bool, usize),
+        (deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<PublishAttempt> {
         let JoinedLink { connection, token } = self.joined(deadline).await?;
         let partition = part.partition;
@@ -277,14 +277,14 @@ impl ClusterState {
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
             .number(self.clock.at(partition, attempt_end))
-            .arg(if is_repeated { "1" } else { "0" })
-            .number((self.broker_wait + REPEAT_MARGIN).as_millis());
+            .arg(if is_retry { "1" } else { "0" })
+            .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
             let topic = self.names.channel(app_id, &event.channel);
             let retention_ms = event.retention_ms(max_cache_bytes);
             let envelope = Envelope {
                 id: *id,
-                is_repeated,
+                is_retry,
                 except: event.except,
                 retention_ms: u64::try_from(retention_ms).unwrap_or(0),
                 frame: event.frame.clone(),

@@ -54,7 +54,7 @@ fn event(sequence: u64) -> Message {
     let frame = Frame::published(FrameKind::Event, &format!("event {sequence}"), Instant::now());
     let envelope = Envelope {
         id: EnvelopeId(sequence),
-        is_repeated: false,
+        is_retry: false,
         except: None,
         retention_ms: 0,
         frame,

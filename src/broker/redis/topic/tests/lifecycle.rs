@@ -264,7 +264,7 @@ fn an_event_belongs_to_the_channel_in_its_frame() {
         event::member_added(&channel, &member("1"))
     };
     let envelope =
-        Envelope { id: EnvelopeId(1), is_repeated: false, except: None, retention_ms: 0, frame };
+        Envelope { id: EnvelopeId(1), is_retry: false, except: None, retention_ms: 0, frame };
     assert!(topic("presence-a").is_for(&envelope));
     assert!(!topic("presence-b").is_for(&envelope));
     assert!(!signed_in(1).is_for(&envelope));

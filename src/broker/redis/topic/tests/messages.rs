@@ -10,7 +10,7 @@ fn kept(sequence: u64, kind: FrameKind, retention: Duration) -> Message {
     let frame = Frame::published(kind, &format!("event {sequence}"), Instant::now());
     let retention_ms = u64::try_from(retention.as_millis()).unwrap();
     let id = EnvelopeId(sequence);
-    let envelope = Envelope { id, is_repeated: false, except: None, retention_ms, frame };
+    let envelope = Envelope { id, is_retry: false, except: None, retention_ms, frame };
     Message::Event { sequence, envelope }
 }
 
