@@ -134,7 +134,7 @@ impl ChannelState {
     /// The `subscription_succeeded` frame, on a presence channel with all members.
     pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
         match &mut self.roster {
-            Some(roster) => roster.acknowledgement(channel),
+            Some(roster) => roster.succeeded_frame(channel),
             None => event::subscription_succeeded(channel),
         }
     }

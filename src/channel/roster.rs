@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct Roster {
     members: BTreeMap<Arc<str>, RosterMember>,
     /// The frame for new subscribers, encoded once and valid until the members change.
-    acknowledgement: Option<Frame>,
+    succeeded_frame: Option<Frame>,
 }
 
 #[derive(Debug)]
@@ -33,9 +33,9 @@ impl Roster {
         if max <= self.members.len() {
             return Err(SubscriptionRejection::RosterFull { max });
         }
-        let entry = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
-        self.members.insert(Arc::clone(&member.user_id), entry);
-        self.acknowledgement = None;
+        let present = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
+        self.members.insert(Arc::clone(&member.user_id), present);
+        self.succeeded_frame = None;
         Ok(true)
     }
 
@@ -51,7 +51,7 @@ impl Roster {
         if 0 < entry.connections {
             return false;
         }
-        self.acknowledgement = None;
+        self.succeeded_frame = None;
         self.members.remove(user_id).is_some()
     }
 
@@ -68,10 +68,10 @@ impl Roster {
     }
 
     /// The channel's `subscription_succeeded` frame with all members.
-    pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+    pub fn succeeded_frame(&mut self, channel: &ChannelName) -> Frame {
         let members = self.members.iter().map(|(user_id, member)| (user_id, &member.user_info));
         let encode = || event::presence_succeeded(channel, members);
-        self.acknowledgement.get_or_insert_with(encode).clone()
+        self.succeeded_frame.get_or_insert_with(encode).clone()
     }
 
     /// The ids and the `user_info` of the members, sorted by id.
@@ -125,9 +125,9 @@ mod tests {
         let channel = ChannelName::parse("presence-r", 200).unwrap();
         let mut roster = Roster::default();
         let mut encoded = |change: &dyn Fn(&mut Roster)| {
-            let before = roster.acknowledgement(&channel);
+            let before = roster.succeeded_frame(&channel);
             change(&mut roster);
-            let after = roster.acknowledgement(&channel);
+            let after = roster.succeeded_frame(&channel);
             assert_eq!(
                 before.bytes() == after.bytes(),
                 std::ptr::eq(before.bytes(), after.bytes())

@@ -43,7 +43,7 @@ impl Topic {
         let is_settled =
             self.phase == BusSubscription::Subscribed && self.sent.is_none() && !self.must_sync();
         (is_settled && !is_ending).then(|| LocalState {
-            own_total: self.acknowledged,
+            own_total: self.acknowledged_total,
             users: self.users.count(),
             members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
             syncs: self.syncs,
@@ -54,9 +54,10 @@ impl Topic {
     /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
     /// known.
     pub(in crate::broker::redis) fn withdraw_unknown(&mut self) -> bool {
-        let is_unknown = self.phase == BusSubscription::Unsubscribed && self.acknowledged == 0;
+        let is_unknown =
+            self.phase == BusSubscription::Unsubscribed && self.acknowledged_total == 0;
         if is_unknown {
-            self.acknowledged = 1;
+            self.acknowledged_total = 1;
             self.needs_full_sync = true;
         }
         is_unknown

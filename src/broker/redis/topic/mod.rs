@@ -84,7 +84,7 @@ pub(in crate::broker::redis) struct Topic {
     users: Roster,
     departed: SeededSet<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
-    acknowledged: usize,
+    acknowledged_total: usize,
     written: LastWrite,
     waiting: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
@@ -125,7 +125,7 @@ impl Topic {
             early_ends: 0,
             users: Roster::default(),
             departed: SeededSet::default(),
-            acknowledged: 0,
+            acknowledged_total: 0,
             written: LastWrite::Stored,
             waiting: VecDeque::new(),
             sent: None,
@@ -148,7 +148,7 @@ impl Topic {
 
     /// Records that Redis has no contribution of this node under its current name.
     pub(in crate::broker::redis) fn forget_acknowledged(&mut self) {
-        self.acknowledged = 0;
+        self.acknowledged_total = 0;
         self.needs_full_sync = true;
     }
 
@@ -166,7 +166,10 @@ impl Topic {
 
     /// Whether Redis has no contribution of this node, and none is pending.
     pub(in crate::broker::redis) fn is_withdrawn(&self) -> bool {
-        self.acknowledged == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
+        self.acknowledged_total == 0
+            && self.count == 0
+            && self.sent.is_none()
+            && self.waiting.is_empty()
     }
 
     /// Whether the topic has a bus, to which this node subscribes.
@@ -270,7 +273,9 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn is_removable(&self) -> bool {
-        self.phase == BusSubscription::Unsubscribed && !self.is_needed() && self.acknowledged == 0
+        self.phase == BusSubscription::Unsubscribed
+            && !self.is_needed()
+            && self.acknowledged_total == 0
     }
 
     fn is_needed(&self) -> bool {
@@ -348,7 +353,8 @@ impl Topic {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.phase == BusSubscription::Unsubscribed && (is_needed || 0 < self.acknowledged) {
+        if self.phase == BusSubscription::Unsubscribed && (is_needed || 0 < self.acknowledged_total)
+        {
             self.phase = if self.has_bus() {
                 BusSubscription::Subscribing
             } else {
@@ -402,7 +408,7 @@ impl Topic {
     fn knows_others(&self) -> bool {
         let has_totals = self.sends_count || matches!(self.name.subject, TopicSubject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
-            (has_totals && self.acknowledged < replica.total)
+            (has_totals && self.acknowledged_total < replica.total)
                 || self.users.count() < replica.members.len()
         })
     }
@@ -411,7 +417,7 @@ impl Topic {
         self.needs_full_sync
             || !self.waiting.is_empty()
             || !self.departed.is_empty()
-            || self.count != self.acknowledged
+            || self.count != self.acknowledged_total
             || (self.has_bus() && !self.is_current)
     }
 
@@ -425,7 +431,7 @@ impl Topic {
         let mut request = SyncRequest {
             own_total_without_joins: self.count,
             is_full,
-            was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged,
+            was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged_total,
             knows_others: self.written == LastWrite::Stored && self.knows_others(),
             received: self
                 .replica

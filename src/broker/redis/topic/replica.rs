@@ -28,7 +28,7 @@ pub(super) struct Replica {
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// The frame for new subscribers of a presence channel, valid until the members change.
-    acknowledgement: Option<Frame>,
+    succeeded_frame: Option<Frame>,
     pub(super) cached_event: Option<CachedFrame>,
     /// Whether it was read while other nodes still had to restore their contributions: missing
     /// members have not left.
@@ -62,12 +62,12 @@ impl Replica {
     }
 
     /// The channel's `subscription_succeeded` frame, encoded once until its members change.
-    fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+    fn succeeded_frame(&mut self, channel: &ChannelName) -> Frame {
         if !channel.is_presence() {
             return event::subscription_succeeded(channel);
         }
         let encode = || event::presence_succeeded(channel, self.members.iter());
-        self.acknowledgement.get_or_insert_with(encode).clone()
+        self.succeeded_frame.get_or_insert_with(encode).clone()
     }
 }
 
@@ -82,7 +82,7 @@ impl Topic {
         now: Instant,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.acknowledged = synced.own_total;
+        self.acknowledged_total = synced.own_total;
         self.written = LastWrite::Stored;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
@@ -176,7 +176,7 @@ impl Topic {
             is_cache_miss: channel.is_cache() && last.is_none(),
             total: sends_count.then_some(replica.total),
             broadcast_bytes: broadcast_bytes.unwrap_or_default(),
-            acknowledgement: replica.acknowledgement(&channel),
+            acknowledgement: replica.succeeded_frame(&channel),
         }
     }
 
@@ -195,7 +195,7 @@ impl Topic {
             last_event_id: synced.last_event_id,
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
-            acknowledgement: None,
+            succeeded_frame: None,
             cached_event: synced.cached_event.clone().map(|(id, frame, ttl)| CachedFrame {
                 id,
                 frame,
@@ -405,13 +405,13 @@ impl Topic {
         match (change, channel) {
             (Change::Added(member), Some(channel)) => {
                 let Member { user_id, user_info } = member.clone();
-                replica.acknowledgement = None;
+                replica.succeeded_frame = None;
                 if replica.members.insert(user_id, user_info).is_none() {
                     effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
                 }
             }
             (Change::Removed(user_id), Some(channel)) => {
-                replica.acknowledgement = None;
+                replica.succeeded_frame = None;
                 if replica.members.remove(&user_id).is_some() {
                     effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
                 }
