@@ -132,7 +132,7 @@ impl ChannelState {
     }
 
     /// The `subscription_succeeded` frame, on a presence channel with all members.
-    pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+    pub fn succeeded_frame(&mut self, channel: &ChannelName) -> Frame {
         match &mut self.roster {
             Some(roster) => roster.succeeded_frame(channel),
             None => event::subscription_succeeded(channel),

@@ -84,8 +84,8 @@ pub struct RegisteredSubscription {
     /// The sequence of the last delivery before the subscription: it receives the later ones.
     pub after_sequence: u64,
     /// The `subscription_succeeded` frame.
-    pub acknowledgement: Frame,
-    /// On a cache channel, the cached event or `pusher:cache_miss`; sent directly after the
+    pub succeeded_frame: Frame,
+    /// On a cache channel, the last event or `pusher:cache_miss`; sent directly after the
     /// acknowledgement.
     pub cached: Option<Frame>,
     /// The subscription count, unless it is sent to all subscribers anyway.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct InitialMessages {
     /// The `subscription_succeeded` frame.
-    pub acknowledgement: Frame,
-    /// On a cache channel, the cached event or `pusher:cache_miss`.
+    pub succeeded_frame: Frame,
+    /// On a cache channel, the last event or `pusher:cache_miss`.
     pub cached: Option<Frame>,
     /// Whether `cached` is `pusher:cache_miss`.
     pub is_cache_miss: bool,
@@ -35,8 +35,8 @@ impl Hub {
         channel.add_subscriber(connection.shard);
         let subscribed = RegisteredSubscription {
             channel: channel.id(),
-            after_sequence: channel.sequence(),
-            acknowledgement: initial.acknowledgement,
+            since: channel.sequence(),
+            succeeded_frame: initial.succeeded_frame,
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),
             broadcast_bytes: initial.broadcast_bytes,

@@ -29,7 +29,7 @@ fn frame(text: &str) -> Frame {
 fn initial(total: Option<usize>) -> InitialMessages {
     let acknowledgement = event::subscription_succeeded(&name("c"));
     InitialMessages {
-        acknowledgement,
+        succeeded_frame: acknowledgement,
         cached: None,
         is_cache_miss: false,
         total,

@@ -78,8 +78,8 @@ pub(super) fn subscribe(
     channel.add_subscriber(connection.shard);
     let subscribed = RegisteredSubscription {
         channel: channel.id(),
-        after_sequence: channel.sequence(),
-        acknowledgement: channel.state().acknowledgement(name),
+        since: channel.sequence(),
+        succeeded_frame: channel.state().succeeded_frame(name),
         cached: name.is_cache().then(|| cached_or_miss(hub, name, now)),
         count: None,
         broadcast_bytes,

@@ -140,7 +140,7 @@ fn a_member_is_announced_to_the_others_once() {
     let bench = bench(|_| {});
     let first = bench.subscribe(0, "presence-r", Some("1"));
     let roster = json!({"presence": {"count": 1, "ids": ["1"], "hash": {"1": {}}}});
-    assert_eq!(decoded(&first.acknowledgement).1, roster);
+    assert_eq!(decoded(&first.succeeded_frame).1, roster);
     assert_eq!(bench.received(0), []);
 
     let second = bench.subscribe(0, "presence-r", Some("2"));
@@ -247,7 +247,7 @@ fn the_first_connection_of_a_user_sets_its_info() {
     join(r#"{"n":1}"#);
     let second = join(r#"{"n":2}"#);
     let hash = json!({ "1": { "n": 1 } });
-    assert_eq!(decoded(&second.acknowledgement).1["presence"]["hash"], hash);
+    assert_eq!(decoded(&second.succeeded_frame).1["presence"]["hash"], hash);
     let listed = users(&bench.hub, &name("presence-r"));
     assert_eq!(listed, [("1".into(), r#"{"n":1}"#.into())]);
     // The first connection leaves: the info belongs to the user, not to the connection.

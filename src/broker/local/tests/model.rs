@@ -43,7 +43,7 @@ impl Model {
         }
         *self.present.entry(user.clone()).or_insert(0) += 1;
         let ids: Vec<&String> = self.present.keys().collect();
-        assert_eq!(decoded(&joined.acknowledgement).1["presence"]["ids"], json!(ids));
+        assert_eq!(decoded(&joined.succeeded_frame).1["presence"]["ids"], json!(ids));
         let (received, expected) = (Vec::new(), Vec::new());
         self.windows.insert(
             id,

@@ -176,7 +176,7 @@ impl Topic {
             is_cache_miss: channel.is_cache() && last.is_none(),
             total: sends_count.then_some(replica.total),
             broadcast_bytes: broadcast_bytes.unwrap_or_default(),
-            acknowledgement: replica.succeeded_frame(&channel),
+            succeeded_frame: replica.succeeded_frame(&channel),
         }
     }
 

@@ -169,7 +169,7 @@ impl Node {
                 let subscribed = accepted.subscribed;
                 if !connection.is_closed {
                     let frames =
-                        [Some(subscribed.acknowledgement), subscribed.cached, subscribed.count];
+                        [Some(subscribed.succeeded_frame), subscribed.cached, subscribed.count];
                     for frame in frames.into_iter().flatten() {
                         let text = frame.as_text().expect("it is text").to_owned();
                         sent.push((connection.session, Sent::Text(text)));
