@@ -65,12 +65,12 @@ impl AppScripts {
 
     /// The key of the app's webhook log, which topics append to as well.
     pub(crate) fn log_key(&self) -> String {
-        self.shared.names.log(&self.app_id, self.partition())
+        self.shared.names.webhook_log_key(&self.app_id, self.partition())
     }
 
     /// The key of the state of the app's webhook log (see `lua/log.lua`).
     pub(crate) fn log_state_key(&self) -> String {
-        self.shared.names.log_state(&self.app_id, self.partition())
+        self.shared.names.webhook_log_state_key(&self.app_id, self.partition())
     }
 
     fn partition(&self) -> Partition {
@@ -135,7 +135,7 @@ impl AppScripts {
 
     /// Notifies all nodes that the app's log is not empty any more.
     pub(crate) async fn notify_logged(&self) {
-        self.notify(ControlMessage::Logged { app_id: self.app_id.to_string() }).await;
+        self.notify(ControlMessage::WebhookLogNonEmpty { app_id: self.app_id.to_string() }).await;
     }
 
     /// Notifies all nodes that the app's lease was released.
@@ -152,7 +152,7 @@ impl AppScripts {
 
     /// Waits until a node has called [`AppScripts::notify_logged`], or `lua/sync.lua` has logged
     /// something. May return spuriously. Safe to cancel.
-    pub(crate) async fn logged(&self) {
+    pub(crate) async fn wait_logged(&self) {
         self.notifier.logged.notified().await;
     }
 

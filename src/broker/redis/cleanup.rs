@@ -4,7 +4,6 @@ use super::{
     clock::now,
     fencing_token::FencingToken,
     link::RedisConnection,
-    logged::LoggedChanges,
     names::TopicName,
     partition::Partition,
     reason::Reason,
@@ -12,6 +11,7 @@ use super::{
     shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
     topic::SyncRequest,
+    webhook_interest::WebhookInterest,
 };
 use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
@@ -55,7 +55,7 @@ impl CleanUp {
             // Another node does it, or the node is alive.
             Ok(None) => true,
             Err(error) => {
-                if let Some(times) = self.shared.logs.cleanups.due(1, now()) {
+                if let Some(times) = self.shared.log_throttles.cleanups.due(1, now()) {
                     let reason = &*Reason::of(&error).text;
                     tracing::warn!(reason, node = self.node, times, "cleanup postponed");
                 }
@@ -160,7 +160,7 @@ pub(super) async fn clean_topic(
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
     let config = app.as_ref().map_or(&unknown, |app| &app.config);
-    let logged_changes = hub.map(|hub| LoggedChanges::of(hub, &name.subject)).unwrap_or_default();
+    let logged_changes = hub.map(|hub| WebhookInterest::of(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let requested_at = now();
     let call =
@@ -170,7 +170,7 @@ pub(super) async fn clean_topic(
         Ok((SyncOutcome::Done(synced), _)) => {
             // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.app_partition(&name.app_id);
-            if !logged_changes.is_empty() && (is_forwarded || synced.is_logged) {
+            if !logged_changes.is_empty() && (is_forwarded || synced.webhook_log_became_nonempty) {
                 shared.enqueue_forwarding(&name.app_id, partition);
             }
             Ok(())

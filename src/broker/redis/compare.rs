@@ -223,7 +223,7 @@ impl Comparison {
             shared.metrics.repaired();
             topics.schedule(name);
         }
-        if has_missed && shared.logs.missed.due(1, now()).is_some() {
+        if has_missed && shared.log_throttles.missed.due(1, now()).is_some() {
             tracing::warn!(
                 "the bus has not delivered published messages: topics are subscribed again"
             );

@@ -393,7 +393,9 @@ impl Coordinator {
                 let actions = self.membership.on_node_heartbeat(&node, now);
                 self.carry_out(actions);
             }
-            Ok(ControlMessage::Logged { app_id }) => self.shared.notifiers.logged(&app_id),
+            Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
+                self.shared.notifiers.notify_logged(&app_id)
+            }
             Ok(ControlMessage::LeaseReleased { app_id }) => self.shared.notifiers.released(&app_id),
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {

@@ -55,7 +55,7 @@ pub(super) enum ControlMessage {
     /// Closes the connections of a user.
     Terminate { app_id: String, user_id: String },
     /// A record was added to the empty log of an app.
-    Logged { app_id: String },
+    WebhookLogNonEmpty { app_id: String },
     /// The lease to deliver an app's webhooks was released.
     LeaseReleased { app_id: String },
 }
@@ -169,7 +169,7 @@ impl ControlMessage {
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
-            Self::Logged { app_id } => format!("L {app_id}"),
+            Self::WebhookLogNonEmpty { app_id } => format!("L {app_id}"),
             Self::LeaseReleased { app_id } => format!("V {app_id}"),
         }
     }
@@ -180,7 +180,7 @@ impl ControlMessage {
             return Ok(Self::Heartbeat { node: text(rest)?.to_owned(), state });
         }
         match kind {
-            "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
+            "L" => Ok(Self::WebhookLogNonEmpty { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::LeaseReleased { app_id: text(rest)?.to_owned() }),
             "K" => {
                 let (len, rest) = split_number(rest)?;
@@ -249,7 +249,7 @@ mod tests {
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Draining },
             ControlMessage::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
-            ControlMessage::Logged { app_id: "an app".into() },
+            ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },
             ControlMessage::LeaseReleased { app_id: "an app".into() },
         ] {
             assert_eq!(

@@ -15,11 +15,11 @@ use super::{
     envelope::{ControlMessage, split_number},
     fencing_token::FencingToken,
     link::RedisConnection,
-    logged::LoggedChanges,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     unforwarded::PartitionLog,
+    webhook_interest::WebhookInterest,
 };
 use redis::{RedisError, RedisResult, cmd};
 use std::{
@@ -122,7 +122,7 @@ impl Forwarding {
         if !membership.nodes.is_leader(membership.node()) {
             return;
         }
-        let with_webhooks = topics.hubs.iter().filter(|(_, hub)| LoggedChanges::any_of(hub));
+        let with_webhooks = topics.hubs.iter().filter(|(_, hub)| WebhookInterest::any_of(hub));
         let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
         if self.queue.is_empty() {
             self.queue = shared.names.partitions().collect();
@@ -150,7 +150,7 @@ async fn poll_partition(
 ) {
     let mut exist = cmd("EXISTS");
     for app_id in &apps {
-        exist.arg(shared.names.log(app_id, partition));
+        exist.arg(shared.names.webhook_log_key(app_id, partition));
     }
     match connection.query::<usize>(partition, &exist).await {
         Ok(0) => {}
@@ -200,8 +200,8 @@ impl ForwardTask {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
             ScriptCall::fenced(&self.shared.scripts.unforwarded, partition, names, &self.token)
-                .key(names.log(&self.app_id, partition))
-                .key(names.log_state(&self.app_id, partition))
+                .key(names.webhook_log_key(&self.app_id, partition))
+                .key(names.webhook_log_state_key(&self.app_id, partition))
                 .number(last_forwarded)
                 .number(RECORDS_MAX);
         let mut reply = self.run_call(call).await?;
@@ -220,8 +220,8 @@ impl ForwardTask {
         let names = &self.shared.names;
         let of_app = names.app_partition(&self.app_id);
         let mut call = ScriptCall::fenced(&self.shared.scripts.forward, of_app, names, &self.token)
-            .key(names.log(&self.app_id, of_app))
-            .key(names.log_state(&self.app_id, of_app))
+            .key(names.webhook_log_key(&self.app_id, of_app))
+            .key(names.webhook_log_state_key(&self.app_id, of_app))
             .number(self.partition)
             .number(part.lost);
         for (number, text) in records {
@@ -233,7 +233,8 @@ impl ForwardTask {
 
     /// Notifies the nodes that the app's log is not empty any more.
     async fn notify_logged(&self) -> RedisResult<()> {
-        let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
+        let control_message =
+            ControlMessage::WebhookLogNonEmpty { app_id: self.app_id.to_string() }.encode();
         let deadline = now() + FORWARD_WITHIN;
         self.run_call(self.shared.control_message_call(&control_message, &self.token, deadline))
             .await

@@ -65,7 +65,6 @@ mod heartbeat;
 mod in_flight;
 mod link;
 mod link_state;
-mod logged;
 mod lua;
 mod membership;
 mod metrics;
@@ -91,6 +90,7 @@ mod sync;
 mod topic;
 mod topics;
 mod unforwarded;
+mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};

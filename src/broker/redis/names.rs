@@ -149,12 +149,12 @@ impl Names {
     }
 
     /// The webhook log of an app in a partition. That in the partition of the app is the app's log.
-    pub(super) fn log(&self, app_id: &str, partition: Partition) -> String {
+    pub(super) fn webhook_log_key(&self, app_id: &str, partition: Partition) -> String {
         self.key("log", partition, app_id)
     }
 
     /// The state of a webhook log (see `lua/log.lua`).
-    pub(super) fn log_state(&self, app_id: &str, partition: Partition) -> String {
+    pub(super) fn webhook_log_state_key(&self, app_id: &str, partition: Partition) -> String {
         self.key("logstate", partition, app_id)
     }
 
@@ -235,8 +235,8 @@ mod tests {
             (names.channel_index("1", leases), "p:i{460}1"),
             (names.user_index("1", leases), "p:j{460}1"),
             (names.of_app("queue", "1"), "p:queue{460}1"),
-            (names.log("1", leases), "p:log{460}1"),
-            (names.log_state("1", leases), "p:logstate{460}1"),
+            (names.webhook_log_key("1", leases), "p:log{460}1"),
+            (names.webhook_log_state_key("1", leases), "p:logstate{460}1"),
             (names.registry(leases), "p:nodes{460}"),
             (names.all_nodes(), "p:bus{460}"),
             (names.topics_of("ab.1", leases), "p:topics{460}ab.1"),

@@ -43,7 +43,7 @@ impl AppNotifiers {
     }
 
     /// A record was added to an empty log.
-    pub(super) fn logged(&self, app_id: &str) {
+    pub(super) fn notify_logged(&self, app_id: &str) {
         if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.logged.notify_one();
         }
@@ -114,7 +114,7 @@ mod tests {
         assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)));
         let second = notifiers.notifier(&other);
         assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)), "the other one changes nothing");
-        notifiers.logged("1");
+        notifiers.notify_logged("1");
         assert!(second.logged.notified().now_or_never().is_none());
         assert!(notifier.released.notified().now_or_never().is_none());
         assert!(notifier.logged.notified().now_or_never().is_some());

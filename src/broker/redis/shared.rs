@@ -41,7 +41,7 @@ pub(super) struct ClusterState {
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) notifiers: AppNotifiers,
-    pub(super) logs: Logs,
+    pub(super) log_throttles: LogThrottles,
     pub(super) ready_nodes: ReadyNodes,
     pub(super) reads: ListReads,
     pub(super) unforwarded: Unforwarded,
@@ -58,7 +58,7 @@ pub(super) struct ClusterState {
 
 /// Throttles of frequent log lines.
 #[derive(Debug, Default)]
-pub(super) struct Logs {
+pub(super) struct LogThrottles {
     /// Publishes that Redis rejects from a node that is joined.
     pub(super) publishes: LogThrottle,
     /// Cleanups that are postponed.
@@ -144,7 +144,7 @@ impl ClusterState {
             metrics: BrokerMetrics::default(),
             broker_wait,
             notifiers: AppNotifiers::default(),
-            logs: Logs::default(),
+            log_throttles: LogThrottles::default(),
             ready_nodes: ReadyNodes::default(),
             reads: ListReads::new(is_redis_cluster),
             unforwarded: Unforwarded::default(),

@@ -4,12 +4,12 @@ use super::{
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     fencing_token::FencingToken,
     in_flight::time_for,
-    logged::LoggedChanges,
     names::{TopicName, TopicSubject},
     random,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     topic::{SyncRequest, Synced},
+    webhook_interest::WebhookInterest,
 };
 use crate::{channel::sends_subscription_count, config::AppConfig};
 use redis::Value;
@@ -22,7 +22,7 @@ const SYNC_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn sync_call(
     (shared, token): (&ClusterState, &FencingToken),
     name: &TopicName,
-    (config, logged_changes): (&AppConfig, LoggedChanges),
+    (config, logged_changes): (&AppConfig, WebhookInterest),
     node: &str,
     request: &SyncRequest,
     now: Instant,
@@ -59,11 +59,12 @@ pub(super) fn sync_call(
             flags.push('p');
         }
         if shared.script_notifies(&name.app_id, partition) {
-            control_message = ControlMessage::Logged { app_id: name.app_id.to_string() }.encode();
+            control_message =
+                ControlMessage::WebhookLogNonEmpty { app_id: name.app_id.to_string() }.encode();
         }
         call = call
-            .key(names.log(&name.app_id, partition))
-            .key(names.log_state(&name.app_id, partition));
+            .key(names.webhook_log_key(&name.app_id, partition))
+            .key(names.webhook_log_state_key(&name.app_id, partition));
     }
     let (epoch, received) =
         request.received.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
@@ -186,7 +187,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
             .ok()
             .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
         last_event_id: latest,
-        is_logged,
+        webhook_log_became_nonempty: is_logged,
         changes: changes.collect(),
     };
     Ok((SyncOutcome::Done(Box::new(synced)), redis_ms))

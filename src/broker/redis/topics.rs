@@ -14,7 +14,6 @@ use super::{
     fencing_token::FencingToken,
     in_flight::InFlight,
     link::{RedisConnection, ServerId},
-    logged::LoggedChanges,
     membership::{LEASE_ENDED, Membership},
     names::{TopicName, TopicSubject},
     partition::Partition,
@@ -25,6 +24,7 @@ use super::{
     shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
     topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
+    webhook_interest::WebhookInterest,
 };
 use crate::{
     config::WebhookEvent,
@@ -268,7 +268,7 @@ impl Topics {
         let hub = self.hubs.get(&topic.name.app_id)?;
         let (app, token): (_, &FencingToken) = (hub.app(), &membership.token);
         let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
-        let logged_changes = (&app.config, LoggedChanges::of(hub, &topic.name.subject));
+        let logged_changes = (&app.config, WebhookInterest::of(hub, &topic.name.subject));
         let by = (&*self.shared, token);
         let call = sync_call(by, &topic.name, logged_changes, &token.node, request, requested_at);
         let bytes = call.len() + request.reply_bytes;
@@ -384,7 +384,7 @@ impl Topics {
         let app_id = Arc::clone(&topic.name.app_id);
         let hub = self.hubs.get(&app_id);
         let max_members = hub.map_or(0, |hub| hub.app().config.max_presence_members);
-        let is_logged = synced.is_logged;
+        let is_logged = synced.webhook_log_became_nonempty;
         let effects = topic.on_synced(synced, is_full, (max_members, was_provisional), now);
         if was_provisional && !membership.is_provisional(topic.partition) {
             topic.end_provisional();

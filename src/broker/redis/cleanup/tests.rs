@@ -60,7 +60,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
         assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
         assert!(testbed.coordinator.membership.nodes.cleaning.is_empty());
         let of_app = testbed.coordinator.shared.names.app_partition(APP);
-        let log = testbed.coordinator.shared.names.log(APP, of_app);
+        let log = testbed.coordinator.shared.names.webhook_log_key(APP, of_app);
         let log = format!("{:?}", testbed.ask(of_app, &["LRANGE", &log, "0", "-1"]));
         let log = log.replace('\\', "");
         for channel in ["a", "c"] {

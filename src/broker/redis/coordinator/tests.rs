@@ -240,7 +240,7 @@ async fn a_log_that_a_dead_node_left_behind_is_forwarded_by_the_first_node() {
     let names = &testbed.coordinator.shared.names;
     let own = names.app_partition(APP);
     let other = names.partitions().find(|partition| *partition != own).unwrap();
-    let (left_behind, log) = (names.log(APP, other), names.log(APP, own));
+    let (left_behind, log) = (names.webhook_log_key(APP, other), names.webhook_log_key(APP, own));
     // No node is notified of it.
     testbed.ask(other, &["RPUSH", &left_behind, "1 record"]);
     let end = now() + Duration::from_secs(30);

@@ -73,7 +73,11 @@ fn a_reply_is_parsed() {
     assert_eq!(synced.accepted, [true, false]);
     assert_eq!(synced.members, [("u".into(), "{}".into())]);
     assert_eq!(synced.last_event_id, Some(EnvelopeId(7)));
-    assert!(synced.is_logged && synced.cached_event.is_none() && synced.changes.is_empty());
+    assert!(
+        synced.webhook_log_became_nonempty
+            && synced.cached_event.is_none()
+            && synced.changes.is_empty()
+    );
     assert!(matches!(read(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
     assert!(matches!(read(reply("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
     assert!(read(reply("more", 1), now()).is_err());

@@ -44,7 +44,7 @@ fn synced(version: u64, sequence: u64, own_total: usize, members: &[&str]) -> Sy
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
         last_event_id: None,
-        is_logged: false,
+        webhook_log_became_nonempty: false,
         changes: Vec::new(),
         cached_event: None,
     }

@@ -87,7 +87,7 @@ pub(in crate::broker::redis) struct Synced {
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::broker::redis) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty before, and has records now.
-    pub(in crate::broker::redis) is_logged: bool,
+    pub(in crate::broker::redis) webhook_log_became_nonempty: bool,
 }
 
 /// An effect on this node.

@@ -70,7 +70,7 @@ impl StoreClient {
 
     /// Waits until a record is appended to the empty log. May return spuriously. Safe to cancel.
     pub(in crate::webhook) async fn logged(&self) {
-        self.app.logged().await;
+        self.app.wait_logged().await;
     }
 
     /// Waits until another node has released the lease. May return spuriously. Safe to cancel.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct LoggedChanges {
+pub(super) struct WebhookInterest {
     /// Whether the total is reported when it changes from none to some and back.
     occupancy: bool,
     members: bool,
     counts: bool,
 }
 
-impl LoggedChanges {
+impl WebhookInterest {
     pub(super) fn of(hub: &Hub, subject: &TopicSubject) -> Self {
         match subject {
             TopicSubject::Channel(channel) if channel.is_listed() => Self {
