@@ -94,9 +94,9 @@ impl CacheUpdates {
             .entry(Arc::clone(app_id))
             .or_insert_with(|| AppCacheUpdate::new(max_bytes));
         update.entries.extend(entries);
-        let lost = update.limit();
+        let dropped = update.limit();
         drop(waiting);
-        log_lost(app_id, lost);
+        log_dropped(app_id, dropped);
         self.added.notify_one();
     }
 
@@ -158,13 +158,13 @@ impl CacheUpdates {
             .or_insert_with(|| AppCacheUpdate::new(undone.max_bytes));
         let newer = mem::replace(&mut update.entries, undone.entries);
         update.entries.extend(newer);
-        let lost = update.limit();
+        let dropped = update.limit();
         drop(waiting);
-        log_lost(app_id, lost);
+        log_dropped(app_id, dropped);
     }
 }
 
-fn log_lost(app_id: &str, events: usize) {
+fn log_dropped(app_id: &str, events: usize) {
     if 0 < events {
         tracing::warn!(
             app = app_id,

@@ -248,7 +248,7 @@ impl Coordinator {
     pub(super) fn on_completion(&mut self, completion: Completion) {
         let now = now();
         match completion {
-            Completion::Stuck => self.lose_link("redis does not answer"),
+            Completion::Stuck => self.close_link("redis does not answer"),
             Completion::Subscribed => {}
             Completion::Connected(Ok(connected)) => {
                 let (connection, pushes) = *connected;
@@ -272,7 +272,7 @@ impl Coordinator {
                         let actions = registered.map(|nodes| self.membership.on_listed(nodes, now));
                         self.carry_out(actions.into_iter().flatten());
                     }
-                    Err(reason) => self.lose_link(reason),
+                    Err(reason) => self.close_link(reason),
                 }
             }
             Completion::Swept(swept) => {
@@ -306,7 +306,7 @@ impl Coordinator {
                 }
                 self.sign_ins.send_ready_watchlists(&mut self.topics);
             }
-            Err(reason) => self.lose_link(reason),
+            Err(reason) => self.close_link(reason),
         }
     }
 
@@ -331,7 +331,7 @@ impl Coordinator {
         let mut push = first;
         for left in (0..PUSHES_PER_TURN).rev() {
             match push {
-                Push::Lost(reason) => return self.lose_link(reason),
+                Push::Lost(reason) => return self.close_link(reason),
                 Push::Message { from, bus, message } => self.on_message(from, &bus, &message),
                 Push::Moved(partition) => self.on_moved(partition),
             }

@@ -173,7 +173,7 @@ struct LogPart {
     /// The time of its server's clock.
     now_us: u64,
     /// The number of records that were dropped so far, because the log was full.
-    lost: u64,
+    dropped: u64,
     records: Vec<Vec<u8>>,
 }
 
@@ -208,7 +208,7 @@ impl ForwardTask {
         let mut read = || -> Result<LogPart, Unexpected> {
             Ok(LogPart {
                 now_us: reply.text()?.parse().map_err(|_| Unexpected)?,
-                lost: reply.number()?,
+                dropped: reply.number()?,
                 records: reply.all_bytes()?,
             })
         };
@@ -223,7 +223,7 @@ impl ForwardTask {
             .key(names.webhook_log_key(&self.app_id, of_app))
             .key(names.webhook_log_state_key(&self.app_id, of_app))
             .number(self.partition)
-            .number(part.lost);
+            .number(part.dropped);
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }

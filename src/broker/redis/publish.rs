@@ -60,8 +60,8 @@ enum PublishAttempt {
     /// The fencing token is outdated: the node is about to join again.
     Fenced,
     /// There was no reply: it may have been published, and until this time it still may be.
-    Lost {
-        until: Instant,
+    NoReply {
+        may_run_until: Instant,
     },
 }
 
@@ -244,7 +244,7 @@ impl ClusterState {
                     let left = deadline.saturating_duration_since(now());
                     time::sleep(REJECTED_PAUSE.min(left)).await;
                 }
-                Some(PublishAttempt::Lost { until }) => {
+                Some(PublishAttempt::NoReply { may_run_until: until }) => {
                     may_be_done = true;
                     // The link is about to fail.
                     self.suspect();
@@ -315,7 +315,7 @@ impl ClusterState {
                         self.clock.learn(partition, redis_ms, (requested_at, now()));
                     }
                     PublishAttempt::Fenced => self.on_fenced(&token),
-                    PublishAttempt::Rejected | PublishAttempt::Lost { .. } => {}
+                    PublishAttempt::Rejected | PublishAttempt::NoReply { .. } => {}
                 }
                 attempt
             }
@@ -323,8 +323,8 @@ impl ClusterState {
                 self.log_rejection(&error, deadline);
                 PublishAttempt::Rejected
             }
-            Some(Err(_)) | None => PublishAttempt::Lost {
-                until: if self.is_redis_cluster { attempt_end } else { now() },
+            Some(Err(_)) | None => PublishAttempt::NoReply {
+                may_run_until: if self.is_redis_cluster { attempt_end } else { now() },
             },
         })
     }
@@ -370,7 +370,7 @@ impl ClusterState {
                 PublishAttempt::Late
                 | PublishAttempt::Rejected
                 | PublishAttempt::Fenced
-                | PublishAttempt::Lost { .. },
+                | PublishAttempt::NoReply { .. },
             )
             | None => Err(Unavailable),
         }

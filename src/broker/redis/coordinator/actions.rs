@@ -44,11 +44,11 @@ impl Coordinator {
                 self.link.begin(async move { Completion::Connected(connecting.await) });
             }
             (MembershipAction::Suspect, _) => shared.suspect(),
-            (MembershipAction::Close(reason), _) => self.lose_link(reason),
+            (MembershipAction::Close(reason), _) => self.close_link(reason),
             (MembershipAction::Rename, _) => self.topics.forget_acknowledgements(),
             (MembershipAction::Registered { changed }, _) => {
                 shared.clear_fenced();
-                self.topics.lose_data(&changed);
+                self.topics.mark_data_lost(&changed);
             }
             (MembershipAction::SyncAll, _) => self.topics.sync_all(),
             (MembershipAction::Resubscribe { unaffected }, _) => {
@@ -106,7 +106,7 @@ impl Coordinator {
     }
 
     /// Closes the link. Everything is synced and read again over the next one.
-    pub(in crate::broker::redis) fn lose_link(&mut self, reason: impl Into<Reason>) {
+    pub(in crate::broker::redis) fn close_link(&mut self, reason: impl Into<Reason>) {
         if self.link.connection.is_none() {
             return;
         }

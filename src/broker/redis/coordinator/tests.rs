@@ -69,7 +69,7 @@ async fn each_join_has_a_higher_link_number() {
             let token = &testbed.coordinator.membership.token;
             (token.node.clone(), token.link)
         };
-        testbed.coordinator.lose_link("a test");
+        testbed.coordinator.close_link("a test");
         assert!(is_disconnected(&testbed));
         testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
         let token = &testbed.coordinator.membership.token;
@@ -176,13 +176,13 @@ async fn a_lost_link_leaves_no_state() {
     assert!(!coordinator.topics.all_synced());
     coordinator.membership.closed.insert(LEASES);
     let link = coordinator.link.number;
-    coordinator.lose_link("a test");
+    coordinator.close_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.all_synced());
     assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_confirmed);
     assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
     assert_eq!(coordinator.link.number, link + 1);
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
-    coordinator.lose_link("again");
+    coordinator.close_link("again");
     assert_eq!(coordinator.link.number, link + 1, "there is no link");
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     let name = coordinator.topics.open(&APP.into(), TopicSubject::Channel(channel_name("a")));

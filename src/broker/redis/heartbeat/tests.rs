@@ -40,7 +40,7 @@ async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
     assert!(!has_unversioned_nodes(&shared, &connection).await.unwrap());
     testbed.ask(LEASES, &["ZADD", leases, &(redis_ms + 60_000).to_string(), "alive"]);
     assert!(has_unversioned_nodes(&shared, &connection).await.unwrap());
-    testbed.coordinator.lose_link("a test");
+    testbed.coordinator.close_link("a test");
     testbed.run_for(Duration::from_secs(2)).await;
     assert_eq!(shared.unavailable_reason().as_deref(), Some(OTHER_KEY_LAYOUT));
     testbed.ask(LEASES, &["DEL", leases]);

@@ -57,7 +57,7 @@ enum LastWrite {
     Stored,
     /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
     /// new.
-    Lost,
+    PossiblyLost,
 }
 
 /// The state machine of one topic.
@@ -154,8 +154,8 @@ impl Topic {
 
     /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
     /// again.
-    pub(in crate::broker::redis) fn lose_data(&mut self) {
-        self.written = LastWrite::Lost;
+    pub(in crate::broker::redis) fn mark_data_lost(&mut self) {
+        self.written = LastWrite::PossiblyLost;
     }
 
     /// Ends the subscriptions whose clients may still return: they do not.

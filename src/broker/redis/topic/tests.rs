@@ -400,7 +400,7 @@ fn waiters_are_answered_by_the_next_link() {
 #[test]
 fn after_a_data_loss_everything_is_synced_as_new() {
     let mut topic = begun("room", &["a"]);
-    topic.lose_data();
+    topic.mark_data_lost();
     let sync = relink(&mut topic);
     assert!(!sync.was_acknowledged && !sync.knows_others, "nothing was deleted: {sync:?}");
     reply(&mut topic, synced(1, 0, 1, &["a"]), true);

@@ -80,9 +80,9 @@ impl Topics {
     }
 
     /// Redis may have lost the data of these partitions.
-    pub(in crate::broker::redis) fn lose_data(&mut self, changed: &BTreeSet<Partition>) {
+    pub(in crate::broker::redis) fn mark_data_lost(&mut self, changed: &BTreeSet<Partition>) {
         for topic in self.all.values_mut().filter(|topic| changed.contains(&topic.partition)) {
-            topic.lose_data();
+            topic.mark_data_lost();
         }
     }
 

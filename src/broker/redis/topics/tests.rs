@@ -171,7 +171,7 @@ async fn a_delayed_total_is_announced_in_time_even_without_a_link() {
     let total = COUNT_UNTHROTTLED_MAX + 1;
     let message = Message::Change { epoch, version, change: Change::Total(total) };
     testbed.coordinator.topics.on_message(&topic, message, false, true, now());
-    testbed.coordinator.lose_link("a test");
+    testbed.coordinator.close_link("a test");
     testbed.coordinator.topics.on_tick(now());
     assert_eq!(counts(&testbed), [""; 0]);
     tokio::time::advance(COUNT_INTERVAL).await;
