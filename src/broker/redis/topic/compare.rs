@@ -45,7 +45,7 @@ impl Topic {
         (is_settled && !is_ending).then(|| LocalState {
             own_total: self.acknowledged_total,
             users: self.users.count(),
-            members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
+            members: self.view.as_ref().map_or(0, |replica| replica.members.len()),
             syncs: self.syncs,
             attempt: self.attempt,
         })
@@ -82,7 +82,7 @@ impl Topic {
     }
 
     fn difference(&self, found: &RedisState) -> Difference {
-        if let Some(replica) = self.replica.as_ref().filter(|_| self.has_bus()) {
+        if let Some(replica) = self.view.as_ref().filter(|_| self.has_bus()) {
             if found.epoch.is_empty() && replica.total == 0 && !found.is_inconsistent {
                 // The hash of a vacated topic expires.
                 return Difference::None;

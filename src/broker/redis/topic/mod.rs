@@ -6,10 +6,10 @@
 //! synced and read again, and clients receive the differences.
 
 mod compare;
-mod replica;
 #[cfg(test)]
 mod tests;
 mod values;
+mod view;
 
 pub(super) use compare::{Difference, LocalState, RedisState};
 pub(super) use values::{Effect, Joining, SyncRequest, Synced, TopicStep, Waiter};
@@ -27,12 +27,12 @@ use crate::{
     hub::ConnectionRef,
     protocol::{ChannelName, event},
 };
-use replica::Replica;
 use std::{
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
+use view::TopicView;
 
 /// How long an unused topic stays subscribed: longer than a page reload takes.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub(in crate::broker::redis) struct Topic {
     sent: Option<Vec<Waiter>>,
     /// Whether everything must be synced and read again.
     needs_full_sync: bool,
-    replica: Option<Replica>,
+    view: Option<TopicView>,
     /// The deadline for other nodes to restore their contributions after the loss of the hash.
     restoring_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
@@ -130,7 +130,7 @@ impl Topic {
             waiting: VecDeque::new(),
             sent: None,
             needs_full_sync: false,
-            replica: None,
+            view: None,
             restoring_until: None,
             is_current: false,
             buffered: Vec::new(),
@@ -251,12 +251,12 @@ impl Topic {
 
     /// Whether the user is signed in on any node; `None` while that is unknown.
     pub(in crate::broker::redis) fn is_online(&self) -> Option<bool> {
-        self.replica.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
+        self.view.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
     }
 
     /// The latest sequence that its subscribers have received; 0 if none is known.
     pub(in crate::broker::redis) fn received_sequence(&self) -> u64 {
-        self.replica.as_ref().map_or(0, |replica| replica.sequence)
+        self.view.as_ref().map_or(0, |replica| replica.sequence)
     }
 
     pub(in crate::broker::redis) fn is_synced(&self) -> bool {
@@ -267,7 +267,7 @@ impl Topic {
     pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
         // Topics without a subscription have no replica.
         let was_provisional =
-            !self.has_bus() || self.replica.as_mut().is_some_and(Replica::end_provisional);
+            !self.has_bus() || self.view.as_mut().is_some_and(TopicView::end_provisional);
         self.needs_full_sync |= was_provisional;
         was_provisional
     }
@@ -324,7 +324,7 @@ impl Topic {
 
     pub(in crate::broker::redis) fn on_unsubscribed(&mut self) {
         self.phase = BusSubscription::Unsubscribed;
-        self.replica = None;
+        self.view = None;
         self.is_current = false;
         self.needs_full_sync = false;
         self.buffered.clear();
@@ -332,7 +332,7 @@ impl Topic {
 
     /// Frees the memory of an expired last event.
     pub(in crate::broker::redis) fn expire(&mut self, now: Instant) {
-        if let Some(replica) = &mut self.replica {
+        if let Some(replica) = &mut self.view {
             replica.expire(now);
         }
     }
@@ -395,7 +395,7 @@ impl Topic {
     /// The approximate size of a snapshot in bytes.
     fn snapshot_bytes(&self) -> usize {
         REPLY_BYTES
-            + match &self.replica {
+            + match &self.view {
                 Some(replica) => replica.bytes(),
                 None if self.channel().is_some_and(ChannelName::is_presence) => {
                     UNKNOWN_ROSTER_BYTES
@@ -406,8 +406,8 @@ impl Topic {
 
     /// Whether other nodes contribute. Without published totals, only members show it.
     fn knows_others(&self) -> bool {
-        let has_totals = self.sends_count || matches!(self.name.subject, TopicSubject::User(_));
-        self.replica.as_ref().is_some_and(|replica| {
+        let has_totals = self.is_counted || matches!(self.name.subject, TopicSubject::User(_));
+        self.view.as_ref().is_some_and(|replica| {
             (has_totals && self.acknowledged_total < replica.total)
                 || self.users.count() < replica.members.len()
         })
@@ -433,10 +433,7 @@ impl Topic {
             is_full,
             was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged_total,
             knows_others: self.written == LastWrite::Stored && self.knows_others(),
-            received: self
-                .replica
-                .as_ref()
-                .map(|replica| (replica.epoch.clone(), replica.sequence)),
+            received: self.view.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
             ..SyncRequest::default()
         };

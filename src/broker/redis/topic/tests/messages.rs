@@ -1,7 +1,7 @@
 //! Messages of the bus and snapshots: last events, acknowledgements, repeated and early messages.
 
 use super::*;
-use crate::{broker::redis::topic::replica::BUFFERED_MAX, hub::InitialMessages};
+use crate::{broker::redis::topic::view::BUFFERED_MAX, hub::InitialMessages};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -22,7 +22,7 @@ fn hear_at(topic: &mut Topic, message: Message, now: Instant) {
 fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMessages {
     topic.enqueue(subscriber(9, user_id));
     request(topic);
-    let replica = topic.replica.as_ref().unwrap();
+    let replica = topic.view.as_ref().unwrap();
     let (version, sequence) = (replica.version, replica.sequence);
     let own_total = topic.count + 1;
     let effects =
@@ -56,9 +56,9 @@ fn the_last_event_is_kept_for_its_time() {
     assert_eq!(cached(&mut topic, now + MEMORY - Duration::from_millis(1)).unwrap(), "event 6");
     assert_eq!(cached(&mut topic, now + MEMORY), None);
     topic.expire(now + MEMORY - Duration::from_millis(1));
-    assert!(topic.replica.as_ref().unwrap().cached_event.is_some());
+    assert!(topic.view.as_ref().unwrap().cached_event.is_some());
     topic.expire(now + MEMORY);
-    assert!(topic.replica.as_ref().unwrap().cached_event.is_none(), "its memory is free");
+    assert!(topic.view.as_ref().unwrap().cached_event.is_none(), "its memory is free");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
     assert_eq!(cached(&mut topic, now).unwrap(), "event 6");
     hear_at(&mut topic, kept(8, FrameKind::Event, Duration::ZERO), now);
     assert_eq!(cached(&mut topic, now), None);
-    assert!(topic.replica.as_ref().unwrap().cached_event.is_none(), "it takes no memory");
+    assert!(topic.view.as_ref().unwrap().cached_event.is_none(), "it takes no memory");
     hear_at(&mut topic, kept(9, FrameKind::Event, Duration::from_millis(1)), now);
     assert_eq!(cached(&mut topic, now).unwrap(), "event 9");
 
@@ -78,7 +78,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
     hear_at(&mut room, kept(6, FrameKind::Event, MEMORY), now);
     let initial = initial(&mut room, None, now);
     assert!(initial.cached.is_none() && !initial.is_cache_miss);
-    assert!(room.replica.as_ref().unwrap().cached_event.is_none());
+    assert!(room.view.as_ref().unwrap().cached_event.is_none());
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn totals_are_kept_while_others_have_yet_to_write() {
     assert_eq!(seen(&received), ["unverified"]);
     let total = Message::Change { epoch: "e2".into(), version: 2, change: Change::Total(2) };
     assert_eq!(receive(&mut topic, total), [""; 0]);
-    assert_eq!(topic.replica.as_ref().unwrap().total, 3);
+    assert_eq!(topic.view.as_ref().unwrap().total, 3);
 }
 
 #[test]

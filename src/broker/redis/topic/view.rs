@@ -18,7 +18,7 @@ pub(super) const BUFFERED_MAX: usize = 4_096;
 
 /// The state of all nodes, as of the latest reply or message.
 #[derive(Debug)]
-pub(super) struct Replica {
+pub(super) struct TopicView {
     pub(super) epoch: String,
     pub(super) version: u64,
     pub(super) sequence: u64,
@@ -43,7 +43,7 @@ pub(super) struct CachedFrame {
     expires_at: Instant,
 }
 
-impl Replica {
+impl TopicView {
     /// Frees the memory of an expired event.
     pub(super) fn expire(&mut self, now: Instant) {
         self.cached_event.take_if(|last| last.expires_at <= now);
@@ -92,7 +92,7 @@ impl Topic {
         for change in synced.changes {
             self.on_message(change, false, now, &mut effects);
         }
-        if let Some(replica) = &self.replica
+        if let Some(replica) = &self.view
             && !is_full
             && (replica.epoch != synced.epoch || replica.version < synced.version)
         {
@@ -154,16 +154,16 @@ impl Topic {
     }
 
     fn initial(&mut self, member: Option<&Member>, now: Instant) -> InitialMessages {
-        let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
+        let (Some(channel), true) = (self.channel().cloned(), self.view.is_some()) else {
             unreachable!("only channels have subscribers, and they are read first")
         };
         // Not reported again for a user of this node. For a user of another node this is unknown
         // here.
         let is_new = member.filter(|member| !self.users.contains(&member.user_id));
-        let sends_count = self.sends_count;
-        let replica = self.replica.as_mut().expect("just looked at");
-        if sends_count {
-            self.total_throttle.on_subscribed(replica.total, now);
+        let is_counted = self.is_counted;
+        let replica = self.view.as_mut().expect("just looked at");
+        if is_counted {
+            self.total_notice.on_subscribed(replica.total, now);
         }
         let last = replica.cached_event.as_ref().filter(|last| now < last.expires_at);
         let broadcast_bytes = is_new.map(|member| {
@@ -188,7 +188,7 @@ impl Topic {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        let mut new = Replica {
+        let mut new = TopicView {
             epoch: synced.epoch.clone(),
             version: synced.version,
             sequence: synced.sequence,
@@ -203,7 +203,7 @@ impl Topic {
             }),
             is_provisional: false,
         };
-        if let Some(old) = self.replica.take() {
+        if let Some(old) = self.view.take() {
             self.compare_events(&old, synced, effects);
             // The sequence never decreases, even if Redis has lost events.
             if new.sequence < old.sequence {
@@ -227,11 +227,11 @@ impl Topic {
                 self.send_total(new.total, now, effects);
             }
         }
-        self.replica = Some(new);
+        self.view = Some(new);
         self.is_current = true;
     }
 
-    fn send_difference(&self, old: &Replica, new: &Replica, effects: &mut Vec<Effect>) {
+    fn send_difference(&self, old: &TopicView, new: &TopicView, effects: &mut Vec<Effect>) {
         let Some(channel) = self.channel() else {
             if (0 < old.total) != (0 < new.total) {
                 effects.push(Effect::Online(0 < new.total));
@@ -267,8 +267,8 @@ impl Topic {
     /// Announces the total whose delay has ended.
     pub(in crate::broker::redis) fn send_due_total(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(replica) = &self.replica
-            && self.total_throttle.take_due(now)
+        if let Some(replica) = &self.view
+            && self.total_notice.take_due(now)
         {
             self.send_total(replica.total, now, &mut effects);
         }
@@ -276,7 +276,7 @@ impl Topic {
     }
 
     /// Whether the subscribers have every event up to the snapshot.
-    fn compare_events(&mut self, old: &Replica, synced: &Synced, effects: &mut Vec<Effect>) {
+    fn compare_events(&mut self, old: &TopicView, synced: &Synced, effects: &mut Vec<Effect>) {
         if self.channel().is_none() || self.count == 0 {
             return;
         }
@@ -340,7 +340,7 @@ impl Topic {
                 self.on_event(sequence, envelope, is_duplicate, now, effects);
             }
             Message::Evicted(id) => {
-                if let Some(replica) = &mut self.replica {
+                if let Some(replica) = &mut self.view {
                     replica.cached_event.take_if(|last| last.id == id);
                 }
             }
@@ -359,7 +359,7 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         let is_cache = self.channel().is_some_and(ChannelName::is_cache);
-        let Some(replica) = &mut self.replica else { return };
+        let Some(replica) = &mut self.view else { return };
         if replica.sequence < sequence {
             if replica.sequence + 1 < sequence {
                 effects.push(Effect::ForceResubscribe);
@@ -390,7 +390,7 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         let channel = self.channel().cloned();
-        let Some(replica) = &mut self.replica else { return };
+        let Some(replica) = &mut self.view else { return };
         if replica.epoch != epoch {
             self.needs_full_sync = true;
             return;
