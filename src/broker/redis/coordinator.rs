@@ -332,7 +332,9 @@ impl Coordinator {
         for left in (0..PUSHES_PER_TURN).rev() {
             match push {
                 Push::Lost(reason) => return self.close_link(reason),
-                Push::Message { from, bus, message } => self.on_message(from, &bus, &message),
+                Push::Message { from, pubsub_channel: bus, message } => {
+                    self.on_message(from, &bus, &message)
+                }
                 Push::Moved(partition) => self.on_moved(partition),
             }
             let Some(pushes) = self.link.pushes.as_mut().filter(|_| 0 < left) else { return };
@@ -351,7 +353,7 @@ impl Coordinator {
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| topics.get_key_value(bus));
         let Some((name, topic)) = topic else {
             // The topic is not needed any more, or it is the bus of all nodes.
-            if bus == self.shared.names.all_nodes().as_bytes() {
+            if bus == self.shared.names.control_channel().as_bytes() {
                 self.on_control_message(bytes, now);
             }
             return;
@@ -425,7 +427,7 @@ impl Coordinator {
         self.topics.on_moved(partition);
         let has_leases = partition == Partition::LEASES;
         if let Some(connection) = self.link.connection.clone().filter(|_| has_leases) {
-            let buses = [self.shared.names.all_nodes().into()];
+            let buses = [self.shared.names.control_channel().into()];
             self.link.begin(async move {
                 match connection.subscribe(partition, &buses).await {
                     Ok(_) => Completion::Subscribed,

@@ -55,7 +55,7 @@ async fn connect_and_prepare(
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
         return Err(Reason::other_layout(OTHER_KEY_LAYOUT));
     }
-    let all_nodes = [shared.names.all_nodes().into()];
+    let all_nodes = [shared.names.control_channel().into()];
     connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
     shared.warn_of_eviction(&connection).await;
     Ok(Box::new((connection, pushes)))
@@ -141,7 +141,7 @@ fn call(
         .number(token.link)
         .number(if has_leases { membership.node_timeout.as_millis() } else { 0 })
         .arg(random::digits())
-        .arg(if has_leases { names.all_nodes() } else { String::new() })
+        .arg(if has_leases { names.control_channel() } else { String::new() })
         .number(ARRIVAL_WINDOW.as_millis())
         .number(FIRST_NODE_WINDOW.as_millis())
         .number(ARRIVAL_MAX.as_millis())

@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use values::{Bus, Stopping};
+use values::{PubSubHealth, Stopping};
 
 /// The state of this node's membership, and the nodes that it knows.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Membership {
     /// When the unanswered round of heartbeats was sent.
     pub(super) requested_at: Option<Instant>,
     pub(super) next_heartbeat: Instant,
-    pub(super) bus: Bus,
+    pub(super) pubsub: PubSubHealth,
     /// The partitions that are not open for publishing yet.
     pub(super) closed: BTreeSet<Partition>,
     /// Partitions that have lost data since this node was last linked.
@@ -97,7 +97,7 @@ impl Membership {
             stopping: Stopping::No,
             requested_at: None,
             next_heartbeat: now,
-            bus: Bus {
+            pubsub: PubSubHealth {
                 received_at: None,
                 missed_since: None,
                 confirmed_at: now,
@@ -166,7 +166,7 @@ impl Membership {
         // From its first heartbeat on, this node receives its own messages on the bus.
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
         let timeout = LINK_TIMEOUT + HEARTBEAT_INTERVAL + inputs.in_flight;
-        if is_registered && timeout < now.saturating_duration_since(self.bus.confirmed_at) {
+        if is_registered && timeout < now.saturating_duration_since(self.pubsub.confirmed_at) {
             return vec![MembershipAction::Close("the bus is silent".into())];
         }
         actions.extend(match self.stage {
@@ -238,7 +238,7 @@ impl Membership {
     /// There is a link: registers this node.
     pub(super) fn on_connected(&mut self, now: Instant) -> MembershipAction {
         self.stage = Stage::Joining;
-        self.bus.confirmed_at = now;
+        self.pubsub.confirmed_at = now;
         self.heartbeat(HeartbeatPhase::Join, now)
     }
 
@@ -365,12 +365,12 @@ impl Membership {
     /// Becomes joined once it receives its own heartbeat and all partitions are open.
     fn become_joined(&mut self, now: Instant) -> Vec<MembershipAction> {
         let is_waiting = self.stage == Stage::Waiting;
-        if !is_waiting || !self.bus.is_confirmed || !self.closed.is_empty() {
+        if !is_waiting || !self.pubsub.is_confirmed || !self.closed.is_empty() {
             return Vec::new();
         }
         self.stage = Stage::Joined;
-        self.bus.received_at = Some(now);
-        self.bus.missed_since = None;
+        self.pubsub.received_at = Some(now);
+        self.pubsub.missed_since = None;
         self.failures = 0;
         let others = self.nodes.other_processes.len();
         vec![
@@ -382,7 +382,7 @@ impl Membership {
 
     /// Redis has sent a message of the bus or a reply.
     pub(super) fn on_received(&mut self, now: Instant) {
-        self.bus.received_at = Some(now);
+        self.pubsub.received_at = Some(now);
     }
 
     /// The heartbeat of a node was received on the bus.
@@ -391,8 +391,8 @@ impl Membership {
         if node != self.node() {
             return Vec::new();
         }
-        self.bus.is_confirmed = true;
-        self.bus.confirmed_at = now;
+        self.pubsub.is_confirmed = true;
+        self.pubsub.confirmed_at = now;
         self.become_joined(now)
     }
 
@@ -456,10 +456,10 @@ impl Membership {
     /// The link is lost, or could not be made.
     pub(super) fn on_disconnected(&mut self, now: Instant) {
         if self.is_joined() {
-            self.bus.missed_since = self.bus.received_at.or(Some(now));
+            self.pubsub.missed_since = self.pubsub.received_at.or(Some(now));
         }
-        self.bus.received_at = None;
-        self.bus.is_confirmed = false;
+        self.pubsub.received_at = None;
+        self.pubsub.is_confirmed = false;
         self.requested_at = None;
         self.closed.clear();
         self.nodes.cleaning.clear();
@@ -468,7 +468,9 @@ impl Membership {
 
     /// For how long the messages of the bus may have been missed.
     fn missed_for(&self, now: Instant) -> Duration {
-        self.bus.missed_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        self.pubsub
+            .missed_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Advances the link number, which invalidates writes of earlier links.

@@ -164,7 +164,7 @@ impl Names {
     }
 
     /// The bus of all nodes.
-    pub(super) fn all_nodes(&self) -> String {
+    pub(super) fn control_channel(&self) -> String {
         self.key("bus", Partition::LEASES, "")
     }
 
@@ -238,7 +238,7 @@ mod tests {
             (names.webhook_log_key("1", leases), "p:log{460}1"),
             (names.webhook_log_state_key("1", leases), "p:logstate{460}1"),
             (names.registry(leases), "p:nodes{460}"),
-            (names.all_nodes(), "p:bus{460}"),
+            (names.control_channel(), "p:bus{460}"),
             (names.topics_of("ab.1", leases), "p:topics{460}ab.1"),
             (names.unversioned_leases(), "p:leases{nodes}"),
         ] {

@@ -117,7 +117,7 @@ impl ClusterState {
         let partition = Partition::LEASES;
         ScriptCall::fenced(&self.scripts.notify, partition, &self.names, token)
             .number(self.clock.at(partition, deadline))
-            .arg(self.names.all_nodes())
+            .arg(self.names.control_channel())
             .arg(control_message)
     }
 

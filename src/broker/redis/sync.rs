@@ -79,7 +79,7 @@ pub(super) fn sync_call(
         .arg(field)
         .number(received)
         .arg(epoch)
-        .arg(names.all_nodes())
+        .arg(names.control_channel())
         .arg(control_message)
         .number(request.joins.len());
     with_users(call, request)

@@ -389,7 +389,7 @@ impl Topics {
         if was_provisional && !membership.is_provisional(topic.partition) {
             topic.end_provisional();
         }
-        if topic.is_synced() || !topic.has_bus() {
+        if topic.is_synced() || !topic.has_pubsub_channel() {
             self.unsynced.remove(name);
         }
         self.apply(name, effects, membership.is_joined());

@@ -178,7 +178,9 @@ async fn a_lost_link_leaves_no_state() {
     let link = coordinator.link.number;
     coordinator.close_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.all_synced());
-    assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.bus.is_confirmed);
+    assert!(
+        coordinator.membership.closed.is_empty() && !coordinator.membership.pubsub.is_confirmed
+    );
     assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
     assert_eq!(coordinator.link.number, link + 1);
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));

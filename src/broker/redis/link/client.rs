@@ -39,9 +39,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Incoming {
     /// A message on a bus.
-    Message { bus: Vec<u8>, message: Vec<u8> },
+    Message { pubsub_channel: Vec<u8>, message: Vec<u8> },
     /// The server has ended a subscription by itself.
-    Unsubscribed { bus: Vec<u8> },
+    Unsubscribed { pubsub_channel: Vec<u8> },
     /// The connection is lost; nothing follows.
     Lost,
 }
@@ -242,7 +242,7 @@ fn take(value: Value, pending: &Mutex<Pending>, on_incoming: &impl Fn(Incoming))
         let mut next = || data.next()?.ok();
         // No other push was requested.
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
-            on_incoming(Incoming::Message { bus: next()?, message: next()? });
+            on_incoming(Incoming::Message { pubsub_channel: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
             let ExpectedReply::Subscribed(left) = &mut pending.front()?.reply else {
                 return None;
@@ -256,7 +256,7 @@ fn take(value: Value, pending: &Mutex<Pending>, on_incoming: &impl Fn(Incoming))
                 .front()
                 .is_some_and(|sent| matches!(sent.reply, ExpectedReply::Unsubscribed));
             if !is_asked {
-                on_incoming(Incoming::Unsubscribed { bus: next()? });
+                on_incoming(Incoming::Unsubscribed { pubsub_channel: next()? });
             }
         }
         return Some(());

@@ -39,7 +39,7 @@ use tokio::time::timeout;
 /// timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of buses in one command, so that neither it nor its reply blocks Redis for long.
-const BUSES_PER_COMMAND: usize = 512;
+const CHANNELS_PER_COMMAND: usize = 512;
 
 /// The configured Redis.
 #[derive(Debug)]
@@ -169,8 +169,8 @@ impl RedisConnection {
         partition: Partition,
         buses: &[Arc<str>],
     ) -> RedisResult<Vec<ServerId>> {
-        let subscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
-            let command = self.name_buses(["SUBSCRIBE", "SSUBSCRIBE"], buses);
+        let subscribing = buses.chunks(CHANNELS_PER_COMMAND).map(|buses| async move {
+            let command = self.pubsub_command(["SUBSCRIBE", "SSUBSCRIBE"], buses);
             let id = self.run(partition, ServerRequest::Subscribe(&command, buses.len())).await?;
             Ok(vec![ServerId(from_redis_value(id)?); buses.len()])
         });
@@ -182,14 +182,14 @@ impl RedisConnection {
         partition: Partition,
         buses: &[Arc<str>],
     ) -> RedisResult<()> {
-        let unsubscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
-            let command = self.name_buses(["UNSUBSCRIBE", "SUNSUBSCRIBE"], buses);
+        let unsubscribing = buses.chunks(CHANNELS_PER_COMMAND).map(|buses| async move {
+            let command = self.pubsub_command(["UNSUBSCRIBE", "SUNSUBSCRIBE"], buses);
             self.run(partition, ServerRequest::Unsubscribe(&command)).await
         });
         try_join_all(unsubscribing).await.map(drop)
     }
 
-    fn name_buses(&self, [on_one, on_cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
+    fn pubsub_command(&self, [on_one, on_cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
         let mut command = cmd(match &*self.0 {
             Link::One { .. } => on_one,
             Link::Cluster(_) => on_cluster,

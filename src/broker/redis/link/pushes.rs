@@ -16,7 +16,7 @@ const WAITING_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::broker::redis) enum Push {
     /// A message on a bus.
-    Message { from: ServerId, bus: Vec<u8>, message: Vec<u8> },
+    Message { from: ServerId, pubsub_channel: Vec<u8>, message: Vec<u8> },
     /// The partition has another server, or its server ended a subscription: subscribe to the
     /// partition's buses and read its topics again.
     Moved(Partition),
@@ -74,8 +74,8 @@ impl PushSender {
     /// Queues an event of the only server.
     pub(super) fn push_incoming(&self, incoming: Incoming) {
         self.push(match incoming {
-            Incoming::Message { bus, message } => {
-                Push::Message { from: ServerId::ONLY, bus, message }
+            Incoming::Message { pubsub_channel: bus, message } => {
+                Push::Message { from: ServerId::ONLY, pubsub_channel: bus, message }
             }
             Incoming::Unsubscribed { .. } => Push::Moved(Partition::LEASES),
             Incoming::Lost => Push::Lost(LOST),
@@ -95,7 +95,9 @@ impl Pushes {
 /// The size of a message.
 fn len_of(push: &Push) -> usize {
     match push {
-        Push::Message { bus, message, .. } => bus.len() + message.len() + size_of::<Push>(),
+        Push::Message { pubsub_channel: bus, message, .. } => {
+            bus.len() + message.len() + size_of::<Push>()
+        }
         Push::Moved(_) | Push::Lost(_) => 0,
     }
 }
@@ -108,7 +110,7 @@ mod tests {
     fn message(bytes: usize) -> Push {
         Push::Message {
             from: ServerId::ONLY,
-            bus: vec![0],
+            pubsub_channel: vec![0],
             message: vec![0; bytes - size_of::<Push>() - 1],
         }
     }
@@ -139,9 +141,10 @@ mod tests {
     #[tokio::test]
     async fn the_only_server_is_that_of_the_lease_partition() {
         let (outbox, mut pushes) = PushSender::new();
-        outbox.push_incoming(Incoming::Message { bus: vec![1], message: vec![2] });
+        outbox.push_incoming(Incoming::Message { pubsub_channel: vec![1], message: vec![2] });
         outbox.push_incoming(Incoming::Lost);
-        let incoming = Push::Message { from: ServerId::ONLY, bus: vec![1], message: vec![2] };
+        let incoming =
+            Push::Message { from: ServerId::ONLY, pubsub_channel: vec![1], message: vec![2] };
         assert_eq!(from_ref(&pushes.next().await), [incoming]);
         assert_eq!(pushes.next().await, Push::Lost(LOST));
     }

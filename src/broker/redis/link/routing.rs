@@ -189,10 +189,10 @@ impl Routing {
             let (trigger, at, outbox) =
                 (Arc::clone(&self.trigger), address.clone(), self.outbox.clone());
             let on_bus = move |incoming| match incoming {
-                Incoming::Message { bus, message } => {
-                    outbox.push(Push::Message { from: id, bus, message });
+                Incoming::Message { pubsub_channel: bus, message } => {
+                    outbox.push(Push::Message { from: id, pubsub_channel: bus, message });
                 }
-                Incoming::Unsubscribed { bus } => {
+                Incoming::Unsubscribed { pubsub_channel: bus } => {
                     if let Some(partition) = partition_of(&bus) {
                         trigger.moved(partition);
                     }

@@ -31,7 +31,7 @@ pub(super) struct RedisServer {
     /// buffer is limited.
     commands: RespClient,
     /// For subscriptions, with replies in order with the messages.
-    bus: RespClient,
+    pubsub: RespClient,
 }
 
 /// A request to a server.
@@ -64,7 +64,7 @@ impl Opener {
     ) -> RedisResult<RedisServer> {
         let (commands, bus) =
             tokio::try_join!(self.open(address, on_commands), self.open(address, on_bus))?;
-        Ok(RedisServer { id, address: address.clone(), commands, bus })
+        Ok(RedisServer { id, address: address.clone(), commands, pubsub: bus })
     }
 
     /// Opens one connection: RESP3, signed in, with its database selected.
@@ -102,13 +102,13 @@ impl RedisServer {
     ) -> RedisResult<Value> {
         let (client, command) = match request {
             ServerRequest::Query(command) => (&self.commands, command),
-            ServerRequest::QueryInOrder(command) => (&self.bus, command),
+            ServerRequest::QueryInOrder(command) => (&self.pubsub, command),
             ServerRequest::Subscribe(command, buses) => {
-                self.bus.subscribe(command, buses).await?;
+                self.pubsub.subscribe(command, buses).await?;
                 return Ok(Value::Int(self.id.0.into()));
             }
             ServerRequest::Unsubscribe(command) => {
-                return self.bus.unsubscribe(command).await.map(|()| Value::Nil);
+                return self.pubsub.unsubscribe(command).await.map(|()| Value::Nil);
             }
         };
         if !is_asking {

@@ -293,8 +293,8 @@ fn a_lost_link_leaves_no_state() {
     membership.closed.insert(LEASES);
     membership.nodes.cleaning.insert("dead".into());
     membership.on_disconnected(now);
-    assert_eq!((membership.requested_at, membership.bus.received_at), (None, None));
-    assert!(!membership.bus.is_confirmed && membership.closed.is_empty());
+    assert_eq!((membership.requested_at, membership.pubsub.received_at), (None, None));
+    assert!(!membership.pubsub.is_confirmed && membership.closed.is_empty());
     assert!(membership.nodes.cleaning.is_empty());
     let first = membership.stage;
     assert!(
@@ -367,7 +367,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(3, now)), now);
     membership.closed = [all[1], all[2]].into();
     membership.stage = Stage::Waiting;
-    membership.bus.is_confirmed = true;
+    membership.pubsub.is_confirmed = true;
     let of = |partition, is_open| HeartbeatReply { is_open, ..reply(partition, now) };
     let first = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(LEASES, true) };
     let replies = vec![first, of(all[1], true), of(all[2], false)];
@@ -388,14 +388,14 @@ fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.stage = Stage::Waiting;
-    membership.bus.is_confirmed = false;
+    membership.pubsub.is_confirmed = false;
     assert!(membership.on_node_heartbeat("0000cd.1", now + MS).is_empty());
-    assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Waiting, now));
+    assert_eq!((membership.stage, membership.pubsub.confirmed_at), (Stage::Waiting, now));
     assert_eq!(membership.nodes.other_processes, ["0000cd"]);
     assert!(
         membership.on_node_heartbeat(NODE, now + MS).contains(&MembershipAction::AllowRequests)
     );
-    assert_eq!((membership.stage, membership.bus.confirmed_at), (Stage::Joined, now + MS));
+    assert_eq!((membership.stage, membership.pubsub.confirmed_at), (Stage::Joined, now + MS));
 }
 
 /// Whether the subscribers of a topic that may have missed events are closed.

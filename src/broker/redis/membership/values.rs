@@ -8,7 +8,7 @@ use std::{
 
 /// What this node receives on the bus.
 #[derive(Debug)]
-pub(in crate::broker::redis) struct Bus {
+pub(in crate::broker::redis) struct PubSubHealth {
     /// When it last received a message, or the reply to a sync.
     pub(in crate::broker::redis) received_at: Option<Instant>,
     /// Since when messages may have been missed: the last one before the link was lost. `None` while joined.

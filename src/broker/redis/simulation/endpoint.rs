@@ -67,7 +67,7 @@ mod tests {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
         let received = timeout(Duration::from_secs(1), pushes.next()).await;
-        matches!(received, Ok(Push::Message { bus: on, message, .. })
+        matches!(received, Ok(Push::Message { pubsub_channel: on, message, .. })
             if on == bus(partition).as_bytes() && message == b"hello")
     }
 

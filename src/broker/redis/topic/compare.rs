@@ -1,6 +1,6 @@
 //! The comparison of one topic with its state in Redis.
 
-use super::{BusSubscription, Topic};
+use super::{PubSubState, Topic};
 use std::time::Instant;
 
 /// The state of a settled topic on this node.
@@ -41,7 +41,7 @@ impl Topic {
     pub(in crate::broker::redis) fn local_state(&self, now: Instant) -> Option<LocalState> {
         let is_ending = self.ending.front().is_some_and(|at| *at <= now);
         let is_settled =
-            self.phase == BusSubscription::Subscribed && self.sent.is_none() && !self.must_sync();
+            self.phase == PubSubState::Subscribed && self.sent.is_none() && !self.must_sync();
         (is_settled && !is_ending).then(|| LocalState {
             own_total: self.acknowledged_total,
             users: self.users.count(),
@@ -54,8 +54,7 @@ impl Topic {
     /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
     /// known.
     pub(in crate::broker::redis) fn withdraw_unknown(&mut self) -> bool {
-        let is_unknown =
-            self.phase == BusSubscription::Unsubscribed && self.acknowledged_total == 0;
+        let is_unknown = self.phase == PubSubState::Unsubscribed && self.acknowledged_total == 0;
         if is_unknown {
             self.acknowledged_total = 1;
             self.needs_full_sync = true;
@@ -82,7 +81,7 @@ impl Topic {
     }
 
     fn difference(&self, found: &RedisState) -> Difference {
-        if let Some(replica) = self.view.as_ref().filter(|_| self.has_bus()) {
+        if let Some(replica) = self.view.as_ref().filter(|_| self.has_pubsub_channel()) {
             if found.epoch.is_empty() && replica.total == 0 && !found.is_inconsistent {
                 // The hash of a vacated topic expires.
                 return Difference::None;

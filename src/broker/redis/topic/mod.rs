@@ -43,7 +43,7 @@ const RESTORE_WINDOW: Duration = Duration::from_secs(3);
 
 /// The state of the topic's subscription to its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum BusSubscription {
+enum PubSubState {
     Unsubscribed,
     Subscribing,
     Subscribed,
@@ -72,8 +72,8 @@ pub(in crate::broker::redis) struct Topic {
     /// Whether subscribers receive the subscription count.
     sends_count: bool,
     /// The total that the subscribers of this node have received.
-    total_throttle: CountThrottle,
-    phase: BusSubscription,
+    total_notice: CountNotice,
+    phase: PubSubState,
     /// The server of the latest subscription.
     server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
@@ -119,7 +119,7 @@ impl Topic {
             partition,
             attempt: 0,
             syncs: 0,
-            phase: BusSubscription::Unsubscribed,
+            phase: PubSubState::Unsubscribed,
             server: None,
             count: 0,
             early_ends: 0,
@@ -173,7 +173,7 @@ impl Topic {
     }
 
     /// Whether the topic has a bus, to which this node subscribes.
-    pub(in crate::broker::redis) fn has_bus(&self) -> bool {
+    pub(in crate::broker::redis) fn has_pubsub_channel(&self) -> bool {
         self.name.subject != TopicSubject::Connections
     }
 
@@ -266,16 +266,14 @@ impl Topic {
     /// Requests that provisional state is read again. Returns false if there is none.
     pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
         // Topics without a subscription have no replica.
-        let was_provisional =
-            !self.has_bus() || self.view.as_mut().is_some_and(TopicView::end_provisional);
+        let was_provisional = !self.has_pubsub_channel()
+            || self.view.as_mut().is_some_and(TopicView::end_provisional);
         self.needs_full_sync |= was_provisional;
         was_provisional
     }
 
     pub(in crate::broker::redis) fn is_removable(&self) -> bool {
-        self.phase == BusSubscription::Unsubscribed
-            && !self.is_needed()
-            && self.acknowledged_total == 0
+        self.phase == PubSubState::Unsubscribed && !self.is_needed() && self.acknowledged_total == 0
     }
 
     fn is_needed(&self) -> bool {
@@ -288,7 +286,7 @@ impl Topic {
 
     /// Resets the topic after the link is lost, or its partition has moved.
     pub(in crate::broker::redis) fn detach(&mut self) {
-        self.phase = BusSubscription::Unsubscribed;
+        self.phase = PubSubState::Unsubscribed;
         self.attempt = self.attempt.wrapping_add(1);
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
@@ -311,7 +309,7 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn on_subscribed(&mut self, server: ServerId) {
-        self.phase = BusSubscription::Subscribed;
+        self.phase = PubSubState::Subscribed;
         self.server = Some(server);
     }
 
@@ -319,11 +317,11 @@ impl Topic {
     /// notices that. Messages that it sends after the topic was subscribed at another server are not
     /// part of the state that is read there.
     pub(in crate::broker::redis) fn accepts_from(&self, server: ServerId) -> bool {
-        self.phase != BusSubscription::Subscribed || self.server == Some(server)
+        self.phase != PubSubState::Subscribed || self.server == Some(server)
     }
 
     pub(in crate::broker::redis) fn on_unsubscribed(&mut self) {
-        self.phase = BusSubscription::Unsubscribed;
+        self.phase = PubSubState::Unsubscribed;
         self.view = None;
         self.is_current = false;
         self.needs_full_sync = false;
@@ -353,42 +351,39 @@ impl Topic {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.phase == BusSubscription::Unsubscribed && (is_needed || 0 < self.acknowledged_total)
-        {
-            self.phase = if self.has_bus() {
-                BusSubscription::Subscribing
+        if self.phase == PubSubState::Unsubscribed && (is_needed || 0 < self.acknowledged_total) {
+            self.phase = if self.has_pubsub_channel() {
+                PubSubState::Subscribing
             } else {
-                BusSubscription::Subscribed
+                PubSubState::Subscribed
             };
-            if self.has_bus() {
+            if self.has_pubsub_channel() {
                 return Some(TopicStep::Subscribe);
             }
         }
         match self.phase {
-            BusSubscription::Subscribed if self.sent.is_some() => None,
-            BusSubscription::Subscribed if self.must_sync() => {
-                Some(TopicStep::Sync(self.request()))
-            }
-            BusSubscription::Subscribed if is_needed => {
+            PubSubState::Subscribed if self.sent.is_some() => None,
+            PubSubState::Subscribed if self.must_sync() => Some(TopicStep::Sync(self.request())),
+            PubSubState::Subscribed if is_needed => {
                 self.idle_since = None;
                 None
             }
-            BusSubscription::Subscribed => {
+            PubSubState::Subscribed => {
                 let since = *self.idle_since.get_or_insert(now);
                 if now < since + LINGER {
                     return None;
                 }
                 self.idle_since = None;
-                self.phase = if self.has_bus() {
-                    BusSubscription::Unsubscribing
+                self.phase = if self.has_pubsub_channel() {
+                    PubSubState::Unsubscribing
                 } else {
-                    BusSubscription::Unsubscribed
+                    PubSubState::Unsubscribed
                 };
-                self.has_bus().then_some(TopicStep::Unsubscribe)
+                self.has_pubsub_channel().then_some(TopicStep::Unsubscribe)
             }
-            BusSubscription::Unsubscribed
-            | BusSubscription::Subscribing
-            | BusSubscription::Unsubscribing => None,
+            PubSubState::Unsubscribed | PubSubState::Subscribing | PubSubState::Unsubscribing => {
+                None
+            }
         }
     }
 
@@ -418,13 +413,13 @@ impl Topic {
             || !self.waiting.is_empty()
             || !self.departed.is_empty()
             || self.count != self.acknowledged_total
-            || (self.has_bus() && !self.is_current)
+            || (self.has_pubsub_channel() && !self.is_current)
     }
 
     fn request(&mut self) -> SyncRequest {
         self.idle_since = None;
         self.syncs += 1;
-        let is_full = self.needs_full_sync || (self.has_bus() && !self.is_current);
+        let is_full = self.needs_full_sync || (self.has_pubsub_channel() && !self.is_current);
         self.needs_full_sync = false;
         let waiters: Vec<Waiter> =
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();

@@ -1,6 +1,6 @@
 //! The replica of a topic: the state of all nodes, from replies of Redis and messages of the bus.
 
-use super::{BusSubscription, Effect, LastWrite, RESTORE_WINDOW, Synced, Topic, Waiter};
+use super::{Effect, LastWrite, PubSubState, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
     broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
     channel::CountAction,
@@ -86,7 +86,7 @@ impl Topic {
         self.written = LastWrite::Stored;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
-        if is_full && self.has_bus() {
+        if is_full && self.has_pubsub_channel() {
             self.read(&synced, is_provisional, now, &mut effects);
         }
         for change in synced.changes {
@@ -105,7 +105,7 @@ impl Topic {
             let is_accepted = !waiter.is_decided_by_redis() || verdicts.next().unwrap_or(false);
             effects.push(self.finish_waiter(waiter, is_accepted, max_members, now));
         }
-        if is_full && self.has_bus() {
+        if is_full && self.has_pubsub_channel() {
             for (message, is_duplicate) in std::mem::take(&mut self.buffered) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
@@ -324,9 +324,7 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         if !self.is_current {
-            if self.phase == BusSubscription::Subscribed
-                || self.phase == BusSubscription::Subscribing
-            {
+            if self.phase == PubSubState::Subscribed || self.phase == PubSubState::Subscribing {
                 self.buffered.push((message, is_duplicate));
                 if BUFFERED_MAX < self.buffered.len() {
                     self.buffered.clear();

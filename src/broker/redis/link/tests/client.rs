@@ -84,8 +84,11 @@ async fn a_subscription_is_confirmed_for_each_bus_or_rejected_for_all() {
     connection.subscribe(LEASES, &many).await.unwrap();
     assert_eq!(fake.seen("SUBSCRIBE"), 4);
     fake.push(&push(&["message", "bus-7", "hello"]));
-    let message =
-        Push::Message { from: ServerId::ONLY, bus: b"bus-7".to_vec(), message: b"hello".to_vec() };
+    let message = Push::Message {
+        from: ServerId::ONLY,
+        pubsub_channel: b"bus-7".to_vec(),
+        message: b"hello".to_vec(),
+    };
     assert_eq!(next(&mut pushes).await, message);
     fake.reply(|line| line.starts_with("SUBSCRIBE").then(|| "-NOPERM no channels\r\n".to_owned()));
     let error = connection.subscribe(LEASES, &many[..3]).await.unwrap_err();
@@ -112,7 +115,7 @@ async fn messages_are_delivered_before_the_reply_that_follows_them() {
             message,
             Push::Message {
                 from: ServerId::ONLY,
-                bus: b"x".to_vec(),
+                pubsub_channel: b"x".to_vec(),
                 message: expected.into_bytes()
             }
         );

@@ -114,7 +114,10 @@ async fn a_message_names_the_server_of_the_subscription() {
         assert_eq!(of_buses[0], of_buses[1]);
         fake.push(&push(&["smessage", "x", "hello"]));
         let (bus, message) = (b"x".to_vec(), b"hello".to_vec());
-        assert_eq!(next(&mut pushes).await, Push::Message { from: of_buses[0], bus, message });
+        assert_eq!(
+            next(&mut pushes).await,
+            Push::Message { from: of_buses[0], pubsub_channel, message }
+        );
         servers.push(of_buses[0]);
     }
     assert_ne!(servers[0], servers[1]);
