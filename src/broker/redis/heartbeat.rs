@@ -4,7 +4,8 @@ use super::{
     clock::now,
     link::{Pushes, RedisConnection, RedisEndpoint},
     membership::{
-        HeartbeatPhase, HeartbeatReply, KEY_LAYOUT, Membership, OTHER_KEY_LAYOUT, Registered,
+        HeartbeatPhase, HeartbeatReply, KEY_LAYOUT, Membership, OTHER_KEY_LAYOUT,
+        RegistrationStatus,
     },
     partition::Partition,
     random,
@@ -105,7 +106,7 @@ pub(super) fn round(
             return Ok(replies);
         }
         replies.push(send(leases).await?);
-        if replies[0].status == Registered::Yes {
+        if replies[0].status == RegistrationStatus::Ok {
             let others = futures_util::future::try_join_all(others.into_iter().map(send));
             replies.extend(others.await?);
         }
@@ -172,9 +173,9 @@ fn read(
     let mut reply = HeartbeatReply {
         partition,
         status: match values.text()?.as_str() {
-            "ok" => Registered::Yes,
-            "lease_expired" => Registered::LeaseExpired,
-            "layout" => Registered::OtherLayout,
+            "ok" => RegistrationStatus::Ok,
+            "lease_expired" => RegistrationStatus::LeaseExpired,
+            "layout" => RegistrationStatus::LayoutMismatch,
             _ => return Err(Unexpected),
         },
         generation: values.text()?,

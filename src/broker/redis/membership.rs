@@ -9,7 +9,7 @@ mod tests;
 mod values;
 
 pub(super) use values::{
-    HeartbeatPhase, HeartbeatReply, MembershipAction, Registered, Stage, TickInputs,
+    HeartbeatPhase, HeartbeatReply, MembershipAction, RegistrationStatus, Stage, TickInputs,
 };
 
 use super::{
@@ -256,11 +256,11 @@ impl Membership {
         };
         for reply in &replies {
             match reply.status {
-                Registered::Yes => {}
-                Registered::LeaseExpired => {
+                RegistrationStatus::Ok => {}
+                RegistrationStatus::LeaseExpired => {
                     return self.on_lease_expired(phase, reply.partition, now);
                 }
-                Registered::OtherLayout => {
+                RegistrationStatus::LayoutMismatch => {
                     let versions = format!("theirs is {}, ours is {KEY_LAYOUT}", reply.generation);
                     let text = format!("{OTHER_KEY_LAYOUT}: {versions}");
                     return vec![MembershipAction::Close(Reason::other_layout(&text))];
@@ -307,7 +307,7 @@ impl Membership {
         tracing::info!(node = self.node(), %partition, "declared dead by another node");
         self.rename();
         self.next_link();
-        vec![MembershipAction::Rename, self.heartbeat(HeartbeatPhase::Join, now)]
+        vec![MembershipAction::ForgetAcknowledgements, self.heartbeat(HeartbeatPhase::Join, now)]
     }
 
     /// Continues once all partitions have registered this node. Those of another generation may
@@ -325,7 +325,7 @@ impl Membership {
         let changed: BTreeSet<Partition> =
             replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
         self.changed.clone_from(&changed);
-        let mut actions = vec![MembershipAction::Registered { changed: changed.clone() }];
+        let mut actions = vec![MembershipAction::ApplyRegistration { lost_data: changed.clone() }];
         if changed.is_empty() || before.generations.is_empty() {
             self.stage = Stage::Syncing;
             actions.push(MembershipAction::SyncAll);
@@ -374,8 +374,8 @@ impl Membership {
         self.failures = 0;
         let others = self.nodes.other_processes.len();
         vec![
-            MembershipAction::Reread,
-            MembershipAction::LogJoined { others },
+            MembershipAction::RefreshProvisional,
+            MembershipAction::ReportJoined { others },
             MembershipAction::AllowRequests,
         ]
     }

@@ -45,8 +45,8 @@ impl Coordinator {
             }
             (MembershipAction::Suspect, _) => shared.suspect(),
             (MembershipAction::Close(reason), _) => self.close_link(reason),
-            (MembershipAction::Rename, _) => self.topics.forget_acknowledgements(),
-            (MembershipAction::Registered { changed }, _) => {
+            (MembershipAction::ForgetAcknowledgements, _) => self.topics.forget_acknowledgements(),
+            (MembershipAction::ApplyRegistration { lost_data: changed }, _) => {
                 shared.clear_fenced();
                 self.topics.mark_data_lost(&changed);
             }
@@ -54,8 +54,8 @@ impl Coordinator {
             (MembershipAction::Resubscribe { unaffected }, _) => {
                 self.topics.resubscribe(&unaffected);
             }
-            (MembershipAction::Reread, _) => self.topics.read_provisional_again(),
-            (MembershipAction::LogJoined { others }, _) => {
+            (MembershipAction::RefreshProvisional, _) => self.topics.read_provisional_again(),
+            (MembershipAction::ReportJoined { others }, _) => {
                 shared.metrics.joined();
                 self.link.log.log_joined(self.membership.node(), others);
             }

@@ -200,7 +200,7 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
     let coordinator = &mut testbed.coordinator;
     let reply = HeartbeatReply {
         partition: LEASES,
-        status: crate::broker::redis::membership::Registered::Yes,
+        status: crate::broker::redis::membership::RegistrationStatus::Ok,
         generation: coordinator.membership.token.generation(LEASES).to_owned(),
         is_open: true,
         was_open: true,

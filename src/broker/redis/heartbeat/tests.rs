@@ -61,14 +61,14 @@ fn reply(status: &str, born_ms: i64) -> Result<HeartbeatReply, Unexpected> {
 #[test]
 fn a_reply_is_parsed() {
     let read = reply("ok", 1_500).unwrap();
-    assert_eq!(read.status, Registered::Yes);
+    assert_eq!(read.status, RegistrationStatus::Ok);
     assert_eq!((&*read.generation, read.redis_ms), ("g1", 5_000));
     assert_eq!((read.is_open, read.was_open), (false, true));
     assert_eq!((read.dead, read.alive), (vec!["d.1".into()], vec!["a.1".into(), "b.1".into()]));
     assert_eq!(read.age, Duration::from_millis(3_500));
     assert_eq!(reply("ok", 6_000).unwrap().age, Duration::ZERO, "its clock was stepped");
-    assert_eq!(reply("lease_expired", 0).unwrap().status, Registered::LeaseExpired);
-    assert_eq!(reply("layout", 0).unwrap().status, Registered::OtherLayout);
+    assert_eq!(reply("lease_expired", 0).unwrap().status, RegistrationStatus::LeaseExpired);
+    assert_eq!(reply("layout", 0).unwrap().status, RegistrationStatus::LayoutMismatch);
     assert!(reply("other", 0).is_err());
 }
 

@@ -24,7 +24,7 @@ fn membership(partitions: usize, now: Instant) -> Membership {
 fn reply(partition: Partition, now: Instant) -> HeartbeatReply {
     HeartbeatReply {
         partition,
-        status: Registered::Yes,
+        status: RegistrationStatus::Ok,
         generation: GENERATION.into(),
         is_open: true,
         was_open: true,
@@ -71,7 +71,10 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
     let changed = BTreeSet::from([LEASES]);
-    assert_eq!(registered, [MembershipAction::Registered { changed }, MembershipAction::SyncAll]);
+    assert_eq!(
+        registered,
+        [MembershipAction::ApplyRegistration { lost_data }, MembershipAction::SyncAll]
+    );
     assert_eq!(membership.stage, Stage::Syncing);
     assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
     assert_eq!(membership.stage, Stage::Arriving);
@@ -83,8 +86,8 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     assert_eq!(
         joined,
         [
-            MembershipAction::Reread,
-            MembershipAction::LogJoined { others },
+            MembershipAction::RefreshProvisional,
+            MembershipAction::ReportJoined { others },
             MembershipAction::AllowRequests
         ]
     );
@@ -104,7 +107,7 @@ fn a_node_reports_its_sequences_to_a_new_generation_first() {
     assert_eq!(
         actions,
         [
-            MembershipAction::Registered { changed: changed.clone() },
+            MembershipAction::ApplyRegistration { lost_data: changed.clone() },
             MembershipAction::Restore(changed)
         ]
     );
@@ -123,10 +126,10 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     membership.on_tick(now + SECOND, &SITUATION);
     membership.on_connected(now);
     let link = membership.token.link;
-    let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
+    let dead = HeartbeatReply { status: RegistrationStatus::LeaseExpired, ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
     let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
-    assert_eq!(actions, [MembershipAction::Rename, join.clone()]);
+    assert_eq!(actions, [MembershipAction::ForgetAcknowledgements, join.clone()]);
     assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
     assert_eq!(membership.nodes.former_names, [NODE.to_owned()].into(), "to be cleaned up");
@@ -339,9 +342,9 @@ fn a_node_arrives_once_everything_is_synced() {
 #[test]
 fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
     let now = Instant::now();
-    let expired = HeartbeatReply { status: Registered::LeaseExpired, ..reply(LEASES, now) };
+    let expired = HeartbeatReply { status: RegistrationStatus::LeaseExpired, ..reply(LEASES, now) };
     let other = HeartbeatReply { generation: "other".into(), ..reply(LEASES, now) };
-    let layout = HeartbeatReply { status: Registered::OtherLayout, ..other.clone() };
+    let layout = HeartbeatReply { status: RegistrationStatus::LayoutMismatch, ..other.clone() };
     for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
         let closed = |replies| match &joined(now).on_heartbeat(phase, replies, now)[..] {
             [MembershipAction::Close(reason)] => Some(reason.text.to_string()),
@@ -379,7 +382,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
     let replies = Ok(vec![of(LEASES, true), of(all[2], true)]);
     let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, replies, now);
-    assert!(actions.contains(&MembershipAction::LogJoined { others: 1 }), "{actions:?}");
+    assert!(actions.contains(&MembershipAction::ReportJoined { others: 1 }), "{actions:?}");
     assert_eq!(membership.stage, Stage::Joined);
 }
 

@@ -61,11 +61,11 @@ pub(in crate::broker::redis) enum MembershipAction {
     /// Close the link.
     Close(Reason),
     /// Forget what Redis has acknowledged: the node has another name there.
-    Rename,
+    ForgetAcknowledgements,
     /// All partitions have registered this node.
-    Registered {
+    ApplyRegistration {
         /// Those that may have lost data.
-        changed: BTreeSet<Partition>,
+        lost_data: BTreeSet<Partition>,
     },
     /// Report the sequences that this node knows to these partitions.
     Restore(BTreeSet<Partition>),
@@ -77,9 +77,9 @@ pub(in crate::broker::redis) enum MembershipAction {
         unaffected: BTreeSet<Partition>,
     },
     /// Read the topics again that were read before all nodes had arrived.
-    Reread,
+    RefreshProvisional,
     /// Log and count that the node has joined.
-    LogJoined {
+    ReportJoined {
         /// The number of other processes.
         others: usize,
     },
@@ -120,7 +120,7 @@ pub(in crate::broker::redis) enum HeartbeatPhase {
 #[derive(Clone, Debug)]
 pub(in crate::broker::redis) struct HeartbeatReply {
     pub(in crate::broker::redis) partition: Partition,
-    pub(in crate::broker::redis) status: Registered,
+    pub(in crate::broker::redis) status: RegistrationStatus,
     pub(in crate::broker::redis) generation: String,
     pub(in crate::broker::redis) is_open: bool,
     pub(in crate::broker::redis) was_open: bool,
@@ -135,10 +135,10 @@ pub(in crate::broker::redis) struct HeartbeatReply {
 
 /// Whether a node is registered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::broker::redis) enum Registered {
-    Yes,
+pub(in crate::broker::redis) enum RegistrationStatus {
+    Ok,
     /// The registration is not valid: the node was declared dead, its name has a later link, or Redis has lost its data.
     LeaseExpired,
     /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
-    OtherLayout,
+    LayoutMismatch,
 }
