@@ -39,7 +39,7 @@ pub(crate) struct AppCall {
 }
 
 /// Timeout of a call.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RedisBroker {
     /// A runner of scripts for an app.
@@ -107,7 +107,7 @@ impl AppScripts {
         &self,
         AppCall { joined, call }: AppCall,
     ) -> Result<(ScriptReply, u64), Unavailable> {
-        let value = match timeout(REPLY_TIMEOUT, call.run(&joined.connection)).await {
+        let value = match timeout(SCRIPT_TIMEOUT, call.run(&joined.connection)).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");

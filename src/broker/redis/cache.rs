@@ -7,7 +7,7 @@
 //! before adding it, or if it is unknown whether Redis has stored it.
 
 use super::{
-    cache_updates::{AT_ONCE, AppCacheUpdate},
+    cache_updates::{AppCacheUpdate, UPDATE_EVENTS_MAX},
     fencing_token::FencingToken,
     link_state::JoinedLink,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
@@ -50,7 +50,7 @@ impl ClusterState {
                 if taken.is_empty() {
                     break;
                 }
-                is_full = taken.iter().any(|(_, update)| update.entries.len() == AT_ONCE);
+                is_full = taken.iter().any(|(_, update)| update.entries.len() == UPDATE_EVENTS_MAX);
                 let each = taken
                     .into_iter()
                     .map(|(app_id, update)| self.update_cache_index(app_id, update));

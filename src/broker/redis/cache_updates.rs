@@ -49,9 +49,9 @@ pub(super) struct AppCacheUpdate {
 /// The longest wait of a stopping node until its publishes to cache channels are in the index.
 pub(super) const CACHE_UPDATES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum number of events in one update of an index.
-pub(super) const AT_ONCE: usize = 256;
+pub(super) const UPDATE_EVENTS_MAX: usize = 256;
 /// The maximum number of events that wait for the index of an app; the oldest are dropped.
-const WAITING_MAX: usize = 16_384;
+const PENDING_EVENTS_MAX: usize = 16_384;
 /// The maximum number of publishes to cache channels in flight.
 const PUBLISHES_MAX: usize = 4_096;
 
@@ -73,7 +73,7 @@ impl AppCacheUpdate {
 
     /// Drops the oldest events beyond the maximum. Returns their number.
     fn limit(&mut self) -> usize {
-        let excess = self.entries.len().saturating_sub(WAITING_MAX);
+        let excess = self.entries.len().saturating_sub(PENDING_EVENTS_MAX);
         self.entries.drain(..excess);
         excess
     }
@@ -133,7 +133,7 @@ impl CacheUpdates {
         let mut waiting = self.waiting.lock();
         let mut taken = Vec::new();
         waiting.apps.retain(|app_id, update| {
-            let rest = update.entries.split_off(AT_ONCE.min(update.entries.len()));
+            let rest = update.entries.split_off(UPDATE_EVENTS_MAX.min(update.entries.len()));
             let entries = mem::replace(&mut update.entries, rest);
             taken.push((
                 Arc::clone(app_id),
@@ -198,28 +198,28 @@ mod tests {
     #[test]
     fn updates_are_taken_in_parts_and_retried_ones_first() {
         let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
-        cache_updates.add(&app_id, 10, entries(AT_ONCE + 1, 0));
+        cache_updates.add(&app_id, 10, entries(UPDATE_EVENTS_MAX + 1, 0));
         let (_, first) = cache_updates.take().pop().unwrap();
-        assert_eq!(numbers(&first), (0..AT_ONCE as u64).collect::<Vec<_>>());
+        assert_eq!(numbers(&first), (0..UPDATE_EVENTS_MAX as u64).collect::<Vec<_>>());
         cache_updates.put_back(&app_id, first);
         let (_, again) = cache_updates.take().pop().unwrap();
         assert_eq!(again.entries[0].id, EnvelopeId(0));
         let (_, rest) = cache_updates.take().pop().unwrap();
-        assert_eq!(numbers(&rest), [AT_ONCE as u64]);
+        assert_eq!(numbers(&rest), [UPDATE_EVENTS_MAX as u64]);
         assert!(cache_updates.take().is_empty());
     }
 
     #[test]
     fn waiting_events_are_limited_and_the_oldest_are_dropped() {
         let (cache_updates, app_id) = (CacheUpdates::default(), Arc::from("1"));
-        cache_updates.add(&app_id, 10, entries(WAITING_MAX, 0));
+        cache_updates.add(&app_id, 10, entries(PENDING_EVENTS_MAX, 0));
         let (_, taken) = cache_updates.take().pop().unwrap();
-        cache_updates.add(&app_id, 10, entries(AT_ONCE + 1, WAITING_MAX as u64));
+        cache_updates.add(&app_id, 10, entries(UPDATE_EVENTS_MAX + 1, PENDING_EVENTS_MAX as u64));
         cache_updates.put_back(&app_id, taken);
         let waiting = cache_updates.waiting.lock();
         let update = &waiting.apps[&app_id];
-        assert_eq!(update.entries.len(), WAITING_MAX);
-        assert_eq!(update.entries[0].id, EnvelopeId(AT_ONCE as u64 + 1));
+        assert_eq!(update.entries.len(), PENDING_EVENTS_MAX);
+        assert_eq!(update.entries[0].id, EnvelopeId(UPDATE_EVENTS_MAX as u64 + 1));
     }
 
     #[test]

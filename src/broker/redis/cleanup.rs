@@ -38,11 +38,11 @@ pub(super) struct Cleaned {
 }
 
 /// The duration of a claim, which is renewed with each round.
-const CLAIM: Duration = Duration::from_secs(5);
+const CLAIM_DURATION: Duration = Duration::from_secs(5);
 /// The number of topics that are cleaned in one round.
-const PER_ROUND: usize = 256;
+const TOPICS_PER_BATCH: usize = 256;
 /// The number of partitions that are cleaned at once.
-const PARTITIONS_AT_ONCE: usize = 32;
+const CONCURRENT_PARTITIONS_MAX: usize = 32;
 
 impl CleanUp {
     pub(super) async fn run(self, connection: RedisConnection) -> Cleaned {
@@ -73,7 +73,7 @@ impl CleanUp {
         }
         let partitions: Vec<Partition> = self.shared.names.partitions().collect();
         let mut cleaned = 0;
-        for some in partitions.chunks(PARTITIONS_AT_ONCE) {
+        for some in partitions.chunks(CONCURRENT_PARTITIONS_MAX) {
             if !self.expire(Partition::LEASES, "claim", &[], connection).await? {
                 return Ok(None);
             }
@@ -97,7 +97,7 @@ impl CleanUp {
         let mut cleaned = 0;
         loop {
             let mut some = cmd("SRANDMEMBER");
-            some.arg(&topics_of).arg(PER_ROUND);
+            some.arg(&topics_of).arg(TOPICS_PER_BATCH);
             let topics: Vec<String> = connection.query(partition, &some).await?;
             if topics.is_empty() {
                 return Ok(cleaned);
@@ -137,7 +137,7 @@ impl CleanUp {
             .key(names.topics_of(&self.node, partition))
             .arg(&*self.node)
             .arg(phase)
-            .number(CLAIM.as_millis());
+            .number(CLAIM_DURATION.as_millis());
         let call = topics.iter().fold(call, ScriptCall::arg);
         let mut reply = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
         match reply.status() {

@@ -34,7 +34,7 @@ use std::{
 use sweep::{Sweep, TopicList};
 
 /// The interval between comparisons.
-const INTERVAL: Duration = Duration::from_secs(2);
+const COMPARE_INTERVAL: Duration = Duration::from_secs(2);
 /// Number of comparisons in a round of 30 seconds, with some time to spare.
 const STEPS: usize = 14;
 /// Maximum topics, and members of them, in one command: some milliseconds of Redis' time.
@@ -126,7 +126,7 @@ impl Comparison {
             return due;
         }
         if self.next.is_none_or(|at| at <= now) {
-            self.next = Some(now + INTERVAL);
+            self.next = Some(now + COMPARE_INTERVAL);
             due.compare = self.compare_some(context, now);
         }
         if !self.is_sweeping && self.next_sweep.is_none_or(|at| at <= now) {

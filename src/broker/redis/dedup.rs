@@ -23,7 +23,7 @@ struct ProcessWindow {
 }
 
 /// The size of a window, in numbers: five seconds at 50,000 publishes a second, in 32 KiB.
-const WINDOW: u64 = 256 * 1024;
+const WINDOW_IDS: u64 = 256 * 1024;
 /// After this time without an envelope, the window of a process is removed.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
@@ -55,7 +55,7 @@ impl DedupWindow {
         }
         let window = self.0.entry(id.process()).or_insert_with(|| ProcessWindow {
             highest: number,
-            bits: vec![0; usize::try_from(WINDOW / 64).expect("a small number")].into(),
+            bits: vec![0; usize::try_from(WINDOW_IDS / 64).expect("a small number")].into(),
             last_used: now,
         });
         window.last_used = now;
@@ -70,12 +70,12 @@ impl DedupWindow {
 
 impl ProcessWindow {
     fn insert(&mut self, number: u64) -> bool {
-        if number + WINDOW <= self.highest {
+        if number + WINDOW_IDS <= self.highest {
             // Too old to be known. Repeated envelopes arrive earlier than that.
             return false;
         }
         if self.highest < number {
-            if self.highest + WINDOW <= number {
+            if self.highest + WINDOW_IDS <= number {
                 self.bits.fill(0);
             } else {
                 for passed in self.highest + 1..=number {
@@ -89,7 +89,7 @@ impl ProcessWindow {
 
     fn has(&self, number: u64) -> bool {
         let (word, bit) = Self::place(number);
-        self.highest < number + WINDOW && number <= self.highest && self.bits[word] & bit != 0
+        self.highest < number + WINDOW_IDS && number <= self.highest && self.bits[word] & bit != 0
     }
 
     /// Sets the bit of a number, and returns its previous value.
@@ -103,7 +103,7 @@ impl ProcessWindow {
 
     /// The word and the bit of a number in the window.
     fn place(number: u64) -> (usize, u64) {
-        let place = number % WINDOW;
+        let place = number % WINDOW_IDS;
         (usize::try_from(place / 64).expect("a place of the window"), 1 << (place % 64))
     }
 }
@@ -119,15 +119,15 @@ mod tests {
     #[test]
     fn a_repeated_envelope_is_recognised() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
-        for number in [5, 9, 7, WINDOW + 3] {
+        for number in [5, 9, 7, WINDOW_IDS + 3] {
             assert!(!dedup.insert(id(1, number), true, now), "{number}");
             assert!(dedup.insert(id(1, number), true, now), "{number} again");
         }
         assert!(dedup.insert(id(1, 9), true, now), "still within the window");
         assert!(!dedup.insert(id(2, 9), true, now), "another process");
-        assert!(!dedup.insert(id(1, WINDOW + 2), true, now), "passed over");
-        assert!(!dedup.insert(id(1, 9 * WINDOW), true, now), "far ahead");
-        assert!(!dedup.insert(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
+        assert!(!dedup.insert(id(1, WINDOW_IDS + 2), true, now), "passed over");
+        assert!(!dedup.insert(id(1, 9 * WINDOW_IDS), true, now), "far ahead");
+        assert!(!dedup.insert(id(1, 9 * WINDOW_IDS - 1), true, now), "nothing is left of before");
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         }
         assert!(dedup.0.is_empty(), "no memory for processes that do not exist");
         assert!(!dedup.insert(id(1, 7), true, now));
-        for number in [8, 9, 7 + WINDOW, 9 * WINDOW] {
+        for number in [8, 9, 7 + WINDOW_IDS, 9 * WINDOW_IDS] {
             assert!(!dedup.insert(id(1, number), false, now));
         }
         assert!(
@@ -162,20 +162,29 @@ mod tests {
     #[test]
     fn a_window_moves_with_the_highest_number() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
-        assert!(!dedup.insert(id(1, WINDOW), true, now));
+        assert!(!dedup.insert(id(1, WINDOW_IDS), true, now));
         assert!(!dedup.insert(id(1, 1), true, now), "the lowest of the window");
         assert!(dedup.insert(id(1, 1), true, now));
         assert!(!dedup.insert(id(1, 0), true, now), "too old to be known");
         assert!(!dedup.insert(id(1, 0), true, now));
-        assert!(dedup.insert(id(1, WINDOW), true, now), "its bit is not that of the old number");
+        assert!(
+            dedup.insert(id(1, WINDOW_IDS), true, now),
+            "its bit is not that of the old number"
+        );
         // Numbers that share bits with earlier ones are new.
-        for number in [WINDOW + 1, 2 * WINDOW, 2 * WINDOW + 1, 3 * WINDOW + 1, 5 * WINDOW + 1] {
+        for number in [
+            WINDOW_IDS + 1,
+            2 * WINDOW_IDS,
+            2 * WINDOW_IDS + 1,
+            3 * WINDOW_IDS + 1,
+            5 * WINDOW_IDS + 1,
+        ] {
             assert!(!dedup.insert(id(1, number), true, now), "{number}");
             assert!(dedup.insert(id(1, number), true, now), "{number} again");
             assert!(dedup.insert(id(1, number), false, now), "{number} from an unknown sender");
-            assert!(!dedup.insert(id(1, number - WINDOW), false, now), "before the window");
+            assert!(!dedup.insert(id(1, number - WINDOW_IDS), false, now), "before the window");
         }
-        assert!(!dedup.insert(id(1, 5 * WINDOW), false, now), "never received");
+        assert!(!dedup.insert(id(1, 5 * WINDOW_IDS), false, now), "never received");
     }
 
     #[test]

@@ -31,11 +31,11 @@ use std::{
 use tokio::time::timeout;
 
 /// The number of logs that one node forwards at once.
-const AT_ONCE: usize = 32;
+const CONCURRENT_LOGS_MAX: usize = 32;
 /// The number of records that are forwarded at once.
 const RECORDS_MAX: usize = 1_000;
 /// Timeout of forwarding one log.
-const FORWARD_WITHIN: Duration = Duration::from_secs(10);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after forwarding has failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The interval between checks for logs that were left behind.
@@ -71,7 +71,7 @@ impl Forwarding {
     ) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         let mut tasks = Vec::new();
-        while !is_paused && self.in_flight.len() < AT_ONCE {
+        while !is_paused && self.in_flight.len() < CONCURRENT_LOGS_MAX {
             let Some(log) = shared.unforwarded.take(&self.in_flight) else { break };
             self.in_flight.insert(log.clone());
             let (app_id, partition) = log.clone();
@@ -83,7 +83,7 @@ impl Forwarding {
                 partition,
             };
             tasks.push(async move {
-                let is_done = matches!(timeout(FORWARD_WITHIN, forward.run()).await, Ok(Ok(())));
+                let is_done = matches!(timeout(FORWARD_TIMEOUT, forward.run()).await, Ok(Ok(())));
                 Forwarded { log, is_done }
             });
         }
@@ -135,7 +135,7 @@ impl Forwarding {
             if !apps.is_empty() {
                 let poll_partition =
                     poll_partition(Arc::clone(shared), connection.clone(), partition, apps);
-                tokio::spawn(timeout(FORWARD_WITHIN, poll_partition));
+                tokio::spawn(timeout(FORWARD_TIMEOUT, poll_partition));
             }
         }
     }
@@ -235,7 +235,7 @@ impl ForwardTask {
     async fn notify_logged(&self) -> RedisResult<()> {
         let control_message =
             ControlMessage::WebhookLogNonEmpty { app_id: self.app_id.to_string() }.encode();
-        let deadline = now() + FORWARD_WITHIN;
+        let deadline = now() + FORWARD_TIMEOUT;
         self.run_call(self.shared.control_message_call(&control_message, &self.token, deadline))
             .await
             .map(drop)

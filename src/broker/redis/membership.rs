@@ -354,7 +354,7 @@ impl Membership {
         // recent.
         let missed_for = self.missed_for(now);
         let was_silent = |reply: &&HeartbeatReply| {
-            let recent = published_sequences::WINDOW;
+            let recent = published_sequences::MIN_RETENTION;
             !reply.was_open && missed_for.saturating_sub(reply.age) + MARGIN <= recent
         };
         let silent = replies.iter().filter(was_silent).map(|reply| reply.partition);

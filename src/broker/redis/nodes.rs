@@ -31,7 +31,7 @@ pub(super) const ORPHAN_DEAD_AFTER: Duration = Duration::from_secs(15);
 pub(super) const ORPHAN_EXPIRY: Duration = Duration::from_secs(40);
 /// Maximum number of processes that are known by their own messages only. Redis confirms once a
 /// second which of them are nodes.
-const KNOWN_MAX: usize = 1_024;
+const UNCONFIRMED_PROCESSES_MAX: usize = 1_024;
 
 /// The process in the name of a node or of a lease.
 pub(super) fn process_of(name: &str) -> &str {
@@ -56,7 +56,7 @@ impl Nodes {
         let process = process_of(node);
         let is_new =
             process != self.process && !self.other_processes.iter().any(|known| known == process);
-        if is_new && self.other_processes.len() < KNOWN_MAX {
+        if is_new && self.other_processes.len() < UNCONFIRMED_PROCESSES_MAX {
             self.other_processes.push(process.to_owned());
         }
     }
@@ -126,10 +126,10 @@ mod tests {
             nodes.add_process(node);
         }
         assert_eq!(nodes.other_processes, ["0000cd"], "not itself, and each once");
-        for number in 0..2 * KNOWN_MAX {
+        for number in 0..2 * UNCONFIRMED_PROCESSES_MAX {
             nodes.add_process(&format!("{:06x}.1", 0x10_0000 + number));
         }
-        assert_eq!(nodes.other_processes.len(), KNOWN_MAX);
+        assert_eq!(nodes.other_processes.len(), UNCONFIRMED_PROCESSES_MAX);
         nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
         assert_eq!(nodes.other_processes, ["0000ef"]);
         assert_eq!(nodes.live_nodes, ["0000ab.1", "0000ef.3"]);

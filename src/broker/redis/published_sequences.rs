@@ -23,7 +23,7 @@ struct Windows {
 /// Minimum time for which a sequence is kept; the maximum is twice as long. A node that has not
 /// received an event for that long after it was accepted has closed its link, and compares
 /// sequences.
-pub(super) const WINDOW: Duration = Duration::from_secs(5);
+pub(super) const MIN_RETENTION: Duration = Duration::from_secs(5);
 
 impl PublishedSequences {
     pub(super) fn new(now: Instant) -> Self {
@@ -61,11 +61,11 @@ impl PublishedSequences {
 impl Windows {
     fn turn(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.began);
-        if age < WINDOW {
+        if age < MIN_RETENTION {
             return;
         }
         self.before = std::mem::take(&mut self.current);
-        if 2 * WINDOW <= age {
+        if 2 * MIN_RETENTION <= age {
             self.before.clear();
         }
         self.began = now;
@@ -91,11 +91,11 @@ mod tests {
         sequences.record("a", 6, now);
         sequences.record("without a sequence", 0, now);
         assert_eq!(highest(&sequences, now), [("a".into(), 7)]);
-        sequences.record("b", 1, now + WINDOW);
-        sequences.record("a", 8, now + WINDOW);
+        sequences.record("b", 1, now + MIN_RETENTION);
+        sequences.record("a", 8, now + MIN_RETENTION);
         let both = [("a".into(), 8), ("b".into(), 1)];
-        assert_eq!(highest(&sequences, now + 2 * WINDOW), both);
-        assert!(highest(&sequences, now + 3 * WINDOW).is_empty());
+        assert_eq!(highest(&sequences, now + 2 * MIN_RETENTION), both);
+        assert!(highest(&sequences, now + 3 * MIN_RETENTION).is_empty());
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         sequences.record("a", 7, now);
-        assert!(highest(&sequences, now + 2 * WINDOW).is_empty());
+        assert!(highest(&sequences, now + 2 * MIN_RETENTION).is_empty());
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         for sequence in [1, 3, 2] {
             sequences.record("a", sequence, now);
         }
-        sequences.record("a", 2, now + WINDOW);
-        assert_eq!(highest(&sequences, now + WINDOW), [("a".into(), 3)]);
+        sequences.record("a", 2, now + MIN_RETENTION);
+        assert_eq!(highest(&sequences, now + MIN_RETENTION), [("a".into(), 3)]);
     }
 }

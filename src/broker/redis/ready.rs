@@ -49,7 +49,7 @@ pub(super) struct ReadyNodes {
 /// machine; a node that stops in order reports it at once.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Maximum number of nodes that are tracked: more than a cluster has.
-const KNOWN_MAX: usize = 64;
+const READY_NODES_MAX: usize = 64;
 
 impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
@@ -59,7 +59,7 @@ impl ReadyNodes {
         nodes.retain(|_, last| now.saturating_duration_since(*last) < SILENCE_MAX);
         if state != NodeState::Ready {
             nodes.remove(node);
-        } else if nodes.len() < KNOWN_MAX || nodes.contains_key(node) {
+        } else if nodes.len() < READY_NODES_MAX || nodes.contains_key(node) {
             return nodes.insert(node.to_owned(), now).is_none();
         }
         state == NodeState::Draining
@@ -121,9 +121,9 @@ mod tests {
     fn the_number_of_tracked_nodes_is_limited() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
-        let added = (0..10 * KNOWN_MAX)
+        let added = (0..10 * READY_NODES_MAX)
             .filter(|node| nodes.record_heartbeat(&node.to_string(), NodeState::Ready, start));
-        assert_eq!(added.count(), KNOWN_MAX);
+        assert_eq!(added.count(), READY_NODES_MAX);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::{
 pub(super) type KnownSequence = (Partition, Box<str>, u64);
 
 /// The number of sequences that are reported at once.
-const PER_ROUND: usize = 512;
+const SEQUENCES_PER_BATCH: usize = 512;
 
 /// The sequences of the topics that this node has, or has published to, in these partitions.
 pub(super) fn known_sequences(
@@ -59,7 +59,7 @@ pub(super) async fn restore_sequences(
     connection: RedisConnection,
     sequences: Vec<KnownSequence>,
 ) -> Result<(), Reason> {
-    for round in sequences.chunks(PER_ROUND) {
+    for round in sequences.chunks(SEQUENCES_PER_BATCH) {
         let each = round.iter().map(|(partition, topic, sequence)| {
             restore(&shared, &token, &connection, (*partition, topic, *sequence))
         });

@@ -16,7 +16,7 @@ use redis::Value;
 use std::time::{Duration, Instant};
 
 /// Time within which Redis must execute a small sync, by its clock.
-const SYNC_WITHIN: Duration = Duration::from_secs(5);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The call that syncs a contribution of `node`, which may be another node.
 pub(super) fn sync_call(
@@ -69,7 +69,7 @@ pub(super) fn sync_call(
     let (epoch, received) =
         request.received.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
-        .number(shared.clock.at(partition, now + SYNC_WITHIN + time_for(call_bytes(request))))
+        .number(shared.clock.at(partition, now + SYNC_TIMEOUT + time_for(call_bytes(request))))
         .arg(node)
         .arg(random::digits())
         .number(request.own_total_without_joins)

@@ -49,7 +49,7 @@ async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
         }
         testbed.settle().await;
         // The first step is done.
-        testbed.run_for(2 * INTERVAL).await;
+        testbed.run_for(2 * COMPARE_INTERVAL).await;
         testbed.subscribe(57, later, None);
         testbed.settle().await;
         let own = testbed.coordinator.membership.node().to_owned();

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 /// Maximum size of queued messages. Beyond it, this node is too slow for its subscriptions: the
 /// link is closed.
-const WAITING_MAX: usize = 64 * 1024 * 1024;
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A message of a link, or a change of its servers.
 #[derive(Debug, Eq, PartialEq)]
@@ -65,7 +65,7 @@ impl PushSender {
 
     pub(super) fn push(&self, push: Push) {
         let len = len_of(&push);
-        let is_full = WAITING_MAX < self.waiting.fetch_add(len, Ordering::Relaxed) + len;
+        let is_full = QUEUED_BYTES_MAX < self.waiting.fetch_add(len, Ordering::Relaxed) + len;
         let push = if is_full && 0 < len { Push::Lost(TOO_SLOW) } else { push };
         // The link may have been dropped.
         let _ = self.queue.send(push);
@@ -118,16 +118,16 @@ mod tests {
     #[tokio::test]
     async fn queued_messages_are_limited_in_bytes() {
         let (outbox, mut pushes) = PushSender::new();
-        outbox.push(message(WAITING_MAX / 2));
-        outbox.push(message(WAITING_MAX / 2));
+        outbox.push(message(QUEUED_BYTES_MAX / 2));
+        outbox.push(message(QUEUED_BYTES_MAX / 2));
         for _ in 0..2 {
             assert!(matches!(pushes.next().await, Push::Message { .. }), "so many may wait");
         }
-        outbox.push(message(WAITING_MAX));
+        outbox.push(message(QUEUED_BYTES_MAX));
         outbox.push(Push::Moved(Partition::LEASES));
         assert!(matches!(pushes.next().await, Push::Message { .. }), "those before were taken");
         assert_eq!(pushes.next().await, Push::Moved(Partition::LEASES));
-        for bytes in [WAITING_MAX, 100] {
+        for bytes in [QUEUED_BYTES_MAX, 100] {
             outbox.push(message(bytes));
         }
         outbox.push(Push::Moved(Partition::LEASES));

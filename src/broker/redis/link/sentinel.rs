@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 use tokio::time::{self, MissedTickBehavior};
 
 /// The interval at which the sentinels are asked for the master.
-pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const DEPOSED: &str = "sentinel names another master";
 
 /// The sentinels of one master.
@@ -80,7 +80,7 @@ impl Sentinels {
     /// Watches whether the sentinels still name this master.
     pub(super) fn watch(mut self, master: ServerAddress, outbox: PushSender) -> AbortOnDrop {
         AbortOnDrop::spawn(async move {
-            let mut ticks = time::interval(INTERVAL);
+            let mut ticks = time::interval(POLL_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut suspected = None;
             loop {

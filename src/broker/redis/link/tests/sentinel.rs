@@ -3,7 +3,7 @@ use super::{
     fake::{Fake, bulk},
     next, receives_nothing,
 };
-use crate::broker::redis::link::{Push, sentinel::INTERVAL};
+use crate::broker::redis::link::{Push, sentinel::POLL_INTERVAL};
 
 const GET: &str = "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster";
 
@@ -39,10 +39,10 @@ impl WatchedMaster {
 async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_one_runs() {
     let watched = WatchedMaster::start().await;
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
-    receives_nothing(&mut pushes, 2 * INTERVAL).await;
+    receives_nothing(&mut pushes, 2 * POLL_INTERVAL).await;
     // One of three Sentinels is not a majority.
     name(&watched.sentinels[0], watched.other.port);
-    receives_nothing(&mut pushes, 3 * INTERVAL).await;
+    receives_nothing(&mut pushes, 3 * POLL_INTERVAL).await;
     name(&watched.sentinels[1], watched.other.port);
     assert_eq!(next(&mut pushes).await, Push::Lost("sentinel names another master"));
     // The next link leads to the new master.
@@ -58,7 +58,7 @@ async fn sentinels_that_do_not_reply_change_nothing() {
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
     watched.sentinels[1].stop().await;
     watched.sentinels[2].reply(|line| (line == GET).then(|| "*-1\r\n".to_owned()));
-    receives_nothing(&mut pushes, 3 * INTERVAL).await;
+    receives_nothing(&mut pushes, 3 * POLL_INTERVAL).await;
     let error = connect(&watched.url("", "")).await.unwrap_err();
     assert!(error.to_string().contains("mymaster") || error.is_connection_refusal(), "{error}");
 }
