@@ -164,8 +164,8 @@ impl AppScripts {
 
     /// Whether the process that made this [`AppScripts::random_name`] was silent for longer than a
     /// living one; without any heartbeat, since `since`.
-    pub(crate) fn is_silent(&self, name: &str, since: Instant) -> bool {
-        self.shared.notifiers.is_silent(process_of(name), since, now())
+    pub(crate) fn has_missed_heartbeats(&self, name: &str, since: Instant) -> bool {
+        self.shared.notifiers.has_missed_heartbeats(process_of(name), since, now())
     }
 }
 

@@ -55,12 +55,12 @@ impl ClusterState {
         let requested_at = now();
         loop {
             let progressed = *self.reads.progressed.lock();
-            let silent = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
-            let deadline = silent.min(requested_at + LIST_TIMEOUT);
+            let progress_deadline = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
+            let deadline = progress_deadline.min(requested_at + LIST_TIMEOUT);
             if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
                 return reply.unwrap_or(Err(Unavailable));
             }
-            if deadline < silent || *self.reads.progressed.lock() == progressed {
+            if deadline < progress_deadline || *self.reads.progressed.lock() == progressed {
                 return Err(Unavailable);
             }
         }

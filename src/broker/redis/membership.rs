@@ -353,12 +353,12 @@ impl Membership {
         // while this node did not receive the bus, were reported by other nodes if they were
         // recent.
         let missed_for = self.missed_for(now);
-        let was_silent = |reply: &&HeartbeatReply| {
+        let had_no_publishes = |reply: &&HeartbeatReply| {
             let recent = published_sequences::MIN_RETENTION;
             !reply.was_open && missed_for.saturating_sub(reply.age) + MARGIN <= recent
         };
-        let silent = replies.iter().filter(was_silent).map(|reply| reply.partition);
-        let unaffected = silent.filter(|partition| self.changed.contains(partition)).collect();
+        let unpublished = replies.iter().filter(had_no_publishes).map(|reply| reply.partition);
+        let unaffected = unpublished.filter(|partition| self.changed.contains(partition)).collect();
         MembershipAction::Resubscribe { unaffected }
     }
 

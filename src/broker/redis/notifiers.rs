@@ -25,7 +25,7 @@ pub(super) struct AppNotifiers {
 
 /// Time without a heartbeat after which other nodes try to take the webhook lease of a process.
 /// Heartbeats are sent every second.
-const SILENT_AFTER: Duration = Duration::from_millis(3_500);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// When the entry of a silent process is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -70,9 +70,14 @@ impl AppNotifiers {
 
     /// Whether the process was silent for longer than a living one; without any heartbeat, since
     /// `since`.
-    pub(super) fn is_silent(&self, process: &str, since: Instant, now: Instant) -> bool {
+    pub(super) fn has_missed_heartbeats(
+        &self,
+        process: &str,
+        since: Instant,
+        now: Instant,
+    ) -> bool {
         let last = self.last_heartbeat(process).unwrap_or(since);
-        SILENT_AFTER < now.saturating_duration_since(last)
+        HEARTBEAT_TIMEOUT < now.saturating_duration_since(last)
     }
 
     fn last_heartbeat(&self, process: &str) -> Option<Instant> {
@@ -129,12 +134,12 @@ mod tests {
     #[test]
     fn a_process_is_silent_after_its_last_message() {
         let (notifiers, before) = (AppNotifiers::default(), Instant::now());
-        let now = before + 2 * SILENT_AFTER;
-        assert!(notifiers.is_silent("ab", before, now), "no message since then");
-        assert!(!notifiers.is_silent("ab", now, now));
+        let now = before + 2 * HEARTBEAT_TIMEOUT;
+        assert!(notifiers.has_missed_heartbeats("ab", before, now), "no message since then");
+        assert!(!notifiers.has_missed_heartbeats("ab", now, now));
         notifiers.on_heartbeat("ab.1", before);
-        assert!(notifiers.is_silent("ab", now, now));
+        assert!(notifiers.has_missed_heartbeats("ab", now, now));
         notifiers.on_heartbeat("ab.2", now);
-        assert!(!notifiers.is_silent("ab", before, now), "another heartbeat");
+        assert!(!notifiers.has_missed_heartbeats("ab", before, now), "another heartbeat");
     }
 }

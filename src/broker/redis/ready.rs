@@ -47,7 +47,7 @@ pub(super) struct ReadyNodes {
 /// Time without a heartbeat after which a node is not considered ready: the least
 /// `redis.node_timeout_ms`. Heartbeats are sent every second, so that two may be late on a busy
 /// machine; a node that stops in order reports it at once.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Maximum number of nodes that are tracked: more than a cluster has.
 const READY_NODES_MAX: usize = 64;
 
@@ -56,7 +56,7 @@ impl ReadyNodes {
     /// one soon: it has become ready, or it drains.
     pub(super) fn record_heartbeat(&self, node: &str, state: NodeState, now: Instant) -> bool {
         let mut nodes = self.heartbeats.lock();
-        nodes.retain(|_, last| now.saturating_duration_since(*last) < SILENCE_MAX);
+        nodes.retain(|_, last| now.saturating_duration_since(*last) < READY_TIMEOUT);
         if state != NodeState::Ready {
             nodes.remove(node);
         } else if nodes.len() < READY_NODES_MAX || nodes.contains_key(node) {
@@ -78,7 +78,7 @@ impl ReadyNodes {
     /// Whether any other node is ready.
     pub(super) fn has_ready(&self, now: Instant) -> bool {
         let nodes = self.heartbeats.lock();
-        nodes.values().any(|last| now.saturating_duration_since(*last) < SILENCE_MAX)
+        nodes.values().any(|last| now.saturating_duration_since(*last) < READY_TIMEOUT)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
         );
         assert!(!nodes.has_ready(start), "it drains");
         nodes.record_heartbeat("a.1", NodeState::Ready, start);
-        assert!(!nodes.has_ready(start + SILENCE_MAX), "it is silent");
+        assert!(!nodes.has_ready(start + READY_TIMEOUT), "it is silent");
     }
 
     #[test]
@@ -143,11 +143,11 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         nodes.record_heartbeat("a.1", NodeState::Ready, start);
-        let next = start + SILENCE_MAX - Duration::from_millis(1);
+        let next = start + READY_TIMEOUT - Duration::from_millis(1);
         assert!(nodes.has_ready(next));
         assert!(!nodes.record_heartbeat("a.1", NodeState::Ready, next));
         assert!(
-            nodes.record_heartbeat("a.1", NodeState::Ready, next + SILENCE_MAX),
+            nodes.record_heartbeat("a.1", NodeState::Ready, next + READY_TIMEOUT),
             "silent for too long"
         );
     }

@@ -82,7 +82,7 @@ impl StoreClient {
     /// never heard, since `since`.
     #[must_use]
     pub(in crate::webhook) fn is_silent(&self, lease: &str, since: Instant) -> bool {
-        self.app.is_silent(lease, since)
+        self.app.has_missed_heartbeats(lease, since)
     }
 
     /// Appends entries, all of them or none. `number` is the number of this part, counted from 1;
