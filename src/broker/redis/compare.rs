@@ -36,7 +36,7 @@ use sweep::{Sweep, TopicList};
 /// The interval between comparisons.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(2);
 /// Number of comparisons in a round of 30 seconds, with some time to spare.
-const STEPS: usize = 14;
+const COMPARISONS_PER_ROUND: usize = 14;
 /// Maximum topics, and members of them, in one command: some milliseconds of Redis' time.
 const TOPICS_MAX: usize = 256;
 const MEMBERS_MAX: usize = 4_096;
@@ -44,23 +44,23 @@ const MEMBERS_MAX: usize = 4_096;
 /// The interval between sweeps: scans of the lists in Redis for topics that no node holds.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
 /// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster.
-const SWEEPS: usize = 5;
-const SWEEPS_ON_CLUSTER: usize = 20;
+const SWEEPS_PER_ROUND: usize = 5;
+const SWEEPS_PER_ROUND_ON_CLUSTER: usize = 20;
 
 /// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// The topic that was compared last: all after it are still to be compared in this round, also
     /// those that did not exist when it began.
-    last: Option<Position>,
+    last_compared: Option<ScanPosition>,
     /// Topics that were being synced when it was their turn: they are compared in the next step.
     skipped: Vec<Arc<str>>,
-    next: Option<Instant>,
-    page: ListPage,
+    next_comparison: Option<Instant>,
+    next_page: ListPage,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
     /// Whether this node's own lists were scanned since Redis may have lost some of its writes.
-    has_own: bool,
+    own_lists_scanned: bool,
     /// Topics that were repaired since the last log line.
     repaired: u64,
     repairs: LogThrottle,
@@ -68,7 +68,7 @@ pub(super) struct Comparison {
 
 /// The position of a topic in a round. Each step asks as many masters as possible, so that one that
 /// has lost its data is found soon: neighbours are on different ones.
-type Position = (u8, Arc<str>);
+type ScanPosition = (u8, Arc<str>);
 
 /// A page of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -84,7 +84,7 @@ pub(super) struct Swept {
     first: ListPage,
     next: ListPage,
     /// Topics that Redis lists as this node's and that it does not hold.
-    own: Vec<TopicName>,
+    unknown_topics: Vec<TopicName>,
 }
 
 /// The result of one command.
@@ -97,9 +97,9 @@ pub(super) struct Compared {
 impl Comparison {
     /// Resets the progress after the link is lost.
     pub(super) fn clear(&mut self) {
-        self.last = None;
+        self.last_compared = None;
         self.skipped.clear();
-        self.next = None;
+        self.next_comparison = None;
         self.next_sweep = None;
         self.is_sweeping = false;
         self.scan_own_lists();
@@ -107,8 +107,8 @@ impl Comparison {
 
     /// Schedules a scan of this node's own lists: Redis may have lost some of its writes.
     pub(super) fn scan_own_lists(&mut self) {
-        self.has_own = false;
-        self.page = ListPage::default();
+        self.own_lists_scanned = false;
+        self.next_page = ListPage::default();
     }
 }
 
@@ -125,9 +125,9 @@ impl Comparison {
         if !context.membership.is_joined() {
             return due;
         }
-        if self.next.is_none_or(|at| at <= now) {
-            self.next = Some(now + COMPARE_INTERVAL);
-            due.compare = self.compare_some(context, now);
+        if self.next_comparison.is_none_or(|at| at <= now) {
+            self.next_comparison = Some(now + COMPARE_INTERVAL);
+            due.compare = self.due_comparisons(context, now);
         }
         if !self.is_sweeping && self.next_sweep.is_none_or(|at| at <= now) {
             self.next_sweep = Some(now + SWEEP_INTERVAL);
@@ -139,10 +139,10 @@ impl Comparison {
 
     /// The topics of the next step.
     fn next_names(&mut self, topics: &Topics) -> Vec<Arc<str>> {
-        let position = |(name, topic): (_, &Topic)| (topic.partition.spread(), name);
+        let position = |(name, topic): (_, &Topic)| (topic.partition.scan_order(), name);
         let mut ahead: Vec<(u8, &Arc<str>)> = topics.all.iter().map(position).collect();
-        let step = ahead.len().div_ceil(STEPS);
-        if let Some((spread, name)) = &self.last {
+        let step = ahead.len().div_ceil(COMPARISONS_PER_ROUND);
+        if let Some((spread, name)) = &self.last_compared {
             let is_ahead = |position: &(u8, &Arc<str>)| (*spread, name) < *position;
             if ahead.iter().any(is_ahead) {
                 ahead.retain(is_ahead);
@@ -152,13 +152,13 @@ impl Comparison {
             ahead.select_nth_unstable(step);
             ahead.truncate(step);
         }
-        self.last = ahead.iter().max().map(|(spread, name)| (*spread, Arc::clone(name)));
+        self.last_compared = ahead.iter().max().map(|(spread, name)| (*spread, Arc::clone(name)));
         let mut names = std::mem::take(&mut self.skipped);
         names.extend(ahead.into_iter().map(|(_, name)| Arc::clone(name)));
         names
     }
 
-    fn compare_some(
+    fn due_comparisons(
         &mut self,
         context: LinkContext<'_>,
         now: Instant,
@@ -249,7 +249,7 @@ impl Comparison {
         topics: &Topics,
     ) -> Vec<TopicList> {
         let partitions = shared.names.partitions();
-        if !self.has_own {
+        if !self.own_lists_scanned {
             return partitions.map(TopicList::Own).collect();
         }
         if !membership.nodes.is_leader(membership.node()) {
@@ -273,19 +273,19 @@ impl Comparison {
         if lists.is_empty() {
             return None;
         }
-        let first = self.page;
+        let first = self.next_page;
         let mut next = if first.list < lists.len() { first } else { ListPage::default() };
         // After a loss, its own lists are short, and scanned at once.
-        let sweeps = match (self.has_own, shared.is_redis_cluster) {
+        let sweeps = match (self.own_lists_scanned, shared.is_redis_cluster) {
             (false, _) => 1,
-            (true, false) => SWEEPS,
-            (true, true) => SWEEPS_ON_CLUSTER,
+            (true, false) => SWEEPS_PER_ROUND,
+            (true, true) => SWEEPS_PER_ROUND_ON_CLUSTER,
         };
         let sweep = Sweep {
             shared: Arc::clone(shared),
             token: Arc::clone(&membership.token),
             hubs: topics.hubs.clone(),
-            local: topics.all.keys().cloned().collect(),
+            held: topics.all.keys().cloned().collect(),
             connection: connection.clone(),
         };
         self.is_sweeping = true;
@@ -302,7 +302,7 @@ impl Comparison {
                     }
                 }
             }
-            Swept { first, next, own }
+            Swept { first, next, unknown_topics: own }
         };
         Some(task.boxed())
     }
@@ -317,14 +317,16 @@ impl Comparison {
     ) {
         self.is_sweeping = false;
         // Unless the scan starts again.
-        if self.page == swept.first {
-            self.page = swept.next;
-            if !self.has_own && self.lists(shared, membership, topics).len() <= swept.next.list {
-                self.has_own = true;
-                self.page = ListPage::default();
+        if self.next_page == swept.first {
+            self.next_page = swept.next;
+            if !self.own_lists_scanned
+                && self.lists(shared, membership, topics).len() <= swept.next.list
+            {
+                self.own_lists_scanned = true;
+                self.next_page = ListPage::default();
             }
         }
-        for TopicName { app_id, subject } in swept.own {
+        for TopicName { app_id, subject } in swept.unknown_topics {
             let name = topics.open(&app_id, subject);
             // Redis has lost a withdrawal of this node, or has an older state.
             let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::withdraw_unknown);

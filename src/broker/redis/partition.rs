@@ -58,7 +58,7 @@ impl Partition {
     }
 
     /// Its position in an order in which neighbours are far apart, and so on different masters.
-    pub(in crate::broker::redis) fn spread(self) -> u8 {
+    pub(in crate::broker::redis) fn scan_order(self) -> u8 {
         self.0.reverse_bits()
     }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn neighbours_in_the_spread_order_are_far_apart() {
         let mut partitions: Vec<_> = Partition::all(PARTITIONS).collect();
-        partitions.sort_by_key(|partition| partition.spread());
+        partitions.sort_by_key(|partition| partition.scan_order());
         let neighbours = partitions.windows(2);
         assert!(neighbours.into_iter().all(|two| 64 <= two[0].index().abs_diff(two[1].index())));
         assert_eq!(Partition::all(9_999).len(), PARTITIONS);

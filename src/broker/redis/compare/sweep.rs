@@ -40,7 +40,7 @@ pub(super) struct Sweep {
     pub(super) token: Arc<FencingToken>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The topics of this node, which are compared by themselves.
-    pub(super) local: BTreeSet<Arc<str>>,
+    pub(super) held: BTreeSet<Arc<str>>,
     pub(super) connection: RedisConnection,
 }
 
@@ -104,7 +104,7 @@ impl Sweep {
     }
 
     fn holds(&self, name: &TopicName) -> bool {
-        self.local.contains(&*self.shared.names.topic(name))
+        self.held.contains(&*self.shared.names.topic(name))
     }
 
     /// Repairs the inconsistent ones among topics that this node does not hold.
