@@ -60,7 +60,7 @@ impl RedisBroker {
 impl AppScripts {
     /// The key of something that the app has once.
     pub(crate) fn key(&self, kind: &str) -> String {
-        self.shared.names.of_app(kind, &self.app_id)
+        self.shared.names.app_key(kind, &self.app_id)
     }
 
     /// The key of the app's webhook log, which topics append to as well.

@@ -124,10 +124,10 @@ impl ClusterState {
             .iter()
             .map(|entry| entry.retention_ms)
             .fold(INDEX_RETENTION_MS, u64::max);
-        let of_app = self.names.app_partition(app_id);
-        let mut call = ScriptCall::fenced(&self.scripts.cache, of_app, &self.names, token)
-            .key(self.names.of_app("cacheorder", app_id))
-            .key(self.names.of_app("cached", app_id))
+        let app_partition = self.names.app_partition(app_id);
+        let mut call = ScriptCall::fenced(&self.scripts.cache, app_partition, &self.names, token)
+            .key(self.names.app_key("cacheorder", app_id))
+            .key(self.names.app_key("cached", app_id))
             .number(update.max_bytes)
             .number(retention_ms)
             .number(evicted.len());
@@ -159,7 +159,7 @@ impl ClusterState {
         };
         let partition = self.names.channel_partition(app_id, &channel);
         let call = ScriptCall::fenced(&self.scripts.evict, partition, &self.names, &joined.token)
-            .key(self.names.channel(app_id, &channel))
+            .key(self.names.channel_topic_key(app_id, &channel))
             .key(self.names.cached_event_key(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));

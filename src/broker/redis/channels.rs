@@ -152,7 +152,7 @@ impl ClusterState {
         let (mut reply, token) = self
             .run_with_token(partition, |token| {
                 ScriptCall::fenced(&self.scripts.scan, partition, &self.names, token)
-                    .key(self.names.channel_index(app_id, partition))
+                    .key(self.names.channel_index_key(app_id, partition))
                     .number(cursor)
                     .arg(pattern)
                     .number(PAGE_ENTRIES)

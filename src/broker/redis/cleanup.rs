@@ -90,14 +90,14 @@ impl CleanUp {
         partition: Partition,
         connection: &RedisConnection,
     ) -> RedisResult<usize> {
-        let topics_of = self.shared.names.topics_of(&self.node, partition);
+        let node_topics = self.shared.names.node_topics_key(&self.node, partition);
         if partition != Partition::LEASES {
             self.expire(partition, "fence", &[], connection).await?;
         }
         let mut cleaned = 0;
         loop {
             let mut some = cmd("SRANDMEMBER");
-            some.arg(&topics_of).arg(TOPICS_PER_BATCH);
+            some.arg(&node_topics).arg(TOPICS_PER_BATCH);
             let topics: Vec<String> = connection.query(partition, &some).await?;
             if topics.is_empty() {
                 return Ok(cleaned);
@@ -134,7 +134,7 @@ impl CleanUp {
     ) -> RedisResult<bool> {
         let names = &self.shared.names;
         let call = ScriptCall::fenced(&self.shared.scripts.expire, partition, names, &self.token)
-            .key(names.topics_of(&self.node, partition))
+            .key(names.node_topics_key(&self.node, partition))
             .arg(&*self.node)
             .arg(phase)
             .number(CLAIM_DURATION.as_millis());

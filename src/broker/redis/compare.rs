@@ -365,9 +365,9 @@ fn compare_call<'a>(
 ) -> ScriptCall {
     let names = &shared.names;
     let mut call = ScriptCall::fenced(&shared.scripts.compare, partition, names, token)
-        .key(names.topics_of(&token.node, partition));
+        .key(names.node_topics_key(&token.node, partition));
     for (name, own_total, users) in topics {
-        let hash = names.topic(name);
+        let hash = names.topic_key(name);
         let field = match &name.subject {
             TopicSubject::Channel(channel) => channel.as_str(),
             TopicSubject::User(user_id) => user_id,

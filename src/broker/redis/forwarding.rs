@@ -218,12 +218,13 @@ impl ForwardTask {
     /// Appends the records that the app's log does not have. Returns whether it was empty.
     async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
-        let of_app = names.app_partition(&self.app_id);
-        let mut call = ScriptCall::fenced(&self.shared.scripts.forward, of_app, names, &self.token)
-            .key(names.webhook_log_key(&self.app_id, of_app))
-            .key(names.webhook_log_state_key(&self.app_id, of_app))
-            .number(self.partition)
-            .number(part.dropped);
+        let app_partition = names.app_partition(&self.app_id);
+        let mut call =
+            ScriptCall::fenced(&self.shared.scripts.forward, app_partition, names, &self.token)
+                .key(names.webhook_log_key(&self.app_id, app_partition))
+                .key(names.webhook_log_state_key(&self.app_id, app_partition))
+                .number(self.partition)
+                .number(part.dropped);
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }

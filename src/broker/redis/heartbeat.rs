@@ -135,7 +135,7 @@ fn call(
     let registered =
         if membership.was_registered { token.generation(partition) } else { Default::default() };
     let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
-        .key(names.registry(partition))
+        .key(names.registry_key(partition))
         .arg(word(phase))
         .arg(&*token.node)
         .arg(&*membership.process)

@@ -28,13 +28,13 @@ pub(super) struct TopicName {
 
 /// Formats and parses the names.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct KeyNames {
     prefix: String,
     /// The number of partitions.
     partitions: usize,
 }
 
-impl Names {
+impl KeyNames {
     pub(super) fn new(prefix: &str, is_redis_cluster: bool) -> Self {
         Self {
             prefix: prefix.to_owned(),
@@ -78,10 +78,10 @@ impl Names {
     }
 
     /// The hash of a topic, and its bus.
-    pub(super) fn topic(&self, name: &TopicName) -> String {
+    pub(super) fn topic_key(&self, name: &TopicName) -> String {
         let app_id = &name.app_id;
         match &name.subject {
-            TopicSubject::Channel(channel) => self.channel(app_id, channel),
+            TopicSubject::Channel(channel) => self.channel_topic_key(app_id, channel),
             TopicSubject::User(user_id) => {
                 self.key("u", self.partition(name), format_args!("{app_id}:{user_id}"))
             }
@@ -90,11 +90,11 @@ impl Names {
     }
 
     /// The hash of a channel, and its bus.
-    pub(super) fn channel(&self, app_id: &str, channel: &ChannelName) -> String {
-        self.of_channel("c", app_id, channel)
+    pub(super) fn channel_topic_key(&self, app_id: &str, channel: &ChannelName) -> String {
+        self.channel_key("c", app_id, channel)
     }
 
-    fn of_channel(&self, kind: &str, app_id: &str, channel: &ChannelName) -> String {
+    fn channel_key(&self, kind: &str, app_id: &str, channel: &ChannelName) -> String {
         let partition = self.channel_partition(app_id, channel);
         self.key(kind, partition, format_args!("{app_id}:{channel}"))
     }
@@ -125,26 +125,26 @@ impl Names {
 
     /// The last event of a cache channel.
     pub(super) fn cached_event_key(&self, app_id: &str, channel: &ChannelName) -> String {
-        self.of_channel("e", app_id, channel)
+        self.channel_key("e", app_id, channel)
     }
 
     /// The ids of a channel's latest events.
     pub(super) fn recent_event_ids_key(&self, app_id: &str, channel: &ChannelName) -> String {
-        self.of_channel("r", app_id, channel)
+        self.channel_key("r", app_id, channel)
     }
 
     /// The app's occupied channels of a partition, with their counts.
-    pub(super) fn channel_index(&self, app_id: &str, partition: Partition) -> String {
+    pub(super) fn channel_index_key(&self, app_id: &str, partition: Partition) -> String {
         self.key("i", partition, app_id)
     }
 
     /// The app's users of a partition that are signed in.
-    pub(super) fn user_index(&self, app_id: &str, partition: Partition) -> String {
+    pub(super) fn user_index_key(&self, app_id: &str, partition: Partition) -> String {
         self.key("j", partition, app_id)
     }
 
     /// A key that an app has once, in its partition.
-    pub(super) fn of_app(&self, what: &str, app_id: &str) -> String {
+    pub(super) fn app_key(&self, what: &str, app_id: &str) -> String {
         self.key(what, self.app_partition(app_id), app_id)
     }
 
@@ -159,7 +159,7 @@ impl Names {
     }
 
     /// The nodes that may write to a partition, and the partition's generation.
-    pub(super) fn registry(&self, partition: Partition) -> String {
+    pub(super) fn registry_key(&self, partition: Partition) -> String {
         self.key("nodes", partition, "")
     }
 
@@ -169,7 +169,7 @@ impl Names {
     }
 
     /// The topics of a partition to which a node contributes.
-    pub(super) fn topics_of(&self, node: &str, partition: Partition) -> String {
+    pub(super) fn node_topics_key(&self, node: &str, partition: Partition) -> String {
         self.key("topics", partition, node)
     }
 
@@ -197,23 +197,23 @@ mod tests {
     fn names_are_parsed_as_they_were_formatted() {
         let channel = ChannelName::parse("presence-a.b;c", 100).unwrap();
         for is_redis_cluster in [false, true] {
-            let names = Names::new("campanile", is_redis_cluster);
+            let names = KeyNames::new("campanile", is_redis_cluster);
             for subject in [
                 TopicSubject::Channel(channel.clone()),
                 TopicSubject::User("a=1".into()),
                 TopicSubject::Connections,
             ] {
                 let name = TopicName { app_id: "an:app{1}".into(), subject };
-                assert_eq!(names.parse(&names.topic(&name)), Some(name));
+                assert_eq!(names.parse(&names.topic_key(&name)), Some(name));
             }
         }
     }
 
     #[test]
     fn names_of_other_programs_are_rejected() {
-        let names = Names::new("campanile", true);
+        let names = KeyNames::new("campanile", true);
         let channel = ChannelName::parse("a", 100).unwrap();
-        let known = names.channel("1", &channel);
+        let known = names.channel_topic_key("1", &channel);
         assert!(names.parse(&known).is_some());
         let elsewhere = names.partitions().map(|partition| names.key("c", partition, "1:a"));
         assert_eq!(elsewhere.filter(|name| names.parse(name).is_some()).count(), 1);
@@ -225,21 +225,21 @@ mod tests {
     /// Nodes of one layout version find one another's keys by these names.
     #[test]
     fn each_kind_of_key_has_its_name() {
-        let names = Names::new("p", false);
+        let names = KeyNames::new("p", false);
         let channel = ChannelName::parse("cache-a", 100).unwrap();
         let leases = Partition::LEASES;
         for (name, expected) in [
-            (names.channel("1", &channel), "p:c{460}1:cache-a"),
+            (names.channel_topic_key("1", &channel), "p:c{460}1:cache-a"),
             (names.cached_event_key("1", &channel), "p:e{460}1:cache-a"),
             (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
-            (names.channel_index("1", leases), "p:i{460}1"),
-            (names.user_index("1", leases), "p:j{460}1"),
-            (names.of_app("queue", "1"), "p:queue{460}1"),
+            (names.channel_index_key("1", leases), "p:i{460}1"),
+            (names.user_index_key("1", leases), "p:j{460}1"),
+            (names.app_key("queue", "1"), "p:queue{460}1"),
             (names.webhook_log_key("1", leases), "p:log{460}1"),
             (names.webhook_log_state_key("1", leases), "p:logstate{460}1"),
-            (names.registry(leases), "p:nodes{460}"),
+            (names.registry_key(leases), "p:nodes{460}"),
             (names.control_channel(), "p:bus{460}"),
-            (names.topics_of("ab.1", leases), "p:topics{460}ab.1"),
+            (names.node_topics_key("ab.1", leases), "p:topics{460}ab.1"),
             (names.unversioned_leases(), "p:leases{nodes}"),
         ] {
             assert_eq!(name, expected);
@@ -250,11 +250,11 @@ mod tests {
     fn only_a_redis_cluster_has_several_partitions() {
         let channels: Vec<_> =
             (0..99).map(|at| ChannelName::parse(&format!("c{at}"), 100).unwrap()).collect();
-        let used = |names: &Names| {
+        let used = |names: &KeyNames| {
             let used = channels.iter().map(|channel| names.channel_partition("1", channel));
             used.collect::<std::collections::BTreeSet<_>>().len()
         };
-        let (single, cluster) = (Names::new("p", false), Names::new("p", true));
+        let (single, cluster) = (KeyNames::new("p", false), KeyNames::new("p", true));
         assert_eq!((single.partitions().len(), used(&single)), (1, 1));
         assert_eq!(cluster.partitions().len(), PARTITIONS);
         assert!(60 < used(&cluster));

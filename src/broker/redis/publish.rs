@@ -280,7 +280,7 @@ impl ClusterState {
             .arg(if is_retry { "1" } else { "0" })
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
-            let topic = self.names.channel(app_id, &event.channel);
+            let topic = self.names.channel_topic_key(app_id, &event.channel);
             let retention_ms = event.retention_ms(max_cache_bytes);
             let envelope = Envelope {
                 id: *id,

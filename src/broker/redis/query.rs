@@ -62,7 +62,7 @@ impl ClusterState {
         let mut reply = self
             .run_fenced(partition, |token| {
                 ScriptCall::fenced(&self.scripts.channel, partition, &self.names, token)
-                    .key(self.names.channel(app_id, channel))
+                    .key(self.names.channel_topic_key(app_id, channel))
                     .key(self.names.cached_event_key(app_id, channel))
                     .arg(match query {
                         ChannelQuery::Summary => "0",
@@ -80,7 +80,7 @@ impl ClusterState {
     /// The number of connections of the app on all nodes.
     pub(super) async fn connections(&self, app_id: &str) -> Result<usize, Unavailable> {
         let name = TopicName { app_id: app_id.into(), subject: TopicSubject::Connections };
-        let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
+        let (topic, partition) = (self.names.topic_key(&name), self.names.partition(&name));
         let mut reply = self
             .run_fenced(partition, |token| {
                 // Connections have no last event: this key does not exist.

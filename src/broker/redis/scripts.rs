@@ -1,7 +1,7 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
 use super::{
-    fencing_token::FencingToken, link::RedisConnection, lua, names::Names, partition::Partition,
+    fencing_token::FencingToken, link::RedisConnection, lua, names::KeyNames, partition::Partition,
 };
 use parking_lot::Mutex;
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
@@ -155,11 +155,11 @@ impl ScriptCall {
     pub(super) fn fenced(
         script: &Arc<Script>,
         partition: Partition,
-        names: &Names,
+        names: &KeyNames,
         token: &FencingToken,
     ) -> Self {
         Self::of(script, partition)
-            .key(names.registry(partition))
+            .key(names.registry_key(partition))
             .arg(token.generation(partition))
             .arg(&token.node)
             .number(token.link)

@@ -9,7 +9,7 @@ use super::{
     link::RedisConnection,
     link_state::{JoinedLink, LinkState, LinkStateWatch},
     metrics::BrokerMetrics,
-    names::Names,
+    names::KeyNames,
     notifiers::AppNotifiers,
     partition::Partition,
     published_sequences::PublishedSequences,
@@ -31,7 +31,7 @@ use tokio::time::{self, timeout_at};
 /// The state that all requests to Redis share.
 #[derive(Debug)]
 pub(super) struct ClusterState {
-    pub(super) names: Names,
+    pub(super) names: KeyNames,
     pub(super) scripts: Scripts,
     pub(super) is_redis_cluster: bool,
     pub(super) link_state: LinkStateWatch,
@@ -132,7 +132,7 @@ fn is_step(step_ms: i64, round_trip: Duration) -> bool {
 
 impl ClusterState {
     pub(super) fn new(prefix: &str, is_redis_cluster: bool, broker_wait: Duration) -> Self {
-        let names = Names::new(prefix, is_redis_cluster);
+        let names = KeyNames::new(prefix, is_redis_cluster);
         Self {
             clock: Clock::new(names.partitions().len()),
             names,

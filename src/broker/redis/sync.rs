@@ -28,7 +28,7 @@ pub(super) fn sync_call(
     now: Instant,
 ) -> ScriptCall {
     let names = &shared.names;
-    let (hash, partition) = (names.topic(name), names.partition(name));
+    let (hash, partition) = (names.topic_key(name), names.partition(name));
     let (mut flags, last, field, max_members, max_total) = subject_params(shared, name, config);
     let index = index_of(shared, name);
     if index.is_some() {
@@ -51,7 +51,7 @@ pub(super) fn sync_call(
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)
-        .key(names.topics_of(node, partition));
+        .key(names.node_topics_key(node, partition));
     let mut control_message = String::new();
     if !logged_changes.is_empty() {
         flags.extend(logged_changes.flags());
@@ -94,7 +94,7 @@ fn subject_params<'a>(
 ) -> (String, String, &'a str, usize, usize) {
     let mut flags = String::new();
     // An unused key in the same slot, for subjects without a last event.
-    let none = || format!("{}:none", shared.names.topic(name));
+    let none = || format!("{}:none", shared.names.topic_key(name));
     match &name.subject {
         TopicSubject::Channel(channel) => {
             if sends_subscription_count(channel, config) {
@@ -116,9 +116,9 @@ pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String
     let partition = shared.names.partition(name);
     match &name.subject {
         TopicSubject::Channel(channel) if channel.is_listed() => {
-            Some(shared.names.channel_index(&name.app_id, partition))
+            Some(shared.names.channel_index_key(&name.app_id, partition))
         }
-        TopicSubject::User(_) => Some(shared.names.user_index(&name.app_id, partition)),
+        TopicSubject::User(_) => Some(shared.names.user_index_key(&name.app_id, partition)),
         TopicSubject::Channel(_) | TopicSubject::Connections => None,
     }
 }

@@ -117,7 +117,7 @@ impl Topics {
     /// The topic's name in Redis. Creates the topic if it does not exist.
     pub(super) fn open(&mut self, app_id: &Arc<str>, subject: TopicSubject) -> Arc<str> {
         let name = TopicName { app_id: Arc::clone(app_id), subject };
-        let text = self.shared.names.topic(&name);
+        let text = self.shared.names.topic_key(&name);
         if let Some((known, _)) = self.all.get_key_value(text.as_str()) {
             return Arc::clone(known);
         }

@@ -23,11 +23,11 @@ fn leave_behind(testbed: &Testbed, channels: &[&str]) {
     testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("e:{DEAD}"), "1 6000"]);
     for channel in channels {
         let (key, partition) = testbed.channel(channel);
-        let index = names.channel_index(APP, partition);
+        let index = names.channel_index_key(APP, partition);
         let node = format!("n:{DEAD}");
         testbed.ask(partition, &["HSET", &key, "e", "epoch", "v", "1", "t", "2", &node, "2"]);
         testbed.ask(partition, &["HSET", &index, channel, "2 0"]);
-        testbed.ask(partition, &["SADD", &names.topics_of(DEAD, partition), &key]);
+        testbed.ask(partition, &["SADD", &names.node_topics_key(DEAD, partition), &key]);
     }
 }
 
@@ -44,7 +44,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
         testbed.settle().await;
         leave_behind(&testbed, &["a", "b", "c"]);
         // A name that no node gives to a topic.
-        let topics = testbed.coordinator.shared.names.topics_of(DEAD, LEASES);
+        let topics = testbed.coordinator.shared.names.node_topics_key(DEAD, LEASES);
         testbed.ask(LEASES, &["SADD", &topics, "other"]);
         testbed.run_for(CLEANED_WITHIN).await;
         let dump = testbed.dump();
@@ -53,7 +53,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
             let (key, partition) = testbed.channel(channel);
             let found = testbed.field(partition, &key, "t");
             assert!(found == total || (total.is_empty() && found == "0"), "{channel}: {found}");
-            let index = testbed.coordinator.shared.names.channel_index(APP, partition);
+            let index = testbed.coordinator.shared.names.channel_index_key(APP, partition);
             let listed = testbed.field(partition, &index, channel);
             assert_eq!(listed, if channel == "b" { "1 0" } else { "" }, "{channel}");
         }

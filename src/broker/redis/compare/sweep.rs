@@ -56,13 +56,13 @@ impl Sweep {
         let names = &self.shared.names;
         let (command, key, partition) = match list {
             TopicList::Own(partition) => {
-                ("SSCAN", names.topics_of(&self.token.node, *partition), *partition)
+                ("SSCAN", names.node_topics_key(&self.token.node, *partition), *partition)
             }
             TopicList::Channels(app_id, partition) => {
-                ("HSCAN", names.channel_index(app_id, *partition), *partition)
+                ("HSCAN", names.channel_index_key(app_id, *partition), *partition)
             }
             TopicList::Users(app_id, partition) => {
-                ("HSCAN", names.user_index(app_id, *partition), *partition)
+                ("HSCAN", names.user_index_key(app_id, *partition), *partition)
             }
         };
         let mut scan = cmd(command);
@@ -104,7 +104,7 @@ impl Sweep {
     }
 
     fn holds(&self, name: &TopicName) -> bool {
-        self.held.contains(&*self.shared.names.topic(name))
+        self.held.contains(&*self.shared.names.topic_key(name))
     }
 
     /// Repairs the inconsistent ones among topics that this node does not hold.

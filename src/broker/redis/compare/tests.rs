@@ -53,7 +53,7 @@ async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
         testbed.subscribe(57, later, None);
         testbed.settle().await;
         let own = testbed.coordinator.membership.node().to_owned();
-        let list = testbed.coordinator.shared.names.topics_of(&own, LEASES);
+        let list = testbed.coordinator.shared.names.node_topics_key(&own, LEASES);
         let (key, _) = testbed.channel(later);
         testbed.ask(LEASES, &["SREM", &list, &key]);
         testbed.run_for(ROUND).await;
@@ -108,12 +108,13 @@ async fn contributions_that_no_node_holds_are_removed() {
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
     let names = &testbed.coordinator.shared.names;
-    let (channels, users) = (names.channel_index(APP, LEASES), names.user_index(APP, LEASES));
+    let (channels, users) =
+        (names.channel_index_key(APP, LEASES), names.user_index_key(APP, LEASES));
     let own = testbed.coordinator.membership.node().to_owned();
     // A name of this node from before a loss of data, and entries without a topic.
     let (key, _) = testbed.channel("own");
     testbed.ask(LEASES, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
-    testbed.ask(LEASES, &["SADD", &names.topics_of(&own, LEASES), &key]);
+    testbed.ask(LEASES, &["SADD", &names.node_topics_key(&own, LEASES), &key]);
     testbed.ask(LEASES, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
     testbed.ask(LEASES, &["HSET", &users, "absent", "1 0"]);
     testbed.coordinator.comparison.scan_own_lists();

@@ -186,12 +186,12 @@ impl Testbed {
     /// The key of a channel's hash, and its partition.
     pub(in crate::broker::redis) fn channel(&self, channel: &str) -> (String, Partition) {
         let (names, channel) = (&self.coordinator.shared.names, channel_name(channel));
-        (names.channel(APP, &channel), names.channel_partition(APP, &channel))
+        (names.channel_topic_key(APP, &channel), names.channel_partition(APP, &channel))
     }
 
     /// The key of the registry of a partition.
     pub(in crate::broker::redis) fn registry(&self, partition: Partition) -> String {
-        self.coordinator.shared.names.registry(partition)
+        self.coordinator.shared.names.registry_key(partition)
     }
 }
 

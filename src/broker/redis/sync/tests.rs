@@ -19,10 +19,10 @@ fn channel(channel: &str) -> TopicName {
 fn channels_and_users_are_listed_in_their_indexes() {
     let shared = ClusterState::new("test", false, Duration::from_secs(1));
     let user = name(TopicSubject::User("u".into()));
-    let channels = shared.names.channel_index(APP, LEASES);
+    let channels = shared.names.channel_index_key(APP, LEASES);
     assert_eq!(index_of(&shared, &channel("a")), Some(channels.clone()));
     assert_eq!(index_of(&shared, &channel("presence-a")), Some(channels));
-    assert_eq!(index_of(&shared, &user), Some(shared.names.user_index(APP, LEASES)));
+    assert_eq!(index_of(&shared, &user), Some(shared.names.user_index_key(APP, LEASES)));
     assert_eq!(index_of(&shared, &channel("#server-to-user-u")), None);
     assert_eq!(index_of(&shared, &name(TopicSubject::Connections)), None);
 }
