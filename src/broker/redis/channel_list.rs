@@ -8,9 +8,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// The maximum number of pages in flight, of all apps. A single server has time for publishes in
 /// between.
-const PAGES_OF_ONE: usize = 4;
+const CONCURRENT_PAGES: usize = 4;
 /// The same on a Redis Cluster, where a list has at least one page of each partition.
-pub(super) const PAGES_OF_CLUSTER: usize = 32;
+pub(super) const CONCURRENT_PAGES_ON_CLUSTER: usize = 32;
 
 /// The running and pending reads of the lists of all apps.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct NextRead {
 
 impl ListReads {
     pub(super) fn new(is_redis_cluster: bool) -> Self {
-        let pages = if is_redis_cluster { PAGES_OF_CLUSTER } else { PAGES_OF_ONE };
+        let pages = if is_redis_cluster { CONCURRENT_PAGES_ON_CLUSTER } else { CONCURRENT_PAGES };
         Self { apps: Mutex::default(), pages: Semaphore::new(pages), progressed: Mutex::new(now()) }
     }
 

@@ -5,7 +5,7 @@
 //! covers the prefixes of all of them: a reply is never older than its request.
 
 use super::{
-    channel_list::{ListResult, PAGES_OF_CLUSTER},
+    channel_list::{CONCURRENT_PAGES_ON_CLUSTER, ListResult},
     clock::now,
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
@@ -92,7 +92,7 @@ impl ClusterState {
             async move { shared.read_partition(&app_id, partition, &pattern).await }
         };
         let parts = stream::iter(self.names.partitions()).map(of_partition);
-        let mut parts = std::pin::pin!(parts.buffer_unordered(PAGES_OF_CLUSTER));
+        let mut parts = std::pin::pin!(parts.buffer_unordered(CONCURRENT_PAGES_ON_CLUSTER));
         let mut channels = BTreeMap::new();
         while let Some(part) =
             timeout_at(deadline.into(), parts.next()).await.map_err(|_| Unavailable)?

@@ -179,7 +179,7 @@ impl Coordinator {
                 }
                 push = next(&mut self.link.pushes) => self.take_pushes(push).await,
                 Some((link, completion)) = completions.recv() => {
-                    if link == self.link.number {
+                    if link == self.link.link_number {
                         self.on_completion(completion);
                     }
                 }

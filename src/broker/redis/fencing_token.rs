@@ -9,7 +9,7 @@ pub(super) struct FencingToken {
     /// The node's name.
     pub(super) node: String,
     /// The number of its link to Redis, higher than those of its earlier links.
-    pub(super) link: u64,
+    pub(super) link_number: u64,
     /// The generation of each partition.
     pub(super) generations: Vec<Arc<str>>,
 }
@@ -29,7 +29,7 @@ mod tests {
     fn a_token_has_a_generation_for_each_partition() {
         let token = FencingToken {
             node: "a.1".into(),
-            link: 1,
+            link_number: 1,
             generations: vec!["g1".into(), "g2".into()],
         };
         let mut partitions = Partition::all(3);

@@ -139,7 +139,7 @@ fn call(
         .arg(word(phase))
         .arg(&*token.node)
         .arg(&*membership.process)
-        .number(token.link)
+        .number(token.link_number)
         .number(if has_leases { membership.node_timeout.as_millis() } else { 0 })
         .arg(random::digits())
         .arg(if has_leases { names.control_channel() } else { String::new() })

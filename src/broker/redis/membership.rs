@@ -84,7 +84,8 @@ impl Membership {
         partitions: Vec<Partition>,
         now: Instant,
     ) -> Self {
-        let token = FencingToken { node: format!("{process}.1"), link: 0, generations: Vec::new() };
+        let token =
+            FencingToken { node: format!("{process}.1"), link_number: 0, generations: Vec::new() };
         Self {
             nodes: Nodes::new(process.clone()),
             process,
@@ -172,7 +173,7 @@ impl Membership {
         actions.extend(match self.stage {
             Stage::Disconnected(at) if at <= now && self.stopping == Stopping::No => {
                 self.stage = Stage::Connecting;
-                self.next_link();
+                self.advance_link_number();
                 Some(MembershipAction::Connect)
             }
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
@@ -306,7 +307,7 @@ impl Membership {
         }
         tracing::info!(node = self.node(), %partition, "declared dead by another node");
         self.rename();
-        self.next_link();
+        self.advance_link_number();
         vec![MembershipAction::ForgetAcknowledgements, self.heartbeat(HeartbeatPhase::Join, now)]
     }
 
@@ -474,9 +475,9 @@ impl Membership {
     }
 
     /// Advances the link number, which invalidates writes of earlier links.
-    fn next_link(&mut self) {
+    fn advance_link_number(&mut self) {
         let token = Arc::make_mut(&mut self.token);
-        token.link += 1;
+        token.link_number += 1;
     }
 
     /// Takes another name, since this one was declared dead.

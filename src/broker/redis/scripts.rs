@@ -162,7 +162,7 @@ impl ScriptCall {
             .key(names.registry_key(partition))
             .arg(token.generation(partition))
             .arg(&token.node)
-            .number(token.link)
+            .number(token.link_number)
     }
 
     pub(super) fn partition(&self) -> Partition {

@@ -233,7 +233,7 @@ impl ClusterState {
 
     /// Records that Redis rejects the writes of this link: the node has to join again.
     pub(super) fn on_fenced(&self, token: &FencingToken) {
-        self.fenced_link.fetch_max(token.link, Ordering::Relaxed);
+        self.fenced_link.fetch_max(token.link_number, Ordering::Relaxed);
         self.suspect();
     }
 
@@ -313,7 +313,11 @@ mod tests {
     }
 
     fn token(link: u64) -> FencingToken {
-        FencingToken { node: "a.1".into(), link, generations: vec!["g1".into(), "g2".into()] }
+        FencingToken {
+            node: "a.1".into(),
+            link_number: link,
+            generations: vec!["g1".into(), "g2".into()],
+        }
     }
 
     #[test]

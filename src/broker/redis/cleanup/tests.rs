@@ -123,7 +123,8 @@ async fn a_cleanup_runs_once_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_without_a_lease_fails() {
     let testbed = Testbed::joined(false).await;
-    let token = FencingToken { link: 99, ..testbed.coordinator.membership.token.as_ref().clone() };
+    let token =
+        FencingToken { link_number: 99, ..testbed.coordinator.membership.token.as_ref().clone() };
     let connection = testbed.coordinator.link.connection.clone().unwrap();
     let shared = Arc::clone(&testbed.coordinator.shared);
     let hubs = testbed.coordinator.topics.hubs.clone();

@@ -16,7 +16,7 @@ impl Coordinator {
     /// Carries out what is due for the membership.
     pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
         let inputs = TickInputs {
-            is_fenced: self.shared.is_fenced(self.membership.token.link),
+            is_fenced: self.shared.is_fenced(self.membership.token.link_number),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
             in_flight: self.topics.in_flight.time(),
@@ -125,7 +125,7 @@ impl Coordinator {
         self.shared.metrics.unavailable(reason.kind);
         self.link.connection = None;
         self.link.pushes = None;
-        self.link.number += 1;
+        self.link.link_number += 1;
         self.topics.on_disconnected();
         self.comparison.clear();
         self.forwarding.stop(&self.shared);

@@ -15,7 +15,7 @@ pub(in crate::broker::redis) struct CurrentLink {
     pub(in crate::broker::redis) connection: Option<RedisConnection>,
     pub(in crate::broker::redis) pushes: Option<Pushes>,
     /// The number of the link, to discard results of earlier ones.
-    pub(in crate::broker::redis) number: u64,
+    pub(in crate::broker::redis) link_number: u64,
     completions: mpsc::UnboundedSender<(u64, Completion)>,
     pub(super) log: LinkLog,
 }
@@ -32,7 +32,7 @@ impl CurrentLink {
             endpoint: Arc::new(endpoint),
             connection: None,
             pushes: None,
-            number: 0,
+            link_number: 0,
             completions,
             log: LinkLog::default(),
         }
@@ -48,7 +48,7 @@ impl CurrentLink {
     /// The same for tasks of many commands without a time limit: each command fails with its
     /// connection.
     pub(super) fn begin_long(&self, work: impl Future<Output = Completion> + Send + 'static) {
-        let (completions, number) = (self.completions.clone(), self.number);
+        let (completions, number) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {
             // The coordinator ends with the process.
             let _ = completions.send((number, work.await));

@@ -70,7 +70,7 @@ impl Testbed {
             biased;
             push = next(&mut coordinator.link.pushes) => coordinator.take_pushes(push).await,
             Some((link, completion)) = self.completions.recv() => {
-                if link == coordinator.link.number {
+                if link == coordinator.link.link_number {
                     coordinator.on_completion(completion);
                 }
             }

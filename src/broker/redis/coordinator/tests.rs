@@ -51,7 +51,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let process = testbed.coordinator.membership.process.clone();
     let node = testbed.coordinator.membership.node().to_owned();
     assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
-    assert!(before.link < testbed.coordinator.membership.token.link);
+    assert!(before.link_number < testbed.coordinator.membership.token.link_number);
     assert_eq!(testbed.field(LEASES, &key, &format!("n:{node}")), "1", "it is synced again");
     // Its earlier name is cleaned up at once, before the round of the comparison.
     testbed.run_for(Duration::from_secs(3)).await;
@@ -67,17 +67,17 @@ async fn each_join_has_a_higher_link_number() {
     for _ in 0..3 {
         let (node, link) = {
             let token = &testbed.coordinator.membership.token;
-            (token.node.clone(), token.link)
+            (token.node.clone(), token.link_number)
         };
         testbed.coordinator.close_link("a test");
         assert!(is_disconnected(&testbed));
         testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
         let token = &testbed.coordinator.membership.token;
-        assert_eq!((&token.node, token.link), (&node, link + 1));
+        assert_eq!((&token.node, token.link_number), (&node, link + 1));
         let field = format!("n:{node}");
         assert_eq!(
             testbed.field(LEASES, &testbed.registry(LEASES), &field),
-            token.link.to_string()
+            token.link_number.to_string()
         );
     }
     assert_eq!(testbed.coordinator.shared.metrics.disconnects.get(), 3);
@@ -113,8 +113,10 @@ async fn the_link_is_closed_without_a_reply_in_time() {
 async fn the_link_is_closed_when_redis_rejects_its_writes() {
     let mut testbed = Testbed::joined(false).await;
     let token = testbed.coordinator.membership.token.as_ref().clone();
-    let earlier =
-        crate::broker::redis::fencing_token::FencingToken { link: token.link - 1, ..token.clone() };
+    let earlier = crate::broker::redis::fencing_token::FencingToken {
+        link_number: token.link_number - 1,
+        ..token.clone()
+    };
     testbed.coordinator.shared.on_fenced(&earlier);
     testbed.coordinator.keep_membership(now());
     assert!(!is_disconnected(&testbed), "of an earlier link");
@@ -123,7 +125,7 @@ async fn the_link_is_closed_when_redis_rejects_its_writes() {
     assert!(is_disconnected(&testbed));
     // Without a link, the rejection has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
-    assert!(!testbed.coordinator.shared.is_fenced(token.link));
+    assert!(!testbed.coordinator.shared.is_fenced(token.link_number));
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,17 +177,17 @@ async fn a_lost_link_leaves_no_state() {
     coordinator.topics.sync_all();
     assert!(!coordinator.topics.all_synced());
     coordinator.membership.closed.insert(LEASES);
-    let link = coordinator.link.number;
+    let link = coordinator.link.link_number;
     coordinator.close_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.all_synced());
     assert!(
         coordinator.membership.closed.is_empty() && !coordinator.membership.pubsub.is_confirmed
     );
     assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
-    assert_eq!(coordinator.link.number, link + 1);
+    assert_eq!(coordinator.link.link_number, link + 1);
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     coordinator.close_link("again");
-    assert_eq!(coordinator.link.number, link + 1, "there is no link");
+    assert_eq!(coordinator.link.link_number, link + 1, "there is no link");
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     let name = coordinator.topics.open(&APP.into(), TopicSubject::Channel(channel_name("a")));
     assert!(!coordinator.topics.all[&name].is_synced(), "it is synced again");

@@ -54,7 +54,7 @@ pub(super) struct RedisConnection(Arc<Link>);
 
 #[derive(Debug)]
 enum Link {
-    One {
+    Standalone {
         server: Arc<RedisServer>,
         /// A connection to the Sentinels, if configured.
         _watch: Option<AbortOnDrop>,
@@ -103,18 +103,18 @@ impl RedisEndpoint {
         match &self.target.topology {
             Topology::Single { address: (host, port) } => {
                 let server = self.master(&ServerAddress::Tcp(host.clone(), *port), &outbox).await?;
-                Ok(Link::One { server, _watch: None })
+                Ok(Link::Standalone { server, _watch: None })
             }
             Topology::Unix { path } => {
                 let server = self.master(&ServerAddress::Unix(path.clone()), &outbox).await?;
-                Ok(Link::One { server, _watch: None })
+                Ok(Link::Standalone { server, _watch: None })
             }
             Topology::Sentinel { sentinels, master, password } => {
                 let dialer = self.opener.dialer.clone();
                 let mut sentinels = Sentinels::new(dialer, sentinels, master, password.as_ref());
                 let address = sentinels.master().await?;
                 let server = self.master(&address, &outbox).await?;
-                Ok(Link::One { server, _watch: Some(sentinels.watch(address, outbox)) })
+                Ok(Link::Standalone { server, _watch: Some(sentinels.watch(address, outbox)) })
             }
             Topology::Cluster { nodes } => {
                 Ok(Link::Cluster(RedisCluster::connect(&self.opener, nodes, outbox).await?))
@@ -189,10 +189,10 @@ impl RedisConnection {
         try_join_all(unsubscribing).await.map(drop)
     }
 
-    fn pubsub_command(&self, [on_one, on_cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
+    fn pubsub_command(&self, [standalone, cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
         let mut command = cmd(match &*self.0 {
-            Link::One { .. } => on_one,
-            Link::Cluster(_) => on_cluster,
+            Link::Standalone { .. } => standalone,
+            Link::Cluster(_) => cluster,
         });
         for bus in buses {
             command.arg(&**bus);
@@ -217,14 +217,14 @@ impl RedisConnection {
 
     async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
         match &*self.0 {
-            Link::One { server, .. } => Ok(vec![Arc::clone(server)]),
+            Link::Standalone { server, .. } => Ok(vec![Arc::clone(server)]),
             Link::Cluster(cluster) => cluster.servers().await,
         }
     }
 
     async fn run(&self, partition: Partition, request: ServerRequest<'_>) -> RedisResult<Value> {
         match &*self.0 {
-            Link::One { server, .. } => server.run(request, false).await,
+            Link::Standalone { server, .. } => server.run(request, false).await,
             Link::Cluster(cluster) => cluster.run(partition, request).await,
         }
     }

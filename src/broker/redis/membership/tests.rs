@@ -66,7 +66,7 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     let now = Instant::now();
     let mut membership = membership(1, now);
     assert_eq!(membership.on_tick(now, &SITUATION), [MembershipAction::Connect]);
-    assert_eq!((membership.stage, membership.token.link), (Stage::Connecting, 1));
+    assert_eq!((membership.stage, membership.token.link_number), (Stage::Connecting, 1));
     let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
@@ -125,12 +125,12 @@ fn a_node_that_was_declared_dead_joins_under_another_name() {
     membership.on_disconnected(now);
     membership.on_tick(now + SECOND, &SITUATION);
     membership.on_connected(now);
-    let link = membership.token.link;
+    let link = membership.token.link_number;
     let dead = HeartbeatReply { status: RegistrationStatus::LeaseExpired, ..reply(LEASES, now) };
     let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
     let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(actions, [MembershipAction::ForgetAcknowledgements, join.clone()]);
-    assert_eq!((membership.node(), membership.token.link), ("0000ab.2", link + 1));
+    assert_eq!((membership.node(), membership.token.link_number), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
     assert_eq!(membership.nodes.former_names, [NODE.to_owned()].into(), "to be cleaned up");
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead]), now);
@@ -281,7 +281,7 @@ fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
             assert_eq!(membership.on_tick(due, &SITUATION), [MembershipAction::Connect]);
             expected = (expected * 2).min(longest);
         }
-        assert_eq!((expected, membership.token.link), (longest, 9));
+        assert_eq!((expected, membership.token.link_number), (longest, 9));
         membership.on_disconnected(now);
         membership.stop();
         assert!(membership.on_tick(now + 9 * SECOND, &SITUATION).is_empty(), "it stops");
