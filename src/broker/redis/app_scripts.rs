@@ -5,6 +5,7 @@
 use super::{
     RedisBroker,
     clock::now,
+    cluster_state::ClusterState,
     envelope::ControlMessage,
     link_state::JoinedLink,
     nodes::process_of,
@@ -13,7 +14,6 @@ use super::{
     random,
     reason::was_rejected,
     scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
 };
 use crate::broker::error::Unavailable;
 use std::{

@@ -8,10 +8,10 @@
 
 use super::{
     cache_updates::{AppCacheUpdate, UPDATE_EVENTS_MAX},
+    cluster_state::ClusterState,
     fencing_token::FencingToken,
     link_state::JoinedLink,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
 };
 use crate::protocol::ChannelName;
 use std::{sync::Arc, time::Duration};
@@ -45,7 +45,7 @@ impl ClusterState {
                 if !is_full {
                     time::sleep(BATCH_DELAY).await;
                 }
-                self.link_state.joined().await;
+                self.link_state.wait_joined().await;
                 let taken = self.cache_updates.take();
                 if taken.is_empty() {
                     break;

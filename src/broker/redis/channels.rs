@@ -7,9 +7,9 @@
 use super::{
     channel_list::{CONCURRENT_PAGES_ON_CLUSTER, ListResult},
     clock::now,
+    cluster_state::{ClusterState, REPLY_GRACE},
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
-    shared::{ClusterState, REPLY_GRACE},
 };
 use crate::{
     broker::{Unavailable, occupied_channels::ChannelList},
@@ -44,7 +44,7 @@ impl ClusterState {
         prefix: &str,
     ) -> Result<Arc<ChannelList>, Unavailable> {
         let (request, reply) = oneshot::channel();
-        if self.reads.enqueue(app_id, prefix, request) {
+        if self.list_reads.enqueue(app_id, prefix, request) {
             tokio::spawn(Arc::clone(self).read_lists(Arc::clone(app_id)));
         }
         self.await_list(reply).await
@@ -54,13 +54,13 @@ impl ClusterState {
     async fn await_list(&self, mut reply: oneshot::Receiver<ListResult>) -> ListResult {
         let requested_at = now();
         loop {
-            let progressed = *self.reads.progressed.lock();
+            let progressed = *self.list_reads.progressed.lock();
             let progress_deadline = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
             let deadline = progress_deadline.min(requested_at + LIST_TIMEOUT);
             if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
                 return reply.unwrap_or(Err(Unavailable));
             }
-            if deadline < progress_deadline || *self.reads.progressed.lock() == progressed {
+            if deadline < progress_deadline || *self.list_reads.progressed.lock() == progressed {
                 return Err(Unavailable);
             }
         }
@@ -68,7 +68,7 @@ impl ClusterState {
 
     /// Reads lists as long as requests wait.
     async fn read_lists(self: Arc<Self>, app_id: Arc<str>) {
-        while let Some(next) = self.reads.next(&app_id) {
+        while let Some(next) = self.list_reads.next(&app_id) {
             // A read has its own task, so that the next read runs even if this one panics.
             let read = Arc::clone(&self).read_list(Arc::clone(&app_id), next.prefix);
             let list = tokio::spawn(read).await.unwrap_or(Err(Unavailable)).map(Arc::new);
@@ -118,7 +118,7 @@ impl ClusterState {
         let (mut cursor, mut source) = (0, None);
         loop {
             let page = self.page(app_id, partition, pattern, cursor).await?;
-            *self.reads.progressed.lock() = now();
+            *self.list_reads.progressed.lock() = now();
             if source.as_ref().is_some_and(|source| *source != page.source) {
                 channels.clear();
                 (cursor, source) = (0, None);
@@ -148,7 +148,7 @@ impl ClusterState {
         pattern: &str,
         cursor: u64,
     ) -> Result<IndexPage, Unavailable> {
-        let _permit = self.reads.pages.acquire().await.map_err(|_| Unavailable)?;
+        let _permit = self.list_reads.pages.acquire().await.map_err(|_| Unavailable)?;
         let (mut reply, token) = self
             .run_with_token(partition, |token| {
                 ScriptCall::fenced(&self.scripts.scan, partition, &self.names, token)

@@ -2,13 +2,13 @@
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     fencing_token::FencingToken,
     link::RedisConnection,
     names::TopicName,
     partition::Partition,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
     topic::SyncRequest,
     webhook_interest::WebhookInterest,
@@ -176,7 +176,7 @@ pub(super) async fn clean_topic(
             Ok(())
         }
         Ok((SyncOutcome::Late, redis_ms)) => {
-            shared.clock.learn(partition, redis_ms, (requested_at, now()));
+            shared.redis_clocks.record(partition, redis_ms, (requested_at, now()));
             Err(timed_out())
         }
         Ok((SyncOutcome::Fenced, _)) | Err(_) => Err(timed_out()),

@@ -11,6 +11,7 @@ mod tests;
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     context::LinkContext,
     fencing_token::FencingToken,
     membership::{LEASE_ENDED, Membership},
@@ -18,7 +19,6 @@ use super::{
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
     sync::index_of,
     topic::{Difference, LocalState, RedisState, Topic},
     topics::Topics,

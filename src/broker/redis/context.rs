@@ -1,6 +1,8 @@
 //! What work that is done from time to time uses of the node.
 
-use super::{link::RedisConnection, membership::Membership, shared::ClusterState, topics::Topics};
+use super::{
+    cluster_state::ClusterState, link::RedisConnection, membership::Membership, topics::Topics,
+};
 use std::sync::Arc;
 
 /// The state of a joined node, and its connection.

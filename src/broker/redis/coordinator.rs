@@ -17,6 +17,7 @@ mod tests;
 use super::{
     cleanup::Cleaned,
     clock::now,
+    cluster_state::ClusterState,
     compare::{Compared, Comparison, Swept},
     context::LinkContext,
     dedup::DedupWindow,
@@ -30,7 +31,6 @@ use super::{
     partition::Partition,
     ready::NodeState,
     reason::Reason,
-    shared::ClusterState,
     sign_in::SignIns,
     topic::Waiter,
     topics::{TopicReply, Topics},
@@ -316,7 +316,7 @@ impl Coordinator {
         replies: Result<Vec<HeartbeatReply>, Reason>,
     ) {
         for reply in replies.iter().flatten() {
-            self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
+            self.shared.redis_clocks.record(reply.partition, reply.redis_ms, reply.times);
             let (requested_at, replied_at) = reply.times;
             self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
@@ -384,7 +384,7 @@ impl Coordinator {
 
     /// Whether an envelope may be from a node, by its id.
     fn is_from_node(&self, id: EnvelopeId) -> bool {
-        self.membership.nodes.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
+        self.membership.nodes.has_lease(id.process()) && !self.shared.is_unassigned(id)
     }
 
     fn on_control_message(&mut self, bytes: &[u8], now: Instant) {

@@ -11,13 +11,13 @@
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     context::LinkContext,
     envelope::{ControlMessage, split_number},
     fencing_token::FencingToken,
     link::RedisConnection,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
     unforwarded::PartitionLog,
     webhook_interest::WebhookInterest,
 };
@@ -249,7 +249,7 @@ impl ForwardTask {
         match reply.status().map_err(|Unexpected| self.unexpected())? {
             (Status::Done, _) => return Ok(reply),
             (Status::Late, redis_ms) => {
-                self.shared.clock.learn(partition, redis_ms, (requested_at, now()));
+                self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now()));
             }
             (Status::Fenced, _) => self.shared.on_fenced(&self.token),
         }

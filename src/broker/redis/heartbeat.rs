@@ -2,6 +2,7 @@
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     link::{Pushes, RedisConnection, RedisEndpoint},
     membership::{
         HeartbeatPhase, HeartbeatReply, KEY_LAYOUT, Membership, OTHER_KEY_LAYOUT,
@@ -11,7 +12,6 @@ use super::{
     random,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Unexpected},
-    shared::ClusterState,
 };
 use redis::{RedisError, RedisResult, Value, cmd};
 use std::{

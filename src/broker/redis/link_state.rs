@@ -26,34 +26,34 @@ pub(super) struct JoinedLink {
 /// The current state. Waiting requests continue in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct LinkStateWatch {
-    now: RwLock<LinkState>,
+    state: RwLock<LinkState>,
     changed: Notify,
 }
 
 impl LinkStateWatch {
     pub(super) fn new(link_state: LinkState) -> Self {
-        Self { now: RwLock::new(link_state), changed: Notify::new() }
+        Self { state: RwLock::new(link_state), changed: Notify::new() }
     }
 
     pub(super) fn borrow(&self) -> RwLockReadGuard<'_, LinkState> {
-        self.now.read()
+        self.state.read()
     }
 
     pub(super) fn set(&self, link_state: LinkState) {
-        *self.now.write() = link_state;
+        *self.state.write() = link_state;
         self.changed.notify_waiters();
     }
 
     /// Records that a reply of Redis is overdue, if the node is joined.
-    pub(super) fn suspect(&self) {
-        let mut now = self.now.write();
+    pub(super) fn mark_suspect(&self) {
+        let mut now = self.state.write();
         if matches!(*now, LinkState::Joined(_)) {
             *now = LinkState::Suspect;
         }
     }
 
     /// Waits until the node is joined. Safe to cancel.
-    pub(super) async fn joined(&self) -> JoinedLink {
+    pub(super) async fn wait_joined(&self) -> JoinedLink {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.

@@ -54,6 +54,7 @@ mod cache_updates;
 mod channel_list;
 mod channels;
 mod cleanup;
+mod cluster_state;
 mod compare;
 mod context;
 mod coordinator;
@@ -82,7 +83,6 @@ mod redis_broker;
 mod restore;
 mod scheduler;
 mod scripts;
-mod shared;
 mod sign_in;
 #[cfg(test)]
 mod simulation;

@@ -4,12 +4,12 @@
 use super::{
     cache_updates::CachedPublish,
     clock::now,
+    cluster_state::ClusterState,
     envelope::{Envelope, EnvelopeId},
     link_state::JoinedLink,
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::ClusterState,
 };
 use crate::{
     broker::cached_channel_bytes,
@@ -247,7 +247,7 @@ impl ClusterState {
                 Some(PublishAttempt::NoReply { may_run_until: until }) => {
                     may_be_done = true;
                     // The link is about to fail.
-                    self.suspect();
+                    self.mark_suspect();
                     time::sleep_until(until.into()).await;
                 }
                 Some(PublishAttempt::Fenced) | None => {}
@@ -270,13 +270,13 @@ impl ClusterState {
         ids: &[EnvelopeId],
         (deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<PublishAttempt> {
-        let JoinedLink { connection, token } = self.joined(deadline).await?;
+        let JoinedLink { connection, token } = self.wait_joined(deadline).await?;
         let partition = part.partition;
         let requested_at = now();
         let attempt_end = self.attempt_deadline(requested_at, deadline);
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
-            .number(self.clock.at(partition, attempt_end))
+            .number(self.redis_clocks.at(partition, attempt_end))
             .arg(if is_retry { "1" } else { "0" })
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
@@ -312,7 +312,7 @@ impl ClusterState {
                         }
                     }
                     PublishAttempt::Late => {
-                        self.clock.learn(partition, redis_ms, (requested_at, now()));
+                        self.redis_clocks.record(partition, redis_ms, (requested_at, now()));
                     }
                     PublishAttempt::Fenced => self.on_fenced(&token),
                     PublishAttempt::Rejected | PublishAttempt::NoReply { .. } => {}

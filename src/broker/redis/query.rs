@@ -3,6 +3,7 @@
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     envelope::{ControlMessage, Envelope},
     fencing_token::FencingToken,
     link_state::JoinedLink,
@@ -10,7 +11,6 @@ use super::{
     partition::Partition,
     reason::{Reason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
 };
 use crate::{
     broker::error::Unavailable,
@@ -116,7 +116,7 @@ impl ClusterState {
     ) -> ScriptCall {
         let partition = Partition::LEASES;
         ScriptCall::fenced(&self.scripts.notify, partition, &self.names, token)
-            .number(self.clock.at(partition, deadline))
+            .number(self.redis_clocks.at(partition, deadline))
             .arg(self.names.control_channel())
             .arg(control_message)
     }
@@ -140,7 +140,7 @@ impl ClusterState {
         let deadline = now() + self.broker_wait;
         loop {
             let JoinedLink { connection, token } =
-                self.joined(deadline).await.ok_or(Unavailable)?;
+                self.wait_joined(deadline).await.ok_or(Unavailable)?;
             let requested_at = now();
             let reply = self.await_reply(deadline, call(&token).run(&connection)).await;
             match reply.ok_or(Unavailable)? {
@@ -150,12 +150,12 @@ impl ClusterState {
                     match status {
                         Status::Done => return Ok((reply, token)),
                         Status::Late => {
-                            self.clock.learn(partition, redis_ms, (requested_at, now()));
+                            self.redis_clocks.record(partition, redis_ms, (requested_at, now()));
                         }
                         Status::Fenced => self.on_fenced(&token),
                     }
                 }
-                Err(error) if !was_rejected(&error) => self.suspect(),
+                Err(error) if !was_rejected(&error) => self.mark_suspect(),
                 Err(error) => return Err(self.unavailable(&error)),
             }
             if deadline <= now() {

@@ -4,11 +4,11 @@
 use super::{
     cache_updates::CACHE_UPDATES_TIMEOUT,
     clock,
+    cluster_state::ClusterState,
     coordinator::{Coordinator, Input},
     link::RedisEndpoint,
     publish::OutgoingEvent,
     query::ChannelQuery,
-    shared::ClusterState,
     topic::Waiter,
 };
 use crate::{

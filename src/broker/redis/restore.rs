@@ -6,13 +6,13 @@
 //! closes them, so that they subscribe again.
 
 use super::{
+    cluster_state::ClusterState,
     fencing_token::FencingToken,
     link::RedisConnection,
     partition::Partition,
     random,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::ClusterState,
     topics::Topics,
 };
 use futures_util::future::try_join_all;

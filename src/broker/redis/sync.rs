@@ -1,13 +1,13 @@
 //! The call that syncs a topic, and its reply.
 
 use super::{
+    cluster_state::ClusterState,
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     fencing_token::FencingToken,
     in_flight::time_for,
     names::{TopicName, TopicSubject},
     random,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::ClusterState,
     topic::{SyncRequest, Synced},
     webhook_interest::WebhookInterest,
 };
@@ -69,7 +69,9 @@ pub(super) fn sync_call(
     let (epoch, received) =
         request.received.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
-        .number(shared.clock.at(partition, now + SYNC_TIMEOUT + time_for(call_bytes(request))))
+        .number(
+            shared.redis_clocks.at(partition, now + SYNC_TIMEOUT + time_for(call_bytes(request))),
+        )
         .arg(node)
         .arg(random::digits())
         .number(request.own_total_without_joins)

@@ -10,6 +10,7 @@ mod tests;
 
 use super::{
     clock::now,
+    cluster_state::ClusterState,
     envelope::Message,
     fencing_token::FencingToken,
     in_flight::InFlight,
@@ -21,7 +22,6 @@ use super::{
     reason::{Reason, was_rejected},
     scheduler::Scheduler,
     scripts::Unexpected,
-    shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
     topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
     webhook_interest::WebhookInterest,
@@ -346,13 +346,13 @@ impl Topics {
         }
         match reply.map(|value| read(value, now)) {
             Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
-                self.shared.clock.learn(partition, redis_ms, (requested_at, now));
+                self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
                 let logged = self.apply_sync(&name, *synced, sync, membership, now);
                 Ok(logged.map(|app_id| (app_id, partition)))
             }
             Ok(Ok((SyncOutcome::Late, redis_ms))) => {
                 // The server's clock was stepped, or differs from those of the other servers.
-                self.shared.clock.learn(partition, redis_ms, (requested_at, now));
+                self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
                 self.shared.metrics.late();
                 if let Some(topic) = self.all.get_mut(&name) {
                     topic.not_synced();

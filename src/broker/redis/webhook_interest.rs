@@ -1,7 +1,7 @@
 //! Records for webhooks: which changes of a topic are logged.
 
-use super::{names::TopicSubject, partition::Partition, shared::ClusterState};
-use crate::{channel::sends_subscription_count, config::WebhookEvent, hub::Hub};
+use super::{cluster_state::ClusterState, names::TopicSubject, partition::Partition};
+use crate::{channel::is_counted, config::WebhookEvent, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.

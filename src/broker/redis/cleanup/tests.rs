@@ -74,7 +74,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
 async fn one_node_cleans_up_while_its_claim_holds() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let redis_ms = testbed.coordinator.shared.clock.at(LEASES, now());
+    let redis_ms = testbed.coordinator.shared.redis_clocks.at(LEASES, now());
     let claim = format!("0000ee.1 {}", redis_ms + 4_000);
     testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("c:{DEAD}"), &claim]);
     testbed.run_for(CLEANED_WITHIN).await;
@@ -89,7 +89,7 @@ async fn one_node_cleans_up_while_its_claim_holds() {
 async fn a_node_that_is_alive_is_not_cleaned_up() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let ends = testbed.coordinator.shared.clock.at(LEASES, now()) + 5_000;
+    let ends = testbed.coordinator.shared.redis_clocks.at(LEASES, now()) + 5_000;
     let token = format!("{ends} 6000");
     testbed.ask(LEASES, &["HSET", &testbed.registry(LEASES), &format!("e:{DEAD}"), &token]);
     clean_up_after(&mut testbed, DEAD.to_owned());

@@ -4,12 +4,12 @@ use super::{MEMBERS_MAX, TOPICS_MAX, compare_call, read};
 use crate::{
     broker::redis::{
         cleanup::clean_topic,
+        cluster_state::ClusterState,
         fencing_token::FencingToken,
         link::RedisConnection,
         names::{TopicName, TopicSubject},
         partition::Partition,
         reason::was_rejected,
-        shared::ClusterState,
     },
     hub::Hub,
     protocol::ChannelName,

@@ -43,7 +43,7 @@ impl Coordinator {
                 let connecting = heartbeat::connect(Arc::clone(&self.link.endpoint), shared);
                 self.link.begin(async move { Completion::Connected(connecting.await) });
             }
-            (MembershipAction::Suspect, _) => shared.suspect(),
+            (MembershipAction::Suspect, _) => shared.mark_suspect(),
             (MembershipAction::Close(reason), _) => self.close_link(reason),
             (MembershipAction::ForgetAcknowledgements, _) => self.topics.forget_acknowledgements(),
             (MembershipAction::ApplyRegistration { lost_data: changed }, _) => {

@@ -135,7 +135,7 @@ async fn a_suspected_redis_gets_a_heartbeat_at_once() {
     testbed.coordinator.membership.next_heartbeat = now() + HEARTBEAT_INTERVAL;
     testbed.coordinator.keep_membership(now());
     assert_eq!(testbed.coordinator.membership.requested_at, None, "a heartbeat is not due");
-    testbed.coordinator.shared.suspect();
+    testbed.coordinator.shared.mark_suspect();
     testbed.coordinator.keep_membership(now());
     assert_eq!(testbed.coordinator.membership.requested_at, Some(now()));
     testbed.until("not suspected", |coordinator| coordinator.shared.joined_now().is_some()).await;
@@ -212,11 +212,11 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
         alive: vec![coordinator.membership.node().to_owned()],
         age: Duration::ZERO,
     };
-    coordinator.shared.suspect();
+    coordinator.shared.mark_suspect();
     assert!(!coordinator.may_sync(), "nothing is sent to a suspected redis");
     let completion = Completion::Heartbeat(HeartbeatPhase::Heartbeat, Ok(vec![reply]));
     coordinator.on_completion(completion);
-    assert_eq!(coordinator.shared.clock.at(LEASES, now()), 77_000);
+    assert_eq!(coordinator.shared.redis_clocks.at(LEASES, now()), 77_000);
     assert!(coordinator.shared.joined_now().is_some() && coordinator.may_sync());
 }
 

@@ -34,7 +34,7 @@ async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
     let leases = "test:leases{nodes}";
     let mut testbed = Testbed::joined(false).await;
     let connection = testbed.coordinator.link.connection.clone().unwrap();
-    let redis_ms = testbed.coordinator.shared.clock.at(LEASES, now());
+    let redis_ms = testbed.coordinator.shared.redis_clocks.at(LEASES, now());
     let shared = Arc::clone(&testbed.coordinator.shared);
     testbed.ask(LEASES, &["ZADD", leases, &(redis_ms - 1_000).to_string(), "gone"]);
     assert!(!has_unversioned_nodes(&shared, &connection).await.unwrap());

@@ -1,7 +1,7 @@
 //! Nodes that share a simulated Redis, for tests of what uses the cluster.
 
 use super::network::{Keep, Network, NodeId};
-use crate::broker::redis::{RedisBroker, random, shared::ClusterState};
+use crate::broker::redis::{RedisBroker, cluster_state::ClusterState, random};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::JoinHandle,

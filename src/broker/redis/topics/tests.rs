@@ -54,7 +54,11 @@ async fn replys_update_the_clock_of_redis() {
         testbed.coordinator.topics.in_flight.add(0);
         let reply = sync_reply(&testbed, &topic, Ok(reply(status, 5_000_000)));
         reply_with(&mut testbed, reply);
-        assert_eq!(testbed.coordinator.shared.clock.at(LEASES, now()), 5_000_000, "{status}");
+        assert_eq!(
+            testbed.coordinator.shared.redis_clocks.at(LEASES, now()),
+            5_000_000,
+            "{status}"
+        );
         assert_eq!(testbed.coordinator.shared.metrics.late.get(), late);
         assert_eq!(testbed.coordinator.topics.in_flight.commands, 0);
         assert!(!is_disconnected(&testbed));

@@ -7,7 +7,7 @@ use crate::{
         SubscribeRequest,
         redis::{
             RedisBroker,
-            shared::ClusterState,
+            cluster_state::ClusterState,
             simulation::network::{Network, NodeId},
         },
     },

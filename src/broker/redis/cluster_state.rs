@@ -35,7 +35,7 @@ pub(super) struct ClusterState {
     pub(super) scripts: Scripts,
     pub(super) is_redis_cluster: bool,
     pub(super) link_state: LinkStateWatch,
-    pub(super) clock: Clock,
+    pub(super) redis_clocks: RedisClocks,
     pub(super) published_sequences: PublishedSequences,
     pub(super) cache_updates: CacheUpdates,
     pub(super) metrics: BrokerMetrics,
@@ -43,17 +43,17 @@ pub(super) struct ClusterState {
     pub(super) notifiers: AppNotifiers,
     pub(super) log_throttles: LogThrottles,
     pub(super) ready_nodes: ReadyNodes,
-    pub(super) reads: ListReads,
+    pub(super) list_reads: ListReads,
     pub(super) unforwarded: Unforwarded,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
-    warned: AtomicBool,
+    memory_policy_checked: AtomicBool,
     /// The number of the link whose writes Redis rejects; 0 for none.
     fenced_link: AtomicU64,
     /// The latest round trip of a heartbeat, in ms.
     round_trip_ms: AtomicU64,
     process: u32,
-    envelopes: AtomicU64,
+    next_envelope: AtomicU64,
 }
 
 /// Throttles of frequent log lines.
@@ -70,10 +70,10 @@ pub(super) struct LogThrottles {
 /// The clocks of the Redis servers, in ms since 1970. Scripts check deadlines by them. Each server of
 /// a Redis Cluster has its own.
 #[derive(Debug)]
-pub(super) struct Clock {
-    base: Instant,
+pub(super) struct RedisClocks {
+    reference: Instant,
     /// The estimated time of each partition's server at `base`.
-    at_base_ms: Vec<AtomicI64>,
+    at_reference_ms: Vec<AtomicI64>,
     steps: LogThrottle,
 }
 
@@ -83,27 +83,28 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// reply does not extend it further.
 const SUSPECT_AFTER_MAX: Duration = Duration::from_millis(1_500);
 /// How far a clock of Redis may step before that is logged.
-const STEP_LOGGED: Duration = Duration::from_secs(1);
+const LOGGED_CLOCK_STEP: Duration = Duration::from_secs(1);
 /// How much longer than the request's deadline a reply is awaited, since it may be in transit.
 pub(super) const REPLY_GRACE: Duration = Duration::from_millis(100);
 
-impl Clock {
+impl RedisClocks {
     fn new(partitions: usize) -> Self {
         let at_base_ms = (0..partitions).map(|_| AtomicI64::new(0)).collect();
-        Self { base: now(), at_base_ms, steps: LogThrottle::default() }
+        Self { reference: now(), at_reference_ms: at_base_ms, steps: LogThrottle::default() }
     }
 
     /// Records the time of the partition's server, taken between the two instants.
-    pub(super) fn learn(
+    pub(super) fn record(
         &self,
         partition: Partition,
         redis_ms: u64,
         (requested_at, replied_at): (Instant, Instant),
     ) {
         let middle = requested_at + replied_at.saturating_duration_since(requested_at) / 2;
-        let at_base = i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_base(middle);
-        let before = self.at_base_ms[partition.index()].swap(at_base, Ordering::Relaxed);
-        let step_ms = at_base.saturating_sub(before);
+        let at_reference =
+            i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_reference(middle);
+        let before = self.at_reference_ms[partition.index()].swap(at_reference, Ordering::Relaxed);
+        let step_ms = at_reference.saturating_sub(before);
         let is_step = before != 0 && is_step(step_ms, replied_at - requested_at);
         if let Some(times) = self.steps.due(u64::from(is_step), replied_at) {
             tracing::warn!(
@@ -117,24 +118,26 @@ impl Clock {
 
     /// The time of the partition's server at `instant`.
     pub(super) fn at(&self, partition: Partition, instant: Instant) -> i64 {
-        self.at_base_ms[partition.index()].load(Ordering::Relaxed) + self.since_base(instant)
+        self.at_reference_ms[partition.index()].load(Ordering::Relaxed)
+            + self.since_reference(instant)
     }
 
-    fn since_base(&self, instant: Instant) -> i64 {
-        i64::try_from(instant.saturating_duration_since(self.base).as_millis()).unwrap_or(i64::MAX)
+    fn since_reference(&self, instant: Instant) -> i64 {
+        i64::try_from(instant.saturating_duration_since(self.reference).as_millis())
+            .unwrap_or(i64::MAX)
     }
 }
 
 /// Whether a change of a clock is larger than the error of half a round trip explains.
 fn is_step(step_ms: i64, round_trip: Duration) -> bool {
-    (STEP_LOGGED + round_trip).as_millis() <= u128::from(step_ms.unsigned_abs())
+    (LOGGED_CLOCK_STEP + round_trip).as_millis() <= u128::from(step_ms.unsigned_abs())
 }
 
 impl ClusterState {
     pub(super) fn new(prefix: &str, is_redis_cluster: bool, broker_wait: Duration) -> Self {
         let names = KeyNames::new(prefix, is_redis_cluster);
         Self {
-            clock: Clock::new(names.partitions().len()),
+            redis_clocks: RedisClocks::new(names.partitions().len()),
             names,
             scripts: Scripts::new(is_redis_cluster),
             is_redis_cluster,
@@ -146,20 +149,20 @@ impl ClusterState {
             notifiers: AppNotifiers::default(),
             log_throttles: LogThrottles::default(),
             ready_nodes: ReadyNodes::default(),
-            reads: ListReads::new(is_redis_cluster),
+            list_reads: ListReads::new(is_redis_cluster),
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
-            warned: AtomicBool::new(false),
+            memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),
             round_trip_ms: AtomicU64::new(0),
             process: u32::try_from(random::number() >> 40).expect("24 bits are left"),
-            envelopes: AtomicU64::new(0),
+            next_envelope: AtomicU64::new(0),
         }
     }
 
     /// Logs once that Redis may evict keys, if its memory policy allows it.
     pub(super) async fn warn_of_eviction(&self, connection: &RedisConnection) {
-        if self.warned.swap(true, Ordering::Relaxed) {
+        if self.memory_policy_checked.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Some(warning) = connection.memory_warning().await {
@@ -183,14 +186,14 @@ impl ClusterState {
 
     /// A unique id for an envelope.
     pub(super) fn envelope_id(&self) -> EnvelopeId {
-        let number = self.envelopes.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_envelope.fetch_add(1, Ordering::Relaxed);
         let number = number & ((1 << EnvelopeId::COUNTER_BITS) - 1);
         EnvelopeId(u64::from(self.process) << EnvelopeId::COUNTER_BITS | number)
     }
 
     /// Whether an id belongs to this process and has not been used yet.
-    pub(super) fn has_yet_to_send(&self, id: EnvelopeId) -> bool {
-        id.process() == self.process && self.envelopes.load(Ordering::Relaxed) <= id.number()
+    pub(super) fn is_unassigned(&self, id: EnvelopeId) -> bool {
+        id.process() == self.process && self.next_envelope.load(Ordering::Relaxed) <= id.number()
     }
 
     /// The reason why the node is not joined; `None` if it is.
@@ -211,12 +214,12 @@ impl ClusterState {
     }
 
     /// Waits until the node is joined, until `deadline` at most.
-    pub(super) async fn joined(&self, deadline: Instant) -> Option<JoinedLink> {
+    pub(super) async fn wait_joined(&self, deadline: Instant) -> Option<JoinedLink> {
         if let Some(joined) = self.joined_now() {
             return Some(joined);
         }
         let _waiting = self.metrics.waiting();
-        timeout_at(deadline.into(), self.link_state.joined()).await.ok()
+        timeout_at(deadline.into(), self.link_state.wait_joined()).await.ok()
     }
 
     /// How long a reply may take until Redis is suspected to be away.
@@ -234,7 +237,7 @@ impl ClusterState {
     /// Records that Redis rejects the writes of this link: the node has to join again.
     pub(super) fn on_fenced(&self, token: &FencingToken) {
         self.fenced_link.fetch_max(token.link_number, Ordering::Relaxed);
-        self.suspect();
+        self.mark_suspect();
     }
 
     /// Whether Redis rejects the writes of this link.
@@ -248,8 +251,8 @@ impl ClusterState {
     }
 
     /// Records that a reply of Redis is overdue. Nothing more is sent until it answers.
-    pub(super) fn suspect(&self) {
-        self.link_state.suspect();
+    pub(super) fn mark_suspect(&self) {
+        self.link_state.mark_suspect();
     }
 
     /// Runs `request`, and suspects Redis when it takes long. `None` without a reply until `deadline`.
@@ -264,7 +267,7 @@ impl ClusterState {
         let reply = if let Ok(reply) = soon {
             reply
         } else {
-            self.suspect();
+            self.mark_suspect();
             timeout_at((deadline + REPLY_GRACE).into(), request).await.ok()?
         };
         self.metrics.replied_after(now().saturating_duration_since(requested_at));
@@ -278,13 +281,13 @@ mod tests {
 
     #[test]
     fn the_clock_of_redis_is_known_to_half_a_round_trip() {
-        let clock = Clock::new(2);
-        let requested_at = clock.base + Duration::from_millis(100);
+        let clock = RedisClocks::new(2);
+        let requested_at = clock.reference + Duration::from_millis(100);
         let after = |ms| requested_at + Duration::from_millis(ms);
         let mut partitions = Partition::all(2);
         let (first, second) = (partitions.next().unwrap(), partitions.next().unwrap());
-        clock.learn(first, 1_000_000, (requested_at, after(20)));
-        clock.learn(second, 5_000_000, (requested_at, after(20)));
+        clock.record(first, 1_000_000, (requested_at, after(20)));
+        clock.record(second, 5_000_000, (requested_at, after(20)));
         assert_eq!(clock.at(first, after(10)), 1_000_000);
         assert_eq!(clock.at(first, after(510)), 1_000_500);
         assert_eq!(clock.at(second, after(10)), 5_000_000);
@@ -326,10 +329,10 @@ mod tests {
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_eq!(second.number(), first.number() + 1);
         let next = EnvelopeId(second.0 + 1);
-        assert!(!shared.has_yet_to_send(first) && !shared.has_yet_to_send(second));
-        assert!(shared.has_yet_to_send(next) && shared.has_yet_to_send(EnvelopeId(next.0 + 9)));
+        assert!(!shared.is_unassigned(first) && !shared.is_unassigned(second));
+        assert!(shared.is_unassigned(next) && shared.is_unassigned(EnvelopeId(next.0 + 9)));
         let unexpected_data = EnvelopeId(next.0 ^ (1 << EnvelopeId::COUNTER_BITS));
-        assert!(!shared.has_yet_to_send(unexpected_data));
+        assert!(!shared.is_unassigned(unexpected_data));
         assert_eq!(shared.envelope_id(), next);
     }
 
@@ -387,9 +390,9 @@ mod tests {
         assert_eq!(shared.unavailable_reason().as_deref(), Some("not joined yet"));
         assert!(shared.joined_now().is_none());
         let started = now();
-        assert!(shared.joined(started + Duration::from_secs(2)).await.is_none());
+        assert!(shared.wait_joined(started + Duration::from_secs(2)).await.is_none());
         assert_eq!(now() - started, Duration::from_secs(2));
-        shared.suspect();
+        shared.mark_suspect();
         assert_eq!(
             shared.unavailable_reason().as_deref(),
             Some("not joined yet"),
