@@ -25,7 +25,7 @@ const BODIES_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct ChannelList {
     channels: BTreeMap<ChannelName, Counts>,
-    bodies: Mutex<Vec<(BodyKey, Bytes)>>,
+    response_bodies: Mutex<Vec<(BodyKey, Bytes)>>,
 }
 
 /// The prefix of a response, and its attributes in an order that the caller defines.
@@ -51,7 +51,7 @@ impl OccupiedChannels {
 
 impl ChannelList {
     pub(super) fn new(channels: BTreeMap<ChannelName, Counts>) -> Self {
-        Self { channels, bodies: Mutex::default() }
+        Self { channels, response_bodies: Mutex::default() }
     }
 
     /// The channels whose names begin with `prefix`, in order.
@@ -74,12 +74,12 @@ impl ChannelList {
         render: impl FnOnce(&mut dyn Iterator<Item = (&ChannelName, Counts)>) -> String,
     ) -> Bytes {
         let is_same = |(key, _): &&(BodyKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
-        if let Some((_, body)) = self.bodies.lock().iter().find(is_same) {
+        if let Some((_, body)) = self.response_bodies.lock().iter().find(is_same) {
             return body.clone();
         }
         // The lock is released, so that other threads do not wait.
         let body = Bytes::from(render(&mut self.with_prefix(prefix)));
-        let mut bodies = self.bodies.lock();
+        let mut bodies = self.response_bodies.lock();
         if bodies.len() < BODIES_MAX {
             bodies.push(((prefix.into(), attributes), body.clone()));
         }

@@ -2,12 +2,12 @@
 
 use super::{
     cache_updates::CacheUpdates,
-    channel_list::ListReads,
     clock::now,
     envelope::EnvelopeId,
     fencing_token::FencingToken,
     link::RedisConnection,
     link_state::{JoinedLink, LinkState, LinkStateWatch},
+    list_reads::ListReads,
     metrics::BrokerMetrics,
     names::KeyNames,
     notifiers::AppNotifiers,

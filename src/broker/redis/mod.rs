@@ -51,8 +51,7 @@
 mod app_scripts;
 mod cache;
 mod cache_updates;
-mod channel_list;
-mod channels;
+mod channel_list_read;
 mod cleanup;
 mod cluster_state;
 mod compare;
@@ -66,6 +65,7 @@ mod heartbeat;
 mod in_flight;
 mod link;
 mod link_state;
+mod list_reads;
 mod lua;
 mod membership;
 mod metrics;

@@ -20,7 +20,7 @@ pub(super) struct ListReads {
     /// One permit for each page in flight.
     pub(super) pages: Semaphore,
     /// When the last page arrived.
-    pub(super) progressed: Mutex<Instant>,
+    pub(super) last_page_at: Mutex<Instant>,
 }
 
 pub(super) type ListResult = Result<Arc<ChannelList>, Unavailable>;
@@ -36,7 +36,11 @@ pub(super) struct NextRead {
 impl ListReads {
     pub(super) fn new(is_redis_cluster: bool) -> Self {
         let pages = if is_redis_cluster { CONCURRENT_PAGES_ON_CLUSTER } else { CONCURRENT_PAGES };
-        Self { apps: Mutex::default(), pages: Semaphore::new(pages), progressed: Mutex::new(now()) }
+        Self {
+            apps: Mutex::default(),
+            pages: Semaphore::new(pages),
+            last_page_at: Mutex::new(now()),
+        }
     }
 
     /// Adds a request to the next read. Returns true if no read is running, so that one must be

@@ -5,9 +5,9 @@
 //! covers the prefixes of all of them: a reply is never older than its request.
 
 use super::{
-    channel_list::{CONCURRENT_PAGES_ON_CLUSTER, ListResult},
     clock::now,
     cluster_state::{ClusterState, REPLY_GRACE},
+    list_reads::{CONCURRENT_PAGES_ON_CLUSTER, ListResult},
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
 };
@@ -31,7 +31,7 @@ const PAGE_BYTES: usize = 256 * 1_024;
 struct IndexPage {
     cursor: u64,
     /// The scope in which the cursor is valid: the generation, and the run id of the server.
-    source: (Arc<str>, String),
+    cursor_scope: (Arc<str>, String),
     entries: Vec<String>,
 }
 
@@ -54,13 +54,13 @@ impl ClusterState {
     async fn await_list(&self, mut reply: oneshot::Receiver<ListResult>) -> ListResult {
         let requested_at = now();
         loop {
-            let progressed = *self.list_reads.progressed.lock();
+            let progressed = *self.list_reads.last_page_at.lock();
             let progress_deadline = requested_at.max(progressed) + self.broker_wait + REPLY_GRACE;
             let deadline = progress_deadline.min(requested_at + LIST_TIMEOUT);
             if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
                 return reply.unwrap_or(Err(Unavailable));
             }
-            if deadline < progress_deadline || *self.list_reads.progressed.lock() == progressed {
+            if deadline < progress_deadline || *self.list_reads.last_page_at.lock() == progressed {
                 return Err(Unavailable);
             }
         }
@@ -118,8 +118,8 @@ impl ClusterState {
         let (mut cursor, mut source) = (0, None);
         loop {
             let page = self.page(app_id, partition, pattern, cursor).await?;
-            *self.list_reads.progressed.lock() = now();
-            if source.as_ref().is_some_and(|source| *source != page.source) {
+            *self.list_reads.last_page_at.lock() = now();
+            if source.as_ref().is_some_and(|source| *source != page.cursor_scope) {
                 channels.clear();
                 (cursor, source) = (0, None);
                 continue;
@@ -137,7 +137,7 @@ impl ClusterState {
             if page.cursor == 0 {
                 return Ok(channels);
             }
-            (cursor, source) = (page.cursor, Some(page.source));
+            (cursor, source) = (page.cursor, Some(page.cursor_scope));
         }
     }
 
@@ -162,7 +162,7 @@ impl ClusterState {
         let mut read = || {
             let cursor = reply.text()?.parse().map_err(|_| Unexpected)?;
             let source = (Arc::from(token.generation(partition)), reply.text()?);
-            Ok(IndexPage { cursor, source, entries: reply.texts()? })
+            Ok(IndexPage { cursor, cursor_scope: source, entries: reply.texts()? })
         };
         read().map_err(|Unexpected| self.unexpected())
     }
