@@ -24,7 +24,7 @@ use super::{
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::{Forwarded, Forwarding},
     heartbeat::Connected,
-    link::{Push, Pushes, RedisEndpoint, ServerId},
+    link::{LinkEvent, LinkEvents, RedisEndpoint, ServerId},
     link_state::LinkState,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
     names::TopicSubject,
@@ -107,7 +107,7 @@ pub(super) enum Completion {
 /// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
 /// Maximum number of bus messages that are handled before other inputs.
-const PUSHES_PER_TURN: usize = 256;
+const EVENTS_PER_TURN: usize = 256;
 /// Interval at which old entries of the dedup window are removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -177,7 +177,7 @@ impl Coordinator {
                         self.topics.forget_retired();
                     }
                 }
-                push = next(&mut self.link.pushes) => self.take_pushes(push).await,
+                push = next(&mut self.link.events) => self.handle_events(push).await,
                 Some((link, completion)) = completions.recv() => {
                     if link == self.link.link_number {
                         self.on_completion(completion);
@@ -252,7 +252,7 @@ impl Coordinator {
             Completion::Subscribed => {}
             Completion::Connected(Ok(connected)) => {
                 let (connection, pushes) = *connected;
-                (self.link.connection, self.link.pushes) = (Some(connection), Some(pushes));
+                (self.link.connection, self.link.events) = (Some(connection), Some(pushes));
                 let action = self.membership.on_connected(now);
                 self.carry_out([action]);
             }
@@ -327,17 +327,17 @@ impl Coordinator {
     }
 
     /// Handles the messages of the bus, up to the limit of a turn.
-    async fn take_pushes(&mut self, first: Push) {
+    async fn handle_events(&mut self, first: LinkEvent) {
         let mut push = first;
-        for left in (0..PUSHES_PER_TURN).rev() {
+        for left in (0..EVENTS_PER_TURN).rev() {
             match push {
-                Push::Lost(reason) => return self.close_link(reason),
-                Push::Message { from, pubsub_channel: bus, message } => {
+                LinkEvent::Lost(reason) => return self.close_link(reason),
+                LinkEvent::Message { from, pubsub_channel: bus, message } => {
                     self.on_message(from, &bus, &message)
                 }
-                Push::Moved(partition) => self.on_moved(partition),
+                LinkEvent::PartitionMoved(partition) => self.on_moved(partition),
             }
-            let Some(pushes) = self.link.pushes.as_mut().filter(|_| 0 < left) else { return };
+            let Some(pushes) = self.link.events.as_mut().filter(|_| 0 < left) else { return };
             tokio::select! {
                 biased;
                 next = pushes.next() => push = next,
@@ -477,7 +477,7 @@ impl Coordinator {
 }
 
 /// The next message of the bus; never completes without a link.
-async fn next(pushes: &mut Option<Pushes>) -> Push {
+async fn next(pushes: &mut Option<LinkEvents>) -> LinkEvent {
     match pushes {
         Some(pushes) => pushes.next().await,
         None => std::future::pending().await,

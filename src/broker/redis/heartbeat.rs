@@ -3,7 +3,7 @@
 use super::{
     clock::now,
     cluster_state::ClusterState,
-    link::{Pushes, RedisConnection, RedisEndpoint},
+    link::{LinkEvents, RedisConnection, RedisEndpoint},
     membership::{
         HeartbeatPhase, HeartbeatReply, KEY_LAYOUT, Membership, OTHER_KEY_LAYOUT,
         RegistrationStatus,
@@ -34,7 +34,7 @@ const UNEXPECTED: (redis::ErrorKind, &str) =
     (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
 
 /// A connection to Redis, with the scripts loaded and the bus of all nodes subscribed.
-pub(super) type Connected = Box<(RedisConnection, Pushes)>;
+pub(super) type Connected = Box<(RedisConnection, LinkEvents)>;
 
 /// Connects within a bounded time.
 pub(super) async fn connect(

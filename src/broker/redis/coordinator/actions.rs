@@ -124,7 +124,7 @@ impl Coordinator {
         }
         self.shared.metrics.unavailable(reason.kind);
         self.link.connection = None;
-        self.link.pushes = None;
+        self.link.events = None;
         self.link.link_number += 1;
         self.topics.on_disconnected();
         self.comparison.clear();

@@ -2,7 +2,7 @@
 
 use super::Completion;
 use crate::broker::redis::{
-    link::{Pushes, RedisConnection, RedisEndpoint},
+    link::{LinkEvents, RedisConnection, RedisEndpoint},
     reason::LinkLog,
 };
 use std::{sync::Arc, time::Duration};
@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::timeout};
 pub(in crate::broker::redis) struct CurrentLink {
     pub(super) endpoint: Arc<RedisEndpoint>,
     pub(in crate::broker::redis) connection: Option<RedisConnection>,
-    pub(in crate::broker::redis) pushes: Option<Pushes>,
+    pub(in crate::broker::redis) events: Option<LinkEvents>,
     /// The number of the link, to discard results of earlier ones.
     pub(in crate::broker::redis) link_number: u64,
     completions: mpsc::UnboundedSender<(u64, Completion)>,
@@ -31,7 +31,7 @@ impl CurrentLink {
         Self {
             endpoint: Arc::new(endpoint),
             connection: None,
-            pushes: None,
+            events: None,
             link_number: 0,
             completions,
             log: LinkLog::default(),

@@ -183,7 +183,7 @@ async fn a_lost_link_leaves_no_state() {
     assert!(
         coordinator.membership.closed.is_empty() && !coordinator.membership.pubsub.is_confirmed
     );
-    assert!(coordinator.link.connection.is_none() && coordinator.link.pushes.is_none());
+    assert!(coordinator.link.connection.is_none() && coordinator.link.events.is_none());
     assert_eq!(coordinator.link.link_number, link + 1);
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     coordinator.close_link("again");

@@ -7,8 +7,8 @@
 //! - `sentinel` finds the master that Sentinels watch.
 
 mod client;
+mod events;
 mod pending;
-mod pushes;
 mod routing;
 mod sentinel;
 mod server;
@@ -18,15 +18,15 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(super) use pushes::{Push, Pushes, ServerId};
+pub(super) use events::{LinkEvent, LinkEvents, ServerId};
 #[cfg(test)]
 pub(super) use stream::{Dial, RedisStream};
 
 use super::partition::Partition;
 use crate::config::{RedisConfig, RedisTarget, Topology};
 use client::{AbortOnDrop, Incoming};
+use events::{LOST, LinkEventSender};
 use futures_util::future::{join_all, try_join_all};
-use pushes::{LOST, PushSender};
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use routing::RedisCluster;
 use sentinel::Sentinels;
@@ -92,32 +92,32 @@ impl RedisEndpoint {
 
     /// Connects, and returns the connection with the queue of its messages. Times out after
     /// `CONNECT_TIMEOUT`.
-    pub(super) async fn connect(&self) -> RedisResult<(RedisConnection, Pushes)> {
-        let (outbox, pushes) = PushSender::new();
-        let connecting = timeout(CONNECT_TIMEOUT, self.link(outbox)).await;
+    pub(super) async fn connect(&self) -> RedisResult<(RedisConnection, LinkEvents)> {
+        let (events, pushes) = LinkEventSender::new();
+        let connecting = timeout(CONNECT_TIMEOUT, self.link(events)).await;
         let link = connecting.map_err(|_| timed_out("connecting to redis", CONNECT_TIMEOUT))??;
         Ok((RedisConnection(Arc::new(link)), pushes))
     }
 
-    async fn link(&self, outbox: PushSender) -> RedisResult<Link> {
+    async fn link(&self, events: LinkEventSender) -> RedisResult<Link> {
         match &self.target.topology {
             Topology::Single { address: (host, port) } => {
-                let server = self.master(&ServerAddress::Tcp(host.clone(), *port), &outbox).await?;
+                let server = self.master(&ServerAddress::Tcp(host.clone(), *port), &events).await?;
                 Ok(Link::Standalone { server, _watch: None })
             }
             Topology::Unix { path } => {
-                let server = self.master(&ServerAddress::Unix(path.clone()), &outbox).await?;
+                let server = self.master(&ServerAddress::Unix(path.clone()), &events).await?;
                 Ok(Link::Standalone { server, _watch: None })
             }
             Topology::Sentinel { sentinels, master, password } => {
                 let dialer = self.opener.dialer.clone();
                 let mut sentinels = Sentinels::new(dialer, sentinels, master, password.as_ref());
                 let address = sentinels.master().await?;
-                let server = self.master(&address, &outbox).await?;
-                Ok(Link::Standalone { server, _watch: Some(sentinels.watch(address, outbox)) })
+                let server = self.master(&address, &events).await?;
+                Ok(Link::Standalone { server, _watch: Some(sentinels.watch(address, events)) })
             }
             Topology::Cluster { nodes } => {
-                Ok(Link::Cluster(RedisCluster::connect(&self.opener, nodes, outbox).await?))
+                Ok(Link::Cluster(RedisCluster::connect(&self.opener, nodes, events).await?))
             }
         }
     }
@@ -126,15 +126,15 @@ impl RedisEndpoint {
     async fn master(
         &self,
         address: &ServerAddress,
-        outbox: &PushSender,
+        events: &LinkEventSender,
     ) -> RedisResult<Arc<RedisServer>> {
-        let (on_commands, on_bus) = (outbox.clone(), outbox.clone());
-        let on_commands = move |heard| {
-            if heard == Incoming::Lost {
-                on_commands.push(Push::Lost(LOST));
+        let (on_commands, on_bus) = (events.clone(), events.clone());
+        let on_commands = move |incoming| {
+            if incoming == Incoming::Lost {
+                on_commands.push(LinkEvent::Lost(LOST));
             }
         };
-        let on_bus = move |heard| on_bus.push_incoming(heard);
+        let on_bus = move |incoming| on_bus.push_incoming(incoming);
         let server = self.opener.server(ServerId::ONLY, address, on_commands, on_bus).await?;
         server.check_role().await?;
         Ok(Arc::new(server))

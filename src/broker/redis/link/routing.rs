@@ -7,7 +7,7 @@
 
 use super::{
     client::{AbortOnDrop, Incoming},
-    pushes::{LOST, Push, PushSender, ServerId},
+    events::{LOST, LinkEvent, LinkEventSender, ServerId},
     server::{Opener, RedisServer, ServerRequest, with_timeout},
     slots::{Redirection, SlotMap},
     stream::ServerAddress,
@@ -54,7 +54,7 @@ pub(super) struct RedisCluster {
 #[derive(Debug)]
 struct Routing {
     opener: Opener,
-    outbox: PushSender,
+    events: LinkEventSender,
     state: Mutex<RoutingState>,
     /// The number of servers opened so far.
     opened: AtomicU32,
@@ -88,7 +88,7 @@ impl RedisCluster {
     pub(super) async fn connect(
         opener: &Opener,
         seeds: &[(String, u16)],
-        outbox: PushSender,
+        events: LinkEventSender,
     ) -> RedisResult<Self> {
         let seeds = seeds.iter().map(|(host, port)| ServerAddress::Tcp(host.clone(), *port));
         let connecting = seeds.map(|seed| {
@@ -108,7 +108,7 @@ impl RedisCluster {
         let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), next_server: 0 });
         let routing = Arc::new(Routing {
             opener: opener.clone(),
-            outbox,
+            events,
             state,
             opened: AtomicU32::new(0),
             trigger: Arc::default(),
@@ -187,10 +187,10 @@ impl Routing {
             };
             let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
             let (trigger, at, outbox) =
-                (Arc::clone(&self.trigger), address.clone(), self.outbox.clone());
+                (Arc::clone(&self.trigger), address.clone(), self.events.clone());
             let on_bus = move |incoming| match incoming {
                 Incoming::Message { pubsub_channel: bus, message } => {
-                    outbox.push(Push::Message { from: id, pubsub_channel: bus, message });
+                    outbox.push(LinkEvent::Message { from: id, pubsub_channel: bus, message });
                 }
                 Incoming::Unsubscribed { pubsub_channel: bus } => {
                     if let Some(partition) = partition_of(&bus) {
@@ -232,13 +232,13 @@ impl Routing {
             let MapChanges { mut moved, lost } = std::mem::take(&mut *self.trigger.changes.lock());
             moved.extend(changed);
             for partition in moved {
-                self.outbox.push(Push::Moved(partition));
+                self.events.push(LinkEvent::PartitionMoved(partition));
             }
             for address in lost {
                 let mut state = self.state.lock();
                 state.servers.remove(&address);
                 if state.map.masters().contains(&address) {
-                    self.outbox.push(Push::Lost(LOST));
+                    self.events.push(LinkEvent::Lost(LOST));
                 }
             }
         }

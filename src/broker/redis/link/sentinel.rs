@@ -2,7 +2,7 @@
 
 use super::{
     client::{AbortOnDrop, RespClient},
-    pushes::{Push, PushSender},
+    events::{LinkEvent, LinkEventSender},
     server::with_timeout,
     stream::{RedisDialer, ServerAddress},
 };
@@ -78,7 +78,7 @@ impl Sentinels {
     }
 
     /// Watches whether the sentinels still name this master.
-    pub(super) fn watch(mut self, master: ServerAddress, outbox: PushSender) -> AbortOnDrop {
+    pub(super) fn watch(mut self, master: ServerAddress, events: LinkEventSender) -> AbortOnDrop {
         AbortOnDrop::spawn(async move {
             let mut ticks = time::interval(POLL_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,7 +87,7 @@ impl Sentinels {
                 ticks.tick().await;
                 let other = self.majority().await.filter(|named| *named != master);
                 if other.is_some() && other == suspected {
-                    return outbox.push(Push::Lost(DEPOSED));
+                    return events.push(LinkEvent::Lost(DEPOSED));
                 }
                 suspected = other;
             }

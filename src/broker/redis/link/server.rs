@@ -2,7 +2,7 @@
 
 use super::{
     client::{Incoming, RespClient},
-    pushes::ServerId,
+    events::ServerId,
     stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
 };
 use crate::{

@@ -30,7 +30,7 @@ impl Network {
 mod tests {
     use super::*;
     use crate::broker::redis::{
-        link::{Push, Pushes, RedisConnection},
+        link::{LinkEvent, LinkEvents, RedisConnection},
         partition::{PARTITIONS, Partition},
     };
     use redis::{Cmd, cmd};
@@ -61,13 +61,13 @@ mod tests {
     /// Publishes on the bus of a partition. Returns whether the message is received.
     async fn publish(
         connection: &RedisConnection,
-        pushes: &mut Pushes,
+        pushes: &mut LinkEvents,
         partition: Partition,
     ) -> bool {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
         let received = timeout(Duration::from_secs(1), pushes.next()).await;
-        matches!(received, Ok(Push::Message { pubsub_channel: on, message, .. })
+        matches!(received, Ok(LinkEvent::Message { pubsub_channel: on, message, .. })
             if on == bus(partition).as_bytes() && message == b"hello")
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let missing = command(&["GET", &format!("other{{{moved}}}")]);
         assert_eq!(connection.query::<Option<String>>(moved, &missing).await.unwrap(), None);
         network.finish_migration(moved.slot(), ("c", 3), &[]);
-        assert_eq!(pushes.next().await, Push::Moved(moved));
+        assert_eq!(pushes.next().await, LinkEvent::PartitionMoved(moved));
         assert_eq!(connection.query_in_order::<String>(moved, &get).await.unwrap(), "v");
         connection.subscribe(moved, &[bus(moved)]).await.unwrap();
         while !publish(&connection, &mut pushes, moved).await {}

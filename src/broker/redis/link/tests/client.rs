@@ -4,7 +4,7 @@ use super::{
     next, receives_nothing,
 };
 use crate::broker::redis::{
-    link::{Push, Pushes, RedisConnection, ServerId},
+    link::{LinkEvent, LinkEvents, RedisConnection, ServerId},
     partition::Partition,
 };
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 const LEASES: Partition = Partition::LEASES;
 
-async fn connected(fake: &Fake) -> (RedisConnection, Pushes) {
+async fn connected(fake: &Fake) -> (RedisConnection, LinkEvents) {
     connect(&format!("redis://127.0.0.1:{}", fake.port)).await.unwrap()
 }
 
@@ -42,10 +42,10 @@ async fn an_unrequested_unsubscription_is_not_a_reply() {
         });
         let replies = replies(&connection, &["a", "b", "c", "d"]).await;
         assert_eq!(replies, ["ECHO a", "ECHO b", "ECHO c", "ECHO d"]);
-        assert_eq!(next(&mut pushes).await, Push::Moved(LEASES));
+        assert_eq!(next(&mut pushes).await, LinkEvent::PartitionMoved(LEASES));
     }
     fake.push(&push(&["sunsubscribe", "y"]));
-    assert_eq!(next(&mut pushes).await, Push::Moved(LEASES));
+    assert_eq!(next(&mut pushes).await, LinkEvent::PartitionMoved(LEASES));
     assert_eq!(replies(&connection, &["e", "f"]).await, ["ECHO e", "ECHO f"]);
 }
 
@@ -84,7 +84,7 @@ async fn a_subscription_is_confirmed_for_each_bus_or_rejected_for_all() {
     connection.subscribe(LEASES, &many).await.unwrap();
     assert_eq!(fake.seen("SUBSCRIBE"), 4);
     fake.push(&push(&["message", "bus-7", "hello"]));
-    let message = Push::Message {
+    let message = LinkEvent::Message {
         from: ServerId::ONLY,
         pubsub_channel: b"bus-7".to_vec(),
         message: b"hello".to_vec(),
@@ -113,7 +113,7 @@ async fn messages_are_delivered_before_the_reply_that_follows_them() {
             .expect("the message has arrived before the reply");
         assert_eq!(
             message,
-            Push::Message {
+            LinkEvent::Message {
                 from: ServerId::ONLY,
                 pubsub_channel: b"x".to_vec(),
                 message: expected.into_bytes()
@@ -130,7 +130,7 @@ async fn an_unrequested_reply_ends_the_link() {
         let (connection, mut pushes) = connected(&fake).await;
         connection.subscribe(LEASES, &names(&["x"])).await.unwrap();
         fake.push(&bytes);
-        assert!(matches!(next(&mut pushes).await, Push::Lost(_)), "{bytes:?}");
+        assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)), "{bytes:?}");
         let command = echo("a");
         connection.query_in_order::<String>(LEASES, &command).await.unwrap_err();
     }
@@ -154,7 +154,7 @@ async fn a_lost_connection_fails_the_requests_in_flight_and_later_ones() {
     };
     let ((a, b), ()) = tokio::join!(asking, hanging_up);
     assert!(a.is_err() && b.is_err());
-    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
     assert!(connection.query::<String>(LEASES, &first).await.is_err());
     assert_eq!(fake.seen("ECHO"), 2);
 }
@@ -190,12 +190,12 @@ async fn a_silent_connection_is_closed() {
         };
         let error = timeout(PATIENCE, asking).await.expect("an end").unwrap_err();
         assert!(error.is_timeout(), "{error}");
-        assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+        assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
     }
     let fake = Fake::start().await;
     let (_connection, mut pushes) = connected(&fake).await;
     super::eventually("both are pinged", || fake.seen("PING") == 2).await;
     receives_nothing(&mut pushes, Duration::from_millis(20)).await;
     fake.reply(|line| line.starts_with("PING").then(String::new));
-    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
 }

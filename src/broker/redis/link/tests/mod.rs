@@ -7,7 +7,7 @@ mod routing;
 mod sentinel;
 mod tls;
 
-use super::{Push, Pushes, RedisConnection, RedisEndpoint};
+use super::{LinkEvent, LinkEvents, RedisConnection, RedisEndpoint};
 use crate::config::{RedisConfig, RedisTarget};
 use redis::{Cmd, RedisResult, cmd};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 /// A timeout for every step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn connect(url: &str) -> RedisResult<(RedisConnection, Pushes)> {
+async fn connect(url: &str) -> RedisResult<(RedisConnection, LinkEvents)> {
     endpoint(url).connect().await
 }
 
@@ -29,12 +29,12 @@ fn endpoint_of(config: &RedisConfig) -> RedisEndpoint {
     RedisEndpoint::new(config, target).unwrap()
 }
 
-async fn next(pushes: &mut Pushes) -> Push {
+async fn next(pushes: &mut LinkEvents) -> LinkEvent {
     timeout(PATIENCE, pushes.next()).await.expect("no push")
 }
 
 /// Asserts that no push arrives for a while.
-async fn receives_nothing(pushes: &mut Pushes, a_while: Duration) {
+async fn receives_nothing(pushes: &mut LinkEvents, a_while: Duration) {
     if let Ok(push) = timeout(a_while, pushes.next()).await {
         panic!("unexpected push {push:?}");
     }

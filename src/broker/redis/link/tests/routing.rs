@@ -4,7 +4,7 @@ use super::{
     next, receives_nothing,
 };
 use crate::broker::redis::{
-    link::{Push, Pushes, RedisConnection, routing::REFRESH},
+    link::{LinkEvent, LinkEvents, RedisConnection, routing::REFRESH},
     partition::{PARTITIONS, Partition},
 };
 use redis::RedisResult;
@@ -36,7 +36,7 @@ fn say(
     fake.reply(move |line| if line == "CLUSTER SLOTS" { Some(map.clone()) } else { reply(line) });
 }
 
-async fn connected(seeds: &[&Fake]) -> (RedisConnection, Pushes) {
+async fn connected(seeds: &[&Fake]) -> (RedisConnection, LinkEvents) {
     let seeds: Vec<String> = seeds.iter().map(|fake| format!("127.0.0.1:{}", fake.port)).collect();
     connect(&format!("redis+cluster://{}", seeds.join(","))).await.unwrap()
 }
@@ -51,10 +51,10 @@ async fn ask(connection: &RedisConnection, partition: Partition) -> RedisResult<
 }
 
 /// Receives the partitions that are reported as moved, and asserts that nothing else is reported.
-async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
+async fn moved(pushes: &mut LinkEvents, count: usize) -> BTreeSet<Partition> {
     let mut moved = BTreeSet::new();
     for _ in 0..count {
-        let Push::Moved(partition) = next(pushes).await else {
+        let LinkEvent::PartitionMoved(partition) = next(pushes).await else {
             panic!("another push than a moved partition")
         };
         moved.insert(partition);
@@ -116,7 +116,7 @@ async fn a_message_names_the_server_of_the_subscription() {
         let (bus, message) = (b"x".to_vec(), b"hello".to_vec());
         assert_eq!(
             next(&mut pushes).await,
-            Push::Message { from: of_buses[0], pubsub_channel, message }
+            LinkEvent::Message { from: of_buses[0], pubsub_channel, message }
         );
         servers.push(of_buses[0]);
     }
@@ -302,7 +302,7 @@ async fn a_lost_master_ends_the_link_unless_it_is_off_the_map() {
     let fakes = two_masters().await;
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
     fakes[1].hang_up();
-    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
 
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
     let [one, _] = ports(&fakes);
@@ -336,7 +336,7 @@ async fn the_link_ends_with_its_last_user() {
     let requested_at = fake.seen("CLUSTER SLOTS");
     eventually("the map is requested", || requested_at < fake.seen("CLUSTER SLOTS")).await;
     drop(connection);
-    while next(&mut pushes).await != Push::Lost(super::super::LOST) {}
+    while next(&mut pushes).await != LinkEvent::Lost(super::super::LOST) {}
     let requested_at = fake.seen("CLUSTER SLOTS");
     tokio::time::sleep(2 * REFRESH).await;
     assert_eq!(fake.seen("CLUSTER SLOTS"), requested_at);
@@ -348,7 +348,7 @@ async fn a_silent_master_ends_the_link() {
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
     // The slot map is requested on the other connection.
     say(&fakes[1], &halves(&fakes), |line| line.starts_with("PING").then(String::new));
-    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
 }
 
 #[tokio::test]

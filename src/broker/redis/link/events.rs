@@ -14,12 +14,12 @@ const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A message of a link, or a change of its servers.
 #[derive(Debug, Eq, PartialEq)]
-pub(in crate::broker::redis) enum Push {
+pub(in crate::broker::redis) enum LinkEvent {
     /// A message on a bus.
     Message { from: ServerId, pubsub_channel: Vec<u8>, message: Vec<u8> },
     /// The partition has another server, or its server ended a subscription: subscribe to the
     /// partition's buses and read its topics again.
-    Moved(Partition),
+    PartitionMoved(Partition),
     /// The link has failed, for this reason.
     Lost(&'static str),
 }
@@ -30,16 +30,16 @@ pub(in crate::broker::redis) struct ServerId(pub(super) u32);
 
 /// The receiving end of a link's messages, in order.
 #[derive(Debug)]
-pub(in crate::broker::redis) struct Pushes {
-    arrived: mpsc::UnboundedReceiver<Push>,
-    waiting: Arc<AtomicUsize>,
+pub(in crate::broker::redis) struct LinkEvents {
+    receiver: mpsc::UnboundedReceiver<LinkEvent>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 /// The sending end of [`Pushes`].
 #[derive(Clone, Debug)]
-pub(super) struct PushSender {
-    queue: mpsc::UnboundedSender<Push>,
-    waiting: Arc<AtomicUsize>,
+pub(super) struct LinkEventSender {
+    queue: mpsc::UnboundedSender<LinkEvent>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 pub(super) const LOST: &str = "the link to redis is lost";
@@ -55,18 +55,18 @@ impl ServerId {
     }
 }
 
-impl PushSender {
-    pub(super) fn new() -> (Self, Pushes) {
+impl LinkEventSender {
+    pub(super) fn new() -> (Self, LinkEvents) {
         let (queue, arrived) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let pushes = Pushes { arrived, waiting: Arc::clone(&waiting) };
-        (Self { queue, waiting }, pushes)
+        let pushes = LinkEvents { receiver: arrived, queued_bytes: Arc::clone(&waiting) };
+        (Self { queue, queued_bytes: waiting }, pushes)
     }
 
-    pub(super) fn push(&self, push: Push) {
+    pub(super) fn push(&self, push: LinkEvent) {
         let len = len_of(&push);
-        let is_full = QUEUED_BYTES_MAX < self.waiting.fetch_add(len, Ordering::Relaxed) + len;
-        let push = if is_full && 0 < len { Push::Lost(TOO_SLOW) } else { push };
+        let is_full = QUEUED_BYTES_MAX < self.queued_bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let push = if is_full && 0 < len { LinkEvent::Lost(TOO_SLOW) } else { push };
         // The link may have been dropped.
         let _ = self.queue.send(push);
     }
@@ -75,30 +75,30 @@ impl PushSender {
     pub(super) fn push_incoming(&self, incoming: Incoming) {
         self.push(match incoming {
             Incoming::Message { pubsub_channel: bus, message } => {
-                Push::Message { from: ServerId::ONLY, pubsub_channel: bus, message }
+                LinkEvent::Message { from: ServerId::ONLY, pubsub_channel: bus, message }
             }
-            Incoming::Unsubscribed { .. } => Push::Moved(Partition::LEASES),
-            Incoming::Lost => Push::Lost(LOST),
+            Incoming::Unsubscribed { .. } => LinkEvent::PartitionMoved(Partition::LEASES),
+            Incoming::Lost => LinkEvent::Lost(LOST),
         });
     }
 }
 
-impl Pushes {
+impl LinkEvents {
     /// The next event of the link. Safe to cancel.
-    pub(in crate::broker::redis) async fn next(&mut self) -> Push {
-        let Some(push) = self.arrived.recv().await else { return Push::Lost(LOST) };
-        self.waiting.fetch_sub(len_of(&push), Ordering::Relaxed);
+    pub(in crate::broker::redis) async fn next(&mut self) -> LinkEvent {
+        let Some(push) = self.receiver.recv().await else { return LinkEvent::Lost(LOST) };
+        self.queued_bytes.fetch_sub(len_of(&push), Ordering::Relaxed);
         push
     }
 }
 
 /// The size of a message.
-fn len_of(push: &Push) -> usize {
+fn len_of(push: &LinkEvent) -> usize {
     match push {
-        Push::Message { pubsub_channel: bus, message, .. } => {
-            bus.len() + message.len() + size_of::<Push>()
+        LinkEvent::Message { pubsub_channel: bus, message, .. } => {
+            bus.len() + message.len() + size_of::<LinkEvent>()
         }
-        Push::Moved(_) | Push::Lost(_) => 0,
+        LinkEvent::PartitionMoved(_) | LinkEvent::Lost(_) => 0,
     }
 }
 
@@ -107,45 +107,52 @@ mod tests {
     use super::*;
     use std::slice::from_ref;
 
-    fn message(bytes: usize) -> Push {
-        Push::Message {
+    fn message(bytes: usize) -> LinkEvent {
+        LinkEvent::Message {
             from: ServerId::ONLY,
             pubsub_channel: vec![0],
-            message: vec![0; bytes - size_of::<Push>() - 1],
+            message: vec![0; bytes - size_of::<LinkEvent>() - 1],
         }
     }
 
     #[tokio::test]
     async fn queued_messages_are_limited_in_bytes() {
-        let (outbox, mut pushes) = PushSender::new();
+        let (outbox, mut pushes) = LinkEventSender::new();
         outbox.push(message(QUEUED_BYTES_MAX / 2));
         outbox.push(message(QUEUED_BYTES_MAX / 2));
         for _ in 0..2 {
-            assert!(matches!(pushes.next().await, Push::Message { .. }), "so many may wait");
+            assert!(matches!(pushes.next().await, LinkEvent::Message { .. }), "so many may wait");
         }
         outbox.push(message(QUEUED_BYTES_MAX));
-        outbox.push(Push::Moved(Partition::LEASES));
-        assert!(matches!(pushes.next().await, Push::Message { .. }), "those before were taken");
-        assert_eq!(pushes.next().await, Push::Moved(Partition::LEASES));
+        outbox.push(LinkEvent::PartitionMoved(Partition::LEASES));
+        assert!(
+            matches!(pushes.next().await, LinkEvent::Message { .. }),
+            "those before were taken"
+        );
+        assert_eq!(pushes.next().await, LinkEvent::PartitionMoved(Partition::LEASES));
         for bytes in [QUEUED_BYTES_MAX, 100] {
             outbox.push(message(bytes));
         }
-        outbox.push(Push::Moved(Partition::LEASES));
-        assert!(matches!(pushes.next().await, Push::Message { .. }));
-        assert_eq!(pushes.next().await, Push::Lost(TOO_SLOW));
-        assert_eq!(pushes.next().await, Push::Moved(Partition::LEASES), "changes always arrive");
+        outbox.push(LinkEvent::PartitionMoved(Partition::LEASES));
+        assert!(matches!(pushes.next().await, LinkEvent::Message { .. }));
+        assert_eq!(pushes.next().await, LinkEvent::Lost(TOO_SLOW));
+        assert_eq!(
+            pushes.next().await,
+            LinkEvent::PartitionMoved(Partition::LEASES),
+            "changes always arrive"
+        );
         drop(outbox);
-        assert_eq!(pushes.next().await, Push::Lost(LOST));
+        assert_eq!(pushes.next().await, LinkEvent::Lost(LOST));
     }
 
     #[tokio::test]
     async fn the_only_server_is_that_of_the_lease_partition() {
-        let (outbox, mut pushes) = PushSender::new();
+        let (outbox, mut pushes) = LinkEventSender::new();
         outbox.push_incoming(Incoming::Message { pubsub_channel: vec![1], message: vec![2] });
         outbox.push_incoming(Incoming::Lost);
         let incoming =
-            Push::Message { from: ServerId::ONLY, pubsub_channel: vec![1], message: vec![2] };
+            LinkEvent::Message { from: ServerId::ONLY, pubsub_channel: vec![1], message: vec![2] };
         assert_eq!(from_ref(&pushes.next().await), [incoming]);
-        assert_eq!(pushes.next().await, Push::Lost(LOST));
+        assert_eq!(pushes.next().await, LinkEvent::Lost(LOST));
     }
 }
