@@ -23,9 +23,9 @@ use tokio::time::timeout;
 /// Maximum time for connecting, with all its steps.
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
 /// How long a new generation waits for progress of the expected processes.
-const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
+const SYNC_PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum wait of a new generation.
-const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a new generation waits for a node that knows earlier processes. A node that lost its
 /// link is back by then.
 const FIRST_NODE_WINDOW: Duration = Duration::from_millis(1_500);
@@ -143,9 +143,9 @@ fn call(
         .number(if has_leases { membership.node_timeout.as_millis() } else { 0 })
         .arg(random::digits())
         .arg(if has_leases { names.control_channel() } else { String::new() })
-        .number(ARRIVAL_WINDOW.as_millis())
+        .number(SYNC_PROGRESS_TIMEOUT.as_millis())
         .number(FIRST_NODE_WINDOW.as_millis())
-        .number(ARRIVAL_MAX.as_millis())
+        .number(OPEN_TIMEOUT.as_millis())
         .arg(registered)
         .arg(membership.state(shared.is_draining()).letter())
         .arg(KEY_LAYOUT)
@@ -157,8 +157,8 @@ fn call(
 fn word(phase: HeartbeatPhase) -> &'static str {
     match phase {
         HeartbeatPhase::Join => "join",
-        HeartbeatPhase::Busy => "busy",
-        HeartbeatPhase::Arrive => "arrive",
+        HeartbeatPhase::Syncing => "busy",
+        HeartbeatPhase::Synced => "arrive",
         HeartbeatPhase::Heartbeat => "beat",
         HeartbeatPhase::Leave => "leave",
     }

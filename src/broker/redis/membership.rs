@@ -129,7 +129,7 @@ impl Membership {
     pub(super) fn may_sync(&self) -> bool {
         match self.stage {
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Restoring => false,
-            Stage::Syncing | Stage::Arriving | Stage::Waiting | Stage::Joined => true,
+            Stage::Syncing | Stage::ReportingSync | Stage::Waiting | Stage::Joined => true,
         }
     }
 
@@ -176,12 +176,16 @@ impl Membership {
                 self.advance_link_number();
                 Some(MembershipAction::Connect)
             }
-            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
-            Stage::Syncing if inputs.all_synced => {
-                self.stage = Stage::Arriving;
-                Some(self.heartbeat(HeartbeatPhase::Arrive, now))
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::ReportingSync => {
+                None
             }
-            Stage::Syncing | Stage::Restoring => self.heartbeat_when_due(HeartbeatPhase::Busy, now),
+            Stage::Syncing if inputs.all_synced => {
+                self.stage = Stage::ReportingSync;
+                Some(self.heartbeat(HeartbeatPhase::Synced, now))
+            }
+            Stage::Syncing | Stage::Restoring => {
+                self.heartbeat_when_due(HeartbeatPhase::Syncing, now)
+            }
             Stage::Waiting => self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now),
             Stage::Joined => {
                 if inputs.is_suspect && self.requested_at.is_none() {
@@ -205,7 +209,7 @@ impl Membership {
     pub(super) fn heartbeat(&mut self, phase: HeartbeatPhase, now: Instant) -> MembershipAction {
         let partitions = match phase {
             HeartbeatPhase::Join | HeartbeatPhase::Leave => self.partitions.clone(),
-            HeartbeatPhase::Busy | HeartbeatPhase::Arrive | HeartbeatPhase::Heartbeat => {
+            HeartbeatPhase::Syncing | HeartbeatPhase::Synced | HeartbeatPhase::Heartbeat => {
                 self.closed.iter().copied().collect()
             }
         };
@@ -278,8 +282,10 @@ impl Membership {
         }
         let mut actions = match phase {
             HeartbeatPhase::Join => return self.on_registered(&replies),
-            HeartbeatPhase::Arrive => vec![self.on_arrived(&replies, now)],
-            HeartbeatPhase::Busy | HeartbeatPhase::Heartbeat | HeartbeatPhase::Leave => Vec::new(),
+            HeartbeatPhase::Synced => vec![self.on_sync_reported(&replies, now)],
+            HeartbeatPhase::Syncing | HeartbeatPhase::Heartbeat | HeartbeatPhase::Leave => {
+                Vec::new()
+            }
         };
         actions.extend(self.become_joined(now));
         let first = replies.swap_remove(0);
@@ -348,7 +354,7 @@ impl Membership {
         }
     }
 
-    fn on_arrived(&mut self, replies: &[HeartbeatReply], now: Instant) -> MembershipAction {
+    fn on_sync_reported(&mut self, replies: &[HeartbeatReply], now: Instant) -> MembershipAction {
         self.stage = Stage::Waiting;
         // In a generation that was not open yet, nothing could be published. Earlier events, from
         // while this node did not receive the bus, were reported by other nodes if they were

@@ -76,8 +76,8 @@ fn a_reply_is_parsed() {
 fn each_phase_has_its_name() {
     let phases = [
         HeartbeatPhase::Join,
-        HeartbeatPhase::Busy,
-        HeartbeatPhase::Arrive,
+        HeartbeatPhase::Syncing,
+        HeartbeatPhase::Synced,
         HeartbeatPhase::Heartbeat,
         HeartbeatPhase::Leave,
     ];

@@ -47,7 +47,7 @@ fn joined(now: Instant) -> Membership {
     membership.on_connected(now);
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
     membership.on_tick(now, &SITUATION);
-    membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
+    membership.on_heartbeat(HeartbeatPhase::Synced, Ok(replies(1, now)), now);
     membership.on_node_heartbeat(NODE, now);
     assert!(membership.is_joined());
     membership
@@ -76,9 +76,9 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
         [MembershipAction::ApplyRegistration { lost_data }, MembershipAction::SyncAll]
     );
     assert_eq!(membership.stage, Stage::Syncing);
-    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
-    assert_eq!(membership.stage, Stage::Arriving);
-    let arrived = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
+    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Synced)]);
+    assert_eq!(membership.stage, Stage::ReportingSync);
+    let arrived = membership.on_heartbeat(HeartbeatPhase::Synced, Ok(replies(1, now)), now);
     assert_eq!(arrived, [MembershipAction::Resubscribe { unaffected: BTreeSet::new() }]);
     assert_eq!(membership.stage, Stage::Waiting);
     let joined = membership.on_node_heartbeat(NODE, now);
@@ -195,7 +195,8 @@ fn the_link_is_closed_when_the_bus_is_silent() {
     assert_ne!(at(Stage::Joined, confirmed_at + timeout), silent, "not yet");
     // Before its first heartbeat it receives none of its messages.
     assert_ne!(at(Stage::Joining, confirmed_at + timeout + MS), silent);
-    for stage in [Stage::Restoring, Stage::Syncing, Stage::Arriving, Stage::Waiting, Stage::Joined]
+    for stage in
+        [Stage::Restoring, Stage::Syncing, Stage::ReportingSync, Stage::Waiting, Stage::Joined]
     {
         assert_eq!(at(stage, confirmed_at + timeout + MS), silent, "{stage:?}");
     }
@@ -255,8 +256,8 @@ fn heartbeats_are_sent_to_closed_partitions_and_for_the_registration_to_all() {
     for (phase, expected) in [
         (HeartbeatPhase::Join, &all[..]),
         (HeartbeatPhase::Leave, &all[..]),
-        (HeartbeatPhase::Busy, &all[3..]),
-        (HeartbeatPhase::Arrive, &all[3..]),
+        (HeartbeatPhase::Syncing, &all[3..]),
+        (HeartbeatPhase::Synced, &all[3..]),
         (HeartbeatPhase::Heartbeat, &all[3..]),
     ] {
         let action = membership.heartbeat(phase, now);
@@ -316,7 +317,7 @@ fn topics_are_synced_from_the_registration_on() {
         (Stage::Joining, false),
         (Stage::Restoring, false),
         (Stage::Syncing, true),
-        (Stage::Arriving, true),
+        (Stage::ReportingSync, true),
         (Stage::Waiting, true),
         (Stage::Joined, true),
     ] {
@@ -333,10 +334,10 @@ fn a_node_arrives_once_everything_is_synced() {
     (membership.requested_at, membership.next_heartbeat) = (None, now);
     let unsettled = TickInputs { all_synced: false, ..SITUATION };
     let busy = membership.on_tick(now, &unsettled);
-    assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
+    assert_eq!(busy, [heartbeat(HeartbeatPhase::Syncing)], "it reports its progress");
     assert_eq!(membership.stage, Stage::Syncing);
-    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
-    assert_eq!(membership.stage, Stage::Arriving);
+    assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Synced)]);
+    assert_eq!(membership.stage, Stage::ReportingSync);
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
     let expired = HeartbeatReply { status: RegistrationStatus::LeaseExpired, ..reply(LEASES, now) };
     let other = HeartbeatReply { generation: "other".into(), ..reply(LEASES, now) };
     let layout = HeartbeatReply { status: RegistrationStatus::LayoutMismatch, ..other.clone() };
-    for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
+    for phase in [HeartbeatPhase::Syncing, HeartbeatPhase::Heartbeat] {
         let closed = |replies| match &joined(now).on_heartbeat(phase, replies, now)[..] {
             [MembershipAction::Close(reason)] => Some(reason.text.to_string()),
             _ => None,
@@ -408,10 +409,10 @@ fn is_closed(change: impl Fn(&mut HeartbeatReply), missed: Duration, is_changed:
     membership.on_received(now);
     membership.on_disconnected(now);
     membership.changed = if is_changed { [LEASES].into() } else { BTreeSet::new() };
-    membership.stage = Stage::Arriving;
+    membership.stage = Stage::ReportingSync;
     let mut reply = HeartbeatReply { was_open: false, ..reply(LEASES, now) };
     change(&mut reply);
-    let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + missed);
+    let actions = membership.on_heartbeat(HeartbeatPhase::Synced, Ok(vec![reply]), now + missed);
     let MembershipAction::Resubscribe { unaffected } = &actions[0] else { panic!("{actions:?}") };
     !unaffected.contains(&LEASES)
 }

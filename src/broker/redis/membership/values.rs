@@ -32,7 +32,7 @@ pub(in crate::broker::redis) enum Stage {
     /// Everything that this node has is synced.
     Syncing,
     /// Everything is synced, which was reported.
-    Arriving,
+    ReportingSync,
     /// Waiting for its own heartbeat on the bus, and for all partitions to open.
     Waiting,
     Joined,
@@ -110,8 +110,8 @@ pub(in crate::broker::redis) struct TickInputs {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::broker::redis) enum HeartbeatPhase {
     Join,
-    Busy,
-    Arrive,
+    Syncing,
+    Synced,
     Heartbeat,
     Leave,
 }
