@@ -88,7 +88,8 @@ impl ClusterState {
             let call = self.cache_call(app_id, update, (&evicted, &joined.token));
             let value = timeout(TIMEOUT, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
-            let reply = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
+            let reply = ScriptReply::new(value.map_err(|error| error.to_string())?)
+                .and_then(parse_cache_reply);
             if matches!(reply, Ok(None)) {
                 self.on_fenced(&joined.token);
                 return Err(FENCED.to_owned());
@@ -183,7 +184,9 @@ fn parse((channel, id): &IndexEntry) -> Option<(ChannelName, u64)> {
 
 /// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
 /// fencing token is outdated.
-fn read(mut reply: ScriptReply) -> Result<Option<(u64, bool, Vec<IndexEntry>)>, Unexpected> {
+fn parse_cache_reply(
+    mut reply: ScriptReply,
+) -> Result<Option<(u64, bool, Vec<IndexEntry>)>, Unexpected> {
     let (status, _) = reply.status()?;
     if status != Status::Done {
         return Ok(None);

@@ -9,7 +9,7 @@ use super::{
     partition::Partition,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
-    sync::{SyncOutcome, read, sync_call},
+    sync::{SyncOutcome, parse_sync_reply, sync_call},
     topic::SyncRequest,
     webhook_interest::WebhookInterest,
 };
@@ -166,7 +166,7 @@ pub(super) async fn clean_topic(
     let call =
         sync_call((shared, token), name, (config, logged_changes), node, &nothing, requested_at);
     let partition = call.partition();
-    match read(call.run(connection).await?, now()) {
+    match parse_sync_reply(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
             // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.app_partition(&name.app_id);

@@ -193,7 +193,7 @@ impl ClusterState {
 
     /// Whether an id belongs to this process and has not been used yet.
     pub(super) fn is_unassigned(&self, id: EnvelopeId) -> bool {
-        id.process() == self.process && self.next_envelope.load(Ordering::Relaxed) <= id.number()
+        id.process() == self.process && self.next_envelope.load(Ordering::Relaxed) <= id.counter()
     }
 
     /// The reason why the node is not joined; `None` if it is.
@@ -327,7 +327,7 @@ mod tests {
     fn only_later_ids_of_this_process_are_unused() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
-        assert_eq!(second.number(), first.number() + 1);
+        assert_eq!(second.counter(), first.counter() + 1);
         let next = EnvelopeId(second.0 + 1);
         assert!(!shared.is_unassigned(first) && !shared.is_unassigned(second));
         assert!(shared.is_unassigned(next) && shared.is_unassigned(EnvelopeId(next.0 + 9)));

@@ -197,7 +197,7 @@ impl Comparison {
         shared: &ClusterState,
         topics: &mut Topics,
     ) -> Result<Option<Vec<String>>, Reason> {
-        let (found, registered) = match reply.map(read) {
+        let (found, registered) = match reply.map(parse_compare_reply) {
             Ok(Ok(Some(reply))) => reply,
             Ok(Ok(None)) => return Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
@@ -385,7 +385,7 @@ fn compare_call<'a>(
 
 /// The state of each topic, and the registered nodes; `None` if the fencing token is outdated.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn read(value: Value) -> Result<Option<(Vec<RedisState>, Vec<String>)>, Unexpected> {
+fn parse_compare_reply(value: Value) -> Result<Option<(Vec<RedisState>, Vec<String>)>, Unexpected> {
     let mut reply = ScriptReply::new(value)?;
     let (status, _) = reply.status()?;
     if status != Status::Done {

@@ -31,7 +31,7 @@ impl EnvelopeId {
     pub(super) const COUNTER_BITS: u32 = 40;
 
     /// Reads an id from its 8 bytes.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
     }
 
@@ -39,7 +39,7 @@ impl EnvelopeId {
         u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
     }
 
-    pub(super) fn number(self) -> u64 {
+    pub(super) fn counter(self) -> u64 {
         self.0 & ((1 << Self::COUNTER_BITS) - 1)
     }
 }
@@ -49,7 +49,7 @@ impl DedupWindow {
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
     /// future events.
     pub(super) fn insert(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
-        let number = id.number();
+        let number = id.counter();
         if !is_ours {
             return self.0.get(&id.process()).is_some_and(|window| window.has(number));
         }
@@ -88,13 +88,13 @@ impl ProcessWindow {
     }
 
     fn has(&self, number: u64) -> bool {
-        let (word, bit) = Self::place(number);
+        let (word, bit) = Self::bit_position(number);
         self.highest < number + WINDOW_IDS && number <= self.highest && self.bits[word] & bit != 0
     }
 
     /// Sets the bit of a number, and returns its previous value.
     fn set(&mut self, number: u64, value: bool) -> bool {
-        let (word, bit) = Self::place(number);
+        let (word, bit) = Self::bit_position(number);
         let word = &mut self.bits[word];
         let was = *word & bit != 0;
         *word = if value { *word | bit } else { *word & !bit };
@@ -102,7 +102,7 @@ impl ProcessWindow {
     }
 
     /// The word and the bit of a number in the window.
-    fn place(number: u64) -> (usize, u64) {
+    fn bit_position(number: u64) -> (usize, u64) {
         let place = number % WINDOW_IDS;
         (usize::try_from(place / 64).expect("a place of the window"), 1 << (place % 64))
     }

@@ -120,7 +120,7 @@ async fn send(
 ) -> Result<HeartbeatReply, Reason> {
     let requested_at = now();
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
-    let reply = read(partition, value, (requested_at, now()));
+    let reply = parse_heartbeat_reply(partition, value, (requested_at, now()));
     reply.map_err(|Unexpected| Reason::of(&RedisError::from(UNEXPECTED)))
 }
 
@@ -164,7 +164,7 @@ fn word(phase: HeartbeatPhase) -> &'static str {
     }
 }
 
-fn read(
+fn parse_heartbeat_reply(
     partition: Partition,
     value: Value,
     times: (Instant, Instant),

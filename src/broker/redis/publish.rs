@@ -301,7 +301,7 @@ impl ClusterState {
         let reply = self.await_reply(deadline, call.run(&connection)).await;
         Some(match reply {
             Some(Ok(value)) => {
-                let Some((attempt, redis_ms)) = read(value, ids.len()) else {
+                let Some((attempt, redis_ms)) = parse_publish_reply(value, ids.len()) else {
                     return Some(PublishAttempt::Rejected);
                 };
                 match &attempt {
@@ -378,7 +378,7 @@ impl ClusterState {
 }
 
 /// The result of an attempt, and the server's clock in ms.
-fn read(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
+fn parse_publish_reply(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
     let mut reply = ScriptReply::new(value).ok()?;
     let (status, redis_ms) = reply.status().ok()?;
     match status {

@@ -71,7 +71,7 @@ impl ClusterState {
                     })
             })
             .await?;
-        read_channel(&mut reply).map_err(|Unexpected| {
+        parse_channel_reply(&mut reply).map_err(|Unexpected| {
             self.metrics.unexpected_data("a reply about a channel");
             Unavailable
         })
@@ -178,7 +178,7 @@ impl ClusterState {
     }
 }
 
-fn read_channel(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
+fn parse_channel_reply(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
     let counts = Counts { subscriptions: reply.count()?, users: reply.count()? };
     let ids = reply.texts()?;
     // Either as many infos as ids, or none.

@@ -157,7 +157,10 @@ pub(super) enum SyncOutcome {
 }
 
 /// Parses the script's reply, with the server's clock in ms.
-pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Unexpected> {
+pub(super) fn parse_sync_reply(
+    value: Value,
+    now: Instant,
+) -> Result<(SyncOutcome, u64), Unexpected> {
     let mut reply = ScriptReply::new(value)?;
     let (status, redis_ms) = reply.status()?;
     match status {
@@ -173,7 +176,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
     let last_ms = reply.number().unwrap_or(0);
     let is_logged = reply.number()? == 1;
     let published = reply.all_bytes()?;
-    let latest = EnvelopeId::read(&reply.bytes()?);
+    let latest = EnvelopeId::from_bytes(&reply.bytes()?);
     let changes = published.iter().filter_map(|message| Message::decode(message, now).ok());
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));

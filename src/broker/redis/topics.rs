@@ -22,7 +22,7 @@ use super::{
     reason::{Reason, was_rejected},
     scheduler::Scheduler,
     scripts::Unexpected,
-    sync::{SyncOutcome, read, sync_call},
+    sync::{SyncOutcome, parse_sync_reply, sync_call},
     topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
     webhook_interest::WebhookInterest,
 };
@@ -344,7 +344,7 @@ impl Topics {
         if !self.is_attempt(&name, attempt) {
             return Ok(None);
         }
-        match reply.map(|value| read(value, now)) {
+        match reply.map(|value| parse_sync_reply(value, now)) {
             Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
                 self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
                 let logged = self.apply_sync(&name, *synced, sync, membership, now);

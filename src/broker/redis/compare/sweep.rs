@@ -1,6 +1,6 @@
 //! Scans the lists in Redis for topics that this node does not hold.
 
-use super::{MEMBERS_MAX, TOPICS_MAX, compare_call, read};
+use super::{MEMBERS_MAX, TOPICS_MAX, compare_call, parse_compare_reply};
 use crate::{
     broker::redis::{
         cleanup::clean_topic,
@@ -111,7 +111,9 @@ impl Sweep {
     async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
         let by = (&*self.shared, &*self.token);
         let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
-        let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
+        let Ok(Some((found, _))) = parse_compare_reply(call.run(&self.connection).await?) else {
+            return Ok(());
+        };
         // A name without a registration: only inconsistencies are removed.
         let no_node = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {

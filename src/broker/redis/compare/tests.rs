@@ -161,13 +161,13 @@ fn a_reply_is_parsed() {
             Value::Array(vec![text("ab.1")]),
         ])
     };
-    let (found, registered) = read(reply("ok")).unwrap().unwrap();
+    let (found, registered) = parse_compare_reply(reply("ok")).unwrap().unwrap();
     let found: Vec<_> = found
         .iter()
         .map(|one| (&*one.epoch, one.version, one.sequence, one.is_inconsistent))
         .collect();
     assert_eq!(found, [("epoch", 2, 3, true), ("", 0, 0, false)]);
     assert_eq!(registered, ["ab.1"]);
-    assert!(read(reply("other")).unwrap().is_none());
-    assert!(read(Value::Array(vec![text("ok"), Value::Int(1)])).is_err());
+    assert!(parse_compare_reply(reply("other")).unwrap().is_none());
+    assert!(parse_compare_reply(Value::Array(vec![text("ok"), Value::Int(1)])).is_err());
 }

@@ -55,7 +55,7 @@ fn reply(status: &str, born_ms: i64) -> Result<HeartbeatReply, Unexpected> {
     let values = [text(status), text("g1"), number(0), number(1), number(5_000)];
     let lists = [names(&["d.1"]), names(&["a.1", "b.1"]), number(born_ms)];
     let value = Value::Array(values.into_iter().chain(lists).collect());
-    read(Partition::LEASES, value, (now(), now()))
+    parse_heartbeat_reply(Partition::LEASES, value, (now(), now()))
 }
 
 #[test]

@@ -95,8 +95,8 @@ impl RedisCluster {
             Box::pin(async move {
                 let wire = opener.open(&seed, |_| {}).await?;
                 let reply = with_timeout(wire.request(&slots())).await?;
-                let map =
-                    SlotMap::read(reply, &seed).ok_or_else(|| no_map("a reply that is no map"))?;
+                let map = SlotMap::from_reply(reply, &seed)
+                    .ok_or_else(|| no_map("a reply that is no map"))?;
                 match map.gap() {
                     None => Ok(map),
                     Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
@@ -295,7 +295,7 @@ fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
 
 async fn slot_map_of(server: &RedisServer) -> Option<SlotMap> {
     let reply = with_timeout(server.request(&slots())).await.ok()?;
-    SlotMap::read(reply, &server.address)
+    SlotMap::from_reply(reply, &server.address)
 }
 
 fn slots() -> Cmd {

@@ -22,7 +22,7 @@ pub(super) enum Redirection {
 
 impl SlotMap {
     /// Parses the reply to `CLUSTER SLOTS`; `None` if it is invalid.
-    pub(super) fn read(reply: Value, server: &ServerAddress) -> Option<Self> {
+    pub(super) fn from_reply(reply: Value, server: &ServerAddress) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let mut map = vec![None; PARTITIONS];
         for range in ranges {

@@ -48,15 +48,17 @@ fn a_receipt_is_parsed() {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((PublishAttempt::Done(receipts, 2), 1)) = read(reply("ok"), 2) else { panic!("done") };
+    let Some((PublishAttempt::Done(receipts, 2), 1)) = parse_publish_reply(reply("ok"), 2) else {
+        panic!("done")
+    };
     let user_data_for_client: Vec<_> = receipts
         .iter()
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
     assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
-    assert!(matches!(read(reply("late"), 2), Some((PublishAttempt::Late, 1))));
-    assert!(matches!(read(reply("other"), 2), Some((PublishAttempt::Fenced, 1))));
-    assert!(read(reply("ok"), 3).is_none(), "one receipt is missing");
+    assert!(matches!(parse_publish_reply(reply("late"), 2), Some((PublishAttempt::Late, 1))));
+    assert!(matches!(parse_publish_reply(reply("other"), 2), Some((PublishAttempt::Fenced, 1))));
+    assert!(parse_publish_reply(reply("ok"), 3).is_none(), "one receipt is missing");
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,9 @@ pub(in crate::broker::redis) fn reply(status: &str, redis_ms: i64) -> Value {
 
 #[test]
 fn a_reply_is_parsed() {
-    let Ok((SyncOutcome::Done(synced), 77)) = read(reply("ok", 77), now()) else { panic!("done") };
+    let Ok((SyncOutcome::Done(synced), 77)) = parse_sync_reply(reply("ok", 77), now()) else {
+        panic!("done")
+    };
     assert_eq!((&*synced.epoch, synced.version, synced.sequence), ("epoch", 2, 3));
     assert_eq!((synced.total, synced.own_total), (4, 6));
     assert_eq!(synced.accepted, [true, false]);
@@ -78,7 +80,7 @@ fn a_reply_is_parsed() {
             && synced.cached_event.is_none()
             && synced.changes.is_empty()
     );
-    assert!(matches!(read(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
-    assert!(matches!(read(reply("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
-    assert!(read(reply("more", 1), now()).is_err());
+    assert!(matches!(parse_sync_reply(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
+    assert!(matches!(parse_sync_reply(reply("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
+    assert!(parse_sync_reply(reply("more", 1), now()).is_err());
 }

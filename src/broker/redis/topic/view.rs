@@ -87,7 +87,7 @@ impl Topic {
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.has_pubsub_channel() {
-            self.read(&synced, is_provisional, now, &mut effects);
+            self.apply_snapshot(&synced, is_provisional, now, &mut effects);
         }
         for change in synced.changes {
             self.on_message(change, false, now, &mut effects);
@@ -181,7 +181,7 @@ impl Topic {
     }
 
     /// Replaces the replica by a snapshot, and sends the differences to clients.
-    fn read(
+    fn apply_snapshot(
         &mut self,
         synced: &Synced,
         is_provisional: bool,
