@@ -55,7 +55,7 @@ use tokio::{
 
 /// A request of a shard or of the HTTP API.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum CoordinatorRequest {
     /// A connection subscribes.
     Subscribe { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
     /// A subscription has ended.
@@ -89,7 +89,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) enum Completion {
     /// A command timed out or was rejected: the link must be replaced.
-    Stuck,
+    TimedOut,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
     Connected(Result<Connected, Reason>),
@@ -109,7 +109,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Maximum number of bus messages that are handled before other inputs.
 const EVENTS_PER_TURN: usize = 256;
 /// Interval at which old entries of the dedup window are removed.
-const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The owner of this node's topics and of its link to Redis.
 #[derive(Debug)]
@@ -156,12 +156,12 @@ impl Coordinator {
     /// Runs until the node has left the cluster.
     pub(super) async fn run(
         mut self,
-        mut inputs: mpsc::UnboundedReceiver<Input>,
+        mut requests: mpsc::UnboundedReceiver<CoordinatorRequest>,
         mut completions: mpsc::UnboundedReceiver<(u64, Completion)>,
     ) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut tidied = now();
+        let mut pruned_at = now();
         while !self.membership.has_left() {
             // Heartbeats are sent on time even if many replies are queued. Messages that the bus
             // delivered before a reply are handled before it: the order is that of the
@@ -171,10 +171,10 @@ impl Coordinator {
                 _ = ticks.tick() => {
                     let now = now();
                     self.on_tick(now);
-                    if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
-                        tidied = now;
-                        self.dedup.tidy(now);
-                        self.topics.forget_retired();
+                    if PRUNE_INTERVAL < now.saturating_duration_since(pruned_at) {
+                        pruned_at = now;
+                        self.dedup.prune(now);
+                        self.topics.remove_retired_apps();
                     }
                 }
                 push = next(&mut self.link.events) => self.handle_events(push).await,
@@ -183,46 +183,46 @@ impl Coordinator {
                         self.on_completion(completion);
                     }
                 }
-                Some(input) = inputs.recv() => {
+                Some(request) = requests.recv() => {
                     self.backlog.fetch_sub(1, Ordering::Relaxed);
-                    self.on_input(input);
+                    self.on_request(request);
                 }
             }
-            self.take_steps();
+            self.start_topic_commands();
         }
     }
 
-    fn on_input(&mut self, input: Input) {
+    fn on_request(&mut self, input: CoordinatorRequest) {
         match input {
-            Input::Subscribe { app_id, channel, waiter } => {
+            CoordinatorRequest::Subscribe { app_id, channel, waiter } => {
                 let channel = TopicSubject::Channel(channel);
                 self.topics.change(&app_id, channel, |topic| topic.enqueue(waiter));
             }
-            Input::Unsubscribe { app_id, channel, user_id } => {
+            CoordinatorRequest::Unsubscribe { app_id, channel, user_id } => {
                 let channel = TopicSubject::Channel(channel);
                 self.topics.change(&app_id, channel, |topic| topic.end_one(user_id.as_ref()));
             }
-            Input::SignIn { app_id, connection, user_id, watchlist } => {
+            CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
             }
-            Input::SignOut { connection } => {
+            CoordinatorRequest::SignOut { connection } => {
                 self.sign_ins.remove(&mut self.topics, connection, now());
             }
-            Input::Connect { app_id, reply: admission } => {
+            CoordinatorRequest::Connect { app_id, reply: admission } => {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| match admission {
                     Some(admission) => topic.enqueue(Waiter::Connection(admission)),
                     None => topic.add(),
                 });
             }
-            Input::Disconnect { app_id } => {
+            CoordinatorRequest::Disconnect { app_id } => {
                 self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
             }
-            Input::SetApps(hubs) => self.topics.set_apps(hubs),
-            Input::AnnounceDrain => {
+            CoordinatorRequest::SetApps(hubs) => self.topics.set_apps(hubs),
+            CoordinatorRequest::AnnounceDrain => {
                 let action = self.membership.on_drain(now());
-                self.carry_out(action);
+                self.execute(action);
             }
-            Input::Stop(stopped) => {
+            CoordinatorRequest::Stop(stopped) => {
                 self.stopped = Some(stopped);
                 self.membership.stop();
             }
@@ -230,12 +230,12 @@ impl Coordinator {
     }
 
     /// Starts the next steps of topics.
-    fn take_steps(&mut self) {
+    fn start_topic_commands(&mut self) {
         let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
         for command in self.topics.take_steps(&self.membership, &connection, now()) {
-            self.link.begin(async move { Completion::Topic(command.await) });
+            self.link.spawn(async move { Completion::Topic(command.await) });
         }
     }
 
@@ -248,13 +248,13 @@ impl Coordinator {
     pub(super) fn on_completion(&mut self, completion: Completion) {
         let now = now();
         match completion {
-            Completion::Stuck => self.close_link("redis does not answer"),
+            Completion::TimedOut => self.close_link("redis does not answer"),
             Completion::Subscribed => {}
             Completion::Connected(Ok(connected)) => {
                 let (connection, pushes) = *connected;
                 (self.link.connection, self.link.events) = (Some(connection), Some(pushes));
                 let action = self.membership.on_connected(now);
-                self.carry_out([action]);
+                self.execute([action]);
             }
             Completion::Connected(Err(reason)) => {
                 tracing::debug!(reason = &*reason.text, "no link to redis");
@@ -264,13 +264,13 @@ impl Coordinator {
             Completion::Topic(reply) => self.on_topic_reply(reply),
             Completion::Restored(result) => {
                 let action = self.membership.on_restored(result);
-                self.carry_out([action]);
+                self.execute([action]);
             }
             Completion::Compared(compared) => {
                 match self.comparison.on_compared(compared, &self.shared, &mut self.topics) {
                     Ok(registered) => {
                         let actions = registered.map(|nodes| self.membership.on_listed(nodes, now));
-                        self.carry_out(actions.into_iter().flatten());
+                        self.execute(actions.into_iter().flatten());
                     }
                     Err(reason) => self.close_link(reason),
                 }
@@ -322,7 +322,7 @@ impl Coordinator {
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
         self.shared.ready_nodes.set_process_count(self.membership.nodes.other_processes.len());
-        self.carry_out(actions);
+        self.execute(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }
 
@@ -369,9 +369,9 @@ impl Coordinator {
                 return self.shared.metrics.unexpected_data("an event for another channel");
             }
             Message::Event { sequence, envelope } => {
-                let is_ours = topic.expects(*sequence) && self.is_from_node(envelope.id);
+                let is_trusted = topic.expects(*sequence) && self.is_from_live_node(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
-                let is_duplicate = self.dedup.insert(envelope.id, is_ours, now);
+                let is_duplicate = self.dedup.insert(envelope.id, is_trusted, now);
                 self.shared.metrics.received(is_duplicate);
                 is_duplicate
             }
@@ -383,7 +383,7 @@ impl Coordinator {
     }
 
     /// Whether an envelope may be from a node, by its id.
-    fn is_from_node(&self, id: EnvelopeId) -> bool {
+    fn is_from_live_node(&self, id: EnvelopeId) -> bool {
         self.membership.nodes.has_lease(id.process()) && !self.shared.is_unassigned(id)
     }
 
@@ -393,7 +393,7 @@ impl Coordinator {
                 self.on_node_state(&node, state, now);
                 self.shared.notifiers.on_heartbeat(&node, now);
                 let actions = self.membership.on_node_heartbeat(&node, now);
-                self.carry_out(actions);
+                self.execute(actions);
             }
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id)
@@ -428,10 +428,10 @@ impl Coordinator {
         let has_leases = partition == Partition::LEASES;
         if let Some(connection) = self.link.connection.clone().filter(|_| has_leases) {
             let buses = [self.shared.names.control_channel().into()];
-            self.link.begin(async move {
+            self.link.spawn(async move {
                 match connection.subscribe(partition, &buses).await {
                     Ok(_) => Completion::Subscribed,
-                    Err(_) => Completion::Stuck,
+                    Err(_) => Completion::TimedOut,
                 }
             });
         }
@@ -439,7 +439,7 @@ impl Coordinator {
 
     fn on_tick(&mut self, now: Instant) {
         self.topics.on_tick(now);
-        self.keep_membership(now);
+        self.tick_membership(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
             let context = LinkContext {
                 shared: &self.shared,
@@ -450,17 +450,17 @@ impl Coordinator {
             let due = self.comparison.due(now, context);
             self.forwarding.poll(now, context);
             for compare in due.compare {
-                self.link.begin(async move { Completion::Compared(compare.await) });
+                self.link.spawn(async move { Completion::Compared(compare.await) });
             }
             if let Some(sweep) = due.sweep {
-                self.link.begin_long(async move { Completion::Swept(sweep.await) });
+                self.link.spawn_unbounded(async move { Completion::Swept(sweep.await) });
             }
             self.forward(now);
         }
         if self.membership.is_withdrawing() {
             let is_withdrawn = self.topics.withdraw_all();
             let action = self.membership.on_withdrawal(is_withdrawn);
-            self.carry_out(action);
+            self.execute(action);
         }
     }
 
@@ -471,7 +471,7 @@ impl Coordinator {
         };
         let token = &self.membership.token;
         for forward in self.forwarding.start(now, &self.shared, token, &connection) {
-            self.link.begin(async move { Completion::Forwarded(forward.await) });
+            self.link.spawn(async move { Completion::Forwarded(forward.await) });
         }
     }
 }

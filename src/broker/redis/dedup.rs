@@ -48,9 +48,9 @@ impl DedupWindow {
     /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
     /// future events.
-    pub(super) fn insert(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, id: EnvelopeId, is_trusted: bool, now: Instant) -> bool {
         let number = id.counter();
-        if !is_ours {
+        if !is_trusted {
             return self.0.get(&id.process()).is_some_and(|window| window.has(number));
         }
         let window = self.0.entry(id.process()).or_insert_with(|| ProcessWindow {
@@ -63,7 +63,7 @@ impl DedupWindow {
     }
 
     /// Removes the windows of processes that sent nothing for a while.
-    pub(super) fn tidy(&mut self, now: Instant) {
+    pub(super) fn prune(&mut self, now: Instant) {
         self.0.retain(|_, window| now.saturating_duration_since(window.last_used) < FORGET_AFTER);
     }
 }
@@ -134,9 +134,9 @@ mod tests {
     fn windows_of_silent_processes_are_removed() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         dedup.insert(id(1, 1), true, now);
-        dedup.tidy(now + FORGET_AFTER / 2);
+        dedup.prune(now + FORGET_AFTER / 2);
         assert_eq!(dedup.0.len(), 1);
-        dedup.tidy(now + FORGET_AFTER);
+        dedup.prune(now + FORGET_AFTER);
         assert!(dedup.0.is_empty());
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         dedup.insert(id(1, 1), true, now);
         dedup.insert(id(1, 2), true, now + FORGET_AFTER / 2);
-        dedup.tidy(now + FORGET_AFTER);
+        dedup.prune(now + FORGET_AFTER);
         assert!(dedup.insert(id(1, 1), true, now + FORGET_AFTER));
     }
 }

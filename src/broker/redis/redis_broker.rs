@@ -5,7 +5,7 @@ use super::{
     cache_updates::CACHE_UPDATES_TIMEOUT,
     clock,
     cluster_state::ClusterState,
-    coordinator::{Coordinator, Input},
+    coordinator::{Coordinator, CoordinatorRequest},
     link::RedisEndpoint,
     publish::OutgoingEvent,
     query::ChannelQuery,
@@ -49,7 +49,7 @@ pub struct RedisBroker {
 /// Sends requests to the coordinator.
 #[derive(Clone, Debug)]
 struct RequestSender {
-    requests: mpsc::UnboundedSender<Input>,
+    requests: mpsc::UnboundedSender<CoordinatorRequest>,
     /// The number of requests that wait for the coordinator.
     backlog: Arc<AtomicUsize>,
 }
@@ -114,7 +114,7 @@ impl RedisBroker {
     /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
     /// connections end.
     pub(crate) fn set_apps(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        self.requests.send(Input::SetApps(hubs));
+        self.requests.send(CoordinatorRequest::SetApps(hubs));
     }
 
     /// Drops the state of a removed app.
@@ -129,11 +129,12 @@ impl RedisBroker {
         let mut permit = ClusterPermit(Some(Box::new((self.requests.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.unavailable_reason().is_some() {
-            self.requests.send(Input::Connect { app_id: hub.app_id(), reply: None });
+            self.requests.send(CoordinatorRequest::Connect { app_id: hub.app_id(), reply: None });
             return Some(permit);
         }
         let (admission, admitted) = oneshot::channel();
-        self.requests.send(Input::Connect { app_id: hub.app_id(), reply: Some(admission) });
+        self.requests
+            .send(CoordinatorRequest::Connect { app_id: hub.app_id(), reply: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
             // Without a reply in time, it is counted when the reply arrives.
             Ok(Ok(true)) | Err(_) => Some(permit),
@@ -149,7 +150,7 @@ impl RedisBroker {
     pub(crate) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
         let SubscribeRequest { connection, ticket, channel, member } = request;
         let waiter = Waiter::Subscriber { connection, ticket, member: member.clone() };
-        self.requests.send(Input::Subscribe {
+        self.requests.send(CoordinatorRequest::Subscribe {
             app_id: hub.app_id(),
             channel: channel.clone(),
             waiter,
@@ -166,7 +167,11 @@ impl RedisBroker {
     ) {
         hub.remove_subscriber(shard, channel);
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
-        self.requests.send(Input::Unsubscribe { app_id: hub.app_id(), channel, user_id });
+        self.requests.send(CoordinatorRequest::Unsubscribe {
+            app_id: hub.app_id(),
+            channel,
+            user_id,
+        });
     }
 
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.
@@ -177,7 +182,7 @@ impl RedisBroker {
         user: &User,
         user_data: &str,
     ) -> SignInMessages {
-        self.requests.send(Input::SignIn {
+        self.requests.send(CoordinatorRequest::SignIn {
             app_id: hub.app_id(),
             connection,
             user_id: Arc::clone(&user.id),
@@ -189,7 +194,7 @@ impl RedisBroker {
 
     /// Records the end of a signed-in connection.
     pub(crate) fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
-        self.requests.send(Input::SignOut { connection });
+        self.requests.send(CoordinatorRequest::SignOut { connection });
         hub.sign_out(&user.id, connection);
     }
 
@@ -340,7 +345,7 @@ impl RedisBroker {
     /// Notifies the other nodes that this one takes no more connections.
     pub(in crate::broker) fn announce_drain(&self) {
         self.shared.set_draining();
-        self.requests.send(Input::AnnounceDrain);
+        self.requests.send(CoordinatorRequest::AnnounceDrain);
     }
 
     /// Whether this node is joined, and there are other nodes, ready or not.
@@ -359,7 +364,7 @@ impl RedisBroker {
         let deadline = clock::now() + limit;
         let _ = timeout(CACHE_UPDATES_TIMEOUT, self.shared.cache_updates.wait_until_empty()).await;
         let (done, is_done) = oneshot::channel();
-        self.requests.send(Input::Stop(done));
+        self.requests.send(CoordinatorRequest::Stop(done));
         let _ = timeout_at(deadline.into(), is_done).await;
     }
 
@@ -369,12 +374,12 @@ impl RedisBroker {
 }
 
 impl RequestSender {
-    fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
+    fn new() -> (Self, mpsc::UnboundedReceiver<CoordinatorRequest>) {
         let (requests, receiver) = mpsc::unbounded_channel();
         (Self { requests, backlog: Arc::default() }, receiver)
     }
 
-    fn send(&self, request: Input) {
+    fn send(&self, request: CoordinatorRequest) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
         // The coordinator ends when the node does.
         let _ = self.requests.send(request);
@@ -389,7 +394,7 @@ impl Drop for ClusterPermit {
     fn drop(&mut self) {
         if let Some(permit) = self.0.take() {
             let (requests, app_id) = *permit;
-            requests.send(Input::Disconnect { app_id });
+            requests.send(CoordinatorRequest::Disconnect { app_id });
         }
     }
 }

@@ -33,7 +33,7 @@ fn leave_behind(testbed: &Testbed, channels: &[&str]) {
 
 fn clean_up_after(testbed: &mut Testbed, node: String) {
     let actions = testbed.coordinator.membership.clean_up([node]);
-    testbed.coordinator.carry_out(actions);
+    testbed.coordinator.execute(actions);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 impl Coordinator {
     /// Carries out what is due for the membership.
-    pub(in crate::broker::redis) fn keep_membership(&mut self, now: Instant) {
+    pub(in crate::broker::redis) fn tick_membership(&mut self, now: Instant) {
         let inputs = TickInputs {
             is_fenced: self.shared.is_fenced(self.membership.token.link_number),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
@@ -23,25 +23,25 @@ impl Coordinator {
             all_synced: self.topics.all_synced(),
         };
         let actions = self.membership.on_tick(now, &inputs);
-        self.carry_out(actions);
+        self.execute(actions);
     }
 
     /// Carries out actions of the membership, in their order.
-    pub(in crate::broker::redis) fn carry_out(
+    pub(in crate::broker::redis) fn execute(
         &mut self,
         actions: impl IntoIterator<Item = MembershipAction>,
     ) {
         for action in actions {
-            self.carry_out_one(action);
+            self.execute_one(action);
         }
     }
 
-    fn carry_out_one(&mut self, action: MembershipAction) {
+    fn execute_one(&mut self, action: MembershipAction) {
         let shared = Arc::clone(&self.shared);
         match (action, self.link.connection.clone()) {
             (MembershipAction::Connect, _) => {
                 let connecting = heartbeat::connect(Arc::clone(&self.link.endpoint), shared);
-                self.link.begin(async move { Completion::Connected(connecting.await) });
+                self.link.spawn(async move { Completion::Connected(connecting.await) });
             }
             (MembershipAction::Suspect, _) => shared.mark_suspect(),
             (MembershipAction::Close(reason), _) => self.close_link(reason),
@@ -66,25 +66,25 @@ impl Coordinator {
             (MembershipAction::Heartbeat(phase, partitions), Some(connection)) => {
                 let membership = &self.membership;
                 let round = heartbeat::round(&shared, membership, phase, partitions, connection);
-                self.link.begin(async move { Completion::Heartbeat(phase, round.await) });
+                self.link.spawn(async move { Completion::Heartbeat(phase, round.await) });
             }
             (MembershipAction::Restore(partitions), Some(connection)) => {
                 let sequences = restore::known_sequences(&shared, &self.topics, &partitions, now());
                 let token = Arc::clone(&self.membership.token);
                 let restoring = restore::restore_sequences(shared, token, connection, sequences);
-                self.link.begin(async move { Completion::Restored(restoring.await) });
+                self.link.spawn(async move { Completion::Restored(restoring.await) });
             }
             (MembershipAction::CleanUp(node), Some(connection)) => {
                 let token = Arc::clone(&self.membership.token);
                 let cleaning = CleanUp { shared, hubs: self.topics.hubs.clone(), token, node };
                 let cleaning = cleaning.run(connection);
-                self.link.begin_long(async move { Completion::Cleaned(cleaning.await) });
+                self.link.spawn_unbounded(async move { Completion::Cleaned(cleaning.await) });
             }
             (MembershipAction::Leave(partitions), Some(connection)) => {
                 let phase = HeartbeatPhase::Leave;
                 let membership = &self.membership;
                 let round = heartbeat::round(&shared, membership, phase, partitions, connection);
-                self.link.begin(async move {
+                self.link.spawn(async move {
                     // If it fails, the others clean up.
                     if let Err(reason) = round.await {
                         let reason = &*reason.text;

@@ -39,15 +39,15 @@ impl CurrentLink {
     }
 
     /// Starts a background task. Its result is discarded if the link was replaced meanwhile.
-    pub(super) fn begin(&self, work: impl Future<Output = Completion> + Send + 'static) {
-        self.begin_long(
-            async move { timeout(WORK_TIMEOUT, work).await.unwrap_or(Completion::Stuck) },
-        );
+    pub(super) fn spawn(&self, work: impl Future<Output = Completion> + Send + 'static) {
+        self.spawn_unbounded(async move {
+            timeout(WORK_TIMEOUT, work).await.unwrap_or(Completion::TimedOut)
+        });
     }
 
     /// The same for tasks of many commands without a time limit: each command fails with its
     /// connection.
-    pub(super) fn begin_long(&self, work: impl Future<Output = Completion> + Send + 'static) {
+    pub(super) fn spawn_unbounded(&self, work: impl Future<Output = Completion> + Send + 'static) {
         let (completions, number) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {
             // The coordinator ends with the process.

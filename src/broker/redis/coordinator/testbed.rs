@@ -76,7 +76,7 @@ impl Testbed {
             }
             () = time::sleep(TURN) => coordinator.on_tick(now()),
         }
-        coordinator.take_steps();
+        coordinator.start_topic_commands();
     }
 
     /// Runs until the condition holds; it must within a minute.
@@ -100,8 +100,8 @@ impl Testbed {
         }
     }
 
-    pub(in crate::broker::redis) fn input(&mut self, input: Input) {
-        self.coordinator.on_input(input);
+    pub(in crate::broker::redis) fn request(&mut self, input: CoordinatorRequest) {
+        self.coordinator.on_request(input);
     }
 
     /// Subscribes a connection to a channel; the testbed must run afterwards.
@@ -114,7 +114,11 @@ impl Testbed {
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         let connection = connection(slot);
         let waiter = Waiter::Subscriber { connection, ticket: slot, member };
-        self.input(Input::Subscribe { app_id: APP.into(), channel: channel_name(channel), waiter });
+        self.request(CoordinatorRequest::Subscribe {
+            app_id: APP.into(),
+            channel: channel_name(channel),
+            waiter,
+        });
     }
 
     /// Runs until everything that this node has is in Redis.

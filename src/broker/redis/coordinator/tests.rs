@@ -91,16 +91,16 @@ async fn the_link_is_closed_without_a_reply_in_time() {
     testbed.coordinator.membership.requested_at = Some(requested_at);
     let shared = Arc::clone(&testbed.coordinator.shared);
     let suspect_after = shared.suspect_after();
-    testbed.coordinator.keep_membership(requested_at + suspect_after);
+    testbed.coordinator.tick_membership(requested_at + suspect_after);
     assert!(shared.joined_now().is_some(), "not suspected yet");
-    testbed.coordinator.keep_membership(requested_at + suspect_after + MS);
+    testbed.coordinator.tick_membership(requested_at + suspect_after + MS);
     assert!(
         shared.joined_now().is_none() && !is_disconnected(&testbed),
         "suspected, but not closed"
     );
-    testbed.coordinator.keep_membership(requested_at + LINK_TIMEOUT);
+    testbed.coordinator.tick_membership(requested_at + LINK_TIMEOUT);
     assert!(!is_disconnected(&testbed), "not closed yet");
-    testbed.coordinator.keep_membership(requested_at + LINK_TIMEOUT + MS);
+    testbed.coordinator.tick_membership(requested_at + LINK_TIMEOUT + MS);
     assert!(is_disconnected(&testbed));
     assert_eq!(shared.unavailable_reason().as_deref(), Some("redis does not answer"));
     assert!(
@@ -118,10 +118,10 @@ async fn the_link_is_closed_when_redis_rejects_its_writes() {
         ..token.clone()
     };
     testbed.coordinator.shared.on_fenced(&earlier);
-    testbed.coordinator.keep_membership(now());
+    testbed.coordinator.tick_membership(now());
     assert!(!is_disconnected(&testbed), "of an earlier link");
     testbed.coordinator.shared.on_fenced(&token);
-    testbed.coordinator.keep_membership(now());
+    testbed.coordinator.tick_membership(now());
     assert!(is_disconnected(&testbed));
     // Without a link, the rejection has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
@@ -133,10 +133,10 @@ async fn a_suspected_redis_gets_a_heartbeat_at_once() {
     let mut testbed = Testbed::joined(false).await;
     testbed.coordinator.membership.requested_at = None;
     testbed.coordinator.membership.next_heartbeat = now() + HEARTBEAT_INTERVAL;
-    testbed.coordinator.keep_membership(now());
+    testbed.coordinator.tick_membership(now());
     assert_eq!(testbed.coordinator.membership.requested_at, None, "a heartbeat is not due");
     testbed.coordinator.shared.mark_suspect();
-    testbed.coordinator.keep_membership(now());
+    testbed.coordinator.tick_membership(now());
     assert_eq!(testbed.coordinator.membership.requested_at, Some(now()));
     testbed.until("not suspected", |coordinator| coordinator.shared.joined_now().is_some()).await;
 }
@@ -230,8 +230,8 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
         let (key, _) = testbed.channel("a");
         testbed.coordinator.topics.mark_unverified(&key.into());
         let unaffected = unaffected.into_iter().collect();
-        testbed.coordinator.carry_out([MembershipAction::Resubscribe { unaffected }]);
-        let is_close = |one: &Delivery| matches!(one, Delivery::CloseSubscribers { .. });
+        testbed.coordinator.execute([MembershipAction::Resubscribe { unaffected }]);
+        let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
         assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
         let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();
         assert_eq!(closed, expected as u64);

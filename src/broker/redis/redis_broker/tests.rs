@@ -130,9 +130,9 @@ fn clients_are_not_read_beyond_the_limit_of_waiting_requests() {
     let (requests, _queue) = RequestSender::new();
     for _ in 0..BACKLOG_MAX {
         assert!(!requests.is_backlogged());
-        requests.send(Input::Disconnect { app_id: "app".into() });
+        requests.send(CoordinatorRequest::Disconnect { app_id: "app".into() });
     }
     assert!(!requests.is_backlogged(), "at the limit");
-    requests.send(Input::Disconnect { app_id: "app".into() });
+    requests.send(CoordinatorRequest::Disconnect { app_id: "app".into() });
     assert!(requests.is_backlogged());
 }

@@ -45,7 +45,7 @@ impl Topics {
     }
 
     /// Removes deleted apps without topics.
-    pub(in crate::broker::redis) fn forget_retired(&mut self) {
+    pub(in crate::broker::redis) fn remove_retired_apps(&mut self) {
         let topics = &self.all;
         let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
         let hubs = &mut self.hubs;

@@ -3,7 +3,7 @@ use crate::{
     app::App,
     broker::redis::{
         coordinator::{
-            Completion, Input,
+            Completion, CoordinatorRequest,
             testbed::{APP, Testbed, channel_name, connection},
         },
         envelope::Change,
@@ -136,16 +136,20 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
         AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     let hub = Hub::new(App::new(config), Arc::new(Inboxes::new(1)), observer, now());
-    testbed.input(Input::SetApps(HashMap::from([(APP.into(), Arc::new(hub))])));
+    testbed.request(CoordinatorRequest::SetApps(HashMap::from([(APP.into(), Arc::new(hub))])));
     testbed.subscribe(1, "presence-r", Some("1"));
     testbed.subscribe(2, "c", None);
     let (app_id, user_id) = (Arc::from(APP), Arc::from("ann"));
     let (connection, watchlist) = (connection(1), Vec::new());
-    testbed.input(Input::SignIn { app_id, connection, user_id, watchlist });
+    testbed.request(CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist });
     testbed.settle().await;
     let (name, user_id) = (channel_name("presence-r"), Some(Arc::from("1")));
-    testbed.input(Input::Unsubscribe { app_id: Arc::from(APP), channel: name, user_id });
-    testbed.input(Input::SignOut { connection });
+    testbed.request(CoordinatorRequest::Unsubscribe {
+        app_id: Arc::from(APP),
+        channel: name,
+        user_id,
+    });
+    testbed.request(CoordinatorRequest::SignOut { connection });
     tokio::time::advance(OFFLINE_GRACE + COUNT_INTERVAL).await;
     testbed.settle().await;
     assert_eq!(*recorder.0.lock(), []);
