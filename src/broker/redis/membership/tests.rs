@@ -70,7 +70,7 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     let join = MembershipAction::Heartbeat(HeartbeatPhase::Join, vec![LEASES]);
     assert_eq!(membership.on_connected(now), join);
     let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
-    let changed = BTreeSet::from([LEASES]);
+    let lost_data = BTreeSet::from([LEASES]);
     assert_eq!(
         registered,
         [MembershipAction::ApplyRegistration { lost_data }, MembershipAction::SyncAll]

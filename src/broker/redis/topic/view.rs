@@ -281,7 +281,7 @@ impl Topic {
             return;
         }
         let is_same = old.epoch == synced.epoch;
-        let (mut received, mutreceived_idt) = (old.sequence, old.last_event_id);
+        let (mut received, mutreceived_id) = (old.sequence, old.last_event_id);
         let mut caught_up = Vec::new();
         for (message, is_duplicate) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
@@ -293,7 +293,7 @@ impl Topic {
             // hash counts from 0 again.
             if is_next || *sequence <= received {
                 if received < *sequence {
-                    (received, received_idt) = (*sequence, Some(envelope.id));
+                    (received, received_id) = (*sequence, Some(envelope.id));
                 }
                 if !is_duplicate {
                     let frame = envelope.frame.clone();

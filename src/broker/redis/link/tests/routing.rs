@@ -113,7 +113,7 @@ async fn a_message_names_the_server_of_the_subscription() {
         assert_eq!(of_buses.len(), 2, "one for each bus");
         assert_eq!(of_buses[0], of_buses[1]);
         fake.push(&push(&["smessage", "x", "hello"]));
-        let (bus, message) = (b"x".to_vec(), b"hello".to_vec());
+        let (pubsub_channel, message) = (b"x".to_vec(), b"hello".to_vec());
         assert_eq!(
             next(&mut pushes).await,
             LinkEvent::Message { from: of_buses[0], pubsub_channel, message }
