@@ -67,7 +67,7 @@ impl SignIns {
         let Some(signed_in) = self.all.remove(&connection) else { return };
         self.unwatch(topics, connection, &signed_in);
         let ends_at = now + OFFLINE_GRACE;
-        topics.with(&signed_in.own, |topic| topic.end_at(ends_at));
+        topics.with(&signed_in.own, |topic| topic.end_later(ends_at));
     }
 
     fn unwatch(

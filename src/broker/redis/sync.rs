@@ -41,10 +41,10 @@ pub(super) fn sync_call(
             flags.push('s');
         }
     }
-    if request.was_acknowledged {
+    if request.had_contribution {
         flags.push('h');
     }
-    if request.knows_others {
+    if request.has_other_contributions {
         flags.push('k');
     }
     let mut call = ScriptCall::fenced(&shared.scripts.sync, partition, names, token)
@@ -138,9 +138,9 @@ fn with_users(mut call: ScriptCall, request: &SyncRequest) -> ScriptCall {
             .arg(&*join.user_id)
             .arg(&*join.user_info)
             .number(join.connections)
-            .arg(if join.is_limited { "1" } else { "0" });
+            .arg(if join.is_new { "1" } else { "0" });
     }
-    for user_id in &request.departed {
+    for user_id in &request.removed_users {
         call = call.arg(&**user_id);
     }
     call

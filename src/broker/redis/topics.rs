@@ -355,7 +355,7 @@ impl Topics {
                 self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
                 self.shared.metrics.late();
                 if let Some(topic) = self.all.get_mut(&name) {
-                    topic.not_synced();
+                    topic.on_sync_rejected();
                 }
                 self.scheduler.add_at(&name, now + LATE_PAUSE);
                 Ok(None)

@@ -54,7 +54,7 @@ impl Coordinator {
             (MembershipAction::Resubscribe { unaffected }, _) => {
                 self.topics.resubscribe(&unaffected);
             }
-            (MembershipAction::RefreshProvisional, _) => self.topics.read_provisional_again(),
+            (MembershipAction::RefreshProvisional, _) => self.topics.refresh_provisional(),
             (MembershipAction::ReportJoined { others }, _) => {
                 shared.metrics.joined();
                 self.link.log.log_joined(self.membership.node(), others);
@@ -113,7 +113,7 @@ impl Coordinator {
         let reason = reason.into();
         tracing::debug!(reason = &*reason.text, "link to redis closed");
         self.shared.metrics.disconnected();
-        self.topics.detach_all();
+        self.topics.reset_all();
         self.disconnect(reason);
     }
 

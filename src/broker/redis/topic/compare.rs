@@ -39,9 +39,10 @@ pub(in crate::broker::redis) enum Difference {
 impl Topic {
     /// What this node holds; `None` while a sync is due or in flight.
     pub(in crate::broker::redis) fn local_state(&self, now: Instant) -> Option<LocalState> {
-        let is_ending = self.ending.front().is_some_and(|at| *at <= now);
-        let is_settled =
-            self.phase == PubSubState::Subscribed && self.sent.is_none() && !self.must_sync();
+        let is_ending = self.sign_out_times.front().is_some_and(|at| *at <= now);
+        let is_settled = self.subscription == PubSubState::Subscribed
+            && self.in_flight_waiters.is_none()
+            && !self.must_sync();
         (is_settled && !is_ending).then(|| LocalState {
             own_total: self.acknowledged_total,
             users: self.users.count(),
@@ -54,7 +55,8 @@ impl Topic {
     /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
     /// known.
     pub(in crate::broker::redis) fn withdraw_unknown(&mut self) -> bool {
-        let is_unknown = self.phase == PubSubState::Unsubscribed && self.acknowledged_total == 0;
+        let is_unknown =
+            self.subscription == PubSubState::Unsubscribed && self.acknowledged_total == 0;
         if is_unknown {
             self.acknowledged_total = 1;
             self.needs_full_sync = true;
@@ -75,7 +77,7 @@ impl Topic {
         match difference {
             Difference::None => {}
             Difference::Repair => self.needs_full_sync = true,
-            Difference::Missed => self.detach(),
+            Difference::Missed => self.reset(),
         }
         difference
     }

@@ -12,7 +12,7 @@ mod values;
 mod view;
 
 pub(super) use compare::{Difference, LocalState, RedisState};
-pub(super) use values::{Effect, Joining, SyncRequest, Synced, TopicStep, Waiter};
+pub(super) use values::{Effect, SyncRequest, Synced, TopicStep, UserJoin, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
@@ -35,7 +35,7 @@ use std::{
 use view::TopicView;
 
 /// How long an unused topic stays subscribed: longer than a page reload takes.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+pub(super) const UNSUBSCRIBE_DELAY: Duration = Duration::from_secs(1);
 /// Maximum number of joins in one sync.
 const JOINS_MAX: usize = 512;
 /// How long other nodes may take to restore their contributions after the loss of a hash.
@@ -73,36 +73,36 @@ pub(in crate::broker::redis) struct Topic {
     sends_count: bool,
     /// The total that the subscribers of this node have received.
     total_notice: CountNotice,
-    phase: PubSubState,
+    subscription: PubSubState,
     /// The server of the latest subscription.
     server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
-    count: usize,
+    local_count: usize,
     /// The number of subscriptions whose end was reported before Redis had acknowledged them.
     early_ends: usize,
     /// The users of this node.
     users: Roster,
-    departed: SeededSet<Arc<str>>,
+    removed_users: SeededSet<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     acknowledged_total: usize,
-    written: LastWrite,
-    waiting: VecDeque<Waiter>,
+    last_write: LastWrite,
+    waiters: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
-    sent: Option<Vec<Waiter>>,
+    in_flight_waiters: Option<Vec<Waiter>>,
     /// Whether everything must be synced and read again.
     needs_full_sync: bool,
     view: Option<TopicView>,
     /// The deadline for other nodes to restore their contributions after the loss of the hash.
     restoring_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
-    is_current: bool,
+    is_live: bool,
     /// Messages of the bus that arrived before the replica was read.
     buffered: Vec<(Message, bool)>,
     watchers: SeededSet<ConnectionRef>,
     /// The number of watchers that wait for a reply.
     pub(in crate::broker::redis) pending_watchers: usize,
     /// Ended sign-ins, by the time at which they count as ended.
-    ending: VecDeque<Instant>,
+    sign_out_times: VecDeque<Instant>,
     idle_since: Option<Instant>,
 }
 
@@ -119,24 +119,24 @@ impl Topic {
             partition,
             attempt: 0,
             syncs: 0,
-            phase: PubSubState::Unsubscribed,
+            subscription: PubSubState::Unsubscribed,
             server: None,
-            count: 0,
+            local_count: 0,
             early_ends: 0,
             users: Roster::default(),
-            departed: SeededSet::default(),
+            removed_users: SeededSet::default(),
             acknowledged_total: 0,
-            written: LastWrite::Stored,
-            waiting: VecDeque::new(),
-            sent: None,
+            last_write: LastWrite::Stored,
+            waiters: VecDeque::new(),
+            in_flight_waiters: None,
             needs_full_sync: false,
             view: None,
             restoring_until: None,
-            is_current: false,
+            is_live: false,
             buffered: Vec::new(),
             watchers: SeededSet::default(),
             pending_watchers: 0,
-            ending: VecDeque::new(),
+            sign_out_times: VecDeque::new(),
             idle_since: None,
         }
     }
@@ -155,21 +155,21 @@ impl Topic {
     /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
     /// again.
     pub(in crate::broker::redis) fn mark_data_lost(&mut self) {
-        self.written = LastWrite::PossiblyLost;
+        self.last_write = LastWrite::PossiblyLost;
     }
 
     /// Ends the subscriptions whose clients may still return: they do not.
-    pub(in crate::broker::redis) fn end_all(&mut self) {
-        self.count = self.count.saturating_sub(self.ending.len());
-        self.ending.clear();
+    pub(in crate::broker::redis) fn end_grace_periods(&mut self) {
+        self.local_count = self.local_count.saturating_sub(self.sign_out_times.len());
+        self.sign_out_times.clear();
     }
 
     /// Whether Redis has no contribution of this node, and none is pending.
     pub(in crate::broker::redis) fn is_withdrawn(&self) -> bool {
         self.acknowledged_total == 0
-            && self.count == 0
-            && self.sent.is_none()
-            && self.waiting.is_empty()
+            && self.local_count == 0
+            && self.in_flight_waiters.is_none()
+            && self.waiters.is_empty()
     }
 
     /// Whether the topic has a bus, to which this node subscribes.
@@ -188,7 +188,7 @@ impl Topic {
     /// sequences have not been read yet.
     pub(in crate::broker::redis) fn expects(&self, sequence: u64) -> bool {
         let later = sequence.checked_sub(self.received_sequence());
-        if self.is_current { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
+        if self.is_live { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
     }
 
     fn channel(&self) -> Option<&ChannelName> {
@@ -199,14 +199,14 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn enqueue(&mut self, waiter: Waiter) {
-        self.waiting.push_back(waiter);
+        self.waiters.push_back(waiter);
     }
 
     /// Ends a subscription that was attached.
     pub(in crate::broker::redis) fn end_one(&mut self, user_id: Option<&Arc<str>>) {
-        match self.count.checked_sub(1) {
+        match self.local_count.checked_sub(1) {
             Some(count) => {
-                self.count = count;
+                self.local_count = count;
                 if count == 0 {
                     self.total_throttle.reset();
                 }
@@ -216,7 +216,7 @@ impl Topic {
         }
         let Some(user_id) = user_id else { return };
         if self.users.leave(user_id) {
-            self.departed.insert(Arc::clone(user_id));
+            self.removed_users.insert(Arc::clone(user_id));
         }
     }
 
@@ -224,17 +224,17 @@ impl Topic {
     pub(in crate::broker::redis) fn add(&mut self) {
         match self.early_ends.checked_sub(1) {
             Some(early_ends) => self.early_ends = early_ends,
-            None => self.count += 1,
+            None => self.local_count += 1,
         }
     }
 
     /// Removes a subscription at `at`, unless it returns before.
-    pub(in crate::broker::redis) fn end_at(&mut self, at: Instant) {
-        self.ending.push_back(at);
+    pub(in crate::broker::redis) fn end_later(&mut self, at: Instant) {
+        self.sign_out_times.push_back(at);
     }
 
     pub(in crate::broker::redis) fn next_end(&self) -> Option<Instant> {
-        self.ending.front().copied()
+        self.sign_out_times.front().copied()
     }
 
     pub(in crate::broker::redis) fn watch(&mut self, watcher: ConnectionRef) {
@@ -251,7 +251,7 @@ impl Topic {
 
     /// Whether the user is signed in on any node; `None` while that is unknown.
     pub(in crate::broker::redis) fn is_online(&self) -> Option<bool> {
-        self.view.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
+        self.view.as_ref().filter(|_| self.is_live).map(|replica| 0 < replica.total)
     }
 
     /// The latest sequence that its subscribers have received; 0 if none is known.
@@ -260,7 +260,7 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn is_synced(&self) -> bool {
-        self.is_current && !self.needs_full_sync
+        self.is_live && !self.needs_full_sync
     }
 
     /// Requests that provisional state is read again. Returns false if there is none.
@@ -273,43 +273,45 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn is_removable(&self) -> bool {
-        self.phase == PubSubState::Unsubscribed && !self.is_needed() && self.acknowledged_total == 0
+        self.subscription == PubSubState::Unsubscribed
+            && !self.is_needed()
+            && self.acknowledged_total == 0
     }
 
     fn is_needed(&self) -> bool {
-        0 < self.count
-            || !self.waiting.is_empty()
-            || self.sent.is_some()
+        0 < self.local_count
+            || !self.waiters.is_empty()
+            || self.in_flight_waiters.is_some()
             || !self.watchers.is_empty()
             || 0 < self.pending_watchers
     }
 
     /// Resets the topic after the link is lost, or its partition has moved.
-    pub(in crate::broker::redis) fn detach(&mut self) {
-        self.phase = PubSubState::Unsubscribed;
+    pub(in crate::broker::redis) fn reset(&mut self) {
+        self.subscription = PubSubState::Unsubscribed;
         self.attempt = self.attempt.wrapping_add(1);
-        for waiter in self.sent.take().into_iter().flatten().rev() {
-            self.waiting.push_front(waiter);
+        for waiter in self.in_flight_waiters.take().into_iter().flatten().rev() {
+            self.waiters.push_front(waiter);
         }
         self.needs_full_sync = true;
-        self.is_current = false;
+        self.is_live = false;
         self.buffered.clear();
         if !self.is_needed() {
             // Only the withdrawal remains, which a full sync includes.
-            self.departed.clear();
+            self.removed_users.clear();
         }
     }
 
     /// Queues the waiters again, after a sync was not executed.
-    pub(in crate::broker::redis) fn not_synced(&mut self) {
-        for waiter in self.sent.take().into_iter().flatten().rev() {
-            self.waiting.push_front(waiter);
+    pub(in crate::broker::redis) fn on_sync_rejected(&mut self) {
+        for waiter in self.in_flight_waiters.take().into_iter().flatten().rev() {
+            self.waiters.push_front(waiter);
         }
         self.needs_full_sync = true;
     }
 
     pub(in crate::broker::redis) fn on_subscribed(&mut self, server: ServerId) {
-        self.phase = PubSubState::Subscribed;
+        self.subscription = PubSubState::Subscribed;
         self.server = Some(server);
     }
 
@@ -317,13 +319,13 @@ impl Topic {
     /// notices that. Messages that it sends after the topic was subscribed at another server are not
     /// part of the state that is read there.
     pub(in crate::broker::redis) fn accepts_from(&self, server: ServerId) -> bool {
-        self.phase != PubSubState::Subscribed || self.server == Some(server)
+        self.subscription != PubSubState::Subscribed || self.server == Some(server)
     }
 
     pub(in crate::broker::redis) fn on_unsubscribed(&mut self) {
-        self.phase = PubSubState::Unsubscribed;
+        self.subscription = PubSubState::Unsubscribed;
         self.view = None;
-        self.is_current = false;
+        self.is_live = false;
         self.needs_full_sync = false;
         self.buffered.clear();
     }
@@ -337,22 +339,24 @@ impl Topic {
 
     /// The time of the next step, if nothing else happens.
     pub(in crate::broker::redis) fn wake_at(&self) -> Option<Instant> {
-        let linger = self.idle_since.map(|since| since + LINGER);
+        let linger = self.idle_since.map(|since| since + UNSUBSCRIBE_DELAY);
         [linger, self.next_end(), self.restoring_until].into_iter().flatten().min()
     }
 
     /// The next step to take, if any.
     pub(in crate::broker::redis) fn next_step(&mut self, now: Instant) -> Option<TopicStep> {
-        while self.ending.front().is_some_and(|at| *at <= now) {
-            self.ending.pop_front();
-            self.count = self.count.saturating_sub(1);
+        while self.sign_out_times.front().is_some_and(|at| *at <= now) {
+            self.sign_out_times.pop_front();
+            self.local_count = self.local_count.saturating_sub(1);
         }
         if self.restoring_until.take_if(|at| *at <= now).is_some() {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.phase == PubSubState::Unsubscribed && (is_needed || 0 < self.acknowledged_total) {
-            self.phase = if self.has_pubsub_channel() {
+        if self.subscription == PubSubState::Unsubscribed
+            && (is_needed || 0 < self.acknowledged_total)
+        {
+            self.subscription = if self.has_pubsub_channel() {
                 PubSubState::Subscribing
             } else {
                 PubSubState::Subscribed
@@ -361,20 +365,22 @@ impl Topic {
                 return Some(TopicStep::Subscribe);
             }
         }
-        match self.phase {
-            PubSubState::Subscribed if self.sent.is_some() => None,
-            PubSubState::Subscribed if self.must_sync() => Some(TopicStep::Sync(self.request())),
+        match self.subscription {
+            PubSubState::Subscribed if self.in_flight_waiters.is_some() => None,
+            PubSubState::Subscribed if self.must_sync() => {
+                Some(TopicStep::Sync(self.sync_request()))
+            }
             PubSubState::Subscribed if is_needed => {
                 self.idle_since = None;
                 None
             }
             PubSubState::Subscribed => {
                 let since = *self.idle_since.get_or_insert(now);
-                if now < since + LINGER {
+                if now < since + UNSUBSCRIBE_DELAY {
                     return None;
                 }
                 self.idle_since = None;
-                self.phase = if self.has_pubsub_channel() {
+                self.subscription = if self.has_pubsub_channel() {
                     PubSubState::Unsubscribing
                 } else {
                     PubSubState::Unsubscribed
@@ -400,7 +406,7 @@ impl Topic {
     }
 
     /// Whether other nodes contribute. Without published totals, only members show it.
-    fn knows_others(&self) -> bool {
+    fn has_other_contributions(&self) -> bool {
         let has_totals = self.is_counted || matches!(self.name.subject, TopicSubject::User(_));
         self.view.as_ref().is_some_and(|replica| {
             (has_totals && self.acknowledged_total < replica.total)
@@ -410,50 +416,51 @@ impl Topic {
 
     fn must_sync(&self) -> bool {
         self.needs_full_sync
-            || !self.waiting.is_empty()
-            || !self.departed.is_empty()
-            || self.count != self.acknowledged_total
-            || (self.has_pubsub_channel() && !self.is_current)
+            || !self.waiters.is_empty()
+            || !self.removed_users.is_empty()
+            || self.local_count != self.acknowledged_total
+            || (self.has_pubsub_channel() && !self.is_live)
     }
 
-    fn request(&mut self) -> SyncRequest {
+    fn sync_request(&mut self) -> SyncRequest {
         self.idle_since = None;
         self.syncs += 1;
-        let is_full = self.needs_full_sync || (self.has_pubsub_channel() && !self.is_current);
+        let is_full = self.needs_full_sync || (self.has_pubsub_channel() && !self.is_live);
         self.needs_full_sync = false;
         let waiters: Vec<Waiter> =
-            self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
+            self.waiters.drain(..self.waiters.len().min(JOINS_MAX)).collect();
         let mut request = SyncRequest {
-            own_total_without_joins: self.count,
+            own_total_without_joins: self.local_count,
             is_full,
-            was_acknowledged: self.written == LastWrite::Stored && 0 < self.acknowledged_total,
-            knows_others: self.written == LastWrite::Stored && self.knows_others(),
+            had_contribution: self.last_write == LastWrite::Stored && 0 < self.acknowledged_total,
+            has_other_contributions: self.last_write == LastWrite::Stored
+                && self.has_other_contributions(),
             received: self.view.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
             ..SyncRequest::default()
         };
         if is_full {
             // Messages of the bus from now on are compared with the reply.
-            self.is_current = false;
+            self.is_live = false;
             let users = self.users.members();
-            request.joins = users.map(|(id, info)| Joining::counted(id, info)).collect();
-            self.departed.clear();
+            request.joins = users.map(|(id, info)| UserJoin::existing(id, info)).collect();
+            self.removed_users.clear();
         }
         for waiter in &waiters {
             match waiter {
                 Waiter::Subscriber { member: Some(member), .. } => {
                     // A user who returned before the departure was synced has not left.
-                    self.departed.remove(&member.user_id);
-                    request.joins.push(Joining::limited(&member.user_id, &member.user_info));
+                    self.removed_users.remove(&member.user_id);
+                    request.joins.push(UserJoin::new(&member.user_id, &member.user_info));
                 }
                 Waiter::Subscriber { member: None, .. } => request.own_total_without_joins += 1,
                 Waiter::Connection(_) => {
-                    request.joins.push(Joining::limited(&"".into(), &"".into()));
+                    request.joins.push(UserJoin::new(&"".into(), &"".into()));
                 }
             }
         }
-        request.departed = self.departed.drain().collect();
-        self.sent = Some(waiters);
+        request.removed_users = self.removed_users.drain().collect();
+        self.in_flight_waiters = Some(waiters);
         request
     }
 }

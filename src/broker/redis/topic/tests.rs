@@ -164,7 +164,7 @@ fn counted_connection() -> Topic {
 
 /// Loses the link, and continues up to the sync on the next one.
 fn relink(topic: &mut Topic) -> SyncRequest {
-    topic.detach();
+    topic.reset();
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     topic.on_subscribed(ServerId::ONLY);
     request(topic)
@@ -211,7 +211,7 @@ fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
     topic.end_one(Some(&"1".into()));
     topic.enqueue(subscriber(2, Some("1")));
     let sync = request(&mut topic);
-    assert!(sync.departed.is_empty());
+    assert!(sync.removed_users.is_empty());
     assert_eq!((sync.own_total_without_joins, sync.joins.len()), (0, 1));
 }
 
@@ -224,7 +224,7 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
     assert!(topic.next_step(Instant::now()).is_none());
     reply(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
-    assert_eq!((next.own_total_without_joins, &*next.departed[0]), (2, "1"));
+    assert_eq!((next.own_total_without_joins, &*next.removed_users[0]), (2, "1"));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_user_with_another_pending_connection_stays() {
     assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = request(&mut topic);
     assert_eq!(next.own_total_without_joins, 1);
-    assert!(next.departed.is_empty(), "the user has another connection");
+    assert!(next.removed_users.is_empty(), "the user has another connection");
 }
 
 #[test]
@@ -402,9 +402,12 @@ fn after_a_data_loss_everything_is_synced_as_new() {
     let mut topic = begun("room", &["a"]);
     topic.mark_data_lost();
     let sync = relink(&mut topic);
-    assert!(!sync.was_acknowledged && !sync.knows_others, "nothing was deleted: {sync:?}");
+    assert!(
+        !sync.had_contribution && !sync.has_other_contributions,
+        "nothing was deleted: {sync:?}"
+    );
     reply(&mut topic, synced(1, 0, 1, &["a"]), true);
-    assert!(relink(&mut topic).was_acknowledged, "acknowledged since then");
+    assert!(relink(&mut topic).had_contribution, "acknowledged since then");
 }
 
 #[test]
@@ -416,8 +419,8 @@ fn an_unused_topic_is_unsubscribed_after_a_delay() {
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none());
-    assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
-    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
+    assert!(topic.wake_at().is_some_and(|at| at <= now + UNSUBSCRIBE_DELAY));
+    assert!(matches!(topic.next_step(now + UNSUBSCRIBE_DELAY), Some(TopicStep::Unsubscribe)));
     topic.enqueue(subscriber(9, None));
     assert!(topic.next_step(now).is_none(), "it unsubscribes first");
     topic.on_unsubscribed();
@@ -434,10 +437,10 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut topic).own_total_without_joins, 1);
     assert!(reply(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
-    topic.end_at(now + LINGER);
+    topic.end_later(now + UNSUBSCRIBE_DELAY);
     assert!(topic.next_step(now).is_none());
     assert!(
-        matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 0)
+        matches!(topic.next_step(now + UNSUBSCRIBE_DELAY), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 0)
     );
     assert_eq!(receive(&mut topic, change(2, Change::Total(0))), ["online false"]);
 }

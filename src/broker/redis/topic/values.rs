@@ -41,16 +41,16 @@ pub(in crate::broker::redis) enum TopicStep {
 pub(in crate::broker::redis) struct SyncRequest {
     /// The node's part of the total, without the joins.
     pub(in crate::broker::redis) own_total_without_joins: usize,
-    pub(in crate::broker::redis) joins: Vec<Joining>,
+    pub(in crate::broker::redis) joins: Vec<UserJoin>,
     /// Users that have left.
-    pub(in crate::broker::redis) departed: Vec<Arc<str>>,
+    pub(in crate::broker::redis) removed_users: Vec<Arc<str>>,
     /// Whether the joins contain all users of this node, and a snapshot is requested.
     pub(in crate::broker::redis) is_full: bool,
     /// Whether Redis has acknowledged a contribution of this node, and no new generation has begun since: if it has
     /// none, it was deleted.
-    pub(in crate::broker::redis) was_acknowledged: bool,
+    pub(in crate::broker::redis) had_contribution: bool,
     /// Whether Redis has had contributions of other nodes.
-    pub(in crate::broker::redis) knows_others: bool,
+    pub(in crate::broker::redis) has_other_contributions: bool,
     /// The epoch, and the sequence in it that this node has received.
     pub(in crate::broker::redis) received: Option<(String, u64)>,
     /// The approximate size of the reply in bytes.
@@ -59,12 +59,12 @@ pub(in crate::broker::redis) struct SyncRequest {
 
 /// A user that joins on this node.
 #[derive(Debug)]
-pub(in crate::broker::redis) struct Joining {
+pub(in crate::broker::redis) struct UserJoin {
     pub(in crate::broker::redis) user_id: Arc<str>,
     pub(in crate::broker::redis) user_info: Arc<str>,
     pub(in crate::broker::redis) connections: usize,
     /// Whether the limit of members applies to it.
-    pub(in crate::broker::redis) is_limited: bool,
+    pub(in crate::broker::redis) is_new: bool,
 }
 
 /// The reply of Redis to a sync.
@@ -126,19 +126,19 @@ impl Waiter {
     }
 }
 
-impl Joining {
+impl UserJoin {
     /// A user whose connections on this node are counted already.
-    pub(super) fn counted(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
-        Self { connections: 0, is_limited: false, ..Self::limited(user_id, user_info) }
+    pub(super) fn existing(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+        Self { connections: 0, is_new: false, ..Self::new(user_id, user_info) }
     }
 
     /// A user that joins with a connection, if the limit of members permits it.
-    pub(super) fn limited(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+    pub(super) fn new(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
         Self {
             user_id: Arc::clone(user_id),
             user_info: Arc::clone(user_info),
             connections: 1,
-            is_limited: true,
+            is_new: true,
         }
     }
 }

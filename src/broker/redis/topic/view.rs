@@ -83,8 +83,8 @@ impl Topic {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.acknowledged_total = synced.own_total;
-        self.written = LastWrite::Stored;
-        let waiters = self.sent.take().unwrap_or_default();
+        self.last_write = LastWrite::Stored;
+        let waiters = self.in_flight_waiters.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.has_pubsub_channel() {
             self.apply_snapshot(&synced, is_provisional, now, &mut effects);
@@ -145,7 +145,7 @@ impl Topic {
                 let user_id = member.map(|member| {
                     self.users.add(&member);
                     // It may have left with another connection meanwhile.
-                    self.departed.remove(&member.user_id);
+                    self.removed_users.remove(&member.user_id);
                     member.user_id
                 });
                 Effect::Accept { connection, ticket, user_id, initial }
@@ -228,7 +228,7 @@ impl Topic {
             }
         }
         self.view = Some(new);
-        self.is_current = true;
+        self.is_live = true;
     }
 
     fn send_difference(&self, old: &TopicView, new: &TopicView, effects: &mut Vec<Effect>) {
@@ -251,8 +251,8 @@ impl Topic {
     }
 
     /// Sends the total to the subscribers of this node, at once or when its interval has passed.
-    fn send_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.sends_count || self.count == 0 {
+    fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.is_counted || self.local_count == 0 {
             return;
         }
         effects.extend(match (self.total_throttle.action(total, now), self.channel()) {
@@ -277,7 +277,7 @@ impl Topic {
 
     /// Whether the subscribers have every event up to the snapshot.
     fn compare_events(&mut self, old: &TopicView, synced: &Synced, effects: &mut Vec<Effect>) {
-        if self.channel().is_none() || self.count == 0 {
+        if self.channel().is_none() || self.local_count == 0 {
             return;
         }
         let is_same = old.epoch == synced.epoch;
@@ -323,8 +323,10 @@ impl Topic {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.is_current {
-            if self.phase == PubSubState::Subscribed || self.phase == PubSubState::Subscribing {
+        if !self.is_live {
+            if self.subscription == PubSubState::Subscribed
+                || self.subscription == PubSubState::Subscribing
+            {
                 self.buffered.push((message, is_duplicate));
                 if BUFFERED_MAX < self.buffered.len() {
                     self.buffered.clear();

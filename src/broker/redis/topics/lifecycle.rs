@@ -66,7 +66,7 @@ impl Topics {
     /// Ends all subscriptions. Returns whether everything is withdrawn.
     pub(in crate::broker::redis) fn withdraw_all(&mut self) -> bool {
         for topic in self.all.values_mut() {
-            topic.end_all();
+            topic.end_grace_periods();
         }
         for (name, _) in self.all.iter().filter(|(_, topic)| !topic.is_withdrawn()) {
             self.scheduler.add(name);
@@ -91,15 +91,15 @@ impl Topics {
     pub(in crate::broker::redis) fn on_moved(&mut self, partition: Partition) {
         for (name, topic) in &mut self.all {
             if topic.partition == partition {
-                topic.detach();
+                topic.reset();
                 self.scheduler.add(name);
             }
         }
     }
 
     /// Everything is synced and read again over the next link.
-    pub(in crate::broker::redis) fn detach_all(&mut self) {
-        self.all.values_mut().for_each(Topic::detach);
+    pub(in crate::broker::redis) fn reset_all(&mut self) {
+        self.all.values_mut().for_each(Topic::reset);
     }
 
     /// There is no link any more: nothing is in flight.
@@ -109,7 +109,7 @@ impl Topics {
     }
 
     /// Reads provisional topics again, once all other nodes have arrived.
-    pub(in crate::broker::redis) fn read_provisional_again(&mut self) {
+    pub(in crate::broker::redis) fn refresh_provisional(&mut self) {
         for (name, topic) in &mut self.all {
             if topic.end_provisional() {
                 self.scheduler.add(name);

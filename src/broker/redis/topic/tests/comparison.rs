@@ -37,7 +37,7 @@ fn only_a_settled_topic_is_compared() {
     assert!(topic.local_state(now).is_none(), "it is in flight");
     reply(&mut topic, synced(6, 5, 3, &[]), false);
     assert!(topic.local_state(now).is_some());
-    topic.detach();
+    topic.reset();
     assert!(topic.local_state(now).is_none());
 }
 
@@ -45,9 +45,9 @@ fn only_a_settled_topic_is_compared() {
 fn a_sign_in_that_is_about_to_end_is_not_compared() {
     let now = Instant::now();
     let mut topic = signed_in(1);
-    topic.end_at(now + LINGER);
-    assert!(topic.local_state(now + LINGER / 2).is_some());
-    assert!(topic.local_state(now + LINGER).is_none());
+    topic.end_later(now + UNSUBSCRIBE_DELAY);
+    assert!(topic.local_state(now + UNSUBSCRIBE_DELAY / 2).is_some());
+    assert!(topic.local_state(now + UNSUBSCRIBE_DELAY).is_none());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn an_unknown_contribution_is_withdrawn() {
     assert!(matches!(topic.next_step(Instant::now()), Some(TopicStep::Subscribe)));
     topic.on_subscribed(ServerId::ONLY);
     let sync = request(&mut topic);
-    assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 0);
+    assert!(sync.is_full && sync.had_contribution && sync.own_total_without_joins == 0);
 
     let mut connections = subject(TopicSubject::Connections);
     assert!(connections.withdraw_unknown());
@@ -133,6 +133,6 @@ fn an_unknown_contribution_is_withdrawn() {
     reply(&mut vacated, synced(5, 5, 0, &[]), false);
     assert!(!vacated.withdraw_unknown(), "it is subscribed: comparisons repair it");
     let mut detached = begun("room", &["a"]);
-    detached.detach();
+    detached.reset();
     assert!(!detached.withdraw_unknown(), "it is about to be synced");
 }

@@ -77,9 +77,9 @@ fn an_unused_topic_is_removed_once_unsubscribed() {
     let now = Instant::now();
     assert!(!topic.is_removable(), "it lingers");
     topic.next_step(now);
-    assert_eq!(topic.wake_at(), Some(now + LINGER));
-    assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
-    assert!(matches!(topic.next_step(now + LINGER), Some(TopicStep::Unsubscribe)));
+    assert_eq!(topic.wake_at(), Some(now + UNSUBSCRIBE_DELAY));
+    assert!(topic.next_step(now + UNSUBSCRIBE_DELAY - Duration::from_millis(1)).is_none());
+    assert!(matches!(topic.next_step(now + UNSUBSCRIBE_DELAY), Some(TopicStep::Unsubscribe)));
     assert!(!topic.is_removable(), "it is unsubscribing");
     topic.on_unsubscribed();
     assert!(topic.is_removable() && topic.received_sequence() == 0 && !topic.is_synced());
@@ -88,7 +88,7 @@ fn an_unused_topic_is_removed_once_unsubscribed() {
 #[test]
 fn a_topic_needed_again_restarts_its_linger_time() {
     let now = Instant::now();
-    let at = |part| now + LINGER * part / 4;
+    let at = |part| now + UNSUBSCRIBE_DELAY * part / 4;
     let mut topic = vacated();
     topic.next_step(at(0));
     topic.watch(connection(1));
@@ -112,7 +112,7 @@ fn a_topic_needed_again_restarts_its_linger_time() {
 fn a_topic_with_subscribers_stays() {
     let mut topic = begun("room", &["a"]);
     for part in 0..3 {
-        assert!(topic.next_step(Instant::now() + LINGER * part).is_none());
+        assert!(topic.next_step(Instant::now() + UNSUBSCRIBE_DELAY * part).is_none());
     }
     assert!(topic.wake_at().is_none());
 }
@@ -120,10 +120,10 @@ fn a_topic_with_subscribers_stays() {
 #[test]
 fn connections_have_no_bus() {
     let mut topic = counted_connection();
-    topic.detach();
+    topic.reset();
     let sync = request(&mut topic);
     assert!(
-        sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 1,
+        sync.is_full && sync.had_contribution && sync.own_total_without_joins == 1,
         "after a lost link everything is synced again"
     );
     reply(&mut topic, synced(1, 0, 1, &[]), true);
@@ -133,7 +133,7 @@ fn connections_have_no_bus() {
     reply(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none() && !topic.is_removable());
-    assert!(topic.next_step(now + LINGER).is_none(), "there is nothing to leave");
+    assert!(topic.next_step(now + UNSUBSCRIBE_DELAY).is_none(), "there is nothing to leave");
     assert!(topic.is_removable());
 }
 
@@ -145,7 +145,7 @@ fn redis_decides_each_admission() {
     }
     let sync = request(&mut topic);
     let joins: Vec<_> =
-        sync.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
+        sync.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_new)).collect();
     assert_eq!((sync.own_total_without_joins, joins), (0, vec![("", 1, true); 2]));
     let verdicts = Synced { accepted: vec![false, true], ..synced(1, 0, 1, &[]) };
     assert_eq!(reply(&mut topic, verdicts, true), ["admit false", "admit true"]);
@@ -157,7 +157,7 @@ fn under_another_node_name_redis_has_no_contribution() {
     let mut topic = begun("room", &["a"]);
     topic.forget_acknowledged();
     let sync = request(&mut topic);
-    assert!(sync.is_full && !sync.was_acknowledged && sync.own_total_without_joins == 1);
+    assert!(sync.is_full && !sync.had_contribution && sync.own_total_without_joins == 1);
 }
 
 #[test]
@@ -167,10 +167,10 @@ fn a_sync_that_was_not_executed_is_repeated() {
     topic.enqueue(subscriber(3, None));
     request(&mut topic);
     topic.enqueue(subscriber(4, None));
-    topic.not_synced();
+    topic.on_sync_rejected();
     assert!(!topic.is_synced());
     let sync = request(&mut topic);
-    assert!(sync.is_full && sync.was_acknowledged && sync.own_total_without_joins == 4);
+    assert!(sync.is_full && sync.had_contribution && sync.own_total_without_joins == 4);
     let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
     assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
     assert!(next(&mut topic).is_none() && topic.is_synced());
@@ -191,20 +191,20 @@ fn the_number_of_joins_in_a_sync_is_limited() {
 fn sign_ins_end_each_at_its_time_or_all_at_once() {
     let now = Instant::now();
     let mut topic = signed_in(3);
-    topic.end_at(now + LINGER);
-    topic.end_at(now + 2 * LINGER);
-    assert_eq!(topic.next_end(), Some(now + LINGER));
-    assert_eq!(topic.wake_at(), Some(now + LINGER));
-    assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
+    topic.end_later(now + UNSUBSCRIBE_DELAY);
+    topic.end_later(now + 2 * UNSUBSCRIBE_DELAY);
+    assert_eq!(topic.next_end(), Some(now + UNSUBSCRIBE_DELAY));
+    assert_eq!(topic.wake_at(), Some(now + UNSUBSCRIBE_DELAY));
+    assert!(topic.next_step(now + UNSUBSCRIBE_DELAY - Duration::from_millis(1)).is_none());
     assert!(
-        matches!(topic.next_step(now + LINGER), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 2)
+        matches!(topic.next_step(now + UNSUBSCRIBE_DELAY), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 2)
     );
     reply(&mut topic, synced(1, 0, 2, &[]), false);
-    topic.end_all();
+    topic.end_grace_periods();
     assert_eq!(topic.next_end(), None);
     assert_eq!(request(&mut topic).own_total_without_joins, 1, "the one that has not ended");
     reply(&mut topic, synced(1, 0, 1, &[]), false);
-    assert!(topic.next_step(now + 3 * LINGER).is_none(), "nothing ends twice");
+    assert!(topic.next_step(now + 3 * UNSUBSCRIBE_DELAY).is_none(), "nothing ends twice");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     assert_eq!(receive(&mut topic, change(3, Change::Total(0))), ["online false"]);
     assert_eq!(topic.is_online(), Some(false));
     assert_eq!(receive(&mut topic, change(4, Change::Total(1))), ["online true"]);
-    topic.detach();
+    topic.reset();
     assert_eq!(topic.is_online(), None);
     // Changes in the meantime are reported.
     relink(&mut topic);
@@ -244,7 +244,7 @@ fn a_topic_is_settled_when_everything_was_synced_and_read() {
     assert!(!topic.is_synced(), "it is being read");
     reply(&mut topic, synced(9, 5, 1, &[]), true);
     assert!(topic.is_synced());
-    topic.detach();
+    topic.reset();
     assert!(!topic.is_synced());
 }
 
@@ -253,7 +253,7 @@ fn a_new_event_is_the_next_or_a_later_one_before_the_first_read() {
     let mut topic = begun("room", &["a"]);
     let expected = |topic: &Topic| [4, 5, 6, 7].map(|sequence| topic.expects(sequence));
     assert_eq!(expected(&topic), [false, false, true, false]);
-    topic.detach();
+    topic.reset();
     assert_eq!(expected(&topic), [false, false, true, true]);
 }
 
@@ -272,7 +272,7 @@ fn an_event_belongs_to_the_channel_in_its_frame() {
 
 #[test]
 fn knowledge_of_other_contributions_is_synced() {
-    let knows = |topic: &mut Topic| relink(topic).knows_others;
+    let knows = |topic: &mut Topic| relink(topic).has_other_contributions;
     assert!(!knows(&mut begun("room", &["a"])));
     let mut topic = begun("room", &["a"]);
     receive(&mut topic, change(6, Change::Total(2)));
@@ -387,6 +387,6 @@ fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.end_one(Some(&"1".into()));
     let sync = relink(&mut topic);
-    assert!(sync.is_full && sync.departed.is_empty(), "a full sync lists all members");
+    assert!(sync.is_full && sync.removed_users.is_empty(), "a full sync lists all members");
     assert_eq!(sync.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);
 }

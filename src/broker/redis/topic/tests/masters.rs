@@ -97,7 +97,7 @@ fn only_the_server_of_the_subscription_is_heard_once_it_has_begun() {
     );
     topic.on_subscribed(old);
     assert!(topic.accepts_from(old) && !topic.accepts_from(new));
-    topic.detach();
+    topic.reset();
     assert!(topic.accepts_from(old), "what is in transit when the partition moves counts");
     topic.next_step(Instant::now());
     topic.on_subscribed(new);

@@ -24,7 +24,7 @@ fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMes
     request(topic);
     let replica = topic.view.as_ref().unwrap();
     let (version, sequence) = (replica.version, replica.sequence);
-    let own_total = topic.count + 1;
+    let own_total = topic.local_count + 1;
     let effects =
         topic.on_synced(synced(version, sequence, own_total, &[]), false, (100, false), now);
     match effects.into_iter().next_back() {
@@ -208,7 +208,7 @@ fn early_changes_after_the_snapshot_are_applied() {
 #[test]
 fn messages_count_from_the_subscription_on() {
     let mut topic = begun("room", &["a"]);
-    topic.detach();
+    topic.reset();
     assert_eq!(receive(&mut topic, event(6)), [""; 0], "of the old link");
     topic.next_step(Instant::now());
     assert_eq!(receive(&mut topic, event(7)), [""; 0], "as soon as it is requested");
