@@ -22,7 +22,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     ("commit", "for number = 0, queues do", "a reply has no item 0"),
     (
         "expire",
-        "local holder, holds = string.match(redis.call('HGET', registry, 'c:' .. node) or '~', '^(%S+) (%d+)$')",
+        "local holder, claim_end_ms = string.match(redis.call('HGET', registry, 'c:' .. node) or '~', '^(%S+) (%d+)$')",
         "neither text matches the pattern of a claim",
     ),
     (
@@ -72,7 +72,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     ),
     (
         "sync",
-        "if true or (known[name] == nil) then known[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end",
+        "if true or (registered_cache[name] == nil) then registered_cache[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end",
         "HEXISTS is called again, with the same result",
     ),
     (
@@ -88,8 +88,8 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     ("sync", "if KEYS[7] then", "KEYS[6] and KEYS[7] are passed together"),
     (
         "sync",
-        "if has('p') then stamp = math.max(stamp, 1 + tonumber(ours('HGET', KEYS[7], 'n') or 1)) end",
+        "if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[7], 'n') or 1)) end",
         "the clock is later than either default",
     ),
-    ("unforwarded", "elseif bytes > 1 then", "each record has more bytes"),
+    ("next_records", "elseif bytes > 1 then", "each record has more bytes"),
 ];

@@ -35,7 +35,7 @@ use case::Case;
 const FOLDERS: [&str; 2] = ["src/broker/redis/lua", "src/webhook/store/redis/lua"];
 
 /// Files that are parts of scripts. Their mutants run in the scripts that include them.
-const PARTS: [&str; 2] = ["guard", "log"];
+const PARTS: [&str; 2] = ["fencing", "log"];
 
 /// A script, and its cases.
 struct Script {
@@ -59,8 +59,8 @@ impl Script {
     }
 
     /// The failures of all cases.
-    async fn failures(&self, bench: &mut ScriptTestbed) -> Vec<String> {
-        let text = lua::assembled(&self.text, &lua::PARTS, bench.is_cluster);
+    async fn failures(&self, bench: &mut Bench) -> Vec<String> {
+        let text = lua::assembled(&self.text, &lua::INCLUDES, bench.is_cluster);
         let sha = bench.load(&text).await.expect("Redis accepts the script");
         let mut failures = Vec::new();
         for case in &self.cases {

@@ -38,7 +38,7 @@ fn mutants(scripts: &[Script]) -> Vec<Mutant> {
         for mutator::ScriptMutant { line, changed, text } in mutator::mutants(&lua_text(&file)) {
             let assembled = |script: &Script| {
                 let part = |(name, part)| (name, if name == placeholder { &*text } else { part });
-                let parts = lua::PARTS.map(part);
+                let parts = lua::INCLUDES.map(part);
                 let script = if is_part { &script.text } else { &text };
                 mutator::with_bounded_loops(&lua::assembled(script, &parts, false))
             };

@@ -327,7 +327,7 @@ impl Comparison {
             }
         }
         for TopicName { app_id, subject } in swept.unknown_topics {
-            let name = topics.open(&app_id, subject);
+            let name = topics.get_or_create(&app_id, subject);
             // Redis has lost a withdrawal of this node, or has an older state.
             let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::withdraw_unknown);
             if is_unknown {

@@ -196,11 +196,11 @@ impl Coordinator {
         match input {
             CoordinatorRequest::Subscribe { app_id, channel, waiter } => {
                 let channel = TopicSubject::Channel(channel);
-                self.topics.change(&app_id, channel, |topic| topic.enqueue(waiter));
+                self.topics.update(&app_id, channel, |topic| topic.enqueue(waiter));
             }
             CoordinatorRequest::Unsubscribe { app_id, channel, user_id } => {
                 let channel = TopicSubject::Channel(channel);
-                self.topics.change(&app_id, channel, |topic| topic.end_one(user_id.as_ref()));
+                self.topics.update(&app_id, channel, |topic| topic.end_one(user_id.as_ref()));
             }
             CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
@@ -209,13 +209,13 @@ impl Coordinator {
                 self.sign_ins.remove(&mut self.topics, connection, now());
             }
             CoordinatorRequest::Connect { app_id, reply: admission } => {
-                self.topics.change(&app_id, TopicSubject::Connections, |topic| match admission {
+                self.topics.update(&app_id, TopicSubject::Connections, |topic| match admission {
                     Some(admission) => topic.enqueue(Waiter::Connection(admission)),
                     None => topic.add(),
                 });
             }
             CoordinatorRequest::Disconnect { app_id } => {
-                self.topics.change(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
+                self.topics.update(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
             }
             CoordinatorRequest::SetApps(hubs) => self.topics.set_apps(hubs),
             CoordinatorRequest::AnnounceDrain => {
@@ -234,7 +234,7 @@ impl Coordinator {
         let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
-        for command in self.topics.take_steps(&self.membership, &connection, now()) {
+        for command in self.topics.next_commands(&self.membership, &connection, now()) {
             self.link.spawn(async move { Completion::Topic(command.await) });
         }
     }

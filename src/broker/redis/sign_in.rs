@@ -37,21 +37,21 @@ impl SignIns {
         user_id: Arc<str>,
         watchlist: &[Arc<str>],
     ) {
-        let own = topics.open(app_id, TopicSubject::User(user_id));
+        let own = topics.get_or_create(app_id, TopicSubject::User(user_id));
         match self.all.remove(&connection) {
             // The same user, possibly with another watchlist.
             Some(before) => self.unwatch(topics, connection, &before),
-            None => topics.with(&own, Topic::add),
+            None => topics.update_by_name(&own, Topic::add),
         }
         let watched: Vec<Watched> = watchlist
             .iter()
             .map(|user_id| Watched {
                 user_id: Arc::clone(user_id),
-                topic: topics.open(app_id, TopicSubject::User(Arc::clone(user_id))),
+                topic: topics.get_or_create(app_id, TopicSubject::User(Arc::clone(user_id))),
             })
             .collect();
         for Watched { topic, .. } in &watched {
-            topics.with(topic, |topic| topic.pending_watchers += 1);
+            topics.update_by_name(topic, |topic| topic.pending_watchers += 1);
         }
         let is_sent = watched.is_empty();
         if !is_sent {
@@ -67,7 +67,7 @@ impl SignIns {
         let Some(signed_in) = self.all.remove(&connection) else { return };
         self.unwatch(topics, connection, &signed_in);
         let ends_at = now + OFFLINE_GRACE;
-        topics.with(&signed_in.own, |topic| topic.end_later(ends_at));
+        topics.update_by_name(&signed_in.own, |topic| topic.end_later(ends_at));
     }
 
     fn unwatch(
@@ -78,7 +78,7 @@ impl SignIns {
     ) {
         self.pending.retain(|pending| *pending != connection);
         for Watched { topic, .. } in &signed_in.watched {
-            topics.with(topic, |topic| {
+            topics.update_by_name(topic, |topic| {
                 if signed_in.is_sent {
                     topic.unwatch(connection);
                 } else {

@@ -115,7 +115,7 @@ impl Topics {
     }
 
     /// The topic's name in Redis. Creates the topic if it does not exist.
-    pub(super) fn open(&mut self, app_id: &Arc<str>, subject: TopicSubject) -> Arc<str> {
+    pub(super) fn get_or_create(&mut self, app_id: &Arc<str>, subject: TopicSubject) -> Arc<str> {
         let name = TopicName { app_id: Arc::clone(app_id), subject };
         let text = self.shared.names.topic_key(&name);
         if let Some((known, _)) = self.all.get_key_value(text.as_str()) {
@@ -131,18 +131,18 @@ impl Topics {
     }
 
     /// Changes a topic of a subject, which is created if it does not exist.
-    pub(super) fn change(
+    pub(super) fn update(
         &mut self,
         app_id: &Arc<str>,
         subject: TopicSubject,
         change: impl FnOnce(&mut Topic),
     ) {
-        let name = self.open(app_id, subject);
-        self.with(&name, change);
+        let name = self.get_or_create(app_id, subject);
+        self.update_by_name(&name, change);
     }
 
     /// Changes a topic, and schedules it.
-    pub(super) fn with(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Topic)) {
+    pub(super) fn update_by_name(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Topic)) {
         if let Some(topic) = self.all.get_mut(name) {
             change(topic);
             self.scheduler.add(name);
@@ -168,19 +168,19 @@ impl Topics {
         while self.delayed_totals.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, name)) = self.delayed_totals.pop_first() else { return };
             let Some(topic) = self.all.get_mut(&name) else { continue };
-            let effects = topic.send_due_total(now);
-            self.apply(&name, effects, false);
+            let effects = topic.announce_due_total(now);
+            self.apply_effects(&name, effects, false);
         }
     }
 
     /// Whether a topic may have a next step, or a reply is outstanding.
-    pub(super) fn has_steps(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.scheduler.is_idle() || 0 < self.in_flight.commands
     }
 
     /// Makes commands of the next steps of scheduled topics, within the limit of commands in
     /// flight.
-    pub(super) fn take_steps(
+    pub(super) fn next_commands(
         &mut self,
         membership: &Membership,
         connection: &RedisConnection,
@@ -308,7 +308,7 @@ impl Topics {
                 self.in_flight.end(0, Duration::ZERO);
                 for ((name, attempt), server) in topics.iter().zip(result?) {
                     if self.is_attempt(name, *attempt) {
-                        self.with(name, |topic| topic.on_subscribed(server));
+                        self.update_by_name(name, |topic| topic.on_subscribed(server));
                     }
                 }
                 Ok(None)
@@ -317,7 +317,7 @@ impl Topics {
                 self.in_flight.end(0, Duration::ZERO);
                 result?;
                 if self.is_attempt(&name, attempt) {
-                    self.with(&name, Topic::on_unsubscribed);
+                    self.update_by_name(&name, Topic::on_unsubscribed);
                 }
                 Ok(None)
             }
@@ -392,7 +392,7 @@ impl Topics {
         if topic.is_synced() || !topic.has_pubsub_channel() {
             self.unsynced.remove(name);
         }
-        self.apply(name, effects, membership.is_joined());
+        self.apply_effects(name, effects, membership.is_joined());
         self.scheduler.add(name);
         is_logged.then_some(app_id)
     }
@@ -410,12 +410,12 @@ impl Topics {
         if let Some(topic) = self.all.get_mut(name) {
             topic.on_message(message, is_duplicate, now, &mut effects);
         }
-        self.apply(name, effects, is_joined);
+        self.apply_effects(name, effects, is_joined);
         self.scheduler.add(name);
     }
 
     /// Applies the effects of a topic on this node.
-    fn apply(&mut self, name: &Arc<str>, effects: Vec<Effect>, is_joined: bool) {
+    fn apply_effects(&mut self, name: &Arc<str>, effects: Vec<Effect>, is_joined: bool) {
         let Some(topic) = self.all.get(name) else { return };
         let Some(hub) = self.hubs.get(&topic.name.app_id).cloned() else { return };
         let subject = topic.name.subject.clone();
@@ -459,7 +459,7 @@ impl Topics {
                     // A client that does not wait any more was admitted, or reports its end.
                     let was_admitted = admission.send(is_admitted).is_err() && !is_admitted;
                     if was_admitted {
-                        self.with(name, Topic::add);
+                        self.update_by_name(name, Topic::add);
                     }
                 }
                 (_, _) => {}

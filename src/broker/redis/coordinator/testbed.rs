@@ -124,7 +124,7 @@ impl Testbed {
     /// Runs until everything that this node has is in Redis.
     pub(in crate::broker::redis) async fn settle(&mut self) {
         self.until("settled", |coordinator| {
-            !coordinator.topics.has_steps() && coordinator.topics.all.values().all(Topic::is_synced)
+            !coordinator.topics.has_work() && coordinator.topics.all.values().all(Topic::is_synced)
         })
         .await;
     }

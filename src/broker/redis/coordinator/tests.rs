@@ -189,7 +189,8 @@ async fn a_lost_link_leaves_no_state() {
     coordinator.close_link("again");
     assert_eq!(coordinator.link.link_number, link + 1, "there is no link");
     assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
-    let name = coordinator.topics.open(&APP.into(), TopicSubject::Channel(channel_name("a")));
+    let name =
+        coordinator.topics.get_or_create(&APP.into(), TopicSubject::Channel(channel_name("a")));
     assert!(!coordinator.topics.all[&name].is_synced(), "it is synced again");
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
     testbed.settle().await;

@@ -71,7 +71,7 @@ impl Topics {
         for (name, _) in self.all.iter().filter(|(_, topic)| !topic.is_withdrawn()) {
             self.scheduler.add(name);
         }
-        !self.has_steps()
+        !self.has_work()
     }
 
     /// Redis has nothing of this node under its new name.
@@ -122,7 +122,7 @@ impl Topics {
         for name in std::mem::take(&mut self.unverified) {
             let partition = self.all.get(&name).map(|topic| topic.partition);
             if partition.is_some_and(|partition| !unaffected.contains(&partition)) {
-                self.apply(&name, vec![Effect::ForceResubscribe], false);
+                self.apply_effects(&name, vec![Effect::ForceResubscribe], false);
             }
         }
     }
