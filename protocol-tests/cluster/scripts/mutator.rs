@@ -117,7 +117,9 @@ fn replacements<'a>(tokens: &'a [Token<'a>], at: usize) -> impl Iterator<Item = 
                 "floor" => &["ceil"],
                 "pcall" => &["call"],
                 // A key of another type is not replaced.
-                "call_or_reset" if before.is_some_and(|before| before.text != "local") => &["redis.call"],
+                "call_or_reset" if before.is_some_and(|before| before.text != "local") => {
+                    &["redis.call"]
+                }
                 _ => &[],
             };
             others.iter().map(|other| (*other).to_owned()).collect()

@@ -1,6 +1,6 @@
 //! Scripts of other modules, which are run in the partition of an app, and notifications of the
 //! app's tasks on all nodes. Redis rejects scripts of a node whose lease has expired (see
-//! `lua/guard.lua`).
+//! `lua/fencing.lua`).
 
 use super::{
     RedisBroker,
@@ -49,7 +49,7 @@ impl RedisBroker {
         AppScripts { shared: Arc::clone(&self.shared), app_id, notifier }
     }
 
-    /// Makes a script for [`AppScripts`]. It must include `lua/guard.lua`.
+    /// Makes a script for [`AppScripts`]. It must include `lua/fencing.lua`.
     pub(crate) fn add_script(&self, text: &str) -> Arc<Script> {
         let script = Script::new(text, self.shared.is_redis_cluster);
         self.shared.scripts.add(&script);
@@ -84,7 +84,7 @@ impl AppScripts {
 
     /// A random name that begins with [`AppScripts::process`] and a dot.
     pub(crate) fn random_name(&self) -> String {
-        format!("{}.{}", self.process(), random::digits())
+        format!("{}.{}", self.process(), random::hex_id())
     }
 
     /// A call of a script.

@@ -165,7 +165,7 @@ impl Message {
 impl ControlMessage {
     pub(super) fn encode(&self) -> String {
         match self {
-            Self::Heartbeat { node, state } => format!("{} {node}", state.letter()),
+            Self::Heartbeat { node, state } => format!("{} {node}", state.code()),
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
@@ -176,7 +176,7 @@ impl ControlMessage {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, rest) = cut(bytes)?;
-        if let Some(state) = NodeState::of(kind) {
+        if let Some(state) = NodeState::from_code(kind) {
             return Ok(Self::Heartbeat { node: text(rest)?.to_owned(), state });
         }
         match kind {

@@ -199,7 +199,7 @@ impl ForwardTask {
     async fn next(&self, last_forwarded: u64) -> RedisResult<LogPart> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
-            ScriptCall::fenced(&self.shared.scripts.unforwarded, partition, names, &self.token)
+            ScriptCall::fenced(&self.shared.scripts.next_records, partition, names, &self.token)
                 .key(names.webhook_log_key(&self.app_id, partition))
                 .key(names.webhook_log_state_key(&self.app_id, partition))
                 .number(last_forwarded)
@@ -219,12 +219,16 @@ impl ForwardTask {
     async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let app_partition = names.app_partition(&self.app_id);
-        let mut call =
-            ScriptCall::fenced(&self.shared.scripts.forward, app_partition, names, &self.token)
-                .key(names.webhook_log_key(&self.app_id, app_partition))
-                .key(names.webhook_log_state_key(&self.app_id, app_partition))
-                .number(self.partition)
-                .number(part.dropped);
+        let mut call = ScriptCall::fenced(
+            &self.shared.scripts.append_records,
+            app_partition,
+            names,
+            &self.token,
+        )
+        .key(names.webhook_log_key(&self.app_id, app_partition))
+        .key(names.webhook_log_state_key(&self.app_id, app_partition))
+        .number(self.partition)
+        .number(part.dropped);
         for (number, text) in records {
             call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
         }

@@ -141,13 +141,13 @@ fn call(
         .arg(&*membership.process)
         .number(token.link_number)
         .number(if has_leases { membership.node_timeout.as_millis() } else { 0 })
-        .arg(random::digits())
+        .arg(random::hex_id())
         .arg(if has_leases { names.control_channel() } else { String::new() })
         .number(SYNC_PROGRESS_TIMEOUT.as_millis())
         .number(FIRST_NODE_WINDOW.as_millis())
         .number(OPEN_TIMEOUT.as_millis())
         .arg(registered)
-        .arg(membership.state(shared.is_draining()).letter())
+        .arg(membership.state(shared.is_draining()).code())
         .arg(KEY_LAYOUT)
         .arg(if shared.is_redis_cluster { "0" } else { "1" });
     membership.nodes.other_processes.iter().fold(call, |call, process| call.arg(&**process))
@@ -157,9 +157,9 @@ fn call(
 fn word(phase: HeartbeatPhase) -> &'static str {
     match phase {
         HeartbeatPhase::Join => "join",
-        HeartbeatPhase::Syncing => "busy",
-        HeartbeatPhase::Synced => "arrive",
-        HeartbeatPhase::Heartbeat => "beat",
+        HeartbeatPhase::Syncing => "syncing",
+        HeartbeatPhase::Synced => "synced",
+        HeartbeatPhase::Heartbeat => "heartbeat",
         HeartbeatPhase::Leave => "leave",
     }
 }
@@ -185,10 +185,11 @@ fn parse_heartbeat_reply(
         times,
         dead: values.texts()?,
         alive: values.texts()?,
-        age: Duration::ZERO,
+        generation_age: Duration::ZERO,
     };
-    let born_ms = values.number()?;
-    reply.age = Duration::from_millis(reply.redis_ms.saturating_sub(born_ms));
+    let generation_started_ms = values.number()?;
+    reply.generation_age =
+        Duration::from_millis(reply.redis_ms.saturating_sub(generation_started_ms));
     Ok(reply)
 }
 

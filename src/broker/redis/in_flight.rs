@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The throughput of a slow link in bytes per second, by which timeouts are extended: a quarter of
 /// 1 Mbit/s.
-const SLOW_LINK_BYTES: usize = 32_000;
+const SLOW_LINK_BYTES_PER_S: usize = 32_000;
 
 /// Commands about topics in flight, and their limit.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ const COMMANDS_MAX: usize = 1_024;
 const WINDOW_MIN: usize = 256 * 1_024;
 const WINDOW_MAX: usize = 8 * 1_024 * 1_024;
 /// A reply that takes longer reduces the window.
-const PROMPT: Duration = Duration::from_millis(500);
+const PROMPT_REPLY: Duration = Duration::from_millis(500);
 
 /// Maximum extension of a timeout for bytes in flight.
-const TIME_MAX: Duration = Duration::from_secs(30);
+const EXTENSION_MAX: Duration = Duration::from_secs(30);
 
 impl InFlight {
     pub(super) fn is_full(&self) -> bool {
@@ -45,7 +45,7 @@ impl InFlight {
     pub(super) fn end(&mut self, bytes: usize, took: Duration) {
         self.commands = self.commands.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.window = if took < PROMPT {
+        self.window = if took < PROMPT_REPLY {
             (self.window.max(WINDOW_MIN) + bytes).min(WINDOW_MAX)
         } else {
             (self.window / 2).max(WINDOW_MIN)
@@ -53,8 +53,8 @@ impl InFlight {
     }
 
     /// The time that a slow link needs for them.
-    pub(super) fn time(&self) -> Duration {
-        time_for(self.bytes).min(TIME_MAX)
+    pub(super) fn transfer_time(&self) -> Duration {
+        transfer_time_of(self.bytes).min(EXTENSION_MAX)
     }
 
     pub(super) fn clear(&mut self) {
@@ -63,8 +63,8 @@ impl InFlight {
 }
 
 /// The time that a slow link needs for this many bytes.
-pub(super) fn time_for(bytes: usize) -> Duration {
-    Duration::from_millis(u64::try_from(bytes * 1_000 / SLOW_LINK_BYTES).unwrap_or(u64::MAX))
+pub(super) fn transfer_time_of(bytes: usize) -> Duration {
+    Duration::from_millis(u64::try_from(bytes * 1_000 / SLOW_LINK_BYTES_PER_S).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -113,25 +113,25 @@ mod tests {
     #[test]
     fn the_window_stays_within_its_limits() {
         let mut in_flight = InFlight::default();
-        in_flight.end(2 * WINDOW_MAX, PROMPT - Duration::from_millis(1));
+        in_flight.end(2 * WINDOW_MAX, PROMPT_REPLY - Duration::from_millis(1));
         assert_eq!(in_flight.window, WINDOW_MAX);
-        in_flight.end(1, PROMPT);
+        in_flight.end(1, PROMPT_REPLY);
         assert_eq!(in_flight.window, WINDOW_MAX / 2, "a slow reply");
         for _ in 0..9 {
-            in_flight.end(1, PROMPT);
+            in_flight.end(1, PROMPT_REPLY);
         }
         assert_eq!(in_flight.window, WINDOW_MIN);
     }
 
     #[test]
     fn a_slow_link_has_time_for_bytes_in_flight() {
-        assert_eq!(time_for(SLOW_LINK_BYTES), Duration::from_secs(1));
-        assert_eq!(time_for(SLOW_LINK_BYTES / 2), Duration::from_millis(500));
+        assert_eq!(transfer_time_of(SLOW_LINK_BYTES_PER_S), Duration::from_secs(1));
+        assert_eq!(transfer_time_of(SLOW_LINK_BYTES_PER_S / 2), Duration::from_millis(500));
         let mut in_flight = InFlight::default();
-        assert_eq!(in_flight.time(), Duration::ZERO);
-        in_flight.add(2 * SLOW_LINK_BYTES);
-        assert_eq!(in_flight.time(), Duration::from_secs(2));
-        in_flight.add(1_000 * SLOW_LINK_BYTES);
-        assert_eq!(in_flight.time(), TIME_MAX);
+        assert_eq!(in_flight.transfer_time(), Duration::ZERO);
+        in_flight.add(2 * SLOW_LINK_BYTES_PER_S);
+        assert_eq!(in_flight.transfer_time(), Duration::from_secs(2));
+        in_flight.add(1_000 * SLOW_LINK_BYTES_PER_S);
+        assert_eq!(in_flight.transfer_time(), EXTENSION_MAX);
     }
 }

@@ -5,8 +5,8 @@
 /// Bytes that an entry of a log or queue counts in addition to its own.
 pub(crate) const OVERHEAD_BYTES: usize = 64;
 
-/// Maximum bytes of an app's webhook log: some 300,000 changes of occupancy. A log that no node reads takes
-/// long to become so large.
+/// Maximum bytes of an app's webhook log: about 300,000 changes of occupancy. Nodes normally read it within a
+/// second, so the limit only matters while no node delivers.
 pub(crate) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
 /// How long the hash of a vacated topic is kept, in ms. A node that returns within that time can find
@@ -15,18 +15,18 @@ const TOMBSTONE_MS: usize = 60_000;
 
 /// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
 /// holds. If the node dies while Redis loses its registration, no node cleans the list up.
-const LIST_MS: usize = 600_000;
+const TOPIC_LIST_TTL_MS: usize = 600_000;
 
-/// Maximum ids of a channel's latest events that are kept, to recognise repeated events.
+/// Maximum ids of a channel's recent events that are kept, to recognise duplicates.
 const RECENT_IDS_MAX: usize = 4_096;
 
 /// How long the log of a partition and the last number of its records are kept after the last
 /// addition, in ms.
-const LOG_MEMORY_MS: usize = 86_400_000;
+const LOG_TTL_MS: usize = 86_400_000;
 
 /// The parts that scripts include, by their placeholders.
-pub(super) const PARTS: [(&str, &str); 2] =
-    [("@GUARD@", include_str!("lua/guard.lua")), ("@LOG@", include_str!("lua/log.lua"))];
+pub(super) const INCLUDES: [(&str, &str); 2] =
+    [("@FENCING@", include_str!("lua/fencing.lua")), ("@LOG@", include_str!("lua/log.lua"))];
 
 /// The text of a script with its parts and constants. A Redis Cluster publishes in the slot's own node.
 pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: bool) -> String {
@@ -34,11 +34,11 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         parts.iter().fold(script.to_owned(), |text, (name, part)| text.replace(name, part));
     let constants = [
         ("@TOMBSTONE_MS@", TOMBSTONE_MS),
-        ("@LIST_MS@", LIST_MS),
+        ("@TOPIC_LIST_TTL_MS@", TOPIC_LIST_TTL_MS),
         ("@OVERHEAD@", OVERHEAD_BYTES),
         ("@LOG_BYTES@", LOG_BYTES_MAX),
-        ("@LOG_MEMORY_MS@", LOG_MEMORY_MS),
-        ("@LATEST_MAX@", RECENT_IDS_MAX),
+        ("@LOG_TTL_MS@", LOG_TTL_MS),
+        ("@RECENT_IDS_MAX@", RECENT_IDS_MAX),
     ];
     constants
         .iter()

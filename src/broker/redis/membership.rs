@@ -45,9 +45,9 @@ pub(super) struct Membership {
     pub(super) next_heartbeat: Instant,
     pub(super) pubsub: PubSubHealth,
     /// The partitions that are not open for publishing yet.
-    pub(super) closed: BTreeSet<Partition>,
+    pub(super) unopened: BTreeSet<Partition>,
     /// Partitions that have lost data since this node was last linked.
-    pub(super) changed: BTreeSet<Partition>,
+    pub(super) lost_data: BTreeSet<Partition>,
     pub(super) nodes: Nodes,
     /// Failed attempts to connect and join since the node was joined.
     failures: u32,
@@ -58,13 +58,13 @@ pub(super) const KEY_LAYOUT: &str = "3";
 /// Interval of the heartbeats of a joined node. Its lease is several times as long.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the heartbeats while joining.
-const EAGER_INTERVAL: Duration = Duration::from_millis(100);
+const JOINING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// The same, if several partitions are not open yet.
-const EAGER_INTERVAL_MANY: Duration = Duration::from_millis(500);
+const JOINING_HEARTBEAT_INTERVAL_MANY: Duration = Duration::from_millis(500);
 /// Time without a reply after which the link is closed.
 pub(super) const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum error of a node's estimate of a time in Redis.
-const MARGIN: Duration = Duration::from_secs(1);
+const CLOCK_ERROR_MARGIN: Duration = Duration::from_secs(1);
 /// The delays between attempts to connect.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
@@ -104,8 +104,8 @@ impl Membership {
                 confirmed_at: now,
                 is_confirmed: false,
             },
-            closed: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            unopened: BTreeSet::new(),
+            lost_data: BTreeSet::new(),
             failures: 0,
         }
     }
@@ -146,7 +146,7 @@ impl Membership {
 
     /// Whether other nodes may still have to write their contributions to a partition.
     pub(super) fn is_provisional(&self, partition: Partition) -> bool {
-        self.closed.contains(&partition)
+        self.unopened.contains(&partition)
     }
 
     /// The actions that are due.
@@ -210,7 +210,7 @@ impl Membership {
         let partitions = match phase {
             HeartbeatPhase::Join | HeartbeatPhase::Leave => self.partitions.clone(),
             HeartbeatPhase::Syncing | HeartbeatPhase::Synced | HeartbeatPhase::Heartbeat => {
-                self.closed.iter().copied().collect()
+                self.unopened.iter().copied().collect()
             }
         };
         self.requested_at = Some(now);
@@ -233,10 +233,10 @@ impl Membership {
     fn interval(&self) -> Duration {
         if self.is_joined() {
             HEARTBEAT_INTERVAL
-        } else if 1 < self.closed.len() {
-            EAGER_INTERVAL_MANY
+        } else if 1 < self.unopened.len() {
+            JOINING_HEARTBEAT_INTERVAL_MANY
         } else {
-            EAGER_INTERVAL
+            JOINING_HEARTBEAT_INTERVAL
         }
     }
 
@@ -278,7 +278,7 @@ impl Membership {
             return vec![MembershipAction::Close("redis has begun again".into())];
         }
         for reply in replies.iter().filter(|reply| reply.is_open) {
-            self.closed.remove(&reply.partition);
+            self.unopened.remove(&reply.partition);
         }
         let mut actions = match phase {
             HeartbeatPhase::Join => return self.on_registered(&replies),
@@ -287,7 +287,7 @@ impl Membership {
                 Vec::new()
             }
         };
-        actions.extend(self.become_joined(now));
+        actions.extend(self.try_complete_join(now));
         let first = replies.swap_remove(0);
         if matches!(self.stage, Stage::Waiting | Stage::Joined) {
             self.nodes.set_alive(first.alive);
@@ -325,13 +325,13 @@ impl Membership {
         token.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
         self.was_registered = true;
         let closed = replies.iter().filter(|reply| !reply.is_open).map(|reply| reply.partition);
-        self.closed = closed.collect();
+        self.unopened = closed.collect();
         let is_changed = |partition: &Partition| {
             before.generation(*partition) != self.token.generation(*partition)
         };
         let changed: BTreeSet<Partition> =
             replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
-        self.changed.clone_from(&changed);
+        self.lost_data.clone_from(&changed);
         let mut actions = vec![MembershipAction::ApplyRegistration { lost_data: changed.clone() }];
         if changed.is_empty() || before.generations.is_empty() {
             self.stage = Stage::Syncing;
@@ -362,17 +362,19 @@ impl Membership {
         let missed_for = self.missed_for(now);
         let had_no_publishes = |reply: &&HeartbeatReply| {
             let recent = published_sequences::MIN_RETENTION;
-            !reply.was_open && missed_for.saturating_sub(reply.age) + MARGIN <= recent
+            !reply.was_open
+                && missed_for.saturating_sub(reply.generation_age) + CLOCK_ERROR_MARGIN <= recent
         };
         let unpublished = replies.iter().filter(had_no_publishes).map(|reply| reply.partition);
-        let unaffected = unpublished.filter(|partition| self.changed.contains(partition)).collect();
+        let unaffected =
+            unpublished.filter(|partition| self.lost_data.contains(partition)).collect();
         MembershipAction::Resubscribe { unaffected }
     }
 
     /// Becomes joined once it receives its own heartbeat and all partitions are open.
-    fn become_joined(&mut self, now: Instant) -> Vec<MembershipAction> {
+    fn try_complete_join(&mut self, now: Instant) -> Vec<MembershipAction> {
         let is_waiting = self.stage == Stage::Waiting;
-        if !is_waiting || !self.pubsub.is_confirmed || !self.closed.is_empty() {
+        if !is_waiting || !self.pubsub.is_confirmed || !self.unopened.is_empty() {
             return Vec::new();
         }
         self.stage = Stage::Joined;
@@ -400,7 +402,7 @@ impl Membership {
         }
         self.pubsub.is_confirmed = true;
         self.pubsub.confirmed_at = now;
-        self.become_joined(now)
+        self.try_complete_join(now)
     }
 
     /// A partition lists these nodes.
@@ -468,9 +470,9 @@ impl Membership {
         self.pubsub.received_at = None;
         self.pubsub.is_confirmed = false;
         self.requested_at = None;
-        self.closed.clear();
+        self.unopened.clear();
         self.nodes.cleaning.clear();
-        self.stage = Stage::Disconnected(now + self.back_off());
+        self.stage = Stage::Disconnected(now + self.next_delay());
     }
 
     /// For how long the messages of the bus may have been missed.
@@ -496,11 +498,11 @@ impl Membership {
     }
 
     /// The delay until the next attempt to connect.
-    fn back_off(&mut self) -> Duration {
-        let share = u32::try_from(random::number() % 512).expect("a small number");
+    fn next_delay(&mut self) -> Duration {
+        let jitter = u32::try_from(random::number() % 512).expect("a small number");
         let is_redis_cluster = 1 < self.partitions.len();
         let backoff = if is_redis_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
-        let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
+        let delay = backoff.delay(self.failures, f64::from(jitter) / 512.0);
         self.failures = self.failures.saturating_add(1);
         delay
     }

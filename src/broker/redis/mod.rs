@@ -8,7 +8,7 @@
 //!
 //! - `partition`: keys with the same hash tag, so that one script may use all of them. A Redis Cluster
 //!   has 256, a single Redis one. `names` makes the names of keys and buses.
-//! - *Registry* (`lua/guard.lua`): a hash in each partition, with its generation and the registered
+//! - *Registry* (`lua/fencing.lua`): a hash in each partition, with its generation and the registered
 //!   nodes with their link numbers. Each write names all three, and Redis rejects it if one is outdated.
 //! - *Topic*: the hash of a channel, of a user, or of an app's connections.
 //!

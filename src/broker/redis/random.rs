@@ -13,7 +13,7 @@ pub(in crate::broker::redis) use seeded::{HashState, number, seed};
 pub(in crate::broker::redis) use system::{HashState, number};
 
 /// Sixteen hexadecimal digits.
-pub(in crate::broker::redis) fn digits() -> String {
+pub(in crate::broker::redis) fn hex_id() -> String {
     format!("{:016x}", number())
 }
 

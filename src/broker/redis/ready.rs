@@ -20,7 +20,7 @@ pub(super) enum NodeState {
 
 impl NodeState {
     /// The first character of a heartbeat.
-    pub(super) fn letter(self) -> &'static str {
+    pub(super) fn code(self) -> &'static str {
         match self {
             Self::Joining => "B",
             Self::Ready => "R",
@@ -29,10 +29,10 @@ impl NodeState {
     }
 
     /// The state for the first character of a heartbeat; `None` for other messages.
-    pub(super) fn of(letter: &str) -> Option<Self> {
+    pub(super) fn from_code(letter: &str) -> Option<Self> {
         [Self::Joining, Self::Ready, Self::Draining]
             .into_iter()
-            .find(|state| state.letter() == letter)
+            .find(|state| state.code() == letter)
     }
 }
 
@@ -131,11 +131,11 @@ mod tests {
         for (state, letter) in
             [(NodeState::Joining, "B"), (NodeState::Ready, "R"), (NodeState::Draining, "D")]
         {
-            assert_eq!(state.letter(), letter);
-            assert_eq!(NodeState::of(letter), Some(state));
+            assert_eq!(state.code(), letter);
+            assert_eq!(NodeState::from_code(letter), Some(state));
         }
-        assert_eq!(NodeState::of(""), None);
-        assert_eq!(NodeState::of("T"), None);
+        assert_eq!(NodeState::from_code(""), None);
+        assert_eq!(NodeState::from_code("T"), None);
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn restore(
 ) -> Result<(), Reason> {
     let call = ScriptCall::fenced(&shared.scripts.restore, partition, &shared.names, token)
         .key(topic)
-        .arg(random::digits())
+        .arg(random::hex_id())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
     match ScriptReply::new(value).and_then(|mut reply| reply.status()) {

@@ -24,7 +24,7 @@ pub(crate) struct Script {
 impl Script {
     /// The script for the topology, with its parts and constants.
     pub(super) fn new(text: &str, is_redis_cluster: bool) -> Arc<Self> {
-        let text = lua::assembled(text, &lua::PARTS, is_redis_cluster);
+        let text = lua::assembled(text, &lua::INCLUDES, is_redis_cluster);
         #[cfg(test)]
         let text = super::simulation::mutated(text);
         Arc::new(Self { text, sha: OnceLock::new() })
@@ -32,14 +32,13 @@ impl Script {
 
     /// Panics unless the script checks the fencing token before it reads or writes.
     #[cfg(test)]
-    pub(crate) fn assert_guarded(&self) {
-        const GUARD: &str =
-            "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
-        let (before, after) = self.text.split_once(GUARD).expect(&self.text);
+    pub(crate) fn assert_fenced(&self) {
+        const FENCE_CHECK: &str = "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end\n";
+        let (before, after) = self.text.split_once(FENCE_CHECK).expect(&self.text);
         let own = [false, true].into_iter().fold(before.to_owned(), |own, is_redis_cluster| {
             let part =
-                |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_redis_cluster);
-            lua::PARTS.iter().map(part).fold(own, |own, part| own.replace(&part, ""))
+                |(name, _): &(&str, &str)| lua::assembled(name, &lua::INCLUDES, is_redis_cluster);
+            lua::INCLUDES.iter().map(part).fold(own, |own, part| own.replace(&part, ""))
         });
         assert!(!own.contains("may_write") && !after.is_empty(), "{}", self.text);
         let code = own.lines().filter(|line| !line.starts_with("--"));
@@ -62,8 +61,8 @@ pub(super) struct Scripts {
     pub(super) scan: Arc<Script>,
     pub(super) cache: Arc<Script>,
     pub(super) evict: Arc<Script>,
-    pub(super) forward: Arc<Script>,
-    pub(super) unforwarded: Arc<Script>,
+    pub(super) append_records: Arc<Script>,
+    pub(super) next_records: Arc<Script>,
     /// The scripts of other modules.
     app_scripts: Mutex<Vec<Arc<Script>>>,
 }
@@ -84,8 +83,8 @@ impl Scripts {
             scan: script(include_str!("lua/scan.lua")),
             cache: script(include_str!("lua/cache.lua")),
             evict: script(include_str!("lua/evict.lua")),
-            forward: script(include_str!("lua/forward.lua")),
-            unforwarded: script(include_str!("lua/unforwarded.lua")),
+            append_records: script(include_str!("lua/append_records.lua")),
+            next_records: script(include_str!("lua/next_records.lua")),
             app_scripts: Mutex::default(),
         }
     }
@@ -108,8 +107,8 @@ impl Scripts {
             &self.scan,
             &self.cache,
             &self.evict,
-            &self.forward,
-            &self.unforwarded,
+            &self.append_records,
+            &self.next_records,
         ];
         let others = self.app_scripts.lock();
         own.into_iter().chain(&*others).map(Arc::clone).collect()
@@ -151,7 +150,7 @@ impl ScriptCall {
         }
     }
 
-    /// A call that is rejected if `token` is outdated in its partition (see `lua/guard.lua`).
+    /// A call that is rejected if `token` is outdated in its partition (see `lua/fencing.lua`).
     pub(super) fn fenced(
         script: &Arc<Script>,
         partition: Partition,
@@ -246,7 +245,7 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// The status at the beginning of a guarded script's reply.
+/// The status at the beginning of a fenced script's reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Status {
     Done,
@@ -308,13 +307,13 @@ impl ScriptReply {
         (0..list.0.len()).map(|_| list.bytes()).collect()
     }
 
-    /// The status, and the server's clock in ms. The reply of every guarded script begins with
+    /// The status, and the server's clock in ms. The reply of every fenced script begins with
     /// them.
     pub(super) fn status(&mut self) -> Result<(Status, u64), Unexpected> {
         let status = match self.text()?.as_str() {
             "ok" => Status::Done,
             "late" => Status::Late,
-            "other" => Status::Fenced,
+            "fenced" => Status::Fenced,
             _ => return Err(Unexpected),
         };
         Ok((status, self.number()?))
@@ -334,7 +333,7 @@ impl ScriptReply {
 mod tests {
     use super::*;
 
-    /// Only the check of a deadline may precede the guard.
+    /// Only the check of a deadline may precede the check of the fencing token.
     #[test]
     fn every_script_checks_the_fencing_token_first() {
         for is_redis_cluster in [false, true] {
@@ -342,7 +341,7 @@ mod tests {
             for script in &scripts.all() {
                 // It is the script that registers a node.
                 if !Arc::ptr_eq(script, &scripts.heartbeat) {
-                    script.assert_guarded();
+                    script.assert_fenced();
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::{
     cluster_state::ClusterState,
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     fencing_token::FencingToken,
-    in_flight::time_for,
+    in_flight::transfer_time_of,
     names::{TopicName, TopicSubject},
     random,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
@@ -70,10 +70,12 @@ pub(super) fn sync_call(
         request.received.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
         .number(
-            shared.redis_clocks.at(partition, now + SYNC_TIMEOUT + time_for(call_bytes(request))),
+            shared
+                .redis_clocks
+                .at(partition, now + SYNC_TIMEOUT + transfer_time_of(call_bytes(request))),
         )
         .arg(node)
-        .arg(random::digits())
+        .arg(random::hex_id())
         .number(request.own_total_without_joins)
         .arg(flags)
         .number(max_members)

@@ -19,7 +19,7 @@ impl Coordinator {
             is_fenced: self.shared.is_fenced(self.membership.token.link_number),
             is_suspect: matches!(&*self.shared.link_state.borrow(), LinkState::Suspect),
             suspect_after: self.shared.suspect_after(),
-            in_flight: self.topics.in_flight.time(),
+            in_flight: self.topics.in_flight.transfer_time(),
             all_synced: self.topics.all_synced(),
         };
         let actions = self.membership.on_tick(now, &inputs);

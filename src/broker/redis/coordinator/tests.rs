@@ -176,12 +176,12 @@ async fn a_lost_link_leaves_no_state() {
     coordinator.membership.nodes.cleaning.insert("dead".into());
     coordinator.topics.sync_all();
     assert!(!coordinator.topics.all_synced());
-    coordinator.membership.closed.insert(LEASES);
+    coordinator.membership.unopened.insert(LEASES);
     let link = coordinator.link.link_number;
     coordinator.close_link("a test");
     assert!(coordinator.membership.nodes.cleaning.is_empty() && coordinator.topics.all_synced());
     assert!(
-        coordinator.membership.closed.is_empty() && !coordinator.membership.pubsub.is_confirmed
+        coordinator.membership.unopened.is_empty() && !coordinator.membership.pubsub.is_confirmed
     );
     assert!(coordinator.link.connection.is_none() && coordinator.link.events.is_none());
     assert_eq!(coordinator.link.link_number, link + 1);
@@ -211,7 +211,7 @@ async fn a_heartbeat_updates_the_clock_of_redis_and_allows_requests() {
         times: (now(), now()),
         dead: Vec::new(),
         alive: vec![coordinator.membership.node().to_owned()],
-        age: Duration::ZERO,
+        generation_age: Duration::ZERO,
     };
     coordinator.shared.mark_suspect();
     assert!(!coordinator.may_sync(), "nothing is sent to a suspected redis");

@@ -7,7 +7,7 @@ const LEASES: Partition = Partition::LEASES;
 async fn a_round_begins_with_the_lease_partition_and_ends_with_it_when_leaving() {
     let mut testbed = Testbed::joined(true).await;
     let all = testbed.coordinator.shared.names.partitions().len();
-    testbed.coordinator.membership.closed = Partition::all(all).skip(3).take(2).collect();
+    testbed.coordinator.membership.unopened = Partition::all(all).skip(3).take(2).collect();
     let node = format!("n:{}", testbed.coordinator.membership.node());
     // The lease partition rejects another registration with this link number, and comes first.
     for (phase, expected) in
@@ -65,8 +65,8 @@ fn a_reply_is_parsed() {
     assert_eq!((&*read.generation, read.redis_ms), ("g1", 5_000));
     assert_eq!((read.is_open, read.was_open), (false, true));
     assert_eq!((read.dead, read.alive), (vec!["d.1".into()], vec!["a.1".into(), "b.1".into()]));
-    assert_eq!(read.age, Duration::from_millis(3_500));
-    assert_eq!(reply("ok", 6_000).unwrap().age, Duration::ZERO, "its clock was stepped");
+    assert_eq!(read.generation_age, Duration::from_millis(3_500));
+    assert_eq!(reply("ok", 6_000).unwrap().generation_age, Duration::ZERO, "its clock was stepped");
     assert_eq!(reply("lease_expired", 0).unwrap().status, RegistrationStatus::LeaseExpired);
     assert_eq!(reply("layout", 0).unwrap().status, RegistrationStatus::LayoutMismatch);
     assert!(reply("other", 0).is_err());

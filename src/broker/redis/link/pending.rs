@@ -4,7 +4,7 @@
 //! connection is therefore pinged, and one that has a reply outstanding and delivers nothing is closed.
 
 use super::stream::timed_out;
-use crate::broker::redis::{clock::now, in_flight::time_for};
+use crate::broker::redis::{clock::now, in_flight::transfer_time_of};
 use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, Value};
 use std::{
@@ -117,7 +117,7 @@ impl Pending {
         };
         // Messages may arrive continuously without replies: they only extend the timeout by the
         // time for their bytes.
-        let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
+        let slow = transfer_time_of(self.bytes + self.received).min(SLOW_MAX);
         TimerAction::GiveUp(self.last_reply.max(front.at) + REPLY_TIMEOUT + slow)
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         let start = now();
         assert_eq!(pending.due(), TimerAction::Ping(start + PING_AFTER));
         advance(SECOND).await;
-        let (first, slow) = (add(&mut pending, 32_000), time_for(32_000));
+        let (first, slow) = (add(&mut pending, 32_000), transfer_time_of(32_000));
         assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + REPLY_TIMEOUT + slow));
         advance(SECOND).await;
         let second = add(&mut pending, 32_000);
@@ -207,7 +207,7 @@ mod tests {
         );
         let first = add(&mut pending.lock(), 3_200);
         let (sent, second) = (now(), add(&mut pending.lock(), 3_200));
-        let own = time_for(3_200);
+        let own = transfer_time_of(3_200);
         assert_eq!(
             pending.lock().due(),
             TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own),
@@ -217,7 +217,7 @@ mod tests {
         receive().await;
         assert_eq!(
             pending.lock().due(),
-            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own + time_for(32_000))
+            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own + transfer_time_of(32_000))
         );
         pending.lock().complete();
         assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + REPLY_TIMEOUT + own));

@@ -32,7 +32,7 @@ fn reply(partition: Partition, now: Instant) -> HeartbeatReply {
         times: (now, now),
         dead: Vec::new(),
         alive: vec![NODE.into()],
-        age: Duration::ZERO,
+        generation_age: Duration::ZERO,
     }
 }
 
@@ -238,11 +238,11 @@ fn heartbeats_are_frequent_until_the_node_is_joined() {
     let now = Instant::now();
     let mut membership = membership(2, now);
     let mut closed = Partition::all(2);
-    assert_eq!(membership.interval(), EAGER_INTERVAL);
-    membership.closed.extend(closed.next());
-    assert_eq!(membership.interval(), EAGER_INTERVAL);
-    membership.closed.extend(closed.next());
-    assert_eq!(membership.interval(), EAGER_INTERVAL_MANY);
+    assert_eq!(membership.interval(), JOINING_HEARTBEAT_INTERVAL);
+    membership.unopened.extend(closed.next());
+    assert_eq!(membership.interval(), JOINING_HEARTBEAT_INTERVAL);
+    membership.unopened.extend(closed.next());
+    assert_eq!(membership.interval(), JOINING_HEARTBEAT_INTERVAL_MANY);
     membership.stage = Stage::Joined;
     assert_eq!(membership.interval(), HEARTBEAT_INTERVAL);
 }
@@ -252,7 +252,7 @@ fn heartbeats_are_sent_to_closed_partitions_and_for_the_registration_to_all() {
     let now = Instant::now();
     let mut membership = membership(5, now);
     let all: Vec<Partition> = Partition::all(5).collect();
-    membership.closed = [all[3], all[4]].into();
+    membership.unopened = [all[3], all[4]].into();
     for (phase, expected) in [
         (HeartbeatPhase::Join, &all[..]),
         (HeartbeatPhase::Leave, &all[..]),
@@ -294,11 +294,11 @@ fn a_lost_link_leaves_no_state() {
     let now = Instant::now();
     let mut membership = joined(now);
     membership.requested_at = Some(now);
-    membership.closed.insert(LEASES);
+    membership.unopened.insert(LEASES);
     membership.nodes.cleaning.insert("dead".into());
     membership.on_disconnected(now);
     assert_eq!((membership.requested_at, membership.pubsub.received_at), (None, None));
-    assert!(!membership.pubsub.is_confirmed && membership.closed.is_empty());
+    assert!(!membership.pubsub.is_confirmed && membership.unopened.is_empty());
     assert!(membership.nodes.cleaning.is_empty());
     let first = membership.stage;
     assert!(
@@ -369,14 +369,14 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     membership.on_tick(now, &SITUATION);
     membership.on_connected(now);
     membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(3, now)), now);
-    membership.closed = [all[1], all[2]].into();
+    membership.unopened = [all[1], all[2]].into();
     membership.stage = Stage::Waiting;
     membership.pubsub.is_confirmed = true;
     let of = |partition, is_open| HeartbeatReply { is_open, ..reply(partition, now) };
     let first = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(LEASES, true) };
     let replies = vec![first, of(all[1], true), of(all[2], false)];
     assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies), now).is_empty());
-    assert_eq!(membership.closed, [all[2]].into());
+    assert_eq!(membership.unopened, [all[2]].into());
     assert_eq!(membership.stage, Stage::Waiting, "one is closed");
     assert_eq!(membership.nodes.live_nodes, [NODE, "0000cd.1"]);
     let provisional = all.iter().map(|partition| membership.is_provisional(*partition));
@@ -408,7 +408,7 @@ fn is_closed(change: impl Fn(&mut HeartbeatReply), missed: Duration, is_changed:
     let mut membership = joined(now);
     membership.on_received(now);
     membership.on_disconnected(now);
-    membership.changed = if is_changed { [LEASES].into() } else { BTreeSet::new() };
+    membership.lost_data = if is_changed { [LEASES].into() } else { BTreeSet::new() };
     membership.stage = Stage::ReportingSync;
     let mut reply = HeartbeatReply { was_open: false, ..reply(LEASES, now) };
     change(&mut reply);
@@ -423,12 +423,12 @@ fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     assert!(!is_closed(|_| {}, nothing, true), "no node could publish");
     assert!(is_closed(|_| {}, nothing, false), "the generation is the same");
     assert!(is_closed(|reply| reply.was_open = true, nothing, true), "it was open");
-    let longest = published_sequences::MIN_RETENTION - MARGIN;
+    let longest = published_sequences::MIN_RETENTION - CLOCK_ERROR_MARGIN;
     assert!(!is_closed(|_| {}, longest, true), "others have reported the sequence");
     assert!(is_closed(|_| {}, longest + MS, true), "it missed the bus for longer");
     let age = Duration::from_secs(2);
-    assert!(!is_closed(|reply| reply.age = age, longest + age, true));
-    assert!(is_closed(|reply| reply.age = age, longest + age + MS, true));
+    assert!(!is_closed(|reply| reply.generation_age = age, longest + age, true));
+    assert!(is_closed(|reply| reply.generation_age = age, longest + age + MS, true));
 }
 
 #[test]

@@ -130,7 +130,7 @@ pub(in crate::broker::redis) struct HeartbeatReply {
     pub(in crate::broker::redis) dead: Vec<String>,
     pub(in crate::broker::redis) alive: Vec<String>,
     /// The age of the generation.
-    pub(in crate::broker::redis) age: Duration,
+    pub(in crate::broker::redis) generation_age: Duration,
 }
 
 /// Whether a node is registered.

@@ -43,7 +43,7 @@ const MUTANTS: [Mutant; 6] = [
     },
     Mutant {
         name: "a node's list of topics is incomplete",
-        rule: "ours('SADD', topics, key)",
+        rule: "call_or_reset('SADD', topics, key)",
         without: "",
         faults: &[Fault::KillNode],
         is_redis_cluster: false,
@@ -67,7 +67,7 @@ const MUTANTS: [Mutant; 6] = [
     },
     Mutant {
         name: "differences are not detected",
-        rule: "reply[#reply + 1] = is_wrong and 1 or 0",
+        rule: "reply[#reply + 1] = is_inconsistent and 1 or 0",
         without: "reply[#reply + 1] = 0",
         faults: &[Fault::Evict],
         is_redis_cluster: false,
@@ -139,7 +139,7 @@ fn without_a_mutant_everything_is_right_in_time() {
 #[test]
 fn each_mutant_changes_a_script() {
     let scripts = [
-        include_str!("../lua/guard.lua"),
+        include_str!("../lua/fencing.lua"),
         include_str!("../lua/heartbeat.lua"),
         include_str!("../lua/expire.lua"),
         include_str!("../lua/restore.lua"),

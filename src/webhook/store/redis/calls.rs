@@ -4,7 +4,7 @@
 //! One node at a time holds the *lease* to read an app's log. It removes records and appends the
 //! resulting requests to the queues in one step, so that nothing is lost or sent twice if it dies
 //! in between. All these keys of an app are in its home partition. Redis rejects commands of a node
-//! whose own lease has expired (see `src/broker/redis/lua/guard.lua`).
+//! whose own lease has expired (see `src/broker/redis/lua/fencing.lua`).
 
 use super::{
     read,

@@ -51,7 +51,7 @@ mod tests {
             dead_letter,
         } = scripts;
         for script in [append, poll, commit, head, release, split, add_dead_letter, dead_letter] {
-            script.assert_guarded();
+            script.assert_fenced();
         }
     }
 }
