@@ -129,7 +129,7 @@ impl AppScripts {
 
     /// Counts a reply that can't be read.
     pub(crate) fn unexpected_reply(&self) -> Unavailable {
-        self.shared.metrics.unexpected_data("webhook data");
+        self.shared.metrics.count_unexpected_data("webhook data");
         Unavailable
     }
 
@@ -139,13 +139,13 @@ impl AppScripts {
     }
 
     /// Notifies all nodes that the app's lease was released.
-    pub(crate) async fn notify_vacant(&self) {
+    pub(crate) async fn notify_lease_released(&self) {
         self.notify(ControlMessage::LeaseReleased { app_id: self.app_id.to_string() }).await;
     }
 
     /// If it fails, the nodes poll a little later.
     async fn notify(&self, control_message: ControlMessage) {
-        if self.shared.notify(&control_message.encode()).await.is_err() {
+        if self.shared.publish_control(&control_message.encode()).await.is_err() {
             tracing::debug!(app = &*self.app_id, "the nodes were not notified");
         }
     }
@@ -158,7 +158,7 @@ impl AppScripts {
 
     /// Waits until a node has called [`AppScripts::notify_vacant`]. May return spuriously. Safe to
     /// cancel.
-    pub(crate) async fn released(&self) {
+    pub(crate) async fn wait_lease_released(&self) {
         self.notifier.released.notified().await;
     }
 

@@ -96,10 +96,10 @@ impl ClusterState {
             }
             update.entries.clear();
             let Ok(Some((bytes, is_more, to_evict))) = reply else {
-                self.metrics.unexpected_data("the index of cached events");
+                self.metrics.count_unexpected_data("the index of cached events");
                 return Ok(());
             };
-            self.metrics.cached_bytes(app_id, bytes);
+            self.metrics.set_cache_bytes(app_id, bytes);
             if to_evict.is_empty() && !is_more {
                 return Ok(());
             }
@@ -155,7 +155,7 @@ impl ClusterState {
     ) -> Option<IndexEntry> {
         let Some((channel, id)) = parse(&named) else {
             // No node publishes an event like that.
-            self.metrics.unexpected_data("the index of cached events");
+            self.metrics.count_unexpected_data("the index of cached events");
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
@@ -172,7 +172,7 @@ impl ClusterState {
             return None;
         }
         let was_cached = reply.number() == Ok(1);
-        self.metrics.cache_evicted(app_id, u64::from(was_cached));
+        self.metrics.count_cache_evicted(app_id, u64::from(was_cached));
         Some(named)
     }
 }

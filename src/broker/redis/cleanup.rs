@@ -7,7 +7,7 @@ use super::{
     link::RedisConnection,
     names::TopicName,
     partition::Partition,
-    reason::Reason,
+    reason::UnavailableReason,
     scripts::{ScriptCall, ScriptReply, Status},
     sync::{SyncOutcome, parse_sync_reply, sync_call},
     topic::SyncRequest,
@@ -48,7 +48,7 @@ impl CleanUp {
     pub(super) async fn run(self, connection: RedisConnection) -> Cleaned {
         let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
-                self.shared.metrics.cleaned_up();
+                self.shared.metrics.count_cleanup();
                 tracing::warn!(node = self.node, topics, "cleaned up after a dead node");
                 true
             }
@@ -56,7 +56,7 @@ impl CleanUp {
             Ok(None) => true,
             Err(error) => {
                 if let Some(times) = self.shared.log_throttles.cleanups.due(1, now()) {
-                    let reason = &*Reason::of(&error).text;
+                    let reason = &*UnavailableReason::of(&error).text;
                     tracing::warn!(reason, node = self.node, times, "cleanup postponed");
                 }
                 false
@@ -109,7 +109,7 @@ impl CleanUp {
             let (known, unknown): (Vec<_>, Vec<_>) =
                 topics.into_iter().partition(|topic| names.parse(topic).is_some());
             if !unknown.is_empty() {
-                self.shared.metrics.unexpected_data("the name of a topic");
+                self.shared.metrics.count_unexpected_data("the name of a topic");
                 self.expire(partition, "drop", &unknown, connection).await?;
             }
             let each = known.iter().filter_map(|topic| names.parse(topic));

@@ -218,7 +218,7 @@ impl ClusterState {
         if let Some(joined) = self.joined_now() {
             return Some(joined);
         }
-        let _waiting = self.metrics.waiting();
+        let _waiting = self.metrics.start_waiting();
         timeout_at(deadline.into(), self.link_state.wait_joined()).await.ok()
     }
 
@@ -270,7 +270,7 @@ impl ClusterState {
             self.mark_suspect();
             timeout_at((deadline + REPLY_GRACE).into(), request).await.ok()?
         };
-        self.metrics.replied_after(now().saturating_duration_since(requested_at));
+        self.metrics.observe_latency(now().saturating_duration_since(requested_at));
         Some(reply)
     }
 }

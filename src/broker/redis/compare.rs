@@ -12,14 +12,14 @@ mod tests;
 use super::{
     clock::now,
     cluster_state::ClusterState,
-    context::LinkContext,
     fencing_token::FencingToken,
     membership::{LEASE_ENDED, Membership},
     names::{TopicName, TopicSubject},
     partition::Partition,
-    reason::{Reason, was_rejected},
+    reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     sync::index_of,
+    tick_context::TickContext,
     topic::{Difference, LocalState, RedisState, Topic},
     topics::Topics,
 };
@@ -120,7 +120,7 @@ pub(super) struct DueComparisons {
 
 impl Comparison {
     /// The comparisons and sweeps that are due.
-    pub(super) fn due(&mut self, now: Instant, context: LinkContext<'_>) -> DueComparisons {
+    pub(super) fn due(&mut self, now: Instant, context: TickContext<'_>) -> DueComparisons {
         let mut due = DueComparisons { compare: Vec::new(), sweep: None };
         if !context.membership.is_joined() {
             return due;
@@ -160,7 +160,7 @@ impl Comparison {
 
     fn due_comparisons(
         &mut self,
-        context: LinkContext<'_>,
+        context: TickContext<'_>,
         now: Instant,
     ) -> Vec<BoxFuture<'static, Compared>> {
         let topics = &context.topics.all;
@@ -196,12 +196,12 @@ impl Comparison {
         Compared { topics: compared, reply }: Compared,
         shared: &ClusterState,
         topics: &mut Topics,
-    ) -> Result<Option<Vec<String>>, Reason> {
+    ) -> Result<Option<Vec<String>>, UnavailableReason> {
         let (found, registered) = match reply.map(parse_compare_reply) {
             Ok(Ok(Some(reply))) => reply,
             Ok(Ok(None)) => return Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
-                shared.metrics.unexpected_data("a reply about topics");
+                shared.metrics.count_unexpected_data("a reply about topics");
                 return Ok(None);
             }
             Err(error) if was_rejected(&error) => {
@@ -220,7 +220,7 @@ impl Comparison {
                 Difference::Missed => has_missed = true,
             }
             self.repaired += 1;
-            shared.metrics.repaired();
+            shared.metrics.count_repair();
             topics.schedule(name);
         }
         if has_missed && shared.log_throttles.missed.due(1, now()).is_some() {
@@ -267,8 +267,8 @@ impl Comparison {
     }
 
     /// Scans some pages of the lists.
-    fn sweep(&mut self, context: LinkContext<'_>) -> Option<BoxFuture<'static, Swept>> {
-        let LinkContext { shared, membership, topics, connection } = context;
+    fn sweep(&mut self, context: TickContext<'_>) -> Option<BoxFuture<'static, Swept>> {
+        let TickContext { shared, membership, topics, connection } = context;
         let lists = self.lists(shared, membership, topics);
         if lists.is_empty() {
             return None;
@@ -332,7 +332,7 @@ impl Comparison {
             let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::withdraw_unknown);
             if is_unknown {
                 self.repaired += 1;
-                shared.metrics.repaired();
+                shared.metrics.count_repair();
                 topics.schedule(&name);
             }
         }
@@ -340,7 +340,7 @@ impl Comparison {
 }
 
 fn compare(
-    context: LinkContext<'_>,
+    context: TickContext<'_>,
     partition: Partition,
     topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {

@@ -19,7 +19,6 @@ use super::{
     clock::now,
     cluster_state::ClusterState,
     compare::{Compared, Comparison, Swept},
-    context::LinkContext,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::{Forwarded, Forwarding},
@@ -30,8 +29,9 @@ use super::{
     names::TopicSubject,
     partition::Partition,
     ready::NodeState,
-    reason::Reason,
+    reason::UnavailableReason,
     sign_in::SignIns,
+    tick_context::TickContext,
     topic::Waiter,
     topics::{TopicReply, Topics},
 };
@@ -92,10 +92,10 @@ pub(super) enum Completion {
     TimedOut,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
-    Connected(Result<Connected, Reason>),
-    Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, Reason>),
+    Connected(Result<Connected, UnavailableReason>),
+    Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, UnavailableReason>),
     Topic(TopicReply),
-    Restored(Result<(), Reason>),
+    Restored(Result<(), UnavailableReason>),
     Compared(Compared),
     Swept(Swept),
     Forwarded(Forwarded),
@@ -313,7 +313,7 @@ impl Coordinator {
     fn on_heartbeat(
         &mut self,
         phase: HeartbeatPhase,
-        replies: Result<Vec<HeartbeatReply>, Reason>,
+        replies: Result<Vec<HeartbeatReply>, UnavailableReason>,
     ) {
         for reply in replies.iter().flatten() {
             self.shared.redis_clocks.record(reply.partition, reply.redis_ms, reply.times);
@@ -362,17 +362,17 @@ impl Coordinator {
             return;
         }
         let Ok(message) = Message::decode(bytes, now) else {
-            return self.shared.metrics.unexpected_data("a message");
+            return self.shared.metrics.count_unexpected_data("a message");
         };
         let is_duplicate = match &message {
             Message::Event { envelope, .. } if !topic.is_for(envelope) => {
-                return self.shared.metrics.unexpected_data("an event for another channel");
+                return self.shared.metrics.count_unexpected_data("an event for another channel");
             }
             Message::Event { sequence, envelope } => {
                 let is_trusted = topic.expects(*sequence) && self.is_from_live_node(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
                 let is_duplicate = self.dedup.insert(envelope.id, is_trusted, now);
-                self.shared.metrics.received(is_duplicate);
+                self.shared.metrics.count_received(is_duplicate);
                 is_duplicate
             }
             Message::Change { .. } | Message::Evicted(_) => false,
@@ -398,13 +398,15 @@ impl Coordinator {
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id)
             }
-            Ok(ControlMessage::LeaseReleased { app_id }) => self.shared.notifiers.released(&app_id),
+            Ok(ControlMessage::LeaseReleased { app_id }) => {
+                self.shared.notifiers.notify_lease_released(&app_id)
+            }
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);
                 }
             }
-            Err(_) => self.shared.metrics.unexpected_data("a control message"),
+            Err(_) => self.shared.metrics.count_unexpected_data("a control message"),
         }
     }
 
@@ -441,7 +443,7 @@ impl Coordinator {
         self.topics.on_tick(now);
         self.tick_membership(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
-            let context = LinkContext {
+            let context = TickContext {
                 shared: &self.shared,
                 membership: &self.membership,
                 topics: &self.topics,

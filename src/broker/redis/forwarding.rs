@@ -12,12 +12,12 @@
 use super::{
     clock::now,
     cluster_state::ClusterState,
-    context::LinkContext,
     envelope::{ControlMessage, split_number},
     fencing_token::FencingToken,
     link::RedisConnection,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
+    tick_context::TickContext,
     unforwarded::PartitionLog,
     webhook_interest::WebhookInterest,
 };
@@ -105,15 +105,15 @@ impl Forwarding {
     }
 
     /// Resets the state when the link is lost: forwarding restarts over the next.
-    pub(super) fn stop(&mut self, shared: &ClusterState) {
+    pub(super) fn reset(&mut self, shared: &ClusterState) {
         for log in std::mem::take(self).in_flight {
             shared.unforwarded.add(log);
         }
     }
 
     /// One node looks for logs that another has left behind, if that is due.
-    pub(super) fn poll(&mut self, now: Instant, context: LinkContext<'_>) {
-        let LinkContext { shared, membership, topics, connection } = context;
+    pub(super) fn poll(&mut self, now: Instant, context: TickContext<'_>) {
+        let TickContext { shared, membership, topics, connection } = context;
         let is_due = self.next_poll.is_none_or(|at| at <= now);
         if !shared.is_redis_cluster || !is_due || !membership.is_joined() {
             return;
@@ -169,7 +169,7 @@ struct ForwardTask {
 }
 
 /// A part of the log of a partition.
-struct LogPart {
+struct RecordBatch {
     /// The time of its server's clock.
     now_us: u64,
     /// The number of records that were dropped so far, because the log was full.
@@ -189,14 +189,14 @@ impl ForwardTask {
                 part.records.iter().filter_map(|record| split_number(record).ok()).collect();
             let Some((last, _)) = records.last() else { return Ok(()) };
             last_forwarded = *last;
-            if self.add(&part, &records).await? {
+            if self.append(&part, &records).await? {
                 self.notify_logged().await?;
             }
         }
     }
 
     /// Removes the forwarded records, and reads the next part.
-    async fn next(&self, last_forwarded: u64) -> RedisResult<LogPart> {
+    async fn next(&self, last_forwarded: u64) -> RedisResult<RecordBatch> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
             ScriptCall::fenced(&self.shared.scripts.next_records, partition, names, &self.token)
@@ -205,8 +205,8 @@ impl ForwardTask {
                 .number(last_forwarded)
                 .number(RECORDS_MAX);
         let mut reply = self.run_call(call).await?;
-        let mut read = || -> Result<LogPart, Unexpected> {
-            Ok(LogPart {
+        let mut read = || -> Result<RecordBatch, Unexpected> {
+            Ok(RecordBatch {
                 now_us: reply.text()?.parse().map_err(|_| Unexpected)?,
                 dropped: reply.number()?,
                 records: reply.all_bytes()?,
@@ -216,7 +216,7 @@ impl ForwardTask {
     }
 
     /// Appends the records that the app's log does not have. Returns whether it was empty.
-    async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
+    async fn append(&self, part: &RecordBatch, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let app_partition = names.app_partition(&self.app_id);
         let mut call = ScriptCall::fenced(
@@ -261,7 +261,7 @@ impl ForwardTask {
     }
 
     fn unexpected(&self) -> RedisError {
-        self.shared.metrics.unexpected_data("webhook data");
+        self.shared.metrics.count_unexpected_data("webhook data");
         failed()
     }
 }

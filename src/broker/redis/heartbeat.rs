@@ -10,7 +10,7 @@ use super::{
     },
     partition::Partition,
     random,
-    reason::{Reason, was_rejected},
+    reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Unexpected},
 };
 use redis::{RedisError, RedisResult, Value, cmd};
@@ -40,21 +40,21 @@ pub(super) type Connected = Box<(RedisConnection, LinkEvents)>;
 pub(super) async fn connect(
     endpoint: Arc<RedisEndpoint>,
     shared: Arc<ClusterState>,
-) -> Result<Connected, Reason> {
+) -> Result<Connected, UnavailableReason> {
     let late = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
     let connecting = timeout(CONNECTING_MAX, connect_and_prepare(&endpoint, &shared)).await;
-    connecting.unwrap_or_else(|_| Err(Reason::of(&late())))
+    connecting.unwrap_or_else(|_| Err(UnavailableReason::of(&late())))
 }
 
 async fn connect_and_prepare(
     endpoint: &RedisEndpoint,
     shared: &Arc<ClusterState>,
-) -> Result<Connected, Reason> {
-    let because = |error: RedisError| Reason::of(&error);
+) -> Result<Connected, UnavailableReason> {
+    let because = |error: RedisError| UnavailableReason::of(&error);
     let (connection, pushes) = endpoint.connect().await.map_err(because)?;
     shared.scripts.load(&connection).await.map_err(because)?;
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
-        return Err(Reason::other_layout(OTHER_KEY_LAYOUT));
+        return Err(UnavailableReason::other_layout(OTHER_KEY_LAYOUT));
     }
     let all_nodes = [shared.names.control_channel().into()];
     connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
@@ -92,7 +92,7 @@ pub(super) fn round(
     phase: HeartbeatPhase,
     partitions: Vec<Partition>,
     connection: RedisConnection,
-) -> impl Future<Output = Result<Vec<HeartbeatReply>, Reason>> + use<> {
+) -> impl Future<Output = Result<Vec<HeartbeatReply>, UnavailableReason>> + use<> {
     let call = |partition| (partition, call(shared, membership, phase, partition));
     let others = partitions.into_iter().filter(|partition| *partition != Partition::LEASES);
     let others: Vec<_> = others.map(call).collect();
@@ -117,11 +117,11 @@ pub(super) fn round(
 async fn send(
     connection: &RedisConnection,
     (partition, call): (Partition, ScriptCall),
-) -> Result<HeartbeatReply, Reason> {
+) -> Result<HeartbeatReply, UnavailableReason> {
     let requested_at = now();
-    let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
+    let value = call.run(connection).await.map_err(|error| UnavailableReason::of(&error))?;
     let reply = parse_heartbeat_reply(partition, value, (requested_at, now()));
-    reply.map_err(|Unexpected| Reason::of(&RedisError::from(UNEXPECTED)))
+    reply.map_err(|Unexpected| UnavailableReason::of(&RedisError::from(UNEXPECTED)))
 }
 
 fn call(

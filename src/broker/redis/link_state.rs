@@ -1,6 +1,6 @@
 //! The state of the link to Redis, for requests that wait until the node is joined.
 
-use super::{fencing_token::FencingToken, link::RedisConnection, reason::Reason};
+use super::{fencing_token::FencingToken, link::RedisConnection, reason::UnavailableReason};
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug)]
 pub(super) enum LinkState {
     /// Not joined, for this reason.
-    Unavailable(Reason),
+    Unavailable(UnavailableReason),
     /// Joined before, but a reply of Redis is overdue.
     Suspect,
     /// Joined.

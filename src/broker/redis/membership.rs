@@ -14,7 +14,7 @@ pub(super) use values::{
 
 use super::{
     fencing_token::FencingToken, nodes::Nodes, partition::Partition, published_sequences, random,
-    ready::NodeState, reason::Reason,
+    ready::NodeState, reason::UnavailableReason,
 };
 use crate::backoff::Backoff;
 use std::{
@@ -251,7 +251,7 @@ impl Membership {
     pub(super) fn on_heartbeat(
         &mut self,
         phase: HeartbeatPhase,
-        replies: Result<Vec<HeartbeatReply>, Reason>,
+        replies: Result<Vec<HeartbeatReply>, UnavailableReason>,
         now: Instant,
     ) -> Vec<MembershipAction> {
         self.requested_at = None;
@@ -268,7 +268,7 @@ impl Membership {
                 RegistrationStatus::LayoutMismatch => {
                     let versions = format!("theirs is {}, ours is {KEY_LAYOUT}", reply.generation);
                     let text = format!("{OTHER_KEY_LAYOUT}: {versions}");
-                    return vec![MembershipAction::Close(Reason::other_layout(&text))];
+                    return vec![MembershipAction::Close(UnavailableReason::other_layout(&text))];
                 }
             }
         }
@@ -344,7 +344,10 @@ impl Membership {
     }
 
     /// The sequences that this node knows were reported.
-    pub(super) fn on_restored(&mut self, result: Result<(), Reason>) -> MembershipAction {
+    pub(super) fn on_restored(
+        &mut self,
+        result: Result<(), UnavailableReason>,
+    ) -> MembershipAction {
         match result {
             Ok(()) => {
                 self.stage = Stage::Syncing;

@@ -101,33 +101,33 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl BrokerMetrics {
-    pub(super) fn replied_after(&self, duration: Duration) {
+    pub(super) fn observe_latency(&self, duration: Duration) {
         self.latency.observe(duration);
     }
 
-    pub(super) fn joined(&self) {
+    pub(super) fn on_joined(&self) {
         self.joins.inc();
         self.joined.set(1);
         self.unavailable_reason.clear();
     }
 
-    pub(super) fn disconnected(&self) {
+    pub(super) fn on_disconnected(&self) {
         self.disconnects.inc();
         self.joined.set(0);
     }
 
     /// Records that this node is not joined, with the kind of the reason.
-    pub(super) fn unavailable(&self, reason: &'static str) {
+    pub(super) fn set_unavailable(&self, reason: &'static str) {
         self.unavailable_reason.clear();
         self.unavailable_reason.get_or_create(&ReasonLabel { reason }).set(1);
     }
 
-    pub(super) fn waiting(&self) -> WaitGuard<'_> {
+    pub(super) fn start_waiting(&self) -> WaitGuard<'_> {
         self.waiting.inc();
         WaitGuard(&self.waiting)
     }
 
-    pub(super) fn rejected(&self, why: PublishError) {
+    pub(super) fn count_failed_publish(&self, why: PublishError) {
         let outcome = match why {
             PublishError::NotDelivered => "unreached",
             PublishError::OutcomeUnknown => "unknown",
@@ -135,12 +135,12 @@ impl BrokerMetrics {
         self.rejected.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    pub(super) fn sent(&self, envelopes: usize) {
+    pub(super) fn count_sent(&self, envelopes: usize) {
         let label = DirectionLabel { direction: "out" };
         self.envelopes.get_or_create(&label).inc_by(envelopes as u64);
     }
 
-    pub(super) fn received(&self, is_duplicate: bool) {
+    pub(super) fn count_received(&self, is_duplicate: bool) {
         self.envelopes.get_or_create(&DirectionLabel { direction: "in" }).inc();
         if is_duplicate {
             self.repeated.inc();
@@ -148,31 +148,31 @@ impl BrokerMetrics {
     }
 
     /// Records the bytes that Redis holds for the cache channels of an app.
-    pub(super) fn cached_bytes(&self, app_id: &str, bytes: u64) {
+    pub(super) fn set_cache_bytes(&self, app_id: &str, bytes: u64) {
         let label = AppLabel { app: app_id.to_owned() };
         self.cache_bytes.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn cache_evicted(&self, app_id: &str, events: u64) {
+    pub(super) fn count_cache_evicted(&self, app_id: &str, events: u64) {
         let label = AppLabel { app: app_id.to_owned() };
         self.cache_evicted.get_or_create(&label).inc_by(events);
     }
 
-    pub(super) fn forced_resubscribes(&self) {
+    pub(super) fn count_forced_resubscribe(&self) {
         self.forced_resubscribes.inc();
     }
 
-    pub(super) fn cleaned_up(&self) {
+    pub(super) fn count_cleanup(&self) {
         self.cleanups.inc();
     }
 
     /// Counts a topic whose data in Redis differed from that of the nodes.
-    pub(super) fn repaired(&self) {
+    pub(super) fn count_repair(&self) {
         self.repaired.inc();
     }
 
     /// Counts a sync that reached Redis after its deadline, by the clock of Redis.
-    pub(super) fn late(&self) {
+    pub(super) fn count_late_sync(&self) {
         self.late.inc();
     }
 
@@ -186,7 +186,7 @@ impl BrokerMetrics {
     }
 
     /// Counts and logs unexpected data under the prefix in Redis.
-    pub(super) fn unexpected_data(&self, what: &str) {
+    pub(super) fn count_unexpected_data(&self, what: &str) {
         self.unexpected_data.inc();
         if let Some(times) = self.unexpected_data_log.due(1, Instant::now()) {
             tracing::warn!(what, times, "unexpected data under the prefix in redis is ignored");
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn metrics_of_failures_have_the_documented_labels() {
         let metrics = BrokerMetrics::default();
-        metrics.rejected(PublishError::NotDelivered);
-        metrics.unavailable("link");
-        metrics.cache_evicted("1", 2);
+        metrics.count_failed_publish(PublishError::NotDelivered);
+        metrics.set_unavailable("link");
+        metrics.count_cache_evicted("1", 2);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));
         let mut page = String::new();
@@ -270,7 +270,7 @@ mod tests {
     fn replys_of_redis_are_counted_by_their_latency() {
         let metrics = BrokerMetrics::default();
         for us in [250, 251, 5_000_000, 5_000_001] {
-            metrics.replied_after(Duration::from_micros(us));
+            metrics.observe_latency(Duration::from_micros(us));
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));

@@ -55,7 +55,6 @@ mod channel_list_read;
 mod cleanup;
 mod cluster_state;
 mod compare;
-mod context;
 mod coordinator;
 mod dedup;
 mod envelope;
@@ -87,6 +86,7 @@ mod sign_in;
 #[cfg(test)]
 mod simulation;
 mod sync;
+mod tick_context;
 mod topic;
 mod topics;
 mod unforwarded;

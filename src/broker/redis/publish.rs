@@ -8,7 +8,7 @@ use super::{
     envelope::{Envelope, EnvelopeId},
     link_state::JoinedLink,
     partition::Partition,
-    reason::{Reason, was_rejected},
+    reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
 };
 use crate::{
@@ -51,7 +51,7 @@ struct Receipt {
 }
 
 /// The result of one attempt.
-enum PublishAttempt {
+enum AttemptOutcome {
     Done(Vec<Receipt>, u64),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
@@ -140,8 +140,8 @@ impl ClusterState {
             self.publish_all(app_id, events, max_cache_bytes, deadline).await
         };
         match &result {
-            Ok(counts) => self.metrics.sent(counts.len()),
-            Err(error) => self.metrics.rejected(*error),
+            Ok(counts) => self.metrics.count_sent(counts.len()),
+            Err(error) => self.metrics.count_failed_publish(*error),
         }
         result
     }
@@ -231,29 +231,29 @@ impl ClusterState {
         deadline: Instant,
     ) -> Result<PublishedBatch, PublishError> {
         let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
-        let mut may_be_done = false;
+        let mut may_be_published = false;
         loop {
-            let options = (deadline, may_be_done, max_cache_bytes);
+            let options = (deadline, may_be_published, max_cache_bytes);
             let attempt = self.attempt(app_id, part, &ids, options).await;
             match attempt {
-                Some(PublishAttempt::Done(receipts, at_us)) => {
+                Some(AttemptOutcome::Done(receipts, at_us)) => {
                     let receipts = (receipts, at_us);
                     return Ok(PublishedBatch::new(&part.events, &ids, max_cache_bytes, receipts));
                 }
-                Some(PublishAttempt::Rejected | PublishAttempt::Late) => {
+                Some(AttemptOutcome::Rejected | AttemptOutcome::Late) => {
                     let left = deadline.saturating_duration_since(now());
                     time::sleep(REJECTED_PAUSE.min(left)).await;
                 }
-                Some(PublishAttempt::NoReply { may_run_until: until }) => {
-                    may_be_done = true;
+                Some(AttemptOutcome::NoReply { may_run_until: until }) => {
+                    may_be_published = true;
                     // The link is about to fail.
                     self.mark_suspect();
                     time::sleep_until(until.into()).await;
                 }
-                Some(PublishAttempt::Fenced) | None => {}
+                Some(AttemptOutcome::Fenced) | None => {}
             }
             if attempt.is_none() || deadline <= now() {
-                return Err(if may_be_done {
+                return Err(if may_be_published {
                     PublishError::OutcomeUnknown
                 } else {
                     PublishError::NotDelivered
@@ -269,14 +269,14 @@ impl ClusterState {
         part: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
         (deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
-    ) -> Option<PublishAttempt> {
+    ) -> Option<AttemptOutcome> {
         let JoinedLink { connection, token } = self.wait_joined(deadline).await?;
         let partition = part.partition;
         let requested_at = now();
-        let attempt_end = self.attempt_deadline(requested_at, deadline);
+        let attempt_deadline = self.attempt_deadline(requested_at, deadline);
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
-            .number(self.redis_clocks.at(partition, attempt_end))
+            .number(self.redis_clocks.at(partition, attempt_deadline))
             .arg(if is_retry { "1" } else { "0" })
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
@@ -302,29 +302,29 @@ impl ClusterState {
         Some(match reply {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) = parse_publish_reply(value, ids.len()) else {
-                    return Some(PublishAttempt::Rejected);
+                    return Some(AttemptOutcome::Rejected);
                 };
                 match &attempt {
-                    PublishAttempt::Done(receipts, _) => {
+                    AttemptOutcome::Done(receipts, _) => {
                         let now = now();
                         for (topic, receipt) in topics.iter().zip(receipts) {
                             self.published_sequences.record(topic, receipt.sequence, now);
                         }
                     }
-                    PublishAttempt::Late => {
+                    AttemptOutcome::Late => {
                         self.redis_clocks.record(partition, redis_ms, (requested_at, now()));
                     }
-                    PublishAttempt::Fenced => self.on_fenced(&token),
-                    PublishAttempt::Rejected | PublishAttempt::NoReply { .. } => {}
+                    AttemptOutcome::Fenced => self.on_fenced(&token),
+                    AttemptOutcome::Rejected | AttemptOutcome::NoReply { .. } => {}
                 }
                 attempt
             }
             Some(Err(error)) if was_rejected(&error) => {
                 self.log_rejection(&error, deadline);
-                PublishAttempt::Rejected
+                AttemptOutcome::Rejected
             }
-            Some(Err(_)) | None => PublishAttempt::NoReply {
-                may_run_until: if self.is_redis_cluster { attempt_end } else { now() },
+            Some(Err(_)) | None => AttemptOutcome::NoReply {
+                may_run_until: if self.is_redis_cluster { attempt_deadline } else { now() },
             },
         })
     }
@@ -342,7 +342,7 @@ impl ClusterState {
 
     /// Logs a publish that is rejected until its timeout, although this node is joined.
     fn log_rejection(&self, error: &RedisError, deadline: Instant) {
-        let (now, reason) = (now(), Reason::of(error));
+        let (now, reason) = (now(), UnavailableReason::of(error));
         let is_lasting = deadline.saturating_duration_since(now) < self.broker_wait / 2;
         tracing::debug!(reason = &*reason.text, "redis rejected a publish");
         if let Some(times) = self.log_throttles.publishes.due(u64::from(is_lasting), now) {
@@ -362,15 +362,15 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, &event.channel);
         let part = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
         match self.attempt(app_id, &part, &[id], (deadline, false, 0)).await {
-            Some(PublishAttempt::Done(..)) => {
-                self.metrics.sent(1);
+            Some(AttemptOutcome::Done(..)) => {
+                self.metrics.count_sent(1);
                 Ok(())
             }
             Some(
-                PublishAttempt::Late
-                | PublishAttempt::Rejected
-                | PublishAttempt::Fenced
-                | PublishAttempt::NoReply { .. },
+                AttemptOutcome::Late
+                | AttemptOutcome::Rejected
+                | AttemptOutcome::Fenced
+                | AttemptOutcome::NoReply { .. },
             )
             | None => Err(Unavailable),
         }
@@ -378,12 +378,12 @@ impl ClusterState {
 }
 
 /// The result of an attempt, and the server's clock in ms.
-fn parse_publish_reply(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
+fn parse_publish_reply(value: Value, events: usize) -> Option<(AttemptOutcome, u64)> {
     let mut reply = ScriptReply::new(value).ok()?;
     let (status, redis_ms) = reply.status().ok()?;
     match status {
-        Status::Late => return Some((PublishAttempt::Late, redis_ms)),
-        Status::Fenced => return Some((PublishAttempt::Fenced, redis_ms)),
+        Status::Late => return Some((AttemptOutcome::Late, redis_ms)),
+        Status::Fenced => return Some((AttemptOutcome::Fenced, redis_ms)),
         Status::Done => {}
     }
     let at_us = reply.number().ok()?;
@@ -392,7 +392,7 @@ fn parse_publish_reply(value: Value, events: usize) -> Option<(PublishAttempt, u
         let counts = Counts { subscriptions: reply.count().ok()?, users: reply.count().ok()? };
         receipts.push(Receipt { counts, sequence: reply.number().ok()? });
     }
-    Some((PublishAttempt::Done(receipts, at_us), redis_ms))
+    Some((AttemptOutcome::Done(receipts, at_us), redis_ms))
 }
 
 #[cfg(test)]

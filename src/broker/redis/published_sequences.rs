@@ -15,9 +15,9 @@ pub(super) struct PublishedSequences(Mutex<Windows>);
 
 #[derive(Debug)]
 struct Windows {
-    began: Instant,
+    started_at: Instant,
     current: HashMap<Box<str>, u64>,
-    before: HashMap<Box<str>, u64>,
+    previous: HashMap<Box<str>, u64>,
 }
 
 /// Minimum time for which a sequence is kept; the maximum is twice as long. A node that has not
@@ -28,7 +28,7 @@ pub(super) const MIN_RETENTION: Duration = Duration::from_secs(5);
 impl PublishedSequences {
     pub(super) fn new(now: Instant) -> Self {
         let nothing = HashMap::new;
-        Self(Mutex::new(Windows { began: now, current: nothing(), before: nothing() }))
+        Self(Mutex::new(Windows { started_at: now, current: nothing(), previous: nothing() }))
     }
 
     /// Records that an event was accepted. Topics without a sequence are not recorded.
@@ -37,7 +37,7 @@ impl PublishedSequences {
             return;
         }
         let mut windows = self.0.lock();
-        windows.turn(now);
+        windows.rotate(now);
         if let Some(highest) = windows.current.get_mut(topic) {
             *highest = sequence.max(*highest);
         } else {
@@ -48,8 +48,8 @@ impl PublishedSequences {
     /// The recorded sequence of each topic.
     pub(super) fn highest(&self, now: Instant) -> HashMap<Box<str>, u64> {
         let mut windows = self.0.lock();
-        windows.turn(now);
-        let mut highest = windows.before.clone();
+        windows.rotate(now);
+        let mut highest = windows.previous.clone();
         for (topic, sequence) in &windows.current {
             let highest = highest.entry(topic.clone()).or_default();
             *highest = (*highest).max(*sequence);
@@ -59,16 +59,16 @@ impl PublishedSequences {
 }
 
 impl Windows {
-    fn turn(&mut self, now: Instant) {
-        let age = now.saturating_duration_since(self.began);
+    fn rotate(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.started_at);
         if age < MIN_RETENTION {
             return;
         }
-        self.before = std::mem::take(&mut self.current);
+        self.previous = std::mem::take(&mut self.current);
         if 2 * MIN_RETENTION <= age {
-            self.before.clear();
+            self.previous.clear();
         }
-        self.began = now;
+        self.started_at = now;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     link_state::JoinedLink,
     names::{TopicName, TopicSubject},
     partition::Partition,
-    reason::{Reason, was_rejected},
+    reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
 };
 use crate::{
@@ -72,7 +72,7 @@ impl ClusterState {
             })
             .await?;
         parse_channel_reply(&mut reply).map_err(|Unexpected| {
-            self.metrics.unexpected_data("a reply about a channel");
+            self.metrics.count_unexpected_data("a reply about a channel");
             Unavailable
         })
     }
@@ -97,11 +97,11 @@ impl ClusterState {
     pub(super) async fn terminate(&self, app_id: &str, user_id: &str) -> Result<(), Unavailable> {
         let control_message =
             ControlMessage::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
-        self.notify(&control_message).await
+        self.publish_control(&control_message).await
     }
 
     /// Publishes a control message for all nodes.
-    pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
+    pub(super) async fn publish_control(&self, control_message: &str) -> Result<(), Unavailable> {
         let deadline = now() + self.broker_wait;
         let call = |token: &_| self.control_message_call(control_message, token, deadline);
         self.run_fenced(Partition::LEASES, call).await.map(drop)
@@ -165,14 +165,14 @@ impl ClusterState {
     }
 
     pub(super) fn unexpected(&self) -> Unavailable {
-        self.metrics.unexpected_data("a reply");
+        self.metrics.count_unexpected_data("a reply");
         Unavailable
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
-        tracing::debug!(reason = &*Reason::of(error).text, "redis gave no reply");
+        tracing::debug!(reason = &*UnavailableReason::of(error).text, "redis gave no reply");
         if was_rejected(error) {
-            self.metrics.unexpected_data("a key of another type");
+            self.metrics.count_unexpected_data("a key of another type");
         }
         Unavailable
     }

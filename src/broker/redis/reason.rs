@@ -12,7 +12,7 @@ use std::{
 
 /// The reason why this node is not joined. Never contains a password or a URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Reason {
+pub(super) struct UnavailableReason {
     /// The value of the label in metrics.
     pub(super) kind: &'static str,
     pub(super) text: Arc<str>,
@@ -24,7 +24,7 @@ const QUOTED_MAX: usize = 200;
 const ARGUMENTS: &str = ", with args beginning with";
 
 /// Errors of Redis by code: the kind, the explanation, and whether the error is quoted.
-const REJECTIONS: [(&str, &str, &str, bool); 16] = [
+const REDIS_ERRORS: [(&str, &str, &str, bool); 16] = [
     ("NOPERM", "rights", "redis rejects the user's rights", true),
     ("can't run this command", "rights", "redis rejects the user's rights", true),
     ("WRONGPASS", "password", "redis rejects the password", false),
@@ -53,13 +53,13 @@ pub(super) fn was_rejected(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-impl From<&'static str> for Reason {
+impl From<&'static str> for UnavailableReason {
     fn from(text: &'static str) -> Self {
         Self { kind: "link", text: text.into() }
     }
 }
 
-impl Reason {
+impl UnavailableReason {
     pub(super) fn of(error: &RedisError) -> Self {
         let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
         // Older servers wrap an error within a script in an error of their own.
@@ -67,8 +67,9 @@ impl Reason {
             code == name
                 || matches!(code, "" | "ERR") && detail.split(' ').any(|word| is(word, name))
         };
-        let is_said = |name: &str| names(name) || (name.contains(' ') && detail.contains(name));
-        if let Some((_, kind, text, is_quoted)) = REJECTIONS.iter().find(|(name, ..)| is_said(name))
+        let is_match = |name: &str| names(name) || (name.contains(' ') && detail.contains(name));
+        if let Some((_, kind, text, is_quoted)) =
+            REDIS_ERRORS.iter().find(|(name, ..)| is_match(name))
         {
             let text = if *is_quoted {
                 format!("{text}: {}", quoted(&[code, detail].join(" ")))
@@ -185,7 +186,7 @@ impl LinkLog {
     }
 
     /// Logs a failed attempt, if a line is due.
-    pub(super) fn log_failed(&mut self, reason: &Reason) {
+    pub(super) fn log_failed(&mut self, reason: &UnavailableReason) {
         if let Some(attempts) = self.failed(&reason.text, now()) {
             let reason = &*reason.text;
             tracing::warn!(reason, attempts, "this node is not joined to the others");
@@ -272,7 +273,7 @@ mod tests {
             ("ERR max number of clients reached", "rejected", "max number of clients reached"),
             ("NEWERR something", "rejected", "NEWERR something"),
         ] {
-            let reason = Reason::of(&error(reply));
+            let reason = UnavailableReason::of(&error(reply));
             assert_eq!(reason.kind, kind, "{reply}: {reason:?}");
             assert!(reason.text.contains(text), "{reply}: {reason:?}");
         }
@@ -281,9 +282,9 @@ mod tests {
     #[test]
     fn a_reason_contains_no_argument_and_is_short() {
         let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
-        let reason = Reason::of(&error(echo));
+        let reason = UnavailableReason::of(&error(echo));
         assert_eq!(&*reason.text, "redis rejects: ERR unknown command 'HELLO'");
-        let long = Reason::of(&error(&format!("ERR {}", "é".repeat(500))));
+        let long = UnavailableReason::of(&error(&format!("ERR {}", "é".repeat(500))));
         assert!(long.text.len() < 300, "{long:?}");
     }
 
@@ -293,10 +294,10 @@ mod tests {
             (io::ErrorKind::ConnectionRefused, "redis can't be reached: connection refused"),
             (io::ErrorKind::TimedOut, "redis does not answer"),
         ] {
-            let reason = Reason::of(&io::Error::from(kind).into());
+            let reason = UnavailableReason::of(&io::Error::from(kind).into());
             assert_eq!((&*reason.text, reason.kind), (text, "unreachable"));
         }
-        let reason = Reason::of(&io::Error::other("no such host").into());
+        let reason = UnavailableReason::of(&io::Error::other("no such host").into());
         assert_eq!(&*reason.text, "redis can't be reached: no such host");
     }
 
@@ -345,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_a_replica_is_read_only() {
-        let reason = Reason::of(&io::Error::other("127.0.0.1:6379 is a replica").into());
+        let reason = UnavailableReason::of(&io::Error::other("127.0.0.1:6379 is a replica").into());
         assert_eq!((reason.kind, &*reason.text), ("read_only", "127.0.0.1:6379 is a replica"));
     }
 

@@ -11,7 +11,7 @@ use super::{
     link::RedisConnection,
     partition::Partition,
     random,
-    reason::Reason,
+    reason::UnavailableReason,
     scripts::{ScriptCall, ScriptReply, Status},
     topics::Topics,
 };
@@ -58,7 +58,7 @@ pub(super) async fn restore_sequences(
     token: Arc<FencingToken>,
     connection: RedisConnection,
     sequences: Vec<KnownSequence>,
-) -> Result<(), Reason> {
+) -> Result<(), UnavailableReason> {
     for round in sequences.chunks(SEQUENCES_PER_BATCH) {
         let each = round.iter().map(|(partition, topic, sequence)| {
             restore(&shared, &token, &connection, (*partition, topic, *sequence))
@@ -73,12 +73,12 @@ async fn restore(
     token: &FencingToken,
     connection: &RedisConnection,
     (partition, topic, sequence): (Partition, &str, u64),
-) -> Result<(), Reason> {
+) -> Result<(), UnavailableReason> {
     let call = ScriptCall::fenced(&shared.scripts.restore, partition, &shared.names, token)
         .key(topic)
         .arg(random::hex_id())
         .number(sequence);
-    let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
+    let value = call.run(connection).await.map_err(|error| UnavailableReason::of(&error))?;
     match ScriptReply::new(value).and_then(|mut reply| reply.status()) {
         Ok((Status::Done, _)) => Ok(()),
         Ok((Status::Late | Status::Fenced, _)) => Err("another generation has begun".into()),

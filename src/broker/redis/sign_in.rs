@@ -16,9 +16,9 @@ pub(super) struct SignIns {
 struct SignedInConnection {
     app_id: Arc<str>,
     /// The topic of the user.
-    own: Arc<str>,
+    user_topic: Arc<str>,
     watched: Vec<Watched>,
-    is_sent: bool,
+    watchlist_sent: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,12 @@ impl SignIns {
         if !is_sent {
             self.pending.push(connection);
         }
-        let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_sent };
+        let signed_in = SignedInConnection {
+            app_id: Arc::clone(app_id),
+            user_topic: own,
+            watched,
+            watchlist_sent: is_sent,
+        };
         self.all.insert(connection, signed_in);
         self.send_ready_watchlists(topics);
     }
@@ -67,7 +72,7 @@ impl SignIns {
         let Some(signed_in) = self.all.remove(&connection) else { return };
         self.unwatch(topics, connection, &signed_in);
         let ends_at = now + OFFLINE_GRACE;
-        topics.update_by_name(&signed_in.own, |topic| topic.end_later(ends_at));
+        topics.update_by_name(&signed_in.user_topic, |topic| topic.end_later(ends_at));
     }
 
     fn unwatch(
@@ -79,7 +84,7 @@ impl SignIns {
         self.pending.retain(|pending| *pending != connection);
         for Watched { topic, .. } in &signed_in.watched {
             topics.update_by_name(topic, |topic| {
-                if signed_in.is_sent {
+                if signed_in.watchlist_sent {
                     topic.unwatch(connection);
                 } else {
                     topic.pending_watchers -= 1;
@@ -113,7 +118,7 @@ impl SignIns {
         for connection in sent {
             self.pending.retain(|pending| *pending != connection);
             let Some(signed_in) = self.all.get_mut(&connection) else { continue };
-            signed_in.is_sent = true;
+            signed_in.watchlist_sent = true;
             for Watched { topic, .. } in &signed_in.watched {
                 if let Some(topic) = topics.all.get_mut(topic) {
                     topic.pending_watchers -= 1;

@@ -19,7 +19,7 @@ use super::{
     names::{TopicName, TopicSubject},
     partition::Partition,
     random::{SeededMap, SeededSet},
-    reason::{Reason, was_rejected},
+    reason::{UnavailableReason, was_rejected},
     scheduler::Scheduler,
     scripts::Unexpected,
     sync::{SyncOutcome, parse_sync_reply, sync_call},
@@ -63,11 +63,11 @@ pub(super) struct Topics {
 #[derive(Debug)]
 pub(super) enum TopicReply {
     /// These topics were subscribed to, each in its attempt.
-    Subscribed { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, Reason> },
+    Subscribed { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, UnavailableReason> },
     /// A topic was synced.
     Synced(SyncReply),
     /// An unused topic was unsubscribed from, in its attempt.
-    Unsubscribed { topic: (Arc<str>, u32), result: Result<(), Reason> },
+    Unsubscribed { topic: (Arc<str>, u32), result: Result<(), UnavailableReason> },
 }
 
 /// The result of a sync.
@@ -234,7 +234,10 @@ impl Topics {
         let command = async move {
             let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let result = connection.subscribe(partition, &buses).await;
-            TopicReply::Subscribed { topics, result: result.map_err(|error| Reason::of(&error)) }
+            TopicReply::Subscribed {
+                topics,
+                result: result.map_err(|error| UnavailableReason::of(&error)),
+            }
         };
         command.boxed()
     }
@@ -249,7 +252,7 @@ impl Topics {
         self.in_flight.add(0);
         let command = async move {
             let result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
-            let result = result.map_err(|error| Reason::of(&error));
+            let result = result.map_err(|error| UnavailableReason::of(&error));
             TopicReply::Unsubscribed { topic: (name, attempt), result }
         };
         command.boxed()
@@ -302,7 +305,7 @@ impl Topics {
         reply: TopicReply,
         membership: &Membership,
         now: Instant,
-    ) -> Result<Option<PartitionLog>, Reason> {
+    ) -> Result<Option<PartitionLog>, UnavailableReason> {
         match reply {
             TopicReply::Subscribed { topics, result } => {
                 self.in_flight.end(0, Duration::ZERO);
@@ -336,7 +339,7 @@ impl Topics {
         sync_reply: SyncReply,
         membership: &Membership,
         now: Instant,
-    ) -> Result<Option<PartitionLog>, Reason> {
+    ) -> Result<Option<PartitionLog>, UnavailableReason> {
         let SyncReply { topic: name, attempt, partition, bytes, requested_at, reply, .. } =
             sync_reply;
         let sync = (sync_reply.is_full, sync_reply.was_provisional);
@@ -353,7 +356,7 @@ impl Topics {
             Ok(Ok((SyncOutcome::Late, redis_ms))) => {
                 // The server's clock was stepped, or differs from those of the other servers.
                 self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
-                self.shared.metrics.late();
+                self.shared.metrics.count_late_sync();
                 if let Some(topic) = self.all.get_mut(&name) {
                     topic.on_sync_rejected();
                 }
@@ -362,10 +365,10 @@ impl Topics {
             }
             Ok(Ok((SyncOutcome::Fenced, _))) => Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
-                self.shared.metrics.unexpected_data("a reply about a topic");
+                self.shared.metrics.count_unexpected_data("a reply about a topic");
                 Err("unexpected reply about a topic".into())
             }
-            Err(error) if was_rejected(&error) => Err(Reason::of(&error)),
+            Err(error) if was_rejected(&error) => Err(UnavailableReason::of(&error)),
             // The link reports it itself.
             Err(_lost) => Ok(None),
         }
@@ -445,8 +448,8 @@ impl Topics {
                     self.delayed_totals.insert((at, Arc::clone(name)));
                 }
                 (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {
-                    self.shared.metrics.forced_resubscribes();
-                    hub.force_resubscribe(channel, &CloseCode::EventsMissed);
+                    self.shared.metrics.count_forced_resubscribe();
+                    hub.force_resubscribe(channel, &CloseCode::Interrupted);
                 }
                 // On a link without gaps, nothing was missed.
                 (Effect::Unverified, _) if is_joined => {}

@@ -118,7 +118,7 @@ impl Sweep {
         let no_node = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {
             if found.is_inconsistent {
-                self.shared.metrics.repaired();
+                self.shared.metrics.count_repair();
                 clean_topic(by, &self.hubs, name, &no_node, &self.connection).await?;
             }
         }

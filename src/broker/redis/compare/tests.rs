@@ -71,7 +71,7 @@ async fn a_topic_that_is_being_synced_is_compared_in_the_next_step() {
     let mut compared = async |testbed: &mut Testbed| {
         let Coordinator { shared, membership, topics, link, .. } = &testbed.coordinator;
         let connection = link.connection.as_ref().unwrap();
-        let context = LinkContext { shared, membership, topics, connection };
+        let context = TickContext { shared, membership, topics, connection };
         let mut names = Vec::new();
         for compare in comparison.due_comparisons(context, now()) {
             names.extend(compare.await.topics.into_iter().map(|(name, _)| name));

@@ -7,7 +7,7 @@ use crate::broker::redis::{
     heartbeat,
     link_state::{JoinedLink, LinkState},
     membership::{HeartbeatPhase, MembershipAction, TickInputs},
-    reason::Reason,
+    reason::UnavailableReason,
     restore,
 };
 use std::{sync::Arc, time::Instant};
@@ -56,7 +56,7 @@ impl Coordinator {
             }
             (MembershipAction::RefreshProvisional, _) => self.topics.refresh_provisional(),
             (MembershipAction::ReportJoined { others }, _) => {
-                shared.metrics.joined();
+                shared.metrics.on_joined();
                 self.link.log.log_joined(self.membership.node(), others);
             }
             (MembershipAction::AllowRequests, Some(connection)) => {
@@ -106,29 +106,29 @@ impl Coordinator {
     }
 
     /// Closes the link. Everything is synced and read again over the next one.
-    pub(in crate::broker::redis) fn close_link(&mut self, reason: impl Into<Reason>) {
+    pub(in crate::broker::redis) fn close_link(&mut self, reason: impl Into<UnavailableReason>) {
         if self.link.connection.is_none() {
             return;
         }
         let reason = reason.into();
         tracing::debug!(reason = &*reason.text, "link to redis closed");
-        self.shared.metrics.disconnected();
+        self.shared.metrics.on_disconnected();
         self.topics.reset_all();
         self.disconnect(reason);
     }
 
-    pub(super) fn disconnect(&mut self, reason: impl Into<Reason>) {
+    pub(super) fn disconnect(&mut self, reason: impl Into<UnavailableReason>) {
         let reason = reason.into();
         if !self.membership.is_stopping() {
             self.link.log.log_failed(&reason);
         }
-        self.shared.metrics.unavailable(reason.kind);
+        self.shared.metrics.set_unavailable(reason.kind);
         self.link.connection = None;
         self.link.events = None;
         self.link.link_number += 1;
         self.topics.on_disconnected();
         self.comparison.clear();
-        self.forwarding.stop(&self.shared);
+        self.forwarding.reset(&self.shared);
         self.membership.on_disconnected(now());
         self.shared.link_state.set(LinkState::Unavailable(reason));
     }

@@ -1,6 +1,6 @@
 //! The inputs, outputs and parts of the membership.
 
-use crate::broker::redis::{partition::Partition, reason::Reason};
+use crate::broker::redis::{partition::Partition, reason::UnavailableReason};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -59,7 +59,7 @@ pub(in crate::broker::redis) enum MembershipAction {
     /// Send nothing more until Redis answers: a reply is overdue.
     Suspect,
     /// Close the link.
-    Close(Reason),
+    Close(UnavailableReason),
     /// Forget what Redis has acknowledged: the node has another name there.
     ForgetAcknowledgements,
     /// All partitions have registered this node.

@@ -48,7 +48,7 @@ fn a_receipt_is_parsed() {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((PublishAttempt::Done(receipts, 2), 1)) = parse_publish_reply(reply("ok"), 2) else {
+    let Some((AttemptOutcome::Done(receipts, 2), 1)) = parse_publish_reply(reply("ok"), 2) else {
         panic!("done")
     };
     let user_data_for_client: Vec<_> = receipts
@@ -56,8 +56,8 @@ fn a_receipt_is_parsed() {
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
     assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
-    assert!(matches!(parse_publish_reply(reply("late"), 2), Some((PublishAttempt::Late, 1))));
-    assert!(matches!(parse_publish_reply(reply("other"), 2), Some((PublishAttempt::Fenced, 1))));
+    assert!(matches!(parse_publish_reply(reply("late"), 2), Some((AttemptOutcome::Late, 1))));
+    assert!(matches!(parse_publish_reply(reply("other"), 2), Some((AttemptOutcome::Fenced, 1))));
     assert!(parse_publish_reply(reply("ok"), 3).is_none(), "one receipt is missing");
 }
 

@@ -75,7 +75,7 @@ impl StoreClient {
 
     /// Waits until another node has released the lease. May return spuriously. Safe to cancel.
     pub(in crate::webhook) async fn released(&self) {
-        self.app.released().await;
+        self.app.wait_lease_released().await;
     }
 
     /// Whether the process that holds this lease was silent for longer than a living one; if it was
@@ -222,7 +222,7 @@ impl StoreClient {
         let call = call.key(self.app.key("leader")).arg(lease);
         let Ok(mut reply) = self.run(call).await else { return };
         if self.flag(&mut reply) == Ok(true) {
-            self.app.notify_vacant().await;
+            self.app.notify_lease_released().await;
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// The state of a joined node, and its connection.
 #[derive(Clone, Copy)]
-pub(super) struct LinkContext<'a> {
+pub(super) struct TickContext<'a> {
     pub(super) shared: &'a Arc<ClusterState>,
     pub(super) membership: &'a Membership,
     pub(super) topics: &'a Topics,
