@@ -30,7 +30,7 @@ const FENCED: &str = "the lease of this node has ended";
 /// How long publishes are collected for one update of an index.
 const BATCH_DELAY: Duration = Duration::from_millis(50);
 /// How many calls one index takes before those of other apps continue.
-const ROUNDS: usize = 16;
+const CALLS_PER_UPDATE_MAX: usize = 16;
 
 /// An event in an index: its channel and its id, as stored there.
 type IndexEntry = (Vec<u8>, Vec<u8>);
@@ -84,7 +84,7 @@ impl ClusterState {
         joined: JoinedLink,
     ) -> Result<(), String> {
         let mut evicted = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..CALLS_PER_UPDATE_MAX {
             let call = self.cache_call(app_id, update, (&evicted, &joined.token));
             let value = timeout(TIMEOUT, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;

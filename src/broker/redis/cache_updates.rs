@@ -150,13 +150,13 @@ impl CacheUpdates {
     }
 
     /// Puts back updates that failed.
-    pub(super) fn put_back(&self, app_id: &Arc<str>, undone: AppCacheUpdate) {
+    pub(super) fn put_back(&self, app_id: &Arc<str>, failed: AppCacheUpdate) {
         let mut waiting = self.waiting.lock();
         let update = waiting
             .apps
             .entry(Arc::clone(app_id))
-            .or_insert_with(|| AppCacheUpdate::new(undone.max_bytes));
-        let newer = mem::replace(&mut update.entries, undone.entries);
+            .or_insert_with(|| AppCacheUpdate::new(failed.max_bytes));
+        let newer = mem::replace(&mut update.entries, failed.entries);
         update.entries.extend(newer);
         let dropped = update.limit();
         drop(waiting);

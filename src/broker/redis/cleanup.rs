@@ -139,10 +139,10 @@ impl CleanUp {
             .arg(phase)
             .number(CLAIM_DURATION.as_millis());
         let call = topics.iter().fold(call, ScriptCall::arg);
-        let mut reply = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
+        let mut reply = ScriptReply::new(call.run(connection).await?).map_err(|_| not_done())?;
         match reply.status() {
             Ok((Status::Done, _)) => Ok(reply.number() == Ok(1)),
-            Ok((Status::Late | Status::Fenced, _)) | Err(_) => Err(timed_out()),
+            Ok((Status::Late | Status::Fenced, _)) | Err(_) => Err(not_done()),
         }
     }
 }
@@ -156,10 +156,10 @@ pub(super) async fn clean_topic(
     connection: &RedisConnection,
 ) -> RedisResult<()> {
     // An app that only the other node had has no webhooks here.
-    let unknown = AppConfig::default();
+    let default_config = AppConfig::default();
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
-    let config = app.as_ref().map_or(&unknown, |app| &app.config);
+    let config = app.as_ref().map_or(&default_config, |app| &app.config);
     let logged_changes = hub.map(|hub| WebhookInterest::of(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let requested_at = now();
@@ -177,13 +177,13 @@ pub(super) async fn clean_topic(
         }
         Ok((SyncOutcome::Late, redis_ms)) => {
             shared.redis_clocks.record(partition, redis_ms, (requested_at, now()));
-            Err(timed_out())
+            Err(not_done())
         }
-        Ok((SyncOutcome::Fenced, _)) | Err(_) => Err(timed_out()),
+        Ok((SyncOutcome::Fenced, _)) | Err(_) => Err(not_done()),
     }
 }
 
-fn timed_out() -> redis::RedisError {
+fn not_done() -> redis::RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 

@@ -25,7 +25,7 @@ struct ProcessWindow {
 /// The size of a window, in numbers: five seconds at 50,000 publishes a second, in 32 KiB.
 const WINDOW_IDS: u64 = 256 * 1024;
 /// After this time without an envelope, the window of a process is removed.
-const FORGET_AFTER: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl EnvelopeId {
     pub(super) const COUNTER_BITS: u32 = 40;
@@ -64,7 +64,7 @@ impl DedupWindow {
 
     /// Removes the windows of processes that sent nothing for a while.
     pub(super) fn prune(&mut self, now: Instant) {
-        self.0.retain(|_, window| now.saturating_duration_since(window.last_used) < FORGET_AFTER);
+        self.0.retain(|_, window| now.saturating_duration_since(window.last_used) < IDLE_TIMEOUT);
     }
 }
 
@@ -134,9 +134,9 @@ mod tests {
     fn windows_of_silent_processes_are_removed() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         dedup.insert(id(1, 1), true, now);
-        dedup.prune(now + FORGET_AFTER / 2);
+        dedup.prune(now + IDLE_TIMEOUT / 2);
         assert_eq!(dedup.0.len(), 1);
-        dedup.prune(now + FORGET_AFTER);
+        dedup.prune(now + IDLE_TIMEOUT);
         assert!(dedup.0.is_empty());
     }
 
@@ -191,8 +191,8 @@ mod tests {
     fn a_process_that_sends_is_remembered() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         dedup.insert(id(1, 1), true, now);
-        dedup.insert(id(1, 2), true, now + FORGET_AFTER / 2);
-        dedup.prune(now + FORGET_AFTER);
-        assert!(dedup.insert(id(1, 1), true, now + FORGET_AFTER));
+        dedup.insert(id(1, 2), true, now + IDLE_TIMEOUT / 2);
+        dedup.prune(now + IDLE_TIMEOUT);
+        assert!(dedup.insert(id(1, 1), true, now + IDLE_TIMEOUT));
     }
 }

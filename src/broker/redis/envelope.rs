@@ -118,12 +118,12 @@ impl Envelope {
 
 /// Splits off a decimal number and the following space.
 pub(super) fn split_number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
-    let (digits, rest) = cut(bytes)?;
+    let (digits, rest) = split_word(bytes)?;
     digits.parse().map(|number| (number, rest)).map_err(|_| DecodeError)
 }
 
 /// Splits off a word and the following space.
-fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
+fn split_word(bytes: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
     let space = bytes.iter().position(|byte| *byte == b' ').ok_or(DecodeError)?;
     let word = std::str::from_utf8(&bytes[..space]).map_err(|_| DecodeError)?;
     Ok((word, &bytes[space + 1..]))
@@ -135,7 +135,7 @@ fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
 
 impl Message {
     pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, DecodeError> {
-        let (kind, rest) = cut(bytes)?;
+        let (kind, rest) = split_word(bytes)?;
         if kind == "E" {
             let (sequence, envelope) = split_number(rest)?;
             return Ok(Self::Event { sequence, envelope: Envelope::decode(envelope, now)? });
@@ -144,7 +144,7 @@ impl Message {
             let id = u64::from_str_radix(text(rest)?, 16).map_err(|_| DecodeError)?;
             return Ok(Self::Evicted(EnvelopeId(id)));
         }
-        let (epoch, rest) = cut(rest)?;
+        let (epoch, rest) = split_word(rest)?;
         let (version, rest) = split_number(rest)?;
         let change = match kind {
             "A" => {
@@ -175,7 +175,7 @@ impl ControlMessage {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (kind, rest) = cut(bytes)?;
+        let (kind, rest) = split_word(bytes)?;
         if let Some(state) = NodeState::from_code(kind) {
             return Ok(Self::Heartbeat { node: text(rest)?.to_owned(), state });
         }

@@ -27,7 +27,7 @@ pub(super) struct AppNotifiers {
 /// Heartbeats are sent every second.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// When the entry of a silent process is removed.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl AppNotifiers {
     /// The notifier of an app. It exists while it is held.
@@ -64,7 +64,7 @@ impl AppNotifiers {
             *at = now;
             return;
         }
-        heartbeats.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        heartbeats.retain(|_, at| now.saturating_duration_since(*at) < IDLE_TIMEOUT);
         heartbeats.insert(process.to_owned(), now);
     }
 
@@ -106,7 +106,7 @@ mod tests {
         notifiers.on_heartbeat("ab.1", start);
         notifiers.on_heartbeat("ab.2", start + Duration::from_secs(1));
         assert_eq!(notifiers.last_heartbeat("ab"), Some(start + Duration::from_secs(1)));
-        notifiers.on_heartbeat("cd.1", start + FORGOTTEN_AFTER * 2);
+        notifiers.on_heartbeat("cd.1", start + IDLE_TIMEOUT * 2);
         assert_eq!(notifiers.last_heartbeat("ab"), None, "memory returns");
     }
 

@@ -44,7 +44,7 @@ const REJECTED_PAUSE: Duration = Duration::from_millis(50);
 const RETRY_ID_MARGIN: Duration = Duration::from_secs(5);
 
 /// Redis' receipt for an accepted event.
-struct Receipt {
+struct PublishReceipt {
     counts: Counts,
     /// The event's sequence; 0 if the topic has none.
     sequence: u64,
@@ -52,7 +52,7 @@ struct Receipt {
 
 /// The result of one attempt.
 enum AttemptOutcome {
-    Done(Vec<Receipt>, u64),
+    Done(Vec<PublishReceipt>, u64),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
     /// Redis rejected it temporarily.
@@ -107,7 +107,7 @@ impl PublishedBatch {
         events: &[&OutgoingEvent],
         ids: &[EnvelopeId],
         max_cache_bytes: usize,
-        (receipts, at_us): (Vec<Receipt>, u64),
+        (receipts, at_us): (Vec<PublishReceipt>, u64),
     ) -> Self {
         let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
         let cached = cached.map(|(event, id)| {
@@ -171,9 +171,9 @@ impl ClusterState {
         max_cache_bytes: usize,
         deadline: Instant,
     ) -> Result<Vec<Counts>, PublishError> {
-        let parts = self.parts(app_id, events);
+        let parts = self.batches(app_id, events);
         let each =
-            parts.iter().map(|part| self.publish_part(app_id, part, max_cache_bytes, deadline));
+            parts.iter().map(|part| self.publish_batch(app_id, part, max_cache_bytes, deadline));
         let results = futures_util::future::join_all(each).await;
         let is_certain =
             !results.iter().any(|result| matches!(result, Err(PublishError::OutcomeUnknown)));
@@ -202,7 +202,7 @@ impl ClusterState {
     }
 
     /// The events of each partition.
-    fn parts<'a>(&self, app_id: &str, events: &'a [OutgoingEvent]) -> Vec<PartitionPublish<'a>> {
+    fn batches<'a>(&self, app_id: &str, events: &'a [OutgoingEvent]) -> Vec<PartitionPublish<'a>> {
         let mut parts: Vec<PartitionPublish<'a>> = Vec::new();
         for (position, event) in events.iter().enumerate() {
             let partition = self.names.channel_partition(app_id, &event.channel);
@@ -223,7 +223,7 @@ impl ClusterState {
         parts
     }
 
-    async fn publish_part(
+    async fn publish_batch(
         &self,
         app_id: &str,
         part: &PartitionPublish<'_>,
@@ -390,7 +390,7 @@ fn parse_publish_reply(value: Value, events: usize) -> Option<(AttemptOutcome, u
     let mut receipts = Vec::with_capacity(events);
     for _ in 0..events {
         let counts = Counts { subscriptions: reply.count().ok()?, users: reply.count().ok()? };
-        receipts.push(Receipt { counts, sequence: reply.number().ok()? });
+        receipts.push(PublishReceipt { counts, sequence: reply.number().ok()? });
     }
     Some((AttemptOutcome::Done(receipts, at_us), redis_ms))
 }

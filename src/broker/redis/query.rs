@@ -37,7 +37,7 @@ pub(super) enum ChannelQuery {
 
 /// The state of one channel, with its members if requested.
 #[derive(Debug, Default)]
-pub(super) struct ChannelReply {
+pub(super) struct ChannelDetails {
     /// The counts and the last event.
     pub(super) summary: ChannelSummary,
     /// The ids of the members, in order, and their infos if requested.
@@ -57,7 +57,7 @@ impl ClusterState {
         app_id: &str,
         channel: &ChannelName,
         query: ChannelQuery,
-    ) -> Result<ChannelReply, Unavailable> {
+    ) -> Result<ChannelDetails, Unavailable> {
         let partition = self.names.channel_partition(app_id, channel);
         let mut reply = self
             .run_fenced(partition, |token| {
@@ -178,7 +178,7 @@ impl ClusterState {
     }
 }
 
-fn parse_channel_reply(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpected> {
+fn parse_channel_reply(reply: &mut ScriptReply) -> Result<ChannelDetails, Unexpected> {
     let counts = Counts { subscriptions: reply.count()?, users: reply.count()? };
     let ids = reply.texts()?;
     // Either as many infos as ids, or none.
@@ -199,5 +199,5 @@ fn parse_channel_reply(reply: &mut ScriptReply) -> Result<ChannelReply, Unexpect
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.as_text()?).ok()?;
         Some((replace_lone_surrogates(frame.data.get()).into_owned(), ttl))
     });
-    Ok(ChannelReply { summary: ChannelSummary { counts, cached }, users })
+    Ok(ChannelDetails { summary: ChannelSummary { counts, cached }, users })
 }

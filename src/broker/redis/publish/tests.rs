@@ -27,7 +27,7 @@ async fn the_parts_of_a_publish_have_the_positions_of_their_events() {
     let testbed = Testbed::new(true);
     let events: Vec<_> =
         (0..6).map(|number| event(&format!("{}", number % 3), Duration::ZERO)).collect();
-    let parts = testbed.coordinator.shared.parts(APP, &events);
+    let parts = testbed.coordinator.shared.batches(APP, &events);
     let mut positions: Vec<usize> = Vec::new();
     for part in &parts {
         for (event, position) in part.events.iter().zip(&part.positions) {
