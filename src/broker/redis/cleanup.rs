@@ -160,7 +160,8 @@ pub(super) async fn clean_topic(
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
     let config = app.as_ref().map_or(&default_config, |app| &app.config);
-    let logged_changes = hub.map(|hub| WebhookInterest::of(hub, &name.subject)).unwrap_or_default();
+    let logged_changes =
+        hub.map(|hub| WebhookInterest::for_subject(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let requested_at = now();
     let call =

@@ -392,7 +392,7 @@ fn parse_compare_reply(value: Value) -> Result<Option<(Vec<RedisState>, Vec<Stri
         return Ok(None);
     }
     let mut found = Vec::new();
-    while 1 < reply.left() {
+    while 1 < reply.remaining() {
         found.push(RedisState {
             epoch: reply.text()?,
             version: reply.number()?,

@@ -134,7 +134,7 @@ fn call(
     let has_leases = partition == Partition::LEASES;
     let registered =
         if membership.was_registered { token.generation(partition) } else { Default::default() };
-    let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
+    let call = ScriptCall::new(&shared.scripts.heartbeat, partition)
         .key(names.registry_key(partition))
         .arg(word(phase))
         .arg(&*token.node)

@@ -70,7 +70,7 @@ impl KeyNames {
         if self.partitions == 1 {
             return Partition::LEASES;
         }
-        Partition::of(&[app_id.as_bytes(), b":", name.as_bytes()], self.partitions)
+        Partition::for_name(&[app_id.as_bytes(), b":", name.as_bytes()], self.partitions)
     }
 
     fn key(&self, kind: &str, partition: Partition, rest: impl fmt::Display) -> String {
@@ -104,7 +104,7 @@ impl KeyNames {
         let rest = name.strip_prefix(&self.prefix)?.strip_prefix(':')?;
         let (kind, rest) = rest.split_once('{')?;
         let (tag, rest) = rest.split_once('}')?;
-        let partition = Partition::of_tag(tag)?;
+        let partition = Partition::from_tag(tag)?;
         let (app_id, subject) = match kind {
             "n" => (rest, TopicSubject::Connections),
             "u" => {

@@ -40,7 +40,7 @@ impl Partition {
     pub(in crate::broker::redis) const LEASES: Self = Self(0);
 
     /// The partition of a name, among `count` of them.
-    pub(in crate::broker::redis) fn of(name: &[&[u8]], count: usize) -> Self {
+    pub(in crate::broker::redis) fn for_name(name: &[&[u8]], count: usize) -> Self {
         let crc = name.iter().fold(0, |crc, part| crc16(crc, part));
         Self(u8::try_from(usize::from(crc) % count.min(PARTITIONS)).expect("there are 256"))
     }
@@ -73,7 +73,7 @@ impl Partition {
     }
 
     /// The partition with this tag, in decimal digits.
-    pub(in crate::broker::redis) fn of_tag(tag: &str) -> Option<Self> {
+    pub(in crate::broker::redis) fn from_tag(tag: &str) -> Option<Self> {
         let parsed: u16 = tag.parse().ok()?;
         let number = TAGS.iter().position(|known| *known == parsed)?;
         // Only the canonical spelling: otherwise two names would denote one partition.
@@ -114,7 +114,7 @@ mod tests {
     fn each_partition_has_its_own_sixty_four_slots() {
         for (number, partition) in Partition::all(PARTITIONS).enumerate() {
             assert_eq!(usize::from(partition.slot()) / 64, number, "{partition}");
-            assert_eq!(Partition::of_tag(&partition.to_string()), Some(partition));
+            assert_eq!(Partition::from_tag(&partition.to_string()), Some(partition));
         }
     }
 
@@ -123,10 +123,10 @@ mod tests {
         let mut counts = [0; PARTITIONS];
         for channel in 0..256_000 {
             let name = format!("private-order.{channel}");
-            counts[Partition::of(&[b"app:", name.as_bytes()], PARTITIONS).index()] += 1;
+            counts[Partition::for_name(&[b"app:", name.as_bytes()], PARTITIONS).index()] += 1;
         }
         assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
-        assert_eq!(Partition::of(&[b"anything"], 1), Partition::LEASES);
+        assert_eq!(Partition::for_name(&[b"anything"], 1), Partition::LEASES);
     }
 
     #[test]
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_tag_has_one_spelling() {
-        assert_eq!(Partition::of_tag("14").map(Partition::index), Some(1));
+        assert_eq!(Partition::from_tag("14").map(Partition::index), Some(1));
         for other in ["014", "+14", " 14", "", "99999", "9999"] {
-            assert_eq!(Partition::of_tag(other), None, "{other:?}");
+            assert_eq!(Partition::from_tag(other), None, "{other:?}");
         }
     }
 }

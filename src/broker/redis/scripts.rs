@@ -18,7 +18,7 @@ const NUMBER_LEN: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(super) text: String,
-    sha: OnceLock<String>,
+    digest: OnceLock<String>,
 }
 
 impl Script {
@@ -27,7 +27,7 @@ impl Script {
         let text = lua::assembled(text, &lua::INCLUDES, is_redis_cluster);
         #[cfg(test)]
         let text = super::simulation::mutated(text);
-        Arc::new(Self { text, sha: OnceLock::new() })
+        Arc::new(Self { text, digest: OnceLock::new() })
     }
 
     /// Panics unless the script checks the fencing token before it reads or writes.
@@ -121,7 +121,7 @@ impl Scripts {
         let names = connection.load(&texts).await?;
         for (script, sha) in all.into_iter().zip(names) {
             // The digest is the same on every server.
-            let _ = script.sha.set(sha);
+            let _ = script.digest.set(sha);
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ pub(super) struct ScriptCall {
 }
 
 impl ScriptCall {
-    pub(super) fn of(script: &Arc<Script>, partition: Partition) -> Self {
+    pub(super) fn new(script: &Arc<Script>, partition: Partition) -> Self {
         Self {
             script: Arc::clone(script),
             partition,
@@ -157,7 +157,7 @@ impl ScriptCall {
         names: &KeyNames,
         token: &FencingToken,
     ) -> Self {
-        Self::of(script, partition)
+        Self::new(script, partition)
             .key(names.registry_key(partition))
             .arg(token.generation(partition))
             .arg(&token.node)
@@ -224,13 +224,13 @@ impl ScriptCall {
                 connection.query(self.partition, &command).await
             }
         };
-        let sha = if let Some(sha) = self.script.sha.get() {
+        let sha = if let Some(sha) = self.script.digest.get() {
             sha
         } else {
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(&self.script.text);
             let sha = connection.query(self.partition, &load).await?;
-            self.script.sha.get_or_init(|| sha)
+            self.script.digest.get_or_init(|| sha)
         };
         match send(self.command("EVALSHA", sha)).await {
             Err(error) if is_unknown_script(&error) => {
@@ -273,7 +273,7 @@ impl ScriptReply {
     }
 
     /// The number of values that are not read yet.
-    pub(super) fn left(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.0.len()
     }
 

@@ -271,7 +271,7 @@ impl Topics {
         let hub = self.hubs.get(&topic.name.app_id)?;
         let (app, token): (_, &FencingToken) = (hub.app(), &membership.token);
         let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
-        let logged_changes = (&app.config, WebhookInterest::of(hub, &topic.name.subject));
+        let logged_changes = (&app.config, WebhookInterest::for_subject(hub, &topic.name.subject));
         let by = (&*self.shared, token);
         let call = sync_call(by, &topic.name, logged_changes, &token.node, request, requested_at);
         let bytes = call.len() + request.reply_bytes;

@@ -14,7 +14,7 @@ pub(super) struct WebhookInterest {
 }
 
 impl WebhookInterest {
-    pub(super) fn of(hub: &Hub, subject: &TopicSubject) -> Self {
+    pub(super) fn for_subject(hub: &Hub, subject: &TopicSubject) -> Self {
         match subject {
             TopicSubject::Channel(channel) if channel.is_listed() => Self {
                 occupancy: hub.wants(WebhookEvent::ChannelOccupied),

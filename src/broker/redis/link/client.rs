@@ -12,7 +12,7 @@
 //!   Everything up to the map belongs to it.
 
 use super::{
-    pending::{CountingReader, ExpectedReply, Pending, TimerAction, reply_timed_out},
+    pending::{CountingReader, ExpectedReply, PendingRequests, TimerAction, reply_timed_out},
     stream::RedisStream,
 };
 use crate::broker::redis::clock::now;
@@ -29,9 +29,9 @@ use tokio::{
 };
 
 /// Maximum number of requests that wait to be written.
-const QUEUE: usize = 1_024;
+const REQUEST_QUEUE_LEN: usize = 1_024;
 /// Maximum number of bytes that are written at once.
-const CHUNK: usize = 64 * 1_024;
+const WRITE_CHUNK_BYTES: usize = 64 * 1_024;
 /// Maximum interval between two checks of overdue replies.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -61,7 +61,7 @@ pub(super) struct AbortOnDrop(JoinHandle<()>);
 struct Request {
     bytes: Vec<u8>,
     reply: ExpectedReply,
-    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    reply_sender: oneshot::Sender<RedisResult<Vec<Value>>>,
 }
 
 impl RespClient {
@@ -71,7 +71,7 @@ impl RespClient {
         stream: Box<dyn RedisStream>,
         on_incoming: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> Self {
-        let (requests, queue) = mpsc::channel(QUEUE);
+        let (requests, queue) = mpsc::channel(REQUEST_QUEUE_LEN);
         let pings = requests.clone();
         let task = AbortOnDrop::spawn(async move {
             let error = run(stream, queue, pings, &on_incoming).await;
@@ -110,7 +110,7 @@ impl RespClient {
 
     async fn send(&self, bytes: Vec<u8>, reply: ExpectedReply) -> RedisResult<Vec<Value>> {
         let (caller, receiver) = oneshot::channel();
-        let request = Request { bytes, reply, caller };
+        let request = Request { bytes, reply, reply_sender: caller };
         self.requests.send(request).await.map_err(|_| lost())?;
         receiver.await.map_err(|_| lost())?
     }
@@ -136,14 +136,14 @@ async fn run(
     on_incoming: &(impl Fn(Incoming) + Sync),
 ) -> RedisError {
     let (from_server, to_server) = tokio::io::split(stream);
-    let pending = Mutex::new(Pending::new());
+    let pending = Mutex::new(PendingRequests::new());
     let mut from_server = CountingReader { from: from_server, pending: &pending };
     let reading = async {
         let mut decoder = combine::stream::Decoder::new();
         loop {
             match parse_redis_value_async(&mut decoder, &mut from_server).await {
                 Ok(value) => {
-                    if take(value, &pending, on_incoming).is_none() {
+                    if handle_value(value, &pending, on_incoming).is_none() {
                         return unexpected();
                     }
                 }
@@ -155,7 +155,7 @@ async fn run(
         biased;
         error = reading => error,
         error = write(to_server, queue, &pending) => error,
-        error = overdue(&pending) => error,
+        error = watch_reply_timeout(&pending) => error,
         error = ping(pings, &pending) => error,
     };
     pending.lock().fail(&error);
@@ -163,7 +163,7 @@ async fn run(
 }
 
 /// Pings whenever the connection is quiet.
-async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
+async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<PendingRequests>) -> RedisError {
     loop {
         let check_at = now() + CHECK_INTERVAL;
         let due = pending.lock().due();
@@ -171,22 +171,23 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
             TimerAction::Ping(at) if at <= now() => {
                 let (caller, receiver) = oneshot::channel();
                 let bytes = cmd("PING").get_packed_command();
-                let request = Request { bytes, reply: ExpectedReply::Values(1), caller };
+                let request =
+                    Request { bytes, reply: ExpectedReply::Values(1), reply_sender: caller };
                 if requests.send(request).await.is_err() || receiver.await.is_err() {
                     return lost();
                 }
             }
             TimerAction::Ping(at) => sleep_until(at.min(check_at).into()).await,
-            TimerAction::GiveUp(_) => sleep_until(check_at.into()).await,
+            TimerAction::Timeout(_) => sleep_until(check_at.into()).await,
         }
     }
 }
 
 /// Ends when a reply takes too long.
-async fn overdue(pending: &Mutex<Pending>) -> RedisError {
+async fn watch_reply_timeout(pending: &Mutex<PendingRequests>) -> RedisError {
     loop {
         let mut check_at = now() + CHECK_INTERVAL;
-        if let TimerAction::GiveUp(at) = pending.lock().due() {
+        if let TimerAction::Timeout(at) = pending.lock().due() {
             if at <= now() {
                 return reply_timed_out();
             }
@@ -199,19 +200,19 @@ async fn overdue(pending: &Mutex<Pending>) -> RedisError {
 async fn write(
     mut to_server: WriteHalf<impl AsyncWrite>,
     mut queue: mpsc::Receiver<Request>,
-    pending: &Mutex<Pending>,
+    pending: &Mutex<PendingRequests>,
 ) -> RedisError {
     let mut bytes = Vec::new();
     while let Some(mut request) = queue.recv().await {
         bytes.clear();
         loop {
             // Cancelled requests are not sent.
-            if !request.caller.is_closed() {
+            if !request.reply_sender.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
-                pending.lock().add(request.reply, request.bytes.len(), request.caller);
+                pending.lock().add(request.reply, request.bytes.len(), request.reply_sender);
             }
             match queue.try_recv() {
-                Ok(next) if bytes.len() < CHUNK => request = next,
+                Ok(next) if bytes.len() < WRITE_CHUNK_BYTES => request = next,
                 Ok(next) => {
                     if let Err(error) = to_server.write_all(&bytes).await {
                         return error.into();
@@ -229,13 +230,17 @@ async fn write(
         if let Err(error) = written.await {
             return error.into();
         }
-        bytes.shrink_to(CHUNK);
+        bytes.shrink_to(WRITE_CHUNK_BYTES);
     }
     lost()
 }
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
-fn take(value: Value, pending: &Mutex<Pending>, on_incoming: &impl Fn(Incoming)) -> Option<()> {
+fn handle_value(
+    value: Value,
+    pending: &Mutex<PendingRequests>,
+    on_incoming: &impl Fn(Incoming),
+) -> Option<()> {
     let mut pending = pending.lock();
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);

@@ -30,7 +30,7 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use routing::RedisCluster;
 use sentinel::Sentinels;
-use server::{Opener, RedisServer, ServerRequest};
+use server::{RedisServer, ServerConnector, ServerRequest};
 use std::{io, sync::Arc, time::Duration};
 use stream::{RedisDialer, ServerAddress, timed_out};
 use tokio::time::timeout;
@@ -45,7 +45,7 @@ const CHANNELS_PER_COMMAND: usize = 512;
 #[derive(Debug)]
 pub(super) struct RedisEndpoint {
     target: RedisTarget,
-    opener: Opener,
+    connector: ServerConnector,
 }
 
 /// A link to Redis for concurrent use. Cheap to clone; it ends with the last clone.
@@ -69,8 +69,8 @@ impl RedisEndpoint {
     ///
     /// The file with the certificates can't be read.
     pub(super) fn new(config: &RedisConfig, target: RedisTarget) -> io::Result<Self> {
-        let opener = Opener::new(RedisDialer::new(config, target.is_tls)?, &target);
-        Ok(Self { target, opener })
+        let opener = ServerConnector::new(RedisDialer::new(config, target.is_tls)?, &target);
+        Ok(Self { target, connector: opener })
     }
 
     /// An endpoint over streams that a test opens: a Redis Cluster, or the first of the addresses.
@@ -82,8 +82,8 @@ impl RedisEndpoint {
             Topology::Single { address: addresses[0].clone() }
         };
         let target = RedisTarget { topology, is_tls: false, username: None, password: None, db: 0 };
-        let opener = Opener::new(RedisDialer::Test(dial), &target);
-        Self { target, opener }
+        let opener = ServerConnector::new(RedisDialer::Test(dial), &target);
+        Self { target, connector: opener }
     }
 
     pub(super) fn is_redis_cluster(&self) -> bool {
@@ -110,14 +110,14 @@ impl RedisEndpoint {
                 Ok(Link::Standalone { server, _watch: None })
             }
             Topology::Sentinel { sentinels, master, password } => {
-                let dialer = self.opener.dialer.clone();
+                let dialer = self.connector.dialer.clone();
                 let mut sentinels = Sentinels::new(dialer, sentinels, master, password.as_ref());
                 let address = sentinels.master().await?;
                 let server = self.master(&address, &events).await?;
                 Ok(Link::Standalone { server, _watch: Some(sentinels.watch(address, events)) })
             }
             Topology::Cluster { nodes } => {
-                Ok(Link::Cluster(RedisCluster::connect(&self.opener, nodes, events).await?))
+                Ok(Link::Cluster(RedisCluster::connect(&self.connector, nodes, events).await?))
             }
         }
     }
@@ -135,7 +135,8 @@ impl RedisEndpoint {
             }
         };
         let on_bus = move |incoming| on_bus.push_incoming(incoming);
-        let server = self.opener.server(ServerId::ONLY, address, on_commands, on_bus).await?;
+        let server =
+            self.connector.connect_pair(ServerId::ONLY, address, on_commands, on_bus).await?;
         server.check_role().await?;
         Ok(Arc::new(server))
     }

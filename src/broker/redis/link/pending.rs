@@ -43,14 +43,14 @@ pub(super) enum ExpectedReply {
 pub(super) struct SentRequest {
     pub(super) reply: ExpectedReply,
     pub(super) values: Vec<Value>,
-    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    reply_sender: oneshot::Sender<RedisResult<Vec<Value>>>,
     bytes: usize,
     at: Instant,
 }
 
 /// The requests that are not answered yet, in order.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequests {
     sent: VecDeque<SentRequest>,
     /// The bytes of all of them.
     bytes: usize,
@@ -66,10 +66,10 @@ pub(super) struct Pending {
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum TimerAction {
     Ping(Instant),
-    GiveUp(Instant),
+    Timeout(Instant),
 }
 
-impl Pending {
+impl PendingRequests {
     pub(super) fn new() -> Self {
         let now = now();
         Self { sent: VecDeque::new(), bytes: 0, last_read: now, received: 0, last_reply: now }
@@ -85,7 +85,13 @@ impl Pending {
             self.received = 0;
         }
         self.bytes += bytes;
-        self.sent.push_back(SentRequest { reply, values: Vec::new(), caller, bytes, at: now() });
+        self.sent.push_back(SentRequest {
+            reply,
+            values: Vec::new(),
+            reply_sender: caller,
+            bytes,
+            at: now(),
+        });
     }
 
     /// The request that is answered next.
@@ -95,7 +101,8 @@ impl Pending {
 
     /// Passes the reply of the first request to its caller.
     pub(super) fn complete(&mut self) {
-        if let Some(SentRequest { values, caller, bytes, .. }) = self.sent.pop_front() {
+        if let Some(SentRequest { values, reply_sender: caller, bytes, .. }) = self.sent.pop_front()
+        {
             self.bytes -= bytes;
             self.received = 0;
             self.last_reply = now();
@@ -107,7 +114,7 @@ impl Pending {
     pub(super) fn fail(&mut self, error: &RedisError) {
         for request in self.sent.drain(..) {
             // The caller may have stopped waiting.
-            let _ = request.caller.send(Err(error.clone()));
+            let _ = request.reply_sender.send(Err(error.clone()));
         }
     }
 
@@ -118,7 +125,7 @@ impl Pending {
         // Messages may arrive continuously without replies: they only extend the timeout by the
         // time for their bytes.
         let slow = transfer_time_of(self.bytes + self.received).min(SLOW_MAX);
-        TimerAction::GiveUp(self.last_reply.max(front.at) + REPLY_TIMEOUT + slow)
+        TimerAction::Timeout(self.last_reply.max(front.at) + REPLY_TIMEOUT + slow)
     }
 }
 
@@ -126,7 +133,7 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct CountingReader<'a, R> {
     pub(super) from: R,
-    pub(super) pending: &'a Mutex<Pending>,
+    pub(super) pending: &'a Mutex<PendingRequests>,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for CountingReader<'_, R> {
@@ -155,7 +162,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
+    fn add(pending: &mut PendingRequests, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
         let (caller, last_reply) = oneshot::channel();
         pending.add(ExpectedReply::Values(1), bytes, caller);
         last_reply
@@ -163,18 +170,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reply_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
-        let mut pending = Pending::new();
+        let mut pending = PendingRequests::new();
         let start = now();
         assert_eq!(pending.due(), TimerAction::Ping(start + PING_AFTER));
         advance(SECOND).await;
         let (first, slow) = (add(&mut pending, 32_000), transfer_time_of(32_000));
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + REPLY_TIMEOUT + slow));
+        assert_eq!(pending.due(), TimerAction::Timeout(start + SECOND + REPLY_TIMEOUT + slow));
         advance(SECOND).await;
         let second = add(&mut pending, 32_000);
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + REPLY_TIMEOUT + 2 * slow));
+        assert_eq!(pending.due(), TimerAction::Timeout(start + SECOND + REPLY_TIMEOUT + 2 * slow));
         advance(SECOND).await;
         pending.complete();
-        assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + REPLY_TIMEOUT + slow));
+        assert_eq!(pending.due(), TimerAction::Timeout(start + 3 * SECOND + REPLY_TIMEOUT + slow));
         assert_eq!(first.await.unwrap().unwrap(), []);
         pending.complete();
         assert_eq!(pending.due(), TimerAction::Ping(start + PING_AFTER), "no reply is outstanding");
@@ -183,7 +190,7 @@ mod tests {
         let failed = add(&mut pending, 99 * 32_000_000);
         assert_eq!(
             pending.due(),
-            TimerAction::GiveUp(start + 4 * SECOND + REPLY_TIMEOUT + SLOW_MAX)
+            TimerAction::Timeout(start + 4 * SECOND + REPLY_TIMEOUT + SLOW_MAX)
         );
         pending.fail(&reply_timed_out());
         assert!(failed.await.unwrap().is_err());
@@ -191,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_that_arrive_take_their_time_until_the_next_reply() {
-        let pending = Mutex::new(Pending::new());
+        let pending = Mutex::new(PendingRequests::new());
         let receive = async || {
             let bytes = vec![0; 16_000];
             let from = bytes.as_slice().chain(bytes.as_slice());
@@ -210,17 +217,17 @@ mod tests {
         let own = transfer_time_of(3_200);
         assert_eq!(
             pending.lock().due(),
-            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own),
+            TimerAction::Timeout(sent + REPLY_TIMEOUT + 2 * own),
             "not for those before"
         );
         advance(SECOND).await;
         receive().await;
         assert_eq!(
             pending.lock().due(),
-            TimerAction::GiveUp(sent + REPLY_TIMEOUT + 2 * own + transfer_time_of(32_000))
+            TimerAction::Timeout(sent + REPLY_TIMEOUT + 2 * own + transfer_time_of(32_000))
         );
         pending.lock().complete();
-        assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + REPLY_TIMEOUT + own));
+        assert_eq!(pending.lock().due(), TimerAction::Timeout(now() + REPLY_TIMEOUT + own));
         drop((first, second));
     }
 }

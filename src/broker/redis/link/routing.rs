@@ -8,7 +8,7 @@
 use super::{
     client::{AbortOnDrop, Incoming},
     events::{LOST, LinkEvent, LinkEventSender, ServerId},
-    server::{Opener, RedisServer, ServerRequest, with_timeout},
+    server::{RedisServer, ServerConnector, ServerRequest, with_timeout},
     slots::{Redirection, SlotMap},
     stream::ServerAddress,
 };
@@ -42,18 +42,18 @@ const REDIRECTIONS_MAX: usize = 5;
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
 /// Maximum number of pauses: a command is retried for about a second.
-const PAUSES_MAX: u32 = 8;
+const RETRIES_MAX: u32 = 8;
 
 /// The servers, with the task that checks the map.
 #[derive(Debug)]
 pub(super) struct RedisCluster {
-    routing: Arc<Routing>,
+    routing: Arc<ClusterRouter>,
     _task: AbortOnDrop,
 }
 
 #[derive(Debug)]
-struct Routing {
-    opener: Opener,
+struct ClusterRouter {
+    connector: ServerConnector,
     events: LinkEventSender,
     state: Mutex<RoutingState>,
     /// The number of servers opened so far.
@@ -74,7 +74,7 @@ struct RoutingState {
 #[derive(Debug, Default)]
 struct RefreshTrigger {
     changes: Mutex<MapChanges>,
-    is_set: Notify,
+    notify: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -86,18 +86,18 @@ struct MapChanges {
 impl RedisCluster {
     /// Connects to all masters. The map is that of the first of the seeds that answers.
     pub(super) async fn connect(
-        opener: &Opener,
+        opener: &ServerConnector,
         seeds: &[(String, u16)],
         events: LinkEventSender,
     ) -> RedisResult<Self> {
         let seeds = seeds.iter().map(|(host, port)| ServerAddress::Tcp(host.clone(), *port));
         let connecting = seeds.map(|seed| {
             Box::pin(async move {
-                let wire = opener.open(&seed, |_| {}).await?;
-                let reply = with_timeout(wire.request(&slots())).await?;
+                let client = opener.connect_one(&seed, |_| {}).await?;
+                let reply = with_timeout(client.request(&slots())).await?;
                 let map = SlotMap::from_reply(reply, &seed)
                     .ok_or_else(|| no_map("a reply that is no map"))?;
-                match map.gap() {
+                match map.unassigned_slot() {
                     None => Ok(map),
                     Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
                 }
@@ -106,8 +106,8 @@ impl RedisCluster {
         let (map, _) = select_ok(connecting).await?;
         let masters = map.masters();
         let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), next_server: 0 });
-        let routing = Arc::new(Routing {
-            opener: opener.clone(),
+        let routing = Arc::new(ClusterRouter {
+            connector: opener.clone(),
             events,
             state,
             opened: AtomicU32::new(0),
@@ -126,7 +126,7 @@ impl RedisCluster {
     ) -> RedisResult<Value> {
         let routing = &self.routing;
         let mut redirection = None;
-        let (mut redirections, mut pauses) = (0, 0);
+        let (mut redirections, mut retries) = (0, 0);
         loop {
             let (address, is_asking) = match redirection.take() {
                 Some(redirection) => redirection,
@@ -137,7 +137,7 @@ impl RedisCluster {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            match Redirection::of(&error, &address) {
+            match Redirection::from_error(&error, &address) {
                 // The server has ended the subscriptions itself.
                 Some(Redirection::Moved(_) | Redirection::Ask(_))
                     if matches!(request, ServerRequest::Unsubscribe(_)) =>
@@ -153,9 +153,9 @@ impl RedisCluster {
                     redirections += 1;
                     redirection = Some((to, true));
                 }
-                Some(Redirection::Later) if pauses < PAUSES_MAX => {
-                    sleep(BACKOFF.delay(pauses, 0.0)).await;
-                    pauses += 1;
+                Some(Redirection::TryAgain) if retries < RETRIES_MAX => {
+                    sleep(BACKOFF.delay(retries, 0.0)).await;
+                    retries += 1;
                 }
                 Some(_) | None => return Err(error),
             }
@@ -169,7 +169,7 @@ impl RedisCluster {
     }
 }
 
-impl Routing {
+impl ClusterRouter {
     fn master(&self, partition: Partition) -> RedisResult<ServerAddress> {
         let master = self.state.lock().map.master(partition).cloned();
         master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
@@ -199,7 +199,7 @@ impl Routing {
                 }
                 Incoming::Lost => trigger.lost(&at),
             };
-            self.opener.server(id, address, on_commands, on_bus).await.map(Arc::new)
+            self.connector.connect_pair(id, address, on_commands, on_bus).await.map(Arc::new)
         });
         opened.await.cloned().inspect_err(|_| self.trigger.lost(address))
     }
@@ -221,7 +221,7 @@ impl Routing {
             let is_urgent = tokio::select! {
                 biased;
                 _ = ticks.tick() => false,
-                () = self.trigger.is_set.notified() => true,
+                () = self.trigger.notify.notified() => true,
             };
             let changed = if is_urgent {
                 sleep(COALESCE).await;
@@ -249,7 +249,7 @@ impl Routing {
         let server = {
             let mut state = self.state.lock();
             state.next_server += 1;
-            let servers = opened(&state);
+            let servers = connected_servers(&state);
             servers.get(state.next_server % servers.len().max(1)).cloned()
         };
         let view = match server {
@@ -264,7 +264,7 @@ impl Routing {
 
     /// Requests the map of all servers, and adopts that of the majority.
     async fn refresh(&self) -> Vec<Partition> {
-        let servers = opened(&self.state.lock());
+        let servers = connected_servers(&self.state.lock());
         let views = join_all(servers.iter().map(|server| slot_map_of(server))).await;
         let views: Vec<SlotMap> = views.into_iter().flatten().collect();
         let mut state = self.state.lock();
@@ -280,16 +280,16 @@ impl Routing {
 impl RefreshTrigger {
     fn moved(&self, partition: Partition) {
         self.changes.lock().moved.insert(partition);
-        self.is_set.notify_one();
+        self.notify.notify_one();
     }
 
     fn lost(&self, address: &ServerAddress) {
         self.changes.lock().lost.insert(address.clone());
-        self.is_set.notify_one();
+        self.notify.notify_one();
     }
 }
 
-fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
+fn connected_servers(state: &RoutingState) -> Vec<Arc<RedisServer>> {
     state.servers.values().filter_map(|cell| cell.get().cloned()).collect()
 }
 
@@ -309,7 +309,7 @@ fn partition_of(bus: &[u8]) -> Option<Partition> {
     let name = str::from_utf8(bus).ok()?;
     let (_, rest) = name.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
-    Partition::of_tag(tag)
+    Partition::from_tag(tag)
 }
 
 fn no_map(why: &str) -> RedisError {

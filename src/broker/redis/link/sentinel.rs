@@ -22,7 +22,7 @@ pub(super) struct Sentinels {
     dialer: RedisDialer,
     name: String,
     password: Option<Secret>,
-    all: Vec<Sentinel>,
+    sentinels: Vec<Sentinel>,
 }
 
 #[derive(Debug)]
@@ -47,16 +47,16 @@ impl Sentinels {
             dialer,
             name: name.to_owned(),
             password: password.cloned(),
-            all: sentinels.iter().map(sentinel).collect(),
+            sentinels: sentinels.iter().map(sentinel).collect(),
         }
     }
 
     /// Finds the master that more than half of the sentinels report, or of those that reply.
     pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
-        let quorum = self.all.len() / 2 + 1;
+        let quorum = self.sentinels.len() / 2 + 1;
         let mut queries: FuturesUnordered<_> =
-            self.all.iter_mut().map(|it| it.query_master(dialer, name, password)).collect();
+            self.sentinels.iter_mut().map(|it| it.query_master(dialer, name, password)).collect();
         let mut votes: BTreeMap<ServerAddress, usize> = BTreeMap::new();
         let mut failure = None;
         while let Some(named) = queries.next().await {
@@ -97,7 +97,7 @@ impl Sentinels {
     /// The master that more than half of the answering sentinels report.
     async fn majority(&mut self) -> Option<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
-        let queries = self.all.iter_mut().map(|it| it.query_master(dialer, name, password));
+        let queries = self.sentinels.iter_mut().map(|it| it.query_master(dialer, name, password));
         let named: Vec<ServerAddress> = join_all(queries).await.into_iter().flatten().collect();
         let count = |address: &&ServerAddress| named.iter().filter(|it| it == address).count();
         named.iter().find(|address| named.len() < 2 * count(address)).cloned()

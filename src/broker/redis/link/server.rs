@@ -3,7 +3,7 @@
 use super::{
     client::{Incoming, RespClient},
     events::ServerId,
-    stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
+    stream::{ROUND_TRIP_TIMEOUT, RedisDialer, ServerAddress, timed_out},
 };
 use crate::{
     broker::redis::reason::was_rejected,
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// Opens connections to servers that share user, password and database.
 #[derive(Clone, Debug)]
-pub(super) struct Opener {
+pub(super) struct ServerConnector {
     pub(super) dialer: RedisDialer,
     username: Option<String>,
     password: Option<Secret>,
@@ -44,7 +44,7 @@ pub(super) enum ServerRequest<'a> {
     Unsubscribe(&'a Cmd),
 }
 
-impl Opener {
+impl ServerConnector {
     pub(super) fn new(dialer: RedisDialer, target: &RedisTarget) -> Self {
         Self {
             dialer,
@@ -55,20 +55,22 @@ impl Opener {
     }
 
     /// Opens both connections to a server.
-    pub(super) async fn server(
+    pub(super) async fn connect_pair(
         &self,
         id: ServerId,
         address: &ServerAddress,
         on_commands: impl Fn(Incoming) + Send + Sync + 'static,
         on_bus: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> RedisResult<RedisServer> {
-        let (commands, bus) =
-            tokio::try_join!(self.open(address, on_commands), self.open(address, on_bus))?;
+        let (commands, bus) = tokio::try_join!(
+            self.connect_one(address, on_commands),
+            self.connect_one(address, on_bus)
+        )?;
         Ok(RedisServer { id, address: address.clone(), commands, pubsub: bus })
     }
 
     /// Opens one connection: RESP3, signed in, with its database selected.
-    pub(super) async fn open(
+    pub(super) async fn connect_one(
         &self,
         address: &ServerAddress,
         on_incoming: impl Fn(Incoming) + Send + Sync + 'static,
@@ -183,8 +185,8 @@ impl RedisServer {
 pub(super) async fn with_timeout<T>(
     request: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
-    let late = || Err(RedisError::from(timed_out("a reply of redis", ROUND_TRIP)));
-    timeout(ROUND_TRIP, request).await.unwrap_or_else(|_elapsed| late())
+    let late = || Err(RedisError::from(timed_out("a reply of redis", ROUND_TRIP_TIMEOUT)));
+    timeout(ROUND_TRIP_TIMEOUT, request).await.unwrap_or_else(|_elapsed| late())
 }
 
 impl fmt::Display for RedisServer {

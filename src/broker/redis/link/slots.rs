@@ -17,7 +17,7 @@ pub(super) enum Redirection {
     /// It is moving: this command is for the other server.
     Ask(ServerAddress),
     /// The server can't tell yet.
-    Later,
+    TryAgain,
 }
 
 impl SlotMap {
@@ -35,7 +35,8 @@ impl SlotMap {
             // A server that does not know its address for clients leaves the host empty.
             let host: Option<String> = from_redis_value(master.next()?).ok()?;
             let port: u16 = from_redis_value(master.next()?).ok()?;
-            let Some(address) = at(host.as_deref().unwrap_or_default(), port, server) else {
+            let Some(address) = resolve_address(host.as_deref().unwrap_or_default(), port, server)
+            else {
                 continue;
             };
             for partition in Partition::all(PARTITIONS) {
@@ -64,7 +65,7 @@ impl SlotMap {
     }
 
     /// The slot of a partition without a master.
-    pub(super) fn gap(&self) -> Option<u16> {
+    pub(super) fn unassigned_slot(&self) -> Option<u16> {
         Partition::all(PARTITIONS).find(|it| self.master(*it).is_none()).map(Partition::slot)
     }
 
@@ -99,11 +100,11 @@ impl SlotMap {
 
 impl Redirection {
     /// Parses a redirection error.
-    pub(super) fn of(error: &RedisError, server: &ServerAddress) -> Option<Self> {
+    pub(super) fn from_error(error: &RedisError, server: &ServerAddress) -> Option<Self> {
         let redirected = || {
             let (_, address) = error.detail()?.split_once(' ')?;
             let (host, port) = address.trim().rsplit_once(':')?;
-            at(host, port.parse().ok()?, server)
+            resolve_address(host, port.parse().ok()?, server)
         };
         let redis::ErrorKind::Server(kind) = error.kind() else { return None };
         if kind == ServerErrorKind::Moved {
@@ -119,12 +120,12 @@ impl Redirection {
             ServerErrorKind::MasterDown,
         ]
         .contains(&kind);
-        is_later.then_some(Self::Later)
+        is_later.then_some(Self::TryAgain)
     }
 }
 
 /// The address in a reply: without a host, it is that of the server that replied.
-fn at(host: &str, port: u16, server: &ServerAddress) -> Option<ServerAddress> {
+fn resolve_address(host: &str, port: u16, server: &ServerAddress) -> Option<ServerAddress> {
     if !matches!(host, "" | "?") {
         return Some(ServerAddress::Tcp(host.to_owned(), port));
     }

@@ -14,11 +14,11 @@ use tokio_rustls::TlsConnector;
 
 /// Timeout of one round trip: five times the supported maximum of 400 ms, since a lost first packet
 /// of a TCP connection is sent again after a second.
-pub(super) const ROUND_TRIP: Duration = Duration::from_secs(2);
+pub(super) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of a name resolution, for any number of servers.
-const RESOLVE: Duration = Duration::from_secs(3);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of a TLS handshake: two round trips in TLS 1.2, and slow signatures.
-const HANDSHAKE: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Idle time after which TCP keepalive starts. Without traffic in a partition, nothing else detects
 /// a lost connection.
@@ -91,39 +91,51 @@ impl RedisDialer {
             #[cfg(test)]
             Self::Test(dial) => {
                 let ServerAddress::Tcp(host, port) = address else { panic!("tests have no paths") };
-                return within(ROUND_TRIP, "connecting", dial(host.clone(), *port)).await;
+                return with_io_timeout(
+                    ROUND_TRIP_TIMEOUT,
+                    "connecting",
+                    dial(host.clone(), *port),
+                )
+                .await;
             }
         };
         let (host, port) = match address {
             ServerAddress::Tcp(host, port) => (host, *port),
             ServerAddress::Unix(path) => {
-                let stream = within(ROUND_TRIP, "connecting", UnixStream::connect(path)).await?;
+                let stream =
+                    with_io_timeout(ROUND_TRIP_TIMEOUT, "connecting", UnixStream::connect(path))
+                        .await?;
                 return Ok(Box::new(stream));
             }
         };
-        let resolved: Vec<SocketAddr> =
-            within(RESOLVE, "resolving the name", lookup_host((host.as_str(), port)))
-                .await?
-                .collect();
+        let resolved: Vec<SocketAddr> = with_io_timeout(
+            RESOLVE_TIMEOUT,
+            "resolving the name",
+            lookup_host((host.as_str(), port)),
+        )
+        .await?
+        .collect();
         if resolved.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
         let attempts = resolved.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
         let connecting = async { Ok(select_ok(attempts).await?.0) };
-        let stream = within(ROUND_TRIP, "connecting", connecting).await?;
+        let stream = with_io_timeout(ROUND_TRIP_TIMEOUT, "connecting", connecting).await?;
         stream.set_nodelay(true)?;
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         let Some(tls) = tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = within(HANDSHAKE, "the TLS handshake", tls.connect(name, stream)).await?;
+        let stream =
+            with_io_timeout(HANDSHAKE_TIMEOUT, "the TLS handshake", tls.connect(name, stream))
+                .await?;
         Ok(Box::new(stream))
     }
 }
 
 /// Waits for a future with a timeout.
-pub(super) async fn within<T>(
+pub(super) async fn with_io_timeout<T>(
     limit: Duration,
     what: &str,
     future: impl Future<Output = io::Result<T>>,
