@@ -47,7 +47,7 @@ impl Script {
     }
 }
 
-/// The scripts of the cluster.
+/// All scripts that nodes run.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) heartbeat: Arc<Script>,
@@ -133,7 +133,7 @@ pub(super) struct ScriptCall {
     script: Arc<Script>,
     partition: Partition,
     keys: Vec<String>,
-    /// The concatenated arguments.
+    /// All arguments in one buffer, split by `ends`.
     arguments: Vec<u8>,
     /// The end of each argument.
     ends: Vec<usize>,
@@ -185,7 +185,7 @@ impl ScriptCall {
     }
 
     pub(super) fn number(mut self, number: impl Display) -> Self {
-        write!(self.arguments, "{number}").expect("memory takes it");
+        write!(self.arguments, "{number}").expect("writing to a Vec cannot fail");
         self.ends.push(self.arguments.len());
         self
     }
@@ -209,7 +209,7 @@ impl ScriptCall {
         self.run_on(connection, false).await
     }
 
-    /// Like [`Self::run`], answered in order with the messages of the bus.
+    /// Like [`Self::run`], whose reply is in order with the pub/sub messages.
     pub(super) async fn run_in_order(self, connection: &RedisConnection) -> RedisResult<Value> {
         self.run_on(connection, true).await
     }

@@ -1,7 +1,7 @@
--- Maintains the index of the last events of an app's cache channels, which are in the slots of their channels, and returns those
+-- Maintains the index of the cached events of an app's cache channels, which are in the slots of their channels, and returns those
 -- to evict: the least recently published, never the newest.
 --
--- KEYS  1 the registry (see guard.lua), 2 the channels in the order of their events, in µs
+-- KEYS  1 the registry (see fencing.lua), 2 the channels in the order of their events, in µs
 --       3 for each channel: the time of the publish, in µs of the clock of its Redis, the bytes, when it expires in ms of this server's clock, and the id
 --         of the event; under a space, the sum of the bytes
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the maximum bytes   5 how long the index is kept, in ms
@@ -10,45 +10,45 @@
 --       its id
 -- Returns the sum of the bytes, 1 if another call is needed, and for each event to evict its channel and id. An event
 -- stays in the index until it is reported as evicted.
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local order, events = KEYS[2], KEYS[3]
-local sum = tonumber(ours('HGET', events, ' ') or 0)
+local sum = tonumber(call_or_reset('HGET', events, ' ') or 0)
 local read = function(channel)
   local entry = redis.call('HGET', events, channel)
   if not entry then return nil end
   local at, bytes, expires, id = string.match(entry, '^(%d+) (%d+) (%d+) (%x+)$')
   return tonumber(at or 0), tonumber(bytes or 0), tonumber(expires or 0), id or '0'
 end
-local forget = function(channel, bytes)
+local remove = function(channel, bytes)
   redis.call('HDEL', events, channel)
-  ours('ZREM', order, channel)
+  call_or_reset('ZREM', order, channel)
   sum = sum - bytes
 end
-local published = 7 + 2 * tonumber(ARGV[6])
-for at = 7, published - 1, 2 do
+local first_published_arg = 7 + 2 * tonumber(ARGV[6])
+for at = 7, first_published_arg - 1, 2 do
   local _, bytes, _, id = read(ARGV[at])
-  if bytes and id == ARGV[at + 1] then forget(ARGV[at], bytes) end
+  if bytes and id == ARGV[at + 1] then remove(ARGV[at], bytes) end
 end
 local now_us = time[1] * 1000000 + time[2]
-for at = published, #ARGV, 5 do
-  local channel, when, bytes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local known_when, known_bytes = read(channel)
-  if not known_when or known_when <= when then
-    if known_when then forget(channel, known_bytes) end
+for at = first_published_arg, #ARGV, 5 do
+  local channel, published_us, bytes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local known_us, known_bytes = read(channel)
+  if not known_us or known_us <= published_us then
+    if known_us then remove(channel, known_bytes) end
     if bytes > 0 then
       local expires = string.format('%.0f', now + tonumber(ARGV[at + 3]))
       redis.call('HSET', events, channel, ARGV[at + 1] .. ' ' .. ARGV[at + 2] .. ' ' .. expires .. ' ' .. ARGV[at + 4])
       -- The clocks of the servers of a Redis Cluster may differ.
-      local place = math.max(now_us - 10000000, math.min(when, now_us))
-      ours('ZADD', order, string.format('%.0f', place), channel)
+      local score = math.max(now_us - 10000000, math.min(published_us, now_us))
+      call_or_reset('ZADD', order, string.format('%.0f', score), channel)
       sum = sum + bytes
     end
   end
 end
-local to_evict, left, is_more, at = {}, sum, 1, 0
+local to_evict, remaining_bytes, is_more, at = {}, sum, 1, 0
 for _ = 1, 512 do
-  local oldest = ours('ZRANGE', order, at, at)[1]
+  local oldest = call_or_reset('ZRANGE', order, at, at)[1]
   if not oldest then
     if at == 0 then sum = 0 end
     is_more = 0
@@ -58,10 +58,10 @@ for _ = 1, 512 do
   if not bytes then
     redis.call('ZREM', order, oldest)
   elseif expires <= now then
-    forget(oldest, bytes)
-    left = left - bytes
-  elseif left > tonumber(ARGV[4]) then
-    left, at = left - bytes, at + 1
+    remove(oldest, bytes)
+    remaining_bytes = remaining_bytes - bytes
+  elseif remaining_bytes > tonumber(ARGV[4]) then
+    remaining_bytes, at = remaining_bytes - bytes, at + 1
     to_evict[#to_evict + 1] = oldest
     to_evict[#to_evict + 1] = id
   else

@@ -1,10 +1,10 @@
 -- Returns the state of one channel, or of an app's connections.
 --
--- KEYS  1 the registry (see guard.lua), 2 the topic's hash, 3 the last event of a cache channel
+-- KEYS  1 the registry (see fencing.lua), 2 the topic's hash, 3 the cached event of a cache channel
 -- ARGV  1 the generation, 2 the node, 3 its link   4 1 to include the ids of the members, 2 to include their infos, too
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
-local head = redis.call('HMGET', KEYS[2], 't', 'c')
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
+local fields = redis.call('HMGET', KEYS[2], 't', 'c')
 local ids, infos = {}, {}
 if ARGV[4] == '1' then
   for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
@@ -21,6 +21,6 @@ elseif ARGV[4] == '2' then
 end
 local cached = redis.call('GET', KEYS[3])
 return {
-  'ok', now, tonumber(head[1] or 0), tonumber(head[2] or 0), ids, infos, cached or '',
+  'ok', now, tonumber(fields[1] or 0), tonumber(fields[2] or 0), ids, infos, cached or '',
   cached and redis.call('PTTL', KEYS[3]) or 0,
 }

@@ -1,24 +1,24 @@
--- Maintains a node's entry in the registry of a partition (see guard.lua): it joins, arrives, renews its lease and leaves.
+-- Maintains a node's entry in the registry of a partition (see fencing.lua): it joins, syncs its topics, renews its lease and leaves.
 --
 -- KEYS  1 the registry
--- ARGV  1 `join`, `busy` while it syncs, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
+-- ARGV  1 `join`, `syncing`, `synced` once all its topics are, `heartbeat` or `leave`   2 the node   3 its process   4 its link number
 --       5 the length of a lease, in ms; 0 outside of the lease partition   6 a generation, in case a new one begins
---       7 the bus of all nodes, empty outside of the lease partition
+--       7 the control channel, empty outside of the lease partition
 --       8 how long a new generation waits for progress of the expected processes, in ms
 --       9 how long it waits for a node with a record of earlier processes, in ms   10 the maximum wait, in ms
 --       11 the generation in which the node was registered last under this name, empty if in none
---       12 the node's state, as published on the bus   13 the version of the key layout   14 1 if another run id of the server begins a generation
+--       12 the node's state, as published on the control channel   13 the version of the key layout   14 1 if another run id of the server begins a generation
 --       then, with `join`, the node's record of processes
 --
 -- A Redis that has restarted or failed over begins a new generation, since it may have lost data. The generation opens for
--- publishing once every expected process has arrived or makes no progress. A node that has just started has no record
+-- publishing once every expected process has synced or makes no progress. A node that has just started has no record
 -- of other processes; there may nevertheless have been some.
-@GUARD@
+@FENCING@
 local registry, phase, node, process, link = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lease, bus = tonumber(ARGV[5]), ARGV[7]
+local lease, control_channel = tonumber(ARGV[5]), ARGV[7]
 -- The fields, and their names in an order.
 local fields, order = {}, {}
-local all = ours('HGETALL', registry)
+local all = call_or_reset('HGETALL', registry)
 for at = 1, #all, 2 do
   fields[all[at]] = all[at + 1]
   order[#order + 1] = all[at]
@@ -32,7 +32,7 @@ local unset = function(field)
   redis.call('HDEL', registry, field)
   fields[field] = nil
 end
-local named = function(kind)
+local names_with = function(kind)
   local names = {}
   for _, field in ipairs(order) do
     if string.sub(field, 1, 2) == kind and fields[field] then names[#names + 1] = string.sub(field, 3) end
@@ -51,13 +51,13 @@ if phase == 'leave' then
   if fields['n:' .. node] == link then
     unset('n:' .. node)
     unset('e:' .. node)
-    if #named('n:') == 0 and #named('d:') == 0 then redis.call('PEXPIRE', registry, @TOMBSTONE_MS@) end
+    if #names_with('n:') == 0 and #names_with('d:') == 0 then redis.call('PEXPIRE', registry, @TOMBSTONE_MS@) end
   end
   return reply('ok')
 end
 -- Data of another layout is discarded once no node is alive: the lease partition, which is called first, decides.
 local has_live_node = function()
-  for _, name in ipairs(named('n:')) do
+  for _, name in ipairs(names_with('n:')) do
     local ends = lease_end(name)
     if now < ends and ends <= now + 86400000 then return true end
   end
@@ -80,7 +80,7 @@ if phase == 'join' then
   local is_new = not fields.g or (run ~= '' and run ~= fields.r)
   if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return reply('lease_expired') end
   if is_new then
-    for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
+    for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
     unset('k')
     unset('p')
     set('g', ARGV[6])
@@ -102,7 +102,7 @@ if lease > 0 then
   local last = tonumber(fields.l or now)
   -- Without heartbeats for half a lease, this server was paused or its clock was stepped: all leases are renewed.
   local was_paused = last + lease / 2 < now or now < last
-  for _, name in ipairs(named('e:')) do
+  for _, name in ipairs(names_with('e:')) do
     local ends, length = string.match(fields['e:' .. name], '^(%-?%d+) (%d+)$')
     ends, length = tonumber(ends or 0), tonumber(length or lease)
     if was_paused or now + length < ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end
@@ -111,25 +111,25 @@ if lease > 0 then
   set('l', now)
 end
 local was_open = fields.o == '1'
-if phase == 'arrive' then unset('x:' .. process) end
-if phase == 'busy' and fields['x:' .. process] then set('p', now) end
+if phase == 'synced' then unset('x:' .. process) end
+if phase == 'syncing' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
   -- After a backward step of the clock, the waiting time restarts.
   for _, field in ipairs({'b', 'p'}) do
     if fields[field] and now < tonumber(fields[field]) then set(field, now) end
   end
-  local born = tonumber(fields.b or now)
-  local progress = math.max(born, tonumber(fields.p or born))
-  local is_over = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - born
-  local knows = fields.k or tonumber(ARGV[9]) <= now - born
-  if is_over or (knows and #named('x:') == 0) then
-    for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
+  local generation_start = tonumber(fields.b or now)
+  local progress = math.max(generation_start, tonumber(fields.p or generation_start))
+  local timed_out = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - generation_start
+  local has_record = fields.k or tonumber(ARGV[9]) <= now - generation_start
+  if timed_out or (has_record and #names_with('x:') == 0) then
+    for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
     set('o', '1')
   end
 end
-if bus ~= '' then redis.call('@PUBLISH@', bus, ARGV[12] .. ' ' .. node) end
-local dead, alive = named('d:'), {}
-for _, name in ipairs(named('n:')) do
+if control_channel ~= '' then redis.call('@PUBLISH@', control_channel, ARGV[12] .. ' ' .. node) end
+local dead, alive = names_with('d:'), {}
+for _, name in ipairs(names_with('n:')) do
   if lease == 0 or now < lease_end(name) then
     alive[#alive + 1] = name
   else

@@ -1,26 +1,26 @@
--- Removes records that have reached the app's log (see forward.lua) from the log of a partition, and returns the next ones.
+-- Removes the records that were appended to the app's log (see append_records.lua) from the log of a partition, and returns the next ones.
 --
--- KEYS  1 the registry (see guard.lua), 2 the log of the partition, 3 its state
--- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the last record that has reached it, 0 for none
+-- KEYS  1 the registry (see fencing.lua), 2 the log of the partition, 3 its state
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the last record that was appended to it, 0 for none
 --       5 the maximum number of records to return
 -- Returns the clock of this server, in µs, how many records were dropped for lack of room, and records. Each begins with its number, and a space.
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
-local log, state, mark = KEYS[2], KEYS[3], tonumber(ARGV[4])
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
+local log, state, last_forwarded = KEYS[2], KEYS[3], tonumber(ARGV[4])
 local bytes = 0
 while true do
-  local record = ours('LINDEX', log, 0)
+  local record = call_or_reset('LINDEX', log, 0)
   -- Anything that no node has written is removed.
   if not record then break end
   local digits = string.match(record, '^(%d+) ') or '0'
-  if string.len(digits) <= 16 and tonumber(digits) > mark then break end
+  if string.len(digits) <= 16 and tonumber(digits) > last_forwarded then break end
   redis.call('LPOP', log)
   bytes = bytes + string.len(record) + @OVERHEAD@
 end
 if redis.call('EXISTS', log) == 0 then
-  ours('HDEL', state, 'b')
+  call_or_reset('HDEL', state, 'b')
 elseif bytes > 0 then
-  ours('HINCRBY', state, 'b', -bytes)
+  call_or_reset('HINCRBY', state, 'b', -bytes)
 end
-local lost = tonumber(ours('HGET', state, 'lost') or 0)
-return {'ok', now, string.format('%.0f', time[1] * 1000000 + time[2]), lost, redis.call('LRANGE', log, 0, ARGV[5] - 1)}
+local dropped = tonumber(call_or_reset('HGET', state, 'lost') or 0)
+return {'ok', now, string.format('%.0f', time[1] * 1000000 + time[2]), dropped, redis.call('LRANGE', log, 0, ARGV[5] - 1)}

@@ -1,10 +1,10 @@
 -- Returns a page of the index of an app's channels.
 --
--- KEYS  1 the registry (see guard.lua), 2 the index
+-- KEYS  1 the registry (see fencing.lua), 2 the index
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the cursor   5 a pattern for names   6 about how many entries to visit
 --       7 about how many bytes to return
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local cursor, visited, bytes, entries = ARGV[4], 0, 0, {}
 repeat
   local page = redis.call('HSCAN', KEYS[2], cursor, 'MATCH', ARGV[5], 'COUNT', 100)

@@ -2,46 +2,46 @@
 --
 -- A topic is a channel, a user, or the connections of an app. Its hash holds
 --   e         the epoch: random, made with the hash
---   v         the version: advanced by each change that is published on the bus
+--   v         the version: advanced by each change that is published on the pub/sub channel
 --   s         the sequence of its events (see publish.lua)
 --   l         the sequence of the latest event, a space, and the id of the event
 --   q, b      the generation of the latest event, and the sequence from which the events of that generation count
 --   t, c      the total of all nodes, and how many members there are
---   n:NODE    the part of the total that NODE contributes
+--   n:NODE    the contribution of NODE to the total
 --   u:NODE:U  present if NODE has the user U
 --   m:U       how many nodes have U, a space, and the info from the first
 -- All values are absolute, so that repeating a call has no effect.
 --
--- KEYS  1 the registry (see guard.lua), 2 the hash, which is the bus as well, 3 the app's index of occupied channels, or of users, 4 the last event of
---       a cache channel, 5 the topics of the node. Where something is logged: 6 the webhook log, 7 its state
+-- KEYS  1 the registry (see fencing.lua), 2 the hash, which names the pub/sub channel as well, 3 the app's index of occupied channels, or of users,
+--       4 the cached event of a cache channel, 5 the topics of the node. Where something is logged: 6 the webhook log, 7 its state
 -- ARGV  1 the generation, 2 the node that writes, 3 its link   4 the deadline, in ms of this server's clock
 --       5 the node whose contribution this is: the writer, or a node that is not registered any more
---       6 an epoch, in case the hash is missing   7 the node's part of the total, without the joins
+--       6 an epoch, in case the hash is missing   7 the node's contribution to the total, without the joins
 --       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that change
 --         from or to 0, i maintain the index, w log when the total changes from or to 0, m log members, n log totals, p the log is that
---         of a partition and its records are numbered (see forward.lua), h the node has had a part in the hash, k other nodes have one
+--         of a partition and its records are numbered (see append_records.lua), h the node has had a contribution in the hash, k other nodes have one
 --         according to this node. With h or k, a missing hash was deleted
 --       9 the maximum number of members, 0 for no limit   10 the maximum total, 0 for no limit   11 the channel or user, which is the field of the index
---       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the control message that reports
---         logged records, empty if that bus is in another partition   16 the number of joins
+--       12 the sequence that the node has received, 13 in which epoch   14 the control channel   15 the control message that reports
+--         logged records, empty if that channel is in another partition   16 the number of joins
 --       then for each join: user, info, connections, 1 if it is new and the limit holds for it
 --       then the users that left
-@GUARD@
+@FENCING@
 @LOG@
 if tonumber(ARGV[4]) < now then return {'late', now} end
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local registry, key, index, topics, node, flags = KEYS[1], KEYS[2], KEYS[3], KEYS[5], ARGV[5], ARGV[8]
-if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'other', now} end
+if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'fenced', now} end
 local has = function(flag) return string.find(flags, flag) ~= nil end
-local head = ours('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
-local exists = head[1]
-local epoch = head[1] or ARGV[6]
-local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
-local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
+local fields = call_or_reset('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
+local exists = fields[1]
+local epoch = fields[1] or ARGV[6]
+local version, sequence = tonumber(fields[2] or 0), tonumber(fields[3] or 0)
+local total, count, own_total = tonumber(fields[4] or 0), tonumber(fields[5] or 0), tonumber(fields[6] or 0)
 local was_total, was_count, was_version = total, count, version
--- The hash was deleted or evicted, and this node restores its part, as the first node or as a later one.
+-- The hash was deleted or evicted, and this node restores its contribution, as the first node or as a later one.
 local was_deleted = not exists and (has('h') or has('k'))
-local is_restored = was_deleted or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
+local is_restored = was_deleted or (exists and has('h') and not fields[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}
 
 -- The caller receives what is published before the reply or, from Redis 7.2 on, after it: the reply contains it as well.
@@ -52,7 +52,7 @@ local publish = function(kind, text)
   redis.call('@PUBLISH@', key, message)
   if not has('s') then published[#published + 1] = message end
 end
-local by_nodes = function(user)
+local user_entry = function(user)
   local member = redis.call('HGET', key, 'm:' .. user)
   if not member then return 0 end
   local nodes, info = string.match(member, '^(%d+) (.*)$')
@@ -64,9 +64,9 @@ local remove_member = function(user)
   removed[#removed + 1] = user
   publish('R', user)
 end
-local part = function(user)
+local remove_user = function(user)
   if redis.call('HDEL', key, 'u:' .. node .. ':' .. user) == 0 then return end
-  local nodes, info = by_nodes(user)
+  local nodes, info = user_entry(user)
   if nodes > 1 then
     redis.call('HSET', key, 'm:' .. user, (nodes - 1) .. ' ' .. info)
   elseif nodes == 1 then
@@ -75,34 +75,34 @@ local part = function(user)
 end
 
 local joins = tonumber(ARGV[16])
-for at = 17 + 4 * joins, #ARGV do part(ARGV[at]) end
+for at = 17 + 4 * joins, #ARGV do remove_user(ARGV[at]) end
 if has('f') and exists then
   -- Counts again from the contributions of registered nodes, which corrects earlier errors.
-  local all, stays, counts, known = redis.call('HGETALL', key), {}, {}, {}
+  local all, present_users, counts, registered_cache = redis.call('HGETALL', key), {}, {}, {}
   -- In a generation that is not open yet, unregistered nodes may be about to join. The topic is written again after that.
   local is_open = redis.call('HGET', registry, 'o') == '1'
   local is_registered = function(name)
     if not is_open then return true end
-    if known[name] == nil then known[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end
-    return known[name]
+    if registered_cache[name] == nil then registered_cache[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end
+    return registered_cache[name]
   end
-  for at = 0, joins - 1 do stays[ARGV[17 + 4 * at]] = true end
-  total, mine = 0, 0
+  for at = 0, joins - 1 do present_users[ARGV[17 + 4 * at]] = true end
+  total, own_total = 0, 0
   for at = 1, #all, 2 do
     local field = all[at]
     local kind = string.sub(field, 1, 2)
     if kind == 'n:' then
       local name = string.sub(field, 3)
       if name == node or is_registered(name) then
-        local part_of_total = tonumber(all[at + 1]) or 0
-        total = total + part_of_total
-        if name == node then mine = part_of_total end
+        local node_total = tonumber(all[at + 1]) or 0
+        total = total + node_total
+        if name == node then own_total = node_total end
       else
         redis.call('HDEL', key, field)
       end
     elseif kind == 'u:' then
       local name, user = string.match(field, '^u:([^:]+):(.*)$')
-      if name and (name == node and stays[user] or name ~= node and is_registered(name)) then
+      if name and (name == node and present_users[user] or name ~= node and is_registered(name)) then
         counts[user] = (counts[user] or 0) + 1
       else
         redis.call('HDEL', key, field)
@@ -131,18 +131,18 @@ if has('f') and exists then
 end
 
 local contribution = tonumber(ARGV[7])
-local most, largest = tonumber(ARGV[9]), tonumber(ARGV[10])
-local room = math.max(mine, largest - total + mine)
+local max_members, max_total = tonumber(ARGV[9]), tonumber(ARGV[10])
+local max_own_total = math.max(own_total, max_total - total + own_total)
 for at = 0, joins - 1 do
   local user, info, connections = ARGV[17 + 4 * at], ARGV[18 + 4 * at], tonumber(ARGV[19 + 4 * at])
   local is_new = ARGV[20 + 4 * at] == '1'
   local is_in = true
   if user ~= '' and redis.call('HEXISTS', key, 'u:' .. node .. ':' .. user) == 0 then
-    local nodes, first = by_nodes(user)
-    if nodes == 0 and is_new and most > 0 and count >= most then
+    local nodes, first_info = user_entry(user)
+    if nodes == 0 and is_new and max_members > 0 and count >= max_members then
       is_in = false
     else
-      redis.call('HSET', key, 'u:' .. node .. ':' .. user, '', 'm:' .. user, (nodes + 1) .. ' ' .. (first or info))
+      redis.call('HSET', key, 'u:' .. node .. ':' .. user, '', 'm:' .. user, (nodes + 1) .. ' ' .. (first_info or info))
       if nodes == 0 then
         count = count + 1
         if is_new or not is_restored then added[#added + 1] = user end
@@ -150,11 +150,11 @@ for at = 0, joins - 1 do
       end
     end
   end
-  if largest > 0 and contribution + connections > room then is_in = false end
+  if max_total > 0 and contribution + connections > max_own_total then is_in = false end
   if is_in then contribution = contribution + connections end
   accepted[#accepted + 1] = is_in and '1' or '0'
 end
-total = total - mine + contribution
+total = total - own_total + contribution
 if contribution > 0 then
   redis.call('HSET', key, 'n:' .. node, contribution)
 else
@@ -167,19 +167,19 @@ if is_restored then known_total = has('h') and math.max(total, 1) or total end
 local is_transition = (known_total == 0) ~= (total == 0)
 if was_deleted then was_total, is_zero_change = known_total, is_transition end
 if total ~= was_total and (has('t') or (has('o') and is_zero_change)) then publish('T', total) end
-local reached = tonumber(ARGV[12])
-if sequence < reached and (not exists or ARGV[13] == epoch) then
-  -- Redis has lost events that this node has: nodes that lack them close their subscribers.
-  sequence = reached
+local node_sequence = tonumber(ARGV[12])
+if sequence < node_sequence and (not exists or ARGV[13] == epoch) then
+  -- Redis has lost events that this node has: nodes that lack them close their subscribers' connections.
+  sequence = node_sequence
   if exists or was_deleted then publish('S', string.format('%.0f', sequence)) end
 elseif was_deleted then
-  -- This makes the other nodes put their parts back.
+  -- This makes the other nodes restore their contributions.
   publish('S', string.format('%.0f', sequence))
 end
 
 if total > 0 then
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', total, 'c', count)
-  if exists and (tonumber(head[4]) or 0) == 0 then redis.call('PERSIST', key) end
+  if exists and (tonumber(fields[4]) or 0) == 0 then redis.call('PERSIST', key) end
 elseif exists or version > was_version then
   -- A node that was not linked meanwhile can still find out whether it has missed something.
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', 0, 'c', count)
@@ -187,26 +187,26 @@ elseif exists or version > was_version then
 end
 if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
   if total > 0 then
-    ours('HSET', index, ARGV[11], total .. ' ' .. count)
+    call_or_reset('HSET', index, ARGV[11], total .. ' ' .. count)
   else
-    ours('HDEL', index, ARGV[11])
+    call_or_reset('HDEL', index, ARGV[11])
   end
 end
 if contribution > 0 then
-  if not head[6] or has('f') then
-    ours('SADD', topics, key)
-    redis.call('PEXPIRE', topics, @LIST_MS@)
+  if not fields[6] or has('f') then
+    call_or_reset('SADD', topics, key)
+    redis.call('PEXPIRE', topics, @TOPIC_LIST_TTL_MS@)
   end
 else
-  ours('SREM', topics, key)
+  call_or_reset('SREM', topics, key)
 end
 
-local members, cached, cached_ms, latest = {}, false, 0, ''
+local members, cached, cached_ms, last_event_id = {}, false, 0, ''
 if has('s') then
   -- The id of the event that has the sequence, unless a node has reported the sequence.
   local event = redis.call('HGET', key, 'l')
   local text = string.format('%.0f', sequence) .. ' '
-  if event and string.sub(event, 1, #text) == text then latest = string.sub(event, #text + 1) end
+  if event and string.sub(event, 1, #text) == text then last_event_id = string.sub(event, #text + 1) end
   local all = redis.call('HGETALL', key)
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'm:' then
@@ -222,7 +222,7 @@ local is_logged = false
 if KEYS[6] then
   local records, subject, stamp = {}, cjson.encode(ARGV[11]), time[1] * 1000000 + time[2]
   -- The numbers of a partition ascend, even after a backward step of the clock or a failover.
-  if has('p') then stamp = math.max(stamp, 1 + tonumber(ours('HGET', KEYS[7], 'n') or 0)) end
+  if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[7], 'n') or 0)) end
   local log = function(kind, rest)
     records[#records + 1] = string.format('%.0f', stamp) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
     if has('p') then stamp = stamp + 1 end
@@ -250,12 +250,12 @@ if KEYS[6] then
     is_logged = add_to_log(KEYS[6], KEYS[7], records, @LOG_BYTES@)
     if has('p') then
       redis.call('HSET', KEYS[7], 'n', string.format('%.0f', stamp - 1))
-      for at = 6, 7 do redis.call('PEXPIRE', KEYS[at], @LOG_MEMORY_MS@) end
+      for at = 6, 7 do redis.call('PEXPIRE', KEYS[at], @LOG_TTL_MS@) end
     end
     if is_logged and ARGV[15] ~= '' then redis.call('@PUBLISH@', ARGV[14], ARGV[15]) end
   end
 end
 return {
   'ok', now, epoch, version, sequence, total, count, contribution, table.concat(accepted), members, cached or '', cached_ms,
-  is_logged and 1 or 0, published, latest,
+  is_logged and 1 or 0, published, last_event_id,
 }

@@ -1,12 +1,12 @@
 -- Moves the oldest request of a queue to the dead letters, and drops the oldest of those to make
 -- room. Returns the number of dropped events.
 --
--- KEYS  1 the registry (see guard.lua), 2 the queue, 3 the state of the log, 4 the dead letters
+-- KEYS  1 the registry (see fencing.lua), 2 the queue, 3 the state of the log, 4 the dead letters
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request; no effect if another is the oldest
 --       5 the maximum bytes of the dead letters   6 the maximum number of requests
 --       7 how long a dead letter is kept, in ms
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local queue, state, dead_letters = KEYS[2], KEYS[3], KEYS[4]
 local head = redis.call('LINDEX', queue, 0)
 if not head then return {'ok', now, 0} end

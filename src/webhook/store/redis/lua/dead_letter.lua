@@ -1,17 +1,17 @@
 -- Returns one of the dead letters, after removing the one that is done and those that are too old.
 --
--- KEYS  1 the registry (see guard.lua), 2 the dead letters, 3 the state of the log
+-- KEYS  1 the registry (see fencing.lua), 2 the dead letters, 3 the state of the log
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request that is done, 0 for none
 --       5 the maximum age of a request, in ms   6 the index of the request to return, from the oldest, modulo their number
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local dead_letters, state = KEYS[2], KEYS[3]
 local forget = function(entry, events)
   redis.call('HINCRBY', state, 'b:' .. dead_letters, -(string.len(entry) + @OVERHEAD@))
   redis.call('HINCRBY', state, 'e:' .. dead_letters, 0 - (events or 0))
 end
 local expired = 0
-local oldest = ours('LINDEX', dead_letters, 0)
+local oldest = call_or_reset('LINDEX', dead_letters, 0)
 while oldest do
   local id, created, events = string.match(oldest, '^(%d+) (%d+) (%d+) ')
   if id and created + ARGV[5] > now then break end

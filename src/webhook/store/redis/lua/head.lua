@@ -1,13 +1,13 @@
 -- Returns the oldest request of a queue, after removing the one that is done and those that are too old.
 --
--- KEYS  1 the registry (see guard.lua), 2 the queue, 3 the state of the log
+-- KEYS  1 the registry (see fencing.lua), 2 the queue, 3 the state of the log
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request that is done, 0 for none
 --       5 the maximum age of a request, in ms
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local queue, state = KEYS[2], KEYS[3]
 local expired = 0
-local head = ours('LINDEX', queue, 0)
+local head = call_or_reset('LINDEX', queue, 0)
 while head do
   local id, created, events = string.match(head, '^(%d+) (%d+) (%d+) ')
   local is_done, is_old = id == ARGV[4], id and created + ARGV[5] <= now

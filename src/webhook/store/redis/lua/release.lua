@@ -1,9 +1,9 @@
 -- Releases the delivery lease of an app's webhooks (see poll.lua).
 --
--- KEYS  1 the registry (see guard.lua), 2 the delivery lease
+-- KEYS  1 the registry (see fencing.lua), 2 the delivery lease
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the holder
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
-if ours('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 0} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
+if call_or_reset('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 0} end
 redis.call('DEL', KEYS[2])
 return {'ok', now, 1}

@@ -1,10 +1,10 @@
 -- Replaces the oldest request of a queue by others, which get its age.
 --
--- KEYS  1 the registry (see guard.lua), 2 the queue, 3 the state of the log
+-- KEYS  1 the registry (see fencing.lua), 2 the queue, 3 the state of the log
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the oldest request; no effect if another is the oldest
 --       then for each request: the number of its events, its body
-@GUARD@
-if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+@FENCING@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local queue, state = KEYS[2], KEYS[3]
 local head = redis.call('LINDEX', queue, 0)
 if not head then return {'ok', now, 0} end
