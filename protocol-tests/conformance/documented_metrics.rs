@@ -114,7 +114,7 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     let without_samples: &[&str] = if of_cluster {
         &[
             "campanile_broker_unavailable",
-            "campanile_broker_rejected_total",
+            "campanile_broker_failed_publishes_total",
             "campanile_broker_cache_evicted_total",
         ]
     } else {

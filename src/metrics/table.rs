@@ -149,19 +149,19 @@ metrics! {
     BROKER_DISCONNECTS = Counter "campanile_broker_disconnects" []
         "Times that this node lost the link to Redis"
     BROKER_TOPICS = Gauge "campanile_broker_topics" []
-        "Channels, users and apps that this node shares"
-    BROKER_WAITING = Gauge "campanile_broker_waiting" []
-        "Requests that wait for Redis"
+        "Channels, users and connection counts that this node keeps in sync with Redis"
+    BROKER_PENDING_REQUESTS = Gauge "campanile_broker_pending_requests" []
+        "Requests that wait for this node to join the cluster"
     BROKER_LATENCY = Histogram "campanile_broker_latency_seconds" []
         "Time to a reply of Redis"
-    BROKER_ENVELOPES = Counter "campanile_broker_envelopes" ["direction"]
-        "Events sent to Redis (`out`) and received from it (`in`), those of this node included"
-    BROKER_REJECTED = Counter "campanile_broker_rejected" ["outcome"]
-        "Publishes that Redis did not accept (`unreached`) or whose outcome is unknown (`unknown`)"
-    BROKER_REPEATED = Counter "campanile_broker_repeated" []
-        "Events that arrived twice and were delivered once"
+    BROKER_EVENTS = Counter "campanile_broker_events" ["direction"]
+        "Events published to Redis (`published`) and received from it (`received`), those of this node included"
+    BROKER_FAILED_PUBLISHES = Counter "campanile_broker_failed_publishes" ["outcome"]
+        "Publishes that failed: no client receives them (`not_delivered`), or the outcome is unknown (`unknown`)"
+    BROKER_DUPLICATES = Counter "campanile_broker_duplicates" []
+        "Events received more than once and delivered once"
     BROKER_FORCED_RESUBSCRIBES = Counter "campanile_broker_forced_resubscribes" []
-        "Channels whose connections were closed because events may have been missed"
+        "Channels whose subscribers' connections were closed because events may have been missed"
     BROKER_CLEANUPS = Counter "campanile_broker_cleanups" []
         "Dead nodes whose data this node removed"
     BROKER_REPAIRS = Counter "campanile_broker_repairs" []

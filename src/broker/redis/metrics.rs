@@ -21,10 +21,10 @@ pub(super) struct BrokerMetrics {
     latency: Histogram<{ LATENCY_BOUNDS_US.len() }>,
     pub(super) joins: Counter,
     pub(super) disconnects: Counter,
-    waiting: Gauge,
-    rejected: Family<OutcomeLabel, Counter>,
-    envelopes: Family<DirectionLabel, Counter>,
-    repeated: Counter,
+    pending_requests: Gauge,
+    failed_publishes: Family<OutcomeLabel, Counter>,
+    events: Family<DirectionLabel, Counter>,
+    duplicates: Counter,
     pub(super) forced_resubscribes: Counter,
     pub(super) unexpected_data: Counter,
     pub(super) cleanups: Counter,
@@ -70,10 +70,10 @@ impl Default for BrokerMetrics {
             latency: Histogram::new(&LATENCY_BOUNDS_US),
             joins: Counter::default(),
             disconnects: Counter::default(),
-            waiting: Gauge::default(),
-            rejected: Family::default(),
-            envelopes: Family::default(),
-            repeated: Counter::default(),
+            pending_requests: Gauge::default(),
+            failed_publishes: Family::default(),
+            events: Family::default(),
+            duplicates: Counter::default(),
             forced_resubscribes: Counter::default(),
             unexpected_data: Counter::default(),
             cleanups: Counter::default(),
@@ -90,7 +90,7 @@ impl Default for BrokerMetrics {
     }
 }
 
-/// A request that waits for the broker; dropping it ends the wait.
+/// Decrements the gauge of waiting requests when it is dropped.
 #[derive(Debug)]
 pub(super) struct WaitGuard<'a>(&'a Gauge);
 
@@ -123,27 +123,27 @@ impl BrokerMetrics {
     }
 
     pub(super) fn start_waiting(&self) -> WaitGuard<'_> {
-        self.waiting.inc();
-        WaitGuard(&self.waiting)
+        self.pending_requests.inc();
+        WaitGuard(&self.pending_requests)
     }
 
     pub(super) fn count_failed_publish(&self, why: PublishError) {
         let outcome = match why {
-            PublishError::NotDelivered => "unreached",
+            PublishError::NotDelivered => "not_delivered",
             PublishError::OutcomeUnknown => "unknown",
         };
-        self.rejected.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.failed_publishes.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    pub(super) fn count_sent(&self, envelopes: usize) {
-        let label = DirectionLabel { direction: "out" };
-        self.envelopes.get_or_create(&label).inc_by(envelopes as u64);
+    pub(super) fn count_sent(&self, events: usize) {
+        let label = DirectionLabel { direction: "published" };
+        self.events.get_or_create(&label).inc_by(events as u64);
     }
 
     pub(super) fn count_received(&self, is_duplicate: bool) {
-        self.envelopes.get_or_create(&DirectionLabel { direction: "in" }).inc();
+        self.events.get_or_create(&DirectionLabel { direction: "received" }).inc();
         if is_duplicate {
-            self.repeated.inc();
+            self.duplicates.inc();
         }
     }
 
@@ -199,7 +199,7 @@ impl BrokerMetrics {
         for (metric, counter) in [
             (table::BROKER_JOINS, &self.joins),
             (table::BROKER_DISCONNECTS, &self.disconnects),
-            (table::BROKER_REPEATED, &self.repeated),
+            (table::BROKER_DUPLICATES, &self.duplicates),
             (table::BROKER_FORCED_RESUBSCRIBES, &self.forced_resubscribes),
             (table::BROKER_UNEXPECTED_DATA, &self.unexpected_data),
             (table::BROKER_CLEANUPS, &self.cleanups),
@@ -217,17 +217,16 @@ impl Collector for BrokerMetrics {
         self.encode_counters(&mut encoder)?;
         for (metric, gauge) in [
             (table::BROKER_JOINED, &self.joined),
-            (table::BROKER_NODES, &self.nodes),
-            (table::BROKER_WAITING, &self.waiting),
+            (table::BROKER_PENDING_REQUESTS, &self.pending_requests),
             (table::BROKER_TOPICS, &self.topics),
         ] {
             gauge.encode(metric.describe(&mut encoder)?)?;
         }
         self.unavailable_reason.encode(table::BROKER_UNAVAILABLE.describe(&mut encoder)?)?;
-        self.rejected.encode(table::BROKER_REJECTED.describe(&mut encoder)?)?;
+        self.failed_publishes.encode(table::BROKER_FAILED_PUBLISHES.describe(&mut encoder)?)?;
         self.cache_evicted.encode(table::BROKER_CACHE_EVICTED.describe(&mut encoder)?)?;
         self.cache_bytes.encode(table::BROKER_CACHE_BYTES.describe(&mut encoder)?)?;
-        self.envelopes.encode(table::BROKER_ENVELOPES.describe(&mut encoder)?)?;
+        self.events.encode(table::BROKER_EVENTS.describe(&mut encoder)?)?;
         self.latency.encode(table::BROKER_LATENCY.describe(&mut encoder)?)
     }
 }
@@ -251,7 +250,7 @@ mod tests {
         prometheus_text::encode(&mut page, &registry).unwrap();
         let documented = include_str!("../../../docs/metrics.md");
         for (name, label, value) in [
-            ("campanile_broker_rejected_total", "outcome", "unreached"),
+            ("campanile_broker_failed_publishes_total", "outcome", "not_delivered"),
             ("campanile_broker_unavailable", "reason", "link"),
             ("campanile_broker_cache_evicted_total", "app", "1"),
         ] {
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn replys_of_redis_are_counted_by_their_latency() {
+    fn replies_are_counted_by_latency() {
         let metrics = BrokerMetrics::default();
         for us in [250, 251, 5_000_000, 5_000_001] {
             metrics.observe_latency(Duration::from_micros(us));
