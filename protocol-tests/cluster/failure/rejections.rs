@@ -26,8 +26,8 @@ async fn a_missing_permission_for_scripts_is_reported() {
     let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "-@scripting"]],
         end: &[&["ACL", "SETUSER", "default", "+@scripting"]],
-        reason: "redis rejects the user's rights: NOPERM",
-        kind: "rights",
+        reason: "the Redis user lacks a permission: NOPERM",
+        kind: "permissions",
     };
     rejection.is_reported(&Redis::start().await).await;
 }
@@ -37,8 +37,8 @@ async fn a_missing_permission_for_keys_is_reported() {
     let rejection = Rejection {
         begin: &[&["ACL", "SETUSER", "default", "resetkeys", "~others:*"]],
         end: &[&["ACL", "SETUSER", "default", "allkeys"]],
-        reason: "redis rejects the user's rights: NOPERM",
-        kind: "rights",
+        reason: "the Redis user lacks a permission: NOPERM",
+        kind: "permissions",
     };
     rejection.is_reported(&Redis::start().await).await;
 }
@@ -145,7 +145,7 @@ impl Rejection<'_> {
         listener.receives("accepted", C, 1, RECOVERY_MAX).await;
         assert_eq!(listener.count("rejected", C), 0, "{}", listener.tail(10));
         let log = node.process.output();
-        assert!(log.contains("joined again"), "{log}");
+        assert!(log.contains("rejoined the cluster"), "{log}");
         assert!(!log.contains("hunter2"), "{log}");
     }
 

@@ -110,7 +110,7 @@ impl AppScripts {
         let value = match timeout(SCRIPT_TIMEOUT, call.run(&joined.connection)).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
-                tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
+                tracing::debug!(app = &*self.app_id, %error, "webhook script failed");
                 if was_rejected(&error) {
                     return Err(self.unexpected_reply());
                 }
@@ -146,7 +146,7 @@ impl AppScripts {
     /// If it fails, the nodes poll a little later.
     async fn notify(&self, control_message: ControlMessage) {
         if self.shared.publish_control(&control_message.encode()).await.is_err() {
-            tracing::debug!(app = &*self.app_id, "the nodes were not notified");
+            tracing::debug!(app = &*self.app_id, "publishing a control message failed");
         }
     }
 

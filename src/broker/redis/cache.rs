@@ -69,7 +69,7 @@ impl ClusterState {
             None => Err(LATE.to_owned()),
         };
         if let Err(error) = &done {
-            tracing::debug!(app = &*app_id, %error, "cached events not in the index yet");
+            tracing::debug!(app = &*app_id, %error, "updating the cache index failed, retrying");
             self.cache_updates.put_back(&app_id, update);
         }
         done.is_ok()

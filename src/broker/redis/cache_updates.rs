@@ -169,7 +169,7 @@ fn log_dropped(app_id: &str, events: usize) {
         tracing::warn!(
             app = app_id,
             events,
-            "cached events not in the index: Redis does not answer"
+            "dropped cache index updates: too many are pending"
         );
     }
 }

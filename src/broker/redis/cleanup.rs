@@ -55,9 +55,9 @@ impl CleanUp {
             // Another node does it, or the node is alive.
             Ok(None) => true,
             Err(error) => {
-                if let Some(times) = self.shared.log_throttles.cleanups.due(1, now()) {
+                if let Some(count) = self.shared.log_throttles.cleanups.due(1, now()) {
                     let reason = &*UnavailableReason::of(&error).text;
-                    tracing::warn!(reason, node = self.node, times, "cleanup postponed");
+                    tracing::warn!(reason, node = self.node, count, "cleanup of a dead node failed, retrying");
                 }
                 false
             }

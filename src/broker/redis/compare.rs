@@ -225,7 +225,7 @@ impl Comparison {
         }
         if has_missed && shared.log_throttles.missed.due(1, now()).is_some() {
             tracing::warn!(
-                "the bus has not delivered published messages: topics are subscribed again"
+                "pub/sub messages were lost, resubscribing"
             );
         }
         Ok(Some(registered))
@@ -236,7 +236,7 @@ impl Comparison {
         if let Some(topics) = self.repairs.due(repaired, now) {
             tracing::warn!(
                 topics,
-                "repaired topics that differed in Redis from what this node holds"
+                "repaired topics whose state in Redis was inconsistent"
             );
         }
     }
@@ -297,7 +297,7 @@ impl Comparison {
                     Ok(0) => next = ListPage { list: next.list + 1, cursor: 0 },
                     Ok(cursor) => next.cursor = cursor,
                     Err(error) => {
-                        tracing::debug!(%error, "a list of topics was not read");
+                        tracing::debug!(%error, "scanning a topic list failed");
                         break;
                     }
                 }

@@ -257,7 +257,7 @@ impl Coordinator {
                 self.execute([action]);
             }
             Completion::Connected(Err(reason)) => {
-                tracing::debug!(reason = &*reason.text, "no link to redis");
+                tracing::debug!(reason = &*reason.text, "connecting to redis failed");
                 self.disconnect(reason);
             }
             Completion::Heartbeat(phase, replies) => self.on_heartbeat(phase, replies),

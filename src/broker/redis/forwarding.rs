@@ -155,7 +155,7 @@ async fn poll_partition(
     match connection.query::<usize>(partition, &exist).await {
         Ok(0) => {}
         Ok(_) => apps.iter().for_each(|app_id| shared.enqueue_forwarding(app_id, partition)),
-        Err(error) => tracing::debug!(%error, %partition, "logs were not polled"),
+        Err(error) => tracing::debug!(%error, %partition, "polling webhook logs failed"),
     }
 }
 

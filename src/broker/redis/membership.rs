@@ -168,7 +168,7 @@ impl Membership {
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
         let timeout = LINK_TIMEOUT + HEARTBEAT_INTERVAL + inputs.in_flight;
         if is_registered && timeout < now.saturating_duration_since(self.pubsub.confirmed_at) {
-            return vec![MembershipAction::Close("the bus is silent".into())];
+            return vec![MembershipAction::Close("no message on the pub/sub connection".into())];
         }
         actions.extend(match self.stage {
             Stage::Disconnected(at) if at <= now && self.stopping == Stopping::No => {
@@ -275,7 +275,7 @@ impl Membership {
         let is_other =
             |reply: &HeartbeatReply| reply.generation != self.token.generation(reply.partition);
         if phase != HeartbeatPhase::Join && replies.iter().any(is_other) {
-            return vec![MembershipAction::Close("redis has begun again".into())];
+            return vec![MembershipAction::Close("redis started a new generation".into())];
         }
         for reply in replies.iter().filter(|reply| reply.is_open) {
             self.unopened.remove(&reply.partition);

@@ -25,8 +25,8 @@ const ARGUMENTS: &str = ", with args beginning with";
 
 /// Errors of Redis by code: the kind, the explanation, and whether the error is quoted.
 const REDIS_ERRORS: [(&str, &str, &str, bool); 16] = [
-    ("NOPERM", "rights", "redis rejects the user's rights", true),
-    ("can't run this command", "rights", "redis rejects the user's rights", true),
+    ("NOPERM", "permissions", "the Redis user lacks a permission", true),
+    ("can't run this command", "permissions", "the Redis user lacks a permission", true),
     ("WRONGPASS", "password", "redis rejects the password", false),
     ("NOAUTH", "password", "redis rejects the password: it needs one", false),
     ("READONLY", "read_only", "redis is read-only: it is a replica", false),
@@ -37,7 +37,7 @@ const REDIS_ERRORS: [(&str, &str, &str, bool); 16] = [
     ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
     ("CLUSTERDOWN", "cluster_down", "the Redis Cluster is down", true),
     ("MASTERDOWN", "replica", "this Redis is a replica that has lost its master", false),
-    ("WRONGTYPE", "unexpected_data", "a key of the nodes has another type (WRONGTYPE)", false),
+    ("WRONGTYPE", "unexpected_data", "a key under redis.prefix has an unexpected type (WRONGTYPE)", false),
     ("MOVED", "cluster", "redis is a node of a Redis Cluster: use a redis+cluster:// URL", false),
     (
         "CROSSSLOT",
@@ -93,7 +93,7 @@ impl UnavailableReason {
             return Self { kind: "unreachable", text: text.into() };
         }
         if !code.is_empty() {
-            let text = format!("redis rejects: {}", quoted(&[code, detail].join(" ")));
+            let text = format!("redis rejected a command: {}", quoted(&[code, detail].join(" ")));
             return Self { kind: "rejected", text: text.into() };
         }
         // The client library appends the kind of its own errors to the text.
@@ -171,9 +171,9 @@ impl LinkLog {
 
     /// Records that the node has joined. Returns for how long it was not, if a line is due.
     fn joined(&mut self, now: Instant) -> Option<Duration> {
-        let away = now.saturating_duration_since(self.since.take()?);
+        let downtime = now.saturating_duration_since(self.since.take()?);
         self.logged.clear();
-        self.may_log(now).then_some(away)
+        self.may_log(now).then_some(downtime)
     }
 
     fn may_log(&mut self, now: Instant) -> bool {
@@ -189,18 +189,18 @@ impl LinkLog {
     pub(super) fn log_failed(&mut self, reason: &UnavailableReason) {
         if let Some(attempts) = self.failed(&reason.text, now()) {
             let reason = &*reason.text;
-            tracing::warn!(reason, attempts, "this node is not joined to the others");
+            tracing::warn!(reason, attempts, "not connected to the cluster");
         }
     }
 
     /// Logs that the node has joined, if a line is due.
     pub(super) fn log_joined(&mut self, node: &str, others: usize) {
         match self.since {
-            None => tracing::info!(node, others, "joined"),
+            None => tracing::info!(node, others, "joined the cluster"),
             Some(_) => {
-                if let Some(away) = self.joined(now()) {
-                    let away_s = away.as_secs_f64();
-                    tracing::info!(node, others, away_s, "joined again");
+                if let Some(downtime) = self.joined(now()) {
+                    let downtime_s = downtime.as_secs_f64();
+                    tracing::info!(node, others, downtime_s, "rejoined the cluster");
                 }
             }
         }
@@ -234,19 +234,19 @@ mod tests {
             ),
             (
                 "NOPERM this user has no permissions to run the 'evalsha' command",
-                "rights",
+                "permissions",
                 "run the 'evalsha' command",
             ),
             (
                 "NOPERM ACL failure in script: No permissions to access a key",
-                "rights",
+                "permissions",
                 "to access a key",
             ),
             (
                 "ERR Error running script (call to f_1): @user_script:5: @user_script: 5: \
                  The user executing the script can't run this command or subcommand",
-                "rights",
-                "user's rights",
+                "permissions",
+                "lacks a permission",
             ),
             ("READONLY You can't write against a read only replica.", "read_only", "read-only"),
             (
@@ -267,7 +267,7 @@ mod tests {
             ("BUSY Redis is busy running a script.", "busy", "busy"),
             ("CLUSTERDOWN Hash slot not served", "cluster_down", "Hash slot not served"),
             ("MASTERDOWN Link with MASTER is down", "replica", "replica"),
-            ("WRONGTYPE Operation against a key", "unexpected_data", "another type"),
+            ("WRONGTYPE Operation against a key", "unexpected_data", "unexpected type"),
             ("MOVED 1 127.0.0.1:7000", "cluster", "redis+cluster://"),
             ("DENIED Redis is running in protected mode", "rejected", "protected mode"),
             ("ERR max number of clients reached", "rejected", "max number of clients reached"),
@@ -283,7 +283,7 @@ mod tests {
     fn a_reason_contains_no_argument_and_is_short() {
         let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
         let reason = UnavailableReason::of(&error(echo));
-        assert_eq!(&*reason.text, "redis rejects: ERR unknown command 'HELLO'");
+        assert_eq!(&*reason.text, "redis rejected a command: ERR unknown command 'HELLO'");
         let long = UnavailableReason::of(&error(&format!("ERR {}", "é".repeat(500))));
         assert!(long.text.len() < 300, "{long:?}");
     }

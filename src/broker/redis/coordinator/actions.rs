@@ -88,7 +88,7 @@ impl Coordinator {
                     // If it fails, the others clean up.
                     if let Err(reason) = round.await {
                         let reason = &*reason.text;
-                        tracing::debug!(reason, "leaving was not recorded in redis");
+                        tracing::debug!(reason, "releasing the lease failed");
                     }
                     Completion::LeaseReleased
                 });

@@ -299,6 +299,6 @@ fn lost() -> RedisError {
 }
 
 fn unexpected() -> RedisError {
-    io::Error::new(io::ErrorKind::InvalidData, "redis sent what does not belong to any request")
+    io::Error::new(io::ErrorKind::InvalidData, "unexpected reply from redis")
         .into()
 }

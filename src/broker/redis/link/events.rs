@@ -43,7 +43,7 @@ pub(super) struct LinkEventSender {
 }
 
 pub(super) const LOST: &str = "the link to redis is lost";
-const TOO_SLOW: &str = "this node takes messages more slowly than they arrive";
+const TOO_SLOW: &str = "the queue of pub/sub messages is full: this node is too slow";
 
 impl ServerId {
     /// The server of a link that has only one.

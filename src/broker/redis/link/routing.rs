@@ -96,7 +96,7 @@ impl RedisCluster {
                 let client = opener.connect_one(&seed, |_| {}).await?;
                 let reply = with_timeout(client.request(&slots())).await?;
                 let map = SlotMap::from_reply(reply, &seed)
-                    .ok_or_else(|| no_map("a reply that is no map"))?;
+                    .ok_or_else(|| no_map("invalid reply to CLUSTER SLOTS"))?;
                 match map.unassigned_slot() {
                     None => Ok(map),
                     Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),

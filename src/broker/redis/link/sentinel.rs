@@ -14,7 +14,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 /// The interval at which the sentinels are asked for the master.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(2);
-const DEPOSED: &str = "sentinel names another master";
+const MASTER_CHANGED: &str = "Sentinel reports another master";
 
 /// The sentinels of one master.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Sentinels {
                 ticks.tick().await;
                 let other = self.majority().await.filter(|named| *named != master);
                 if other.is_some() && other == suspected {
-                    return events.push(LinkEvent::Lost(DEPOSED));
+                    return events.push(LinkEvent::Lost(MASTER_CHANGED));
                 }
                 suspected = other;
             }

@@ -191,7 +191,7 @@ fn the_link_is_closed_when_the_bus_is_silent() {
         membership.requested_at = None;
         membership.on_tick(now, &inputs)
     };
-    let silent = close("the bus is silent");
+    let silent = close("no message on the pub/sub connection");
     assert_ne!(at(Stage::Joined, confirmed_at + timeout), silent, "not yet");
     // Before its first heartbeat it receives none of its messages.
     assert_ne!(at(Stage::Joining, confirmed_at + timeout + MS), silent);
@@ -353,7 +353,7 @@ fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
         };
         assert_eq!(closed(Ok(replies(1, now))), None);
         assert_eq!(closed(Ok(vec![expired.clone()])).as_deref(), Some(LEASE_ENDED));
-        assert_eq!(closed(Ok(vec![other.clone()])).as_deref(), Some("redis has begun again"));
+        assert_eq!(closed(Ok(vec![other.clone()])).as_deref(), Some("redis started a new generation"));
         assert!(
             closed(Ok(vec![layout.clone()])).is_some_and(|why| why.starts_with(OTHER_KEY_LAYOUT))
         );

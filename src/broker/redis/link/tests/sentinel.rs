@@ -44,7 +44,7 @@ async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_on
     name(&watched.sentinels[0], watched.other.port);
     receives_nothing(&mut pushes, 3 * POLL_INTERVAL).await;
     name(&watched.sentinels[1], watched.other.port);
-    assert_eq!(next(&mut pushes).await, LinkEvent::Lost("sentinel names another master"));
+    assert_eq!(next(&mut pushes).await, LinkEvent::Lost("Sentinel reports another master"));
     // The next link leads to the new master.
     let (connection, _pushes) = connect(&watched.url("", "")).await.unwrap();
     connection.load(&["a"]).await.unwrap();
