@@ -95,8 +95,8 @@ pub struct SignInMessages {
     pub watchlist: Option<Frame>,
 }
 
-/// The bytes that a cached event counts in addition to its texts, and a channel with a cached event in
-/// addition to its name: about the cost of the collections.
+/// The bytes that a cached event counts in addition to its name and data, and a channel with a cached event in
+/// addition to its name. The maps and sets of the cache need about as much for an entry.
 const CACHE_OVERHEAD_BYTES: usize = 256;
 
 /// The bytes that a channel with a cached event counts, besides the event.
@@ -104,7 +104,8 @@ fn cached_channel_bytes(channel: &ChannelName) -> usize {
     channel.as_str().len() + CACHE_OVERHEAD_BYTES
 }
 
-/// A permit for one connection of an app, beyond the hub's. Dropping it releases it.
+/// A permit of the app's connection limit on all nodes, in addition to the hub's permit. Dropping it
+/// releases it.
 #[derive(Debug)]
 pub struct BrokerPermit(
     #[expect(dead_code, reason = "it is held, and released when it is dropped")]
@@ -186,12 +187,12 @@ impl Broker {
     pub fn on_tick(&self, hub: &Hub, now: Instant) {
         match self {
             Self::Local => local::on_tick(hub, now),
-            // The cluster has a clock of its own.
+            // The coordinator runs its own timers.
             Self::Redis(_) => {}
         }
     }
 
-    /// Forgets an app that is not served any more, once its connections have ended.
+    /// Drops the state of a removed app, once its connections have ended.
     pub fn remove_app(&self, app_id: &str) {
         match self {
             Self::Local => {}
@@ -199,7 +200,7 @@ impl Broker {
         }
     }
 
-    /// Takes a permit for one connection of the hub's app on all nodes; `None` at the limit.
+    /// Acquires a permit for one connection of the hub's app on all nodes; `None` at the limit.
     pub async fn acquire_permit(&self, hub: &Hub) -> Option<BrokerPermit> {
         match self {
             // The hub has counted it.
@@ -240,7 +241,7 @@ impl Broker {
         }
     }
 
-    /// Signs a connection in. `before` is its previous sign-in: the same user, possibly with
+    /// Signs a connection in. `previous` is its sign-in before: the same user, possibly with
     /// another watchlist.
     #[must_use]
     pub fn sign_in(
@@ -379,7 +380,7 @@ impl Broker {
         }
     }
 
-    /// Whether so much waits for the broker that clients should not be read.
+    /// Whether the broker's queue is over its limit. Shards then stop reading from clients.
     #[must_use]
     pub fn is_backlogged(&self) -> bool {
         match self {
@@ -414,7 +415,7 @@ impl Broker {
         }
     }
 
-    /// Leaves the other nodes, once every connection has ended. Takes `patience` at most.
+    /// Leaves the cluster, once every connection has ended. Takes `limit` at most.
     pub async fn leave(&self, limit: Duration) {
         match self {
             Self::Local => {}
@@ -422,7 +423,7 @@ impl Broker {
         }
     }
 
-    /// Counters of the last events of the app's cache channels in the memory of this node.
+    /// Counters of the cached events of the app's cache channels in the memory of this node.
     #[must_use]
     pub fn cache_stats(&self, hub: &Hub) -> CacheStats {
         match self {

@@ -63,7 +63,8 @@ async fn a_silence_longer_than_broker_wait_rejects_publishes_in_time_and_they_ar
     let rejected: f64 = {
         let (one, two) =
             (metrics(group.nodes[0].address).await, metrics(group.nodes[1].address).await);
-        one.sum("campanile_broker_failed_publishes_total") + two.sum("campanile_broker_failed_publishes_total")
+        one.sum("campanile_broker_failed_publishes_total")
+            + two.sum("campanile_broker_failed_publishes_total")
     };
     assert!((rejected - 20.0).abs() < 0.5, "{rejected} rejected publishes are counted");
 }

@@ -1,4 +1,4 @@
-//! The last events of an app's cache channels, limited in bytes.
+//! The cached events of an app's cache channels, limited in bytes.
 
 use crate::{
     broker::{CACHE_OVERHEAD_BYTES, cached_channel_bytes},
@@ -55,7 +55,7 @@ pub struct CacheStats {
     pub too_large: u64,
 }
 
-/// The last events of the cache channels of one app, each until it expires. Beyond the limit in
+/// The cached events of the cache channels of one app, each until it expires. Beyond the limit in
 /// bytes, the least recently published are evicted.
 ///
 /// Its lock is taken under that of a channel, and no other lock is taken under it.
@@ -98,8 +98,8 @@ impl Cache {
         state.evict();
     }
 
-    /// Keeps `event`, which the subscribers receive as `frame`, in place of the channel's last one.
-    /// An event larger than the limit is not cached, and the channel's last event, now outdated, is
+    /// Caches `event`, which the subscribers receive as `frame`, in place of the channel's cached one.
+    /// An event larger than the limit is not cached, and the channel's cached event, now outdated, is
     /// removed.
     pub(super) fn insert(
         &self,
@@ -128,7 +128,7 @@ impl Cache {
         state.evict();
     }
 
-    /// The channel's last event, as a frame like that of its publish.
+    /// The channel's cached event, as a frame like that of its publish.
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
             let state = self.0.lock();
@@ -149,7 +149,7 @@ impl Cache {
         Some(frame)
     }
 
-    /// The data of the channel's last event as a JSON token, and the time until it expires.
+    /// The data of the channel's cached event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
         let state = self.0.lock();
         let cached = state.unexpired(channel, now)?;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_larger_than_the_limit_is_not_kept_and_removes_the_last_one() {
+    fn an_event_larger_than_the_limit_is_not_cached_and_removes_the_cached_one() {
         let bench = Bench::new(2_000);
         bench.publish(&["cache-a"], 100);
         bench.publish(&["cache-b"], 100);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_as_large_as_the_limit_is_kept() {
+    fn an_event_as_large_as_the_limit_is_cached() {
         // The name of the event and of the channel, and the overhead of both.
         let bench = Bench::new(100 + 1 + 7 + 512);
         bench.publish(&["cache-a"], 100);

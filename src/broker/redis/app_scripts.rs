@@ -38,7 +38,7 @@ pub(crate) struct AppCall {
     call: ScriptCall,
 }
 
-/// Timeout of a call.
+/// The node does not wait longer for the reply to a script.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RedisBroker {
@@ -87,7 +87,7 @@ impl AppScripts {
         format!("{}.{}", self.process(), random::hex_id())
     }
 
-    /// A call of a script.
+    /// Prepares a call with the current fencing token.
     ///
     /// # Errors
     ///
@@ -156,14 +156,14 @@ impl AppScripts {
         self.notifier.logged.notified().await;
     }
 
-    /// Waits until a node has called [`AppScripts::notify_vacant`]. May return spuriously. Safe to
+    /// Waits until a node has called [`AppScripts::notify_lease_released`]. May return spuriously. Safe to
     /// cancel.
     pub(crate) async fn wait_lease_released(&self) {
         self.notifier.released.notified().await;
     }
 
-    /// Whether the process that made this [`AppScripts::random_name`] was silent for longer than a
-    /// living one; without any heartbeat, since `since`.
+    /// Whether the process that made this [`AppScripts::random_name`] has sent no heartbeat for longer than
+    /// the heartbeat timeout; without any heartbeat, counted from `since`.
     pub(crate) fn has_missed_heartbeats(&self, name: &str, since: Instant) -> bool {
         self.shared.notifiers.has_missed_heartbeats(process_of(name), since, now())
     }

@@ -1,4 +1,4 @@
-//! The limit on the last events of cache channels in Redis.
+//! The limit on the cached events of cache channels in Redis.
 //!
 //! Each event is stored in the slot of its channel, so no script can access all of them. An index in the slot of the
 //! app lists them with their bytes, in the order of publishing. The publishing node updates the index soon after,

@@ -23,7 +23,7 @@ pub(super) struct CachedPublish {
     pub(super) retention_ms: u64,
 }
 
-/// The updates that are still to be sent.
+/// Queue of updates of the cache index, by app; bounded.
 #[derive(Debug)]
 pub(super) struct CacheUpdates {
     waiting: Mutex<PendingUpdates>,
@@ -166,11 +166,7 @@ impl CacheUpdates {
 
 fn log_dropped(app_id: &str, events: usize) {
     if 0 < events {
-        tracing::warn!(
-            app = app_id,
-            events,
-            "dropped cache index updates: too many are pending"
-        );
+        tracing::warn!(app = app_id, events, "dropped cache index updates: too many are pending");
     }
 }
 

@@ -22,16 +22,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 pub(super) struct CleanUp {
     pub(super) shared: Arc<ClusterState>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
-    /// The node that cleans up.
+    /// The token of this node.
     pub(super) token: Arc<FencingToken>,
-    /// The dead node.
+    /// The name of the dead node.
     pub(super) node: String,
 }
 
 /// The result of a cleanup.
 #[derive(Debug)]
 pub(super) struct Cleaned {
-    /// The dead node.
+    /// The name of the dead node.
     pub(super) node: String,
     /// Whether nothing is left to clean up.
     pub(super) is_done: bool,
@@ -57,7 +57,12 @@ impl CleanUp {
             Err(error) => {
                 if let Some(count) = self.shared.log_throttles.cleanups.due(1, now()) {
                     let reason = &*UnavailableReason::of(&error).text;
-                    tracing::warn!(reason, node = self.node, count, "cleanup of a dead node failed, retrying");
+                    tracing::warn!(
+                        reason,
+                        node = self.node,
+                        count,
+                        "cleanup of a dead node failed, retrying"
+                    );
                 }
                 false
             }

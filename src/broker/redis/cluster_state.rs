@@ -61,9 +61,9 @@ pub(super) struct ClusterState {
 pub(super) struct LogThrottles {
     /// Publishes that Redis rejects from a node that is joined.
     pub(super) publishes: LogThrottle,
-    /// Cleanups that are postponed.
+    /// Cleanups that have failed and are retried.
     pub(super) cleanups: LogThrottle,
-    /// Topics whose bus did not deliver every message.
+    /// Topics for which pub/sub messages were lost.
     pub(super) missed: LogThrottle,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct RedisClocks {
     steps: LogThrottle,
 }
 
-/// The minimum time without a reply after which Redis is suspected to be away.
+/// The minimum time without a reply after which Redis is suspected to be down.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// The same for a distant Redis: three round trips of 400 ms, and some time to spare. One slow
 /// reply does not extend it further.
@@ -222,7 +222,7 @@ impl ClusterState {
         timeout_at(deadline.into(), self.link_state.wait_joined()).await.ok()
     }
 
-    /// How long a reply may take until Redis is suspected to be away.
+    /// How long a reply may take until Redis is suspected to be down.
     pub(super) fn suspect_after(&self) -> Duration {
         let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
         SUSPECT_AFTER.max(3 * round_trip).min(SUSPECT_AFTER_MAX)

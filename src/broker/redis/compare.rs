@@ -1,9 +1,9 @@
 //! Compares what this node holds with what Redis holds, continuously, in small steps.
 //!
-//! Each difference is found within 30 seconds: a bus that does not deliver, keys that were evicted or
-//! deleted, counts that are not the sum of their parts, contributions of nodes that are not registered.
-//! A topic that differs is synced in full, which repairs it silently; subscribers that have missed an
-//! event are closed.
+//! Each difference is found within 30 seconds: pub/sub messages that were lost, keys that were evicted or
+//! deleted, counts that are not the sum of the contributions, contributions of nodes that are not registered.
+//! A topic that differs is synced in full, which clients do not notice. The connections of subscribers that
+//! have missed an event are closed with 4200.
 
 mod sweep;
 #[cfg(test)]
@@ -47,11 +47,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
 const SWEEPS_PER_ROUND: usize = 5;
 const SWEEPS_PER_ROUND_ON_CLUSTER: usize = 20;
 
-/// The progress of the comparison.
+/// The progress of the comparison of topics, and of the scan of the lists.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
-    /// The topic that was compared last: all after it are still to be compared in this round, also
-    /// those that did not exist when it began.
+    /// The last compared topic. Topics after it, including new ones, are compared later in this round.
     last_compared: Option<ScanPosition>,
     /// Topics that were being synced when it was their turn: they are compared in the next step.
     skipped: Vec<Arc<str>>,
@@ -66,11 +65,11 @@ pub(super) struct Comparison {
     repairs: LogThrottle,
 }
 
-/// The position of a topic in a round. Each step asks as many masters as possible, so that one that
-/// has lost its data is found soon: neighbours are on different ones.
+/// A position in the scan order. Consecutive topics are on different masters, so that each comparison
+/// queries many of them.
 type ScanPosition = (u8, Arc<str>);
 
-/// A page of a list.
+/// A page of one of the lists that [`Sweep`] scans.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct ListPage {
     /// The number of the list among all.
@@ -78,7 +77,7 @@ pub(super) struct ListPage {
     cursor: u64,
 }
 
-/// The result of a sweep.
+/// The result of a scan of some pages.
 #[derive(Debug)]
 pub(super) struct Swept {
     first: ListPage,
@@ -87,7 +86,7 @@ pub(super) struct Swept {
     unknown_topics: Vec<TopicName>,
 }
 
-/// The result of one command.
+/// The result of one call of `lua/compare.lua`.
 #[derive(Debug)]
 pub(super) struct Compared {
     topics: Vec<(Arc<str>, LocalState)>,
@@ -224,9 +223,7 @@ impl Comparison {
             topics.schedule(name);
         }
         if has_missed && shared.log_throttles.missed.due(1, now()).is_some() {
-            tracing::warn!(
-                "pub/sub messages were lost, resubscribing"
-            );
+            tracing::warn!("pub/sub messages were lost, resubscribing");
         }
         Ok(Some(registered))
     }
@@ -234,14 +231,11 @@ impl Comparison {
     fn log_repairs(&mut self, now: Instant) {
         let repaired = std::mem::take(&mut self.repaired);
         if let Some(topics) = self.repairs.due(repaired, now) {
-            tracing::warn!(
-                topics,
-                "repaired topics whose state in Redis was inconsistent"
-            );
+            tracing::warn!(topics, "repaired topics whose state in Redis was inconsistent");
         }
     }
 
-    /// The lists that this node scans: its own, and those of the apps if it is the first node.
+    /// The lists that this node scans: its own, and those of the apps if it is the leader.
     fn lists(
         &self,
         shared: &ClusterState,
@@ -351,7 +345,7 @@ fn compare(
     let call = compare_call(by, partition, named);
     let connection = context.connection.clone();
     let task = async move {
-        // Messages that arrived on the bus before the reply are handled before it.
+        // Pub/sub messages that arrived before the reply are handled before it.
         let reply = call.run_in_order(&connection).await;
         Compared { topics, reply }
     };

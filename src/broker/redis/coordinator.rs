@@ -1,11 +1,11 @@
 //! The task that owns this node's topics and its link to Redis.
 //!
-//! It handles inputs one at a time: requests of shards, replies of Redis, messages of the bus, and
-//! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
+//! It handles inputs one at a time: requests of shards, replies of Redis, pub/sub messages, and
+//! timers. A channel's messages therefore reach the hub in the order in which Redis publishes
 //! them.
 //!
-//! It gives each input to the part that it is for, and carries out what that part returns; itself it
-//! only drops duplicates and decides whether topics may sync. `membership` decides about the link, `topics` about the topics.
+//! It dispatches each input and executes the returned actions. It also drops duplicate events and decides
+//! whether topics may sync. `membership` decides about the link, `topics` about the topics.
 
 mod actions;
 mod current_link;
@@ -56,10 +56,16 @@ use tokio::{
 /// A request of a shard or of the HTTP API.
 #[derive(Debug)]
 pub(super) enum CoordinatorRequest {
-    /// A connection subscribes.
-    Subscribe { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
-    /// A subscription has ended.
-    Unsubscribe { app_id: Arc<str>, channel: ChannelName, user_id: Option<Arc<str>> },
+    Subscribe {
+        app_id: Arc<str>,
+        channel: ChannelName,
+        waiter: Waiter,
+    },
+    Unsubscribe {
+        app_id: Arc<str>,
+        channel: ChannelName,
+        user_id: Option<Arc<str>>,
+    },
     /// A connection has signed in, or again with another watchlist.
     SignIn {
         app_id: Arc<str>,
@@ -72,7 +78,10 @@ pub(super) enum CoordinatorRequest {
         connection: ConnectionRef,
     },
     /// A connection is admitted; without a sender, it is only counted.
-    Connect { app_id: Arc<str>, reply: Option<oneshot::Sender<bool>> },
+    Connect {
+        app_id: Arc<str>,
+        reply: Option<oneshot::Sender<bool>>,
+    },
     /// An admitted connection has ended.
     Disconnect {
         app_id: Arc<str>,
@@ -90,7 +99,7 @@ pub(super) enum CoordinatorRequest {
 pub(super) enum Completion {
     /// A command timed out or was rejected: the link must be replaced.
     TimedOut,
-    /// The bus of all nodes is subscribed to again.
+    /// The control channel is subscribed to again.
     Subscribed,
     Connected(Result<Connected, UnavailableReason>),
     Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, UnavailableReason>),
@@ -106,7 +115,7 @@ pub(super) enum Completion {
 
 /// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
-/// Maximum number of bus messages that are handled before other inputs.
+/// Maximum number of events of the link that are handled before other inputs.
 const EVENTS_PER_TURN: usize = 256;
 /// Interval at which old entries of the dedup window are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
@@ -163,9 +172,8 @@ impl Coordinator {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut pruned_at = now();
         while !self.membership.has_left() {
-            // Heartbeats are sent on time even if many replies are queued. Messages that the bus
-            // delivered before a reply are handled before it: the order is that of the
-            // connection.
+            // Heartbeats are sent on time even if many replies are queued. Messages that arrived
+            // before a reply are handled before it: the order is that of the connection.
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
@@ -239,7 +247,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether topics may be synced now. Nothing is sent to a Redis that is suspected to be away.
+    /// Whether topics may be synced now. Nothing is sent to a Redis that is suspected to be down.
     fn may_sync(&self) -> bool {
         let is_usable = || matches!(&*self.shared.link_state.borrow(), LinkState::Joined(_));
         self.membership.may_sync() && (!self.membership.is_joined() || is_usable())
@@ -326,7 +334,7 @@ impl Coordinator {
         self.shared.metrics.set_topics(self.topics.all.len());
     }
 
-    /// Handles the messages of the bus, up to the limit of a turn.
+    /// Handles the events of the link, up to the limit of a turn.
     async fn handle_events(&mut self, first: LinkEvent) {
         let mut push = first;
         for left in (0..EVENTS_PER_TURN).rev() {
@@ -352,7 +360,7 @@ impl Coordinator {
         let topics = &self.topics.all;
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| topics.get_key_value(bus));
         let Some((name, topic)) = topic else {
-            // The topic is not needed any more, or it is the bus of all nodes.
+            // The topic is not needed any more, or it is the control channel.
             if bus == self.shared.names.control_channel().as_bytes() {
                 self.on_control_message(bytes, now);
             }
@@ -370,7 +378,7 @@ impl Coordinator {
             }
             Message::Event { sequence, envelope } => {
                 let is_trusted = topic.expects(*sequence) && self.is_from_live_node(envelope.id);
-                // A client of a Redis Cluster may have sent it twice without knowing.
+                // A client that follows a redirection of a Redis Cluster can send a command twice.
                 let is_duplicate = self.dedup.insert(envelope.id, is_trusted, now);
                 self.shared.metrics.count_received(is_duplicate);
                 is_duplicate
@@ -478,7 +486,7 @@ impl Coordinator {
     }
 }
 
-/// The next message of the bus; never completes without a link.
+/// The next event of the link; never completes without a link.
 async fn next(pushes: &mut Option<LinkEvents>) -> LinkEvent {
     match pushes {
         Some(pushes) => pushes.next().await,

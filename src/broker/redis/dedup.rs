@@ -11,7 +11,7 @@ use std::{
 /// A process numbers its envelopes consecutively, so those received from it are bits behind the
 /// highest number. A repeated envelope arrives within `broker_wait_ms` of its first attempt. With
 /// the default, the window is larger than the count of numbers assigned in that time; beyond it, Redis
-/// still recognises a repeated event by its latest ids, unless a failover has lost them.
+/// still recognises a duplicate by its recent ids, unless a failover has lost them.
 #[derive(Debug, Default)]
 pub(super) struct DedupWindow(HashMap<u32, ProcessWindow>);
 

@@ -1,4 +1,4 @@
-//! The messages of the buses, and their encoding.
+//! The pub/sub messages, and their encoding.
 //!
 //! Decoding any bytes that are published there fails or returns a valid message: other users of the same
 //! Redis cannot make a node send invalid data to its clients.
@@ -23,12 +23,12 @@ pub(super) struct Envelope {
     pub(super) frame: Frame,
 }
 
-/// A message on the bus of a topic.
+/// A message on the pub/sub channel of a topic.
 #[derive(Debug)]
 pub(super) enum Message {
     /// An event. Its sequence is 0 if the topic has none.
     Event { sequence: u64, envelope: Envelope },
-    /// The last event of a cache channel was evicted.
+    /// The cached event of a cache channel was evicted.
     Evicted(EnvelopeId),
     /// The topic has changed.
     Change { epoch: String, version: u64, change: Change },
@@ -47,14 +47,14 @@ pub(super) enum Change {
     Sequence(u64),
 }
 
-/// A message on the bus of all nodes.
+/// A message on the control channel.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum ControlMessage {
     /// A heartbeat of a node.
     Heartbeat { node: String, state: NodeState },
     /// Closes the connections of a user.
     Terminate { app_id: String, user_id: String },
-    /// A record was added to the empty log of an app.
+    /// A record was added to the empty webhook log of an app.
     WebhookLogNonEmpty { app_id: String },
     /// The lease to deliver an app's webhooks was released.
     LeaseReleased { app_id: String },

@@ -1,4 +1,4 @@
-//! The fencing token of a node: what each of its writes names, so that Redis can reject outdated ones.
+//! The fencing token that each write of a node carries. Redis rejects a write whose token is outdated.
 
 use super::partition::Partition;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 /// Node, link number and generations that each write names. Redis rejects a write if any is outdated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct FencingToken {
-    /// The node's name.
+    /// `process.incarnation`
     pub(super) node: String,
     /// The number of its link to Redis, higher than those of its earlier links.
     pub(super) link_number: u64,
-    /// The generation of each partition.
+    /// By partition index.
     pub(super) generations: Vec<Arc<str>>,
 }
 

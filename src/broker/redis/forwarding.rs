@@ -6,8 +6,8 @@
 //! stores the last number from each partition, in the step that appends. Each record is therefore
 //! appended once and in its partition's order, even if several nodes forward at once, die or retry.
 //!
-//! The node that logs forwards at once. Every 30 seconds one node checks for logs that were left
-//! behind.
+//! The node whose sync added a record forwards it immediately. Every 30 seconds the leader checks for
+//! records that were not forwarded.
 
 use super::{
     clock::now,
@@ -38,7 +38,7 @@ const RECORDS_MAX: usize = 1_000;
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after forwarding has failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The interval between checks for logs that were left behind.
+/// The interval between checks for logs that were not forwarded.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of checks in a round of 30 seconds, with some time to spare.
 const POLLS_PER_ROUND: usize = 28;
@@ -111,7 +111,7 @@ impl Forwarding {
         }
     }
 
-    /// One node looks for logs that another has left behind, if that is due.
+    /// If due, and if this node is the leader, checks for logs that were not forwarded.
     pub(super) fn poll(&mut self, now: Instant, context: TickContext<'_>) {
         let TickContext { shared, membership, topics, connection } = context;
         let is_due = self.next_poll.is_none_or(|at| at <= now);
@@ -168,7 +168,7 @@ struct ForwardTask {
     partition: Partition,
 }
 
-/// A part of the log of a partition.
+/// Records of the log of a partition, to append to the app's log.
 struct RecordBatch {
     /// The time of its server's clock.
     now_us: u64,

@@ -33,7 +33,7 @@ const FIRST_NODE_WINDOW: Duration = Duration::from_millis(1_500);
 const UNEXPECTED: (redis::ErrorKind, &str) =
     (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
 
-/// A connection to Redis, with the scripts loaded and the bus of all nodes subscribed.
+/// A connection to Redis, with the scripts loaded and the control channel subscribed.
 pub(super) type Connected = Box<(RedisConnection, LinkEvents)>;
 
 /// Connects within a bounded time.
@@ -68,7 +68,7 @@ async fn has_unversioned_nodes(
     shared: &ClusterState,
     connection: &RedisConnection,
 ) -> RedisResult<bool> {
-    // Their keys are in a slot of their own, whose master may have no partition.
+    // On a Redis Cluster their keys are in one slot, which no partition of this node may reach.
     if shared.is_redis_cluster {
         return Ok(false);
     }
@@ -84,8 +84,8 @@ async fn has_unversioned_nodes(
     }
 }
 
-/// One round of heartbeats. The lease partition comes first, and alone if it does not agree;
-/// when the node leaves, it comes last.
+/// One round of heartbeats. The lease partition is called first. If it rejects the heartbeat, the others
+/// are not called. When the node leaves, it is called last.
 pub(super) fn round(
     shared: &ClusterState,
     membership: &Membership,

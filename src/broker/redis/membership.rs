@@ -1,7 +1,7 @@
 //! This node's membership, as a state machine without I/O: it connects, joins, sends heartbeats,
 //! and leaves.
 //!
-//! Each input may return [`MembershipAction`]s, which the coordinator carries out in their order. The time is
+//! Each input may return [`MembershipAction`]s, which the coordinator executes in their order. The time is
 //! an argument of each input.
 
 #[cfg(test)]
@@ -110,17 +110,17 @@ impl Membership {
         }
     }
 
-    /// This node's name.
+    /// `process.incarnation`
     pub(super) fn node(&self) -> &str {
         &self.token.node
     }
 
-    /// Whether the node is joined.
+    /// Whether this node is a member that may publish.
     pub(super) fn is_joined(&self) -> bool {
         self.stage == Stage::Joined
     }
 
-    /// Whether there is a link.
+    /// Whether there is a connection to Redis, joined or not.
     fn is_linked(&self) -> bool {
         !matches!(self.stage, Stage::Disconnected(_) | Stage::Connecting)
     }
@@ -164,7 +164,7 @@ impl Membership {
         if self.is_linked() && inputs.is_fenced {
             return vec![MembershipAction::Close(LEASE_ENDED.into())];
         }
-        // From its first heartbeat on, this node receives its own messages on the bus.
+        // From its first heartbeat on, this node receives its own messages on the control channel.
         let is_registered = self.is_linked() && self.stage != Stage::Joining;
         let timeout = LINK_TIMEOUT + HEARTBEAT_INTERVAL + inputs.in_flight;
         if is_registered && timeout < now.saturating_duration_since(self.pubsub.confirmed_at) {
@@ -359,9 +359,8 @@ impl Membership {
 
     fn on_sync_reported(&mut self, replies: &[HeartbeatReply], now: Instant) -> MembershipAction {
         self.stage = Stage::Waiting;
-        // In a generation that was not open yet, nothing could be published. Earlier events, from
-        // while this node did not receive the bus, were reported by other nodes if they were
-        // recent.
+        // In a generation that was not open yet, nothing could be published. Recent events of the time
+        // in which this node received no messages were reported by other nodes.
         let missed_for = self.missed_for(now);
         let had_no_publishes = |reply: &&HeartbeatReply| {
             let recent = published_sequences::MIN_RETENTION;
@@ -392,12 +391,12 @@ impl Membership {
         ]
     }
 
-    /// Redis has sent a message of the bus or a reply.
+    /// Redis has sent a pub/sub message or a reply.
     pub(super) fn on_received(&mut self, now: Instant) {
         self.pubsub.received_at = Some(now);
     }
 
-    /// The heartbeat of a node was received on the bus.
+    /// The heartbeat of a node was received on the control channel.
     pub(super) fn on_node_heartbeat(&mut self, node: &str, now: Instant) -> Vec<MembershipAction> {
         self.nodes.add_process(node);
         if node != self.node() {
@@ -478,7 +477,7 @@ impl Membership {
         self.stage = Stage::Disconnected(now + self.next_delay());
     }
 
-    /// For how long the messages of the bus may have been missed.
+    /// For how long pub/sub messages may have been missed.
     fn missed_for(&self, now: Instant) -> Duration {
         self.pubsub
             .missed_since

@@ -1,29 +1,46 @@
 //! The cluster: the state that nodes share through Redis, so that they act as one server.
 //!
 //! Nodes do not talk to one another. The shared state lies in Redis, and Lua scripts (`lua/`) change
-//! it there, each atomically. A script publishes what it has changed on a *bus*, a pub/sub channel of
+//! it there, each atomically. A script publishes what it has changed on a pub/sub channel of
 //! Redis, in the same step. `docs/cluster.md` lists what holds when, and the limits.
 //!
 //! # Keys
 //!
 //! - `partition`: keys with the same hash tag, so that one script may use all of them. A Redis Cluster
-//!   has 256, a single Redis one. `names` makes the names of keys and buses.
+//!   has 256, a single Redis one. `names` makes the names of keys and pub/sub channels.
 //! - *Registry* (`lua/fencing.lua`): a hash in each partition, with its generation and the registered
-//!   nodes with their link numbers. Each write names all three, and Redis rejects it if one is outdated.
-//! - *Topic*: the hash of a channel, of a user, or of an app's connections.
+//!   nodes with their link numbers. Each write carries all three, and Redis rejects it if one is outdated.
+//! - *Topic*: the hash of a channel, of a user, or of an app's connections. Its pub/sub channel has the same name.
+//! - *Control channel*: a pub/sub channel that all nodes subscribe to, for heartbeats and notifications.
+//!
+//! # Words
+//!
+//! - *node*: a member of the cluster, named `process.incarnation`. *process*: the 24-bit id of a server process. A
+//!   node that was declared dead takes the next incarnation.
+//! - *link*: the connections to Redis since the last reconnect. Its number is part of the *fencing token*, which
+//!   each write carries.
+//! - *lease partition*: partition 0. It stores the leases and carries the control channel.
+//! - *generation*: an id of the data of one partition, replaced when Redis may have lost writes. It is *open* once
+//!   all expected processes have synced; before, nothing is published.
+//! - *epoch* and *version* of a topic: an id of its hash, and a counter of its changes. *sequence*: the counter of
+//!   its events.
+//! - *contribution*: the subscriptions and users that one node adds to a topic. *provisional*: read before all nodes
+//!   have written theirs.
+//! - *view*: what a node knows of a topic on all nodes.
+//! - *leader*: the live node with the lowest name. It does the work that one node does for all.
 //!
 //! # Publishing
 //!
 //! [`RedisBroker::publish`] puts the encoded frame into an `envelope` and runs one script, which advances
-//! the sequence of the channel and publishes the event on its bus. Each node with subscribers, the
+//! the sequence of the channel and publishes the event on its pub/sub channel. Each node with subscribers, the
 //! publisher included, receives it and passes it to its hub: all nodes deliver in Redis' order.
 //!
 //! # Subscribing
 //!
 //! [`RedisBroker::subscribe`] sends a request to the `coordinator`, a task that owns the `topics`: a `topic` state
-//! machine for each channel with subscribers on this node. The topic subscribes to the bus, writes to Redis what
-//! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From that
-//! *replica* the subscriber gets its acknowledgement.
+//! machine for each channel with subscribers on this node. The topic subscribes to its pub/sub channel, writes to Redis what
+//! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From this
+//! *view* the subscriber gets `subscription_succeeded`.
 //!
 //! # Webhooks
 //!
@@ -33,10 +50,10 @@
 //!
 //! # Failures
 //!
-//! - `link` connects to Redis and follows its masters: two connections per server, commands and bus.
+//! - `link` connects to Redis and follows its masters: two connections per server, for commands and for pub/sub.
 //! - `membership` decides when to connect, join, send the heartbeats that keep the *lease*, and leave.
 //!   After a lost link each topic is written and read again; differences are sent to clients, and
-//!   subscribers that may have missed events are closed, so that they subscribe again.
+//!   the connections of subscribers that may have missed events are closed with 4200, so that they subscribe again.
 //! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
 //! - `cleanup` removes what a node contributed whose lease has expired.
 //! - `compare` continuously compares the state of this node with that in Redis, and repairs it.

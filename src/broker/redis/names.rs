@@ -1,8 +1,8 @@
-//! Names of keys and buses in Redis.
+//! Names of keys and pub/sub channels in Redis.
 //!
 //! Each name contains the hash tag of its [`Partition`], so that a script about one channel, or
-//! about the contribution of a node, uses one slot of a Redis Cluster. The bus of a topic, on which
-//! its messages are published, has the same name as its hash.
+//! about the contribution of a node, uses one slot of a Redis Cluster. The pub/sub channel of a topic has
+//! the same name as its hash.
 
 use super::partition::{PARTITIONS, Partition};
 use crate::protocol::ChannelName;
@@ -77,7 +77,7 @@ impl KeyNames {
         format!("{}:{kind}{{{partition}}}{rest}", self.prefix)
     }
 
-    /// The hash of a topic, and its bus.
+    /// The hash of a topic, and its pub/sub channel.
     pub(super) fn topic_key(&self, name: &TopicName) -> String {
         let app_id = &name.app_id;
         match &name.subject {
@@ -89,7 +89,7 @@ impl KeyNames {
         }
     }
 
-    /// The hash of a channel, and its bus.
+    /// The hash of a channel, and its pub/sub channel.
     pub(super) fn channel_topic_key(&self, app_id: &str, channel: &ChannelName) -> String {
         self.channel_key("c", app_id, channel)
     }
@@ -123,12 +123,12 @@ impl KeyNames {
         (self.partition(&name) == partition).then_some(name)
     }
 
-    /// The last event of a cache channel.
+    /// The cached event of a cache channel.
     pub(super) fn cached_event_key(&self, app_id: &str, channel: &ChannelName) -> String {
         self.channel_key("e", app_id, channel)
     }
 
-    /// The ids of a channel's latest events.
+    /// The ids of a channel's recent events.
     pub(super) fn recent_event_ids_key(&self, app_id: &str, channel: &ChannelName) -> String {
         self.channel_key("r", app_id, channel)
     }
@@ -163,7 +163,7 @@ impl KeyNames {
         self.key("nodes", partition, "")
     }
 
-    /// The bus of all nodes.
+    /// The pub/sub channel on which all nodes receive control messages.
     pub(super) fn control_channel(&self) -> String {
         self.key("bus", Partition::LEASES, "")
     }

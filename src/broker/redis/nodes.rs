@@ -14,7 +14,7 @@ pub(super) struct Nodes {
     pub(super) other_processes: Vec<String>,
     /// The nodes that have a lease, this one among them.
     pub(super) live_nodes: Vec<String>,
-    /// The processes of `alive`. A process that can only publish on the bus has none.
+    /// The process ids of `live_nodes`. Events of other processes are not trusted: any client of Redis can publish.
     live_process_ids: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
     pub(super) former_names: BTreeSet<String>,
@@ -109,7 +109,7 @@ impl Nodes {
         }
     }
 
-    /// Whether `node` is the first of the live nodes: some work of all nodes is done by that one.
+    /// Whether the node does the work that one node does for all: the live node with the lowest name.
     pub(super) fn is_leader(&self, node: &str) -> bool {
         self.live_nodes.iter().min().is_some_and(|first| first == node)
     }

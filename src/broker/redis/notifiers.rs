@@ -1,4 +1,4 @@
-//! Notifies the tasks of an app of messages on the bus.
+//! Wakes the webhook tasks of an app when a control message is for them.
 
 use super::nodes::process_of;
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Notifies the tasks of an app.
+/// Wakes the webhook tasks of one app.
 #[derive(Debug, Default)]
 pub(super) struct AppNotifier {
     pub(super) logged: Notify,
@@ -26,7 +26,7 @@ pub(super) struct AppNotifiers {
 /// Time without a heartbeat after which other nodes try to take the webhook lease of a process.
 /// Heartbeats are sent every second.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(3_500);
-/// When the entry of a silent process is removed.
+/// After this time without a heartbeat, the entry of a process is removed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl AppNotifiers {
@@ -68,8 +68,8 @@ impl AppNotifiers {
         heartbeats.insert(process.to_owned(), now);
     }
 
-    /// Whether the process was silent for longer than a living one; without any heartbeat, since
-    /// `since`.
+    /// Whether the process has sent no heartbeat for longer than [`HEARTBEAT_TIMEOUT`]; without any
+    /// heartbeat, counted from `since`.
     pub(super) fn has_missed_heartbeats(
         &self,
         process: &str,

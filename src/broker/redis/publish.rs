@@ -33,7 +33,7 @@ pub(super) struct OutgoingEvent {
     pub(super) frame: Frame,
     /// The connection that does not receive it.
     pub(super) except: Option<SocketId>,
-    /// How long a cache channel keeps it as its last event; zero for not at all.
+    /// How long a cache channel keeps it as its cached event; zero for not at all.
     pub(super) retention: Duration,
 }
 

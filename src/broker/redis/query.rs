@@ -27,7 +27,7 @@ use std::{
 /// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ChannelQuery {
-    /// Counts and the last event.
+    /// Counts and the cached event.
     Summary,
     /// Also the ids of the members.
     Users,
@@ -38,7 +38,7 @@ pub(super) enum ChannelQuery {
 /// The state of one channel, with its members if requested.
 #[derive(Debug, Default)]
 pub(super) struct ChannelDetails {
-    /// The counts and the last event.
+    /// The counts and the cached event.
     pub(super) summary: ChannelSummary,
     /// The ids of the members, in order, and their infos if requested.
     pub(super) users: Vec<(Arc<str>, Arc<str>)>,
@@ -83,7 +83,7 @@ impl ClusterState {
         let (topic, partition) = (self.names.topic_key(&name), self.names.partition(&name));
         let mut reply = self
             .run_fenced(partition, |token| {
-                // Connections have no last event: this key does not exist.
+                // Connections have no cached event: this key does not exist.
                 ScriptCall::fenced(&self.scripts.channel, partition, &self.names, token)
                     .key(&topic)
                     .key(format!("{topic}:none"))

@@ -21,7 +21,7 @@ pub(in crate::broker::redis) fn hex_id() -> String {
 mod system {
     pub(in crate::broker::redis) type HashState = std::hash::RandomState;
 
-    /// A random number.
+    /// 64 random bits.
     pub(in crate::broker::redis) fn number() -> u64 {
         rand::random()
     }

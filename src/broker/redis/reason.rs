@@ -37,7 +37,12 @@ const REDIS_ERRORS: [(&str, &str, &str, bool); 16] = [
     ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
     ("CLUSTERDOWN", "cluster_down", "the Redis Cluster is down", true),
     ("MASTERDOWN", "replica", "this Redis is a replica that has lost its master", false),
-    ("WRONGTYPE", "unexpected_data", "a key under redis.prefix has an unexpected type (WRONGTYPE)", false),
+    (
+        "WRONGTYPE",
+        "unexpected_data",
+        "a key under redis.prefix has an unexpected type (WRONGTYPE)",
+        false,
+    ),
     ("MOVED", "cluster", "redis is a node of a Redis Cluster: use a redis+cluster:// URL", false),
     (
         "CROSSSLOT",

@@ -1,9 +1,9 @@
 //! Reports the sequences that this node knows to a Redis that has lost data.
 //!
 //! A Redis that has restarted may have lost its last writes, or all of them, and some nodes may have
-//! received events that others have not. Before it syncs anything, each node reports the sequences
-//! that it knows, however late it joins: the highest counts, and a node whose subscribers lack events
-//! closes them, so that they subscribe again.
+//! received events that others have not. Before it syncs, each node reports the highest sequences that it
+//! has seen. Redis keeps the highest. A node with a lower sequence has missed events and closes its
+//! subscribers' connections with 4200, so that the clients subscribe again.
 
 use super::{
     cluster_state::ClusterState,

@@ -31,7 +31,7 @@ impl Scheduler {
         }
     }
 
-    /// Schedules a topic for `at`. Of several times, the earliest counts: the topic names the next
+    /// Schedules a topic for `at`. Only the earliest time is kept; when the topic is checked, it returns its next
     /// one when it is checked.
     pub(super) fn add_at(&mut self, topic: &Arc<str>, at: Instant) {
         let known = self.times.get(topic).copied();

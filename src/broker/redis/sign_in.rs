@@ -4,7 +4,7 @@ use super::{names::TopicSubject, topic::Topic, topics::Topics};
 use crate::{channel::OFFLINE_GRACE, hub::ConnectionRef};
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-/// The signed-in connections.
+/// The signed-in connections of this node; the coordinator owns them.
 #[derive(Debug, Default)]
 pub(super) struct SignIns {
     all: HashMap<ConnectionRef, SignedInConnection>,

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// Time within which Redis must execute a small sync, by its clock.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The call that syncs a contribution of `node`, which may be another node.
+/// The call that writes the contribution of `node` to a topic. `node` differs from the token's node in a
+/// cleanup.
 pub(super) fn sync_call(
     (shared, token): (&ClusterState, &FencingToken),
     name: &TopicName,
@@ -89,7 +90,7 @@ pub(super) fn sync_call(
     with_users(call, request)
 }
 
-/// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the last event,
+/// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the cached event,
 /// the field of the index, the maximum number of members and the maximum total.
 fn subject_params<'a>(
     shared: &ClusterState,
@@ -97,7 +98,7 @@ fn subject_params<'a>(
     config: &AppConfig,
 ) -> (String, String, &'a str, usize, usize) {
     let mut flags = String::new();
-    // An unused key in the same slot, for subjects without a last event.
+    // An unused key in the same slot, for subjects without a cached event.
     let none = || format!("{}:none", shared.names.topic_key(name));
     match &name.subject {
         TopicSubject::Channel(channel) => {

@@ -1,4 +1,4 @@
-//! What work that is done from time to time uses of the node.
+//! The state that periodic work of a joined node borrows.
 
 use super::{
     cluster_state::ClusterState, link::RedisConnection, membership::Membership, topics::Topics,

@@ -223,7 +223,7 @@ impl Topics {
         commands
     }
 
-    /// Subscribes to the buses of topics of a partition.
+    /// Subscribes to the pub/sub channels of topics of a partition.
     fn subscribe(
         &mut self,
         partition: Partition,
@@ -294,8 +294,8 @@ impl Topics {
         Some(command.boxed())
     }
 
-    /// Continues the topics of an answered command. The log that has records now is to be
-    /// forwarded.
+    /// Handles the reply to a command. Returns the webhook log that must be forwarded, if records were
+    /// added to it.
     ///
     /// # Errors
     ///
@@ -400,7 +400,7 @@ impl Topics {
         is_logged.then_some(app_id)
     }
 
-    /// A message of the bus has arrived for a topic.
+    /// A message has arrived on the pub/sub channel of a topic.
     pub(super) fn on_message(
         &mut self,
         name: &Arc<str>,
@@ -459,7 +459,8 @@ impl Topics {
                     hub.notify_watchers(watchers, user_id, is_online);
                 }
                 (Effect::Admit(admission, is_admitted), _) => {
-                    // A client that does not wait any more was admitted, or reports its end.
+                    // If the request has timed out, the connection was admitted without a reply: count it. If it
+                    // has ended, its end is still to be reported.
                     let was_admitted = admission.send(is_admitted).is_err() && !is_admitted;
                     if was_admitted {
                         self.update_by_name(name, Topic::add);

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, sync::Arc};
 /// The log of an app in a partition.
 pub(super) type PartitionLog = (Arc<str>, Partition);
 
-/// The logs that may have records to forward. For the partition of the app itself, it only means that
-/// something was logged.
+/// Logs that may have records to forward. An entry for the app's own partition only triggers the
+/// notification of the nodes.
 #[derive(Debug, Default)]
 pub(super) struct Unforwarded(Mutex<BTreeSet<PartitionLog>>);
 

@@ -114,7 +114,7 @@ impl Sweep {
         let Ok(Some((found, _))) = parse_compare_reply(call.run(&self.connection).await?) else {
             return Ok(());
         };
-        // A name without a registration: only inconsistencies are removed.
+        // No node is registered under this name, so the sync changes nothing but inconsistencies.
         let no_node = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {
             if found.is_inconsistent {

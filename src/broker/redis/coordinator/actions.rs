@@ -1,4 +1,4 @@
-//! Carries out the actions of the membership.
+//! Executes the actions of the membership.
 
 use super::{Completion, Coordinator};
 use crate::broker::redis::{
@@ -13,7 +13,7 @@ use crate::broker::redis::{
 use std::{sync::Arc, time::Instant};
 
 impl Coordinator {
-    /// Carries out what is due for the membership.
+    /// Executes the actions of the membership that are due.
     pub(in crate::broker::redis) fn tick_membership(&mut self, now: Instant) {
         let inputs = TickInputs {
             is_fenced: self.shared.is_fenced(self.membership.token.link_number),
@@ -26,7 +26,7 @@ impl Coordinator {
         self.execute(actions);
     }
 
-    /// Carries out actions of the membership, in their order.
+    /// Executes actions of the membership, in their order.
     pub(in crate::broker::redis) fn execute(
         &mut self,
         actions: impl IntoIterator<Item = MembershipAction>,

@@ -45,8 +45,8 @@ impl CurrentLink {
         });
     }
 
-    /// The same for tasks of many commands without a time limit: each command fails with its
-    /// connection.
+    /// Like [`Self::spawn`], without a timeout: for tasks of many commands, each of which fails when the
+    /// connection is closed.
     pub(super) fn spawn_unbounded(&self, work: impl Future<Output = Completion> + Send + 'static) {
         let (completions, number) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {

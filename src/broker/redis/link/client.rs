@@ -38,7 +38,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// An event of a connection besides replies.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Incoming {
-    /// A message on a bus.
+    /// A message on a pub/sub channel.
     Message { pubsub_channel: Vec<u8>, message: Vec<u8> },
     /// The server has ended a subscription by itself.
     Unsubscribed { pubsub_channel: Vec<u8> },
@@ -93,14 +93,14 @@ impl RespClient {
         self.send(bytes, ExpectedReply::Values(commands.len())).await
     }
 
-    /// Subscribes with a command that names this many buses.
+    /// Subscribes with a command that contains this many pub/sub channels.
     pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
         let values =
             self.send(command.get_packed_command(), ExpectedReply::Subscribed(buses)).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
-    /// Unsubscribes with a command that names buses.
+    /// Unsubscribes from the pub/sub channels of a command.
     pub(super) async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
         let mut bytes = command.get_packed_command();
         bytes.extend(cmd("HELLO").get_packed_command());
@@ -299,6 +299,5 @@ fn lost() -> RedisError {
 }
 
 fn unexpected() -> RedisError {
-    io::Error::new(io::ErrorKind::InvalidData, "unexpected reply from redis")
-        .into()
+    io::Error::new(io::ErrorKind::InvalidData, "unexpected reply from redis").into()
 }

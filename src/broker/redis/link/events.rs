@@ -1,4 +1,4 @@
-//! Messages that a link delivers, and changes of its servers.
+//! The events of a link: pub/sub messages, and changes of its servers.
 
 use super::client::Incoming;
 use crate::broker::redis::partition::Partition;
@@ -12,30 +12,30 @@ use tokio::sync::mpsc;
 /// link is closed.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A message of a link, or a change of its servers.
+/// An event of a link.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::broker::redis) enum LinkEvent {
-    /// A message on a bus.
+    /// A message on a pub/sub channel.
     Message { from: ServerId, pubsub_channel: Vec<u8>, message: Vec<u8> },
     /// The partition has another server, or its server ended a subscription: subscribe to the
-    /// partition's buses and read its topics again.
+    /// partition's pub/sub channels and read its topics again.
     PartitionMoved(Partition),
     /// The link has failed, for this reason.
     Lost(&'static str),
 }
 
-/// A server of a link, in the order in which they were opened. One that was opened again is another.
+/// Identifies a connection to a server. A reconnected server has a new id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::broker::redis) struct ServerId(pub(super) u32);
 
-/// The receiving end of a link's messages, in order.
+/// The receiving end of a link's events, in order.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct LinkEvents {
     receiver: mpsc::UnboundedReceiver<LinkEvent>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
-/// The sending end of [`Pushes`].
+/// The sending end of [`LinkEvents`].
 #[derive(Clone, Debug)]
 pub(super) struct LinkEventSender {
     queue: mpsc::UnboundedSender<LinkEvent>,

@@ -1,8 +1,8 @@
-//! The link to Redis, of any topology: requests, replies, and messages of the buses.
+//! The link to Redis, of any topology: requests, replies, and pub/sub messages.
 //!
-//! - `stream` opens TCP, TLS and Unix connections, `client` speaks RESP3 over one, and
-//!   `server` has the two of one server: *commands*, which subscribes to nothing, and *bus*, whose
-//!   replies are in order with its messages. `pending` bounds how long replies may take.
+//! - `stream` opens TCP, TLS and Unix connections, and `client` speaks RESP3 over one. `server` holds two
+//!   connections to one server: one for commands, and one for subscriptions and for queries that must be
+//!   ordered with its messages. `pending` bounds how long replies may take.
 //! - `routing` and `slots` find the master of each partition of a Redis Cluster and follow it.
 //! - `sentinel` finds the master that Sentinels watch.
 
@@ -38,7 +38,7 @@ use tokio::time::timeout;
 /// Maximum time for connecting, including the discovery of servers. Each step has a shorter
 /// timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of buses in one command, so that neither it nor its reply blocks Redis for long.
+/// Maximum number of pub/sub channels in one command, so that neither it nor its reply blocks Redis for long.
 const CHANNELS_PER_COMMAND: usize = 512;
 
 /// The configured Redis.
@@ -153,8 +153,8 @@ impl RedisConnection {
         Ok(from_redis_value(reply)?)
     }
 
-    /// The same, in order with the messages of the partition's buses: those that were published
-    /// before the command come before the reply.
+    /// Like [`Self::query`], in order with the pub/sub messages of the partition: those that were published
+    /// before the command arrive before the reply.
     pub(super) async fn query_in_order<T: FromRedisValue>(
         &self,
         partition: Partition,
@@ -164,7 +164,7 @@ impl RedisConnection {
         Ok(from_redis_value(reply)?)
     }
 
-    /// Subscribes to buses of a partition. Returns for each the server that has it.
+    /// Subscribes to pub/sub channels of a partition. Returns for each the server that has it.
     pub(super) async fn subscribe(
         &self,
         partition: Partition,
@@ -201,11 +201,11 @@ impl RedisConnection {
         command
     }
 
-    /// Loads scripts on every server. Returns their names, in order.
+    /// Loads scripts on every server. Returns their digests, in order.
     pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
         let servers = self.servers().await?;
         let names = try_join_all(servers.iter().map(|server| server.load(scripts))).await?;
-        // The same text has the same name on every server.
+        // The same text has the same digest on every server.
         Ok(names.into_iter().next().unwrap_or_default())
     }
 

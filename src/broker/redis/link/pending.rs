@@ -24,7 +24,7 @@ use tokio::{
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// Maximum time granted for the bytes of requests, messages and replies.
 const SLOW_MAX: Duration = Duration::from_secs(30);
-/// A connection that was silent for this long is pinged.
+/// A connection that has delivered nothing for this long is pinged.
 pub(super) const PING_AFTER: Duration = Duration::from_secs(2);
 
 /// The values that a reply consists of.
@@ -62,7 +62,7 @@ pub(super) struct PendingRequests {
     last_reply: Instant,
 }
 
-/// The next timer.
+/// When to ping, or to give up.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum TimerAction {
     Ping(Instant),

@@ -32,7 +32,7 @@ use tokio::{
 
 /// The interval at which the map is checked.
 pub(super) const REFRESH: Duration = Duration::from_secs(1);
-/// Pause before the map is refreshed for a reason: servers give several at once.
+/// The delay of a triggered refresh, so that simultaneous triggers cause one.
 const COALESCE: Duration = Duration::from_millis(10);
 
 /// Maximum number of redirections of a command. More in a row mean that servers contradict one
@@ -204,7 +204,7 @@ impl ClusterRouter {
         opened.await.cloned().inspect_err(|_| self.trigger.lost(address))
     }
 
-    /// Moves a partition to the server that a `MOVED` names.
+    /// Moves a partition to the server of a `MOVED`.
     fn move_partition(&self, partition: Partition, to: ServerAddress) {
         let mut state = self.state.lock();
         if state.map.master(partition) != Some(&to) {
@@ -304,7 +304,7 @@ fn slots() -> Cmd {
     slots
 }
 
-/// The partition of a bus, by the hash tag in its name.
+/// The partition of a pub/sub channel, by the hash tag in its name.
 fn partition_of(bus: &[u8]) -> Option<Partition> {
     let name = str::from_utf8(bus).ok()?;
     let (_, rest) = name.split_once('{')?;

@@ -77,7 +77,7 @@ impl Sentinels {
         })
     }
 
-    /// Watches whether the sentinels still name this master.
+    /// Watches whether the sentinels still report this master.
     pub(super) fn watch(mut self, master: ServerAddress, events: LinkEventSender) -> AbortOnDrop {
         AbortOnDrop::spawn(async move {
             let mut ticks = time::interval(POLL_INTERVAL);

@@ -39,7 +39,7 @@ pub(super) struct RedisServer {
 pub(super) enum ServerRequest<'a> {
     Query(&'a Cmd),
     QueryInOrder(&'a Cmd),
-    /// With the number of buses. The reply is the number of the server.
+    /// With the number of pub/sub channels. The reply is the number of the server.
     Subscribe(&'a Cmd, usize),
     Unsubscribe(&'a Cmd),
 }
@@ -69,7 +69,7 @@ impl ServerConnector {
         Ok(RedisServer { id, address: address.clone(), commands, pubsub: bus })
     }
 
-    /// Opens one connection: RESP3, signed in, with its database selected.
+    /// Opens one connection: RESP3, authenticated, with its database selected.
     pub(super) async fn connect_one(
         &self,
         address: &ServerAddress,
@@ -129,7 +129,7 @@ impl RedisServer {
         self.commands.request(command).await
     }
 
-    /// Loads scripts. Returns their names, in order.
+    /// Loads scripts. Returns their digests, in order.
     pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
         let load = |script: &&str| {
             let mut load = cmd("SCRIPT");
@@ -142,6 +142,8 @@ impl RedisServer {
         replies.into_iter().map(name).collect()
     }
 
+    /// Checks that the server is a master.
+    ///
     /// # Errors
     ///
     /// The server is a replica. Without permission to ask, it is assumed to be a master.

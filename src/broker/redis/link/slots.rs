@@ -16,7 +16,7 @@ pub(super) enum Redirection {
     Moved(ServerAddress),
     /// It is moving: this command is for the other server.
     Ask(ServerAddress),
-    /// The server can't tell yet.
+    /// The server rejects the command for now (`TRYAGAIN`, `CLUSTERDOWN`, `LOADING`): retry it.
     TryAgain,
 }
 
@@ -56,7 +56,7 @@ impl SlotMap {
         self.0[partition.index()] = Some(master);
     }
 
-    /// The distinct masters.
+    /// The masters, each once.
     pub(super) fn masters(&self) -> Vec<ServerAddress> {
         let mut masters: Vec<ServerAddress> = self.0.iter().flatten().cloned().collect();
         masters.sort();

@@ -353,7 +353,10 @@ fn an_unexpected_reply_to_a_heartbeat_ends_the_link() {
         };
         assert_eq!(closed(Ok(replies(1, now))), None);
         assert_eq!(closed(Ok(vec![expired.clone()])).as_deref(), Some(LEASE_ENDED));
-        assert_eq!(closed(Ok(vec![other.clone()])).as_deref(), Some("redis started a new generation"));
+        assert_eq!(
+            closed(Ok(vec![other.clone()])).as_deref(),
+            Some("redis started a new generation")
+        );
         assert!(
             closed(Ok(vec![layout.clone()])).is_some_and(|why| why.starts_with(OTHER_KEY_LAYOUT))
         );

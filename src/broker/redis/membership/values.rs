@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What this node receives on the bus.
+/// What is known of the pub/sub connection.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct PubSubHealth {
     /// When it last received a message, or the reply to a sync.
     pub(in crate::broker::redis) received_at: Option<Instant>,
     /// Since when messages may have been missed: the last one before the link was lost. `None` while joined.
     pub(super) missed_since: Option<Instant>,
-    /// When the bus last delivered its own heartbeat.
+    /// When the node's own heartbeat was last received.
     pub(in crate::broker::redis) confirmed_at: Instant,
-    /// Whether the bus has delivered its own heartbeat on this link.
+    /// Whether the node's own heartbeat was received on this link.
     pub(in crate::broker::redis) is_confirmed: bool,
 }
 
@@ -29,11 +29,11 @@ pub(in crate::broker::redis) enum Stage {
     Joining,
     /// Redis has begun a new generation: this node reports the sequences that it knows.
     Restoring,
-    /// Everything that this node has is synced.
+    /// The topics are being synced.
     Syncing,
-    /// Everything is synced, which was reported.
+    /// The topics are synced, and the report to Redis is in flight.
     ReportingSync,
-    /// Waiting for its own heartbeat on the bus, and for all partitions to open.
+    /// Waiting for its own heartbeat on the control channel, and for all partitions to open.
     Waiting,
     Joined,
 }
@@ -42,10 +42,9 @@ pub(in crate::broker::redis) enum Stage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stopping {
     No,
-    /// All contributions are withdrawn.
+    /// Contributions are being withdrawn.
     Withdrawing,
-    /// They were withdrawn, and the lease is being released; or there is no link, and another node does
-    /// both.
+    /// The lease is being released. Without a link, another node cleans up.
     Leaving,
 }
 
@@ -56,7 +55,7 @@ pub(in crate::broker::redis) enum MembershipAction {
     Connect,
     /// Send a round of heartbeats to the lease partition and to these.
     Heartbeat(HeartbeatPhase, Vec<Partition>),
-    /// Send nothing more until Redis answers: a reply is overdue.
+    /// Send nothing more until Redis replies: a reply is overdue.
     Suspect,
     /// Close the link.
     Close(UnavailableReason),
@@ -71,12 +70,12 @@ pub(in crate::broker::redis) enum MembershipAction {
     Restore(BTreeSet<Partition>),
     /// Sync every topic.
     SyncAll,
-    /// Close the subscribers that may have missed events, except in these partitions.
+    /// Close the connections of subscribers that may have missed events, except in these partitions.
     Resubscribe {
         /// Partitions in which no event was published meanwhile.
         unaffected: BTreeSet<Partition>,
     },
-    /// Read the topics again that were read before all nodes had arrived.
+    /// Read the topics again that were read before all nodes had synced.
     RefreshProvisional,
     /// Log and count that the node has joined.
     ReportJoined {
@@ -91,14 +90,14 @@ pub(in crate::broker::redis) enum MembershipAction {
     Leave(Vec<Partition>),
 }
 
-/// What the coordinator knows besides, when it asks for due actions.
+/// The state outside of the membership that `on_tick` needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::redis) struct TickInputs {
     /// Whether Redis rejects the writes of this link.
     pub(in crate::broker::redis) is_fenced: bool,
     /// Whether a reply of Redis is overdue.
     pub(in crate::broker::redis) is_suspect: bool,
-    /// How long a reply may take until Redis is suspected to be away.
+    /// How long a reply may take until Redis is suspected to be down.
     pub(in crate::broker::redis) suspect_after: Duration,
     /// The time that a slow link needs for the writes in flight.
     pub(in crate::broker::redis) in_flight: Duration,

@@ -6,7 +6,7 @@ use std::time::Instant;
 /// The state of a settled topic on this node.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::redis) struct LocalState {
-    /// This node's part of the total, as last acknowledged by Redis.
+    /// This node's contribution to the total, as last acknowledged by Redis.
     pub(in crate::broker::redis) own_total: usize,
     /// The number of this node's users.
     pub(in crate::broker::redis) users: usize,
@@ -32,7 +32,7 @@ pub(in crate::broker::redis) enum Difference {
     None,
     /// The topic is to be synced and read again.
     Repair,
-    /// The bus has not delivered everything: the topic is to be subscribed again as well.
+    /// Pub/sub messages were lost: the topic is to be subscribed again as well.
     Missed,
 }
 
@@ -64,7 +64,7 @@ impl Topic {
         is_unknown
     }
 
-    /// Compares the two states. Earlier messages of the bus are handled already.
+    /// Compares the two states. Earlier pub/sub messages are handled already.
     pub(in crate::broker::redis) fn compare(
         &mut self,
         local: &LocalState,

@@ -1,8 +1,8 @@
 //! A topic on one node, as a state machine without I/O.
 //!
 //! The node's contribution is written to Redis as a whole, one sync at a time; later changes are
-//! part of the next sync. Redis' replies and the messages of the bus maintain a *replica* of the
-//! state of all nodes, from which new subscribers are answered. After a lost link everything is
+//! part of the next sync. Redis' replies and the messages of the pub/sub channel maintain a *view* of the
+//! state of all nodes, from which new subscribers receive their first messages. After a lost link everything is
 //! synced and read again, and clients receive the differences.
 
 mod compare;
@@ -41,7 +41,7 @@ const JOINS_MAX: usize = 512;
 /// How long other nodes may take to restore their contributions after the loss of a hash.
 const RESTORE_WINDOW: Duration = Duration::from_secs(3);
 
-/// The state of the topic's subscription to its bus.
+/// The state of the topic's subscription to its pub/sub channel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PubSubState {
     Unsubscribed,
@@ -53,14 +53,14 @@ enum PubSubState {
 /// Whether Redis still has this node's last write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LastWrite {
-    /// A missing part means that its keys were deleted.
+    /// A missing contribution means that its keys were deleted.
     Stored,
-    /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
-    /// new.
+    /// A new generation has begun, so Redis may have lost its data: a missing contribution of this node is written and
+    /// reported as new.
     PossiblyLost,
 }
 
-/// The state machine of one topic.
+/// A topic on this node.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct Topic {
     pub(in crate::broker::redis) name: TopicName,
@@ -78,12 +78,12 @@ pub(in crate::broker::redis) struct Topic {
     server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     local_count: usize,
-    /// The number of subscriptions whose end was reported before Redis had acknowledged them.
+    /// Subscriptions that ended before their sync was acknowledged.
     early_ends: usize,
     /// The users of this node.
     users: Roster,
     removed_users: SeededSet<Arc<str>>,
-    /// This node's part of the total, as last acknowledged by Redis.
+    /// This node's contribution to the total, as last acknowledged by Redis.
     acknowledged_total: usize,
     last_write: LastWrite,
     waiters: VecDeque<Waiter>,
@@ -94,9 +94,9 @@ pub(in crate::broker::redis) struct Topic {
     view: Option<TopicView>,
     /// The deadline for other nodes to restore their contributions after the loss of the hash.
     restoring_until: Option<Instant>,
-    /// Whether the replica has been kept since it was read.
+    /// Whether pub/sub messages have been applied without a gap since the last snapshot.
     is_live: bool,
-    /// Messages of the bus that arrived before the replica was read.
+    /// Messages of the pub/sub channel that arrived before the snapshot.
     buffered: Vec<(Message, bool)>,
     watchers: SeededSet<ConnectionRef>,
     /// The number of watchers that wait for a reply.
@@ -152,13 +152,13 @@ impl Topic {
         self.needs_full_sync = true;
     }
 
-    /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
+    /// Records that Redis may have lost its data, and with it the webhook logs: a missing contribution of this node is reported
     /// again.
     pub(in crate::broker::redis) fn mark_data_lost(&mut self) {
         self.last_write = LastWrite::PossiblyLost;
     }
 
-    /// Ends the subscriptions whose clients may still return: they do not.
+    /// Ends at once the sign-ins that are within their grace period: the node is shutting down.
     pub(in crate::broker::redis) fn end_grace_periods(&mut self) {
         self.local_count = self.local_count.saturating_sub(self.sign_out_times.len());
         self.sign_out_times.clear();
@@ -172,12 +172,12 @@ impl Topic {
             && self.waiters.is_empty()
     }
 
-    /// Whether the topic has a bus, to which this node subscribes.
+    /// Whether the topic has a pub/sub channel, to which this node subscribes.
     pub(in crate::broker::redis) fn has_pubsub_channel(&self) -> bool {
         self.name.subject != TopicSubject::Connections
     }
 
-    /// Whether an event belongs to the channel on whose bus it was received.
+    /// Whether an event belongs to the channel on whose pub/sub channel it was received.
     pub(in crate::broker::redis) fn is_for(&self, envelope: &Envelope) -> bool {
         self.channel().is_some_and(|channel| {
             envelope.frame.as_text().is_some_and(|text| event::is_on_channel(text, channel))
@@ -202,7 +202,7 @@ impl Topic {
         self.waiters.push_back(waiter);
     }
 
-    /// Ends a subscription that was attached.
+    /// Ends a subscription that was accepted.
     pub(in crate::broker::redis) fn end_one(&mut self, user_id: Option<&Arc<str>>) {
         match self.local_count.checked_sub(1) {
             Some(count) => {
@@ -265,7 +265,7 @@ impl Topic {
 
     /// Requests that provisional state is read again. Returns false if there is none.
     pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
-        // Topics without a subscription have no replica.
+        // Topics without a subscription have no view.
         let was_provisional = !self.has_pubsub_channel()
             || self.view.as_mut().is_some_and(TopicView::end_provisional);
         self.needs_full_sync |= was_provisional;
@@ -315,9 +315,8 @@ impl Topic {
         self.server = Some(server);
     }
 
-    /// Whether messages from this server count. A master that was replaced may publish until it
-    /// notices that. Messages that it sends after the topic was subscribed at another server are not
-    /// part of the state that is read there.
+    /// Whether messages of this server are accepted. A master that was replaced may still publish; its
+    /// messages are not part of the state that was read from the new one.
     pub(in crate::broker::redis) fn accepts_from(&self, server: ServerId) -> bool {
         self.subscription != PubSubState::Subscribed || self.server == Some(server)
     }
@@ -330,7 +329,7 @@ impl Topic {
         self.buffered.clear();
     }
 
-    /// Frees the memory of an expired last event.
+    /// Frees the memory of an expired cached event.
     pub(in crate::broker::redis) fn expire(&mut self, now: Instant) {
         if let Some(replica) = &mut self.view {
             replica.expire(now);
@@ -440,7 +439,7 @@ impl Topic {
             ..SyncRequest::default()
         };
         if is_full {
-            // Messages of the bus from now on are compared with the reply.
+            // Messages that arrive from now on are compared with the reply.
             self.is_live = false;
             let users = self.users.members();
             request.joins = users.map(|(id, info)| UserJoin::existing(id, info)).collect();

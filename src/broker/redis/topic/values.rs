@@ -1,4 +1,4 @@
-//! The inputs and outputs of a topic.
+//! The inputs, commands and effects of a topic.
 
 use crate::{
     broker::redis::envelope::{EnvelopeId, Message},
@@ -21,25 +21,25 @@ pub(in crate::broker::redis) enum Waiter {
         ticket: u32,
         member: Option<Member>,
     },
-    /// A connection that waits for admission.
+    /// A connection that waits for its permit.
     Connection(oneshot::Sender<bool>),
 }
 
 /// A command to send to Redis.
 #[derive(Debug)]
 pub(in crate::broker::redis) enum TopicStep {
-    /// Subscribe to the bus.
+    /// Subscribe to the pub/sub channel.
     Subscribe,
     /// Sync the contribution of this node.
     Sync(SyncRequest),
-    /// Unsubscribe from the bus.
+    /// Unsubscribe from the pub/sub channel.
     Unsubscribe,
 }
 
 /// The contribution of this node to a topic.
 #[derive(Debug, Default)]
 pub(in crate::broker::redis) struct SyncRequest {
-    /// The node's part of the total, without the joins.
+    /// The node's contribution to the total, without the joins.
     pub(in crate::broker::redis) own_total_without_joins: usize,
     pub(in crate::broker::redis) joins: Vec<UserJoin>,
     /// Users that have left.
@@ -74,13 +74,13 @@ pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) version: u64,
     pub(in crate::broker::redis) sequence: u64,
     pub(in crate::broker::redis) total: usize,
-    /// This node's part of the total after the sync.
+    /// This node's contribution to the total after the sync.
     pub(in crate::broker::redis) own_total: usize,
     /// For each join, whether it was accepted.
     pub(in crate::broker::redis) accepted: Vec<bool>,
     /// With a full sync, the members.
     pub(in crate::broker::redis) members: Vec<(Arc<str>, Arc<str>)>,
-    /// With a full sync, a cache channel's last event, and for how long it still is.
+    /// With a full sync, a cache channel's cached event, and the time until it expires.
     pub(in crate::broker::redis) cached_event: Option<(EnvelopeId, Frame, Duration)>,
     /// With a full sync, the id of the event that has this sequence, if it is known.
     pub(in crate::broker::redis) last_event_id: Option<EnvelopeId>,
@@ -90,7 +90,7 @@ pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) webhook_log_became_nonempty: bool,
 }
 
-/// An effect on this node.
+/// What the coordinator does on this node for a topic.
 #[derive(Debug)]
 pub(in crate::broker::redis) enum Effect {
     /// A subscription was accepted.
@@ -106,11 +106,11 @@ pub(in crate::broker::redis) enum Effect {
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
-    /// The total has changed, and is sent to the subscribers at this time.
-    SendTotalAt(Instant),
-    /// The subscribers have missed events: close them, so that they subscribe again.
+    /// The total has changed, and must be announced to the subscribers at this time.
+    AnnounceTotalAt(Instant),
+    /// The subscribers have missed events: close their connections with 4200, so that they subscribe again.
     ForceResubscribe,
-    /// The subscribers may have missed events: they are closed unless Redis has published none meanwhile.
+    /// The subscribers may have missed events: their connections are closed unless Redis has published none meanwhile.
     Unverified,
     /// The online state must be sent to the watchers.
     Online(bool),

@@ -1,4 +1,4 @@
-//! The replica of a topic: the state of all nodes, from replies of Redis and messages of the bus.
+//! The view of a topic: the state of all nodes, from replies of Redis and pub/sub messages.
 
 use super::{Effect, LastWrite, PubSubState, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Maximum messages kept while the replica is being read; beyond them it is read again.
+/// Maximum messages kept while a snapshot is being read; beyond them it is read again.
 pub(super) const BUFFERED_MAX: usize = 4_096;
 
 /// The state of all nodes, as of the latest reply or message.
@@ -35,7 +35,7 @@ pub(super) struct TopicView {
     is_provisional: bool,
 }
 
-/// The last event of a cache channel.
+/// The cached event of a cache channel.
 #[derive(Debug)]
 pub(super) struct CachedFrame {
     id: EnvelopeId,
@@ -180,7 +180,7 @@ impl Topic {
         }
     }
 
-    /// Replaces the replica by a snapshot, and sends the differences to clients.
+    /// Replaces the view by a snapshot, and sends the differences to clients.
     fn apply_snapshot(
         &mut self,
         synced: &Synced,
@@ -275,7 +275,7 @@ impl Topic {
         effects
     }
 
-    /// Whether the subscribers have every event up to the snapshot.
+    /// Delivers the buffered events up to the snapshot, or forces a resubscription if some are missing.
     fn compare_events(&mut self, old: &TopicView, synced: &Synced, effects: &mut Vec<Effect>) {
         if self.channel().is_none() || self.local_count == 0 {
             return;
@@ -289,7 +289,7 @@ impl Topic {
                 continue;
             }
             let is_next = is_same && *sequence == received + 1;
-            // The bus delivers each event once: while the hash is missing nothing is counted, and a new
+            // Redis publishes each event once: while the hash is missing nothing is counted, and a new
             // hash counts from 0 again.
             if is_next || *sequence <= received {
                 if received < *sequence {
@@ -315,7 +315,7 @@ impl Topic {
         effects.append(&mut caught_up);
     }
 
-    /// Handles a message of the bus. `is_duplicate`: its envelope was received before.
+    /// Handles a message of the pub/sub channel. `is_duplicate`: its envelope was received before.
     pub(in crate::broker::redis) fn on_message(
         &mut self,
         message: Message,

@@ -108,7 +108,7 @@ impl Topics {
         self.unsynced.clear();
     }
 
-    /// Reads provisional topics again, once all other nodes have arrived.
+    /// Reads provisional topics again, once all other nodes have synced.
     pub(in crate::broker::redis) fn refresh_provisional(&mut self) {
         for (name, topic) in &mut self.all {
             if topic.end_provisional() {
@@ -117,7 +117,8 @@ impl Topics {
         }
     }
 
-    /// Closes the subscribers that may have missed events, except in the `unaffected` partitions.
+    /// Closes the connections of subscribers that may have missed events, except in the `unaffected`
+    /// partitions.
     pub(in crate::broker::redis) fn resubscribe(&mut self, unaffected: &BTreeSet<Partition>) {
         for name in std::mem::take(&mut self.unverified) {
             let partition = self.all.get(&name).map(|topic| topic.partition);
