@@ -353,7 +353,7 @@ impl Broker {
     /// [`Unavailable`].
     pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
         match self {
-            Self::Local => Ok(hub.connections()),
+            Self::Local => Ok(hub.connection_count()),
             Self::Redis(broker) => broker.connections(hub).await,
         }
     }

@@ -33,8 +33,8 @@ impl Roster {
         if max <= self.members.len() {
             return Err(SubscriptionRejection::RosterFull { max });
         }
-        let present = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
-        self.members.insert(Arc::clone(&member.user_id), present);
+        let entry = RosterMember { user_info: Arc::clone(&member.user_info), connections: 1 };
+        self.members.insert(Arc::clone(&member.user_id), entry);
         self.succeeded_frame = None;
         Ok(true)
     }

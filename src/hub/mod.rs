@@ -85,7 +85,7 @@ pub struct RegisteredSubscription {
     pub after_sequence: u64,
     /// The `subscription_succeeded` frame.
     pub succeeded_frame: Frame,
-    /// On a cache channel, the last event or `pusher:cache_miss`; sent directly after the
+    /// On a cache channel, the cached event or `pusher:cache_miss`; sent directly after the
     /// acknowledgement.
     pub cached: Option<Frame>,
     /// The subscription count, unless it is sent to all subscribers anyway.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct InitialMessages {
     /// The `subscription_succeeded` frame.
     pub succeeded_frame: Frame,
-    /// On a cache channel, the last event or `pusher:cache_miss`.
+    /// On a cache channel, the cached event or `pusher:cache_miss`.
     pub cached: Option<Frame>,
     /// Whether `cached` is `pusher:cache_miss`.
     pub is_cache_miss: bool,
@@ -35,7 +35,7 @@ impl Hub {
         channel.add_subscriber(connection.shard);
         let subscribed = RegisteredSubscription {
             channel: channel.id(),
-            since: channel.sequence(),
+            after_sequence: channel.sequence(),
             succeeded_frame: initial.succeeded_frame,
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),

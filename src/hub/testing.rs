@@ -82,7 +82,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             Delivery::CloseApp(_) => ("app closed".to_owned(), Value::Null),
             Delivery::ReportSlow(_) => ("slow connections".to_owned(), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
-                Ok(attached) => decoded(&attached.subscribed.succeeded_frame),
+                Ok(accepted) => decoded(&accepted.subscribed.succeeded_frame),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),
             },
         })

@@ -115,7 +115,7 @@ impl Node {
     /// Whether so much is queued that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.inboxes.is_any_full() || self.broker.is_backlogged()
+        self.inboxes.pauses_reads() || self.broker.is_backlogged()
     }
 
     /// The hub of the app with this id, if it is known: [`Node::find_hub`] looks it up.

@@ -119,10 +119,10 @@ impl ShutdownSequence {
             self.acceptor.wait_until_closed(CLOSE_TIMEOUT).await;
             return DrainMode::Staggered;
         }
-        if self.wait_for_ready_node(began + RESPONSE_MAX.min(self.grace)).await {
-            time::sleep(CLUSTER_SETTLE).await;
+        if self.wait_for_ready_node(began + DRAIN_ACK_TIMEOUT.min(self.grace)).await {
+            time::sleep(CLUSTER_SETTLE_DELAY).await;
             if self.node.broker().has_ready_node() {
-                return DrainPlan::Spread;
+                return DrainMode::Staggered;
             }
         }
         if self.is_handed_over() {
@@ -209,10 +209,10 @@ impl ShutdownSequence {
     /// other node may drain as well.
     async fn update_mode(&mut self) {
         self.watch_port(WATCH_INTERVAL).await;
-        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
+        let is_spread = self.shutdown.mode() == Some(DrainMode::Staggered);
         if is_spread && !self.is_handed_over() && !self.node.broker().has_ready_node() {
-            tracing::info!("no other node is ready any more: all connections are closed with 4100");
-            self.connections.set_plan(DrainPlan::Alone);
+            tracing::info!("no other node is ready: closing all connections with 4100");
+            self.shutdown.set_mode(DrainMode::NoSuccessor);
         }
     }
 

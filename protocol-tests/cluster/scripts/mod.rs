@@ -59,7 +59,7 @@ impl Script {
     }
 
     /// The failures of all cases.
-    async fn failures(&self, bench: &mut Bench) -> Vec<String> {
+    async fn failures(&self, bench: &mut ScriptTestbed) -> Vec<String> {
         let text = lua::assembled(&self.text, &lua::INCLUDES, bench.is_cluster);
         let sha = bench.load(&text).await.expect("Redis accepts the script");
         let mut failures = Vec::new();

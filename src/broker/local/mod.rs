@@ -78,7 +78,7 @@ pub(super) fn subscribe(
     channel.add_subscriber(connection.shard);
     let subscribed = RegisteredSubscription {
         channel: channel.id(),
-        since: channel.sequence(),
+        after_sequence: channel.sequence(),
         succeeded_frame: channel.state().succeeded_frame(name),
         cached: name.is_cache().then(|| cached_or_miss(hub, name, now)),
         count: None,

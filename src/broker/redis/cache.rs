@@ -104,7 +104,7 @@ impl ClusterState {
                 return Ok(());
             }
             let has_some = !to_evict.is_empty();
-            let each = to_evict.into_iter().map(|named| self.evict(app_id, named, &joined));
+            let each = to_evict.into_iter().map(|entry| self.evict(app_id, entry, &joined));
             evicted = futures_util::future::join_all(each).await.into_iter().flatten().collect();
             if has_some && evicted.is_empty() {
                 return Err("no event could be evicted".to_owned());
@@ -150,13 +150,13 @@ impl ClusterState {
     async fn evict(
         &self,
         app_id: &str,
-        named: IndexEntry,
+        entry: IndexEntry,
         joined: &JoinedLink,
     ) -> Option<IndexEntry> {
-        let Some((channel, id)) = parse(&named) else {
+        let Some((channel, id)) = parse(&entry) else {
             // No node publishes an event like that.
             self.metrics.count_unexpected_data("the index of cached events");
-            return Some(named);
+            return Some(entry);
         };
         let partition = self.names.channel_partition(app_id, &channel);
         let call = ScriptCall::fenced(&self.scripts.evict, partition, &self.names, &joined.token)
@@ -173,7 +173,7 @@ impl ClusterState {
         }
         let was_cached = reply.number() == Ok(1);
         self.metrics.count_cache_evicted(app_id, u64::from(was_cached));
-        Some(named)
+        Some(entry)
     }
 }
 
@@ -193,9 +193,9 @@ fn parse_cache_reply(
     }
     let sum = reply.text()?.parse().map_err(|_| Unexpected)?;
     let is_more = reply.number()? == 1;
-    let mut named = reply.all_bytes()?.into_iter();
+    let mut values = reply.all_bytes()?.into_iter();
     let mut to_evict = Vec::new();
-    while let (Some(channel), Some(id)) = (named.next(), named.next()) {
+    while let (Some(channel), Some(id)) = (values.next(), values.next()) {
         to_evict.push((channel, id));
     }
     Ok(Some((sum, is_more, to_evict)))
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn unexpected_entries_of_an_index_are_not_evicted() {
-        let named = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
+        let entry = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
         let channel = ChannelName::parse("cache-x", 100).unwrap();
-        assert_eq!(parse(&named(b"cache-x", b"ff")), Some((channel, 255)));
-        for unexpected_data in [named(b"", b"ff"), named(b"cache-x", b"no"), named(b"\xFF", b"ff")]
+        assert_eq!(parse(&entry(b"cache-x", b"ff")), Some((channel, 255)));
+        for unexpected_data in [entry(b"", b"ff"), entry(b"cache-x", b"no"), entry(b"\xFF", b"ff")]
         {
             assert_eq!(parse(&unexpected_data), None, "{unexpected_data:?}");
         }

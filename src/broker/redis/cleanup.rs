@@ -56,7 +56,7 @@ impl CleanUp {
             Ok(None) => true,
             Err(error) => {
                 if let Some(count) = self.shared.log_throttles.cleanups.due(1, now()) {
-                    let reason = &*UnavailableReason::of(&error).text;
+                    let reason = &*UnavailableReason::from(&error).text;
                     tracing::warn!(
                         reason,
                         node = self.node,
@@ -78,11 +78,11 @@ impl CleanUp {
         }
         let partitions: Vec<Partition> = self.shared.names.partitions().collect();
         let mut cleaned = 0;
-        for some in partitions.chunks(CONCURRENT_PARTITIONS_MAX) {
+        for chunk in partitions.chunks(CONCURRENT_PARTITIONS_MAX) {
             if !self.expire(Partition::LEASES, "claim", &[], connection).await? {
                 return Ok(None);
             }
-            let each = some.iter().map(|partition| self.clean_partition(*partition, connection));
+            let each = chunk.iter().map(|partition| self.clean_partition(*partition, connection));
             let topics: Vec<usize> = futures_util::future::try_join_all(each).await?;
             cleaned += topics.iter().sum::<usize>();
         }
@@ -101,9 +101,9 @@ impl CleanUp {
         }
         let mut cleaned = 0;
         loop {
-            let mut some = cmd("SRANDMEMBER");
-            some.arg(&node_topics).arg(TOPICS_PER_BATCH);
-            let topics: Vec<String> = connection.query(partition, &some).await?;
+            let mut command = cmd("SRANDMEMBER");
+            command.arg(&node_topics).arg(TOPICS_PER_BATCH);
+            let topics: Vec<String> = connection.query(partition, &command).await?;
             if topics.is_empty() {
                 return Ok(cleaned);
             }
@@ -165,18 +165,17 @@ pub(super) async fn clean_topic(
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
     let config = app.as_ref().map_or(&default_config, |app| &app.config);
-    let logged_changes =
+    let interest =
         hub.map(|hub| WebhookInterest::for_subject(hub, &name.subject)).unwrap_or_default();
     let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let requested_at = now();
-    let call =
-        sync_call((shared, token), name, (config, logged_changes), node, &nothing, requested_at);
+    let call = sync_call((shared, token), name, (config, interest), node, &nothing, requested_at);
     let partition = call.partition();
     match parse_sync_reply(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
             // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.app_partition(&name.app_id);
-            if !logged_changes.is_empty() && (is_forwarded || synced.webhook_log_became_nonempty) {
+            if !interest.is_empty() && (is_forwarded || synced.webhook_log_became_nonempty) {
                 shared.enqueue_forwarding(&name.app_id, partition);
             }
             Ok(())

@@ -155,7 +155,7 @@ impl ClusterState {
             memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),
             round_trip_ms: AtomicU64::new(0),
-            process: u32::try_from(random::number() >> 40).expect("24 bits are left"),
+            process: u32::try_from(random::random_u64() >> 40).expect("24 bits are left"),
             next_envelope: AtomicU64::new(0),
         }
     }

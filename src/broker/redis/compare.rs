@@ -338,11 +338,11 @@ fn compare(
     partition: Partition,
     topics: Vec<(Arc<str>, LocalState)>,
 ) -> BoxFuture<'static, Compared> {
-    let named = topics.iter().filter_map(|(name, local)| {
+    let topics_with_counts = topics.iter().filter_map(|(name, local)| {
         Some((&context.topics.all.get(name)?.name, local.own_total, local.users))
     });
-    let by = (&**context.shared, &*context.membership.token);
-    let call = compare_call(by, partition, named);
+    let call =
+        compare_call(context.shared, &context.membership.token, partition, topics_with_counts);
     let connection = context.connection.clone();
     let task = async move {
         // Pub/sub messages that arrived before the reply are handled before it.
@@ -353,7 +353,8 @@ fn compare(
 }
 
 fn compare_call<'a>(
-    (shared, token): (&ClusterState, &FencingToken),
+    shared: &ClusterState,
+    token: &FencingToken,
     partition: Partition,
     topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
 ) -> ScriptCall {

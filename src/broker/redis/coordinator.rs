@@ -34,6 +34,7 @@ use super::{
     tick_context::TickContext,
     topic::Waiter,
     topics::{TopicReply, Topics},
+    unforwarded::PartitionLog,
 };
 use crate::{
     hub::{ConnectionRef, Hub},
@@ -308,7 +309,7 @@ impl Coordinator {
         }
         match self.topics.on_reply(reply, &self.membership, now) {
             Ok(logged) => {
-                if let Some((app_id, partition)) = logged {
+                if let Some(PartitionLog { app_id, partition }) = logged {
                     self.shared.enqueue_forwarding(&app_id, partition);
                     self.forward(now);
                 }
@@ -340,8 +341,8 @@ impl Coordinator {
         for left in (0..EVENTS_PER_TURN).rev() {
             match push {
                 LinkEvent::Lost(reason) => return self.close_link(reason),
-                LinkEvent::Message { from, pubsub_channel: bus, message } => {
-                    self.on_message(from, &bus, &message)
+                LinkEvent::Message { from, pubsub_channel, message } => {
+                    self.on_message(from, &pubsub_channel, &message)
                 }
                 LinkEvent::PartitionMoved(partition) => self.on_moved(partition),
             }
@@ -354,14 +355,16 @@ impl Coordinator {
         }
     }
 
-    fn on_message(&mut self, from: ServerId, bus: &[u8], bytes: &[u8]) {
+    fn on_message(&mut self, from: ServerId, pubsub_channel: &[u8], bytes: &[u8]) {
         let now = now();
         self.membership.on_received(now);
         let topics = &self.topics.all;
-        let topic = std::str::from_utf8(bus).ok().and_then(|bus| topics.get_key_value(bus));
+        let topic = std::str::from_utf8(pubsub_channel)
+            .ok()
+            .and_then(|pubsub_channel| topics.get_key_value(pubsub_channel));
         let Some((name, topic)) = topic else {
             // The topic is not needed any more, or it is the control channel.
-            if bus == self.shared.names.control_channel().as_bytes() {
+            if pubsub_channel == self.shared.names.control_channel().as_bytes() {
                 self.on_control_message(bytes, now);
             }
             return;
@@ -437,9 +440,9 @@ impl Coordinator {
         self.topics.on_moved(partition);
         let has_leases = partition == Partition::LEASES;
         if let Some(connection) = self.link.connection.clone().filter(|_| has_leases) {
-            let buses = [self.shared.names.control_channel().into()];
+            let pubsub_channels = [self.shared.names.control_channel().into()];
             self.link.spawn(async move {
-                match connection.subscribe(partition, &buses).await {
+                match connection.subscribe(partition, &pubsub_channels).await {
                     Ok(_) => Completion::Subscribed,
                     Err(_) => Completion::TimedOut,
                 }

@@ -27,23 +27,6 @@ const WINDOW_IDS: u64 = 256 * 1024;
 /// After this time without an envelope, the window of a process is removed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-impl EnvelopeId {
-    pub(super) const COUNTER_BITS: u32 = 40;
-
-    /// Reads an id from its 8 bytes.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
-    }
-
-    pub(super) fn process(self) -> u32 {
-        u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
-    }
-
-    pub(super) fn counter(self) -> u64 {
-        self.0 & ((1 << Self::COUNTER_BITS) - 1)
-    }
-}
-
 impl DedupWindow {
     /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's

@@ -116,6 +116,23 @@ impl Envelope {
     }
 }
 
+impl EnvelopeId {
+    pub(super) const COUNTER_BITS: u32 = 40;
+
+    /// Reads an id from its 8 bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+
+    pub(super) fn process(self) -> u32 {
+        u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
+    }
+
+    pub(super) fn counter(self) -> u64 {
+        self.0 & ((1 << Self::COUNTER_BITS) - 1)
+    }
+}
+
 /// Splits off a decimal number and the following space.
 pub(super) fn split_number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
     let (digits, rest) = split_word(bytes)?;

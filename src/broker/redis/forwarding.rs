@@ -1,7 +1,7 @@
 //! Forwards the records for webhooks, which topics log, to the app's log.
 //!
 //! `sync.lua` logs a change in the step that makes it, in the partition of its topic. If that is
-//! not the partition of the app (on a Redis Cluster), the records are *forwarded*: a part of the
+//! not the partition of the app (on a Redis Cluster), the records are *forwarded*: a batch of the
 //! log is read, appended to the app's log, and then removed. Records are numbered; the app's log
 //! stores the last number from each partition, in the step that appends. Each record is therefore
 //! appended once and in its partition's order, even if several nodes forward at once, die or retry.
@@ -74,7 +74,7 @@ impl Forwarding {
         while !is_paused && self.in_flight.len() < CONCURRENT_LOGS_MAX {
             let Some(log) = shared.unforwarded.take(&self.in_flight) else { break };
             self.in_flight.insert(log.clone());
-            let (app_id, partition) = log.clone();
+            let PartitionLog { app_id, partition } = log.clone();
             let forward = ForwardTask {
                 shared: Arc::clone(shared),
                 token: Arc::clone(token),
@@ -127,8 +127,8 @@ impl Forwarding {
         if self.queue.is_empty() {
             self.queue = shared.names.partitions().collect();
         }
-        let some = shared.names.partitions().len().div_ceil(POLLS_PER_ROUND);
-        for partition in self.queue.drain(..some.min(self.queue.len())) {
+        let count = shared.names.partitions().len().div_ceil(POLLS_PER_ROUND);
+        for partition in self.queue.drain(..count.min(self.queue.len())) {
             let is_of_other_partition =
                 |app_id: &&Arc<str>| shared.names.app_partition(app_id) != partition;
             let apps: Vec<Arc<str>> = apps.iter().filter(is_of_other_partition).cloned().collect();
@@ -148,11 +148,11 @@ async fn poll_partition(
     partition: Partition,
     apps: Vec<Arc<str>>,
 ) {
-    let mut exist = cmd("EXISTS");
+    let mut command = cmd("EXISTS");
     for app_id in &apps {
-        exist.arg(shared.names.webhook_log_key(app_id, partition));
+        command.arg(shared.names.webhook_log_key(app_id, partition));
     }
-    match connection.query::<usize>(partition, &exist).await {
+    match connection.query::<usize>(partition, &command).await {
         Ok(0) => {}
         Ok(_) => apps.iter().for_each(|app_id| shared.enqueue_forwarding(app_id, partition)),
         Err(error) => tracing::debug!(%error, %partition, "polling webhook logs failed"),
@@ -184,18 +184,18 @@ impl ForwardTask {
         }
         let mut last_forwarded = 0;
         loop {
-            let part = self.next(last_forwarded).await?;
+            let batch = self.next(last_forwarded).await?;
             let records: Vec<_> =
-                part.records.iter().filter_map(|record| split_number(record).ok()).collect();
+                batch.records.iter().filter_map(|record| split_number(record).ok()).collect();
             let Some((last, _)) = records.last() else { return Ok(()) };
             last_forwarded = *last;
-            if self.append(&part, &records).await? {
+            if self.append(&batch, &records).await? {
                 self.notify_logged().await?;
             }
         }
     }
 
-    /// Removes the forwarded records, and reads the next part.
+    /// Removes the forwarded records, and reads the next batch.
     async fn next(&self, last_forwarded: u64) -> RedisResult<RecordBatch> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
@@ -216,7 +216,7 @@ impl ForwardTask {
     }
 
     /// Appends the records that the app's log does not have. Returns whether it was empty.
-    async fn append(&self, part: &RecordBatch, records: &[(u64, &[u8])]) -> RedisResult<bool> {
+    async fn append(&self, batch: &RecordBatch, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let app_partition = names.app_partition(&self.app_id);
         let mut call = ScriptCall::fenced(
@@ -228,9 +228,9 @@ impl ForwardTask {
         .key(names.webhook_log_key(&self.app_id, app_partition))
         .key(names.webhook_log_state_key(&self.app_id, app_partition))
         .number(self.partition)
-        .number(part.dropped);
+        .number(batch.dropped);
         for (number, text) in records {
-            call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
+            call = call.number(number).number(batch.now_us.saturating_sub(*number)).arg(text);
         }
         let mut reply = self.run_call(call).await?;
         Ok(reply.number().map_err(|Unexpected| self.unexpected())? == 1)

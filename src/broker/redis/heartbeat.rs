@@ -43,14 +43,14 @@ pub(super) async fn connect(
 ) -> Result<Connected, UnavailableReason> {
     let late = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
     let connecting = timeout(CONNECTING_MAX, connect_and_prepare(&endpoint, &shared)).await;
-    connecting.unwrap_or_else(|_| Err(UnavailableReason::of(&late())))
+    connecting.unwrap_or_else(|_| Err(UnavailableReason::from(&late())))
 }
 
 async fn connect_and_prepare(
     endpoint: &RedisEndpoint,
     shared: &Arc<ClusterState>,
 ) -> Result<Connected, UnavailableReason> {
-    let because = |error: RedisError| UnavailableReason::of(&error);
+    let because = |error: RedisError| UnavailableReason::from(&error);
     let (connection, pushes) = endpoint.connect().await.map_err(because)?;
     shared.scripts.load(&connection).await.map_err(because)?;
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
@@ -119,9 +119,9 @@ async fn send(
     (partition, call): (Partition, ScriptCall),
 ) -> Result<HeartbeatReply, UnavailableReason> {
     let requested_at = now();
-    let value = call.run(connection).await.map_err(|error| UnavailableReason::of(&error))?;
+    let value = call.run(connection).await.map_err(|error| UnavailableReason::from(&error))?;
     let reply = parse_heartbeat_reply(partition, value, (requested_at, now()));
-    reply.map_err(|Unexpected| UnavailableReason::of(&RedisError::from(UNEXPECTED)))
+    reply.map_err(|Unexpected| UnavailableReason::from(&RedisError::from(UNEXPECTED)))
 }
 
 fn call(

@@ -501,7 +501,7 @@ impl Membership {
 
     /// The delay until the next attempt to connect.
     fn next_delay(&mut self) -> Duration {
-        let jitter = u32::try_from(random::number() % 512).expect("a small number");
+        let jitter = u32::try_from(random::random_u64() % 512).expect("a small number");
         let is_redis_cluster = 1 < self.partitions.len();
         let backoff = if is_redis_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
         let delay = backoff.delay(self.failures, f64::from(jitter) / 512.0);

@@ -31,13 +31,13 @@
 //!
 //! # Publishing
 //!
-//! [`RedisBroker::publish`] puts the encoded frame into an `envelope` and runs one script, which advances
+//! `RedisBroker::publish` puts the encoded frame into an `envelope` and runs one script, which advances
 //! the sequence of the channel and publishes the event on its pub/sub channel. Each node with subscribers, the
 //! publisher included, receives it and passes it to its hub: all nodes deliver in Redis' order.
 //!
 //! # Subscribing
 //!
-//! [`RedisBroker::subscribe`] sends a request to the `coordinator`, a task that owns the `topics`: a `topic` state
+//! `RedisBroker::subscribe` sends a request to the `coordinator`, a task that owns the `topics`: a `topic` state
 //! machine for each channel with subscribers on this node. The topic subscribes to its pub/sub channel, writes to Redis what
 //! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From this
 //! *view* the subscriber gets `subscription_succeeded`.

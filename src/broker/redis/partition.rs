@@ -36,20 +36,23 @@ const TAGS: [u16; PARTITIONS] = [
 ];
 
 impl Partition {
-    /// The *lease partition*: it has the leases and the bus of all nodes.
+    /// The *lease partition*: it has the leases and the control channel.
     pub(in crate::broker::redis) const LEASES: Self = Self(0);
 
     /// The partition of a name, among `count` of them.
     pub(in crate::broker::redis) fn for_name(name: &[&[u8]], count: usize) -> Self {
         let crc = name.iter().fold(0, |crc, part| crc16(crc, part));
-        Self(u8::try_from(usize::from(crc) % count.min(PARTITIONS)).expect("there are 256"))
+        Self(
+            u8::try_from(usize::from(crc) % count.min(PARTITIONS)).expect("the count fits into u8"),
+        )
     }
 
     /// The first `count` partitions.
     pub(in crate::broker::redis) fn all(
         count: usize,
     ) -> impl ExactSizeIterator<Item = Self> + Clone {
-        (0..count.min(PARTITIONS)).map(|number| Self(u8::try_from(number).expect("there are 256")))
+        (0..count.min(PARTITIONS))
+            .map(|number| Self(u8::try_from(number).expect("the count fits into u8")))
     }
 
     /// Its position in a list of all partitions.
@@ -80,7 +83,7 @@ impl Partition {
         if parsed.to_string() != tag {
             return None;
         }
-        Some(Self(u8::try_from(number).expect("there are 256")))
+        Some(Self(u8::try_from(number).expect("the count fits into u8")))
     }
 }
 

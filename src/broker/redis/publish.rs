@@ -125,7 +125,7 @@ impl ClusterState {
     ///
     /// # Errors
     ///
-    /// [`NotPublished`]: the node was not joined for as long as a publish waits, or Redis did not
+    /// [`PublishError`]: the node was not joined for as long as a publish waits, or Redis did not
     /// answer.
     pub(super) async fn publish(
         self: &Arc<Self>,
@@ -342,7 +342,7 @@ impl ClusterState {
 
     /// Logs a publish that is rejected until its timeout, although this node is joined.
     fn log_rejection(&self, error: &RedisError, deadline: Instant) {
-        let (now, reason) = (now(), UnavailableReason::of(error));
+        let (now, reason) = (now(), UnavailableReason::from(error));
         let is_lasting = deadline.saturating_duration_since(now) < self.broker_wait / 2;
         tracing::debug!(reason = &*reason.text, "redis rejected a publish");
         if let Some(count) = self.log_throttles.publishes.due(u64::from(is_lasting), now) {

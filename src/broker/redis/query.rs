@@ -170,7 +170,7 @@ impl ClusterState {
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
-        tracing::debug!(reason = &*UnavailableReason::of(error).text, "redis rejected a query");
+        tracing::debug!(reason = &*UnavailableReason::from(error).text, "redis rejected a query");
         if was_rejected(error) {
             self.metrics.count_unexpected_data("a key of another type");
         }

@@ -8,13 +8,13 @@ pub(in crate::broker::redis) type SeededMap<K, V> = HashMap<K, V, HashState>;
 pub(in crate::broker::redis) type SeededSet<K> = HashSet<K, HashState>;
 
 #[cfg(test)]
-pub(in crate::broker::redis) use seeded::{HashState, number, seed};
+pub(in crate::broker::redis) use seeded::{HashState, random_u64, seed};
 #[cfg(not(test))]
-pub(in crate::broker::redis) use system::{HashState, number};
+pub(in crate::broker::redis) use system::{HashState, random_u64};
 
 /// Sixteen hexadecimal digits.
 pub(in crate::broker::redis) fn hex_id() -> String {
-    format!("{:016x}", number())
+    format!("{:016x}", random_u64())
 }
 
 #[cfg(not(test))]
@@ -22,7 +22,7 @@ mod system {
     pub(in crate::broker::redis) type HashState = std::hash::RandomState;
 
     /// 64 random bits.
-    pub(in crate::broker::redis) fn number() -> u64 {
+    pub(in crate::broker::redis) fn random_u64() -> u64 {
         rand::random()
     }
 }
@@ -42,7 +42,7 @@ mod seeded {
     }
 
     /// The next number of this thread.
-    pub(in crate::broker::redis) fn number() -> u64 {
+    pub(in crate::broker::redis) fn random_u64() -> u64 {
         NUMBERS.with_borrow_mut(rand::RngExt::random)
     }
 

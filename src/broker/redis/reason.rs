@@ -64,8 +64,8 @@ impl From<&'static str> for UnavailableReason {
     }
 }
 
-impl UnavailableReason {
-    pub(super) fn of(error: &RedisError) -> Self {
+impl From<&RedisError> for UnavailableReason {
+    fn from(error: &RedisError) -> Self {
         let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
         // Older servers wrap an error within a script in an error of their own.
         let names = |name: &str| {
@@ -106,7 +106,9 @@ impl UnavailableReason {
         let text = text.strip_suffix(&format!(" - {:?}", error.kind())).unwrap_or(&text);
         Self { kind: "other", text: quoted(text).into() }
     }
+}
 
+impl UnavailableReason {
     /// The reason for a Redis whose keys have another layout.
     pub(super) fn other_layout(text: &str) -> Self {
         Self { kind: "layout", text: text.into() }
@@ -278,7 +280,7 @@ mod tests {
             ("ERR max number of clients reached", "rejected", "max number of clients reached"),
             ("NEWERR something", "rejected", "NEWERR something"),
         ] {
-            let reason = UnavailableReason::of(&error(reply));
+            let reason = UnavailableReason::from(&error(reply));
             assert_eq!(reason.kind, kind, "{reply}: {reason:?}");
             assert!(reason.text.contains(text), "{reply}: {reason:?}");
         }
@@ -287,9 +289,9 @@ mod tests {
     #[test]
     fn a_reason_contains_no_argument_and_is_short() {
         let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
-        let reason = UnavailableReason::of(&error(echo));
+        let reason = UnavailableReason::from(&error(echo));
         assert_eq!(&*reason.text, "redis rejected a command: ERR unknown command 'HELLO'");
-        let long = UnavailableReason::of(&error(&format!("ERR {}", "é".repeat(500))));
+        let long = UnavailableReason::from(&error(&format!("ERR {}", "é".repeat(500))));
         assert!(long.text.len() < 300, "{long:?}");
     }
 
@@ -299,10 +301,10 @@ mod tests {
             (io::ErrorKind::ConnectionRefused, "redis can't be reached: connection refused"),
             (io::ErrorKind::TimedOut, "redis does not answer"),
         ] {
-            let reason = UnavailableReason::of(&io::Error::from(kind).into());
+            let reason = UnavailableReason::from(&RedisError::from(io::Error::from(kind)));
             assert_eq!((&*reason.text, reason.kind), (text, "unreachable"));
         }
-        let reason = UnavailableReason::of(&io::Error::other("no such host").into());
+        let reason = UnavailableReason::from(&RedisError::from(io::Error::other("no such host")));
         assert_eq!(&*reason.text, "redis can't be reached: no such host");
     }
 
@@ -351,7 +353,9 @@ mod tests {
 
     #[test]
     fn a_server_that_is_a_replica_is_read_only() {
-        let reason = UnavailableReason::of(&io::Error::other("127.0.0.1:6379 is a replica").into());
+        let reason = UnavailableReason::from(&RedisError::from(io::Error::other(
+            "127.0.0.1:6379 is a replica",
+        )));
         assert_eq!((reason.kind, &*reason.text), ("read_only", "127.0.0.1:6379 is a replica"));
     }
 

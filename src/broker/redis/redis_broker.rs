@@ -202,7 +202,7 @@ impl RedisBroker {
     ///
     /// # Errors
     ///
-    /// [`NotPublished`] says whether that is certain.
+    /// [`PublishError::OutcomeUnknown`] if the event may have been delivered.
     pub(in crate::broker) async fn publish(
         &self,
         hub: &Hub,

@@ -78,7 +78,7 @@ async fn restore(
         .key(topic)
         .arg(random::hex_id())
         .number(sequence);
-    let value = call.run(connection).await.map_err(|error| UnavailableReason::of(&error))?;
+    let value = call.run(connection).await.map_err(|error| UnavailableReason::from(&error))?;
     match ScriptReply::new(value).and_then(|mut reply| reply.status()) {
         Ok((Status::Done, _)) => Ok(()),
         Ok((Status::Late | Status::Fenced, _)) => Err("another generation has begun".into()),

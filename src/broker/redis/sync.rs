@@ -23,7 +23,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn sync_call(
     (shared, token): (&ClusterState, &FencingToken),
     name: &TopicName,
-    (config, logged_changes): (&AppConfig, WebhookInterest),
+    (config, interest): (&AppConfig, WebhookInterest),
     node: &str,
     request: &SyncRequest,
     now: Instant,
@@ -54,8 +54,8 @@ pub(super) fn sync_call(
         .key(last)
         .key(names.node_topics_key(node, partition));
     let mut control_message = String::new();
-    if !logged_changes.is_empty() {
-        flags.extend(logged_changes.flags());
+    if !interest.is_empty() {
+        flags.extend(interest.flags());
         if partition != names.app_partition(&name.app_id) {
             flags.push('p');
         }

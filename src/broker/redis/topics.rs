@@ -24,6 +24,7 @@ use super::{
     scripts::Unexpected,
     sync::{SyncOutcome, parse_sync_reply, sync_call},
     topic::{Effect, SyncRequest, Synced, Topic, TopicStep},
+    unforwarded::PartitionLog,
     webhook_interest::WebhookInterest,
 };
 use crate::{
@@ -84,9 +85,6 @@ pub(super) struct SyncReply {
     requested_at: Instant,
     reply: RedisResult<Value>,
 }
-
-/// The log of an app in a partition that has records now.
-pub(super) type PartitionLog = (Arc<str>, Partition);
 
 /// A command whose reply is given to [`Topics::on_reply`].
 pub(super) type TopicCommand = BoxFuture<'static, TopicReply>;
@@ -168,7 +166,7 @@ impl Topics {
         while self.delayed_totals.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, name)) = self.delayed_totals.pop_first() else { return };
             let Some(topic) = self.all.get_mut(&name) else { continue };
-            let effects = topic.announce_due_total(now);
+            let effects = topic.send_due_total(now);
             self.apply_effects(&name, effects, false);
         }
     }
@@ -232,11 +230,12 @@ impl Topics {
     ) -> TopicCommand {
         self.in_flight.add(0);
         let command = async move {
-            let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let result = connection.subscribe(partition, &buses).await;
+            let pubsub_channels: Vec<Arc<str>> =
+                topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
+            let result = connection.subscribe(partition, &pubsub_channels).await;
             TopicReply::Subscribed {
                 topics,
-                result: result.map_err(|error| UnavailableReason::of(&error)),
+                result: result.map_err(|error| UnavailableReason::from(&error)),
             }
         };
         command.boxed()
@@ -252,7 +251,7 @@ impl Topics {
         self.in_flight.add(0);
         let command = async move {
             let result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
-            let result = result.map_err(|error| UnavailableReason::of(&error));
+            let result = result.map_err(|error| UnavailableReason::from(&error));
             TopicReply::Unsubscribed { topic: (name, attempt), result }
         };
         command.boxed()
@@ -271,9 +270,9 @@ impl Topics {
         let hub = self.hubs.get(&topic.name.app_id)?;
         let (app, token): (_, &FencingToken) = (hub.app(), &membership.token);
         let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
-        let logged_changes = (&app.config, WebhookInterest::for_subject(hub, &topic.name.subject));
-        let by = (&*self.shared, token);
-        let call = sync_call(by, &topic.name, logged_changes, &token.node, request, requested_at);
+        let webhooks = (&app.config, WebhookInterest::for_subject(hub, &topic.name.subject));
+        let writer = (&*self.shared, token);
+        let call = sync_call(writer, &topic.name, webhooks, &token.node, request, requested_at);
         let bytes = call.len() + request.reply_bytes;
         self.in_flight.add(bytes);
         let was_provisional = membership.is_provisional(partition);
@@ -351,7 +350,7 @@ impl Topics {
             Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
                 self.shared.redis_clocks.record(partition, redis_ms, (requested_at, now));
                 let logged = self.apply_sync(&name, *synced, sync, membership, now);
-                Ok(logged.map(|app_id| (app_id, partition)))
+                Ok(logged.map(|app_id| PartitionLog { app_id, partition }))
             }
             Ok(Ok((SyncOutcome::Late, redis_ms))) => {
                 // The server's clock was stepped, or differs from those of the other servers.
@@ -368,7 +367,7 @@ impl Topics {
                 self.shared.metrics.count_unexpected_data("a reply about a topic");
                 Err("unexpected reply about a topic".into())
             }
-            Err(error) if was_rejected(&error) => Err(UnavailableReason::of(&error)),
+            Err(error) if was_rejected(&error) => Err(UnavailableReason::from(&error)),
             // The link reports it itself.
             Err(_lost) => Ok(None),
         }

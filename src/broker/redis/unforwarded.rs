@@ -4,8 +4,12 @@ use super::partition::Partition;
 use parking_lot::Mutex;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// The log of an app in a partition.
-pub(super) type PartitionLog = (Arc<str>, Partition);
+/// The webhook log of an app in a partition.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct PartitionLog {
+    pub(super) app_id: Arc<str>,
+    pub(super) partition: Partition,
+}
 
 /// Logs that may have records to forward. An entry for the app's own partition only triggers the
 /// notification of the nodes.

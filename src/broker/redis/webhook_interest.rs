@@ -1,7 +1,10 @@
 //! Records for webhooks: which changes of a topic are logged.
 
-use super::{cluster_state::ClusterState, names::TopicSubject, partition::Partition};
-use crate::{channel::is_counted, config::WebhookEvent, hub::Hub};
+use super::{
+    cluster_state::ClusterState, names::TopicSubject, partition::Partition,
+    unforwarded::PartitionLog,
+};
+use crate::{channel::sends_subscription_count, config::WebhookEvent, hub::Hub};
 use std::sync::Arc;
 
 /// The webhook events of a topic that the application has configured.
@@ -60,7 +63,8 @@ impl ClusterState {
     /// Queues the log of a partition for forwarding.
     pub(super) fn enqueue_forwarding(&self, app_id: &Arc<str>, partition: Partition) {
         if !self.script_notifies(app_id, partition) {
-            self.unforwarded.add((Arc::clone(app_id), partition));
+            let app_id = Arc::clone(app_id);
+            self.unforwarded.add(PartitionLog { app_id, partition });
         }
     }
 }

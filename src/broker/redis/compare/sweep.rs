@@ -109,8 +109,9 @@ impl Sweep {
 
     /// Repairs the inconsistent ones among topics that this node does not hold.
     async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
-        let by = (&*self.shared, &*self.token);
-        let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
+        let (shared, token) = (&*self.shared, &*self.token);
+        let not_held = topics.iter().map(|name| (name, 0, 0));
+        let call = compare_call(shared, token, partition, not_held);
         let Ok(Some((found, _))) = parse_compare_reply(call.run(&self.connection).await?) else {
             return Ok(());
         };
@@ -119,7 +120,7 @@ impl Sweep {
         for (name, found) in topics.iter().zip(found) {
             if found.is_inconsistent {
                 self.shared.metrics.count_repair();
-                clean_topic(by, &self.hubs, name, &no_node, &self.connection).await?;
+                clean_topic((shared, token), &self.hubs, name, &no_node, &self.connection).await?;
             }
         }
         Ok(())

@@ -168,6 +168,6 @@ fn a_reply_is_parsed() {
         .collect();
     assert_eq!(found, [("epoch", 2, 3, true), ("", 0, 0, false)]);
     assert_eq!(registered, ["ab.1"]);
-    assert!(parse_compare_reply(reply("other")).unwrap().is_none());
+    assert!(parse_compare_reply(reply("fenced")).unwrap().is_none());
     assert!(parse_compare_reply(Value::Array(vec![text("ok"), Value::Int(1)])).is_err());
 }

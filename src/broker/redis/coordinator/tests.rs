@@ -25,11 +25,11 @@ async fn messages_count_only_from_the_server_of_the_subscription() {
     let mut testbed = Testbed::joined(true).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
-    let (bus, partition) = testbed.channel("a");
+    let (pubsub_channel, partition) = testbed.channel("a");
     let unexpected = |testbed: &Testbed| testbed.coordinator.shared.metrics.unexpected_data.get();
-    testbed.coordinator.on_message(ServerId::test(1_000), bus.as_bytes(), b"unreadable");
+    testbed.coordinator.on_message(ServerId::test(1_000), pubsub_channel.as_bytes(), b"unreadable");
     assert_eq!(unexpected(&testbed), 0, "another server");
-    testbed.ask(partition, &["SPUBLISH", &bus, "unreadable"]);
+    testbed.ask(partition, &["SPUBLISH", &pubsub_channel, "unreadable"]);
     testbed.run_for(Duration::from_secs(1)).await;
     assert_eq!(unexpected(&testbed), 1);
 }
@@ -232,7 +232,7 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
         testbed.coordinator.topics.mark_unverified(&key.into());
         let unaffected = unaffected.into_iter().collect();
         testbed.coordinator.execute([MembershipAction::Resubscribe { unaffected }]);
-        let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
+        let is_close = |one: &Delivery| matches!(one, Delivery::CloseSubscribers { .. });
         assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), expected);
         let closed = testbed.coordinator.shared.metrics.forced_resubscribes.get();
         assert_eq!(closed, expected as u64);

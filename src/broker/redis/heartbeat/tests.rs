@@ -81,6 +81,6 @@ fn each_phase_has_its_name() {
         HeartbeatPhase::Heartbeat,
         HeartbeatPhase::Leave,
     ];
-    let words = ["join", "busy", "arrive", "beat", "leave"];
+    let words = ["join", "syncing", "synced", "heartbeat", "leave"];
     assert_eq!(phases.map(word), words);
 }

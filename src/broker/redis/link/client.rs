@@ -94,9 +94,10 @@ impl RespClient {
     }
 
     /// Subscribes with a command that contains this many pub/sub channels.
-    pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
-        let values =
-            self.send(command.get_packed_command(), ExpectedReply::Subscribed(buses)).await?;
+    pub(super) async fn subscribe(&self, command: &Cmd, pubsub_channels: usize) -> RedisResult<()> {
+        let values = self
+            .send(command.get_packed_command(), ExpectedReply::Subscribed(pubsub_channels))
+            .await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 

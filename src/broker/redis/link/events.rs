@@ -74,8 +74,8 @@ impl LinkEventSender {
     /// Queues an event of the only server.
     pub(super) fn push_incoming(&self, incoming: Incoming) {
         self.push(match incoming {
-            Incoming::Message { pubsub_channel: bus, message } => {
-                LinkEvent::Message { from: ServerId::ONLY, pubsub_channel: bus, message }
+            Incoming::Message { pubsub_channel, message } => {
+                LinkEvent::Message { from: ServerId::ONLY, pubsub_channel, message }
             }
             Incoming::Unsubscribed { .. } => LinkEvent::PartitionMoved(Partition::LEASES),
             Incoming::Lost => LinkEvent::Lost(LOST),
@@ -95,8 +95,8 @@ impl LinkEvents {
 /// The size of a message.
 fn len_of(push: &LinkEvent) -> usize {
     match push {
-        LinkEvent::Message { pubsub_channel: bus, message, .. } => {
-            bus.len() + message.len() + size_of::<LinkEvent>()
+        LinkEvent::Message { pubsub_channel, message, .. } => {
+            pubsub_channel.len() + message.len() + size_of::<LinkEvent>()
         }
         LinkEvent::PartitionMoved(_) | LinkEvent::Lost(_) => 0,
     }

@@ -128,15 +128,15 @@ impl RedisEndpoint {
         address: &ServerAddress,
         events: &LinkEventSender,
     ) -> RedisResult<Arc<RedisServer>> {
-        let (on_commands, on_bus) = (events.clone(), events.clone());
+        let (on_commands, on_pubsub) = (events.clone(), events.clone());
         let on_commands = move |incoming| {
             if incoming == Incoming::Lost {
                 on_commands.push(LinkEvent::Lost(LOST));
             }
         };
-        let on_bus = move |incoming| on_bus.push_incoming(incoming);
+        let on_pubsub = move |incoming| on_pubsub.push_incoming(incoming);
         let server =
-            self.connector.connect_pair(ServerId::ONLY, address, on_commands, on_bus).await?;
+            self.connector.connect_pair(ServerId::ONLY, address, on_commands, on_pubsub).await?;
         server.check_role().await?;
         Ok(Arc::new(server))
     }
@@ -168,35 +168,43 @@ impl RedisConnection {
     pub(super) async fn subscribe(
         &self,
         partition: Partition,
-        buses: &[Arc<str>],
+        pubsub_channels: &[Arc<str>],
     ) -> RedisResult<Vec<ServerId>> {
-        let subscribing = buses.chunks(CHANNELS_PER_COMMAND).map(|buses| async move {
-            let command = self.pubsub_command(["SUBSCRIBE", "SSUBSCRIBE"], buses);
-            let id = self.run(partition, ServerRequest::Subscribe(&command, buses.len())).await?;
-            Ok(vec![ServerId(from_redis_value(id)?); buses.len()])
-        });
+        let subscribing =
+            pubsub_channels.chunks(CHANNELS_PER_COMMAND).map(|pubsub_channels| async move {
+                let command = self.pubsub_command(["SUBSCRIBE", "SSUBSCRIBE"], pubsub_channels);
+                let id = self
+                    .run(partition, ServerRequest::Subscribe(&command, pubsub_channels.len()))
+                    .await?;
+                Ok(vec![ServerId(from_redis_value(id)?); pubsub_channels.len()])
+            });
         try_join_all(subscribing).await.map(|ids| ids.concat())
     }
 
     pub(super) async fn unsubscribe(
         &self,
         partition: Partition,
-        buses: &[Arc<str>],
+        pubsub_channels: &[Arc<str>],
     ) -> RedisResult<()> {
-        let unsubscribing = buses.chunks(CHANNELS_PER_COMMAND).map(|buses| async move {
-            let command = self.pubsub_command(["UNSUBSCRIBE", "SUNSUBSCRIBE"], buses);
-            self.run(partition, ServerRequest::Unsubscribe(&command)).await
-        });
+        let unsubscribing =
+            pubsub_channels.chunks(CHANNELS_PER_COMMAND).map(|pubsub_channels| async move {
+                let command = self.pubsub_command(["UNSUBSCRIBE", "SUNSUBSCRIBE"], pubsub_channels);
+                self.run(partition, ServerRequest::Unsubscribe(&command)).await
+            });
         try_join_all(unsubscribing).await.map(drop)
     }
 
-    fn pubsub_command(&self, [standalone, cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
+    fn pubsub_command(
+        &self,
+        [standalone, cluster]: [&str; 2],
+        pubsub_channels: &[Arc<str>],
+    ) -> Cmd {
         let mut command = cmd(match &*self.0 {
             Link::Standalone { .. } => standalone,
             Link::Cluster(_) => cluster,
         });
-        for bus in buses {
-            command.arg(&**bus);
+        for pubsub_channel in pubsub_channels {
+            command.arg(&**pubsub_channel);
         }
         command
     }

@@ -188,18 +188,18 @@ impl ClusterRouter {
             let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
             let (trigger, at, outbox) =
                 (Arc::clone(&self.trigger), address.clone(), self.events.clone());
-            let on_bus = move |incoming| match incoming {
-                Incoming::Message { pubsub_channel: bus, message } => {
-                    outbox.push(LinkEvent::Message { from: id, pubsub_channel: bus, message });
+            let on_pubsub = move |incoming| match incoming {
+                Incoming::Message { pubsub_channel, message } => {
+                    outbox.push(LinkEvent::Message { from: id, pubsub_channel, message });
                 }
-                Incoming::Unsubscribed { pubsub_channel: bus } => {
-                    if let Some(partition) = partition_of(&bus) {
+                Incoming::Unsubscribed { pubsub_channel } => {
+                    if let Some(partition) = partition_of(&pubsub_channel) {
                         trigger.moved(partition);
                     }
                 }
                 Incoming::Lost => trigger.lost(&at),
             };
-            self.connector.connect_pair(id, address, on_commands, on_bus).await.map(Arc::new)
+            self.connector.connect_pair(id, address, on_commands, on_pubsub).await.map(Arc::new)
         });
         opened.await.cloned().inspect_err(|_| self.trigger.lost(address))
     }
@@ -305,8 +305,8 @@ fn slots() -> Cmd {
 }
 
 /// The partition of a pub/sub channel, by the hash tag in its name.
-fn partition_of(bus: &[u8]) -> Option<Partition> {
-    let name = str::from_utf8(bus).ok()?;
+fn partition_of(pubsub_channel: &[u8]) -> Option<Partition> {
+    let name = str::from_utf8(pubsub_channel).ok()?;
     let (_, rest) = name.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
     Partition::from_tag(tag)

@@ -55,12 +55,15 @@ impl Sentinels {
     pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.sentinels.len() / 2 + 1;
-        let mut queries: FuturesUnordered<_> =
-            self.sentinels.iter_mut().map(|it| it.query_master(dialer, name, password)).collect();
+        let mut queries: FuturesUnordered<_> = self
+            .sentinels
+            .iter_mut()
+            .map(|sentinel| sentinel.query_master(dialer, name, password))
+            .collect();
         let mut votes: BTreeMap<ServerAddress, usize> = BTreeMap::new();
         let mut failure = None;
-        while let Some(named) = queries.next().await {
-            match named {
+        while let Some(reported) = queries.next().await {
+            match reported {
                 Ok(address) => {
                     let count = votes.entry(address.clone()).or_default();
                     *count += 1;
@@ -85,7 +88,7 @@ impl Sentinels {
             let mut suspected = None;
             loop {
                 ticks.tick().await;
-                let other = self.majority().await.filter(|named| *named != master);
+                let other = self.majority().await.filter(|reported| *reported != master);
                 if other.is_some() && other == suspected {
                     return events.push(LinkEvent::Lost(MASTER_CHANGED));
                 }
@@ -97,10 +100,12 @@ impl Sentinels {
     /// The master that more than half of the answering sentinels report.
     async fn majority(&mut self) -> Option<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
-        let queries = self.sentinels.iter_mut().map(|it| it.query_master(dialer, name, password));
-        let named: Vec<ServerAddress> = join_all(queries).await.into_iter().flatten().collect();
-        let count = |address: &&ServerAddress| named.iter().filter(|it| it == address).count();
-        named.iter().find(|address| named.len() < 2 * count(address)).cloned()
+        let queries =
+            self.sentinels.iter_mut().map(|sentinel| sentinel.query_master(dialer, name, password));
+        let reported: Vec<ServerAddress> = join_all(queries).await.into_iter().flatten().collect();
+        let count =
+            |address: &&ServerAddress| reported.iter().filter(|other| other == address).count();
+        reported.iter().find(|address| reported.len() < 2 * count(address)).cloned()
     }
 }
 
@@ -115,9 +120,9 @@ impl Sentinel {
             Some(client) => client,
             None => RespClient::start(dialer.dial(&self.address).await?, |_| {}),
         };
-        let named = with_timeout(get_master(&client, name, password)).await?;
+        let reported = with_timeout(get_master(&client, name, password)).await?;
         self.client = Some(client);
-        named
+        reported
     }
 }
 
@@ -139,11 +144,11 @@ async fn get_master(
     commands.push(get);
     let replies = client.request_all(&commands).await?;
     let read = || {
-        let mut named = None;
+        let mut reported = None;
         for reply in replies {
-            named = Some(reply.extract_error()?);
+            reported = Some(reply.extract_error()?);
         }
-        let address: Option<(String, u16)> = named.map(from_redis_value).transpose()?.flatten();
+        let address: Option<(String, u16)> = reported.map(from_redis_value).transpose()?.flatten();
         let (host, port) = address.ok_or_else(|| unknown(name))?;
         Ok(ServerAddress::Tcp(host, port))
     };

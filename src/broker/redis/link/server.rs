@@ -60,13 +60,13 @@ impl ServerConnector {
         id: ServerId,
         address: &ServerAddress,
         on_commands: impl Fn(Incoming) + Send + Sync + 'static,
-        on_bus: impl Fn(Incoming) + Send + Sync + 'static,
+        on_pubsub: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> RedisResult<RedisServer> {
-        let (commands, bus) = tokio::try_join!(
+        let (commands, pubsub) = tokio::try_join!(
             self.connect_one(address, on_commands),
-            self.connect_one(address, on_bus)
+            self.connect_one(address, on_pubsub)
         )?;
-        Ok(RedisServer { id, address: address.clone(), commands, pubsub: bus })
+        Ok(RedisServer { id, address: address.clone(), commands, pubsub })
     }
 
     /// Opens one connection: RESP3, authenticated, with its database selected.
@@ -105,8 +105,8 @@ impl RedisServer {
         let (client, command) = match request {
             ServerRequest::Query(command) => (&self.commands, command),
             ServerRequest::QueryInOrder(command) => (&self.pubsub, command),
-            ServerRequest::Subscribe(command, buses) => {
-                self.pubsub.subscribe(command, buses).await?;
+            ServerRequest::Subscribe(command, pubsub_channels) => {
+                self.pubsub.subscribe(command, pubsub_channels).await?;
                 return Ok(Value::Int(self.id.0.into()));
             }
             ServerRequest::Unsubscribe(command) => {

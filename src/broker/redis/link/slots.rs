@@ -81,9 +81,9 @@ impl SlotMap {
                 *votes.entry(master).or_default() += 1;
             }
             let most = votes.values().copied().max()?;
-            let mut named = votes.into_iter().filter(|(_, count)| *count == most);
-            let (first, _) = named.next()?;
-            let is_decided = named.next().is_none();
+            let mut leading = votes.into_iter().filter(|(_, count)| *count == most);
+            let (first, _) = leading.next()?;
+            let is_decided = leading.next().is_none();
             is_decided.then(|| first.clone())
         };
         let mut changed = Vec::new();

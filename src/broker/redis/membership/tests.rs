@@ -180,7 +180,7 @@ fn the_link_is_closed_without_a_reply_in_time() {
 }
 
 #[test]
-fn the_link_is_closed_when_the_bus_is_silent() {
+fn the_link_is_closed_when_no_pubsub_message_arrives() {
     let confirmed_at = Instant::now();
     let in_flight = Duration::from_secs(2);
     let inputs = TickInputs { in_flight, ..SITUATION };
@@ -428,7 +428,7 @@ fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     assert!(is_closed(|reply| reply.was_open = true, nothing, true), "it was open");
     let longest = published_sequences::MIN_RETENTION - CLOCK_ERROR_MARGIN;
     assert!(!is_closed(|_| {}, longest, true), "others have reported the sequence");
-    assert!(is_closed(|_| {}, longest + MS, true), "it missed the bus for longer");
+    assert!(is_closed(|_| {}, longest + MS, true), "it missed messages for longer");
     let age = Duration::from_secs(2);
     assert!(!is_closed(|reply| reply.generation_age = age, longest + age, true));
     assert!(is_closed(|reply| reply.generation_age = age, longest + age + MS, true));
@@ -442,7 +442,7 @@ fn a_node_misses_messages_from_the_last_one_until_it_has_joined_again() {
     assert_eq!(starting.missed_for(now + SECOND), Duration::ZERO, "it had not joined yet");
     let mut membership = joined(now);
     membership.on_received(now);
-    assert_eq!(membership.missed_for(now + SECOND), Duration::ZERO, "it receives the bus");
+    assert_eq!(membership.missed_for(now + SECOND), Duration::ZERO, "it receives messages");
     membership.on_disconnected(now + SECOND);
     assert_eq!(membership.missed_for(now + 2 * SECOND), 2 * SECOND, "since the last message");
     membership.on_disconnected(now + 2 * SECOND);

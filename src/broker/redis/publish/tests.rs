@@ -57,7 +57,7 @@ fn a_receipt_is_parsed() {
         .collect();
     assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
     assert!(matches!(parse_publish_reply(reply("late"), 2), Some((AttemptOutcome::Late, 1))));
-    assert!(matches!(parse_publish_reply(reply("other"), 2), Some((AttemptOutcome::Fenced, 1))));
+    assert!(matches!(parse_publish_reply(reply("fenced"), 2), Some((AttemptOutcome::Fenced, 1))));
     assert!(parse_publish_reply(reply("ok"), 3).is_none(), "one receipt is missing");
 }
 

@@ -35,7 +35,7 @@ impl Bench {
         Self { redis, _node: node, broker, hub, inboxes }
     }
 
-    /// The total of all nodes in the hash of a topic, by its kind (see `Names`) and its name.
+    /// The total of all nodes in the hash of a topic, by its kind (see `KeyNames`) and its name.
     fn total(&self, kind: &str, topic: &str) -> usize {
         let key = self.redis.key_ending(&format!("{kind}{{"), &format!(":{topic}"));
         let total = key.and_then(|key| self.redis.ask::<Option<usize>>(&["HGET", &key, "t"]));

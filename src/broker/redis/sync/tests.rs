@@ -81,6 +81,6 @@ fn a_reply_is_parsed() {
             && synced.changes.is_empty()
     );
     assert!(matches!(parse_sync_reply(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
-    assert!(matches!(parse_sync_reply(reply("other", 79), now()), Ok((SyncOutcome::Fenced, 79))));
+    assert!(matches!(parse_sync_reply(reply("fenced", 79), now()), Ok((SyncOutcome::Fenced, 79))));
     assert!(parse_sync_reply(reply("more", 1), now()).is_err());
 }

@@ -46,7 +46,7 @@ impl Topic {
         (is_settled && !is_ending).then(|| LocalState {
             own_total: self.acknowledged_total,
             users: self.users.count(),
-            members: self.view.as_ref().map_or(0, |replica| replica.members.len()),
+            members: self.view.as_ref().map_or(0, |view| view.members.len()),
             syncs: self.syncs,
             attempt: self.attempt,
         })
@@ -83,19 +83,19 @@ impl Topic {
     }
 
     fn difference(&self, found: &RedisState) -> Difference {
-        if let Some(replica) = self.view.as_ref().filter(|_| self.has_pubsub_channel()) {
-            if found.epoch.is_empty() && replica.total == 0 && !found.is_inconsistent {
+        if let Some(view) = self.view.as_ref().filter(|_| self.has_pubsub_channel()) {
+            if found.epoch.is_empty() && view.total == 0 && !found.is_inconsistent {
                 // The hash of a vacated topic expires.
                 return Difference::None;
             }
-            if found.epoch != replica.epoch {
+            if found.epoch != view.epoch {
                 return Difference::Repair;
             }
-            let has_missed = replica.sequence < found.sequence || replica.version < found.version;
+            let has_missed = view.sequence < found.sequence || view.version < found.version;
             if has_missed {
                 return Difference::Missed;
             }
-            if found.sequence < replica.sequence && self.channel().is_some() {
+            if found.sequence < view.sequence && self.channel().is_some() {
                 return Difference::Repair;
             }
         }

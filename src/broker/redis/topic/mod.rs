@@ -72,7 +72,7 @@ pub(in crate::broker::redis) struct Topic {
     /// Whether subscribers receive the subscription count.
     sends_count: bool,
     /// The total that the subscribers of this node have received.
-    total_notice: CountNotice,
+    total_throttle: CountThrottle,
     subscription: PubSubState,
     /// The server of the latest subscription.
     server: Option<ServerId>,
@@ -251,12 +251,12 @@ impl Topic {
 
     /// Whether the user is signed in on any node; `None` while that is unknown.
     pub(in crate::broker::redis) fn is_online(&self) -> Option<bool> {
-        self.view.as_ref().filter(|_| self.is_live).map(|replica| 0 < replica.total)
+        self.view.as_ref().filter(|_| self.is_live).map(|view| 0 < view.total)
     }
 
     /// The latest sequence that its subscribers have received; 0 if none is known.
     pub(in crate::broker::redis) fn received_sequence(&self) -> u64 {
-        self.view.as_ref().map_or(0, |replica| replica.sequence)
+        self.view.as_ref().map_or(0, |view| view.sequence)
     }
 
     pub(in crate::broker::redis) fn is_synced(&self) -> bool {
@@ -331,8 +331,8 @@ impl Topic {
 
     /// Frees the memory of an expired cached event.
     pub(in crate::broker::redis) fn expire(&mut self, now: Instant) {
-        if let Some(replica) = &mut self.view {
-            replica.expire(now);
+        if let Some(view) = &mut self.view {
+            view.expire(now);
         }
     }
 
@@ -396,7 +396,7 @@ impl Topic {
     fn snapshot_bytes(&self) -> usize {
         REPLY_BYTES
             + match &self.view {
-                Some(replica) => replica.bytes(),
+                Some(view) => view.bytes(),
                 None if self.channel().is_some_and(ChannelName::is_presence) => {
                     UNKNOWN_ROSTER_BYTES
                 }
@@ -406,10 +406,10 @@ impl Topic {
 
     /// Whether other nodes contribute. Without published totals, only members show it.
     fn has_other_contributions(&self) -> bool {
-        let has_totals = self.is_counted || matches!(self.name.subject, TopicSubject::User(_));
-        self.view.as_ref().is_some_and(|replica| {
-            (has_totals && self.acknowledged_total < replica.total)
-                || self.users.count() < replica.members.len()
+        let has_totals = self.sends_count || matches!(self.name.subject, TopicSubject::User(_));
+        self.view.as_ref().is_some_and(|view| {
+            (has_totals && self.acknowledged_total < view.total)
+                || self.users.count() < view.members.len()
         })
     }
 
@@ -434,7 +434,7 @@ impl Topic {
             had_contribution: self.last_write == LastWrite::Stored && 0 < self.acknowledged_total,
             has_other_contributions: self.last_write == LastWrite::Stored
                 && self.has_other_contributions(),
-            received: self.view.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
+            received: self.view.as_ref().map(|view| (view.epoch.clone(), view.sequence)),
             reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
             ..SyncRequest::default()
         };

@@ -233,7 +233,7 @@ fn a_user_with_another_pending_connection_stays() {
     topic.enqueue(subscriber(2, Some("1")));
     request(&mut topic);
     topic.end_one(Some(&"1".into()));
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     let next = request(&mut topic);
     assert_eq!(next.own_total_without_joins, 1);
     assert!(next.removed_users.is_empty(), "the user has another connection");

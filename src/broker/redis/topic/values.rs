@@ -106,8 +106,8 @@ pub(in crate::broker::redis) enum Effect {
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
-    /// The total has changed, and must be announced to the subscribers at this time.
-    AnnounceTotalAt(Instant),
+    /// The total has changed, and is sent to the subscribers at this time.
+    SendTotalAt(Instant),
     /// The subscribers have missed events: close their connections with 4200, so that they subscribe again.
     ForceResubscribe,
     /// The subscribers may have missed events: their connections are closed unless Redis has published none meanwhile.

@@ -46,14 +46,14 @@ pub(super) struct CachedFrame {
 impl TopicView {
     /// Frees the memory of an expired event.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.cached_event.take_if(|last| last.expires_at <= now);
+        self.cached_event.take_if(|cached| cached.expires_at <= now);
     }
 
     /// Its approximate size in a reply of Redis, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let members = self.members.iter();
         let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
-        members + self.cached_event.as_ref().map_or(0, |last| last.frame.bytes().len())
+        members + self.cached_event.as_ref().map_or(0, |cached| cached.frame.bytes().len())
     }
 
     /// Ends the provisional state. Returns whether it was provisional.
@@ -92,15 +92,15 @@ impl Topic {
         for change in synced.changes {
             self.on_message(change, false, now, &mut effects);
         }
-        if let Some(replica) = &self.view
+        if let Some(view) = &self.view
             && !is_full
-            && (replica.epoch != synced.epoch || replica.version < synced.version)
+            && (view.epoch != synced.epoch || view.version < synced.version)
         {
             self.needs_full_sync = true;
         }
-        let named = waiters.iter().filter(|waiter| waiter.is_decided_by_redis()).count();
+        let decided = waiters.iter().filter(|waiter| waiter.is_decided_by_redis()).count();
         // Users that were only synced come first, and are never rejected.
-        let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
+        let mut verdicts = accepted.split_off(accepted.len().saturating_sub(decided)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_decided_by_redis() || verdicts.next().unwrap_or(false);
             effects.push(self.finish_waiter(waiter, is_accepted, max_members, now));
@@ -160,23 +160,22 @@ impl Topic {
         // Not reported again for a user of this node. For a user of another node this is unknown
         // here.
         let is_new = member.filter(|member| !self.users.contains(&member.user_id));
-        let is_counted = self.is_counted;
-        let replica = self.view.as_mut().expect("just looked at");
-        if is_counted {
-            self.total_notice.on_subscribed(replica.total, now);
+        let sends_count = self.sends_count;
+        let view = self.view.as_mut().expect("checked above");
+        if sends_count {
+            self.total_throttle.on_subscribed(view.total, now);
         }
-        let last = replica.cached_event.as_ref().filter(|last| now < last.expires_at);
-        let broadcast_bytes = is_new.map(|member| {
-            replica.members.len() * event::member_added(&channel, member).bytes().len()
-        });
+        let cached = view.cached_event.as_ref().filter(|cached| now < cached.expires_at);
+        let broadcast_bytes = is_new
+            .map(|member| view.members.len() * event::member_added(&channel, member).bytes().len());
         InitialMessages {
             cached: channel.is_cache().then(|| {
-                last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
+                cached.map_or_else(|| event::cache_miss(&channel), |cached| cached.frame.clone())
             }),
-            is_cache_miss: channel.is_cache() && last.is_none(),
-            total: sends_count.then_some(replica.total),
+            is_cache_miss: channel.is_cache() && cached.is_none(),
+            total: sends_count.then_some(view.total),
             broadcast_bytes: broadcast_bytes.unwrap_or_default(),
-            succeeded_frame: replica.succeeded_frame(&channel),
+            succeeded_frame: view.succeeded_frame(&channel),
         }
     }
 
@@ -251,8 +250,8 @@ impl Topic {
     }
 
     /// Sends the total to the subscribers of this node, at once or when its interval has passed.
-    fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.is_counted || self.local_count == 0 {
+    fn send_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.sends_count || self.local_count == 0 {
             return;
         }
         effects.extend(match (self.total_throttle.action(total, now), self.channel()) {
@@ -267,10 +266,10 @@ impl Topic {
     /// Announces the total whose delay has ended.
     pub(in crate::broker::redis) fn send_due_total(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(replica) = &self.view
-            && self.total_notice.take_due(now)
+        if let Some(view) = &self.view
+            && self.total_throttle.take_due(now)
         {
-            self.send_total(replica.total, now, &mut effects);
+            self.send_total(view.total, now, &mut effects);
         }
         effects
     }
@@ -281,7 +280,7 @@ impl Topic {
             return;
         }
         let is_same = old.epoch == synced.epoch;
-        let (mut received, mutreceived_id) = (old.sequence, old.last_event_id);
+        let (mut received, mut received_id) = (old.sequence, old.last_event_id);
         let mut caught_up = Vec::new();
         for (message, is_duplicate) in &self.buffered {
             let Message::Event { sequence, envelope } = message else { continue };
@@ -340,8 +339,8 @@ impl Topic {
                 self.on_event(sequence, envelope, is_duplicate, now, effects);
             }
             Message::Evicted(id) => {
-                if let Some(replica) = &mut self.view {
-                    replica.cached_event.take_if(|last| last.id == id);
+                if let Some(view) = &mut self.view {
+                    view.cached_event.take_if(|cached| cached.id == id);
                 }
             }
             Message::Change { epoch, version, change } => {
@@ -359,12 +358,12 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         let is_cache = self.channel().is_some_and(ChannelName::is_cache);
-        let Some(replica) = &mut self.view else { return };
-        if replica.sequence < sequence {
-            if replica.sequence + 1 < sequence {
+        let Some(view) = &mut self.view else { return };
+        if view.sequence < sequence {
+            if view.sequence + 1 < sequence {
                 effects.push(Effect::ForceResubscribe);
             }
-            (replica.sequence, replica.last_event_id) = (sequence, Some(envelope.id));
+            (view.sequence, view.last_event_id) = (sequence, Some(envelope.id));
         } else {
             // The hash is missing, or a new one.
             self.needs_full_sync = true;
@@ -376,7 +375,7 @@ impl Topic {
             let expires_at = now + Duration::from_millis(envelope.retention_ms);
             let (id, frame) = (envelope.id, envelope.frame.clone());
             // An event too large to be kept replaces the previous one.
-            replica.cached_event =
+            view.cached_event =
                 (0 < envelope.retention_ms).then_some(CachedFrame { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
@@ -390,44 +389,44 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         let channel = self.channel().cloned();
-        let Some(replica) = &mut self.view else { return };
-        if replica.epoch != epoch {
+        let Some(view) = &mut self.view else { return };
+        if view.epoch != epoch {
             self.needs_full_sync = true;
             return;
         }
-        if version <= replica.version {
+        if version <= view.version {
             return;
         }
-        if replica.version + 1 < version {
+        if view.version + 1 < version {
             self.needs_full_sync = true;
         }
-        replica.version = version;
+        view.version = version;
         match (change, channel) {
             (Change::Added(member), Some(channel)) => {
                 let Member { user_id, user_info } = member.clone();
-                replica.succeeded_frame = None;
-                if replica.members.insert(user_id, user_info).is_none() {
+                view.succeeded_frame = None;
+                if view.members.insert(user_id, user_info).is_none() {
                     effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
                 }
             }
             (Change::Removed(user_id), Some(channel)) => {
-                replica.succeeded_frame = None;
-                if replica.members.remove(&user_id).is_some() {
+                view.succeeded_frame = None;
+                if view.members.remove(&user_id).is_some() {
                     effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
                 }
             }
             // It lacks the contributions that are still to be written.
-            (Change::Total(_), _) if replica.is_provisional => {}
+            (Change::Total(_), _) if view.is_provisional => {}
             (Change::Total(total), channel) => {
-                let was_online = 0 < std::mem::replace(&mut replica.total, total);
+                let was_online = 0 < std::mem::replace(&mut view.total, total);
                 if channel.is_some() {
                     self.send_total(total, now, effects);
                 } else if was_online != (0 < total) {
                     effects.push(Effect::Online(0 < total));
                 }
             }
-            (Change::Sequence(sequence), _) if replica.sequence < sequence => {
-                (replica.sequence, replica.last_event_id) = (sequence, None);
+            (Change::Sequence(sequence), _) if view.sequence < sequence => {
+                (view.sequence, view.last_event_id) = (sequence, None);
                 effects.push(Effect::ForceResubscribe);
             }
             (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}

@@ -81,7 +81,7 @@ async fn a_rejected_sync_closes_the_link() {
     let lost = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
     for (result, ends) in [
         (Ok(reply("ok", 1)), false),
-        (Ok(reply("other", 1)), true),
+        (Ok(reply("fenced", 1)), true),
         (Ok(Value::Int(1)), true),
         (Err(rejection), true),
         (Err(lost), false),
@@ -99,7 +99,7 @@ async fn a_rejected_sync_closes_the_link() {
 async fn the_reply_to_an_earlier_attempt_is_discarded() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.topics.in_flight.add(0);
-    let mut earlier = sync_reply(&testbed, &topic, Ok(reply("other", 1)));
+    let mut earlier = sync_reply(&testbed, &topic, Ok(reply("fenced", 1)));
     earlier.attempt = earlier.attempt.wrapping_sub(1);
     reply_with(&mut testbed, earlier);
     assert!(!is_disconnected(&testbed));

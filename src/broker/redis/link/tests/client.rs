@@ -21,7 +21,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
-/// Sends commands concurrently on the bus connection. Returns their replies.
+/// Sends commands concurrently on the pub/sub connection. Returns their replies.
 async fn replies(connection: &RedisConnection, words: &[&str]) -> Vec<String> {
     let asking = words.iter().map(|word| async {
         let command = echo(word);
@@ -176,13 +176,13 @@ async fn commands_do_not_share_the_connection_of_the_subscriptions() {
 /// Tests each of the two connections, with a request in flight and without one.
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    for is_bus in [true, false] {
+    for is_pubsub in [true, false] {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;
         fake.reply(|line| line.starts_with("ECHO").then(String::new));
         let command = echo("a");
         let asking = async {
-            if is_bus {
+            if is_pubsub {
                 connection.query_in_order::<String>(LEASES, &command).await
             } else {
                 connection.query::<String>(LEASES, &command).await

@@ -155,7 +155,9 @@ async fn header(read: &mut (impl AsyncBufRead + Unpin)) -> Option<usize> {
 /// The reply of a server if the test does not specify one; most commands are echoed.
 fn usual(line: &str) -> String {
     let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let each = |kind: &str| -> String { rest.split(' ').map(|bus| push(&[kind, bus])).collect() };
+    let each = |kind: &str| -> String {
+        rest.split(' ').map(|pubsub_channel| push(&[kind, pubsub_channel])).collect()
+    };
     match name {
         "HELLO" => "%1\r\n+server\r\n+redis\r\n".to_owned(),
         "ROLE" => format!("*3\r\n{}:0\r\n*0\r\n", bulk("master")),

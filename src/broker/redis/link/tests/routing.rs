@@ -108,17 +108,17 @@ async fn a_message_names_the_server_of_the_subscription() {
             })
         };
         let partition = Partition::all(PARTITIONS).find(is_its).unwrap();
-        let buses = [Arc::from("x"), Arc::from("y")];
-        let of_buses = connection.subscribe(partition, &buses).await.unwrap();
-        assert_eq!(of_buses.len(), 2, "one for each bus");
-        assert_eq!(of_buses[0], of_buses[1]);
+        let pubsub_channels = [Arc::from("x"), Arc::from("y")];
+        let servers_of_channels = connection.subscribe(partition, &pubsub_channels).await.unwrap();
+        assert_eq!(servers_of_channels.len(), 2, "one for each pub/sub channel");
+        assert_eq!(servers_of_channels[0], servers_of_channels[1]);
         fake.push(&push(&["smessage", "x", "hello"]));
         let (pubsub_channel, message) = (b"x".to_vec(), b"hello".to_vec());
         assert_eq!(
             next(&mut pushes).await,
-            LinkEvent::Message { from: of_buses[0], pubsub_channel, message }
+            LinkEvent::Message { from: servers_of_channels[0], pubsub_channel, message }
         );
-        servers.push(of_buses[0]);
+        servers.push(servers_of_channels[0]);
     }
     assert_ne!(servers[0], servers[1]);
 }
@@ -288,10 +288,13 @@ async fn a_subscription_that_a_server_ends_is_reported_for_its_partition() {
     let fake = Fake::start().await;
     say(&fake, &[(0, LAST, fake.port)], |_| None);
     let (connection, mut pushes) = connected(&[&fake]).await;
-    let buses: Vec<Arc<str>> =
+    let pubsub_channels: Vec<Arc<str>> =
         ["a", "b"].map(|name| format!("x:c{{{}}}{name}", partition(9)).into()).into();
-    connection.subscribe(partition(9), &buses).await.unwrap();
-    let both: Vec<String> = buses.iter().map(|bus| push(&["sunsubscribe", bus])).collect();
+    connection.subscribe(partition(9), &pubsub_channels).await.unwrap();
+    let both: Vec<String> = pubsub_channels
+        .iter()
+        .map(|pubsub_channel| push(&["sunsubscribe", pubsub_channel]))
+        .collect();
     fake.push(&both.concat());
     assert_eq!(moved(&mut pushes, 1).await, BTreeSet::from([partition(9)]));
     assert_eq!(ask(&connection, partition(9)).await.unwrap(), "ECHO a");

@@ -22,7 +22,7 @@ fn an_end_before_its_reply_is_applied_later() {
     request(&mut topic);
     topic.end_one(None);
     topic.end_one(None);
-    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     assert_eq!(request(&mut topic).own_total_without_joins, 0, "it has ended already");
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
@@ -118,7 +118,7 @@ fn a_topic_with_subscribers_stays() {
 }
 
 #[test]
-fn connections_have_no_bus() {
+fn connections_have_no_pubsub_channel() {
     let mut topic = counted_connection();
     topic.reset();
     let sync = request(&mut topic);
@@ -172,7 +172,7 @@ fn a_sync_that_was_not_executed_is_repeated() {
     let sync = request(&mut topic);
     assert!(sync.is_full && sync.had_contribution && sync.own_total_without_joins == 4);
     let received = reply(&mut topic, synced(5, 5, 4, &[]), true);
-    assert_eq!(received, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
+    assert_eq!(received, ["total 4", "accept 2", "accept 3", "accept 4"], "in their order");
     assert!(next(&mut topic).is_none() && topic.is_synced());
 }
 

@@ -1,4 +1,4 @@
-//! Messages of the bus and snapshots: last events, acknowledgements, repeated and early messages.
+//! Pub/sub messages and snapshots: cached events, first messages, duplicates and early messages.
 
 use super::*;
 use crate::{broker::redis::topic::view::BUFFERED_MAX, hub::InitialMessages};
@@ -174,7 +174,7 @@ fn a_reply_contains_the_changes_of_the_sync() {
     request(&mut topic);
     let changes = vec![change(6, Change::Added(member("2")))];
     let received = reply(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
-    assert_eq!(received, ["+2", "attach 2"]);
+    assert_eq!(received, ["+2", "accept 2"]);
     assert!(topic.is_synced());
 }
 
@@ -188,7 +188,7 @@ fn a_reply_of_another_state_is_read_again() {
         topic.is_synced()
     };
     assert!(is_settled("e1", 5));
-    assert!(is_settled("e1", 4), "the bus was faster");
+    assert!(is_settled("e1", 4), "the message was faster");
     assert!(!is_settled("e1", 6), "a change was missed");
     assert!(!is_settled("e2", 5));
 }
