@@ -216,12 +216,12 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(60);
 
-    struct Bench {
+    struct TestCache {
         cache: Cache,
         now: Instant,
     }
 
-    impl Bench {
+    impl TestCache {
         fn new(max_bytes: usize) -> Self {
             Self { cache: Cache::new(max_bytes), now: Instant::now() }
         }
@@ -246,64 +246,64 @@ mod tests {
 
     #[test]
     fn the_least_recently_published_is_evicted() {
-        let bench = Bench::new(3 * 1_600);
+        let test = TestCache::new(3 * 1_600);
         for name in ["cache-a", "cache-b", "cache-c"] {
-            bench.publish(&[name], 1_000);
+            test.publish(&[name], 1_000);
         }
         // Read often, published again, or neither.
-        assert_eq!(bench.has(&["cache-b", "cache-a"]), [true, true]);
-        bench.publish(&["cache-a"], 1_000);
-        bench.publish(&["cache-d"], 1_000);
+        assert_eq!(test.has(&["cache-b", "cache-a"]), [true, true]);
+        test.publish(&["cache-a"], 1_000);
+        test.publish(&["cache-d"], 1_000);
         assert_eq!(
-            bench.has(&["cache-a", "cache-b", "cache-c", "cache-d"]),
+            test.has(&["cache-a", "cache-b", "cache-c", "cache-d"]),
             [true, false, true, true]
         );
-        let CacheStats { bytes, evicted, too_large } = bench.cache.stats();
+        let CacheStats { bytes, evicted, too_large } = test.cache.stats();
         assert_eq!((bytes, evicted, too_large), (3 * (1_000 + 1 + 7 + 512), 1, 0));
-        bench.cache.set_max_bytes(1_600);
-        assert_eq!(bench.has(&["cache-a", "cache-c", "cache-d"]), [false, false, true]);
+        test.cache.set_max_bytes(1_600);
+        assert_eq!(test.has(&["cache-a", "cache-c", "cache-d"]), [false, false, true]);
     }
 
     #[test]
     fn one_copy_serves_all_channels_of_a_publish() {
-        let bench = Bench::new(10_000_000);
+        let test = TestCache::new(10_000_000);
         let names: Vec<String> = (0..100).map(|number| format!("cache-{number:02}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        bench.publish(&names, 1_000_000);
-        assert_eq!(bench.cache.stats().bytes, 1_000_000 + 1 + 256 + 100 * (8 + 256));
+        test.publish(&names, 1_000_000);
+        assert_eq!(test.cache.stats().bytes, 1_000_000 + 1 + 256 + 100 * (8 + 256));
         // The copy is freed with the last channel that has it.
-        bench.publish(&names[1..], 1_000);
-        assert!(1_000_000 < bench.cache.stats().bytes);
-        bench.publish(&names[..1], 1_000);
-        assert_eq!(bench.cache.stats().bytes, 2 * (1_000 + 1 + 256) + 100 * (8 + 256));
+        test.publish(&names[1..], 1_000);
+        assert!(1_000_000 < test.cache.stats().bytes);
+        test.publish(&names[..1], 1_000);
+        assert_eq!(test.cache.stats().bytes, 2 * (1_000 + 1 + 256) + 100 * (8 + 256));
     }
 
     #[test]
     fn an_event_larger_than_the_limit_is_not_cached_and_removes_the_cached_one() {
-        let bench = Bench::new(2_000);
-        bench.publish(&["cache-a"], 100);
-        bench.publish(&["cache-b"], 100);
-        bench.publish(&["cache-a"], 2_000);
-        assert_eq!(bench.has(&["cache-a", "cache-b"]), [false, true]);
-        let CacheStats { evicted, too_large, .. } = bench.cache.stats();
+        let test = TestCache::new(2_000);
+        test.publish(&["cache-a"], 100);
+        test.publish(&["cache-b"], 100);
+        test.publish(&["cache-a"], 2_000);
+        assert_eq!(test.has(&["cache-a", "cache-b"]), [false, true]);
+        let CacheStats { evicted, too_large, .. } = test.cache.stats();
         assert_eq!((evicted, too_large), (0, 1));
     }
 
     #[test]
     fn expired_events_free_their_bytes() {
-        let mut bench = Bench::new(1_000_000);
-        let start = bench.now;
+        let mut test = TestCache::new(1_000_000);
+        let start = test.now;
         for number in 0..2_000 {
-            bench.publish(&[&format!("cache-{number}")], 10);
+            test.publish(&[&format!("cache-{number}")], 10);
         }
-        bench.now += Duration::from_secs(1);
-        bench.publish(&["cache-0", "cache-later"], 10);
-        bench.now = start + TTL;
-        assert_eq!(bench.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
-        bench.cache.expire(bench.now);
-        assert_eq!(bench.cache.0.lock().channels.len(), 2);
-        bench.cache.expire(bench.now + Duration::from_secs(1));
-        let state = bench.cache.0.lock();
+        test.now += Duration::from_secs(1);
+        test.publish(&["cache-0", "cache-later"], 10);
+        test.now = start + TTL;
+        assert_eq!(test.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
+        test.cache.expire(test.now);
+        assert_eq!(test.cache.0.lock().channels.len(), 2);
+        test.cache.expire(test.now + Duration::from_secs(1));
+        let state = test.cache.0.lock();
         assert_eq!((state.stats.bytes, state.order.len(), state.deadlines.len()), (0, 0, 0));
         assert!(
             state.channels.capacity() <= Cache::SHRINK_FROM * 2,
@@ -314,14 +314,14 @@ mod tests {
 
     #[test]
     fn subscribers_share_a_frame_while_one_has_it_queued() {
-        let bench = Bench::new(1_000_000);
-        let [published] = bench.publish(&["cache-a"], 10).try_into().unwrap();
+        let test = TestCache::new(1_000_000);
+        let [published] = test.publish(&["cache-a"], 10).try_into().unwrap();
         let name = channel("cache-a");
-        let first = bench.cache.frame(&name, bench.now).unwrap();
+        let first = test.cache.frame(&name, test.now).unwrap();
         assert!(std::ptr::eq(first.bytes(), published.bytes()));
         drop((first, published));
-        let first = bench.cache.frame(&name, bench.now).unwrap();
-        let second = bench.cache.frame(&name, bench.now).unwrap();
+        let first = test.cache.frame(&name, test.now).unwrap();
+        let second = test.cache.frame(&name, test.now).unwrap();
         assert!(std::ptr::eq(first.bytes(), second.bytes()));
         let expected = r#"{"event":"e","channel":"cache-a","data":"xxxxxxxx"}"#;
         assert_eq!(first.as_text(), Some(expected));
@@ -332,18 +332,18 @@ mod tests {
     fn the_byte_count_is_exact_after_any_sequence() {
         use rand::{RngExt, SeedableRng, rngs::StdRng};
         let mut random = StdRng::seed_from_u64(7);
-        let mut bench = Bench::new(20_000);
+        let mut test = TestCache::new(20_000);
         for _ in 0..5_000 {
             let names: Vec<String> = (0..random.random_range(1..5))
                 .map(|_| format!("cache-{:02}", random.random_range(0..20)))
                 .collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            bench.publish(&names, random.random_range(2..9_000));
-            bench.now += Duration::from_millis(random.random_range(0..3_000));
+            test.publish(&names, random.random_range(2..9_000));
+            test.now += Duration::from_millis(random.random_range(0..3_000));
             if random.random_bool(0.2) {
-                bench.cache.expire(bench.now);
+                test.cache.expire(test.now);
             }
-            let state = bench.cache.0.lock();
+            let state = test.cache.0.lock();
             let copies: HashMap<*const CachedEvent, usize> = state
                 .channels
                 .values()
@@ -360,12 +360,12 @@ mod tests {
     #[test]
     fn an_event_as_large_as_the_limit_is_cached() {
         // The name of the event and of the channel, and the overhead of both.
-        let bench = Bench::new(100 + 1 + 7 + 512);
-        bench.publish(&["cache-a"], 100);
-        assert_eq!(bench.has(&["cache-a"]), [true]);
-        bench.publish(&["cache-a"], 101);
-        assert_eq!(bench.has(&["cache-a"]), [false]);
-        let CacheStats { bytes, evicted, too_large } = bench.cache.stats();
+        let test = TestCache::new(100 + 1 + 7 + 512);
+        test.publish(&["cache-a"], 100);
+        assert_eq!(test.has(&["cache-a"]), [true]);
+        test.publish(&["cache-a"], 101);
+        assert_eq!(test.has(&["cache-a"]), [false]);
+        let CacheStats { bytes, evicted, too_large } = test.cache.stats();
         assert_eq!((bytes, evicted, too_large), (0, 0, 1));
     }
 }

@@ -118,10 +118,10 @@ impl Scripts {
     pub(super) async fn load(&self, connection: &RedisConnection) -> RedisResult<()> {
         let all = self.all();
         let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
-        let names = connection.load(&texts).await?;
-        for (script, sha) in all.into_iter().zip(names) {
+        let digests = connection.load(&texts).await?;
+        for (script, digest) in all.into_iter().zip(digests) {
             // The digest is the same on every server.
-            let _ = script.digest.set(sha);
+            let _ = script.digest.set(digest);
         }
         Ok(())
     }

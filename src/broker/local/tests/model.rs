@@ -16,15 +16,15 @@ struct Window {
 
 /// A presence channel of at most three members, as a model to compare the broker with.
 struct Model {
-    bench: Bench,
+    test: TestBroker,
     windows: BTreeMap<u32, Window>,
     present: BTreeMap<String, usize>,
 }
 
 impl Model {
     fn new() -> Self {
-        let bench = bench(|app| app.max_presence_members = 3);
-        Self { bench, windows: BTreeMap::new(), present: BTreeMap::new() }
+        let test = test(|app| app.max_presence_members = 3);
+        Self { test, windows: BTreeMap::new(), present: BTreeMap::new() }
     }
 
     fn expect(&mut self, event: &Value) {
@@ -34,7 +34,7 @@ impl Model {
     }
 
     fn join(&mut self, id: u32, index: usize, user: String) {
-        let joined = self.bench.join(index, CHANNEL, Some(&member(&user)));
+        let joined = self.test.join(index, CHANNEL, Some(&member(&user)));
         let is_new = !self.present.contains_key(&user);
         assert_eq!(joined.is_err(), is_new && self.present.len() == 3);
         let Ok(joined) = joined else { return };
@@ -61,7 +61,7 @@ impl Model {
         self.settle();
         let Some(window) = self.windows.remove(&id) else { return };
         assert_eq!(window.received, window.expected);
-        self.bench.unsubscribe(window.shard, CHANNEL, Some(&window.user));
+        self.test.unsubscribe(window.shard, CHANNEL, Some(&window.user));
         let connections = self.present.get_mut(&window.user).unwrap();
         *connections -= 1;
         if *connections == 0 {
@@ -71,14 +71,14 @@ impl Model {
     }
 
     fn publish(&mut self, data: u32) {
-        self.bench.publish(CHANNEL, &data.to_string());
+        self.test.publish(CHANNEL, &data.to_string());
         self.expect(&json!(data));
     }
 
     /// Delivers like the shards.
     fn settle(&mut self) {
         for index in 0..2 {
-            for delivery in self.bench.deliveries(index) {
+            for delivery in self.test.deliveries(index) {
                 let Delivery::Channel { sequence, frame, .. } = delivery else { panic!() };
                 let received = match decoded(&frame) {
                     (event, data) if event.ends_with("member_added") => {
@@ -122,7 +122,7 @@ fn any_interleaving_delivers_each_window_and_the_correct_members() {
             assert_eq!(window.received, window.expected, "seed {seed}");
         }
         let ids: Vec<String> =
-            users(&model.bench.hub, &name(CHANNEL)).iter().map(|(id, _)| id.to_string()).collect();
+            users(&model.test.hub, &name(CHANNEL)).iter().map(|(id, _)| id.to_string()).collect();
         assert_eq!(ids, model.present.into_keys().collect::<Vec<_>>(), "seed {seed}");
     }
 }

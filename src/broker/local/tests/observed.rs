@@ -5,9 +5,9 @@ use std::sync::{Mutex, OnceLock, Weak};
 
 /// Records the events, each as its kind and its subject.
 #[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<String>>);
+struct TextRecorder(Mutex<Vec<String>>);
 
-impl Observer for Recorder {
+impl Observer for TextRecorder {
     fn wants(&self, app_id: &str, _kind: WebhookEvent) -> bool {
         app_id == AppConfig::development().id
     }
@@ -26,13 +26,13 @@ impl Observer for Recorder {
     }
 }
 
-fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
-    let recorder = Arc::new(Recorder::default());
+fn observed(change: impl FnOnce(&mut AppConfig)) -> (TestBroker, Arc<TextRecorder>) {
+    let recorder = Arc::new(TextRecorder::default());
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     (bench_with(change, observer), recorder)
 }
 
-impl Recorder {
+impl TextRecorder {
     /// The events since the last call.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
@@ -41,15 +41,15 @@ impl Recorder {
 
 #[test]
 fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_removed() {
-    let (bench, observed_events) = observed(|_| {});
+    let (test, observed_events) = observed(|_| {});
     let leave = |user: &str| {
-        bench.unsubscribe(0, "presence-r", Some(user));
+        test.unsubscribe(0, "presence-r", Some(user));
     };
-    bench.subscribe(0, "presence-r", Some("1"));
+    test.subscribe(0, "presence-r", Some("1"));
     assert_eq!(observed_events.take(), ["channel_occupied ", "member_added 1"]);
-    bench.subscribe(0, "presence-r", Some("1"));
+    test.subscribe(0, "presence-r", Some("1"));
     assert!(observed_events.take().is_empty(), "a second connection of a user is no transition");
-    bench.subscribe(0, "presence-r", Some("2"));
+    test.subscribe(0, "presence-r", Some("2"));
     assert_eq!(observed_events.take(), ["member_added 2"]);
     leave("1");
     assert!(observed_events.take().is_empty(), "the user has another connection");
@@ -61,19 +61,19 @@ fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_rem
 
 #[test]
 fn server_to_user_channels_are_neither_counted_nor_reported() {
-    let (bench, observed_events) = observed(|app| app.subscription_count = true);
-    bench.subscribe(0, "#server-to-user-7", None);
-    assert_eq!((bench.hub.channel_count(), bench.hub.subscription_count()), (0, 1));
-    assert!(occupied_channels(&bench.hub, "").is_empty());
-    bench.subscribe(0, "news-1", None);
-    bench.subscribe(0, "other", None);
-    assert_eq!((bench.hub.channel_count(), bench.hub.subscription_count()), (2, 3));
-    let listed = occupied_channels(&bench.hub, "news-");
+    let (test, observed_events) = observed(|app| app.subscription_count = true);
+    test.subscribe(0, "#server-to-user-7", None);
+    assert_eq!((test.hub.channel_count(), test.hub.subscription_count()), (0, 1));
+    assert!(occupied_channels(&test.hub, "").is_empty());
+    test.subscribe(0, "news-1", None);
+    test.subscribe(0, "other", None);
+    assert_eq!((test.hub.channel_count(), test.hub.subscription_count()), (2, 3));
+    let listed = occupied_channels(&test.hub, "news-");
     assert_eq!(listed, [(name("news-1"), Counts { subscriptions: 1, users: 0 })]);
     for channel in ["#server-to-user-7", "other"] {
-        bench.unsubscribe(0, channel, None);
+        test.unsubscribe(0, channel, None);
     }
-    assert_eq!((bench.hub.channel_count(), bench.hub.subscription_count()), (1, 1));
+    assert_eq!((test.hub.channel_count(), test.hub.subscription_count()), (1, 1));
     let expected = [
         "channel_occupied ",
         "subscription_count 1",
@@ -82,94 +82,94 @@ fn server_to_user_channels_are_neither_counted_nor_reported() {
         "channel_vacated ",
     ];
     assert_eq!(observed_events.take(), expected);
-    assert_eq!(bench.received(0).len(), 2, "the subscribers of the other two receive their count");
+    assert_eq!(test.received(0).len(), 2, "the subscribers of the other two receive their count");
 }
 
 #[test]
 fn each_subscriber_of_an_empty_cache_channel_is_a_cache_miss() {
-    let (bench, observed_events) = observed(|_| {});
-    bench.subscribe(0, "cache-c", None);
-    bench.subscribe(0, "cache-c", None);
+    let (test, observed_events) = observed(|_| {});
+    test.subscribe(0, "cache-c", None);
+    test.subscribe(0, "cache-c", None);
     assert_eq!(observed_events.take(), ["channel_occupied ", "cache_miss ", "cache_miss "]);
-    bench.publish("cache-c", "1");
-    bench.subscribe(0, "cache-c", None);
+    test.publish("cache-c", "1");
+    test.subscribe(0, "cache-c", None);
     assert!(observed_events.take().is_empty());
 }
 
 #[test]
 fn a_count_is_sent_to_subscribers_and_observer() {
-    let (mut bench, observed_events) = observed(|app| app.subscription_count = true);
+    let (mut test, observed_events) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
-        bench.subscribe(0, "c", None);
+        test.subscribe(0, "c", None);
     }
     let at_once = observed_events.take();
     assert_eq!(at_once.len(), 101, "a hundred counts, and that it is occupied");
     assert_eq!(at_once.last().unwrap(), "subscription_count 100");
-    assert_eq!(bench.received(0).len(), 100);
-    bench.now += Duration::from_millis(4_999);
-    on_tick(&bench.hub, bench.now);
+    assert_eq!(test.received(0).len(), 100);
+    test.now += Duration::from_millis(4_999);
+    on_tick(&test.hub, test.now);
     assert!(observed_events.take().is_empty());
-    bench.now += Duration::from_millis(1);
-    on_tick(&bench.hub, bench.now);
+    test.now += Duration::from_millis(1);
+    on_tick(&test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 150"]);
-    assert_eq!(bench.received(0).len(), 1);
+    assert_eq!(test.received(0).len(), 1);
 }
 
 #[test]
 fn a_user_is_offline_three_seconds_after_its_last_connection() {
-    let (mut bench, observed_events) = observed(|_| {});
+    let (mut test, observed_events) = observed(|_| {});
     let [watcher, first, second] = [connection(0, 1), connection(1, 2), connection(1, 3)];
     let ann = user("ann", &[]);
-    let _ = sign_in(&bench.hub, watcher, &user("bob", &["ann"]), "{}", None);
-    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
-    let _ = sign_in(&bench.hub, second, &ann, "{}", None);
+    let _ = sign_in(&test.hub, watcher, &user("bob", &["ann"]), "{}", None);
+    let _ = sign_in(&test.hub, first, &ann, "{}", None);
+    let _ = sign_in(&test.hub, second, &ann, "{}", None);
     assert_eq!(observed_events.take(), ["user_online bob", "user_online ann"]);
-    assert_eq!(bench.received(0).len(), 1);
+    assert_eq!(test.received(0).len(), 1);
     // The user has another connection.
-    sign_out(&bench.hub, first, &ann, bench.now);
-    bench.now += Duration::from_secs(10);
-    on_tick(&bench.hub, bench.now);
-    assert!(observed_events.take().is_empty() && bench.received(0).is_empty());
+    sign_out(&test.hub, first, &ann, test.now);
+    test.now += Duration::from_secs(10);
+    on_tick(&test.hub, test.now);
+    assert!(observed_events.take().is_empty() && test.received(0).is_empty());
     // Back within three seconds, to stay.
-    sign_out(&bench.hub, second, &ann, bench.now);
-    bench.now += Duration::from_millis(2_999);
-    on_tick(&bench.hub, bench.now);
-    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
-    bench.now += Duration::from_secs(10);
-    on_tick(&bench.hub, bench.now);
+    sign_out(&test.hub, second, &ann, test.now);
+    test.now += Duration::from_millis(2_999);
+    on_tick(&test.hub, test.now);
+    let _ = sign_in(&test.hub, first, &ann, "{}", None);
+    test.now += Duration::from_secs(10);
+    on_tick(&test.hub, test.now);
     assert!(
-        observed_events.take().is_empty() && bench.received(0).is_empty(),
+        observed_events.take().is_empty() && test.received(0).is_empty(),
         "it returned in time"
     );
     // Offline for three seconds.
-    sign_out(&bench.hub, first, &ann, bench.now);
-    bench.now += Duration::from_secs(3);
-    on_tick(&bench.hub, bench.now);
+    sign_out(&test.hub, first, &ann, test.now);
+    test.now += Duration::from_secs(3);
+    on_tick(&test.hub, test.now);
     assert_eq!(observed_events.take(), ["user_offline ann"]);
-    on_tick(&bench.hub, bench.now + Duration::from_secs(60));
+    on_tick(&test.hub, test.now + Duration::from_secs(60));
     assert!(observed_events.take().is_empty(), "once");
-    assert_eq!(bench.received(0).len(), 1);
-    let _ = sign_in(&bench.hub, first, &ann, "{}", None);
+    assert_eq!(test.received(0).len(), 1);
+    let _ = sign_in(&test.hub, first, &ann, "{}", None);
     assert_eq!(observed_events.take(), ["user_online ann"]);
-    assert_eq!(bench.received(0).len(), 1);
+    assert_eq!(test.received(0).len(), 1);
 }
 
 #[test]
 fn unsubscribing_does_not_send_a_large_count_at_once() {
-    let (mut bench, observed_events) = observed(|app| app.subscription_count = true);
+    let (mut test, observed_events) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
-        bench.subscribe(0, "c", None);
+        test.subscribe(0, "c", None);
     }
     observed_events.take();
-    bench.now += Duration::from_secs(5);
-    on_tick(&bench.hub, bench.now);
+    test.now += Duration::from_secs(5);
+    on_tick(&test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 150"]);
     for _ in 0..2 {
-        bench.unsubscribe(0, "c", None);
+        test.unsubscribe(0, "c", None);
     }
     assert!(observed_events.take().is_empty());
-    bench.now += Duration::from_secs(5);
-    on_tick(&bench.hub, bench.now);
+    test.now += Duration::from_secs(5);
+    on_tick(&test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 148"]);
 }
 
@@ -178,7 +178,7 @@ fn unsubscribing_does_not_send_a_large_count_at_once() {
 #[derive(Debug, Default)]
 struct LockObserver {
     hub: OnceLock<Weak<Hub>>,
-    recorder: Recorder,
+    recorder: TextRecorder,
 }
 
 impl Observer for LockObserver {
@@ -206,8 +206,8 @@ impl Observer for LockObserver {
 fn transitions_are_reported_under_the_lock_that_made_them() {
     let observer = Arc::new(LockObserver::default());
     let reports = Arc::clone(&observer) as Arc<dyn Observer>;
-    let bench = bench_with(|app| app.subscription_count = true, reports);
-    let (hub, mut now) = (Arc::clone(&bench.hub), bench.now);
+    let test = bench_with(|app| app.subscription_count = true, reports);
+    let (hub, mut now) = (Arc::clone(&test.hub), test.now);
     observer.hub.set(Arc::downgrade(&hub)).unwrap();
     let ann = user("ann", &["bob"]);
     for watched in [&[][..], &["ann"]] {
@@ -221,9 +221,9 @@ fn transitions_are_reported_under_the_lock_that_made_them() {
         now += OFFLINE_GRACE;
         on_tick(&hub, now);
     }
-    bench.subscribe(0, "presence-r", Some("1"));
-    bench.unsubscribe(0, "presence-r", Some("1"));
-    bench.subscribe(0, "cache-c", None);
+    test.subscribe(0, "presence-r", Some("1"));
+    test.unsubscribe(0, "presence-r", Some("1"));
+    test.subscribe(0, "cache-c", None);
     let users = ["user_online ann", "user_online bob", "user_offline ann", "user_offline bob"];
     let channels = ["channel_occupied ", "member_added 1", "member_removed 1", "channel_vacated "];
     let cache = ["channel_occupied ", "cache_miss ", "subscription_count 1"];

@@ -83,10 +83,10 @@ impl Testbed {
     pub(in crate::broker::redis) async fn until(
         &mut self,
         what: &str,
-        is_so: impl Fn(&Coordinator) -> bool,
+        condition: impl Fn(&Coordinator) -> bool,
     ) {
         let end = now() + Duration::from_mins(1);
-        while !is_so(&self.coordinator) {
+        while !condition(&self.coordinator) {
             assert!(now() < end, "not within a minute: {what}");
             self.turn().await;
         }

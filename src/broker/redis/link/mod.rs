@@ -212,9 +212,9 @@ impl RedisConnection {
     /// Loads scripts on every server. Returns their digests, in order.
     pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
         let servers = self.servers().await?;
-        let names = try_join_all(servers.iter().map(|server| server.load(scripts))).await?;
+        let digests = try_join_all(servers.iter().map(|server| server.load(scripts))).await?;
         // The same text has the same digest on every server.
-        Ok(names.into_iter().next().unwrap_or_default())
+        Ok(digests.into_iter().next().unwrap_or_default())
     }
 
     /// A warning for the operator if a server may evict keys; `None` if that is unknown.

@@ -138,8 +138,8 @@ impl RedisServer {
         };
         let commands: Vec<Cmd> = scripts.iter().map(load).collect();
         let replies = self.request_all(&commands).await?;
-        let name = |reply: Value| Ok(from_redis_value(reply.extract_error()?)?);
-        replies.into_iter().map(name).collect()
+        let digest = |reply: Value| Ok(from_redis_value(reply.extract_error()?)?);
+        replies.into_iter().map(digest).collect()
     }
 
     /// Checks that the server is a master.

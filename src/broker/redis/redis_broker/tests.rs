@@ -14,7 +14,7 @@ use crate::{
 };
 use serde_json::json;
 
-struct Bench {
+struct TestBroker {
     redis: SimulatedRedis,
     _node: SimulatedNode,
     broker: RedisBroker,
@@ -22,7 +22,7 @@ struct Bench {
     inboxes: Arc<Inboxes>,
 }
 
-impl Bench {
+impl TestBroker {
     async fn new() -> Self {
         let mut redis = SimulatedRedis::new();
         let node = redis.join().await;
@@ -65,47 +65,47 @@ fn user(id: &str, watchlist: &[&str]) -> User {
 
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_is_recorded_in_redis_and_in_the_hub_until_it_ends() {
-    let bench = Bench::new().await;
+    let test = TestBroker::new().await;
     let ann = user("ann", &[]);
-    let signed_in = bench.broker.sign_in(&bench.hub, connection(0, 1), &ann, "{}");
+    let signed_in = test.broker.sign_in(&test.hub, connection(0, 1), &ann, "{}");
     assert_eq!(decoded(&signed_in.success).0, "pusher:signin_success");
     assert!(signed_in.watchlist.is_none());
-    assert_eq!(bench.signed_in("ann"), 1);
-    bench.until_total("u", "ann", 1).await;
-    bench.broker.sign_out(&bench.hub, connection(0, 1), &ann);
-    assert_eq!(bench.signed_in("ann"), 0);
+    assert_eq!(test.signed_in("ann"), 1);
+    test.until_total("u", "ann", 1).await;
+    test.broker.sign_out(&test.hub, connection(0, 1), &ann);
+    assert_eq!(test.signed_in("ann"), 0);
     let ended = clock::now();
     tokio::time::sleep(OFFLINE_GRACE - Duration::from_millis(1)).await;
-    assert_eq!(bench.total("u", "ann"), 1, "the user may return");
-    bench.until_total("u", "ann", 0).await;
+    assert_eq!(test.total("u", "ann"), 1, "the user may return");
+    test.until_total("u", "ann", 0).await;
     assert!(ended + OFFLINE_GRACE <= clock::now());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_a_watchlist_arrives_in_the_inbox() {
-    let bench = Bench::new().await;
-    bench.broker.sign_in(&bench.hub, connection(0, 1), &user("ann", &[]), "{}");
-    bench.until_total("u", "ann", 1).await;
+    let test = TestBroker::new().await;
+    test.broker.sign_in(&test.hub, connection(0, 1), &user("ann", &[]), "{}");
+    test.until_total("u", "ann", 1).await;
     let bob = user("bob", &["ann", "eve"]);
-    assert!(bench.broker.sign_in(&bench.hub, connection(0, 2), &bob, "{}").watchlist.is_none());
-    bench.until_total("u", "bob", 1).await;
+    assert!(test.broker.sign_in(&test.hub, connection(0, 2), &bob, "{}").watchlist.is_none());
+    test.until_total("u", "bob", 1).await;
     let events = json!({ "events": [
         { "name": "online", "user_ids": ["ann"] },
         { "name": "offline", "user_ids": ["eve"] },
     ] });
     let expected = ("pusher_internal:watchlist_events".to_owned(), events);
     let end = clock::now() + Duration::from_secs(1);
-    let mut messages = received(&bench.inboxes, 0);
+    let mut messages = received(&test.inboxes, 0);
     while messages.is_empty() && clock::now() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        messages = received(&bench.inboxes, 0);
+        messages = received(&test.inboxes, 0);
     }
     assert_eq!(messages, [expected]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
-    let bench = Bench::new().await;
+    let test = TestBroker::new().await;
     let room = name("room");
     let request = |slot| SubscribeRequest {
         connection: connection(0, slot),
@@ -113,16 +113,16 @@ async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
         channel: &room,
         member: &None,
     };
-    bench.broker.subscribe(&bench.hub, request(1));
-    bench.broker.subscribe(&bench.hub, request(2));
-    bench.until_total("c", "room", 2).await;
-    assert_eq!(bench.hub.subscription_count(), 2);
-    bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
-    assert_eq!(bench.hub.subscription_count(), 1, "at once");
-    bench.until_total("c", "room", 1).await;
-    bench.broker.unsubscribe(&bench.hub, shard(0), &room, None);
-    assert!(bench.hub.shards_of(&room).is_empty());
-    bench.until_total("c", "room", 0).await;
+    test.broker.subscribe(&test.hub, request(1));
+    test.broker.subscribe(&test.hub, request(2));
+    test.until_total("c", "room", 2).await;
+    assert_eq!(test.hub.subscription_count(), 2);
+    test.broker.unsubscribe(&test.hub, shard(0), &room, None);
+    assert_eq!(test.hub.subscription_count(), 1, "at once");
+    test.until_total("c", "room", 1).await;
+    test.broker.unsubscribe(&test.hub, shard(0), &room, None);
+    assert!(test.hub.shards_of(&room).is_empty());
+    test.until_total("c", "room", 0).await;
 }
 
 #[test]

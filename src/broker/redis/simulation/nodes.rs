@@ -1,6 +1,6 @@
 //! Nodes that share a simulated Redis, for tests of what uses the cluster.
 
-use super::network::{Keep, Network, NodeId};
+use super::network::{KeptData, Network, NodeId};
 use crate::broker::redis::{RedisBroker, cluster_state::ClusterState, random};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
@@ -86,7 +86,7 @@ impl SimulatedRedis {
 
     /// Starts Redis again with all its data.
     pub(crate) fn restart(&self) {
-        self.network.restart(HOST, PORT, Keep::All);
+        self.network.restart(HOST, PORT, KeptData::All);
     }
 
     /// The number of commands that Redis has executed for nodes.

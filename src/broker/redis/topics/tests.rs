@@ -48,7 +48,7 @@ fn is_disconnected(testbed: &Testbed) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replys_update_the_clock_of_redis() {
+async fn replies_update_the_clock_of_redis() {
     for (status, late) in [("ok", 0), ("late", 1)] {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.topics.in_flight.add(0);
@@ -111,9 +111,9 @@ async fn the_reply_to_an_earlier_attempt_is_discarded() {
 
 /// Records what topics report on this node.
 #[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<HubEvent>>);
+struct EventRecorder(Mutex<Vec<HubEvent>>);
 
-impl Observer for Recorder {
+impl Observer for EventRecorder {
     fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
         true
     }
@@ -131,7 +131,7 @@ impl Observer for Recorder {
 #[tokio::test(start_paused = true)]
 async fn a_node_of_a_cluster_reports_only_cache_misses() {
     let mut testbed = Testbed::joined(false).await;
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(EventRecorder::default());
     let config =
         AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;

@@ -3,7 +3,7 @@
 use super::{
     commands::{self, Protocol},
     replies::Bytes,
-    store::Store,
+    store::ModelStore,
 };
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ const TRANSACTIONS_MAX: usize = 1_024;
 /// An older copy of the data, and the writes that it lacks.
 #[derive(Clone, Debug)]
 pub(super) struct CommandHistory {
-    behind: Store,
+    behind: ModelStore,
     transactions: VecDeque<Transaction>,
 }
 
@@ -25,7 +25,7 @@ struct Transaction {
 }
 
 impl CommandHistory {
-    pub(super) fn new(store: &Store) -> Self {
+    pub(super) fn new(store: &ModelStore) -> Self {
         Self { behind: store.clone(), transactions: VecDeque::new() }
     }
 
@@ -50,7 +50,7 @@ impl CommandHistory {
 
     /// The data without the last `lost` transactions, or without all recorded ones if there are
     /// fewer.
-    pub(super) fn without(mut self, lost: usize) -> Store {
+    pub(super) fn without(mut self, lost: usize) -> ModelStore {
         while lost < self.transactions.len() {
             self.apply_oldest();
         }

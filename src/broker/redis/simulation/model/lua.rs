@@ -4,7 +4,7 @@
 
 use super::{
     cjson,
-    replies::{Bytes, Failure, Reply, general},
+    replies::{Bytes, ModelError, Reply, general},
 };
 use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value as LuaValue};
 use redis::Value;
@@ -90,7 +90,7 @@ impl<H: LuaHost> LuaEngine<H> {
     }
 
     /// Compiles a script and stores it under its name.
-    pub(super) fn compile(&self, name: &str, text: &[u8]) -> Result<(), Failure> {
+    pub(super) fn compile(&self, name: &str, text: &[u8]) -> Result<(), ModelError> {
         let mut compiled = self.compiled.lock().expect("one thread");
         if compiled.contains_key(name) {
             return Ok(());
@@ -101,7 +101,7 @@ impl<H: LuaHost> LuaEngine<H> {
                 mlua::Error::SyntaxError { message, .. } => message,
                 other => other.to_string(),
             };
-            Failure::new(format!("ERR Error compiling script (new function): {message}"))
+            ModelError::new(format!("ERR Error compiling script (new function): {message}"))
         })?;
         compiled.insert(name.to_owned(), function);
         Ok(())
@@ -146,7 +146,7 @@ impl<H: LuaHost> LuaEngine<H> {
         let text = text.to_string_lossy();
         // The line of `return redis.call(…)` is unknown here. In Redis it is known, since `redis.call` is a C function.
         let line = error.raw_get::<Option<u32>>("line")?.unwrap_or(1);
-        Ok(Err(Failure::new(format!("{text} script: {name}, on @user_script:{line}."))))
+        Ok(Err(ModelError::new(format!("{text} script: {name}, on @user_script:{line}."))))
     }
 
     fn list(&self, words: &[Bytes]) -> mlua::Result<Table> {
@@ -161,7 +161,7 @@ impl<H: LuaHost> LuaEngine<H> {
             LuaValue::Boolean(true) => Value::Int(1),
             LuaValue::Table(table) => {
                 if let LuaValue::String(text) = table.raw_get(&self.err)? {
-                    return Ok(Err(Failure::new(text.to_string_lossy())));
+                    return Ok(Err(ModelError::new(text.to_string_lossy())));
                 }
                 if let LuaValue::String(text) = table.raw_get(&self.ok)? {
                     return Ok(Ok(status(&text.to_string_lossy())));
@@ -210,13 +210,13 @@ fn call<H: LuaHost>(
             LuaValue::Number(number) => command.push(general(*number, 17).into_bytes()),
             _ => {
                 let text = "ERR Lua redis lib command arguments must be strings or integers";
-                return to_lua(lua, Err(Failure::new(text)));
+                return to_lua(lua, Err(ModelError::new(text)));
             }
         }
     }
     if command.is_empty() {
         let text = "ERR Please specify at least one argument for this redis lib call";
-        return to_lua(lua, Err(Failure::new(text)));
+        return to_lua(lua, Err(ModelError::new(text)));
     }
     let mut calls = calls.lock().expect("one thread");
     let host = calls.host.as_mut().expect("a script is running");
@@ -225,7 +225,7 @@ fn call<H: LuaHost>(
         Err(panic) => {
             // A script can't catch the panic: it is resumed when the script has ended.
             calls.panic.get_or_insert(panic);
-            to_lua(lua, Err(Failure::new("ERR the model has panicked")))
+            to_lua(lua, Err(ModelError::new("ERR the model has panicked")))
         }
     }
 }

@@ -8,21 +8,22 @@ pub(crate) type Bytes = Vec<u8>;
 
 /// An error reply: its code, a space and its text, as sent after the `-`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Failure(pub(crate) Cow<'static, str>);
+pub(crate) struct ModelError(pub(crate) Cow<'static, str>);
 
 /// The result of a command.
-pub(crate) type Reply = Result<Value, Failure>;
+pub(crate) type Reply = Result<Value, ModelError>;
 
-pub(crate) const WRONG_TYPE: Failure =
-    Failure(Cow::Borrowed("WRONGTYPE Operation against a key holding the wrong kind of value"));
-pub(crate) const NOT_AN_INTEGER: Failure =
-    Failure(Cow::Borrowed("ERR value is not an integer or out of range"));
-pub(crate) const NOT_A_FLOAT: Failure = Failure(Cow::Borrowed("ERR value is not a valid float"));
-pub(crate) const SYNTAX: Failure = Failure(Cow::Borrowed("ERR syntax error"));
-pub(crate) const OVERFLOW: Failure =
-    Failure(Cow::Borrowed("ERR increment or decrement would overflow"));
+pub(crate) const WRONG_TYPE: ModelError =
+    ModelError(Cow::Borrowed("WRONGTYPE Operation against a key holding the wrong kind of value"));
+pub(crate) const NOT_AN_INTEGER: ModelError =
+    ModelError(Cow::Borrowed("ERR value is not an integer or out of range"));
+pub(crate) const NOT_A_FLOAT: ModelError =
+    ModelError(Cow::Borrowed("ERR value is not a valid float"));
+pub(crate) const SYNTAX: ModelError = ModelError(Cow::Borrowed("ERR syntax error"));
+pub(crate) const OVERFLOW: ModelError =
+    ModelError(Cow::Borrowed("ERR increment or decrement would overflow"));
 
-impl Failure {
+impl ModelError {
     pub(crate) fn new(text: impl Into<Cow<'static, str>>) -> Self {
         Self(text.into())
     }
@@ -64,7 +65,7 @@ pub(crate) fn flag(is_set: bool) -> Value {
 }
 
 /// Parses an integer as strictly as Redis: no plus sign, no leading zeros.
-pub(crate) fn integer(bytes: &[u8]) -> Result<i64, Failure> {
+pub(crate) fn integer(bytes: &[u8]) -> Result<i64, ModelError> {
     let number: i64 =
         str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or(NOT_AN_INTEGER)?;
     let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn errors_are_of_the_kinds_of_redis_rs() {
         let error =
-            |text: &'static str| redis::RedisError::from(Failure::new(text).to_server_error());
+            |text: &'static str| redis::RedisError::from(ModelError::new(text).to_server_error());
         assert_eq!(error("NOSCRIPT No").kind(), ErrorKind::Server(ServerErrorKind::NoScript));
         let moved = error("MOVED 7 host:6379");
         assert_eq!(moved.kind(), ErrorKind::Server(ServerErrorKind::Moved));

@@ -120,8 +120,8 @@ mod tests {
             Value::Set(vec![text("a")]),
             Value::Map(vec![(text("a"), Value::Int(1))]),
             Value::VerbatimString { format: VerbatimFormat::Text, text: "a\r\nb".into() },
-            super::super::replies::Failure::new("MOVED 1 a:1").to_value(),
-            super::super::replies::Failure::new("BAD").to_value(),
+            super::super::replies::ModelError::new("MOVED 1 a:1").to_value(),
+            super::super::replies::ModelError::new("BAD").to_value(),
             Value::Push { kind: PushKind::SMessage, data: vec![text("c"), text("m")] },
         ] {
             let mut bytes = Vec::new();

@@ -5,10 +5,10 @@ use super::{
     history::CommandHistory,
     lua::LuaEngine,
     pubsub::Space,
-    replies::{Bytes, Failure, Reply, bulk, integer, to_value},
+    replies::{Bytes, ModelError, Reply, bulk, integer, to_value},
     slots::{Slots, slot_of},
-    state::{Rules, State},
-    store::{Entry, Store},
+    state::{ModelState, Rules},
+    store::{ModelStore, StoredValue},
 };
 use redis::{Value, VerbatimFormat};
 use sha1::{Digest as _, Sha1};
@@ -24,9 +24,9 @@ pub(crate) type ConnectionId = u64;
 /// A server and its data.
 #[derive(Debug)]
 pub(crate) struct ModelServer {
-    engine: Arc<LuaEngine<State>>,
+    engine: Arc<LuaEngine<ModelState>>,
     /// `None` while a script runs.
-    state: Option<Box<State>>,
+    state: Option<Box<ModelState>>,
     history: CommandHistory,
     /// The names of the loaded scripts.
     scripts: BTreeSet<String>,
@@ -35,13 +35,13 @@ pub(crate) struct ModelServer {
 
 impl ModelServer {
     /// An empty server. Its random choices and its run id derive from `seed`.
-    pub(crate) fn new(engine: &Arc<LuaEngine<State>>, seed: u64) -> Self {
+    pub(crate) fn new(engine: &Arc<LuaEngine<ModelState>>, seed: u64) -> Self {
         Self::of_run(engine, seed, format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)))
     }
 
     /// An empty server with this run id.
-    pub(crate) fn of_run(engine: &Arc<LuaEngine<State>>, seed: u64, run_id: String) -> Self {
-        let state = State::new(seed, run_id);
+    pub(crate) fn of_run(engine: &Arc<LuaEngine<ModelState>>, seed: u64, run_id: String) -> Self {
+        let state = ModelState::new(seed, run_id);
         Self {
             engine: Arc::clone(engine),
             history: CommandHistory::new(&state.store),
@@ -66,11 +66,11 @@ impl ModelServer {
         next
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &ModelState {
         self.state.as_ref().expect("no script is running")
     }
 
-    fn state_mut(&mut self) -> &mut State {
+    fn state_mut(&mut self) -> &mut ModelState {
         self.state.as_mut().expect("no script is running")
     }
 
@@ -98,16 +98,16 @@ impl ModelServer {
     }
 
     /// Removes a key, as an eviction or a migration does. Later lost writes do not restore it.
-    pub(crate) fn take(&mut self, now_us: u64, key: &[u8]) -> Option<Entry> {
+    pub(crate) fn take(&mut self, now_us: u64, key: &[u8]) -> Option<StoredValue> {
         self.change(now_us, |store| store.remove(key))
     }
 
     /// Adds a key that was removed from another server.
-    pub(crate) fn put(&mut self, now_us: u64, key: &[u8], entry: Entry) {
+    pub(crate) fn put(&mut self, now_us: u64, key: &[u8], entry: StoredValue) {
         self.change(now_us, |store| store.put(key, entry.data, entry.expires_ms));
     }
 
-    fn change<R>(&mut self, now_us: u64, change: impl FnOnce(&mut Store) -> R) -> R {
+    fn change<R>(&mut self, now_us: u64, change: impl FnOnce(&mut ModelStore) -> R) -> R {
         let state = self.state.as_mut().expect("no script is running");
         state.store.now_us = now_us;
         let result = change(&mut state.store);
@@ -170,7 +170,7 @@ impl ModelServer {
         state.script_has_written = false;
         state.store.now_us = now_us;
         if let Some(rejected) = &state.rules.everything {
-            return vec![Failure::new(rejected.clone()).to_value()];
+            return vec![ModelError::new(rejected.clone()).to_value()];
         }
         let space = match command[0].as_slice() {
             b"SUBSCRIBE" | b"UNSUBSCRIBE" => Some(Space::Global),
@@ -277,7 +277,7 @@ impl ModelServer {
         }
     }
 
-    fn load(&mut self, text: &[u8]) -> Result<String, Failure> {
+    fn load(&mut self, text: &[u8]) -> Result<String, ModelError> {
         let mut name = String::with_capacity(40);
         for byte in Sha1::digest(text) {
             write!(name, "{byte:02x}").expect("writing to memory does not fail");
@@ -290,14 +290,14 @@ impl ModelServer {
     fn run_script(&mut self, command: &[Bytes], name: &str, rest: &[Bytes]) -> Reply {
         let Some((count, words)) = rest.split_first() else { return Err(wrong_arity(command)) };
         let count = usize::try_from(integer(count)?)
-            .map_err(|_| Failure::new("ERR Number of keys can't be negative"))?;
+            .map_err(|_| ModelError::new("ERR Number of keys can't be negative"))?;
         if words.len() < count {
-            return Err(Failure::new("ERR Number of keys can't be greater than number of args"));
+            return Err(ModelError::new("ERR Number of keys can't be greater than number of args"));
         }
         let (keys, args) = words.split_at(count);
         self.state_mut().check_keys(&keys.iter().collect::<Vec<_>>(), false)?;
         if !self.scripts.contains(name) {
-            return Err(Failure::new("NOSCRIPT No matching script. Please use EVAL."));
+            return Err(ModelError::new("NOSCRIPT No matching script. Please use EVAL."));
         }
         let state = self.state.take().expect("one script at a time");
         let (state, reply) = self.engine.run(name, state, keys, args);
@@ -338,7 +338,7 @@ impl ModelServer {
     }
 
     fn cluster_slots(&self) -> Reply {
-        let no_cluster = Failure::new("ERR This instance has cluster support disabled");
+        let no_cluster = ModelError::new("ERR This instance has cluster support disabled");
         self.state().slots.as_ref().map(Slots::to_value).ok_or(no_cluster)
     }
 }

@@ -1,8 +1,8 @@
 //! A server's view of the hash slots of a Redis Cluster.
 
 use super::{
-    replies::{Bytes, Failure, bulk},
-    store::Store,
+    replies::{Bytes, ModelError, bulk},
+    store::ModelStore,
 };
 use redis::Value;
 use std::collections::BTreeMap;
@@ -87,18 +87,18 @@ impl Slots {
     /// Fails if a command with these keys must be sent to another server, or retried.
     pub(super) fn check(
         &self,
-        store: &mut Store,
+        store: &mut ModelStore,
         keys: &[&Bytes],
         is_asking: bool,
         is_pubsub: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ModelError> {
         let Some(first) = keys.first() else { return Ok(()) };
         let slot = slot_of(first);
         if keys.iter().any(|key| slot_of(key) != slot) {
-            return Err(Failure::new("CROSSSLOT Keys in request don't hash to the same slot"));
+            return Err(ModelError::new("CROSSSLOT Keys in request don't hash to the same slot"));
         }
         let Some(owner) = self.owner(slot) else {
-            return Err(Failure::new("CLUSTERDOWN Hash slot not served"));
+            return Err(ModelError::new("CLUSTERDOWN Hash slot not served"));
         };
         let is_mine = *owner == self.me;
         let (migrating, importing) = (self.migrating.get(&slot), self.importing.get(&slot));
@@ -107,11 +107,12 @@ impl Slots {
             existing = keys.iter().filter(|key| store.entry(key).is_some()).count();
         }
         let has_missing = !is_pubsub && existing < keys.len();
-        let try_again = || Failure::new("TRYAGAIN Multiple keys request during rehashing of slot");
+        let try_again =
+            || ModelError::new("TRYAGAIN Multiple keys request during rehashing of slot");
         if let (true, Some((host, port))) = (is_mine, migrating)
             && has_missing
         {
-            let ask = Failure::new(format!("ASK {slot} {host}:{port}"));
+            let ask = ModelError::new(format!("ASK {slot} {host}:{port}"));
             return Err(if existing == 0 { ask } else { try_again() });
         }
         if !is_mine && is_asking && importing.is_some() {
@@ -123,7 +124,7 @@ impl Slots {
             return Ok(());
         }
         let (host, port) = owner;
-        Err(Failure::new(format!("MOVED {slot} {host}:{port}")))
+        Err(ModelError::new(format!("MOVED {slot} {host}:{port}")))
     }
 
     /// The reply to `CLUSTER SLOTS`, without replicas.

@@ -4,9 +4,9 @@ use super::{
     commands::{self, Access, Protocol, Spec},
     lua::LuaHost,
     pubsub::{Space, Subscriptions},
-    replies::{Bytes, Failure, Reply, bulk, int},
+    replies::{Bytes, ModelError, Reply, bulk, int},
     slots::Slots,
-    store::Store,
+    store::ModelStore,
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -29,8 +29,8 @@ pub(crate) struct Rules {
 
 /// The part of a server that commands access.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(super) store: Store,
+pub(crate) struct ModelState {
+    pub(super) store: ModelStore,
     pub(super) subscriptions: Subscriptions,
     pub(super) slots: Option<Slots>,
     pub(super) rules: Rules,
@@ -42,20 +42,20 @@ pub(crate) struct State {
     pub(super) is_asking: bool,
 }
 
-const WRONG_ARITY: Failure =
-    Failure(Cow::Borrowed("ERR Wrong number of args calling Redis command from script"));
+const WRONG_ARITY: ModelError =
+    ModelError(Cow::Borrowed("ERR Wrong number of args calling Redis command from script"));
 const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
     disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
     during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
     details about the RDB error.";
 
-impl State {
+impl ModelState {
     pub(super) fn new(seed: u64, run_id: String) -> Self {
         let settings = [("maxmemory-policy", "noeviction"), ("min-replicas-to-write", "0")];
         Self {
             run_id,
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            store: Store::new(seed),
+            store: ModelStore::new(seed),
             subscriptions: Subscriptions::default(),
             slots: None,
             rules: Rules::default(),
@@ -65,25 +65,29 @@ impl State {
     }
 
     /// Fails if the server rejects commands with this access.
-    pub(super) fn check_rules(&self, access: Access) -> Result<(), Failure> {
+    pub(super) fn check_rules(&self, access: Access) -> Result<(), ModelError> {
         if access == Access::Read {
             return Ok(());
         }
         if self.rules.read_only {
-            return Err(Failure::new("READONLY You can't write against a read only replica."));
+            return Err(ModelError::new("READONLY You can't write against a read only replica."));
         }
         if self.rules.cannot_save {
-            return Err(Failure::new(MISCONF));
+            return Err(ModelError::new(MISCONF));
         }
         if self.rules.out_of_memory && access == Access::Grow && !self.script_has_written {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
-            return Err(Failure::new(text));
+            return Err(ModelError::new(text));
         }
         Ok(())
     }
 
     /// Fails if the keys belong to another server.
-    pub(super) fn check_keys(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
+    pub(super) fn check_keys(
+        &mut self,
+        keys: &[&Bytes],
+        is_pubsub: bool,
+    ) -> Result<(), ModelError> {
         let Some(slots) = &self.slots else { return Ok(()) };
         slots.check(&mut self.store, keys, self.is_asking, is_pubsub)
     }
@@ -134,17 +138,17 @@ impl State {
     }
 
     /// Like [`check_keys`](Self::check_keys), for a command within a script.
-    fn check_own(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
+    fn check_own(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), ModelError> {
         self.check_keys(keys, is_pubsub).map_err(|failure| match failure.0.split(' ').next() {
             Some("MOVED" | "ASK" | "TRYAGAIN") => {
-                Failure::new("ERR Script attempted to access a non local key in a cluster node")
+                ModelError::new("ERR Script attempted to access a non local key in a cluster node")
             }
             _ => failure,
         })
     }
 }
 
-impl LuaHost for State {
+impl LuaHost for ModelState {
     fn call(&mut self, command: &mut [Bytes]) -> Reply {
         command[0].make_ascii_uppercase();
         if let Some(spec) = commands::find(&command[0]) {
@@ -160,7 +164,7 @@ impl LuaHost for State {
             }
             b"SUBSCRIBE" | b"UNSUBSCRIBE" | b"SSUBSCRIBE" | b"SUNSUBSCRIBE" | b"EVAL"
             | b"EVALSHA" | b"SCRIPT" => {
-                Err(Failure::new("ERR This Redis command is not allowed from script"))
+                Err(ModelError::new("ERR This Redis command is not allowed from script"))
             }
             name => {
                 panic!("the model does not support the command {:?}", String::from_utf8_lossy(name))

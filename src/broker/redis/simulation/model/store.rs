@@ -1,12 +1,12 @@
 //! The data of one Redis server.
 
-use super::replies::{Bytes, Failure, WRONG_TYPE};
+use super::replies::{Bytes, ModelError, WRONG_TYPE};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// All keys of a server, and the clock for their expiry.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Store {
-    entries: BTreeMap<Bytes, Entry>,
+pub(crate) struct ModelStore {
+    entries: BTreeMap<Bytes, StoredValue>,
     /// The server's clock, in µs since 1970.
     pub(crate) now_us: u64,
     /// The changes of the current transaction: the commands that a replica would receive.
@@ -16,7 +16,7 @@ pub(crate) struct Store {
 
 /// The value and the expiry of a key.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct StoredValue {
     pub(crate) data: Data,
     /// When the key expires, in ms since 1970.
     pub(crate) expires_ms: Option<u64>,
@@ -80,7 +80,7 @@ kind!(List, VecDeque<Bytes>, VecDeque::is_empty);
 kind!(Set, BTreeSet<Bytes>, BTreeSet::is_empty);
 kind!(Sorted, Sorted, |sorted| sorted.scores.is_empty());
 
-impl Store {
+impl ModelStore {
     /// An empty store whose random choices derive from `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Self { random: seed, ..Self::default() }
@@ -104,28 +104,28 @@ impl Store {
     /// Removes the key if it has expired.
     fn expire(&mut self, key: &[u8]) {
         let now = self.now_ms();
-        let is_over = |entry: &Entry| entry.expires_ms.is_some_and(|expires| expires <= now);
+        let is_over = |entry: &StoredValue| entry.expires_ms.is_some_and(|expires| expires <= now);
         if self.entries.get(key).is_some_and(is_over) {
             self.entries.remove(key);
         }
     }
 
-    pub(crate) fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
+    pub(crate) fn entry(&mut self, key: &[u8]) -> Option<&StoredValue> {
         self.expire(key);
         self.entries.get(key)
     }
 
-    pub(crate) fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, key: &[u8]) -> Option<&mut StoredValue> {
         self.expire(key);
         self.entries.get_mut(key)
     }
 
     /// Replaces the key and its expiry.
     pub(crate) fn put(&mut self, key: &[u8], data: Data, expires_ms: Option<u64>) {
-        self.entries.insert(key.to_vec(), Entry { data, expires_ms });
+        self.entries.insert(key.to_vec(), StoredValue { data, expires_ms });
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<StoredValue> {
         self.expire(key);
         self.entries.remove(key)
     }
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// The value of a key, if there is one.
-    pub(crate) fn read<T: Kind>(&mut self, key: &[u8]) -> Result<Option<&T>, Failure> {
+    pub(crate) fn read<T: Kind>(&mut self, key: &[u8]) -> Result<Option<&T>, ModelError> {
         self.entry(key).map(|entry| T::of(&entry.data).ok_or(WRONG_TYPE)).transpose()
     }
 
@@ -144,7 +144,7 @@ impl Store {
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut T) -> R,
-    ) -> Result<Option<R>, Failure> {
+    ) -> Result<Option<R>, ModelError> {
         let Some(entry) = self.entry_mut(key) else { return Ok(None) };
         let value = T::of_mut(&mut entry.data).ok_or(WRONG_TYPE)?;
         let result = change(value);
@@ -159,7 +159,7 @@ impl Store {
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut T) -> R,
-    ) -> Result<R, Failure> {
+    ) -> Result<R, ModelError> {
         self.expire(key);
         if !self.entries.contains_key(key) {
             self.put(key, T::empty(), None);
@@ -171,7 +171,7 @@ impl Store {
     /// The keys that have not expired, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Bytes> {
         let now = self.now_ms();
-        let lives = move |entry: &Entry| entry.expires_ms.is_none_or(|expires| now < expires);
+        let lives = move |entry: &StoredValue| entry.expires_ms.is_none_or(|expires| now < expires);
         self.entries.iter().filter(move |(_, entry)| lives(entry)).map(|(key, _)| key)
     }
 }

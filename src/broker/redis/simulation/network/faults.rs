@@ -15,7 +15,7 @@ pub(crate) enum Direction {
 
 /// Selects wires; all by default.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wires {
+pub(crate) struct WireFilter {
     node: Option<NodeId>,
     address: Option<Address>,
 }
@@ -30,7 +30,7 @@ pub(crate) enum Late {
 
 /// The data that a server keeps when it restarts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Keep {
+pub(crate) enum KeptData {
     All,
     Nothing,
     /// All data but the last writes.
@@ -48,12 +48,12 @@ pub(crate) enum OldMaster {
 /// A period in which no bytes arrive on some wires.
 #[derive(Debug)]
 pub(super) struct Stall {
-    wires: Wires,
+    wires: WireFilter,
     direction: Direction,
     pub(super) until: Instant,
 }
 
-impl Wires {
+impl WireFilter {
     /// All wires.
     pub(crate) fn all() -> Self {
         Self::default()
@@ -85,7 +85,7 @@ impl Stall {
 
 impl Network {
     /// Cuts wires and returns their number. Nodes detect it at once, servers when the last bytes arrive.
-    pub(crate) fn cut(&self, wires: &Wires, late: Late) -> usize {
+    pub(crate) fn cut(&self, wires: &WireFilter, late: Late) -> usize {
         self.change(|state| {
             let cut: Vec<_> = state
                 .wires
@@ -108,7 +108,7 @@ impl Network {
     }
 
     /// Delays all bytes on wires in one direction until a time, including wires that are opened meanwhile.
-    pub(crate) fn stall(&self, wires: &Wires, direction: Direction, until: Instant) {
+    pub(crate) fn stall(&self, wires: &WireFilter, direction: Direction, until: Instant) {
         self.change(|state| {
             let now = Instant::now();
             state.stalls.retain(|stall| now < stall.until);
@@ -160,15 +160,15 @@ impl Network {
     }
 
     /// Starts a server that was killed, or restarts a running one.
-    pub(crate) fn restart(&self, host: &str, port: u16, keep: Keep) {
+    pub(crate) fn restart(&self, host: &str, port: u16, keep: KeptData) {
         self.change(|state| {
             let id = state.host_at(host, port);
             state.kill(id);
             let seed = state.random.random();
             let lost = match keep {
-                Keep::All => Some(0),
-                Keep::Nothing => None,
-                Keep::AllBut(lost) => Some(lost),
+                KeptData::All => Some(0),
+                KeptData::Nothing => None,
+                KeptData::AllBut(lost) => Some(lost),
             };
             let host = &mut state.hosts[id];
             host.server = host.server.successor(seed, lost);

@@ -18,7 +18,7 @@ mod tests;
 mod wire;
 
 pub(crate) use client::SimClient;
-pub(crate) use faults::{Direction, Keep, Late, OldMaster, Wires};
+pub(crate) use faults::{Direction, KeptData, Late, OldMaster, WireFilter};
 pub(crate) use stream::SimStream;
 
 use super::model::{
@@ -26,7 +26,7 @@ use super::model::{
     replies::Bytes,
     server::{ConnectionId, ModelServer},
     slots::Address,
-    state::{Rules, State as ServerState},
+    state::{ModelState, Rules},
 };
 use host::{HostId, SimHost};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -70,7 +70,7 @@ struct NetworkInner {
 struct NetworkState {
     random: StdRng,
     start: Instant,
-    engine: Arc<LuaEngine<ServerState>>,
+    engine: Arc<LuaEngine<ModelState>>,
     hosts: Vec<SimHost>,
     addresses: BTreeMap<Address, HostId>,
     wires: BTreeMap<ConnectionId, Wire>,

@@ -1,6 +1,6 @@
 //! Tests of the network.
 
-use super::{Direction, Keep, Late, Network, OldMaster, SimClient, Wires};
+use super::{Direction, KeptData, Late, Network, OldMaster, SimClient, WireFilter};
 use crate::broker::redis::simulation::model::slots::slot_of;
 use redis::{Cmd, ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value};
 use std::time::Duration;
@@ -124,8 +124,8 @@ async fn a_cut_fails_pending_requests() {
     let (mut client, mut pushes) = connect(&network, HOST, PORT, 0).await;
     let pending = begin(&client, &["INCR", "k"]);
     tokio::task::yield_now().await;
-    assert_eq!(network.cut(&Wires::all().of(1), Late::Lost), 0);
-    assert_eq!(network.cut(&Wires::all().of(0), Late::Lost), 1);
+    assert_eq!(network.cut(&WireFilter::all().of(1), Late::Lost), 0);
+    assert_eq!(network.cut(&WireFilter::all().of(0), Late::Lost), 1);
     assert!(pending.await.unwrap().unwrap_err().is_io_error());
     assert_eq!(pushes.recv().await.unwrap().kind, PushKind::Disconnection);
     assert!(request(&mut client, &["PING"]).await.unwrap_err().is_io_error());
@@ -140,7 +140,7 @@ async fn bytes_of_a_cut_wire_can_arrive_later() {
     let (client, _pushes) = connect(&network, HOST, PORT, 0).await;
     let pending = [begin(&client, &["INCR", "k"]), begin(&client, &["INCR", "k"])];
     sleep(Duration::from_millis(1)).await;
-    network.cut(&Wires::all(), Late::After(Duration::from_secs(30)));
+    network.cut(&WireFilter::all(), Late::After(Duration::from_secs(30)));
     for pending in pending {
         assert!(pending.await.unwrap().is_err());
     }
@@ -156,7 +156,7 @@ async fn a_stall_holds_up_one_direction() {
     network.set_latency(None, WAY..=WAY);
     let (client, _pushes) = connect(&network, HOST, PORT, 0).await;
     let until = Instant::now() + Duration::from_secs(8);
-    network.stall(&Wires::all().of(0).to(HOST, PORT), Direction::ToNode, until);
+    network.stall(&WireFilter::all().of(0).to(HOST, PORT), Direction::ToNode, until);
     let pending = begin(&client, &["SET", "k", "v"]);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(network.ask(HOST, PORT, &["GET", "k"]), text("v"));
@@ -164,7 +164,11 @@ async fn a_stall_holds_up_one_direction() {
     assert_eq!(pending.await.unwrap().unwrap(), Value::Okay);
     assert_eq!(Instant::now(), until);
 
-    network.stall(&Wires::all(), Direction::ToServer, Instant::now() + Duration::from_secs(3_600));
+    network.stall(
+        &WireFilter::all(),
+        Direction::ToServer,
+        Instant::now() + Duration::from_secs(3_600),
+    );
     let pending = begin(&client, &["SET", "k", "w"]);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(network.ask(HOST, PORT, &["GET", "k"]), text("v"));
@@ -202,9 +206,11 @@ async fn a_paused_server_executes_nothing_until_it_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_server_rejects_connections_and_restarts_with_the_kept_data() {
-    for (keep, left) in
-        [(Keep::All, text("3")), (Keep::AllBut(1), text("2")), (Keep::Nothing, Value::Nil)]
-    {
+    for (keep, left) in [
+        (KeptData::All, text("3")),
+        (KeptData::AllBut(1), text("2")),
+        (KeptData::Nothing, Value::Nil),
+    ] {
         let network = network();
         let run_id = network.run_id(HOST, PORT);
         let (mut client, mut pushes) = connect(&network, HOST, PORT, 0).await;

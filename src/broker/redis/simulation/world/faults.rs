@@ -1,7 +1,7 @@
 //! The faults of nodes, of their network and of Redis.
 
 use super::World;
-use crate::broker::redis::simulation::network::{Direction, Keep, Late, OldMaster, Wires};
+use crate::broker::redis::simulation::network::{Direction, KeptData, Late, OldMaster, WireFilter};
 use rand::RngExt as _;
 use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::Instant;
@@ -146,7 +146,7 @@ impl World {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are faults of Redis")]
     fn happen_to_node(&mut self, fault: Fault, slot: usize, times: FaultTimes) -> Option<Duration> {
         let FaultTimes { now, long, late, .. } = times;
-        let wires = Wires::all().of(slot);
+        let wires = WireFilter::all().of(slot);
         match fault {
             Fault::KillNode => {
                 let running = self.nodes.iter().flatten().count();
@@ -219,18 +219,18 @@ impl World {
         let (host, port) = self.addresses[server].clone();
         match fault {
             Fault::PauseRedis => self.network.pause(&host, port, now + long / 2),
-            Fault::RestartWithData => self.restart(server, Keep::All),
-            Fault::RestartEmpty => self.restart(server, Keep::Nothing),
+            Fault::RestartWithData => self.restart(server, KeptData::All),
+            Fault::RestartEmpty => self.restart(server, KeptData::Nothing),
             Fault::RestartOlder => {
                 let lost = self.random.random_range(1..20);
-                self.restart(server, Keep::AllBut(lost));
+                self.restart(server, KeptData::AllBut(lost));
             }
             Fault::RestartOlderWithoutNode => {
                 let lost = self.random.random_range(1..6);
-                self.restart(server, Keep::AllBut(lost));
+                self.restart(server, KeptData::AllBut(lost));
                 let away = Duration::from_secs(5);
                 for direction in [Direction::ToServer, Direction::ToNode] {
-                    self.network.stall(&Wires::all().of(slot), direction, now + away);
+                    self.network.stall(&WireFilter::all().of(slot), direction, now + away);
                 }
                 return Some(away);
             }
@@ -271,9 +271,9 @@ impl World {
         }
     }
 
-    fn restart(&mut self, server: usize, keep: Keep) {
+    fn restart(&mut self, server: usize, keep: KeptData) {
         let (host, port) = self.addresses[server].clone();
-        if !matches!(keep, Keep::All) {
+        if !matches!(keep, KeptData::All) {
             self.history.has_lost_data = true;
         }
         self.network.restart(&host, port, keep);
@@ -288,7 +288,7 @@ impl World {
     }
 
     /// Ends the faults of Redis and of the network that are over.
-    pub(super) fn mend(&mut self) {
+    pub(super) fn end_due_faults(&mut self) {
         let now = Instant::now();
         let due: Vec<_> = self.mends.extract_if(.., |(at, _)| *at <= now).collect();
         let addresses = self.addresses.clone();
@@ -313,7 +313,7 @@ impl World {
             if fault == Fault::AwayWithLateBytes
                 && let Some((slot, late)) = self.away.take()
             {
-                self.network.cut(&Wires::all().of(slot), Late::After(late));
+                self.network.cut(&WireFilter::all().of(slot), Late::After(late));
             }
         }
     }

@@ -8,18 +8,18 @@ use tokio::time::Instant;
 
 /// A connection of a client that subscribes to one channel.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
+pub(super) struct ClientSession {
     pub(super) slot: usize,
     pub(super) channel: usize,
     pub(super) user: Option<String>,
-    pub(super) received: Vec<(Instant, Received)>,
+    pub(super) received: Vec<(Instant, ReceivedMessage)>,
     pub(super) acknowledged: Option<Instant>,
     pub(super) ended: Option<Instant>,
 }
 
 /// Something that a client received.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Received {
+pub(super) enum ReceivedMessage {
     Acknowledged(BTreeSet<String>),
     Event(u64),
     Added(String),
@@ -30,17 +30,17 @@ pub(super) enum Received {
 
 /// A publish.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
+pub(super) struct PublishedEvent {
     pub(super) channel: usize,
     pub(super) slot: usize,
     pub(super) begun: Instant,
     /// The time and the outcome of the reply.
-    pub(super) replied: Option<(Instant, Outcome)>,
+    pub(super) replied: Option<(Instant, PublishOutcome)>,
 }
 
 /// The outcome of a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum PublishOutcome {
     Accepted,
     Rejected,
     Unknown,
@@ -49,8 +49,8 @@ pub(super) enum Outcome {
 /// All observations of a run.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    pub(super) sessions: Vec<Session>,
-    pub(super) events: Arc<Mutex<Vec<Event>>>,
+    pub(super) sessions: Vec<ClientSession>,
+    pub(super) events: Arc<Mutex<Vec<PublishedEvent>>>,
     /// For each slot, the periods in which a fault affected its node or its network.
     pub(super) disturbed: BTreeMap<usize, Vec<(Instant, Instant)>>,
     /// Whether Redis has lost data.
@@ -63,7 +63,7 @@ pub(super) type Violation = String;
 /// How long before an observation its cause may lie: a lease, and some time for the cleanup.
 const CAUSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
-impl Session {
+impl ClientSession {
     pub(super) fn is_open(&self) -> bool {
         self.ended.is_none()
     }
@@ -73,18 +73,18 @@ impl Session {
         let mut members = BTreeSet::new();
         for (_, received) in &self.received {
             match received {
-                Received::Acknowledged(roster) => members.clone_from(roster),
-                Received::Added(user) if !members.insert(user.clone()) => {
+                ReceivedMessage::Acknowledged(roster) => members.clone_from(roster),
+                ReceivedMessage::Added(user) if !members.insert(user.clone()) => {
                     return Err(format!("{user} was added twice"));
                 }
-                Received::Removed(user) if !members.remove(user) => {
+                ReceivedMessage::Removed(user) if !members.remove(user) => {
                     return Err(format!("{user} was removed but is not a member"));
                 }
-                Received::Added(_)
-                | Received::Removed(_)
-                | Received::Event(_)
-                | Received::Count(_)
-                | Received::Closed => {}
+                ReceivedMessage::Added(_)
+                | ReceivedMessage::Removed(_)
+                | ReceivedMessage::Event(_)
+                | ReceivedMessage::Count(_)
+                | ReceivedMessage::Closed => {}
             }
         }
         Ok(members)
@@ -93,23 +93,23 @@ impl Session {
     /// The last count that the client received.
     pub(super) fn count(&self) -> Option<usize> {
         self.received.iter().rev().find_map(|(_, received)| match received {
-            Received::Count(count) => Some(*count),
-            Received::Acknowledged(_)
-            | Received::Event(_)
-            | Received::Added(_)
-            | Received::Removed(_)
-            | Received::Closed => None,
+            ReceivedMessage::Count(count) => Some(*count),
+            ReceivedMessage::Acknowledged(_)
+            | ReceivedMessage::Event(_)
+            | ReceivedMessage::Added(_)
+            | ReceivedMessage::Removed(_)
+            | ReceivedMessage::Closed => None,
         })
     }
 
     fn events(&self) -> impl Iterator<Item = u64> {
         self.received.iter().filter_map(|(_, received)| match received {
-            Received::Event(id) => Some(*id),
-            Received::Acknowledged(_)
-            | Received::Count(_)
-            | Received::Added(_)
-            | Received::Removed(_)
-            | Received::Closed => None,
+            ReceivedMessage::Event(id) => Some(*id),
+            ReceivedMessage::Acknowledged(_)
+            | ReceivedMessage::Count(_)
+            | ReceivedMessage::Added(_)
+            | ReceivedMessage::Removed(_)
+            | ReceivedMessage::Closed => None,
         })
     }
 }
@@ -128,7 +128,10 @@ impl History {
         self.one_order()
     }
 
-    fn each_event_once(session: &Session, events: &[Event]) -> Result<(), Violation> {
+    fn each_event_once(
+        session: &ClientSession,
+        events: &[PublishedEvent],
+    ) -> Result<(), Violation> {
         let mut received = BTreeSet::new();
         for id in session.events() {
             let event = &events[usize::try_from(id).expect("it fits")];
@@ -138,7 +141,7 @@ impl History {
             if event.channel != session.channel {
                 return Err(format!("event {id} is for another channel"));
             }
-            if matches!(event.replied, Some((_, Outcome::Rejected))) {
+            if matches!(event.replied, Some((_, PublishOutcome::Rejected))) {
                 return Err(format!("event {id} was rejected but received"));
             }
         }
@@ -147,7 +150,12 @@ impl History {
 
     /// A client that subscribed before an accepted event was published, and that received a later event or stayed
     /// connected to the end, must have received the event.
-    fn no_gap(&self, session: &Session, events: &[Event], end: Instant) -> Result<(), Violation> {
+    fn no_gap(
+        &self,
+        session: &ClientSession,
+        events: &[PublishedEvent],
+        end: Instant,
+    ) -> Result<(), Violation> {
         let Some(acknowledged) = session.acknowledged else { return Ok(()) };
         let received: BTreeSet<u64> = session.events().collect();
         let last =
@@ -155,7 +163,7 @@ impl History {
         let until = if session.is_open() { Some(end) } else { last };
         let Some(until) = until else { return Ok(()) };
         for (id, event) in events.iter().enumerate() {
-            let Some((replied, Outcome::Accepted)) = event.replied else { continue };
+            let Some((replied, PublishOutcome::Accepted)) = event.replied else { continue };
             let is_due =
                 event.channel == session.channel && acknowledged < event.begun && replied < until;
             let id = u64::try_from(id).expect("it fits");
@@ -168,7 +176,7 @@ impl History {
     }
 
     /// The loss of an event that no node received, and whose publishing node has died since, is not detected.
-    fn was_received_or_loss_is_detected(&self, id: u64, event: &Event) -> bool {
+    fn was_received_or_loss_is_detected(&self, id: u64, event: &PublishedEvent) -> bool {
         let was_heard =
             self.sessions.iter().any(|session| session.events().any(|received| received == id));
         was_heard || !(self.has_lost_data && self.is_disturbed(event.slot, event.begun))
@@ -183,10 +191,10 @@ impl History {
     }
 
     /// No client receives the removal of a user that stayed, on a node without a fault.
-    fn no_removal_of_a_staying_user(&self, session: &Session) -> Result<(), Violation> {
+    fn no_removal_of_a_staying_user(&self, session: &ClientSession) -> Result<(), Violation> {
         let margin = std::time::Duration::from_secs(3);
         for (at, received) in &session.received {
-            let Received::Removed(user) = received else { continue };
+            let ReceivedMessage::Removed(user) = received else { continue };
             let stays = self.sessions.iter().find(|other| {
                 other.channel == session.channel
                     && other.user.as_ref() == Some(user)

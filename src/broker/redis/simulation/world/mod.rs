@@ -7,14 +7,14 @@ mod report;
 
 pub(super) use faults::Fault;
 
-use super::network::{Late, Network, Wires};
+use super::network::{Late, Network, WireFilter};
 use crate::{
     broker::{AppEvent, PublishError, redis::random},
     clock,
     protocol::{ChannelName, EventData},
 };
-use history::{Event, History, Outcome, Received, Session, Violation};
-use node::{BROKER_WAIT, Node, PREFIX, Sent};
+use history::{ClientSession, History, PublishOutcome, PublishedEvent, ReceivedMessage, Violation};
+use node::{BROKER_WAIT, PREFIX, Sent, SimNode};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,7 +54,7 @@ pub(super) struct World {
     random: StdRng,
     start: Instant,
     /// The nodes by slot; `None` while a node is down.
-    nodes: Vec<Option<Node>>,
+    nodes: Vec<Option<SimNode>>,
     /// The restart time of each node that is down.
     revivals: BTreeMap<usize, Instant>,
     /// The end times of faults of Redis and of the network.
@@ -113,8 +113,8 @@ impl World {
         world
     }
 
-    fn start_node(&self, slot: usize) -> Node {
-        Node::start(&self.network, slot, &self.addresses, self.plan.is_redis_cluster)
+    fn start_node(&self, slot: usize) -> SimNode {
+        SimNode::start(&self.network, slot, &self.addresses, self.plan.is_redis_cluster)
     }
 
     fn note(&mut self, what: String) {
@@ -134,8 +134,8 @@ impl World {
                 self.fault();
             }
         }
-        self.calm();
-        self.settles().await?;
+        self.end_faults();
+        self.wait_for_expected_state().await?;
         self.last_events_reach_all().await?;
         self.history.check(Instant::now())?;
         self.nothing_is_left().await
@@ -143,7 +143,7 @@ impl World {
 
     async fn until_ready(&mut self, within: Duration) -> Result<(), Violation> {
         let end = Instant::now() + within;
-        while !self.nodes.iter().flatten().all(Node::is_ready) {
+        while !self.nodes.iter().flatten().all(SimNode::is_ready) {
             if end < Instant::now() {
                 return Err(format!("not ready within {within:?}"));
             }
@@ -161,7 +161,7 @@ impl World {
     async fn step(&mut self) {
         tokio::time::sleep(STEP).await;
         self.revive();
-        self.mend();
+        self.end_due_faults();
         for slot in 0..self.nodes.len() {
             let Some(node) = &mut self.nodes[slot] else { continue };
             let sent = node.take();
@@ -170,7 +170,7 @@ impl World {
             }
         }
         for client in 0..CLIENTS {
-            self.live(client);
+            self.step_client(client);
         }
         if !self.is_calm && self.random.random_range(0..4) == 0 {
             let channel = self.random.random_range(0..CHANNELS.len());
@@ -187,7 +187,7 @@ impl World {
             return;
         }
         let Sent::Text(text) = sent else {
-            session.received.push((now, Received::Closed));
+            session.received.push((now, ReceivedMessage::Closed));
             session.ended = Some(now);
             for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
                 *client = None;
@@ -195,7 +195,7 @@ impl World {
             return;
         };
         if let Some(received) = read(&text) {
-            if matches!(received, Received::Acknowledged(_)) {
+            if matches!(received, ReceivedMessage::Acknowledged(_)) {
                 session.acknowledged = Some(now);
             }
             session.received.push((now, received));
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// Lets a client connect, stay or leave.
-    fn live(&mut self, client: usize) {
+    fn step_client(&mut self, client: usize) {
         let Some(number) = self.clients[client] else {
             if self.is_calm || self.random.random_range(0..25) < self.plan.churn {
                 self.connect(client);
@@ -224,7 +224,7 @@ impl World {
         let user = name.starts_with("presence-").then(|| format!("u{user}"));
         let number = self.history.sessions.len();
         node.connect(number, &channel_name(name), user.as_deref());
-        self.history.sessions.push(Session {
+        self.history.sessions.push(ClientSession {
             slot,
             channel,
             user,
@@ -249,7 +249,7 @@ impl World {
         let events = Arc::clone(&self.history.events);
         let id = {
             let mut events = events.lock().expect("one thread");
-            events.push(Event { channel, slot, begun: Instant::now(), replied: None });
+            events.push(PublishedEvent { channel, slot, begun: Instant::now(), replied: None });
             events.len() - 1
         };
         let name = channel_name(CHANNELS[channel]);
@@ -263,9 +263,9 @@ impl World {
                 except: None,
             };
             let outcome = match broker.publish(&hub, &[event], clock::now()).await {
-                Ok(_) => Outcome::Accepted,
-                Err(PublishError::NotDelivered) => Outcome::Rejected,
-                Err(PublishError::OutcomeUnknown) => Outcome::Unknown,
+                Ok(_) => PublishOutcome::Accepted,
+                Err(PublishError::NotDelivered) => PublishOutcome::Rejected,
+                Err(PublishError::OutcomeUnknown) => PublishOutcome::Unknown,
             };
             events.lock().expect("one thread")[id].replied = Some((Instant::now(), outcome));
         });
@@ -284,7 +284,7 @@ impl World {
         for (_, publish) in self.publishes.extract_if(.., |(of, _)| *of == slot) {
             publish.abort();
         }
-        self.network.cut(&Wires::all().of(slot), late);
+        self.network.cut(&WireFilter::all().of(slot), late);
     }
 
     fn revive(&mut self) {
@@ -299,7 +299,7 @@ impl World {
     }
 
     /// Ends all actions of the test. Afterwards, only the nodes are active.
-    fn calm(&mut self) {
+    fn end_faults(&mut self) {
         self.note("calm".to_owned());
         self.is_calm = true;
         self.network.heal();
@@ -317,13 +317,13 @@ impl World {
     }
 
     /// Waits until the state is right; it must be within some time.
-    async fn settles(&mut self) -> Result<(), Violation> {
+    async fn wait_for_expected_state(&mut self) -> Result<(), Violation> {
         let end = Instant::now() + self.plan.settles_within;
         loop {
             for _ in 0..25 {
                 self.step().await;
             }
-            match self.is_right().await {
+            match self.check_state().await {
                 Ok(()) => return Ok(()),
                 Err(violation) if end < Instant::now() => return Err(violation),
                 Err(_) => {}
@@ -332,19 +332,19 @@ impl World {
     }
 
     /// The users and counts of each channel, according to the frames that its clients have received.
-    fn truth(&self) -> Vec<(BTreeSet<String>, usize)> {
-        let mut truth = vec![(BTreeSet::new(), 0); CHANNELS.len()];
+    fn expected_state(&self) -> Vec<(BTreeSet<String>, usize)> {
+        let mut expected_state = vec![(BTreeSet::new(), 0); CHANNELS.len()];
         for session in self.history.sessions.iter().filter(|session| session.is_open()) {
-            let (users, count) = &mut truth[session.channel];
+            let (users, count) = &mut expected_state[session.channel];
             users.extend(session.user.clone());
             *count += 1;
         }
-        truth
+        expected_state
     }
 
     /// Whether every client and every node has the true state.
-    async fn is_right(&self) -> Result<(), Violation> {
-        let truth = self.truth();
+    async fn check_state(&self) -> Result<(), Violation> {
+        let expected_state = self.expected_state();
         for client in &self.clients {
             let number = client.ok_or("a client has no connection")?;
             let session = &self.history.sessions[number];
@@ -352,7 +352,7 @@ impl World {
             if session.acknowledged.is_none() {
                 return Err(format!("session {number} waits for {name}"));
             }
-            let (users, count) = &truth[session.channel];
+            let (users, count) = &expected_state[session.channel];
             let members = session.members()?;
             if session.user.is_some() && members != *users {
                 return Err(format!(
@@ -372,18 +372,18 @@ impl World {
             if let Some(reason) = node.broker.unavailable_reason() {
                 return Err(format!("node {} is not ready: {reason}", node.id));
             }
-            self.node_is_right(node, &truth).await?;
+            self.check_node(node, &expected_state).await?;
         }
         Ok(())
     }
 
-    async fn node_is_right(
+    async fn check_node(
         &self,
-        node: &Node,
-        truth: &[(BTreeSet<String>, usize)],
+        node: &SimNode,
+        expected_state: &[(BTreeSet<String>, usize)],
     ) -> Result<(), Violation> {
         let id = node.id;
-        for (name, (users, count)) in CHANNELS.iter().zip(truth) {
+        for (name, (users, count)) in CHANNELS.iter().zip(expected_state) {
             let channel = channel_name(name);
             let users_on_node = node.broker.users(&node.hub, &channel, false).await;
             let users_on_node = users_on_node.map_err(|_| format!("node {id} does not answer"))?;
@@ -405,7 +405,7 @@ impl World {
             .collect();
         let occupied: BTreeMap<String, usize> = CHANNELS
             .iter()
-            .zip(truth)
+            .zip(expected_state)
             .filter(|(_, (_, count))| 0 < *count)
             .map(|(name, (_, count))| ((*name).to_owned(), *count))
             .collect();
@@ -428,7 +428,10 @@ impl World {
         }
         let events = self.history.events.lock().expect("one thread");
         let last = events.iter().rev().take(self.nodes.len() * CHANNELS.len());
-        match last.filter(|event| !matches!(event.replied, Some((_, Outcome::Accepted)))).count() {
+        match last
+            .filter(|event| !matches!(event.replied, Some((_, PublishOutcome::Accepted))))
+            .count()
+        {
             0 => Ok(()),
             rejected => Err(format!("{rejected} of the last events were not accepted")),
         }
@@ -473,7 +476,7 @@ fn channel_name(name: &str) -> ChannelName {
 }
 
 /// Parses a frame for a client of the test.
-fn read(text: &str) -> Option<Received> {
+fn read(text: &str) -> Option<ReceivedMessage> {
     let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let data = frame["data"].as_str().unwrap_or_default();
     let inner: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
@@ -482,15 +485,15 @@ fn read(text: &str) -> Option<Received> {
         "pusher_internal:subscription_succeeded" => {
             let ids = inner["presence"]["ids"].as_array().cloned().unwrap_or_default();
             let ids = ids.iter().filter_map(|id| id.as_str().map(str::to_owned));
-            Some(Received::Acknowledged(ids.collect()))
+            Some(ReceivedMessage::Acknowledged(ids.collect()))
         }
-        "pusher_internal:member_added" => Some(Received::Added(user())),
-        "pusher_internal:member_removed" => Some(Received::Removed(user())),
+        "pusher_internal:member_added" => Some(ReceivedMessage::Added(user())),
+        "pusher_internal:member_removed" => Some(ReceivedMessage::Removed(user())),
         "pusher_internal:subscription_count" => {
             let count = inner["subscription_count"].as_u64()?;
-            Some(Received::Count(usize::try_from(count).ok()?))
+            Some(ReceivedMessage::Count(usize::try_from(count).ok()?))
         }
-        "e" => Some(Received::Event(data.parse().expect("a number"))),
+        "e" => Some(ReceivedMessage::Event(data.parse().expect("a number"))),
         _ => None,
     }
 }

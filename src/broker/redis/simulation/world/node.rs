@@ -36,7 +36,7 @@ pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 
 /// A running node.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct SimNode {
     pub(super) id: NodeId,
     pub(super) broker: RedisBroker,
     pub(super) hub: Arc<Hub>,
@@ -76,7 +76,7 @@ fn now() -> Instant {
     crate::broker::redis::clock::now()
 }
 
-impl Node {
+impl SimNode {
     /// Starts a node with this id that reaches Redis over the network.
     pub(super) fn start(
         network: &Network,

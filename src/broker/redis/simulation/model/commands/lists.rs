@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        replies::{Bytes, Failure, NOT_AN_INTEGER, Reply, bulk, bulk_or_nil, int, integer},
-        store::Store,
+        replies::{Bytes, ModelError, NOT_AN_INTEGER, Reply, bulk, bulk_or_nil, int, integer},
+        store::ModelStore,
     },
     Protocol, bulks, range,
 };
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 type List = VecDeque<Bytes>;
 
-pub(super) fn lpush(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lpush(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let len = store.upsert(&command[1], |list: &mut List| {
         command[2..].iter().for_each(|item| list.push_front(item.clone()));
         list.len()
@@ -20,7 +20,7 @@ pub(super) fn lpush(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(int(len))
 }
 
-pub(super) fn rpush(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn rpush(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let len = store.upsert(&command[1], |list: &mut List| {
         list.extend(command[2..].iter().cloned());
         list.len()
@@ -28,7 +28,7 @@ pub(super) fn rpush(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(int(len))
 }
 
-fn pop(store: &mut Store, command: &[Bytes], pop: fn(&mut List) -> Option<Bytes>) -> Reply {
+fn pop(store: &mut ModelStore, command: &[Bytes], pop: fn(&mut List) -> Option<Bytes>) -> Reply {
     if 3 < command.len() {
         return Err(super::wrong_arity(command));
     }
@@ -36,7 +36,7 @@ fn pop(store: &mut Store, command: &[Bytes], pop: fn(&mut List) -> Option<Bytes>
         let popped = store.change(&command[1], pop)?;
         return Ok(bulk_or_nil(popped.flatten().as_ref()));
     };
-    let out_of_range = Failure::new("ERR value is out of range, must be positive");
+    let out_of_range = ModelError::new("ERR value is out of range, must be positive");
     let count = usize::try_from(integer(count).map_err(|_| out_of_range.clone())?);
     let count = count.map_err(|_| out_of_range)?;
     let popped = store.change(&command[1], |list: &mut List| {
@@ -45,19 +45,19 @@ fn pop(store: &mut Store, command: &[Bytes], pop: fn(&mut List) -> Option<Bytes>
     Ok(popped.map_or(Value::Nil, Value::Array))
 }
 
-pub(super) fn lpop(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lpop(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     pop(store, command, VecDeque::pop_front)
 }
 
-pub(super) fn rpop(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn rpop(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     pop(store, command, VecDeque::pop_back)
 }
 
-pub(super) fn llen(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn llen(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(store.read::<List>(&command[1])?.map_or(0, VecDeque::len)))
 }
 
-pub(super) fn lrange(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lrange(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let (start, stop) = (integer(&command[2])?, integer(&command[3])?);
     let Some(list) = store.read::<List>(&command[1])? else { return Ok(Value::Array(Vec::new())) };
     Ok(bulks(list.range(range(start, stop, list.len()))))
@@ -70,14 +70,14 @@ fn position(index: i64, len: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|_| index < len)
 }
 
-pub(super) fn lindex(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lindex(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     // Redis looks up the key before it parses the index.
     let Some(list) = store.read::<List>(&command[1])? else { return Ok(Value::Nil) };
     let position = position(integer(&command[2])?, list.len());
     Ok(bulk_or_nil(position.and_then(|position| list.get(position))))
 }
 
-pub(super) fn ltrim(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn ltrim(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let (start, stop) = (integer(&command[2])?, integer(&command[3])?);
     store.change(&command[1], |list: &mut List| {
         let kept = range(start, stop, list.len());
@@ -87,7 +87,7 @@ pub(super) fn ltrim(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(Value::Okay)
 }
 
-pub(super) fn lrem(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lrem(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let count = integer(&command[2])?;
     let most = if count == 0 { u64::MAX } else { count.unsigned_abs() };
     let removed = store.change(&command[1], |list: &mut List| {
@@ -109,17 +109,17 @@ pub(super) fn lrem(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     Ok(Value::Int(i64::try_from(removed.unwrap_or(0)).map_err(|_| NOT_AN_INTEGER)?))
 }
 
-pub(super) fn lset(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
-    let no_key = Failure::new("ERR no such key");
+pub(super) fn lset(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
+    let no_key = ModelError::new("ERR no such key");
     let index = store.read::<List>(&command[1])?.map(|_| integer(&command[2])).ok_or(no_key)??;
     let set = store.change(&command[1], |list: &mut List| {
         let place = position(index, list.len()).and_then(|position| list.get_mut(position));
         place.map(|place| place.clone_from(&command[3]))
     })?;
-    set.flatten().map(|()| Value::Okay).ok_or(Failure::new("ERR index out of range"))
+    set.flatten().map(|()| Value::Okay).ok_or(ModelError::new("ERR index out of range"))
 }
 
-pub(super) fn lpos(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn lpos(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     assert!(command.len() == 3, "the model's LPOS does not support options: {:?}", command[3]);
     let list = store.read::<List>(&command[1])?;
     let position = list.and_then(|list| list.iter().position(|item| *item == command[2]));

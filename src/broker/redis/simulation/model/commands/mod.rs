@@ -9,8 +9,8 @@ mod sorted;
 mod strings;
 
 use super::{
-    replies::{Bytes, Failure, Reply, bulk},
-    store::Store,
+    replies::{Bytes, ModelError, Reply, bulk},
+    store::ModelStore,
 };
 use redis::Value;
 
@@ -21,7 +21,7 @@ pub(crate) struct Spec {
     arity: i32,
     pub(crate) access: Access,
     pub(crate) keys: Keys,
-    run: fn(&mut Store, &[Bytes], Protocol) -> Reply,
+    run: fn(&mut ModelStore, &[Bytes], Protocol) -> Reply,
 }
 
 /// Whether a command changes data.
@@ -147,7 +147,7 @@ fn find_rest(name: &[u8]) -> Option<Spec> {
 
 impl Spec {
     /// Fails if the number of words is wrong.
-    pub(crate) fn check_arity(&self, command: &[Bytes]) -> Result<(), Failure> {
+    pub(crate) fn check_arity(&self, command: &[Bytes]) -> Result<(), ModelError> {
         let count = i32::try_from(command.len()).unwrap_or(i32::MAX);
         let is_right = if self.arity < 0 { -self.arity <= count } else { count == self.arity };
         if is_right { Ok(()) } else { Err(wrong_arity(command)) }
@@ -164,7 +164,12 @@ impl Spec {
     }
 
     /// Runs a command of the right arity. Its changes are added to the store's effects.
-    pub(crate) fn run(&self, store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
+    pub(crate) fn run(
+        &self,
+        store: &mut ModelStore,
+        command: &[Bytes],
+        protocol: Protocol,
+    ) -> Reply {
         if self.access == Read {
             return (self.run)(store, command, protocol);
         }
@@ -183,9 +188,9 @@ fn is_random(command: &[Bytes]) -> bool {
 }
 
 /// The error for a command with too few words or too many.
-pub(crate) fn wrong_arity(command: &[Bytes]) -> Failure {
+pub(crate) fn wrong_arity(command: &[Bytes]) -> ModelError {
     let name = String::from_utf8_lossy(&command[0]).to_ascii_lowercase();
-    Failure::new(format!("ERR wrong number of arguments for '{name}' command"))
+    ModelError::new(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
 /// Whether a word is this option, ignoring case.

@@ -6,17 +6,17 @@
 
 use super::{
     super::{
-        replies::{Bytes, Failure, Reply, SYNTAX, bulk, integer},
-        store::Store,
+        replies::{Bytes, ModelError, Reply, SYNTAX, bulk, integer},
+        store::ModelStore,
     },
     Protocol, is,
 };
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn cursor(word: &[u8]) -> Result<u64, Failure> {
+fn cursor(word: &[u8]) -> Result<u64, ModelError> {
     let number = str::from_utf8(word).ok().and_then(|text| text.parse().ok());
-    number.ok_or(Failure::new("ERR invalid cursor"))
+    number.ok_or(ModelError::new("ERR invalid cursor"))
 }
 
 struct Options<'a> {
@@ -26,7 +26,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn read(cursor: u64, words: &'a [Bytes]) -> Result<Self, Failure> {
+    fn read(cursor: u64, words: &'a [Bytes]) -> Result<Self, ModelError> {
         let mut options = Self { cursor, pattern: None, count: 10 };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -75,7 +75,7 @@ fn page_reply(cursor: u64, items: Vec<Value>) -> Value {
     Value::Array(vec![bulk(cursor.to_string()), Value::Array(items)])
 }
 
-pub(super) fn hscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn hscan(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let cursor = cursor(&command[2])?;
     let hash = store.read::<BTreeMap<Bytes, Bytes>>(&command[1])?;
     let Some(hash) = hash else { return Ok(page_reply(0, Vec::new())) };
@@ -85,7 +85,7 @@ pub(super) fn hscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(page_reply(cursor, pairs.map(bulk).collect()))
 }
 
-pub(super) fn sscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn sscan(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let cursor = cursor(&command[2])?;
     let Some(set) = store.read::<BTreeSet<Bytes>>(&command[1])? else {
         return Ok(page_reply(0, Vec::new()));
@@ -95,7 +95,7 @@ pub(super) fn sscan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(page_reply(cursor, page.into_iter().map(|member| bulk(member.clone())).collect()))
 }
 
-pub(super) fn scan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn scan(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let options = Options::read(cursor(&command[1])?, &command[2..])?;
     let (page, cursor) = options.page(store.keys());
     Ok(page_reply(cursor, page.into_iter().map(|key| bulk(key.clone())).collect()))

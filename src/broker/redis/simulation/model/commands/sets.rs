@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        replies::{Bytes, Failure, Reply, bulk, flag, int, integer},
-        store::Store,
+        replies::{Bytes, ModelError, Reply, bulk, flag, int, integer},
+        store::ModelStore,
     },
     Protocol,
 };
@@ -12,42 +12,42 @@ use std::collections::BTreeSet;
 
 type Set = BTreeSet<Bytes>;
 
-pub(super) fn sadd(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn sadd(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let added = store.upsert(&command[1], |set: &mut Set| {
         command[2..].iter().filter(|member| set.insert((*member).clone())).count()
     })?;
     Ok(int(added))
 }
 
-pub(super) fn srem(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn srem(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let removed = store.change(&command[1], |set: &mut Set| {
         command[2..].iter().filter(|member| set.remove(*member)).count()
     })?;
     Ok(int(removed.unwrap_or(0)))
 }
 
-pub(super) fn scard(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn scard(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(store.read::<Set>(&command[1])?.map_or(0, BTreeSet::len)))
 }
 
-pub(super) fn sismember(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn sismember(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let set = store.read::<Set>(&command[1])?;
     Ok(flag(set.is_some_and(|set| set.contains(&command[2]))))
 }
 
-pub(super) fn smismember(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn smismember(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let set = store.read::<Set>(&command[1])?;
     let is_member = |member| flag(set.is_some_and(|set| set.contains(member)));
     Ok(Value::Array(command[2..].iter().map(is_member).collect()))
 }
 
-pub(super) fn smembers(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn smembers(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let set = store.read::<Set>(&command[1])?.into_iter().flatten();
     Ok(Value::Set(set.map(|member| bulk(member.clone())).collect()))
 }
 
 /// This number of distinct members, in random order.
-fn choose(store: &mut Store, mut members: Vec<Bytes>, count: usize) -> Vec<Bytes> {
+fn choose(store: &mut ModelStore, mut members: Vec<Bytes>, count: usize) -> Vec<Bytes> {
     let mut chosen = Vec::new();
     while chosen.len() < count && !members.is_empty() {
         let at = store.random_below(members.len());
@@ -56,11 +56,11 @@ fn choose(store: &mut Store, mut members: Vec<Bytes>, count: usize) -> Vec<Bytes
     chosen
 }
 
-fn members(store: &mut Store, key: &Bytes) -> Result<Vec<Bytes>, Failure> {
+fn members(store: &mut ModelStore, key: &Bytes) -> Result<Vec<Bytes>, ModelError> {
     Ok(store.read::<Set>(key)?.into_iter().flatten().cloned().collect())
 }
 
-pub(super) fn srandmember(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn srandmember(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     if 3 < command.len() {
         return Err(super::super::replies::SYNTAX);
     }
@@ -82,13 +82,13 @@ pub(super) fn srandmember(store: &mut Store, command: &[Bytes], _: Protocol) -> 
     Ok(Value::Array(chosen.into_iter().map(bulk).collect()))
 }
 
-pub(super) fn spop(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn spop(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     if 3 < command.len() {
         return Err(super::super::replies::SYNTAX);
     }
     let count = match command.get(2) {
         Some(count) => {
-            let out_of_range = Failure::new("ERR value is out of range, must be positive");
+            let out_of_range = ModelError::new("ERR value is out of range, must be positive");
             let count = integer(count).ok().and_then(|count| usize::try_from(count).ok());
             Some(count.ok_or(out_of_range)?)
         }

@@ -2,8 +2,10 @@
 
 use super::{
     super::{
-        replies::{Bytes, Failure, NOT_A_FLOAT, Reply, SYNTAX, bulk, float, general, int, integer},
-        store::{Sorted, Store},
+        replies::{
+            Bytes, ModelError, NOT_A_FLOAT, Reply, SYNTAX, bulk, float, general, int, integer,
+        },
+        store::{ModelStore, Sorted},
     },
     Protocol, is, range,
 };
@@ -28,7 +30,7 @@ struct Conditions {
 
 impl Conditions {
     /// Parses the options before the first score. Returns them and their number.
-    fn read(words: &[Bytes]) -> Result<(Self, usize), Failure> {
+    fn read(words: &[Bytes]) -> Result<(Self, usize), ModelError> {
         let mut read = Self::default();
         let mut count = 0;
         for word in words {
@@ -46,13 +48,13 @@ impl Conditions {
         }
         if read.only_new && read.only_old {
             let text = "ERR XX and NX options at the same time are not compatible";
-            return Err(Failure::new(text));
+            return Err(ModelError::new(text));
         }
         if (read.only_greater && read.only_less)
             || (read.only_new && (read.only_greater || read.only_less))
         {
             let text = "ERR GT, LT, and/or NX options at the same time are not compatible";
-            return Err(Failure::new(text));
+            return Err(ModelError::new(text));
         }
         Ok((read, count))
     }
@@ -69,7 +71,7 @@ impl Conditions {
     }
 }
 
-pub(super) fn zadd(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zadd(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let (conditions, options) = Conditions::read(&command[2..])?;
     let pairs = &command[2 + options..];
     if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
@@ -96,36 +98,36 @@ pub(super) fn zadd(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(count))
 }
 
-pub(super) fn zincrby(store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
+pub(super) fn zincrby(store: &mut ModelStore, command: &[Bytes], protocol: Protocol) -> Reply {
     let more = float(&command[2]).ok_or(NOT_A_FLOAT)?;
     let set = store.read::<Sorted>(&command[1])?;
     let old = set.and_then(|set| set.scores.get(&command[3]));
     let sum = old.copied().unwrap_or(0.0) + more;
     if sum.is_nan() {
-        return Err(Failure::new("ERR resulting score is not a number (NaN)"));
+        return Err(ModelError::new("ERR resulting score is not a number (NaN)"));
     }
     store.upsert(&command[1], |sorted: &mut Sorted| sorted.insert(&command[3], sum))?;
     Ok(score_value(sum, protocol))
 }
 
-pub(super) fn zrem(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zrem(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let removed = store.change(&command[1], |sorted: &mut Sorted| {
         command[2..].iter().filter(|member| sorted.remove(member)).count()
     })?;
     Ok(int(removed.unwrap_or(0)))
 }
 
-pub(super) fn zscore(store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
+pub(super) fn zscore(store: &mut ModelStore, command: &[Bytes], protocol: Protocol) -> Reply {
     let set = store.read::<Sorted>(&command[1])?;
     let found = set.and_then(|set| set.scores.get(&command[2]));
     Ok(found.map_or(Value::Nil, |score| score_value(*score, protocol)))
 }
 
-pub(super) fn zcard(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zcard(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(store.read::<Sorted>(&command[1])?.map_or(0, |sorted| sorted.scores.len())))
 }
 
-pub(super) fn zrank(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zrank(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let sorted = store.read::<Sorted>(&command[1])?;
     let rank = sorted.and_then(|sorted| sorted.iter().position(|(at, _)| *at == command[2]));
     Ok(rank.map_or(Value::Nil, int))
@@ -138,14 +140,14 @@ struct Bound {
 }
 
 impl Bound {
-    fn read(word: &[u8]) -> Result<Self, Failure> {
+    fn read(word: &[u8]) -> Result<Self, ModelError> {
         let (excludes, number) = match word.strip_prefix(b"(") {
             Some(number) => (true, number),
             None => (false, word),
         };
         // An empty number is read as zero.
         let score = if number.is_empty() { Some(0.0) } else { float(number) };
-        let score = score.ok_or(Failure::new("ERR min or max is not a float"))?;
+        let score = score.ok_or(ModelError::new("ERR min or max is not a float"))?;
         Ok(Self { score, excludes })
     }
 
@@ -159,11 +161,11 @@ impl Bound {
 }
 
 fn within(
-    store: &mut Store,
+    store: &mut ModelStore,
     key: &Bytes,
     min: &[u8],
     max: &[u8],
-) -> Result<Vec<(Bytes, f64)>, Failure> {
+) -> Result<Vec<(Bytes, f64)>, ModelError> {
     let (min, max) = (Bound::read(min)?, Bound::read(max)?);
     let sorted = store.read::<Sorted>(key)?;
     let all = sorted.into_iter().flat_map(Sorted::iter);
@@ -185,11 +187,11 @@ fn list(members: Vec<(Bytes, f64)>, with_scores: bool, protocol: Protocol) -> Va
     Value::Array(values)
 }
 
-pub(super) fn zcount(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zcount(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(within(store, &command[1], &command[2], &command[3])?.len()))
 }
 
-pub(super) fn zrange(store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
+pub(super) fn zrange(store: &mut ModelStore, command: &[Bytes], protocol: Protocol) -> Reply {
     let (mut with_scores, mut is_reversed) = (false, false);
     for option in &command[4..] {
         if is(option, "WITHSCORES") {
@@ -217,7 +219,11 @@ pub(super) fn zrange(store: &mut Store, command: &[Bytes], protocol: Protocol) -
     Ok(list(members, with_scores, protocol))
 }
 
-pub(super) fn zrangebyscore(store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
+pub(super) fn zrangebyscore(
+    store: &mut ModelStore,
+    command: &[Bytes],
+    protocol: Protocol,
+) -> Reply {
     let (mut with_scores, mut offset, mut count) = (false, 0, -1);
     let mut options = command[4..].iter();
     while let Some(option) = options.next() {
@@ -243,7 +249,7 @@ pub(super) fn zrangebyscore(store: &mut Store, command: &[Bytes], protocol: Prot
     Ok(list(members, with_scores, protocol))
 }
 
-fn remove_all(store: &mut Store, key: &Bytes, members: &[(Bytes, f64)]) -> Reply {
+fn remove_all(store: &mut ModelStore, key: &Bytes, members: &[(Bytes, f64)]) -> Reply {
     store.change(key, |sorted: &mut Sorted| {
         for (member, _) in members {
             sorted.remove(member);
@@ -252,12 +258,12 @@ fn remove_all(store: &mut Store, key: &Bytes, members: &[(Bytes, f64)]) -> Reply
     Ok(int(members.len()))
 }
 
-pub(super) fn zremrangebyscore(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zremrangebyscore(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let members = within(store, &command[1], &command[2], &command[3])?;
     remove_all(store, &command[1], &members)
 }
 
-pub(super) fn zremrangebyrank(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
+pub(super) fn zremrangebyrank(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     let (start, stop) = (integer(&command[2])?, integer(&command[3])?);
     let sorted = store.read::<Sorted>(&command[1])?;
     let all: Vec<(Bytes, f64)> = sorted
