@@ -271,7 +271,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`NotPublished`] if the broker is unavailable or rejects the publish.
+    /// [`PublishError`] if the broker is unavailable or rejects the publish.
     pub async fn publish(
         &self,
         hub: &Hub,

@@ -377,7 +377,7 @@ impl Shard {
             client.session.add_subscription(channel, user_id, handle);
         }
         self.charge(slot, subscribed.broadcast_bytes);
-        self.answer(slot, subscribed.succeeded_frame);
+        self.respond(slot, subscribed.succeeded_frame);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
             self.respond(slot, frame);
         }

@@ -54,7 +54,7 @@ pub(super) struct Comparison {
     last_compared: Option<ScanPosition>,
     /// Topics that were being synced when it was their turn: they are compared in the next step.
     skipped: Vec<Arc<str>>,
-    next_comparison: Option<Instant>,
+    compare_at: Option<Instant>,
     next_page: ListPage,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
@@ -98,7 +98,7 @@ impl Comparison {
     pub(super) fn clear(&mut self) {
         self.last_compared = None;
         self.skipped.clear();
-        self.next_comparison = None;
+        self.compare_at = None;
         self.next_sweep = None;
         self.is_sweeping = false;
         self.scan_own_lists();
@@ -124,8 +124,8 @@ impl Comparison {
         if !context.membership.is_joined() {
             return due;
         }
-        if self.next_comparison.is_none_or(|at| at <= now) {
-            self.next_comparison = Some(now + COMPARE_INTERVAL);
+        if self.compare_at.is_none_or(|at| at <= now) {
+            self.compare_at = Some(now + COMPARE_INTERVAL);
             due.compare = self.due_comparisons(context, now);
         }
         if !self.is_sweeping && self.next_sweep.is_none_or(|at| at <= now) {

@@ -186,7 +186,7 @@ impl Coordinator {
                         self.topics.remove_retired_apps();
                     }
                 }
-                push = next(&mut self.link.events) => self.handle_events(push).await,
+                event = next(&mut self.link.events) => self.handle_events(event).await,
                 Some((link, completion)) = completions.recv() => {
                     if link == self.link.link_number {
                         self.on_completion(completion);
@@ -260,8 +260,8 @@ impl Coordinator {
             Completion::TimedOut => self.close_link("redis does not answer"),
             Completion::Subscribed => {}
             Completion::Connected(Ok(connected)) => {
-                let (connection, pushes) = *connected;
-                (self.link.connection, self.link.events) = (Some(connection), Some(pushes));
+                let (connection, events) = *connected;
+                (self.link.connection, self.link.events) = (Some(connection), Some(events));
                 let action = self.membership.on_connected(now);
                 self.execute([action]);
             }
@@ -330,26 +330,28 @@ impl Coordinator {
             self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
-        self.shared.ready_nodes.set_process_count(self.membership.nodes.other_processes.len());
+        let others = self.membership.nodes.other_processes.len();
+        self.shared.ready_nodes.set_process_count(others);
+        self.shared.metrics.set_others(others);
         self.execute(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }
 
     /// Handles the events of the link, up to the limit of a turn.
     async fn handle_events(&mut self, first: LinkEvent) {
-        let mut push = first;
+        let mut event = first;
         for left in (0..EVENTS_PER_TURN).rev() {
-            match push {
+            match event {
                 LinkEvent::Lost(reason) => return self.close_link(reason),
                 LinkEvent::Message { from, pubsub_channel, message } => {
-                    self.on_message(from, &pubsub_channel, &message)
+                    self.on_message(from, &pubsub_channel, &message);
                 }
                 LinkEvent::PartitionMoved(partition) => self.on_moved(partition),
             }
-            let Some(pushes) = self.link.events.as_mut().filter(|_| 0 < left) else { return };
+            let Some(events) = self.link.events.as_mut().filter(|_| 0 < left) else { return };
             tokio::select! {
                 biased;
-                next = pushes.next() => push = next,
+                next = events.next() => event = next,
                 () = std::future::ready(()) => return,
             }
         }
@@ -407,10 +409,10 @@ impl Coordinator {
                 self.execute(actions);
             }
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
-                self.shared.notifiers.notify_logged(&app_id)
+                self.shared.notifiers.notify_logged(&app_id);
             }
             Ok(ControlMessage::LeaseReleased { app_id }) => {
-                self.shared.notifiers.notify_lease_released(&app_id)
+                self.shared.notifiers.notify_lease_released(&app_id);
             }
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
@@ -490,9 +492,9 @@ impl Coordinator {
 }
 
 /// The next event of the link; never completes without a link.
-async fn next(pushes: &mut Option<LinkEvents>) -> LinkEvent {
-    match pushes {
-        Some(pushes) => pushes.next().await,
+async fn next(events: &mut Option<LinkEvents>) -> LinkEvent {
+    match events {
+        Some(events) => events.next().await,
         None => std::future::pending().await,
     }
 }

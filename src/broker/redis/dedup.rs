@@ -28,7 +28,7 @@ const WINDOW_IDS: u64 = 256 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl DedupWindow {
-    /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
+    /// Whether an envelope was received before. It is recorded only if it `is_trusted`: others could
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
     /// future events.
     pub(super) fn insert(&mut self, id: EnvelopeId, is_trusted: bool, now: Instant) -> bool {

@@ -51,7 +51,7 @@ async fn connect_and_prepare(
     shared: &Arc<ClusterState>,
 ) -> Result<Connected, UnavailableReason> {
     let because = |error: RedisError| UnavailableReason::from(&error);
-    let (connection, pushes) = endpoint.connect().await.map_err(because)?;
+    let (connection, events) = endpoint.connect().await.map_err(because)?;
     shared.scripts.load(&connection).await.map_err(because)?;
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
         return Err(UnavailableReason::other_layout(OTHER_KEY_LAYOUT));
@@ -59,7 +59,7 @@ async fn connect_and_prepare(
     let all_nodes = [shared.names.control_channel().into()];
     connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
     shared.warn_of_eviction(&connection).await;
-    Ok(Box::new((connection, pushes)))
+    Ok(Box::new((connection, events)))
 }
 
 /// Whether nodes are alive that use the first key layout, which had no version. Neither side would

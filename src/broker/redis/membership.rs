@@ -9,20 +9,20 @@ mod tests;
 mod values;
 
 pub(super) use values::{
-    HeartbeatPhase, HeartbeatReply, MembershipAction, RegistrationStatus, Stage, TickInputs,
+    HeartbeatPhase, HeartbeatReply, LEASE_ENDED, MembershipAction, OTHER_KEY_LAYOUT,
+    RegistrationStatus, Stage, TickInputs,
 };
 
 use super::{
     fencing_token::FencingToken, nodes::Nodes, partition::Partition, published_sequences, random,
     ready::NodeState, reason::UnavailableReason,
 };
-use crate::backoff::Backoff;
 use std::{
     collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
-use values::{PubSubHealth, Stopping};
+use values::{BACKOFF, BACKOFF_ON_CLUSTER, PubSubHealth, Stopping};
 
 /// The state of this node's membership, and the nodes that it knows.
 #[derive(Debug)]
@@ -65,17 +65,6 @@ const JOINING_HEARTBEAT_INTERVAL_MANY: Duration = Duration::from_millis(500);
 pub(super) const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum error of a node's estimate of a time in Redis.
 const CLOCK_ERROR_MARGIN: Duration = Duration::from_secs(1);
-/// The delays between attempts to connect.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
-/// The same on a Redis Cluster, where joining takes some hundred commands.
-const BACKOFF_ON_CLUSTER: Backoff = Backoff { longest: Duration::from_secs(2), ..BACKOFF };
-
-/// The reason that is shown while nodes of another version use the same keys.
-pub(super) const OTHER_KEY_LAYOUT: &str =
-    "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
-/// The reason for joining again after the lease has ended.
-pub(super) const LEASE_ENDED: &str = "this node's lease has ended, or redis has lost its data";
 
 impl Membership {
     pub(super) fn new(

@@ -217,6 +217,7 @@ impl Collector for BrokerMetrics {
         self.encode_counters(&mut encoder)?;
         for (metric, gauge) in [
             (table::BROKER_JOINED, &self.joined),
+            (table::BROKER_NODES, &self.nodes),
             (table::BROKER_PENDING_REQUESTS, &self.pending_requests),
             (table::BROKER_TOPICS, &self.topics),
         ] {

@@ -13,8 +13,8 @@ pub(super) struct Nodes {
     /// The other processes that this node knows.
     pub(super) other_processes: Vec<String>,
     /// The nodes that have a lease, this one among them.
-    pub(super) live_nodes: Vec<String>,
-    /// The process ids of `live_nodes`. Events of other processes are not trusted: any client of Redis can publish.
+    pub(super) live: Vec<String>,
+    /// The process ids of `live`. Events of other processes are not trusted: any client of Redis can publish.
     live_process_ids: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
     pub(super) former_names: BTreeSet<String>,
@@ -43,7 +43,7 @@ impl Nodes {
         Self {
             process,
             other_processes: Vec::new(),
-            live_nodes: Vec::new(),
+            live: Vec::new(),
             live_process_ids: Vec::new(),
             former_names: BTreeSet::new(),
             orphans: BTreeMap::new(),
@@ -72,7 +72,7 @@ impl Nodes {
         self.live_process_ids = alive.iter().filter_map(number).collect();
         self.other_processes = alive.iter().map(|node| process_of(node).to_owned()).collect();
         self.other_processes.retain(|known| *known != self.process);
-        self.live_nodes = alive;
+        self.live = alive;
     }
 
     /// Records the nodes that a partition lists, and returns those that only partitions have listed
@@ -84,12 +84,12 @@ impl Nodes {
         now: Instant,
     ) -> Vec<String> {
         for node in registered {
-            let is_known = self.live_nodes.contains(&node) || node == own;
+            let is_known = self.live.contains(&node) || node == own;
             if !is_known {
                 self.orphans.entry(node).or_insert((now, now)).1 = now;
             }
         }
-        let alive = &self.live_nodes;
+        let alive = &self.live;
         // A node that is not found again in a round has left.
         let is_found = |found: Instant| now.saturating_duration_since(found) < ORPHAN_EXPIRY;
         self.orphans.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
@@ -111,7 +111,7 @@ impl Nodes {
 
     /// Whether the node does the work that one node does for all: the live node with the lowest name.
     pub(super) fn is_leader(&self, node: &str) -> bool {
-        self.live_nodes.iter().min().is_some_and(|first| first == node)
+        self.live.iter().min().is_some_and(|first| first == node)
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(nodes.other_processes.len(), UNCONFIRMED_PROCESSES_MAX);
         nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
         assert_eq!(nodes.other_processes, ["0000ef"]);
-        assert_eq!(nodes.live_nodes, ["0000ab.1", "0000ef.3"]);
+        assert_eq!(nodes.live, ["0000ab.1", "0000ef.3"]);
         let leased = [0xab, 0xef, 0xcd].map(|process| nodes.has_lease(process));
         assert_eq!(leased, [true, true, false]);
     }

@@ -171,18 +171,19 @@ impl ClusterState {
         max_cache_bytes: usize,
         deadline: Instant,
     ) -> Result<Vec<Counts>, PublishError> {
-        let parts = self.batches(app_id, events);
-        let each =
-            parts.iter().map(|part| self.publish_batch(app_id, part, max_cache_bytes, deadline));
+        let batches = self.batches(app_id, events);
+        let each = batches
+            .iter()
+            .map(|batch| self.publish_batch(app_id, batch, max_cache_bytes, deadline));
         let results = futures_util::future::join_all(each).await;
         let is_certain =
             !results.iter().any(|result| matches!(result, Err(PublishError::OutcomeUnknown)));
         let mut counts = vec![Counts::default(); events.len()];
         let (mut accepted, mut cached) = (0, Vec::new());
-        for (part, published) in parts.iter().zip(results) {
+        for (batch, published) in batches.iter().zip(results) {
             let Ok(published) = published else { continue };
             accepted += 1;
-            for (position, of_event) in part.positions.iter().zip(published.counts) {
+            for (position, of_event) in batch.positions.iter().zip(published.counts) {
                 counts[*position] = of_event;
             }
             cached.extend(published.cached);
@@ -190,7 +191,7 @@ impl ClusterState {
         if !cached.is_empty() {
             self.cache_updates.add(app_id, max_cache_bytes, cached);
         }
-        if accepted == parts.len() {
+        if accepted == batches.len() {
             return Ok(counts);
         }
         // If some were accepted, the result for the whole publish is unknown.
@@ -203,16 +204,16 @@ impl ClusterState {
 
     /// The events of each partition.
     fn batches<'a>(&self, app_id: &str, events: &'a [OutgoingEvent]) -> Vec<PartitionPublish<'a>> {
-        let mut parts: Vec<PartitionPublish<'a>> = Vec::new();
+        let mut batches: Vec<PartitionPublish<'a>> = Vec::new();
         for (position, event) in events.iter().enumerate() {
             let partition = self.names.channel_partition(app_id, &event.channel);
-            match parts.iter_mut().find(|part| part.partition == partition) {
-                Some(part) => {
-                    part.events.push(event);
-                    part.positions.push(position);
+            match batches.iter_mut().find(|batch| batch.partition == partition) {
+                Some(batch) => {
+                    batch.events.push(event);
+                    batch.positions.push(position);
                 }
                 None => {
-                    parts.push(PartitionPublish {
+                    batches.push(PartitionPublish {
                         partition,
                         events: vec![event],
                         positions: vec![position],
@@ -220,25 +221,25 @@ impl ClusterState {
                 }
             }
         }
-        parts
+        batches
     }
 
     async fn publish_batch(
         &self,
         app_id: &str,
-        part: &PartitionPublish<'_>,
+        batch: &PartitionPublish<'_>,
         max_cache_bytes: usize,
         deadline: Instant,
     ) -> Result<PublishedBatch, PublishError> {
-        let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
+        let ids: Vec<EnvelopeId> = batch.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_published = false;
         loop {
             let options = (deadline, may_be_published, max_cache_bytes);
-            let attempt = self.attempt(app_id, part, &ids, options).await;
+            let attempt = self.attempt(app_id, batch, &ids, options).await;
             match attempt {
                 Some(AttemptOutcome::Done(receipts, at_us)) => {
                     let receipts = (receipts, at_us);
-                    return Ok(PublishedBatch::new(&part.events, &ids, max_cache_bytes, receipts));
+                    return Ok(PublishedBatch::new(&batch.events, &ids, max_cache_bytes, receipts));
                 }
                 Some(AttemptOutcome::Rejected | AttemptOutcome::Late) => {
                     let left = deadline.saturating_duration_since(now());
@@ -266,20 +267,20 @@ impl ClusterState {
     async fn attempt(
         &self,
         app_id: &str,
-        part: &PartitionPublish<'_>,
+        batch: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
         (deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<AttemptOutcome> {
         let JoinedLink { connection, token } = self.wait_joined(deadline).await?;
-        let partition = part.partition;
+        let partition = batch.partition;
         let requested_at = now();
         let attempt_deadline = self.attempt_deadline(requested_at, deadline);
-        let mut topics = Vec::with_capacity(part.events.len());
+        let mut topics = Vec::with_capacity(batch.events.len());
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
             .number(self.redis_clocks.at(partition, attempt_deadline))
             .arg(if is_retry { "1" } else { "0" })
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
-        for (event, id) in part.events.iter().zip(ids) {
+        for (event, id) in batch.events.iter().zip(ids) {
             let topic = self.names.channel_topic_key(app_id, &event.channel);
             let retention_ms = event.retention_ms(max_cache_bytes);
             let envelope = Envelope {
@@ -360,8 +361,8 @@ impl ClusterState {
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();
         let partition = self.names.channel_partition(app_id, &event.channel);
-        let part = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
-        match self.attempt(app_id, &part, &[id], (deadline, false, 0)).await {
+        let batch = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
+        match self.attempt(app_id, &batch, &[id], (deadline, false, 0)).await {
             Some(AttemptOutcome::Done(..)) => {
                 self.metrics.count_sent(1);
                 Ok(())

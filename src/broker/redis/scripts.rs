@@ -64,7 +64,7 @@ pub(super) struct Scripts {
     pub(super) append_records: Arc<Script>,
     pub(super) next_records: Arc<Script>,
     /// The scripts of other modules.
-    app_scripts: Mutex<Vec<Arc<Script>>>,
+    for_apps: Mutex<Vec<Arc<Script>>>,
 }
 
 impl Scripts {
@@ -85,13 +85,13 @@ impl Scripts {
             evict: script(include_str!("lua/evict.lua")),
             append_records: script(include_str!("lua/append_records.lua")),
             next_records: script(include_str!("lua/next_records.lua")),
-            app_scripts: Mutex::default(),
+            for_apps: Mutex::default(),
         }
     }
 
     /// Adds a script of another module, which the next connection loads.
     pub(super) fn add(&self, script: &Arc<Script>) {
-        self.app_scripts.lock().push(Arc::clone(script));
+        self.for_apps.lock().push(Arc::clone(script));
     }
 
     fn all(&self) -> Vec<Arc<Script>> {
@@ -110,7 +110,7 @@ impl Scripts {
             &self.append_records,
             &self.next_records,
         ];
-        let others = self.app_scripts.lock();
+        let others = self.for_apps.lock();
         own.into_iter().chain(&*others).map(Arc::clone).collect()
     }
 

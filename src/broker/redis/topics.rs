@@ -448,7 +448,7 @@ impl Topics {
                 }
                 (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {
                     self.shared.metrics.count_forced_resubscribe();
-                    hub.force_resubscribe(channel, &CloseCode::Interrupted);
+                    hub.force_resubscribe(channel, &CloseCode::EventsMissed);
                 }
                 // On a link without gaps, nothing was missed.
                 (Effect::Unverified, _) if is_joined => {}

@@ -68,7 +68,7 @@ impl Testbed {
         let coordinator = &mut self.coordinator;
         tokio::select! {
             biased;
-            push = next(&mut coordinator.link.events) => coordinator.handle_events(push).await,
+            event = next(&mut coordinator.link.events) => coordinator.handle_events(event).await,
             Some((link, completion)) = self.completions.recv() => {
                 if link == coordinator.link.link_number {
                     coordinator.on_completion(completion);

@@ -57,18 +57,18 @@ impl ServerId {
 
 impl LinkEventSender {
     pub(super) fn new() -> (Self, LinkEvents) {
-        let (queue, arrived) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let pushes = LinkEvents { receiver: arrived, queued_bytes: Arc::clone(&waiting) };
-        (Self { queue, queued_bytes: waiting }, pushes)
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let events = LinkEvents { receiver, queued_bytes: Arc::clone(&queued_bytes) };
+        (Self { queue, queued_bytes }, events)
     }
 
-    pub(super) fn push(&self, push: LinkEvent) {
-        let len = len_of(&push);
+    pub(super) fn push(&self, event: LinkEvent) {
+        let len = len_of(&event);
         let is_full = QUEUED_BYTES_MAX < self.queued_bytes.fetch_add(len, Ordering::Relaxed) + len;
-        let push = if is_full && 0 < len { LinkEvent::Lost(TOO_SLOW) } else { push };
+        let event = if is_full && 0 < len { LinkEvent::Lost(TOO_SLOW) } else { event };
         // The link may have been dropped.
-        let _ = self.queue.send(push);
+        let _ = self.queue.send(event);
     }
 
     /// Queues an event of the only server.
@@ -86,15 +86,15 @@ impl LinkEventSender {
 impl LinkEvents {
     /// The next event of the link. Safe to cancel.
     pub(in crate::broker::redis) async fn next(&mut self) -> LinkEvent {
-        let Some(push) = self.receiver.recv().await else { return LinkEvent::Lost(LOST) };
-        self.queued_bytes.fetch_sub(len_of(&push), Ordering::Relaxed);
-        push
+        let Some(event) = self.receiver.recv().await else { return LinkEvent::Lost(LOST) };
+        self.queued_bytes.fetch_sub(len_of(&event), Ordering::Relaxed);
+        event
     }
 }
 
 /// The size of a message.
-fn len_of(push: &LinkEvent) -> usize {
-    match push {
+fn len_of(event: &LinkEvent) -> usize {
+    match event {
         LinkEvent::Message { pubsub_channel, message, .. } => {
             pubsub_channel.len() + message.len() + size_of::<LinkEvent>()
         }
@@ -117,42 +117,42 @@ mod tests {
 
     #[tokio::test]
     async fn queued_messages_are_limited_in_bytes() {
-        let (outbox, mut pushes) = LinkEventSender::new();
-        outbox.push(message(QUEUED_BYTES_MAX / 2));
-        outbox.push(message(QUEUED_BYTES_MAX / 2));
+        let (sender, mut events) = LinkEventSender::new();
+        sender.push(message(QUEUED_BYTES_MAX / 2));
+        sender.push(message(QUEUED_BYTES_MAX / 2));
         for _ in 0..2 {
-            assert!(matches!(pushes.next().await, LinkEvent::Message { .. }), "so many may wait");
+            assert!(matches!(events.next().await, LinkEvent::Message { .. }), "so many may wait");
         }
-        outbox.push(message(QUEUED_BYTES_MAX));
-        outbox.push(LinkEvent::PartitionMoved(Partition::LEASES));
+        sender.push(message(QUEUED_BYTES_MAX));
+        sender.push(LinkEvent::PartitionMoved(Partition::LEASES));
         assert!(
-            matches!(pushes.next().await, LinkEvent::Message { .. }),
+            matches!(events.next().await, LinkEvent::Message { .. }),
             "those before were taken"
         );
-        assert_eq!(pushes.next().await, LinkEvent::PartitionMoved(Partition::LEASES));
+        assert_eq!(events.next().await, LinkEvent::PartitionMoved(Partition::LEASES));
         for bytes in [QUEUED_BYTES_MAX, 100] {
-            outbox.push(message(bytes));
+            sender.push(message(bytes));
         }
-        outbox.push(LinkEvent::PartitionMoved(Partition::LEASES));
-        assert!(matches!(pushes.next().await, LinkEvent::Message { .. }));
-        assert_eq!(pushes.next().await, LinkEvent::Lost(TOO_SLOW));
+        sender.push(LinkEvent::PartitionMoved(Partition::LEASES));
+        assert!(matches!(events.next().await, LinkEvent::Message { .. }));
+        assert_eq!(events.next().await, LinkEvent::Lost(TOO_SLOW));
         assert_eq!(
-            pushes.next().await,
+            events.next().await,
             LinkEvent::PartitionMoved(Partition::LEASES),
             "changes always arrive"
         );
-        drop(outbox);
-        assert_eq!(pushes.next().await, LinkEvent::Lost(LOST));
+        drop(sender);
+        assert_eq!(events.next().await, LinkEvent::Lost(LOST));
     }
 
     #[tokio::test]
     async fn the_only_server_is_that_of_the_lease_partition() {
-        let (outbox, mut pushes) = LinkEventSender::new();
-        outbox.push_incoming(Incoming::Message { pubsub_channel: vec![1], message: vec![2] });
-        outbox.push_incoming(Incoming::Lost);
+        let (sender, mut events) = LinkEventSender::new();
+        sender.push_incoming(Incoming::Message { pubsub_channel: vec![1], message: vec![2] });
+        sender.push_incoming(Incoming::Lost);
         let incoming =
             LinkEvent::Message { from: ServerId::ONLY, pubsub_channel: vec![1], message: vec![2] };
-        assert_eq!(from_ref(&pushes.next().await), [incoming]);
-        assert_eq!(pushes.next().await, LinkEvent::Lost(LOST));
+        assert_eq!(from_ref(&events.next().await), [incoming]);
+        assert_eq!(events.next().await, LinkEvent::Lost(LOST));
     }
 }

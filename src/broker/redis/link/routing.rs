@@ -186,11 +186,11 @@ impl ClusterRouter {
                 }
             };
             let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
-            let (trigger, at, outbox) =
+            let (trigger, at, events) =
                 (Arc::clone(&self.trigger), address.clone(), self.events.clone());
             let on_pubsub = move |incoming| match incoming {
                 Incoming::Message { pubsub_channel, message } => {
-                    outbox.push(LinkEvent::Message { from: id, pubsub_channel, message });
+                    events.push(LinkEvent::Message { from: id, pubsub_channel, message });
                 }
                 Incoming::Unsubscribed { pubsub_channel } => {
                     if let Some(partition) = partition_of(&pubsub_channel) {

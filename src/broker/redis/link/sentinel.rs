@@ -22,7 +22,7 @@ pub(super) struct Sentinels {
     dialer: RedisDialer,
     name: String,
     password: Option<Secret>,
-    sentinels: Vec<Sentinel>,
+    all: Vec<Sentinel>,
 }
 
 #[derive(Debug)]
@@ -47,16 +47,16 @@ impl Sentinels {
             dialer,
             name: name.to_owned(),
             password: password.cloned(),
-            sentinels: sentinels.iter().map(sentinel).collect(),
+            all: sentinels.iter().map(sentinel).collect(),
         }
     }
 
     /// Finds the master that more than half of the sentinels report, or of those that reply.
     pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
-        let quorum = self.sentinels.len() / 2 + 1;
+        let quorum = self.all.len() / 2 + 1;
         let mut queries: FuturesUnordered<_> = self
-            .sentinels
+            .all
             .iter_mut()
             .map(|sentinel| sentinel.query_master(dialer, name, password))
             .collect();
@@ -101,7 +101,7 @@ impl Sentinels {
     async fn majority(&mut self) -> Option<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let queries =
-            self.sentinels.iter_mut().map(|sentinel| sentinel.query_master(dialer, name, password));
+            self.all.iter_mut().map(|sentinel| sentinel.query_master(dialer, name, password));
         let reported: Vec<ServerAddress> = join_all(queries).await.into_iter().flatten().collect();
         let count =
             |address: &&ServerAddress| reported.iter().filter(|other| other == address).count();

@@ -78,8 +78,8 @@ fn a_node_connects_registers_syncs_arrives_and_joins() {
     assert_eq!(membership.stage, Stage::Syncing);
     assert_eq!(membership.on_tick(now, &SITUATION), [heartbeat(HeartbeatPhase::Synced)]);
     assert_eq!(membership.stage, Stage::ReportingSync);
-    let arrived = membership.on_heartbeat(HeartbeatPhase::Synced, Ok(replies(1, now)), now);
-    assert_eq!(arrived, [MembershipAction::Resubscribe { unaffected: BTreeSet::new() }]);
+    let synced = membership.on_heartbeat(HeartbeatPhase::Synced, Ok(replies(1, now)), now);
+    assert_eq!(synced, [MembershipAction::Resubscribe { unaffected: BTreeSet::new() }]);
     assert_eq!(membership.stage, Stage::Waiting);
     let joined = membership.on_node_heartbeat(NODE, now);
     let others = 0;
@@ -381,7 +381,7 @@ fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies), now).is_empty());
     assert_eq!(membership.unopened, [all[2]].into());
     assert_eq!(membership.stage, Stage::Waiting, "one is closed");
-    assert_eq!(membership.nodes.live_nodes, [NODE, "0000cd.1"]);
+    assert_eq!(membership.nodes.live, [NODE, "0000cd.1"]);
     let provisional = all.iter().map(|partition| membership.is_provisional(*partition));
     assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
     let replies = Ok(vec![of(LEASES, true), of(all[2], true)]);

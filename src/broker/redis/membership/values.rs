@@ -1,10 +1,27 @@
 //! The inputs, outputs and parts of the membership.
 
-use crate::broker::redis::{partition::Partition, reason::UnavailableReason};
+use crate::{
+    backoff::Backoff,
+    broker::redis::{partition::Partition, reason::UnavailableReason},
+};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
+
+/// The delays between attempts to connect.
+pub(super) const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
+/// The same on a Redis Cluster, where joining takes some hundred commands.
+pub(super) const BACKOFF_ON_CLUSTER: Backoff =
+    Backoff { longest: Duration::from_secs(2), ..BACKOFF };
+
+/// The reason that is shown while nodes of another version use the same keys.
+pub(in crate::broker::redis) const OTHER_KEY_LAYOUT: &str =
+    "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
+/// The reason for joining again after the lease has ended.
+pub(in crate::broker::redis) const LEASE_ENDED: &str =
+    "this node's lease has ended, or redis has lost its data";
 
 /// What is known of the pub/sub connection.
 #[derive(Debug)]

@@ -61,12 +61,12 @@ mod tests {
     /// Publishes on the bus of a partition. Returns whether the message is received.
     async fn publish(
         connection: &RedisConnection,
-        pushes: &mut LinkEvents,
+        events: &mut LinkEvents,
         partition: Partition,
     ) -> bool {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
-        let received = timeout(Duration::from_secs(1), pushes.next()).await;
+        let received = timeout(Duration::from_secs(1), events.next()).await;
         matches!(received, Ok(LinkEvent::Message { pubsub_channel: on, message, .. })
             if on == bus(partition).as_bytes() && message == b"hello")
     }
@@ -74,21 +74,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_link_has_every_partition_of_a_cluster() {
         let network = network();
-        let (connection, mut pushes) =
+        let (connection, mut events) =
             network.endpoint(0, &ADDRESSES[..1], true).connect().await.unwrap();
         connection.load(&["return 1", "return 2"]).await.unwrap();
         for partition in Partition::all(PARTITIONS) {
             connection.subscribe(partition, &[bus(partition)]).await.unwrap();
-            assert!(publish(&connection, &mut pushes, partition).await);
+            assert!(publish(&connection, &mut events, partition).await);
             connection.unsubscribe(partition, &[bus(partition)]).await.unwrap();
-            assert!(!publish(&connection, &mut pushes, partition).await);
+            assert!(!publish(&connection, &mut events, partition).await);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_moved_slot_is_reported_and_can_be_subscribed_again() {
         let network = network();
-        let (connection, mut pushes) =
+        let (connection, mut events) =
             network.endpoint(0, &ADDRESSES, true).connect().await.unwrap();
         let moved = Partition::LEASES;
         connection.subscribe(moved, &[bus(moved)]).await.unwrap();
@@ -101,9 +101,9 @@ mod tests {
         let missing = command(&["GET", &format!("other{{{moved}}}")]);
         assert_eq!(connection.query::<Option<String>>(moved, &missing).await.unwrap(), None);
         network.finish_migration(moved.slot(), ("c", 3), &[]);
-        assert_eq!(pushes.next().await, LinkEvent::PartitionMoved(moved));
+        assert_eq!(events.next().await, LinkEvent::PartitionMoved(moved));
         assert_eq!(connection.query_in_order::<String>(moved, &get).await.unwrap(), "v");
         connection.subscribe(moved, &[bus(moved)]).await.unwrap();
-        while !publish(&connection, &mut pushes, moved).await {}
+        while !publish(&connection, &mut events, moved).await {}
     }
 }

@@ -29,14 +29,14 @@ fn endpoint_of(config: &RedisConfig) -> RedisEndpoint {
     RedisEndpoint::new(config, target).unwrap()
 }
 
-async fn next(pushes: &mut LinkEvents) -> LinkEvent {
-    timeout(PATIENCE, pushes.next()).await.expect("no push")
+async fn next(events: &mut LinkEvents) -> LinkEvent {
+    timeout(PATIENCE, events.next()).await.expect("no push")
 }
 
 /// Asserts that no push arrives for a while.
-async fn receives_nothing(pushes: &mut LinkEvents, a_while: Duration) {
-    if let Ok(push) = timeout(a_while, pushes.next()).await {
-        panic!("unexpected push {push:?}");
+async fn receives_nothing(events: &mut LinkEvents, a_while: Duration) {
+    if let Ok(event) = timeout(a_while, events.next()).await {
+        panic!("unexpected push {event:?}");
     }
 }
 

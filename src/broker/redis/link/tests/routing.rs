@@ -51,15 +51,15 @@ async fn ask(connection: &RedisConnection, partition: Partition) -> RedisResult<
 }
 
 /// Receives the partitions that are reported as moved, and asserts that nothing else is reported.
-async fn moved(pushes: &mut LinkEvents, count: usize) -> BTreeSet<Partition> {
+async fn moved(events: &mut LinkEvents, count: usize) -> BTreeSet<Partition> {
     let mut moved = BTreeSet::new();
     for _ in 0..count {
-        let LinkEvent::PartitionMoved(partition) = next(pushes).await else {
+        let LinkEvent::PartitionMoved(partition) = next(events).await else {
             panic!("another push than a moved partition")
         };
         moved.insert(partition);
     }
-    receives_nothing(pushes, 2 * REFRESH).await;
+    receives_nothing(events, 2 * REFRESH).await;
     assert_eq!(moved.len(), count, "each is reported once");
     moved
 }
@@ -82,7 +82,7 @@ async fn two_masters() -> Vec<Fake> {
 #[tokio::test]
 async fn each_partition_is_queried_on_its_master() {
     let fakes = two_masters().await;
-    let (connection, mut pushes) = connected(&[&fakes[1]]).await;
+    let (connection, mut events) = connected(&[&fakes[1]]).await;
     for partition in Partition::all(PARTITIONS) {
         assert_eq!(ask(&connection, partition).await.unwrap(), "ECHO a");
         let command = echo("b");
@@ -93,13 +93,13 @@ async fn each_partition_is_queried_on_its_master() {
         assert_eq!(fake.seen("ECHO"), 256);
         assert_eq!(fake.seen("SSUBSCRIBE"), 128);
     }
-    receives_nothing(&mut pushes, 2 * REFRESH).await;
+    receives_nothing(&mut events, 2 * REFRESH).await;
 }
 
 #[tokio::test]
 async fn a_message_names_the_server_of_the_subscription() {
     let fakes = two_masters().await;
-    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (connection, mut events) = connected(&[&fakes[0]]).await;
     let mut servers = Vec::new();
     for fake in &fakes {
         let is_its = |partition: &Partition| {
@@ -115,7 +115,7 @@ async fn a_message_names_the_server_of_the_subscription() {
         fake.push(&push(&["smessage", "x", "hello"]));
         let (pubsub_channel, message) = (b"x".to_vec(), b"hello".to_vec());
         assert_eq!(
-            next(&mut pushes).await,
+            next(&mut events).await,
             LinkEvent::Message { from: servers_of_channels[0], pubsub_channel, message }
         );
         servers.push(servers_of_channels[0]);
@@ -143,7 +143,7 @@ async fn a_moved_partition_is_followed_at_once_and_reported_once() {
     };
     say(&fakes[0], &before, reject);
     say(&fakes[1], &before, |_| None);
-    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (connection, mut events) = connected(&[&fakes[0]]).await;
     // From now on both servers know the new map.
     let after = [(0, slot - 1, one), (slot, slot, two), (slot + 1, 8_191, one), (8_192, LAST, two)];
     say(&fakes[0], &after, reject);
@@ -152,7 +152,7 @@ async fn a_moved_partition_is_followed_at_once_and_reported_once() {
         assert_eq!(ask(&connection, partition(3)).await.unwrap(), "ECHO a");
     }
     assert_eq!((fakes[0].seen("ECHO"), fakes[1].seen("ECHO")), (1, 10));
-    assert_eq!(moved(&mut pushes, 1).await, BTreeSet::from([partition(3)]));
+    assert_eq!(moved(&mut events, 1).await, BTreeSet::from([partition(3)]));
 }
 
 #[tokio::test]
@@ -195,12 +195,12 @@ async fn a_migrating_key_is_queried_on_the_other_server() {
         line.starts_with("ECHO").then(|| format!("-ASK 0 127.0.0.1:{two}\r\n"))
     });
     say(&fakes[1], &map, |_| None);
-    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (connection, mut events) = connected(&[&fakes[0]]).await;
     for count in 1..=3 {
         assert_eq!(ask(&connection, partition(0)).await.unwrap(), "ECHO a");
         assert_eq!((fakes[0].seen("ECHO"), fakes[1].seen("ASKING")), (count, count));
     }
-    receives_nothing(&mut pushes, Duration::from_millis(50)).await;
+    receives_nothing(&mut events, Duration::from_millis(50)).await;
 }
 
 #[tokio::test]
@@ -250,14 +250,14 @@ async fn a_running_master_that_is_off_the_map_is_not_used() {
     for fake in &fakes {
         say(fake, &before, |_| None);
     }
-    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (connection, mut events) = connected(&[&fakes[0]]).await;
     let emptied: Vec<Partition> =
         Partition::all(PARTITIONS).filter(|it| (5_001..=10_000).contains(&it.slot())).collect();
     let after = [(0, 10_000, one), (10_001, LAST, three)];
     for fake in &fakes {
         say(fake, &after, |_| None);
     }
-    let reported = moved(&mut pushes, emptied.len()).await;
+    let reported = moved(&mut events, emptied.len()).await;
     assert_eq!(reported, emptied.iter().copied().collect());
     for partition in &emptied {
         connection.subscribe(*partition, &[Arc::from("x")]).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_running_master_that_is_off_the_map_is_not_used() {
     assert_eq!((fakes[0].seen("SSUBSCRIBE"), fakes[1].seen("SSUBSCRIBE")), (emptied.len(), 0));
     // The link does not need the replica.
     fakes[1].hang_up();
-    receives_nothing(&mut pushes, 2 * REFRESH).await;
+    receives_nothing(&mut events, 2 * REFRESH).await;
 }
 
 #[tokio::test]
@@ -276,9 +276,9 @@ async fn an_outdated_map_of_one_server_is_ignored() {
     for fake in &fakes {
         say(fake, &map, |_| None);
     }
-    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (connection, mut events) = connected(&[&fakes[0]]).await;
     say(&fakes[2], &[(0, LAST, three)], |_| None);
-    receives_nothing(&mut pushes, 5 * REFRESH).await;
+    receives_nothing(&mut events, 5 * REFRESH).await;
     ask(&connection, partition(0)).await.unwrap();
     assert_eq!(fakes[2].seen("ECHO"), 0);
 }
@@ -287,7 +287,7 @@ async fn an_outdated_map_of_one_server_is_ignored() {
 async fn a_subscription_that_a_server_ends_is_reported_for_its_partition() {
     let fake = Fake::start().await;
     say(&fake, &[(0, LAST, fake.port)], |_| None);
-    let (connection, mut pushes) = connected(&[&fake]).await;
+    let (connection, mut events) = connected(&[&fake]).await;
     let pubsub_channels: Vec<Arc<str>> =
         ["a", "b"].map(|name| format!("x:c{{{}}}{name}", partition(9)).into()).into();
     connection.subscribe(partition(9), &pubsub_channels).await.unwrap();
@@ -296,22 +296,22 @@ async fn a_subscription_that_a_server_ends_is_reported_for_its_partition() {
         .map(|pubsub_channel| push(&["sunsubscribe", pubsub_channel]))
         .collect();
     fake.push(&both.concat());
-    assert_eq!(moved(&mut pushes, 1).await, BTreeSet::from([partition(9)]));
+    assert_eq!(moved(&mut events, 1).await, BTreeSet::from([partition(9)]));
     assert_eq!(ask(&connection, partition(9)).await.unwrap(), "ECHO a");
 }
 
 #[tokio::test]
 async fn a_lost_master_ends_the_link_unless_it_is_off_the_map() {
     let fakes = two_masters().await;
-    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (_connection, mut events) = connected(&[&fakes[0]]).await;
     fakes[1].hang_up();
-    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
+    assert!(matches!(next(&mut events).await, LinkEvent::Lost(_)));
 
-    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (_connection, mut events) = connected(&[&fakes[0]]).await;
     let [one, _] = ports(&fakes);
     say(&fakes[0], &[(0, LAST, one)], |_| None);
     fakes[1].hang_up();
-    assert_eq!(moved(&mut pushes, 128).await.len(), 128);
+    assert_eq!(moved(&mut events, 128).await.len(), 128);
 }
 
 #[tokio::test]
@@ -333,13 +333,13 @@ async fn connecting_needs_one_of_the_seeds_and_each_master() {
 async fn the_link_ends_with_its_last_user() {
     let fake = Fake::start().await;
     say(&fake, &[(0, LAST, fake.port)], |line| (line == "INFO memory").then(|| bulk("")));
-    let (connection, mut pushes) = connected(&[&fake]).await;
+    let (connection, mut events) = connected(&[&fake]).await;
     drop(connection.clone());
     assert_eq!(connection.memory_warning().await, None);
     let requested_at = fake.seen("CLUSTER SLOTS");
     eventually("the map is requested", || requested_at < fake.seen("CLUSTER SLOTS")).await;
     drop(connection);
-    while next(&mut pushes).await != LinkEvent::Lost(super::super::LOST) {}
+    while next(&mut events).await != LinkEvent::Lost(super::super::LOST) {}
     let requested_at = fake.seen("CLUSTER SLOTS");
     tokio::time::sleep(2 * REFRESH).await;
     assert_eq!(fake.seen("CLUSTER SLOTS"), requested_at);
@@ -348,10 +348,10 @@ async fn the_link_ends_with_its_last_user() {
 #[tokio::test]
 async fn a_silent_master_ends_the_link() {
     let fakes = two_masters().await;
-    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let (_connection, mut events) = connected(&[&fakes[0]]).await;
     // The slot map is requested on the other connection.
     say(&fakes[1], &halves(&fakes), |line| line.starts_with("PING").then(String::new));
-    assert!(matches!(next(&mut pushes).await, LinkEvent::Lost(_)));
+    assert!(matches!(next(&mut events).await, LinkEvent::Lost(_)));
 }
 
 #[tokio::test]
@@ -364,9 +364,9 @@ async fn an_unsubscription_follows_no_redirection() {
             let is_rejected = line.starts_with("SUNSUBSCRIBE");
             is_rejected.then(|| format!("-{rejection} 1 127.0.0.1:{two}\r\n"))
         });
-        let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+        let (connection, mut events) = connected(&[&fakes[0]]).await;
         connection.unsubscribe(partition(1), &[Arc::from("x")]).await.unwrap();
         assert_eq!(fakes[1].seen("SUNSUBSCRIBE"), 0);
-        receives_nothing(&mut pushes, Duration::from_millis(50)).await;
+        receives_nothing(&mut events, Duration::from_millis(50)).await;
     }
 }

@@ -38,13 +38,13 @@ impl WatchedMaster {
 #[tokio::test]
 async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_one_runs() {
     let watched = WatchedMaster::start().await;
-    let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
-    receives_nothing(&mut pushes, 2 * POLL_INTERVAL).await;
+    let (_connection, mut events) = connect(&watched.url("", "")).await.unwrap();
+    receives_nothing(&mut events, 2 * POLL_INTERVAL).await;
     // One of three Sentinels is not a majority.
     name(&watched.sentinels[0], watched.other.port);
-    receives_nothing(&mut pushes, 3 * POLL_INTERVAL).await;
+    receives_nothing(&mut events, 3 * POLL_INTERVAL).await;
     name(&watched.sentinels[1], watched.other.port);
-    assert_eq!(next(&mut pushes).await, LinkEvent::Lost("Sentinel reports another master"));
+    assert_eq!(next(&mut events).await, LinkEvent::Lost("Sentinel reports another master"));
     // The next link leads to the new master.
     let (connection, _pushes) = connect(&watched.url("", "")).await.unwrap();
     connection.load(&["a"]).await.unwrap();
@@ -55,10 +55,10 @@ async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_on
 async fn sentinels_that_do_not_reply_change_nothing() {
     let mut watched = WatchedMaster::start().await;
     watched.sentinels[0].stop().await;
-    let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
+    let (_connection, mut events) = connect(&watched.url("", "")).await.unwrap();
     watched.sentinels[1].stop().await;
     watched.sentinels[2].reply(|line| (line == GET).then(|| "*-1\r\n".to_owned()));
-    receives_nothing(&mut pushes, 3 * POLL_INTERVAL).await;
+    receives_nothing(&mut events, 3 * POLL_INTERVAL).await;
     let error = connect(&watched.url("", "")).await.unwrap_err();
     assert!(error.to_string().contains("mymaster") || error.is_connection_refusal(), "{error}");
 }

@@ -1,4 +1,4 @@
-//! WireFilter: connections between nodes and servers, and the delivery of their bytes.
+//! Wires: connections between nodes and servers, and the delivery of their bytes.
 
 use super::{Direction, NetworkState, NodeId, host::HostId, pipe::Pipe};
 use crate::broker::redis::simulation::model::{server::ConnectionId, slots::Address};

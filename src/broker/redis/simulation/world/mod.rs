@@ -252,16 +252,11 @@ impl World {
             events.push(PublishedEvent { channel, slot, begun: Instant::now(), replied: None });
             events.len() - 1
         };
-        let name = channel_name(CHANNELS[channel]);
-        let data = format!("\"{id}\"");
+        let (channels, data) = (vec![channel_name(CHANNELS[channel])], format!("\"{id}\""));
         let (broker, hub) = (node.broker.clone(), Arc::clone(&node.hub));
         let publish = tokio::spawn(async move {
-            let event = AppEvent {
-                name: "e".into(),
-                data: EventData::new(&data),
-                channels: vec![name],
-                except: None,
-            };
+            let data = EventData::new(&data);
+            let event = AppEvent { name: "e".into(), data, channels, except: None };
             let outcome = match broker.publish(&hub, &[event], clock::now()).await {
                 Ok(_) => PublishOutcome::Accepted,
                 Err(PublishError::NotDelivered) => PublishOutcome::Rejected,

@@ -112,7 +112,7 @@ fn an_acknowledgement_has_the_current_members() {
     let mut topic = begun("presence-a", &["1"]);
     let ids = |topic: &mut Topic| {
         let initial = initial(topic, Some("1"), now);
-        let text = initial.succeeded_frame.text_of().unwrap().to_owned();
+        let text = initial.succeeded_frame.as_text().unwrap().to_owned();
         ["1", "2"].map(|id| text.contains(&format!(r#"\"{id}\""#)))
     };
     assert_eq!(ids(&mut topic), [true, false]);
@@ -122,7 +122,7 @@ fn an_acknowledgement_has_the_current_members() {
     assert_eq!(ids(&mut topic), [true, false]);
     let mut room = begun("room", &["a"]);
     let initial = initial(&mut room, None, now);
-    assert!(!initial.succeeded_frame.text_of().unwrap().contains("presence"));
+    assert!(!initial.succeeded_frame.as_text().unwrap().contains("presence"));
 }
 
 #[test]
