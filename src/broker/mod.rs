@@ -159,19 +159,19 @@ impl Broker {
         }
     }
 
-    /// Adds the hub of an app to those that are served.
-    pub fn serve_app(&self, hub: &Arc<Hub>) {
+    /// Adds an app, or replaces its hub.
+    pub fn set_app(&self, hub: &Arc<Hub>) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.cluster().serve_app(Arc::clone(hub)),
+            Self::Redis(broker) => broker.set_app(Arc::clone(hub)),
         }
     }
 
-    /// Removes an app from those that are served.
+    /// Removes an app. Its connections have ended, or are closed.
     pub fn remove_app(&self, app_id: &Arc<str>) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.cluster().remove_app(Arc::clone(app_id)),
+            Self::Redis(broker) => broker.remove_app(Arc::clone(app_id)),
         }
     }
 
@@ -193,10 +193,10 @@ impl Broker {
     }
 
     /// Drops the state of a removed app, once its connections have ended.
-    pub fn remove_app(&self, app_id: &str) {
+    pub fn remove_app_state(&self, app_id: &str) {
         match self {
             Self::Local => {}
-            Self::Redis(broker) => broker.remove_app(app_id),
+            Self::Redis(broker) => broker.remove_app_state(app_id),
         }
     }
 

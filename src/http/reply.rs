@@ -122,7 +122,8 @@ impl From<PublishError> for ApiError {
                 code: OUTCOME_UNKNOWN,
                 ..Self::retry_after(
                     status,
-                    "Redis did not answer: the event was published once, or not at all",
+                    "Redis did not confirm the publish: on each channel, each event was published once, \
+                     or not at all",
                     RETRY_AFTER_OUTAGE,
                 )
             },

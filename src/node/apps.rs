@@ -168,7 +168,7 @@ impl Node {
             // The app was added again, and the webhooks are its own.
             return;
         }
-        self.broker.remove_app(&hub.app_id());
+        self.broker.remove_app_state(&hub.app_id());
         self.webhooks.end(&hub.app_id());
     }
 }

@@ -9,20 +9,22 @@
 
 mod actions;
 mod current_link;
+mod inputs;
 #[cfg(test)]
 pub(super) mod testbed;
 #[cfg(test)]
 mod tests;
 
+pub(super) use inputs::{Completion, CoordinatorRequest};
+
 use super::{
     cleanup::Cleaned,
     clock::now,
     cluster_state::ClusterState,
-    compare::{Compared, Comparison, Swept},
+    compare::Comparison,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
-    forwarding::{Forwarded, Forwarding},
-    heartbeat::Connected,
+    forwarding::Forwarding,
     link::{LinkEvent, LinkEvents, RedisEndpoint, ServerId},
     link_state::LinkState,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
@@ -36,10 +38,7 @@ use super::{
     topics::{TopicReply, Topics},
     unforwarded::PartitionLog,
 };
-use crate::{
-    hub::{ConnectionRef, Hub},
-    protocol::ChannelName,
-};
+use crate::hub::Hub;
 use current_link::CurrentLink;
 use std::{
     collections::HashMap,
@@ -53,66 +52,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time,
 };
-
-/// A request of a shard or of the HTTP API.
-#[derive(Debug)]
-pub(super) enum CoordinatorRequest {
-    Subscribe {
-        app_id: Arc<str>,
-        channel: ChannelName,
-        waiter: Waiter,
-    },
-    Unsubscribe {
-        app_id: Arc<str>,
-        channel: ChannelName,
-        user_id: Option<Arc<str>>,
-    },
-    /// A connection has signed in, or again with another watchlist.
-    SignIn {
-        app_id: Arc<str>,
-        connection: ConnectionRef,
-        user_id: Arc<str>,
-        watchlist: Vec<Arc<str>>,
-    },
-    /// A signed-in connection has ended.
-    SignOut {
-        connection: ConnectionRef,
-    },
-    /// A connection is admitted; without a sender, it is only counted.
-    Connect {
-        app_id: Arc<str>,
-        reply: Option<oneshot::Sender<bool>>,
-    },
-    /// An admitted connection has ended.
-    Disconnect {
-        app_id: Arc<str>,
-    },
-    /// Replaces the apps.
-    SetApps(HashMap<Arc<str>, Arc<Hub>>),
-    /// The node drains; notify the others.
-    AnnounceDrain,
-    /// Everything has ended: leave the cluster.
-    Stop(oneshot::Sender<()>),
-}
-
-/// The result of background work of the coordinator.
-#[derive(Debug)]
-pub(super) enum Completion {
-    /// A command timed out or was rejected: the link must be replaced.
-    TimedOut,
-    /// The control channel is subscribed to again.
-    Subscribed,
-    Connected(Result<Connected, UnavailableReason>),
-    Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, UnavailableReason>),
-    Topic(TopicReply),
-    Restored(Result<(), UnavailableReason>),
-    Compared(Compared),
-    Swept(Swept),
-    Forwarded(Forwarded),
-    Cleaned(Cleaned),
-    /// The lease is released.
-    LeaseReleased,
-}
 
 /// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
@@ -227,6 +166,8 @@ impl Coordinator {
                 self.topics.update(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
             }
             CoordinatorRequest::SetApps(hubs) => self.topics.set_apps(hubs),
+            CoordinatorRequest::SetApp(hub) => self.topics.set_app(hub),
+            CoordinatorRequest::RemoveApp(app_id) => self.topics.remove_app(app_id),
             CoordinatorRequest::AnnounceDrain => {
                 let action = self.membership.on_drain(now());
                 self.execute(action);

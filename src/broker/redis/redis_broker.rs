@@ -117,8 +117,18 @@ impl RedisBroker {
         self.requests.send(CoordinatorRequest::SetApps(hubs));
     }
 
+    /// Adds an app, or replaces its hub.
+    pub(in crate::broker) fn set_app(&self, hub: Arc<Hub>) {
+        self.requests.send(CoordinatorRequest::SetApp(hub));
+    }
+
+    /// Removes an app, whose contributions are withdrawn as its connections end.
+    pub(in crate::broker) fn remove_app(&self, app_id: Arc<str>) {
+        self.requests.send(CoordinatorRequest::RemoveApp(app_id));
+    }
+
     /// Drops the state of a removed app.
-    pub(in crate::broker) fn remove_app(&self, app_id: &str) {
+    pub(in crate::broker) fn remove_app_state(&self, app_id: &str) {
         self.client_events.0.lock().remove(app_id);
     }
 

@@ -98,7 +98,7 @@ impl Rows {
         let hub = factory.hub(config);
         // The webhooks and the broker know a new app before its first connection.
         node.webhooks.change_app(plan);
-        node.broker.serve_app(&hub);
+        node.broker.set_app(&hub);
         database.insert(Arc::clone(&hub), now);
         self.node.count_known(database);
         tracing::info!(app = id, "app found in the database");
@@ -142,7 +142,7 @@ impl Rows {
         hub.reconfigure(App::new(config));
         self.node.webhooks.change_app(plan);
         self.node.broker.apply_config(&hub);
-        self.node.broker.serve_app(&hub);
+        self.node.broker.set_app(&hub);
         tracing::info!(app = id, settings, "app changed in the database");
     }
 

@@ -5,8 +5,10 @@ use crate::{
     app::App,
     broker::redis::{random, simulation::network::Network, topic::Topic},
     config::AppConfig,
-    hub::{ConnectionKey, Delivery, Inboxes, ShardIndex, testing::AllEventsObserver},
-    protocol::Member,
+    hub::{
+        ConnectionKey, ConnectionRef, Delivery, Inboxes, ShardIndex, testing::AllEventsObserver,
+    },
+    protocol::{ChannelName, Member},
 };
 use std::collections::VecDeque;
 

@@ -28,7 +28,7 @@ impl Topics {
     }
 
     /// Adds an app, or replaces it, and applies its settings to its topics.
-    pub(in crate::broker::redis) fn serve_app(&mut self, hub: Arc<Hub>) {
+    pub(in crate::broker::redis) fn set_app(&mut self, hub: Arc<Hub>) {
         let app_id = hub.app_id();
         self.removed_apps.remove(&app_id);
         for topic in self.all.values_mut().filter(|topic| topic.name.app_id == app_id) {
