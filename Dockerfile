@@ -19,6 +19,9 @@ RUN sed -i '/^members = /d; /^default-members = /d; /^\[\[test\]\]/,$d' Cargo.to
     && cargo build --release --bin campanile \
     && rm -r src target/release/.fingerprint/campanile-*
 COPY src src
+# `campanile init` writes files of these.
+COPY deploy/systemd deploy/systemd
+COPY deploy/compose deploy/compose
 RUN cargo build --release --bin campanile
 
 FROM scratch

@@ -89,6 +89,15 @@ class Image(FilesTest):
     def test_hadolint_accepts_the_dockerfile(self):
         self.assert_succeeds(run(PROGRAMS / "hadolint", REPOSITORY / "Dockerfile"))
 
+    def test_the_image_is_built_with_all_files_that_the_source_includes(self):
+        text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+        copied = re.findall(r"^COPY (\S+) \1$", text, re.MULTILINE)
+        sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "src").rglob("*.rs")]
+        included = {name for source in sources for name in re.findall(r'include_str!\("(?:\.\./)+(deploy/[^"]+)"', source)}
+        self.assertLess(5, len(included))
+        for name in included:
+            self.assertTrue(any(name.startswith(f"{folder}/") for folder in copied), f"{name} is not copied: {copied}")
+
     def test_hadolint_notices_a_wrong_dockerfile(self):
         text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
         for change, says in [
