@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use kit::tls::Certificate;
@@ -35,6 +35,7 @@ pub(crate) struct DatabaseServer {
     /// The folder of its files.
     pub(crate) directory: Directory,
     start: fn(&Path, u16) -> Command,
+    _template: Arc<Directory>,
 }
 
 const SQLITE_TABLE: &str = include_str!("tables/sqlite.sql");
@@ -44,8 +45,7 @@ const MARIADB_TABLE: &str = include_str!("tables/mariadb.sql");
 impl Database {
     /// Starts a server of PostgreSQL.
     pub(crate) async fn postgres() -> Self {
-        let directory = copy_of(postgres_template());
-        let database = Self::Postgres(DatabaseServer::start(directory, start_postgres));
+        let database = Self::Postgres(DatabaseServer::start(postgres_template(), start_postgres));
         database.wait_until_it_answers().await;
         database.execute(POSTGRES_TABLE).await;
         database
@@ -53,8 +53,7 @@ impl Database {
 
     /// Starts a server of MariaDB.
     pub(crate) async fn mariadb() -> Self {
-        let directory = copy_of(mariadb_template());
-        let database = Self::MariaDb(DatabaseServer::start(directory, start_mariadb));
+        let database = Self::MariaDb(DatabaseServer::start(mariadb_template(), start_mariadb));
         database.wait_until_it_answers().await;
         database.execute(MARIADB_TABLE).await;
         database
@@ -147,8 +146,10 @@ impl Database {
 }
 
 impl DatabaseServer {
-    fn start(directory: Directory, start: fn(&Path, u16) -> Command) -> Self {
-        let mut server = Self { port: free_port(), child: None, directory, start };
+    fn start(template: Arc<Directory>, start: fn(&Path, u16) -> Command) -> Self {
+        let directory = copy_of(&template);
+        let mut server =
+            Self { port: free_port(), child: None, directory, start, _template: template };
         server.run();
         server
     }
@@ -267,10 +268,21 @@ fn start_postgres(folder: &Path, port: u16) -> Command {
     command
 }
 
-/// The files of a new PostgreSQL, made once.
-fn postgres_template() -> &'static Directory {
-    static TEMPLATE: OnceLock<Directory> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
+/// The files of a new server, made by `make` and shared by the servers that run at the same time. The last of
+/// them removes the files.
+fn shared(template: &Mutex<Weak<Directory>>, make: fn() -> Directory) -> Arc<Directory> {
+    let mut template = template.lock().unwrap_or_else(PoisonError::into_inner);
+    template.upgrade().unwrap_or_else(|| {
+        let made = Arc::new(make());
+        *template = Arc::downgrade(&made);
+        made
+    })
+}
+
+/// The files of a new PostgreSQL.
+fn postgres_template() -> Arc<Directory> {
+    static TEMPLATE: Mutex<Weak<Directory>> = Mutex::new(Weak::new());
+    shared(&TEMPLATE, || {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = Directory::new();
         Certificate::new().write(&directory);
@@ -315,10 +327,10 @@ fn start_mariadb(folder: &Path, port: u16) -> Command {
     command
 }
 
-/// The files of a new MariaDB, made once.
-fn mariadb_template() -> &'static Directory {
-    static TEMPLATE: OnceLock<Directory> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
+/// The files of a new MariaDB.
+fn mariadb_template() -> Arc<Directory> {
+    static TEMPLATE: Mutex<Weak<Directory>> = Mutex::new(Weak::new());
+    shared(&TEMPLATE, || {
         let directory = Directory::new();
         let user = format!("'tester'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'");
         let statements = [
