@@ -9,7 +9,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     ),
     (
         "cache",
-        "for at = 7, published - 2, 2 do",
+        "for at = 7, first_published_arg - 2, 2 do",
         "the index is odd, so both loops end at the same index",
     ),
     ("cache", "-- break", "no later key matches"),
