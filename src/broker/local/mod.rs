@@ -88,7 +88,7 @@ pub(super) fn subscribe(
     Ok(subscribed)
 }
 
-/// The last event of a cache channel, or a cache miss, which is reported to the observer.
+/// The cached event of a cache channel, or a cache miss, which is reported to the observer.
 fn cached_or_miss(hub: &Hub, name: &ChannelName, now: Instant) -> Frame {
     app_state(hub).cache.frame(name, now).unwrap_or_else(|| {
         hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
@@ -239,7 +239,7 @@ pub(super) fn users(hub: &Hub, name: &ChannelName) -> Vec<(Arc<str>, Arc<str>)> 
     hub.read(name, ChannelState::members).unwrap_or_default()
 }
 
-/// Counters of the last events of cache channels.
+/// Counters of the cached events of cache channels.
 pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
     app_state(hub).cache.stats()
 }

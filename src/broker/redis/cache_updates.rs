@@ -116,15 +116,15 @@ impl CacheUpdates {
     /// Waits until no update is pending.
     pub(super) async fn wait_until_empty(&self) {
         loop {
-            let settled = self.emptied.notified();
-            let is_settled = {
+            let emptied = self.emptied.notified();
+            let is_empty = {
                 let waiting = self.waiting.lock();
                 waiting.apps.is_empty() && !waiting.is_taken
             };
-            if is_settled {
+            if is_empty {
                 return;
             }
-            settled.await;
+            emptied.await;
         }
     }
 

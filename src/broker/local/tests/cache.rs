@@ -1,4 +1,4 @@
-//! The last events of cache channels.
+//! The cached events of cache channels.
 
 use super::*;
 

@@ -41,7 +41,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
     for is_redis_cluster in [false, true] {
         let mut testbed = Testbed::joined(is_redis_cluster).await;
         testbed.subscribe(1, "b", None);
-        testbed.settle().await;
+        testbed.until_synced().await;
         leave_behind(&testbed, &["a", "b", "c"]);
         // A name that no node gives to a topic.
         let topics = testbed.coordinator.shared.names.node_topics_key(DEAD, LEASES);

@@ -22,7 +22,7 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
     for (slot, channel) in (1..).zip(&channels) {
         testbed.subscribe(slot, channel, Some("u"));
     }
-    testbed.settle().await;
+    testbed.until_synced().await;
     let own = format!("n:{}", testbed.coordinator.membership.node());
     for channel in &channels {
         let (key, _) = testbed.channel(channel);
@@ -47,11 +47,11 @@ async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
         for slot in 1..=56 {
             testbed.subscribe(slot, &format!("b{slot}"), None);
         }
-        testbed.settle().await;
+        testbed.until_synced().await;
         // The first step is done.
         testbed.run_for(2 * COMPARE_INTERVAL).await;
         testbed.subscribe(57, later, None);
-        testbed.settle().await;
+        testbed.until_synced().await;
         let own = testbed.coordinator.membership.node().to_owned();
         let list = testbed.coordinator.shared.names.node_topics_key(&own, LEASES);
         let (key, _) = testbed.channel(later);
@@ -66,7 +66,7 @@ async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
 async fn a_topic_that_is_being_synced_is_compared_in_the_next_step() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let mut comparison = Comparison::default();
     let mut compared = async |testbed: &mut Testbed| {
         let Coordinator { shared, membership, topics, link, .. } = &testbed.coordinator;
@@ -81,7 +81,7 @@ async fn a_topic_that_is_being_synced_is_compared_in_the_next_step() {
     testbed.subscribe(2, "a", None);
     assert!(compared(&mut testbed).await.is_empty(), "it waits for its sync");
     testbed.subscribe(3, "b", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let names: Vec<Arc<str>> = ["a", "b"].map(|channel| testbed.channel(channel).0.into()).to_vec();
     assert_eq!(compared(&mut testbed).await, names, "the one that was skipped, and the next");
     assert_eq!(compared(&mut testbed).await, names[..1], "the next round");
@@ -92,7 +92,7 @@ async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.subscribe(2, "b", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     testbed.deliveries();
     let (key, _) = testbed.channel("a");
     testbed.ask(LEASES, &["HINCRBY", &key, "s", "1"]);
@@ -106,7 +106,7 @@ async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
 async fn contributions_that_no_node_holds_are_removed() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let names = &testbed.coordinator.shared.names;
     let (channels, users) =
         (names.channel_index_key(APP, LEASES), names.user_index_key(APP, LEASES));
@@ -132,7 +132,7 @@ async fn contributions_that_no_node_holds_are_removed() {
 async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
     let mut testbed = Testbed::joined(true).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let (_, partition) = testbed.channel("a");
     assert_ne!(partition, LEASES);
     let registry = testbed.registry(partition);

@@ -124,8 +124,8 @@ impl Testbed {
     }
 
     /// Runs until everything that this node has is in Redis.
-    pub(in crate::broker::redis) async fn settle(&mut self) {
-        self.until("settled", |coordinator| {
+    pub(in crate::broker::redis) async fn until_synced(&mut self) {
+        self.until("synced", |coordinator| {
             !coordinator.topics.has_work() && coordinator.topics.all.values().all(Topic::is_synced)
         })
         .await;

@@ -24,7 +24,7 @@ fn is_disconnected(testbed: &Testbed) -> bool {
 async fn messages_count_only_from_the_server_of_the_subscription() {
     let mut testbed = Testbed::joined(true).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let (pubsub_channel, partition) = testbed.channel("a");
     let unexpected = |testbed: &Testbed| testbed.coordinator.shared.metrics.unexpected_data.get();
     testbed.coordinator.on_message(ServerId::test(1_000), pubsub_channel.as_bytes(), b"unreadable");
@@ -38,7 +38,7 @@ async fn messages_count_only_from_the_server_of_the_subscription() {
 async fn a_node_declared_dead_joins_again_under_another_name() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "presence-a", Some("u"));
-    testbed.settle().await;
+    testbed.until_synced().await;
     let before = testbed.coordinator.membership.token.as_ref().clone();
     let (key, _) = testbed.channel("presence-a");
     let old = format!("n:{}", before.node);
@@ -145,7 +145,7 @@ async fn a_suspected_redis_gets_a_heartbeat_at_once() {
 async fn sequences_are_restored_after_redis_has_lost_its_data() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let (key, _) = testbed.channel("a");
     let (published, _) = testbed.channel("b");
     testbed.coordinator.shared.published_sequences.record(&published, 7, now());
@@ -171,7 +171,7 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
 async fn a_lost_link_leaves_no_state() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let coordinator = &mut testbed.coordinator;
     coordinator.membership.nodes.cleaning.insert("dead".into());
     coordinator.topics.sync_all();
@@ -193,7 +193,7 @@ async fn a_lost_link_leaves_no_state() {
         coordinator.topics.get_or_create(&APP.into(), TopicSubject::Channel(channel_name("a")));
     assert!(!coordinator.topics.all[&name].is_synced(), "it is synced again");
     testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
-    testbed.settle().await;
+    testbed.until_synced().await;
     assert!(testbed.coordinator.topics.all[&name].is_synced());
 }
 
@@ -226,7 +226,7 @@ async fn subscribers_that_may_have_missed_events_are_closed_but_not_in_unaffecte
     for (unaffected, expected) in [(vec![LEASES], 0), (Vec::new(), 1)] {
         let mut testbed = Testbed::joined(false).await;
         testbed.subscribe(1, "a", None);
-        testbed.settle().await;
+        testbed.until_synced().await;
         testbed.deliveries();
         let (key, _) = testbed.channel("a");
         testbed.coordinator.topics.mark_unverified(&key.into());

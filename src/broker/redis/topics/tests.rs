@@ -25,7 +25,7 @@ fn reply_with(testbed: &mut Testbed, reply: SyncReply) {
 async fn asserting() -> (Testbed, Arc<str>) {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
-    testbed.settle().await;
+    testbed.until_synced().await;
     let topic: Arc<str> = testbed.channel("a").0.into();
     (testbed, topic)
 }
@@ -72,7 +72,7 @@ async fn a_late_sync_is_repeated() {
     let reply = sync_reply(&testbed, &topic, Ok(reply("late", 1)));
     reply_with(&mut testbed, reply);
     assert!(!testbed.coordinator.topics.all[&topic].is_synced());
-    testbed.settle().await;
+    testbed.until_synced().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,7 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
     let (app_id, user_id) = (Arc::from(APP), Arc::from("ann"));
     let (connection, watchlist) = (connection(1), Vec::new());
     testbed.request(CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist });
-    testbed.settle().await;
+    testbed.until_synced().await;
     let (name, user_id) = (channel_name("presence-r"), Some(Arc::from("1")));
     testbed.request(CoordinatorRequest::Unsubscribe {
         app_id: Arc::from(APP),
@@ -151,11 +151,11 @@ async fn a_node_of_a_cluster_reports_only_cache_misses() {
     });
     testbed.request(CoordinatorRequest::SignOut { connection });
     tokio::time::advance(OFFLINE_GRACE + COUNT_INTERVAL).await;
-    testbed.settle().await;
+    testbed.until_synced().await;
     assert_eq!(*recorder.0.lock(), []);
     for slot in [3, 4] {
         testbed.subscribe(slot, "cache-c", None);
-        testbed.settle().await;
+        testbed.until_synced().await;
     }
     let miss = HubEvent::CacheMiss { channel: channel_name("cache-c") };
     assert_eq!(*recorder.0.lock(), [miss.clone(), miss]);

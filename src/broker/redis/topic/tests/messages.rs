@@ -33,7 +33,7 @@ fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialMes
     }
 }
 
-/// The last event that a new subscriber receives; `None` for `pusher:cache_miss`.
+/// The cached event that a new subscriber receives; `None` for `pusher:cache_miss`.
 fn cached(topic: &mut Topic, now: Instant) -> Option<String> {
     let initial = initial(topic, None, now);
     let text = initial
