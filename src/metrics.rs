@@ -253,8 +253,8 @@ impl Metrics {
         &self.shards[index]
     }
 
-    /// Counts a request to publish by the status of its answer.
-    pub fn publish_answered(&self, status: u16) {
+    /// Counts a request to publish by the status of its response.
+    pub fn publish_responded(&self, status: u16) {
         self.publishes.get_or_create(&StatusLabel { status }).inc();
     }
 
@@ -385,7 +385,7 @@ mod tests {
         metrics.shard(0).delivered_after(Duration::from_micros(100));
         metrics.shard(0).delivered_after(Duration::from_micros(101));
         metrics.shard(0).was_busy(Duration::from_millis(1_500));
-        metrics.publish_answered(200);
+        metrics.publish_responded(200);
         metrics.connection_ended("slow_consumer", 4100);
         metrics.message_rejected("subscribe", "auth_signature");
         metrics.set_limits(10_000, 4_096);

@@ -72,7 +72,7 @@ async fn an_empty_host_is_400_with_an_explanation() {
         for version in ["1.1", "1.0"] {
             let request = format!("GET {target} HTTP/{version}\r\nHost: \r\n\r\n");
             let sentence = answer(&server, request).await.error(400);
-            assert!(sentence.contains("Host header is empty"), "{target}: {sentence}");
+            assert!(sentence.contains("Host header must not be empty"), "{target}: {sentence}");
         }
     }
 }

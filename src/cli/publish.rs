@@ -4,7 +4,7 @@ use super::{
     EXIT_USAGE, fail,
     target::{AppTarget, ServerArgs},
 };
-use crate::http_client::HttpAnswer;
+use crate::http_client::ClientResponse;
 use clap::Args;
 use hyper::Method;
 use serde_json::json;
@@ -58,7 +58,11 @@ fn read_data(input: impl Read) -> Result<String, String> {
     Ok(text)
 }
 
-async fn post(target: &AppTarget, args: &PublishArgs, data: &str) -> Result<HttpAnswer, String> {
+async fn post(
+    target: &AppTarget,
+    args: &PublishArgs,
+    data: &str,
+) -> Result<ClientResponse, String> {
     let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
     target.call(Method::POST, "events", &[], body).await
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{AppConfig, Config, MetricsConfig, Secret},
     http_client::{
-        ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts,
+        ByteStream, ClientResponse, ConnectError, Connector, HttpClient, HttpError, HttpTimeouts,
         Origin,
     },
     signature::{Signer, body_md5, request_string},
@@ -92,7 +92,7 @@ const METRICS_MAX: usize = 16 << 20;
 
 impl MetricsTarget {
     /// Gets the page.
-    pub(super) async fn request(&self) -> Result<HttpAnswer, String> {
+    pub(super) async fn request(&self) -> Result<ClientResponse, String> {
         let mut request = Request::get(&self.path);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -127,7 +127,7 @@ impl ServerArgs {
         let server = config.server.clone();
         let (origin, rule, prefix) = if let Some(url) = &self.url {
             let prefix = url.path().trim_end_matches('/').to_owned();
-            (Origin::of(url), "--url must be http:// or https:// with a host", prefix)
+            (Origin::from_uri(url), "--url must be http:// or https:// with a host", prefix)
         } else {
             let is_tls = !server.tls.cert.is_empty();
             let origin = Origin::new(is_tls, &reachable(&server.host), server.port);
@@ -151,7 +151,7 @@ impl ServerArgs {
     /// Sends a request to the server, and prints the answer.
     pub(super) fn ask(
         &self,
-        question: impl AsyncFnOnce(&AppTarget) -> Result<HttpAnswer, String>,
+        question: impl AsyncFnOnce(&AppTarget) -> Result<ClientResponse, String>,
     ) -> ExitCode {
         let (target, runtime) = match (self.target(), runtime()) {
             (Ok(target), Ok(runtime)) => (target, runtime),
@@ -241,8 +241,8 @@ impl ServerArgs {
 }
 
 /// The body of a complete answer with the status 200, or the error.
-pub(super) fn body_of(answer: &HttpAnswer) -> Result<String, String> {
-    let HttpAnswer { status, body, is_complete } = answer;
+pub(super) fn body_of(answer: &ClientResponse) -> Result<String, String> {
+    let ClientResponse { status, body, is_complete } = answer;
     let body = String::from_utf8_lossy(body);
     match (*status, *is_complete) {
         (StatusCode::OK, true) => Ok(body.into_owned()),
@@ -272,7 +272,7 @@ impl AppTarget {
         path: &str,
         parameters: &[(&str, &str)],
         body: String,
-    ) -> Result<HttpAnswer, String> {
+    ) -> Result<ClientResponse, String> {
         let path = format!("/apps/{}/{path}", self.app_id);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (now, md5) = (now.as_secs().to_string(), body_md5(body.as_bytes()));
@@ -298,7 +298,7 @@ impl AppTarget {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<HttpAnswer, String> {
+    ) -> Result<ClientResponse, String> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -317,7 +317,7 @@ impl AppTarget {
     }
 }
 
-async fn send(mut client: HttpClient, request: Request<Full<Bytes>>) -> Result<HttpAnswer, String> {
+async fn send(mut client: HttpClient, request: Request<Full<Bytes>>) -> Result<ClientResponse, String> {
     let answered = time::timeout(TIMEOUT, client.send(request)).await;
     answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
 }
@@ -334,7 +334,7 @@ mod tests {
             (StatusCode::CREATED, true, Err("the server answers 201 Created: x")),
             (StatusCode::NOT_FOUND, true, Err("the server answers 404 Not Found: x")),
         ] {
-            let answer = HttpAnswer { status, body: Bytes::from_static(b"x"), is_complete };
+            let answer = ClientResponse { status, body: Bytes::from_static(b"x"), is_complete };
             let body = body_of(&answer);
             assert_eq!(body.as_deref().map_err(String::as_str), expected);
         }

@@ -1,11 +1,11 @@
 //! Queries about channels, users and connections.
 
 use super::{
-    Http,
+    HttpContext,
     auth::Authenticated,
-    info::{self, Info},
+    info::{self, RequestedInfo},
     publish::parse_channel,
-    reply::{ApiError, Reply, ok},
+    response::{ApiError, HttpResponse, ok},
 };
 use crate::{
     hub::Hub,
@@ -15,22 +15,24 @@ use serde_json::json;
 use std::time::Duration;
 
 /// The attributes that a query asks for, each of which must be known.
-fn requested(head: &Authenticated<'_>) -> Result<Info, ApiError> {
-    match Info::parse(head.parameter("info").unwrap_or_default()) {
+fn requested_info(parameters: &Authenticated<'_>) -> Result<RequestedInfo, ApiError> {
+    match RequestedInfo::parse(parameters.parameter("info").unwrap_or_default()) {
         (info, true) => Ok(info),
-        (_, false) => Err(ApiError::bad_request(format!("info may hold {}", Info::KNOWN))),
+        (_, false) => {
+            Err(ApiError::bad_request(format!("info may contain {}", RequestedInfo::KNOWN)))
+        }
     }
 }
 
-impl Http {
+impl HttpContext {
     /// `GET /apps/{id}/channels`. Attributes that a channel does not have are left out.
     pub(super) async fn channels(
         &self,
         hub: &Hub,
-        head: &Authenticated<'_>,
-    ) -> Result<Reply, ApiError> {
-        let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
-        let info = requested(head)?;
+        parameters: &Authenticated<'_>,
+    ) -> Result<HttpResponse, ApiError> {
+        let prefix = parameters.parameter("filter_by_prefix").unwrap_or_default();
+        let info = requested_info(parameters)?;
         let channels = self.node.broker().channels(hub, prefix).await?;
         let attributes = [info.user_count, info.subscription_count];
         Ok(ok(channels.response(prefix, attributes, |each| info::channels(each, info))))
@@ -40,11 +42,11 @@ impl Http {
     pub(super) async fn channel(
         &self,
         hub: &Hub,
-        head: &Authenticated<'_>,
+        parameters: &Authenticated<'_>,
         name: &str,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<HttpResponse, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
-        let info = requested(head)?;
+        let info = requested_info(parameters)?;
         check_attributes(info, &name)?;
         let summary = self.node.broker().channel(hub, &name).await?;
         let mut body = format!(r#"{{"occupied":{}"#, 0 < summary.counts.subscriptions);
@@ -53,7 +55,7 @@ impl Http {
             info.write_counts(&name, summary.counts, &mut body);
         }
         if info.cache {
-            body.push_str(&cache_member(summary.cached.as_ref()));
+            body.push_str(&cache_field(summary.cached.as_ref()));
         }
         body.push('}');
         Ok(ok(body))
@@ -64,14 +66,14 @@ impl Http {
     pub(super) async fn channel_users(
         &self,
         hub: &Hub,
-        head: &Authenticated<'_>,
+        parameters: &Authenticated<'_>,
         name: &str,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<HttpResponse, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
         if !name.is_presence() {
             return Err(ApiError::bad_request("Users can be retrieved only for presence channels"));
         }
-        let with_info = matches!(head.parameter("with_user_info"), Some("1" | "true"));
+        let with_info = matches!(parameters.parameter("with_user_info"), Some("1" | "true"));
         let users = self.node.broker().users(hub, &name, with_info).await?;
         let mut body = String::from(r#"{"users":["#);
         for (at, (id, info)) in users.iter().enumerate() {
@@ -88,7 +90,7 @@ impl Http {
     }
 
     /// `GET /apps/{id}/connections`.
-    pub(super) async fn connections(&self, hub: &Hub) -> Result<Reply, ApiError> {
+    pub(super) async fn connections(&self, hub: &Hub) -> Result<HttpResponse, ApiError> {
         let connections = self.node.broker().connections(hub).await?;
         Ok(ok(json!({"connections": connections}).to_string()))
     }
@@ -105,7 +107,11 @@ impl Http {
     /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
     /// Ids with characters that a user id cannot have are accepted: no connection is signed in with
     /// them.
-    pub(super) async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<Reply, ApiError> {
+    pub(super) async fn terminate(
+        &self,
+        hub: &Hub,
+        user_id: &str,
+    ) -> Result<HttpResponse, ApiError> {
         let max = hub.app().config.max_channel_name_length;
         if let Err(rule @ InvalidChannelName::UserIdTooLong { .. }) =
             ChannelName::of_user(user_id, max)
@@ -117,7 +123,7 @@ impl Http {
     }
 }
 
-fn check_attributes(info: Info, name: &ChannelName) -> Result<(), ApiError> {
+fn check_attributes(info: RequestedInfo, name: &ChannelName) -> Result<(), ApiError> {
     if info.user_count && !name.is_presence() {
         return Err(ApiError::bad_request(
             "Cannot retrieve the user count unless the channel is a presence channel",
@@ -131,7 +137,7 @@ fn check_attributes(info: Info, name: &ChannelName) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn cache_member(cached: Option<&(String, Duration)>) -> String {
+fn cache_field(cached: Option<&(String, Duration)>) -> String {
     // The data is a JSON token as the publisher sent it.
     match cached {
         Some((data, ttl)) => format!(r#","cache":{{"data":{data},"ttl":{}}}"#, ttl.as_secs()),
@@ -156,7 +162,7 @@ mod tests {
             ("presence-cache-a", "cache,user_count", None),
         ] {
             let name = ChannelName::parse(name, 200).unwrap();
-            let error = check_attributes(Info::parse(attributes).0, &name).err();
+            let error = check_attributes(RequestedInfo::parse(attributes).0, &name).err();
             assert_eq!(error.is_some(), rejected.is_some(), "{name} {attributes}");
             let error = format!("{error:?}");
             assert!(error.contains(rejected.unwrap_or_default()), "{error}");
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn a_cached_event_is_shown_as_it_was_published() {
         let cached = ("\"\\u00e9\"".to_owned(), Duration::from_millis(2_999));
-        assert_eq!(cache_member(Some(&cached)), r#","cache":{"data":"\u00e9","ttl":2}"#);
-        assert_eq!(cache_member(None), r#","cache":null"#);
+        assert_eq!(cache_field(Some(&cached)), r#","cache":{"data":"\u00e9","ttl":2}"#);
+        assert_eq!(cache_field(None), r#","cache":null"#);
     }
 }

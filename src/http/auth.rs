@@ -1,6 +1,6 @@
 //! Authenticates requests of the HTTP API by their signature.
 
-use super::{reply::ApiError, signed_paths::signed_paths};
+use super::{response::ApiError, signed_paths::signed_paths};
 use crate::{app::App, signature};
 use humantime::format_rfc3339_seconds;
 use hyper::Method;
@@ -17,7 +17,7 @@ pub(super) struct Authenticated<'a> {
     parameters: Vec<Parameter<'a>>,
 }
 
-/// A key and its value, decoded; borrowed where nothing had to be.
+/// A decoded key and value, borrowed unless decoding changed it.
 type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The line and query of a request, as received.
@@ -26,7 +26,7 @@ pub(super) struct RequestLine<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) query: &'a str,
-    /// What precedes every path of this server; SDKs sign with or without it.
+    /// Path prefix of all routes (`server.path`); SDKs sign with or without it.
     pub(super) prefix: &'a str,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn authenticate<'a>(
 ) -> Result<Authenticated<'a>, ApiError> {
     let mut parameters: Vec<Parameter<'a>> =
         form_urlencoded::parse(line.query.as_bytes()).collect();
-    check_form(&parameters)?;
+    reject_ambiguous(&parameters)?;
     match parameter(&parameters, "auth_key") {
         None => return Err(ApiError::unauthorized("Missing parameter: auth_key")),
         Some(key) if key == app.config.key => {}
@@ -94,12 +94,12 @@ pub(super) fn authenticate<'a>(
         .position(|(key, _)| key == "auth_signature")
         .ok_or_else(|| ApiError::unauthorized("Missing parameter: auth_signature"))?;
     let (_, signature) = parameters.remove(at);
-    Ok(Authenticated { parameters: as_signed(app, line, parameters, &signature)? })
+    Ok(Authenticated { parameters: find_signed_form(app, line, parameters, &signature)? })
 }
 
 /// Rejects parameters whose signature is ambiguous: parameters are signed without escapes, so an
 /// escaped `&` or `=` would be read as a separator.
-fn check_form(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
+fn reject_ambiguous(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
     let mut seen = [false; AUTHENTICATING.len()];
     for (key, value) in parameters {
         if key.contains(['&', '=']) || value.contains('&') {
@@ -112,7 +112,7 @@ fn check_form(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
         let Some(index) = known else { continue };
         if std::mem::replace(&mut seen[index], true) || key != AUTHENTICATING[index] {
             let message =
-                format!("{} must be given once, by just this name", AUTHENTICATING[index]);
+                format!("{} must be given exactly once, under this name", AUTHENTICATING[index]);
             return Err(ApiError::bad_request(message));
         }
     }
@@ -141,7 +141,7 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
 
 /// Tries the forms in which SDKs sign parameters, the most common first. Returns the parameters in
 /// the form that was signed, so that only signed parameters are read from a request.
-fn as_signed<'a>(
+fn find_signed_form<'a>(
     app: &App,
     line: RequestLine<'_>,
     sent: Vec<Parameter<'a>>,
@@ -150,22 +150,22 @@ fn as_signed<'a>(
     let text = |path: &str, query: &[Parameter<'_>]| {
         signature::request_string(line.method.as_str(), path, query)
     };
-    let usual = sorted(in_lower_case(sent.clone()));
-    let usual_text = text(line.path, &usual);
-    if app.signer.verify(&usual_text, signature) {
-        return Ok(usual);
+    let canonical = sorted(in_lower_case(sent.clone()));
+    let canonical_text = text(line.path, &canonical);
+    if app.signer.verify(&canonical_text, signature) {
+        return Ok(canonical);
     }
     let paths = signed_paths(line.path, line.prefix);
     let as_php = sorted(php_arrays(&sent));
     let is_signed = |query: &Vec<Parameter<'_>>| {
         paths.iter().any(|path| app.signer.verify(&text(path, query), signature))
     };
-    if let Some(signed) = [usual, sorted(sent), as_php].into_iter().find(is_signed) {
+    if let Some(signed) = [canonical, sorted(sent), as_php].into_iter().find(is_signed) {
         return Ok(signed);
     }
     let signature = &signature[..signature.floor_char_boundary(200)];
     Err(ApiError::unauthorized(format!(
-        "Invalid signature: you should have sent HmacSHA256Hex({usual_text:?}, your_secret_key), \
+        "Invalid signature: you should have sent HmacSHA256Hex({canonical_text:?}, your_secret_key), \
          but you sent {signature:?}"
     ))
     .logged_as("Invalid signature"))
@@ -173,7 +173,7 @@ fn as_signed<'a>(
 
 /// The parameters in the order in which they are signed. Values of one key keep their order.
 fn sorted(mut parameters: Vec<Parameter<'_>>) -> Vec<Parameter<'_>> {
-    parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
+    parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
     parameters
 }
 
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{AppConfig, Secret},
-        http::reply::Rejection,
+        http::response::LogReason,
     };
 
     const NOW_S: u64 = 1_353_088_179;
@@ -422,9 +422,9 @@ mod tests {
             prefix: "",
         };
         let error = authenticate(&app(), line, now(), |_| false).unwrap_err();
-        let reply = error.into_reply();
-        assert_eq!(reply.status(), 401);
-        let logged = &reply.extensions().get::<Rejection>().unwrap().0;
+        let response = error.into_response();
+        assert_eq!(response.status(), 401);
+        let logged = &response.extensions().get::<LogReason>().unwrap().0;
         assert_eq!(logged, "Invalid signature", "the log does not hold what was signed");
     }
 

@@ -1,6 +1,6 @@
 //! Reads a request's body up to a limit.
 
-use super::reply::ApiError;
+use super::response::ApiError;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{StatusCode, body::Body};
@@ -37,7 +37,9 @@ where
 {
     let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::bad_request("The request's body broke off"))?;
+        let frame = frame.map_err(|_| {
+            ApiError::bad_request("The connection closed before the end of the body")
+        })?;
         // Frames without data are trailers, which are ignored.
         let Ok(piece) = frame.into_data() else { continue };
         if max - collected.len() < piece.len() {
@@ -114,13 +116,13 @@ mod tests {
         assert_eq!(read(&mut fits, 100, timeout).await.unwrap().len(), 100);
         let (mut larger, _buffers) = pieces_of(101);
         let error = read(&mut larger, 100, timeout).await.unwrap_err();
-        assert_eq!(error.into_reply().status(), 413);
+        assert_eq!(error.into_response().status(), 413);
         assert_eq!(larger.0.len(), 101, "nothing of it is read");
         let started = time::Instant::now();
         let error = read(Stalled, 100, timeout).await.unwrap_err();
         assert_eq!(started.elapsed(), timeout);
         assert!(format!("{error:?}").contains("did not arrive within 7 s"), "{error:?}");
-        assert_eq!(error.into_reply().status(), 408);
+        assert_eq!(error.into_response().status(), 408);
     }
 
     /// Single bytes, each in a buffer of its own; and those buffers.

@@ -1,6 +1,6 @@
 //! Checks of a request's head that apply to every request.
 
-use super::reply::ApiError;
+use super::response::ApiError;
 use crate::host::Host;
 use hyper::{
     HeaderMap, Method, StatusCode, Version,
@@ -18,10 +18,10 @@ use hyper::{
 /// 400 for a body without a clear end and for a `Host` that is missing, repeated or invalid, 415
 /// for an encoded body, 417 for an expectation other than `100-continue`.
 pub(super) fn head(parts: &Parts) -> Result<(), ApiError> {
-    is_delimited(&parts.headers)?;
-    has_host(parts)?;
-    is_met(&parts.headers)?;
-    is_not_encoded(parts)
+    check_transfer_encoding(&parts.headers)?;
+    check_host(parts)?;
+    check_expect(&parts.headers)?;
+    check_content_encoding(parts)
 }
 
 /// Rejects requests from pages and hosts of other machines: otherwise any page could use an app
@@ -30,8 +30,8 @@ pub(super) fn head(parts: &Parts) -> Result<(), ApiError> {
 ///
 /// # Errors
 ///
-/// 403.
-pub(super) fn is_from_loopback(parts: &Parts) -> Result<(), ApiError> {
+/// 403 if a page or host of another machine sends the request.
+pub(super) fn check_loopback(parts: &Parts) -> Result<(), ApiError> {
     let reject = |what: &str, value: &[u8]| {
         let value = String::from_utf8_lossy(&value[..value.len().min(100)]);
         let message = format!(
@@ -74,17 +74,17 @@ fn ambiguous(message: &str) -> ApiError {
 
 /// Rejects a body that other parsers may delimit differently from the HTTP library, which reads
 /// chunks regardless of what precedes `chunked`: the next request might be a part of the body.
-fn is_delimited(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut encodings = values(headers, TRANSFER_ENCODING);
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(()),
-        (Some(only), None) if only.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(single), None) if single.eq_ignore_ascii_case(b"chunked") => Ok(()),
         (Some(_), _) => Err(ambiguous("Transfer-Encoding may only be chunked")),
     }
 }
 
-/// Source: RFC 9112, 3.2.
-fn has_host(parts: &Parts) -> Result<(), ApiError> {
+/// Checks that a request has exactly one valid `Host` header (RFC 9112, 3.2).
+fn check_host(parts: &Parts) -> Result<(), ApiError> {
     let mut hosts = values(&parts.headers, HOST);
     let in_target = parts.uri.authority();
     if in_target.is_some_and(|authority| Host::parse(authority.as_str().as_bytes()).is_none()) {
@@ -95,25 +95,25 @@ fn has_host(parts: &Parts) -> Result<(), ApiError> {
         (None, _) => Err(ambiguous("An HTTP/1.1 request must have a Host header")),
         (Some(_), Some(_)) => Err(ambiguous("A request must have one Host header, not several")),
         (Some(b""), None) => Err(ambiguous(
-            "The Host header is empty, which is only for URLs without a host, and http URLs have \
-             one: it must be a name or an address, and may have a port: example.com:8080",
+            "The Host header must not be empty: it must be a name or an address, and may have a port: \
+             example.com:8080",
         )),
-        (Some(only), None) if Host::parse(only).is_some() => Ok(()),
+        (Some(single), None) if Host::parse(single).is_some() => Ok(()),
         (Some(_), None) => Err(ambiguous(
             "The Host header must be a name or an address, and may have a port: example.com:8080",
         )),
     }
 }
 
-fn is_met(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_expect(headers: &HeaderMap) -> Result<(), ApiError> {
     if tokens(headers, EXPECT).all(|token| token.eq_ignore_ascii_case(b"100-continue")) {
         return Ok(());
     }
-    let message = "The only expectation that can be met is Expect: 100-continue";
+    let message = "The only supported expectation is Expect: 100-continue";
     Err(ApiError::new(StatusCode::EXPECTATION_FAILED, message))
 }
 
-fn is_not_encoded(parts: &Parts) -> Result<(), ApiError> {
+fn check_content_encoding(parts: &Parts) -> Result<(), ApiError> {
     let mut encodings = tokens(&parts.headers, CONTENT_ENCODING);
     let identity = |token: &[u8]| token.eq_ignore_ascii_case(b"identity");
     if parts.method != Method::POST || encodings.all(identity) {
@@ -141,9 +141,9 @@ mod tests {
 
     /// The status and the message of a rejection, and the value of one of its headers.
     fn rejected(result: Result<(), ApiError>, header: &HeaderName) -> Option<(u16, String)> {
-        let reply = result.err()?.into_reply();
-        let value = reply.headers().get(header).map(|value| value.to_str().unwrap().to_owned());
-        Some((reply.status().as_u16(), value.unwrap_or_default()))
+        let response = result.err()?.into_response();
+        let value = response.headers().get(header).map(|value| value.to_str().unwrap().to_owned());
+        Some((response.status().as_u16(), value.unwrap_or_default()))
     }
 
     #[test]
@@ -209,14 +209,14 @@ mod tests {
             ("/", &["host: localhost", "host: a.example"], Some("the Host is ")),
             ("http://a.example/", &["host: localhost"], Some("the Host is ")),
         ] {
-            let result = is_from_loopback(&parts(Method::GET, target, lines));
+            let result = check_loopback(&parts(Method::GET, target, lines));
             let error = result.err().map(|error| format!("{error:?}").replace("\\\"", "\""));
             assert_eq!(error.is_some(), rejected.is_some(), "{target} {lines:?}");
             let error = error.unwrap_or_default();
             assert!(error.contains(rejected.unwrap_or_default()), "{error}");
         }
         let origin = format!("origin: http://{}", "y".repeat(200));
-        let error = is_from_loopback(&parts(Method::GET, "/", &[&origin])).unwrap_err();
+        let error = check_loopback(&parts(Method::GET, "/", &[&origin])).unwrap_err();
         let repeated = format!("http://{}\\\": configure", "y".repeat(93));
         assert!(format!("{error:?}").contains(&repeated), "100 bytes are repeated: {error:?}");
     }

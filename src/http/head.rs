@@ -6,9 +6,9 @@ use std::{future::poll_fn, io, pin::Pin};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes read from the socket at once: enough for the head and body of most requests.
-const PIECE: usize = 8 * 1024;
-/// While a head is at most this long, it is parsed each time more of it arrives, in bytes.
-const BEGINNING: usize = 128;
+const READ_CHUNK: usize = 8 * 1024;
+/// Up to this many bytes, the head is parsed after every read, to detect other protocols early.
+const EAGER_PARSE_BYTES: usize = 128;
 /// Maximum number of header lines, which is the HTTP library's own limit. A head with more is left
 /// to the library, as is anything that is not HTTP.
 pub(super) const HEADERS_MAX: usize = 100;
@@ -19,7 +19,7 @@ pub(super) const HEADERS_MAX: usize = 100;
 /// # Errors
 ///
 /// The connection failed.
-pub(super) async fn first(
+pub(super) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     max: usize,
 ) -> io::Result<Vec<u8>> {
@@ -27,8 +27,8 @@ pub(super) async fn first(
     loop {
         let len = poll_fn(|cx| {
             // Dropped while waiting for more.
-            let mut piece = [0; PIECE];
-            let mut buffer = ReadBuf::new(&mut piece);
+            let mut chunk = [0; READ_CHUNK];
+            let mut buffer = ReadBuf::new(&mut chunk);
             Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
                 // Empty lines before the request line are skipped.
                 let filled = buffer.filled();
@@ -38,7 +38,7 @@ pub(super) async fn first(
             })
         })
         .await?;
-        if len == 0 || max <= head.len() || !is_unfinished(&head, len.min(head.len())) {
+        if len == 0 || max <= head.len() || !is_incomplete(&head, len.min(head.len())) {
             return Ok(head);
         }
     }
@@ -57,11 +57,11 @@ pub(super) fn has_too_many_headers(head: &[u8]) -> bool {
 
 /// Whether these bytes begin a head that is not complete yet. The last `new` of them have just
 /// arrived.
-fn is_unfinished(head: &[u8], new: usize) -> bool {
+fn is_incomplete(head: &[u8], new: usize) -> bool {
     // A head can only end at the end of a line. Bytes that are not HTTP are detected at the
     // beginning.
     let before = head.len() - new;
-    if BEGINNING < before && !head[before..].contains(&b'\n') {
+    if EAGER_PARSE_BYTES < before && !head[before..].contains(&b'\n') {
         return true;
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -79,7 +79,7 @@ mod tests {
     /// The result for input that arrives in pieces, and whether the reader waited for more.
     async fn read(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
         let (mut ours, mut theirs) = tokio::io::duplex(100_000);
-        let mut first = Box::pin(async move { first(&mut ours, 1_000).await.unwrap() });
+        let mut first = Box::pin(async move { read_head(&mut ours, 1_000).await.unwrap() });
         let mut context = Context::from_waker(Waker::noop());
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();

@@ -21,8 +21,8 @@ use tokio::{
 /// How long a connection may be idle between two requests. Proxies and SDKs keep idle connections
 /// for about a minute, and must not send a request into one that the server is closing.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Maximum length of a reply that the HTTP library generates, in bytes.
-const BARE_REPLY_MAX: usize = 256;
+/// Maximum length of a response that the HTTP library generates, in bytes.
+const BARE_RESPONSE_MAX: usize = 256;
 
 /// The state of a connection, shared by its socket and its requests.
 #[derive(Clone, Debug)]
@@ -41,11 +41,11 @@ struct Inner {
 
 #[derive(Debug)]
 struct Activity {
-    waits_for: WaitsFor,
-    /// Since when the client has not read the server's output.
+    wait_state: WaitState,
+    /// When writing to the client began to block.
     blocked_since: Option<Instant>,
     /// Whether output is held back.
-    holds: bool,
+    is_corked: bool,
     /// The status with which the library rejected the request.
     rejected: Option<StatusCode>,
     /// Whether a request was received before.
@@ -53,18 +53,18 @@ struct Activity {
 }
 
 #[derive(Debug)]
-enum WaitsFor {
+enum WaitState {
     /// The next request, since the previous one was answered.
     Request(Instant),
     /// The rest of a request's head. A new connection is in this state.
     Head(Instant),
-    /// The server's own answer.
-    Answer,
+    /// The server's own response.
+    Response,
 }
 
 impl IdleTracker {
     pub(super) fn new(now: Instant) -> Self {
-        let state = Mutex::new(Activity::new(WaitsFor::Head(now)));
+        let state = Mutex::new(Activity::new(WaitState::Head(now)));
         Self(Arc::new(Inner { state, eviction: Notify::new() }))
     }
 
@@ -72,18 +72,18 @@ impl IdleTracker {
         WeakIdleTracker(Arc::downgrade(&self.0))
     }
 
-    /// Starts the wait for the first request, after the TLS handshake.
-    pub(super) fn begin(&self, now: Instant) {
-        self.lock().waits_for = WaitsFor::Head(now);
+    /// Starts the wait for the first request.
+    pub(super) fn handshake_done(&self, now: Instant) {
+        self.lock().wait_state = WaitState::Head(now);
     }
 
     /// Since when the server has been waiting for the client; `None` while a request is being
     /// answered.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
-        match state.waits_for {
-            WaitsFor::Request(since) | WaitsFor::Head(since) => Some(since),
-            WaitsFor::Answer => None,
+        match state.wait_state {
+            WaitState::Request(since) | WaitState::Head(since) => Some(since),
+            WaitState::Response => None,
         }
     }
 
@@ -104,19 +104,19 @@ impl IdleTracker {
     /// Records that a request's head was received. Returns true for the connection's first.
     pub(super) fn request_started(&self) -> bool {
         let mut state = self.lock();
-        state.waits_for = WaitsFor::Answer;
+        state.wait_state = WaitState::Response;
         !std::mem::replace(&mut state.has_requested, true)
     }
 
-    /// Records that a request was answered.
-    pub(super) fn request_answered(&self, now: Instant) {
-        self.lock().waits_for = WaitsFor::Request(now);
+    /// Records that the response to a request is complete.
+    pub(super) fn request_finished(&self, now: Instant) {
+        self.lock().wait_state = WaitState::Request(now);
     }
 
     /// Holds back all further output: the response that opens a WebSocket is sent in one write with
     /// the first frame, which saves a system call and a packet for each connection.
-    pub(super) fn hold(&self) {
-        self.lock().holds = true;
+    pub(super) fn cork(&self) {
+        self.lock().is_corked = true;
     }
 
     /// The status with which the library rejected a request that it could not parse.
@@ -124,9 +124,9 @@ impl IdleTracker {
         self.lock().rejected
     }
 
-    /// Waits until the client exceeds its time: `timeout` for the rest of a head and for reading
-    /// answers, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
-    pub(super) async fn overdue(&self, timeout: Duration) {
+    /// Waits until the client is too slow: `timeout` for the rest of a head and for reading
+    /// responses, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
+    pub(super) async fn timed_out(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
             let deadline = self.lock().deadline(timeout);
@@ -151,15 +151,21 @@ impl WeakIdleTracker {
 }
 
 impl Activity {
-    fn new(waits_for: WaitsFor) -> Self {
-        Self { waits_for, blocked_since: None, holds: false, rejected: None, has_requested: false }
+    fn new(waits_for: WaitState) -> Self {
+        Self {
+            wait_state: waits_for,
+            blocked_since: None,
+            is_corked: false,
+            rejected: None,
+            has_requested: false,
+        }
     }
 
     fn deadline(&self, timeout: Duration) -> Option<Instant> {
-        let wait = match self.waits_for {
-            WaitsFor::Request(since) => Some(since + KEEP_ALIVE_TIMEOUT),
-            WaitsFor::Head(since) => Some(since + timeout),
-            WaitsFor::Answer => None,
+        let wait = match self.wait_state {
+            WaitState::Request(since) => Some(since + KEEP_ALIVE_TIMEOUT),
+            WaitState::Head(since) => Some(since + timeout),
+            WaitState::Response => None,
         };
         let write = self.blocked_since.map(|since| since + timeout);
         [wait, write].into_iter().flatten().min()
@@ -171,7 +177,7 @@ impl Activity {
 pub(super) struct WatchedStream {
     stream: HttpStream,
     tracker: IdleTracker,
-    held: Vec<u8>,
+    corked: Vec<u8>,
     /// Bytes that were received before the HTTP library was started.
     unread: Bytes,
 }
@@ -179,19 +185,19 @@ pub(super) struct WatchedStream {
 impl WatchedStream {
     /// `unread` are bytes that were received already.
     pub(super) fn new(stream: HttpStream, unread: Vec<u8>, tracker: IdleTracker) -> Self {
-        Self { stream, tracker, held: Vec::new(), unread: unread.into() }
+        Self { stream, tracker, corked: Vec::new(), unread: unread.into() }
     }
 
     /// The socket, the output that was held back, and the input that was not read.
     pub(super) fn into_parts(self) -> (HttpStream, Vec<u8>, Bytes) {
-        (self.stream, self.held, self.unread)
+        (self.stream, self.corked, self.unread)
     }
 }
 
-/// The status of a reply that the library generates for a request it can't parse. The server's own
-/// replies have a request id and a body.
+/// The status of a response that the library generates for a request it can't parse. The server's own
+/// responses have a request id and a body.
 fn bare_rejection(bytes: &[u8]) -> Option<StatusCode> {
-    let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_REPLY_MAX)?;
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_RESPONSE_MAX)?;
     let status = text.strip_prefix("HTTP/1.1 4").and(text.get(9..12))?;
     let is_bare = text.contains("content-length: 0\r\n") && !text.contains("x-request-id");
     is_bare.then(|| status.parse().ok()).flatten()
@@ -212,8 +218,8 @@ impl AsyncRead for WatchedStream {
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if before < buffer.filled().len() {
             let mut state = self.tracker.lock();
-            if matches!(state.waits_for, WaitsFor::Request(_)) {
-                state.waits_for = WaitsFor::Head(Instant::now());
+            if matches!(state.wait_state, WaitState::Request(_)) {
+                state.wait_state = WaitState::Head(Instant::now());
             }
         }
         result
@@ -226,8 +232,8 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.tracker.lock().holds {
-            self.held.extend_from_slice(bytes);
+        if self.tracker.lock().is_corked {
+            self.corked.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         if let Some(status) = bare_rejection(bytes) {
@@ -250,7 +256,7 @@ impl AsyncWrite for WatchedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.tracker.rejected().is_some() {
-            // The server's own answer is still to be written.
+            // The server's own response is still to be written.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -272,9 +278,12 @@ mod tests {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: x\r\n\r\n";
         assert_eq!(bare_rejection(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
-        for (len, is_bare) in [(BARE_REPLY_MAX, true), (BARE_REPLY_MAX + 1, false)] {
-            let reply = bare.replace(": x", &format!(": {}", "x".repeat(len + 1 - bare.len())));
-            assert_eq!((reply.len(), bare_rejection(reply.as_bytes()).is_some()), (len, is_bare));
+        for (len, is_bare) in [(BARE_RESPONSE_MAX, true), (BARE_RESPONSE_MAX + 1, false)] {
+            let response = bare.replace(": x", &format!(": {}", "x".repeat(len + 1 - bare.len())));
+            assert_eq!(
+                (response.len(), bare_rejection(response.as_bytes()).is_some()),
+                (len, is_bare)
+            );
         }
         for ours in [
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -292,15 +301,15 @@ mod tests {
         let timeout = Duration::from_secs(10);
         let now = Instant::now();
         let due = |waits_for| Activity::new(waits_for).deadline(timeout).map(|at| at - now);
-        assert_eq!(due(WaitsFor::Head(now)), Some(timeout));
-        assert_eq!(due(WaitsFor::Request(now)), Some(KEEP_ALIVE_TIMEOUT));
-        assert_eq!(due(WaitsFor::Answer), None);
-        let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitsFor::Answer) };
+        assert_eq!(due(WaitState::Head(now)), Some(timeout));
+        assert_eq!(due(WaitState::Request(now)), Some(KEEP_ALIVE_TIMEOUT));
+        assert_eq!(due(WaitState::Response), None);
+        let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitState::Response) };
         assert_eq!(blocked.deadline(timeout), Some(now + timeout));
         let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
         for (asked, blocked, first) in [(earlier, now, earlier), (now, earlier, earlier)] {
             let activity =
-                Activity { blocked_since: Some(blocked), ..Activity::new(WaitsFor::Head(asked)) };
+                Activity { blocked_since: Some(blocked), ..Activity::new(WaitState::Head(asked)) };
             assert_eq!(activity.deadline(timeout), Some(first + timeout), "the earlier one");
         }
     }
@@ -310,22 +319,22 @@ mod tests {
         let now = Instant::now();
         let tracker = IdleTracker::new(now);
         let short = Duration::from_millis(20);
-        tracker.overdue(short).await;
+        tracker.timed_out(short).await;
         assert!(now + short <= Instant::now());
         let timeout = Duration::from_secs(10);
         let [late, rested] = [timeout, KEEP_ALIVE_TIMEOUT].map(|ago| now.checked_sub(ago).unwrap());
-        for overdue in [WaitsFor::Head(late), WaitsFor::Request(rested)] {
-            tracker.lock().waits_for = overdue;
-            tracker.overdue(timeout).now_or_never().expect("it is overdue");
+        for overdue in [WaitState::Head(late), WaitState::Request(rested)] {
+            tracker.lock().wait_state = overdue;
+            tracker.timed_out(timeout).now_or_never().expect("it is overdue");
         }
-        for in_time in [WaitsFor::Request(late), WaitsFor::Answer] {
-            tracker.lock().waits_for = in_time;
-            assert!(tracker.overdue(timeout).now_or_never().is_none());
+        for in_time in [WaitState::Request(late), WaitState::Response] {
+            tracker.lock().wait_state = in_time;
+            assert!(tracker.timed_out(timeout).now_or_never().is_none());
         }
-        tracker.begin(now);
+        tracker.handshake_done(now);
         assert_eq!(tracker.idle_since(), Some(now));
         let answered = now + timeout;
-        tracker.request_answered(answered);
+        tracker.request_finished(answered);
         assert_eq!(tracker.idle_since(), Some(answered));
     }
 
@@ -369,7 +378,7 @@ mod tests {
     async fn what_is_written_after_hold_is_not_sent() {
         let (mut stream, tracker, mut client) = watched(b"unread").await;
         stream.write_all(b"sent").await.unwrap();
-        tracker.hold();
+        tracker.cork();
         stream.write_all(b"held ").await.unwrap();
         stream.write_all(b"back").await.unwrap();
         stream.flush().await.unwrap();
@@ -409,28 +418,28 @@ mod tests {
         let (mut stream, tracker, mut client) = watched(b"GET / HT").await;
         client.write_all(b"TP/1.1").await.unwrap();
         client.shutdown().await.unwrap();
-        tracker.request_answered(Instant::now());
+        tracker.request_finished(Instant::now());
         let mut first = [0; 5];
         stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"GET /");
-        assert!(matches!(tracker.lock().waits_for, WaitsFor::Request(_)));
+        assert!(matches!(tracker.lock().wait_state, WaitState::Request(_)));
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b" HTTP/1.1");
-        assert!(matches!(tracker.lock().waits_for, WaitsFor::Head(_)), "a request has begun");
+        assert!(matches!(tracker.lock().wait_state, WaitState::Head(_)), "a request has begun");
     }
 
     #[tokio::test]
     async fn an_empty_read_does_not_start_a_request() {
         let (mut stream, tracker, _client) = watched(b"").await;
-        tracker.request_answered(Instant::now());
+        tracker.request_finished(Instant::now());
         let mut byte = [0];
         let read = poll_fn(|cx| {
             let mut buffer = ReadBuf::new(&mut byte);
             Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut buffer))
         });
         assert!(read.await.is_pending());
-        assert!(matches!(tracker.lock().waits_for, WaitsFor::Request(_)));
+        assert!(matches!(tracker.lock().wait_state, WaitState::Request(_)));
     }
 
     #[test]

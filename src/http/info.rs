@@ -6,14 +6,14 @@ use std::fmt::Write;
 /// The requested attributes. The app's `subscription_count` setting makes no difference here: the
 /// API always returns the count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Info {
+pub(super) struct RequestedInfo {
     pub(super) user_count: bool,
     pub(super) subscription_count: bool,
     /// The last event of a cache channel. Returned by the query of one channel only.
     pub(super) cache: bool,
 }
 
-impl Info {
+impl RequestedInfo {
     /// All attributes, for the error about an unknown one.
     pub(super) const KNOWN: &str = "user_count, subscription_count, cache";
 
@@ -51,7 +51,7 @@ impl Info {
 /// delivers nothing meanwhile. A channel's name has no character that JSON escapes.
 pub(super) fn channels<'a>(
     each: impl Iterator<Item = (&'a ChannelName, Counts)>,
-    info: Info,
+    info: RequestedInfo,
 ) -> String {
     let mut json = String::from(r#"{"channels":{"#);
     for (at, (name, counts)) in each.enumerate() {
@@ -73,11 +73,14 @@ mod tests {
 
     #[test]
     fn a_list_is_parsed_in_any_order_and_with_spaces() {
-        let all = Info { user_count: true, subscription_count: true, cache: true };
-        assert_eq!(Info::parse(" cache,user_count ,,subscription_count,cache"), (all, true));
-        assert_eq!(Info::parse(""), (Info::default(), true));
-        let users = Info { user_count: true, ..Info::default() };
-        assert_eq!(Info::parse("user_count,users"), (users, false));
+        let all = RequestedInfo { user_count: true, subscription_count: true, cache: true };
+        assert_eq!(
+            RequestedInfo::parse(" cache,user_count ,,subscription_count,cache"),
+            (all, true)
+        );
+        assert_eq!(RequestedInfo::parse(""), (RequestedInfo::default(), true));
+        let users = RequestedInfo { user_count: true, ..RequestedInfo::default() };
+        assert_eq!(RequestedInfo::parse("user_count,users"), (users, false));
     }
 
     #[test]
@@ -95,7 +98,7 @@ mod tests {
         ] {
             let name = ChannelName::parse(name, 200).unwrap();
             let mut json = String::new();
-            Info::parse(list).0.write_counts(&name, counts, &mut json);
+            RequestedInfo::parse(list).0.write_counts(&name, counts, &mut json);
             assert_eq!(json, expected, "{name} {list}");
         }
     }
@@ -106,7 +109,7 @@ mod tests {
         let counts = Counts { subscriptions: 3, users: 2 };
         let list = |count: usize, attributes: &str| {
             let each = names[..count].iter().map(|name| (name, counts));
-            channels(each, Info::parse(attributes).0)
+            channels(each, RequestedInfo::parse(attributes).0)
         };
         assert_eq!(list(0, "user_count"), r#"{"channels":{}}"#);
         assert_eq!(list(1, ""), r#"{"channels":{"presence-a":{}}}"#);

@@ -24,13 +24,13 @@ use std::{
 pub struct HttpConnectionLimiter {
     quota: Arc<Quota>,
     /// Limit of file descriptors for HTTP and WebSocket connections together.
-    descriptors: usize,
+    max_descriptors: usize,
     node: Arc<Node>,
-    connections: Mutex<PendingConnections>,
+    connections: Mutex<ConnectionTable>,
 }
 
 #[derive(Debug, Default)]
-struct PendingConnections {
+struct ConnectionTable {
     all: VecDeque<WeakIdleTracker>,
     /// The connection that was evicted last, and when.
     evicting: Option<(WeakIdleTracker, Instant)>,
@@ -55,7 +55,12 @@ impl HttpConnectionLimiter {
     /// At most `max` HTTP connections, and at most `descriptors` HTTP and WebSocket connections.
     #[must_use]
     pub fn new(max: usize, descriptors: usize, node: Arc<Node>) -> Self {
-        Self { quota: Quota::new(max), descriptors, node, connections: Mutex::default() }
+        Self {
+            quota: Quota::new(max),
+            max_descriptors: descriptors,
+            node,
+            connections: Mutex::default(),
+        }
     }
 
     /// Changes the limit of HTTP connections.
@@ -67,7 +72,7 @@ impl HttpConnectionLimiter {
     /// one that may be evicted; a permit is available once it has closed.
     #[must_use]
     pub fn admit(&self, now: Instant) -> Option<PendingConnection> {
-        let has_room = self.quota.used() + self.node.connections_here() < self.descriptors;
+        let has_room = self.quota.used() + self.node.local_connections() < self.max_descriptors;
         let Some(permit) = has_room.then(|| self.quota.take()).flatten() else {
             self.evict_longest_idle(now);
             return None;
@@ -85,8 +90,8 @@ impl HttpConnectionLimiter {
     /// end of the list.
     fn evict_longest_idle(&self, now: Instant) {
         let mut connections = self.connections.lock();
-        let is_evicting = |(tracker, asked): &(WeakIdleTracker, Instant)| {
-            tracker.is_alive() && now < *asked + EVICTION_WAIT
+        let is_evicting = |(tracker, evicted_at): &(WeakIdleTracker, Instant)| {
+            tracker.is_alive() && now < *evicted_at + EVICTION_WAIT
         };
         if connections.evicting.as_ref().is_some_and(is_evicting) {
             return;
@@ -108,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        node::{Admitted, ConnectRequest, Peer},
+        node::{Admitted, ClientAddress, ConnectRequest},
         shutdown::Shutdown,
         webhook::Webhooks,
     };
@@ -185,7 +190,7 @@ mod tests {
             key: "app-key",
             protocol: Some("7"),
             origin: None,
-            peer: Peer { address: [127, 0, 0, 1].into(), is_tls: false },
+            peer: ClientAddress { address: [127, 0, 0, 1].into(), is_tls: false },
             is_from_loopback: true,
         };
         let admitted: Admitted<()> = limiter.node.admit(request).now_or_never().unwrap().unwrap();

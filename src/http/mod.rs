@@ -1,6 +1,6 @@
 //! HTTP: the API for application servers, the probes for operators, and the WebSocket handshake.
 //!
-//! hyper parses HTTP; this module decides the answers. A request's path is parsed once into a
+//! hyper parses HTTP; this module decides the responses. A request's path is parsed once into a
 //! `Route`. Requests of the API are authenticated before their body is read.
 
 mod activity;
@@ -13,20 +13,20 @@ mod head;
 mod idle;
 mod info;
 mod limiter;
+mod malformed;
 mod other_protocol;
 mod probes;
 mod publish;
-mod reply;
+mod response;
 mod route;
 mod serve;
 mod signed_paths;
 mod stream;
-mod unreadable;
 mod upgrade;
 
 pub use limiter::{HttpConnectionLimiter, PendingConnection};
 pub use probes::serve_metrics;
-pub use serve::{Purpose, serve};
+pub use serve::{ListenerKind, serve};
 
 use crate::{
     config::{AppConfig, Config},
@@ -43,10 +43,11 @@ use std::{
     time::Duration,
 };
 
-/// The configuration that all HTTP connections share. Replaced as a whole on a reload.
+/// The configuration and the state that all HTTP connections share. Replaced as a whole on a reload.
 #[derive(Debug)]
-pub struct Http {
+pub struct HttpContext {
     node: Arc<Node>,
+    /// Path prefix of all routes (`server.path`).
     prefix: String,
     max_head_bytes: usize,
     max_request_bytes: usize,
@@ -63,7 +64,8 @@ pub struct Http {
     protocol_log: ProtocolLog,
     activity_permits: Arc<Quota>,
     requests: AtomicU32,
-    run: u32,
+    /// Random prefix of the request ids of this process.
+    process_id_prefix: u32,
 }
 
 /// Access to `/metrics` on the main port.
@@ -77,8 +79,8 @@ enum MetricsAccess {
     Token(String),
 }
 
-impl Http {
-    /// Prepares the HTTP module for `node`, with TLS if configured.
+impl HttpContext {
+    /// The context for connections to `node`. With `tls`, the main listener uses TLS.
     #[must_use]
     pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
@@ -103,13 +105,13 @@ impl Http {
             protocol_log: ProtocolLog::default(),
             activity_permits: Quota::new(activity::CONCURRENT_MAX),
             requests: AtomicU32::new(0),
-            run: rand::random(),
+            process_id_prefix: rand::random(),
         }
     }
 
     /// Creates a request id: unique within this process, and almost certainly across processes.
     fn request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}{number:08x}", self.run)
+        format!("{:08x}{number:08x}", self.process_id_prefix)
     }
 }

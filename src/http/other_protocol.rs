@@ -1,5 +1,5 @@
-//! Detects other protocols than HTTP/1.1 on the port by their first bytes, so that the answer and
-//! the log name the mistake.
+//! Detects other protocols than HTTP/1.1 on the port by their first bytes, so that the response
+//! and the log name the mistake.
 
 use crate::throttle::LogThrottle;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ pub(super) enum OtherProtocol {
 }
 
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
-pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const TLS_HANDSHAKE_RECORD: u8 = 22;
 /// Version 2 of the PROXY protocol begins with these bytes, after line ends that are skipped.
 const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 /// An HTTP/2 connection that is closed at once (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
 /// GOAWAY with the code `HTTP_1_1_REQUIRED` and a text.
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-    \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
+    \0\0\x33\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dOnly HTTP/1.1 and WebSocket are supported";
 
 impl OtherProtocol {
     /// All protocols, in the order of the variants.
@@ -30,9 +30,9 @@ impl OtherProtocol {
 
     /// Detects the protocol of a connection that begins with `first`, unless it is HTTP/1.1.
     /// `is_tls` says whether the connection is decrypted TLS.
-    pub(super) fn of(first: &[u8], is_tls: bool) -> Option<Self> {
+    pub(super) fn detect(first: &[u8], is_tls: bool) -> Option<Self> {
         match first {
-            [HANDSHAKE, ..] if !is_tls => Some(Self::Tls),
+            [TLS_HANDSHAKE_RECORD, ..] if !is_tls => Some(Self::Tls),
             _ if first.starts_with(b"PRI * HTTP/2") => Some(Self::Http2),
             _ if first.starts_with(b"PROXY ") || first.starts_with(PROXY_V2) => {
                 Some(Self::ProxyProtocol)
@@ -53,19 +53,19 @@ impl OtherProtocol {
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Tls => {
-                "This port speaks plain HTTP, and what came is TLS: use http:// and ws://, or set \
+                "This port expects plain HTTP, but received TLS: use http:// and ws://, or set \
                  server.tls.cert and server.tls.key"
             }
-            Self::Http2 => "This port speaks HTTP/1.1, and what came is HTTP/2: use HTTP/1.1",
+            Self::Http2 => "This port expects HTTP/1.1, but received HTTP/2: use HTTP/1.1",
             Self::ProxyProtocol => {
-                "This port speaks HTTP/1.1, and what came is the PROXY protocol: switch that off in \
-                 the proxy, and have it set X-Forwarded-For"
+                "This port expects HTTP/1.1, but received the PROXY protocol: disable it in the \
+                 proxy, and let the proxy set X-Forwarded-For"
             }
         }
     }
 
-    /// The answer in the other protocol, if it is not an HTTP/1.1 response.
-    pub(super) fn own_response(self) -> Option<&'static [u8]> {
+    /// The response in the other protocol, if it is not an HTTP/1.1 response.
+    pub(super) fn protocol_response(self) -> Option<&'static [u8]> {
         (self == Self::Http2).then_some(GO_AWAY)
     }
 }
@@ -108,9 +108,13 @@ mod tests {
             (b"PROXYING / HTTP/1.1\r\n", None),
             (b"", None),
         ] {
-            assert_eq!(OtherProtocol::of(first, false), expected, "{first:?}");
+            assert_eq!(OtherProtocol::detect(first, false), expected, "{first:?}");
         }
-        assert_eq!(OtherProtocol::of(b"\x16\x03", true), None, "TLS within TLS is not reported");
+        assert_eq!(
+            OtherProtocol::detect(b"\x16\x03", true),
+            None,
+            "TLS within TLS is not reported"
+        );
     }
 
     #[test]
@@ -122,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(other.name(), name);
             assert!(other.advice().contains(advice), "{}", other.advice());
-            assert_eq!(other.own_response(), has_answer.then_some(GO_AWAY));
+            assert_eq!(other.protocol_response(), has_answer.then_some(GO_AWAY));
         }
     }
 

@@ -1,8 +1,8 @@
 //! The probes of operators: `/up`, `/ready` and `/metrics`.
 
 use super::{
-    Http, HttpConnectionLimiter, MetricsAccess, Purpose,
-    reply::{ApiError, Rejection, Reply, json_reply, ok, with_type},
+    HttpConnectionLimiter, HttpContext, ListenerKind, MetricsAccess,
+    response::{ApiError, HttpResponse, LogReason, json_response, ok, with_type},
     serve,
 };
 use crate::{node::Node, shutdown::Shutdown, signature::same_secret};
@@ -26,26 +26,28 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-impl Http {
+impl HttpContext {
     /// Liveness: always 200.
-    pub(super) fn up() -> Reply {
+    pub(super) fn up() -> HttpResponse {
         ok(r#"{"health":"OK"}"#)
     }
 
     /// Readiness: 200, or 503 with the reasons.
-    pub(super) fn ready(&self) -> Reply {
+    pub(super) fn ready(&self) -> HttpResponse {
         let reasons = self.node.not_ready_reasons();
         if !reasons.is_empty() {
             let body = json!({"ready": false, "reasons": reasons}).to_string();
-            let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
-            reply.extensions_mut().insert(Rejection(format!("not ready: {}", reasons.join(", "))));
-            return reply;
+            let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
+            response
+                .extensions_mut()
+                .insert(LogReason(format!("not ready: {}", reasons.join(", "))));
+            return response;
         }
         ok(r#"{"ready":true}"#)
     }
 
     /// The metrics, if the request may read them.
-    pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<Reply, ApiError> {
+    pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<HttpResponse, ApiError> {
         match &self.metrics {
             MetricsAccess::Disabled => {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
@@ -62,7 +64,7 @@ impl Http {
     }
 
     /// The metrics, without authentication.
-    pub(super) fn metrics_page(&self) -> Reply {
+    pub(super) fn metrics_page(&self) -> HttpResponse {
         with_type(StatusCode::OK, METRICS_TYPE, self.node.metrics_page())
     }
 }
@@ -75,7 +77,11 @@ fn has_bearer_token(headers: &HeaderMap, token: &str) -> bool {
 
 /// Serves only the metrics, without a token, until dropped. At the limit of connections, the
 /// longest-idle one is closed, as on the main port; until then new connections wait.
-pub async fn serve_metrics(listener: TcpListener, http: Arc<ArcSwap<Http>>, node: Arc<Node>) {
+pub async fn serve_metrics(
+    listener: TcpListener,
+    http: Arc<ArcSwap<HttpContext>>,
+    node: Arc<Node>,
+) {
     let limiter = HttpConnectionLimiter::new(SCRAPES_MAX, usize::MAX, node);
     // Scrapes do not delay a shutdown, and are served while the server drains.
     let shutdown = Shutdown::new();
@@ -92,7 +98,7 @@ pub async fn serve_metrics(listener: TcpListener, http: Arc<ArcSwap<Http>>, node
             }
         };
         let (http, drain) = (Arc::clone(&http), shutdown.guard());
-        tokio::spawn(serve(http, stream, peer, pending, Purpose::Metrics, drain));
+        tokio::spawn(serve(http, stream, peer, pending, ListenerKind::Metrics, drain));
     }
 }
 

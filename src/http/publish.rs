@@ -1,9 +1,9 @@
 //! Publishing: one event on up to a hundred channels, or a batch of events on one channel each.
 
 use super::{
-    Http,
-    info::{self, Info},
-    reply::{ApiError, Reply, ok},
+    HttpContext,
+    info::{self, RequestedInfo},
+    response::{ApiError, HttpResponse, ok},
 };
 use crate::{
     broker::AppEvent,
@@ -41,36 +41,41 @@ struct BatchBody<'a> {
     batch: Option<&'a RawValue>,
 }
 
-/// An event that may be published, and the attributes that the publisher requested.
-struct Publish<'a> {
+/// A valid event, and the attributes that the publisher requested.
+struct ParsedEvent<'a> {
     event: AppEvent<'a>,
-    info: Option<Info>,
+    info: Option<RequestedInfo>,
 }
 
-impl Http {
+impl HttpContext {
     /// `POST /apps/{id}/events`.
-    pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
+    pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<HttpResponse, ApiError> {
         let app = hub.app();
         let config = &app.config;
         let body = text(body)?;
-        let Publish { event, info } = parse_event(&object(&body)?, config, Channels::Many)?;
+        let ParsedEvent { event, info } =
+            parse_event(&read_object(&body)?, config, EventKind::Single)?;
         let events = [event];
         let (counts, shards) = self.node.broker().publish(hub, &events).await?;
         let [event] = events;
-        let reply = match info {
+        let response = match info {
             None => ok("{}"),
             Some(info) => ok(info::channels(event.channels.iter().zip(counts), info)),
         };
         self.node.wait_for_backpressure(shards).await;
-        Ok(reply)
+        Ok(response)
     }
 
     /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
-    pub(super) async fn publish_batch(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
+    pub(super) async fn publish_batch(
+        &self,
+        hub: &Hub,
+        body: &[u8],
+    ) -> Result<HttpResponse, ApiError> {
         let app = hub.app();
         let body = text(body)?;
         let batch = parse_batch(&body, &app.config)?;
-        let (events, infos): (Vec<AppEvent<'_>>, Vec<Option<Info>>) =
+        let (events, infos): (Vec<AppEvent<'_>>, Vec<Option<RequestedInfo>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.broker().publish(hub, &events).await?;
         self.node.wait_for_backpressure(shards).await;
@@ -90,11 +95,11 @@ impl Http {
     }
 }
 
-/// Whether an event has exactly one channel, or a list.
+/// Whether an event is part of a batch, and has exactly one channel, or has a list of channels.
 #[derive(Clone, Copy)]
-enum Channels {
-    One,
-    Many,
+enum EventKind {
+    Batch,
+    Single,
 }
 
 /// Decodes a body, with lone surrogates replaced.
@@ -104,23 +109,23 @@ fn text(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
         .map_err(|_| ApiError::bad_request("a JSON object is required: it is not UTF-8"))
 }
 
-fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
+fn read_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(ApiError::bad_request("a JSON object is required"));
     }
     serde_json::from_str(text).map_err(|error| {
-        let rule = "a JSON object is required";
+        let message = "a JSON object is required";
         // The library's message may quote the request.
-        let logged = format!("{rule}: line {} column {}", error.line(), error.column());
-        ApiError::bad_request(format!("{rule}: {error}")).logged_as(logged)
+        let logged = format!("{message}: line {} column {}", error.line(), error.column());
+        ApiError::bad_request(format!("{message}: {error}")).logged_as(logged)
     })
 }
 
-fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
-    let BatchBody { batch } = object(body)?;
-    let rule = "batch is required: an array of events";
-    let batch: Option<Vec<&RawValue>> = member(batch, rule)?;
-    let batch = batch.ok_or_else(|| ApiError::bad_request(rule))?;
+fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<ParsedEvent<'a>>, ApiError> {
+    let BatchBody { batch } = read_object(body)?;
+    let message = "batch is required: an array of events";
+    let batch: Option<Vec<&RawValue>> = read_attribute(batch, message)?;
+    let batch = batch.ok_or_else(|| ApiError::bad_request(message))?;
     let max = config.max_batch_events;
     if max < batch.len() {
         return Err(ApiError::bad_request(format!(
@@ -132,8 +137,8 @@ fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<Publish<'a>>
         .into_iter()
         .enumerate()
         .map(|(at, raw)| {
-            object(raw.get())
-                .and_then(|body| parse_event(&body, config, Channels::One))
+            read_object(raw.get())
+                .and_then(|body| parse_event(&body, config, EventKind::Batch))
                 .map_err(|error| error.within(&format!("batch[{at}]")))
         })
         .collect()
@@ -142,49 +147,53 @@ fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<Publish<'a>>
 fn parse_event<'a>(
     body: &EventBody<'a>,
     config: &AppConfig,
-    channels: Channels,
-) -> Result<Publish<'a>, ApiError> {
+    kind: EventKind,
+) -> Result<ParsedEvent<'a>, ApiError> {
     let event = AppEvent {
         name: parse_name(body.name, config.max_event_name_length)?,
         data: parse_data(body.data, config.max_event_bytes)?,
-        channels: parse_channels(body, config, channels)?,
+        channels: parse_channels(body, config, kind)?,
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> =
         member(body.info, "info must be a string: a list of attributes")?;
     // Unknown attributes are ignored, as are those that the channel does not have.
-    Ok(Publish { event, info: info.map(|text| Info::parse(&text).0) })
+    Ok(ParsedEvent { event, info: info.map(|text| RequestedInfo::parse(&text).0) })
 }
 
-/// Reads an attribute; `rule` is the error message for another type.
-fn member<'a, T: Deserialize<'a>>(
+/// Reads an attribute; `message` is the error for another type.
+fn read_attribute<'a, T: Deserialize<'a>>(
     raw: Option<&'a RawValue>,
-    rule: &str,
+    message: &str,
 ) -> Result<Option<T>, ApiError> {
     raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
-        .map_err(|_| ApiError::bad_request(rule))
+        .map_err(|_| ApiError::bad_request(message))
 }
 
 /// Reads an array of strings. Values beyond the first `max` are counted and not allocated, so a
 /// body full of them costs little more than its bytes.
-fn texts(raw: Option<&RawValue>, max: usize, rule: &str) -> Result<Option<Vec<String>>, ApiError> {
+fn strings(
+    raw: Option<&RawValue>,
+    max: usize,
+    message: &str,
+) -> Result<Option<Vec<String>>, ApiError> {
     let Some(raw) = raw else { return Ok(None) };
     let mut json = serde_json::Deserializer::from_str(raw.get());
-    match json.deserialize_any(Texts { max }) {
+    match json.deserialize_any(StringList { max }) {
         Ok((_, count)) if max < count => {
-            Err(ApiError::bad_request(format!("{rule}: there are {count}")))
+            Err(ApiError::bad_request(format!("{message}: there are {count}")))
         }
         Ok((texts, _)) => Ok(Some(texts)),
-        Err(_) => Err(ApiError::bad_request(rule)),
+        Err(_) => Err(ApiError::bad_request(message)),
     }
 }
 
 /// Reads the first strings of an array, and the number of its values.
-struct Texts {
+struct StringList {
     max: usize,
 }
 
-impl<'de> Visitor<'de> for Texts {
+impl<'de> Visitor<'de> for StringList {
     type Value = (Vec<String>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,7 +221,7 @@ fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiErr
     let name: Option<String> = member(raw, &rule)?;
     match name {
         Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name.into()),
-        Some(_) | None => Err(ApiError::bad_request(rule)),
+        Some(_) | None => Err(ApiError::bad_request(message)),
     }
 }
 
@@ -233,25 +242,25 @@ fn parse_data(raw: Option<&RawValue>, max: usize) -> Result<EventData<'_>, ApiEr
 fn parse_channels(
     body: &EventBody<'_>,
     config: &AppConfig,
-    channels: Channels,
+    kind: EventKind,
 ) -> Result<Vec<ChannelName>, ApiError> {
     let max = config.max_event_channels;
-    let many_rule = format!("channels must be an array of 1 to {max} channel names");
-    let many = match channels {
-        Channels::One if body.channels.is_some() => {
+    let many_message = format!("channels must be an array of 1 to {max} channel names");
+    let many = match kind {
+        EventKind::Batch if body.channels.is_some() => {
             return Err(ApiError::bad_request("An event of a batch names one channel, in channel"));
         }
-        Channels::One => None,
-        Channels::Many => texts(body.channels, max, &many_rule)?,
+        EventKind::Batch => None,
+        EventKind::Single => strings(body.channels, max, &many_message)?,
     };
     let names = match many {
         Some(names) => names,
         None => member::<String>(body.channel, "channel must be a string")?.into_iter().collect(),
     };
     if names.is_empty() {
-        return Err(ApiError::bad_request(match channels {
-            Channels::One => "channel is required: a channel name",
-            Channels::Many => {
+        return Err(ApiError::bad_request(match kind {
+            EventKind::Batch => "channel is required: a channel name",
+            EventKind::Single => {
                 "channel or channels is required: a channel name, or an array of them"
             }
         }));
@@ -263,19 +272,19 @@ fn parse_channels(
 }
 
 pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelName, ApiError> {
-    ChannelName::parse(name, config.max_channel_name_length).map_err(|rule| {
+    ChannelName::parse(name, config.max_channel_name_length).map_err(|message| {
         let name = &name[..name.floor_char_boundary(100)];
-        ApiError::bad_request(format!("Invalid channel name {name:?}: {rule}"))
+        ApiError::bad_request(format!("Invalid channel name {name:?}: {message}"))
     })
 }
 
 fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
-    let rule = "socket_id must be a string like 123.456";
+    let rule = "socket_id must be a string such as 123.456";
     let text: Option<String> = member(raw, rule)?;
     match text.as_deref().map(SocketId::parse) {
         None => Ok(None),
         Some(Ok(socket_id)) => Ok(socket_id),
-        Some(Err(_)) => Err(ApiError::bad_request(rule)),
+        Some(Err(_)) => Err(ApiError::bad_request(message)),
     }
 }
 
@@ -294,13 +303,13 @@ mod tests {
     use futures_util::FutureExt;
     use std::{collections::VecDeque, pin::pin, sync::Arc, time::Instant};
 
-    fn parse(text: &str) -> Result<Publish<'_>, String> {
+    fn parse(text: &str) -> Result<ParsedEvent<'_>, String> {
         let mut config = AppConfig::development();
         config.max_event_bytes = 10;
         config.max_event_channels = 3;
         config.max_event_name_length = 5;
-        object(text)
-            .and_then(|body| parse_event(&body, &config, Channels::Many))
+        read_object(text)
+            .and_then(|body| parse_event(&body, &config, EventKind::Single))
             .map_err(|error| format!("{error:?}"))
     }
 
@@ -361,7 +370,7 @@ mod tests {
         let config = Config::default();
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Arc::new(Node::new(&config, 1, 0, Shutdown::new(), webhooks));
-        let http = Http::new(&config, Arc::clone(&node), None);
+        let http = HttpContext::new(&config, Arc::clone(&node), None);
         let hub = node.hub_by_key("app-key").unwrap();
         let shard = ShardIndex::new(0);
         let key = ConnectionKey { slot: 0, generation: 0 };

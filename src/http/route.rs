@@ -1,6 +1,6 @@
 //! Parses a request's path and method into a route.
 
-use super::reply::ApiError;
+use super::response::ApiError;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -92,7 +92,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether replies count as publishes in the metrics.
+    /// Whether responses count as publishes in the metrics.
     pub(super) fn is_publish(&self) -> bool {
         matches!(self, Self::Api { call: ApiCall::Publish | ApiCall::PublishBatch, .. })
     }
@@ -116,11 +116,11 @@ impl<'a> Route<'a> {
         let first = segments.next().unwrap_or_default();
         match (first, segments.next(), segments.next()) {
             ("app", Some(key), None) if !key.is_empty() => {
-                only(method, Self::WebSocket { key: decoded(key)? })
+                get_only(method, Self::WebSocket { key: decoded(key)? })
             }
-            ("up", None, None) => only(method, Self::Up),
-            ("ready", None, None) => only(method, Self::Ready),
-            ("metrics", None, None) => only(method, Self::Metrics),
+            ("up", None, None) => get_only(method, Self::Up),
+            ("ready", None, None) => get_only(method, Self::Ready),
+            ("metrics", None, None) => get_only(method, Self::Metrics),
             ("apps", Some(""), _) => Err(ApiError::bad_request("The path names no app id")),
             ("apps", Some(app_id), Some(rest)) => {
                 let call = Self::call(rest)?.ok_or_else(|| Self::nothing_at(path, prefix))?;
@@ -137,8 +137,8 @@ impl<'a> Route<'a> {
     /// As [`Route::parse`].
     pub(super) fn parse_scrape(method: &Method, path: &str) -> Result<Self, ApiError> {
         match path {
-            "/" | "/metrics" => only(method, Self::Scrape),
-            _ => Err(ApiError::not_found("Nothing but /metrics is served here")),
+            "/" | "/metrics" => get_only(method, Self::Scrape),
+            _ => Err(ApiError::not_found("Only /metrics is served here")),
         }
     }
 
@@ -180,7 +180,7 @@ impl<'a> Route<'a> {
 }
 
 /// A route that only allows GET and HEAD.
-fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
+fn get_only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
     let is_probe = matches!(route, Route::Up | Route::Ready | Route::Scrape);
     match *method {
         Method::GET => Ok(route),

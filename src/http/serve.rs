@@ -1,13 +1,13 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    Http, auth, body, check, cors, head,
+    HttpContext, auth, body, check, cors, head,
     idle::{IdleTracker, WatchedStream},
     limiter::PendingConnection,
     other_protocol::OtherProtocol,
-    reply::{ApiError, Rejection, Reply},
+    response::{ApiError, HttpResponse, LogReason},
     route::{ApiCall, Route},
-    stream::{HttpStream, linger},
+    stream::{HttpStream, lingering_close},
     upgrade::AdmissionResult,
 };
 use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::DrainGuard};
@@ -42,9 +42,9 @@ const BUFFER_MIN: usize = 16 * 1024;
 /// the end of the process.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_millis(500);
 
-/// The purpose of a listener.
+/// The kind of a listener.
 #[derive(Clone, Debug)]
-pub enum Purpose {
+pub enum ListenerKind {
     /// All routes; upgraded connections are passed to a shard.
     Main(mpsc::UnboundedSender<UpgradedSocket>),
     /// Only the metrics, without TLS and without a token.
@@ -53,61 +53,62 @@ pub enum Purpose {
 
 /// One HTTP connection, shared by its requests.
 struct HttpConnection {
-    http: Arc<ArcSwap<Http>>,
-    purpose: Purpose,
+    http: Arc<ArcSwap<HttpContext>>,
+    kind: ListenerKind,
     peer: SocketAddr,
     is_tls: bool,
     tracker: IdleTracker,
-    /// Set by the request that asked for a WebSocket.
-    granted: Mutex<Option<AdmissionResult>>,
+    /// The admission of the WebSocket that this connection becomes; set by its handshake.
+    admission: Mutex<Option<AdmissionResult>>,
 }
 
 /// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
 pub async fn serve(
-    live: Arc<ArcSwap<Http>>,
+    context: Arc<ArcSwap<HttpContext>>,
     stream: TcpStream,
     peer: SocketAddr,
     pending: PendingConnection,
-    purpose: Purpose,
+    kind: ListenerKind,
     mut guard: DrainGuard,
 ) {
     let PendingConnection { tracker, permit } = pending;
     // A request uses the configuration that was current when it started.
-    let http = live.load_full();
+    let http = context.load_full();
     let arrived = Instant::now();
-    let given_up = async {
+    let drain_timeout = async {
         guard.started().await;
         let since = guard.started_at().map_or(arrived, |since| since.max(arrived));
-        let end = since + live.load().shutdown_timeout.min(DRAIN_TIMEOUT_MAX);
+        let end = since + context.load().shutdown_timeout.min(DRAIN_TIMEOUT_MAX);
         time::sleep_until(end.into()).await;
     };
     let opened = async {
-        let mut stream = match purpose {
-            Purpose::Main(_) => http.open(stream, &tracker).await?,
-            Purpose::Metrics => HttpStream::Plain(stream),
+        let mut stream = match kind {
+            ListenerKind::Main(_) => http.accept_tls(stream, &tracker).await?,
+            ListenerKind::Metrics => HttpStream::Plain(stream),
         };
         let received = tokio::select! {
-            received = head::first(&mut stream, http.max_head_bytes) => received,
-            () = tracker.overdue(http.request_timeout) => return None,
+            received = head::read_head(&mut stream, http.max_head_bytes) => received,
+            () = tracker.timed_out(http.request_timeout) => return None,
             () = tracker.evicted() => return None,
         };
         Some((stream, received))
     };
     let opened = tokio::select! {
         opened = Box::pin(opened) => opened,
-        () = given_up => None,
+        () = drain_timeout => None,
     };
     let Some((stream, received)) = opened else { return };
     if let Ok(received) = received
         && !received.is_empty()
     {
         let is_tls = stream.is_tls();
-        if let Some(other) = OtherProtocol::of(&received, is_tls) {
-            return http.reject(stream, other, peer).await;
+        if let Some(other) = OtherProtocol::detect(&received, is_tls) {
+            return http.reject_protocol(stream, other, peer).await;
         }
         let stream = WatchedStream::new(stream, received, tracker.clone());
         let granted = Mutex::new(None);
-        let connection = HttpConnection { http: live, purpose, peer, is_tls, tracker, granted };
+        let connection =
+            HttpConnection { http: context, kind, peer, is_tls, tracker, admission: granted };
         // Boxed: the memory is allocated once a head has arrived.
         Box::pin(serve_requests(Arc::new(connection), stream, permit, guard)).await;
     }
@@ -125,10 +126,10 @@ async fn serve_requests(
     let serving = Arc::clone(&connection);
     let service = service_fn(move |request| {
         let connection = Arc::clone(&serving);
-        Box::pin(async move { Ok::<Reply, Infallible>(connection.answer(request).await) })
+        Box::pin(async move { Ok::<HttpResponse, Infallible>(connection.respond(request).await) })
     });
     let http = connection.http.load_full();
-    let mut is_leaving = guard.is_started();
+    let mut is_draining = guard.is_started();
     let mut hyper_connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(http.max_head_bytes)
@@ -137,56 +138,56 @@ async fn serve_requests(
     let timeout = http.request_timeout;
     // The configuration when the server stops, which may be long after the connection was accepted.
     let shutdown_timeout = || connection.http.load().shutdown_timeout;
-    let gives_up_at =
+    let final_deadline =
         |drain: &DrainGuard| drain.started_at().unwrap_or_else(clock::now) + shutdown_timeout();
-    let next_head_by = || clock::now() + shutdown_timeout().min(DRAIN_TIMEOUT_MAX);
-    let mut given_up = pin!(time::sleep_until(next_head_by().into()));
-    let mut overdue = pin!(connection.tracker.overdue(timeout));
+    let idle_deadline = || clock::now() + shutdown_timeout().min(DRAIN_TIMEOUT_MAX);
+    let mut drain_timeout = pin!(time::sleep_until(idle_deadline().into()));
+    let mut timed_out = pin!(connection.tracker.timed_out(timeout));
     let served = loop {
         tokio::select! {
             served = poll_fn(|cx| hyper_connection.poll_without_shutdown(cx)) => break served,
-            () = guard.started(), if !is_leaving => {
-                is_leaving = true;
+            () = guard.started(), if !is_draining => {
+                is_draining = true;
                 std::pin::Pin::new(&mut hyper_connection).graceful_shutdown();
-                given_up.as_mut().reset(next_head_by().into());
+                drain_timeout.as_mut().reset(idle_deadline().into());
             }
             // Received requests are answered; incomplete ones are not waited for.
-            () = &mut given_up, if is_leaving => {
-                let end = gives_up_at(&guard);
+            () = &mut drain_timeout, if is_draining => {
+                let end = final_deadline(&guard);
                 if connection.tracker.idle_since().is_some() || end <= clock::now() {
                     return;
                 }
-                given_up.as_mut().reset(end.into());
+                drain_timeout.as_mut().reset(end.into());
             }
-            () = &mut overdue => return,
+            () = &mut timed_out => return,
             () = connection.tracker.evicted() => return tracing::debug!(%peer, "connection evicted"),
         }
     };
     let mut rejected = connection.tracker.rejected();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
-        // For a few errors the library generates no answer.
+        // For a few errors the library generates no response.
         rejected = rejected.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
-    if connection.has_granted() {
+    if connection.has_admission() {
         let parts = hyper_connection.into_parts();
         let (stream, received) = (parts.io.into_inner(), parts.read_buf);
-        return connection.hand_over(stream, &received, permit, guard);
+        return connection.pass_to_shard(stream, &received, permit, guard);
     }
-    // Answers to pipelined requests may still be queued in the library; this writes them.
+    // Responses to pipelined requests may still be queued in the library; this writes them.
     let _ = time::timeout(timeout.min(shutdown_timeout()), &mut hyper_connection).await;
-    // A shutdown waits for answers, and all have been given.
+    // A shutdown waits for responses, and all have been written.
     drop(guard);
     let parts = hyper_connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
-    let answer = rejected.map(|status| http.unreadable(status, &parts.read_buf, peer));
-    linger(stream, answer.unwrap_or_default().as_bytes()).await;
+    let response = rejected.map(|status| http.malformed_response(status, &parts.read_buf, peer));
+    lingering_close(stream, response.unwrap_or_default().as_bytes()).await;
 }
 
-impl Http {
+impl HttpContext {
     /// Performs the TLS handshake, if configured. It has the same time limit as the head of a
     /// request.
-    async fn open(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<HttpStream> {
+    async fn accept_tls(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<HttpStream> {
         let Some(tls) = &self.tls else { return Some(HttpStream::Plain(stream)) };
         // Boxed, since the connection spends most of its life elsewhere.
         let handshake = Box::pin(HttpStream::accept(stream, tls.config(), self.node.is_draining()));
@@ -194,7 +195,7 @@ impl Http {
             accepted = time::timeout(self.request_timeout, handshake) => accepted,
             () = tracker.evicted() => return None,
         };
-        tracker.begin(Instant::now());
+        tracker.handshake_done(Instant::now());
         match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
@@ -224,7 +225,7 @@ impl Http {
             Some(Route::Scrape) => self.any_well_known,
             _ => self.all_well_known,
         };
-        if is_limited { check::is_from_loopback(parts) } else { Ok(()) }
+        if is_limited { check::check_loopback(parts) } else { Ok(()) }
     }
 
     /// The hub of the app that a request names.
@@ -235,16 +236,22 @@ impl Http {
             ApiError::not_found(format!("No app has the id {app_id:?}"))
         })?;
         if hub.app().config.has_well_known_secret() {
-            check::is_from_loopback(parts)?;
+            check::check_loopback(parts)?;
         }
         Ok(hub)
     }
 
-    async fn call(&self, hub: &Hub, call: ApiCall<'_>, parts: &Parts, body: Incoming) -> Reply {
+    async fn call(
+        &self,
+        hub: &Hub,
+        call: ApiCall<'_>,
+        parts: &Parts,
+        body: Incoming,
+    ) -> HttpResponse {
         let result = self.handle_api_call(hub, call, parts, body).await;
-        let mut reply = result.unwrap_or_else(ApiError::into_reply);
-        cors::allow(&hub.app(), &parts.headers, &mut reply);
-        reply
+        let mut response = result.unwrap_or_else(ApiError::into_response);
+        cors::allow(&hub.app(), &parts.headers, &mut response);
+        response
     }
 
     /// Authenticates a call by its head, then reads its body.
@@ -254,7 +261,7 @@ impl Http {
         call: ApiCall<'_>,
         parts: &Parts,
         body: Incoming,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<HttpResponse, ApiError> {
         let line = auth::RequestLine {
             method: &parts.method,
             path: parts.uri.path(),
@@ -263,12 +270,12 @@ impl Http {
         };
         let is_known = |key: &str| self.node.hub_by_key(key).is_some();
         let app = hub.app();
-        let head = auth::authenticate(&app, line, SystemTime::now(), is_known)?;
+        let parameters = auth::authenticate(&app, line, SystemTime::now(), is_known)?;
         if !app.config.enabled {
             return Err(ApiError::new(StatusCode::FORBIDDEN, "The app is disabled"));
         }
         if self.node.is_draining() {
-            let message = "The server is going away: try again, another will answer";
+            let message = "The server is shutting down: retry the request";
             let wait = Duration::from_secs(1);
             return Err(ApiError::retry_after(StatusCode::SERVICE_UNAVAILABLE, message, wait));
         }
@@ -277,14 +284,14 @@ impl Http {
             ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, message, wait)
         })?;
         let body = body::read(body, self.max_request_bytes, self.request_timeout).await?;
-        head.check_body(&body)?;
+        parameters.check_body(&body)?;
         match call {
             ApiCall::Publish => self.publish(hub, &body).await,
             ApiCall::PublishBatch => self.publish_batch(hub, &body).await,
             ApiCall::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
-            ApiCall::Channels => self.channels(hub, &head).await,
-            ApiCall::Channel(name) => self.channel(hub, &head, &name).await,
-            ApiCall::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
+            ApiCall::Channels => self.channels(hub, &parameters).await,
+            ApiCall::Channel(name) => self.channel(hub, &parameters, &name).await,
+            ApiCall::ChannelUsers(name) => self.channel_users(hub, &parameters, &name).await,
             ApiCall::Connections => self.connections(hub).await,
             ApiCall::Activity => self.activity(hub, &head).await,
             ApiCall::Reload => self.reload(hub).await,
@@ -293,15 +300,21 @@ impl Http {
 }
 
 impl HttpConnection {
-    fn granted(&self) -> MutexGuard<'_, Option<AdmissionResult>> {
-        self.granted.lock()
+    fn admission(&self) -> MutexGuard<'_, Option<AdmissionResult>> {
+        self.admission.lock()
     }
 
-    fn has_granted(&self) -> bool {
-        self.granted().is_some()
+    fn has_admission(&self) -> bool {
+        self.admission().is_some()
     }
 
-    fn hand_over(&self, stream: WatchedStream, received: &[u8], permit: Permit, drain: DrainGuard) {
+    fn pass_to_shard(
+        &self,
+        stream: WatchedStream,
+        received: &[u8],
+        permit: Permit,
+        drain: DrainGuard,
+    ) {
         let (stream, response, unread) = stream.into_parts();
         let Purpose::Main(upgraded_sockets) = &self.purpose else { return };
         let Some(client) = self.granted().take() else { return };
@@ -313,89 +326,89 @@ impl HttpConnection {
                 // The channel is closed only when the process ends.
                 let _ = upgraded_sockets.send(upgraded);
             }
-            Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
+            Err(error) => tracing::warn!(%error, "socket could not be passed to the shard"),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn respond(&self, request: Request<Incoming>) -> HttpResponse {
         let is_first = self.tracker.request_started();
-        let reply = self.respond_logged(request, is_first).await;
-        self.tracker.request_answered(Instant::now());
-        reply
+        let response = self.respond_and_log(request, is_first).await;
+        self.tracker.request_finished(Instant::now());
+        response
     }
 
-    async fn respond_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
+    async fn respond_and_log(&self, request: Request<Incoming>, is_first: bool) -> HttpResponse {
         let (parts, body) = request.into_parts();
         let http = self.http.load_full();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
-        let route = match self.purpose {
-            Purpose::Main(_) => Route::parse(&parts.method, parts.uri.path(), &http.prefix),
-            Purpose::Metrics => Route::parse_scrape(&parts.method, parts.uri.path()),
+        let route = match self.kind {
+            ListenerKind::Main(_) => Route::parse(&parts.method, parts.uri.path(), &http.prefix),
+            ListenerKind::Metrics => Route::parse_scrape(&parts.method, parts.uri.path()),
         };
         let known = route.as_ref().ok();
         let (label, is_publish) =
             known.map_or(("none", false), |route| (route.label(), route.is_publish()));
         let checked = check::head(&parts).and_then(|()| http.check_loopback(known, &parts));
-        let mut reply = match checked.and(route) {
+        let mut response = match checked.and(route) {
             Ok(route) => {
                 match self.check_connection_rate(&http, &route, &parts.headers, is_first) {
                     None => self.dispatch(&http, route, &parts, body).await,
                     Some(too_many) => too_many,
                 }
             }
-            Err(error) => error.into_reply(),
+            Err(error) => error.into_response(),
         };
         if is_publish {
-            http.node.metrics().publish_answered(reply.status().as_u16());
+            http.node.metrics().publish_responded(response.status().as_u16());
         }
-        let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
+        let (id, status) = (request_id.to_str().unwrap_or_default(), response.status().as_u16());
         if 400 <= status {
-            self.log_rejection(&http, &parts, id, label, &reply);
+            self.log_rejection(&http, &parts, id, label, &response);
         } else {
             let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(request_id = id, method = %parts.method, route = label, status, elapsed_us, "request answered");
         }
-        reply.headers_mut().insert(REQUEST_ID, request_id);
+        response.headers_mut().insert(REQUEST_ID, request_id);
         if http.node.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
-            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        reply
+        response
     }
 
     /// Logs why a request was rejected, unless the limit of such lines for its address is reached.
     fn log_rejection(
         &self,
-        http: &Http,
+        http: &HttpContext,
         parts: &Parts,
         request_id: &str,
         route: &str,
-        reply: &Reply,
+        response: &HttpResponse,
     ) {
         let address = http.peer(&parts.headers, self.peer.ip(), self.is_tls).address;
-        if !http.node.logs_rejection(address, Instant::now()) {
+        if !http.node.should_log_rejection(address, Instant::now()) {
             return;
         }
-        let asked = Route::parse(&parts.method, parts.uri.path(), &http.prefix).ok();
-        let app = asked.as_ref().and_then(Route::app);
-        let error = reply.extensions().get::<Rejection>().map(|Rejection(why)| why.as_str());
-        let (method, status) = (parts.method.as_str(), reply.status().as_u16());
+        let requested = Route::parse(&parts.method, parts.uri.path(), &http.prefix).ok();
+        let app = requested.as_ref().and_then(Route::app);
+        let error = response.extensions().get::<LogReason>().map(|LogReason(why)| why.as_str());
+        let (method, status) = (parts.method.as_str(), response.status().as_u16());
         tracing::info!(request_id, method, route, app, status, %address, error, "request rejected");
     }
 
-    /// Counts a connection when its first request shows the client's address. Returns the reply if
+    /// Counts a connection when its first request shows the client's address. Returns the response if
     /// the rate is exceeded. WebSocket clients are counted at their admission, and probes are always
     /// answered.
     fn check_connection_rate(
         &self,
-        http: &Http,
+        http: &HttpContext,
         route: &Route<'_>,
         headers: &HeaderMap,
         is_first: bool,
-    ) -> Option<Reply> {
-        let is_free =
+    ) -> Option<HttpResponse> {
+        let is_exempt =
             matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready | Route::Scrape);
-        if is_free || !is_first {
+        if is_exempt || !is_first {
             return None;
         }
         let peer = http.peer(headers, self.peer.ip(), self.is_tls);
@@ -403,44 +416,44 @@ impl HttpConnection {
         let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
                        keep connections alive";
         let error = ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, message, wait);
-        let mut reply = error.into_reply();
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Some(reply)
+        let mut response = error.into_response();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Some(response)
     }
 
     async fn dispatch(
         &self,
-        http: &Http,
+        http: &HttpContext,
         route: Route<'_>,
         parts: &Parts,
         body: Incoming,
-    ) -> Reply {
+    ) -> HttpResponse {
         match route {
-            Route::Up => Http::up(),
+            Route::Up => HttpContext::up(),
             Route::Ready => http.ready(),
             Route::Scrape => http.metrics_page(),
-            Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
+            Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_response),
             Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
             Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
-                Err(error) => error.into_reply(),
+                Err(error) => error.into_response(),
             },
             Route::Api { app_id, call } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => http.call(&hub, call, parts, body).await,
-                Err(error) => error.into_reply(),
+                Err(error) => error.into_response(),
             },
         }
     }
 
-    async fn upgrade(&self, http: &Http, parts: &Parts, key: &str) -> Reply {
+    async fn upgrade(&self, http: &HttpContext, parts: &Parts, key: &str) -> HttpResponse {
         let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
         match http.upgrade(parts, key, peer).await {
-            Ok((reply, granted)) => {
-                *self.granted() = Some(granted);
-                self.tracker.hold();
-                reply
+            Ok((response, granted)) => {
+                *self.admission() = Some(granted);
+                self.tracker.cork();
+                response
             }
-            Err(error) => error.into_reply(),
+            Err(error) => error.into_response(),
         }
     }
 }

@@ -14,8 +14,8 @@ pub(super) fn signed_paths<'a>(path: &'a str, prefix: &str) -> Vec<Cow<'a, str>>
 }
 
 /// `path` percent-decoded, unless the result is ambiguous: a `%` is decoded once more by a second
-/// reader, `/`, `?` and `#` end a segment or the path, and a line end separates what is signed. All
-/// other text decodes to nothing that it could be confused with.
+/// reader, `/`, `?` and `#` end a segment or the path, and a line end separates what is signed. Any
+/// other decoded text is unambiguous.
 fn decoded(path: &str) -> Option<String> {
     let is_ambiguous = |c: char| c.is_control() || "%/?#".contains(c);
     let decode = |segment| {

@@ -1,6 +1,6 @@
 //! The stream under an HTTP connection: plain, or with TLS over it.
 
-use super::other_protocol::HANDSHAKE;
+use super::other_protocol::TLS_HANDSHAKE_RECORD;
 use rustls::{ServerConfig, ServerConnection};
 use std::{
     io,
@@ -23,12 +23,12 @@ pub(super) enum HttpStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The answer to plain HTTP on a TLS port.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-    content-type: application/json\r\ncontent-length: 90\r\n\r\n\
-    {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
+/// The response to plain HTTP on a TLS port.
+const TLS_REQUIRED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: application/json\r\ncontent-length: 92\r\n\r\n\
+    {\"error\":\"This port requires TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
 
-/// The answer to plain HTTP on a TLS port while the server drains: a new process detects by it that
+/// The response to plain HTTP on a TLS port while the server drains: a new process detects by it that
 /// it may take over the port.
 const DRAINING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 38\r\n\r\n\
@@ -50,9 +50,9 @@ impl HttpStream {
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if first[0] != HANDSHAKE {
-            let answer = if is_draining { DRAINING } else { SPEAK_TLS };
-            linger(Self::Plain(stream), answer).await;
+        if first[0] != TLS_HANDSHAKE_RECORD {
+            let response = if is_draining { DRAINING } else { TLS_REQUIRED };
+            lingering_close(Self::Plain(stream), response).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
         }
         let stream = TlsAcceptor::from(config).accept(stream).await?;
@@ -121,21 +121,21 @@ impl AsyncWrite for HttpStream {
     }
 }
 
-/// How long input is still read after the last answer.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long input is still read after the last response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Writes the rest of the answer and closes the connection gracefully: a socket that is closed with
+/// Writes the rest of the response and closes the connection gracefully: a socket that is closed with
 /// unread input is reset, and the peer may lose what it has not read yet.
-pub(super) async fn linger(mut stream: HttpStream, answer: &[u8]) {
-    let hang_up = async {
-        stream.write_all(answer).await?;
+pub(super) async fn lingering_close(mut stream: HttpStream, response: &[u8]) {
+    let close = async {
+        stream.write_all(response).await?;
         stream.shutdown().await?;
         let mut unread = [0; 4_096];
         while stream.read(&mut unread).await? != 0 {}
         Ok::<(), io::Error>(())
     };
     // The connection is closed in any case.
-    let _ = time::timeout(LINGER, hang_up).await;
+    let _ = time::timeout(LINGER_TIMEOUT, close).await;
 }
 
 #[cfg(test)]
@@ -206,18 +206,18 @@ mod tests {
         let (accepted, mut client) = tcp().await;
         let input = vec![b'x'; 100_000];
         client.write_all(&input).await.unwrap();
-        let closing = tokio::spawn(linger(HttpStream::Plain(accepted), b"answer"));
+        let closing = tokio::spawn(lingering_close(HttpStream::Plain(accepted), b"response"));
         client.write_all(&input).await.unwrap();
         client.shutdown().await.unwrap();
         closing.await.unwrap();
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.expect("the connection was not reset");
-        assert_eq!(answer, b"answer");
+        let mut response = Vec::new();
+        client.read_to_end(&mut response).await.expect("the connection was not reset");
+        assert_eq!(response, b"response");
     }
 
     #[test]
     fn fixed_answers_have_a_content_length() {
-        for rejection in [SPEAK_TLS, DRAINING] {
+        for rejection in [TLS_REQUIRED, DRAINING] {
             let text = std::str::from_utf8(rejection).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());

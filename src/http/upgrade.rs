@@ -1,11 +1,11 @@
 //! The WebSocket handshake (RFC 6455, 4.2).
 
 use super::{
-    Http, check,
-    reply::{ApiError, Reply},
+    HttpContext, check,
+    response::{ApiError, HttpResponse},
 };
 use crate::{
-    node::{ConnectRequest, Peer},
+    node::{ClientAddress, ConnectRequest},
     protocol::{CloseCode, Version},
     shard::AdmittedClient,
 };
@@ -28,18 +28,23 @@ pub(super) type AdmissionResult = Result<Box<AdmittedClient>, CloseCode>;
 
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 
-impl Http {
+impl HttpContext {
     /// The client behind a connection from `tcp_peer`, by the headers of trusted proxies.
-    pub(super) fn peer(&self, headers: &HeaderMap, tcp_peer: IpAddr, is_tls: bool) -> Peer {
+    pub(super) fn peer(
+        &self,
+        headers: &HeaderMap,
+        tcp_peer: IpAddr,
+        is_tls: bool,
+    ) -> ClientAddress {
         let lines = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-        let hop = Peer { address: tcp_peer, is_tls };
+        let hop = ClientAddress { address: tcp_peer, is_tls };
         self.proxies.client(hop, lines("x-forwarded-for"), lines("x-forwarded-proto"))
     }
 
     /// Logs why a client was rejected, unless the limit of such lines for its address is reached.
     fn log_rejection(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
-        let ConnectRequest { key, origin, peer: Peer { address, .. }, .. } = request;
-        if !self.node.logs_rejection(*address, Instant::now()) {
+        let ConnectRequest { key, origin, peer: ClientAddress { address, .. }, .. } = request;
+        if !self.node.should_log_rejection(*address, Instant::now()) {
             return;
         }
         let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
@@ -47,14 +52,14 @@ impl Http {
         tracing::info!(reason, code, key, app, %address, origin, "connection rejected");
     }
 
-    /// Answers a WebSocket handshake. A rejected client gets its connection too, so that it
-    /// receives the close code, which its library understands.
+    /// Answers a WebSocket handshake. A rejected client is upgraded too, so that it receives the
+    /// close code.
     pub(super) async fn upgrade(
         &self,
         parts: &Parts,
         key: &str,
-        peer: Peer,
-    ) -> Result<(Reply, AdmissionResult), ApiError> {
+        peer: ClientAddress,
+    ) -> Result<(HttpResponse, AdmissionResult), ApiError> {
         let accept = accept_key(parts)?;
         let query = parts.uri.query().unwrap_or_default();
         let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())
@@ -66,24 +71,24 @@ impl Http {
             protocol: protocol.as_deref(),
             origin: origin.as_deref(),
             peer,
-            is_from_loopback: check::is_from_loopback(parts).is_ok(),
+            is_from_loopback: check::check_loopback(parts).is_ok(),
         };
-        let granted = self.node.admit(request).await.map(Box::new);
-        if let Err(code) = &granted {
+        let admission = self.node.admit(request).await.map(Box::new);
+        if let Err(code) = &admission {
             self.log_rejection(&request, code);
         }
         let version = Version::negotiate(protocol.as_deref(), false).unwrap_or(Version::NEWEST);
-        Ok((switching(accept, sub_protocol(&parts.headers, version)), granted))
+        Ok((switching_protocols(accept, sub_protocol(&parts.headers, version)), admission))
     }
 }
 
-/// A header that may come in several lines, as the one list that they are.
+/// Joins the values of a header that may occur several times.
 fn list(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines.map(str::to_owned).reduce(|list, line| format!("{list},{line}"))
 }
 
-/// Checks the request's headers, and derives the answer to its key.
+/// Checks the request's headers, and derives `Sec-WebSocket-Accept` from its key.
 fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
     let headers = &parts.headers;
     let has = |name: HeaderName, token: &str| {
@@ -95,8 +100,8 @@ fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
         && has(CONNECTION, "upgrade");
     if !is_upgrade {
         return Err(upgrade_required(
-            "This is a WebSocket endpoint, and the request asks for no upgrade: if it came \
-             through a proxy, have that pass the Upgrade and Connection headers on (HTTP/1.1)",
+            "This is a WebSocket endpoint, and the request has no upgrade: a proxy must pass on \
+             the Upgrade and Connection headers (HTTP/1.1)",
         ));
     }
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
@@ -105,19 +110,19 @@ fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
         return Err(ApiError::bad_request("A WebSocket handshake must not have a body")
             .with_header(CONNECTION, HeaderValue::from_static("close")));
     }
-    let only = |name: HeaderName| {
+    let single = |name: HeaderName| {
         let mut lines = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
         match (lines.next(), lines.next()) {
             (line, None) => Ok(line.unwrap_or_default()),
             (_, Some(_)) => Err(ApiError::bad_request(format!("{name} must be given once"))),
         }
     };
-    if only(SEC_WEBSOCKET_VERSION)? != b"13" {
+    if single(SEC_WEBSOCKET_VERSION)? != b"13" {
         return Err(upgrade_required("Sec-WebSocket-Version must be 13")
             .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
-    only(ORIGIN)?;
-    let key = Some(only(SEC_WEBSOCKET_KEY)?).filter(|key| is_key(key));
+    single(ORIGIN)?;
+    let key = Some(single(SEC_WEBSOCKET_KEY)?).filter(|key| is_key(key));
     key.and_then(|key| HeaderValue::try_from(derive_accept_key(key)).ok())
         .ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64"))
 }
@@ -133,31 +138,31 @@ fn upgrade_required(message: &str) -> ApiError {
         .with_header(UPGRADE, HeaderValue::from_static("websocket"))
 }
 
-/// The one sub-protocol that is selected: that of the version we speak, if it is offered, else
-/// another that we could. Apple's clients hang up when theirs is not.
+/// The selected sub-protocol: that of the negotiated version if offered, otherwise another supported
+/// one. URLSession closes the connection if none is selected.
 fn sub_protocol(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
     let offered = list(headers, SEC_WEBSOCKET_PROTOCOL.as_str())?;
-    let spoken = |token: &&str| {
+    let is_supported = |token: &&str| {
         let digit = token.strip_prefix(SUB_PROTOCOL).filter(|digit| digit.len() == 1);
         digit.is_some_and(|digit| ("4"..="7").contains(&digit))
     };
-    let tokens = || offered.split(',').map(str::trim).filter(spoken);
-    let ours = format!("{SUB_PROTOCOL}{}", version.number());
-    let selected = tokens().find(|token| *token == ours).or_else(|| tokens().next())?;
+    let tokens = || offered.split(',').map(str::trim).filter(is_supported);
+    let wanted = format!("{SUB_PROTOCOL}{}", version.number());
+    let selected = tokens().find(|token| *token == wanted).or_else(|| tokens().next())?;
     HeaderValue::try_from(selected).ok()
 }
 
-fn switching(accept: HeaderValue, sub_protocol: Option<HeaderValue>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()));
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = reply.headers_mut();
+fn switching_protocols(accept: HeaderValue, sub_protocol: Option<HeaderValue>) -> HttpResponse {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(sub_protocol) = sub_protocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, sub_protocol);
     }
-    reply
+    response
 }
 
 #[cfg(test)]
@@ -189,7 +194,7 @@ mod tests {
         "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
     ];
 
-    /// The answer to the key, or the status of the rejection, and its header `name`.
+    /// `Sec-WebSocket-Accept`, or the status of the rejection, and its header `name`.
     fn accepted(lines: &[&str], name: &HeaderName) -> Result<String, (u16, String)> {
         let mut request = hyper::Request::builder().uri("/app/key");
         for line in lines {
@@ -200,9 +205,9 @@ mod tests {
         match accept_key(&request.body(()).unwrap().into_parts().0) {
             Ok(accept) => Ok(text(&accept)),
             Err(error) => {
-                let reply = error.into_reply();
-                let value = reply.headers().get(name).map(text).unwrap_or_default();
-                Err((reply.status().as_u16(), value))
+                let response = error.into_response();
+                let value = response.headers().get(name).map(text).unwrap_or_default();
+                Err((response.status().as_u16(), value))
             }
         }
     }
@@ -245,9 +250,9 @@ mod tests {
     #[test]
     fn a_connection_switches_with_what_was_agreed() {
         let headers = |sub_protocol| {
-            let reply = switching(HeaderValue::from_static("accepted"), sub_protocol);
-            assert_eq!(reply.status(), 101);
-            reply.headers().clone()
+            let response = switching_protocols(HeaderValue::from_static("accepted"), sub_protocol);
+            assert_eq!(response.status(), 101);
+            response.headers().clone()
         };
         let plain = headers(None);
         assert_eq!(plain[CONNECTION], "Upgrade");

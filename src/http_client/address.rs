@@ -1,4 +1,4 @@
-//! Detects public addresses. Others could reach into the operator's own network.
+//! Detects public addresses. Requests to other addresses could reach the operator's internal network.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

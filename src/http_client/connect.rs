@@ -32,8 +32,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An origin with this host, without brackets. `None` if the host is empty or, with TLS, neither
-    /// a name nor an address.
+    /// An origin with this host, without brackets. `None` if the host is empty or, for TLS, not
+    /// a valid server name.
     #[must_use]
     pub fn new(is_tls: bool, host: &str, port: u16) -> Option<Self> {
         if host.is_empty() {
@@ -50,7 +50,7 @@ impl Origin {
     /// The origin of a URL, if its scheme is `http` or `https`, its host is a name or an address, and
     /// its port is one.
     #[must_use]
-    pub fn of(url: &Uri) -> Option<Self> {
+    pub fn from_uri(url: &Uri) -> Option<Self> {
         let (is_tls, default_port) = match url.scheme_str()? {
             "http" => (false, 80),
             "https" => (true, 443),
@@ -200,7 +200,7 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve(error) => write!(f, "the host is not found: {error}"),
+            Self::Resolve(error) => write!(f, "cannot resolve the host: {error}"),
             Self::Private(address) => {
                 write!(
                     f,
@@ -208,7 +208,7 @@ impl fmt::Display for ConnectError {
                 )
             }
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
-            Self::Tls(error) => write!(f, "cannot agree on TLS: {error}"),
+            Self::Tls(error) => write!(f, "TLS handshake failed: {error}"),
         }
     }
 }
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn origin(url: &str) -> Option<Origin> {
-        Origin::of(&url.parse().unwrap())
+        Origin::from_uri(&url.parse().unwrap())
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! An HTTP/1.1 client, for webhooks and for the commands of the command line.
 //!
-//! It is made of hyper's connection and tokio-rustls rather than of a pooling client: a pool opens a
-//! second connection while the first is on its way back to it, keeps connections for any time, and
-//! does not apply an address filter to literal addresses.
+//! It uses hyper's connection and tokio-rustls rather than a pooling client: a pool may open a second
+//! connection before the first is returned, has no maximum connection age, and does not apply an address filter to literal addresses.
 
 mod address;
 mod connect;
@@ -29,7 +28,7 @@ use tokio::{
 
 /// Default maximum number of bytes read of the body of an answer.
 const BODY_MAX: usize = 64 * 1_024;
-/// Maximum number of bytes read of the head of an answer.
+/// Maximum number of bytes read of the head of a response.
 const HEAD_MAX: usize = 64 * 1_024;
 /// Maximum age of a connection: the name may resolve to another address later.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
@@ -47,9 +46,9 @@ pub struct HttpClient {
 /// The timeouts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// From the name resolution to the end of the head of the answer.
+    /// From the name resolution to the end of the head of the response.
     pub head: Duration,
-    /// For the body of the answer.
+    /// For the body of the response.
     pub body: Duration,
 }
 
@@ -61,9 +60,9 @@ impl HttpTimeouts {
     }
 }
 
-/// An answer to a request.
+/// The response to a request.
 #[derive(Debug)]
-pub struct HttpAnswer {
+pub struct ClientResponse {
     /// Any status.
     pub status: StatusCode,
     /// The body, or its first part if it is too large.
@@ -72,19 +71,19 @@ pub struct HttpAnswer {
     pub is_complete: bool,
 }
 
-/// The reason why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum HttpError {
-    /// There is no connection.
+    /// Connecting failed.
     Connect(ConnectError),
-    /// The connection was closed, or the answer is invalid.
+    /// The connection was closed, or the response is invalid.
     Http(hyper::Error),
     /// The request timed out after this time.
     Timeout(Duration),
 }
 
 #[derive(Debug)]
-struct OpenConnection {
+struct PooledConnection {
     /// The connector that opened the connection. A reloaded one may deny the address.
     connector: Arc<Connector>,
     sender: SendRequest<Full<Bytes>>,
@@ -109,16 +108,16 @@ impl HttpClient {
         Self { body_max, ..self }
     }
 
-    /// Sends a request, whose URI is a path, and waits for the answer. If a connection that was used
-    /// before is closed before it answers, the request is sent once more on a new one.
+    /// Sends a request, whose URI is a path, and waits for the response. If a connection that was used
+    /// before is closed before it responds, the request is sent once more on a new one.
     ///
     /// # Errors
     ///
-    /// [`HttpError`] if there is no answer.
+    /// [`HttpError`] if there is no response.
     pub async fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<HttpAnswer, HttpError> {
+    ) -> Result<ClientResponse, HttpError> {
         request.headers_mut().insert(HOST, self.origin.header());
         let HttpTimeouts { head, body } = self.timeouts;
         let answered = time::timeout(head, self.exchange(request)).await;
@@ -127,7 +126,7 @@ impl HttpClient {
         if answer.is_complete {
             self.connection = Some(connection);
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// Closes the connection, if there is one.
@@ -135,16 +134,16 @@ impl HttpClient {
         self.connection = None;
     }
 
-    async fn exchange(
+    async fn send_reusing_connection(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(OpenConnection, Response<Incoming>), HttpError> {
+    ) -> Result<(PooledConnection, Response<Incoming>), HttpError> {
         let connector = self.connector.load_full();
-        let may_be_used = |kept: &OpenConnection| {
+        let is_reusable = |kept: &PooledConnection| {
             Arc::ptr_eq(&kept.connector, &connector)
                 && kept.opened_at.elapsed() < CONNECTION_LIFETIME
         };
-        if let Some(mut kept) = self.connection.take().filter(may_be_used) {
+        if let Some(mut kept) = self.connection.take().filter(is_reusable) {
             match kept.send(request.clone()).await {
                 Ok(response) => return Ok((kept, response)),
                 // The server has received the request.
@@ -153,13 +152,13 @@ impl HttpClient {
                 Err(_closed) => {}
             }
         }
-        let mut connection = OpenConnection::open(connector, &self.origin).await?;
+        let mut connection = PooledConnection::open(connector, &self.origin).await?;
         let response = connection.send(request).await.map_err(HttpError::Http)?;
         Ok((connection, response))
     }
 }
 
-impl OpenConnection {
+impl PooledConnection {
     async fn open(connector: Arc<Connector>, origin: &Origin) -> Result<Self, HttpError> {
         let stream = connector.connect(origin).await.map_err(HttpError::Connect)?;
         let mut http = http1::Builder::new();
@@ -168,7 +167,7 @@ impl OpenConnection {
         let (sender, driver) =
             http.handshake(TokioIo::new(stream)).await.map_err(HttpError::Http)?;
         let driver = tokio::spawn(async move {
-            // The error is reported to the caller that waits for the answer.
+            // The error is reported to the caller that waits for the response.
             let _ = driver.await;
         });
         Ok(Self { connector, sender, driver, opened_at: Instant::now() })
@@ -180,7 +179,7 @@ impl OpenConnection {
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -191,7 +190,7 @@ async fn read_answer(
     response: Response<Incoming>,
     timeout: Duration,
     body_max: usize,
-) -> HttpAnswer {
+) -> ClientResponse {
     let status = response.status();
     let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
     let reading = async {
@@ -208,15 +207,15 @@ async fn read_answer(
         true
     };
     let is_complete = time::timeout(timeout, reading).await.unwrap_or(false);
-    HttpAnswer { status, body: body.freeze(), is_complete }
+    ClientResponse { status, body: body.freeze(), is_complete }
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
-            Self::Http(error) => write!(f, "no answer: {error}"),
-            Self::Timeout(timeout) => write!(f, "no answer within {timeout:?}"),
+            Self::Http(error) => write!(f, "no response: {error}"),
+            Self::Timeout(timeout) => write!(f, "no response within {timeout:?}"),
         }
     }
 }

@@ -82,7 +82,7 @@ async fn serve(
     }
 }
 
-/// An answer with this body.
+/// A response with this body.
 pub(crate) fn ok(body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()

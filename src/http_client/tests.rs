@@ -8,7 +8,7 @@ const TIMEOUTS: HttpTimeouts =
     HttpTimeouts { head: Duration::from_secs(10), body: Duration::from_secs(1) };
 
 fn client_with(server: &TestEndpoint, timeouts: HttpTimeouts) -> HttpClient {
-    let origin = Origin::of(&format!("http://{}", server.address).parse().unwrap()).unwrap();
+    let origin = Origin::from_uri(&format!("http://{}", server.address).parse().unwrap()).unwrap();
     HttpClient::new(
         Arc::new(ArcSwap::from_pointee(Connector::new(None, false))),
         Arc::new(origin),
@@ -50,7 +50,7 @@ async fn a_request_without_an_answer_times_out_after_ten_seconds() {
         let ended = Instant::now();
         time::resume();
         assert!(matches!(error, HttpError::Timeout(_)), "{error:?}");
-        assert_eq!(error.to_string(), "no answer within 10s");
+        assert_eq!(error.to_string(), "no response within 10s");
         // The timeout started between `start` and `read`; a timer is up to 2 ms late.
         let seconds = Duration::from_secs(10);
         assert!(start + seconds <= ended && ended <= read + seconds + Duration::from_millis(2));
@@ -66,12 +66,12 @@ async fn an_answer_whose_body_does_not_end_counts_after_the_timeout_of_the_body(
     let server = TestEndpoint::new(|_| TestReply::Keep(head.to_vec())).await;
     let mut client = client_with(&server, timeouts);
     let start = Instant::now();
-    let answer = client.send(request()).await.unwrap();
-    assert_eq!((answer.status.as_u16(), &answer.body[..]), (201, &b"begin"[..]));
-    assert!(!answer.is_complete);
+    let response = client.send(request()).await.unwrap();
+    assert_eq!((response.status.as_u16(), &response.body[..]), (201, &b"begin"[..]));
+    assert!(!response.is_complete);
     assert!(timeouts.body <= start.elapsed(), "{:?}", start.elapsed());
     client.send(request()).await.unwrap();
-    assert_eq!(server.connections(), [0, 1], "the rest of the body is not taken for an answer");
+    assert_eq!(server.connections(), [0, 1], "the rest of the body is not taken for a response");
 }
 
 #[tokio::test]
@@ -81,8 +81,8 @@ async fn a_connection_is_reused_unless_its_answer_is_larger_than_64_kib() {
         let server = TestEndpoint::new(move |_| TestReply::Keep(ok(&vec![b'x'; bytes]))).await;
         let mut client = client(&server);
         for _ in 0..2 {
-            let answer = client.send(request()).await.unwrap();
-            assert_eq!((answer.body.len(), answer.is_complete), (MOST, bytes == MOST));
+            let response = client.send(request()).await.unwrap();
+            assert_eq!((response.body.len(), response.is_complete), (MOST, bytes == MOST));
         }
         assert_eq!(server.connections(), connections, "{bytes}");
     }
@@ -140,15 +140,15 @@ async fn a_request_with_an_invalid_answer_is_not_repeated() {
     }
 }
 
-/// An answer may end with its connection.
+/// A response may end with its connection.
 #[tokio::test]
 async fn a_connection_that_the_server_will_close_is_not_reused() {
     for head in ["HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"] {
         let server = TestEndpoint::new(move |_| TestReply::Close(head.as_bytes().to_vec())).await;
         let mut client = client(&server);
         for _ in 0..2 {
-            let answer = client.send(request()).await.unwrap();
-            assert!(answer.status == 200 && answer.is_complete);
+            let response = client.send(request()).await.unwrap();
+            assert!(response.status == 200 && response.is_complete);
         }
         assert_eq!(server.connections(), [0, 1], "{head}");
     }

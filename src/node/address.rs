@@ -14,9 +14,9 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// The address and protocol of a client.
+/// The address of a client, and whether it uses TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer {
+pub struct ClientAddress {
     /// The client's address, behind trusted proxies.
     pub address: IpAddr,
     /// Whether the client's own connection uses TLS.
@@ -47,11 +47,11 @@ impl TrustedProxies {
     #[must_use]
     pub fn client<'a>(
         &self,
-        peer: Peer,
+        peer: ClientAddress,
         forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
         proto: impl DoubleEndedIterator<Item = &'a [u8]>,
-    ) -> Peer {
-        let Peer { address, mut is_tls } = peer;
+    ) -> ClientAddress {
+        let ClientAddress { address, mut is_tls } = peer;
         let mut address = address.to_canonical();
         let mut addresses = entries_from_the_end(forwarded_for);
         let mut schemes = entries_from_the_end(proto);
@@ -63,7 +63,7 @@ impl TrustedProxies {
             let Some(forwarded) = addresses.next().and_then(parse_address) else { break };
             address = forwarded.to_canonical();
         }
-        Peer { address, is_tls }
+        ClientAddress { address, is_tls }
     }
 }
 
@@ -87,8 +87,8 @@ fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The number of connections of each address. IPv6 addresses count by their /64, which is what one
-/// household gets.
+/// The number of connections of each address. IPv6 addresses count by their /64, the usual
+/// allocation to one customer.
 #[derive(Debug)]
 pub(super) struct AddressQuota {
     used: DashMap<IpAddr, usize>,
@@ -127,7 +127,7 @@ impl AddressQuota {
         if max == 0 {
             return Ok(None);
         }
-        let address = network_of(address);
+        let address = rate_limit_network(address);
         let mut used = self.used.entry(address).or_insert(0);
         if max <= *used {
             return Err(OverQuota);
@@ -141,7 +141,8 @@ impl AddressQuota {
 #[derive(Debug)]
 pub(super) struct OverQuota;
 
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+/// The address itself, or the /64 of an IPv6 address.
+pub(super) fn rate_limit_network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -169,9 +170,9 @@ mod tests {
     type Lines = &'static [&'static [u8]];
 
     /// The client behind `peer`, which connected without TLS.
-    fn behind(peer: &str, forwarded_for: Lines, proto: Lines) -> Peer {
+    fn behind(peer: &str, forwarded_for: Lines, proto: Lines) -> ClientAddress {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        let peer = Peer { address: ip(peer), is_tls: false };
+        let peer = ClientAddress { address: ip(peer), is_tls: false };
         TrustedProxies::new(networks.to_vec()).client(
             peer,
             forwarded_for.iter().copied(),
@@ -182,9 +183,9 @@ mod tests {
     #[test]
     fn only_listed_proxies_are_trusted() {
         let client = behind("1.2.3.4", &[b"6.6.6.6"], &[b"https"]);
-        assert_eq!(client, Peer { address: ip("1.2.3.4"), is_tls: false });
+        assert_eq!(client, ClientAddress { address: ip("1.2.3.4"), is_tls: false });
         let client = behind("::ffff:10.0.0.1", &[b"6.6.6.6"], &[b"https"]);
-        assert_eq!(client, Peer { address: ip("6.6.6.6"), is_tls: true });
+        assert_eq!(client, ClientAddress { address: ip("6.6.6.6"), is_tls: true });
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
     fn a_direct_tls_connection_is_tls() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
         let is_tls = |address, proto: Option<&'static str>| {
-            let hop = Peer { address: ip(address), is_tls: true };
+            let hop = ClientAddress { address: ip(address), is_tls: true };
             let proto = proto.into_iter().map(str::as_bytes);
             proxies.client(hop, std::iter::empty(), proto).is_tls
         };

@@ -1,6 +1,6 @@
 //! Admission of WebSocket connections.
 
-use super::{Node, Peer, address::AddressPermit};
+use super::{ClientAddress, Node, address::AddressPermit};
 use crate::{
     broker::BrokerPermit,
     clock,
@@ -27,7 +27,7 @@ pub struct ConnectRequest<'a> {
     /// The `Origin` header.
     pub origin: Option<&'a str>,
     /// The client's address and protocol.
-    pub peer: Peer,
+    pub peer: ClientAddress,
     /// Whether both its page and its `Host` are loopback.
     pub is_from_loopback: bool,
 }
@@ -151,7 +151,7 @@ fn message_rate(connection: &ConnectionConfig) -> Rate {
 }
 
 /// The rate of bytes that one connection may make the server send: the size of its outbox each
-/// second, and half of it as a burst, so that answers alone never fill the outbox.
+/// second, and half of it as a burst, so that responses alone never fill the outbox.
 fn response_byte_rate(connection: &ConnectionConfig) -> Rate {
     let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
     Rate::per_second(bytes).with_burst(bytes / 2)
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_long_origin_is_truncated_for_the_log() {
-        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), is_tls: false };
+        let peer = ClientAddress { address: Ipv4Addr::LOCALHOST.into(), is_tls: false };
         let kept = |origin: &str| {
             let origin = Some(origin);
             let request =

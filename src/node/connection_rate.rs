@@ -1,6 +1,6 @@
 //! Limits the rate of new connections from one address.
 
-use super::address::network_of;
+use super::address::rate_limit_network;
 use crate::rate::{Rate, TokenBucket};
 use parking_lot::Mutex;
 use std::{
@@ -49,7 +49,7 @@ impl ConnectionRateLimiter {
             return Ok(());
         }
         let mut buckets = self.buckets.lock();
-        let (address, is_full) = (network_of(address), self.max <= buckets.len());
+        let (address, is_full) = (rate_limit_network(address), self.max <= buckets.len());
         if is_full && !buckets.contains_key(&address) {
             return Ok(());
         }

@@ -9,7 +9,7 @@ mod database;
 mod exposition;
 mod rejections;
 
-pub use address::{Peer, TrustedProxies};
+pub use address::{ClientAddress, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
 
@@ -114,7 +114,7 @@ impl Node {
 
     /// Whether so much is queued that clients should not be read.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub fn is_backpressured(&self) -> bool {
         self.inboxes.pauses_reads() || self.broker.is_backlogged()
     }
 
@@ -173,7 +173,7 @@ impl Node {
 
     /// The number of WebSocket connections of this node.
     #[must_use]
-    pub fn connections_here(&self) -> usize {
+    pub fn local_connections(&self) -> usize {
         self.connections.used()
     }
 
@@ -189,7 +189,7 @@ impl Node {
     /// Counts a rejected request or connection from `address`. True if it may be logged: the number
     /// of lines for one address is limited.
     #[must_use]
-    pub fn logs_rejection(&self, address: IpAddr, now: Instant) -> bool {
+    pub fn should_log_rejection(&self, address: IpAddr, now: Instant) -> bool {
         self.rejections.count(address, now)
     }
 

@@ -1,6 +1,6 @@
 //! Limits the log lines about rejected requests and connections of one address.
 
-use super::address::network_of;
+use super::address::rate_limit_network;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ impl RejectionLog {
     /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
         let mut periods = self.periods.lock();
-        let own = RejectionSource::Network(network_of(address.to_canonical()));
+        let own = RejectionSource::Network(rate_limit_network(address.to_canonical()));
         let has_room = periods.len() < self.max || periods.contains_key(&own);
         let source = if has_room { own } else { RejectionSource::Others };
         let period = periods.entry(source).or_insert(RejectionPeriod { began: now, rejections: 0 });

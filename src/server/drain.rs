@@ -74,7 +74,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 impl ShutdownSequence {
     /// Drains. Returns the number of connections and tasks that did not finish in the grace period.
     pub(super) async fn run(mut self) -> usize {
-        let connections = self.node.connections_here();
+        let connections = self.node.local_connections();
         self.shutdown.start();
         let began = self.shutdown.started_at().unwrap_or_else(clock::now);
         self.node.broker().announce_drain();

@@ -18,7 +18,7 @@ use crate::{
     app_database::DatabaseUrlError,
     clock,
     config::{Config, ConfigError},
-    http::{self, Http, HttpConnectionLimiter},
+    http::{self, HttpConnectionLimiter, HttpContext},
     hub::ShardIndex,
     node::Node,
     shard::ShardConfig,
@@ -49,7 +49,7 @@ pub struct Server {
     /// The prefix of every route.
     path: String,
     node: Arc<Node>,
-    http: Arc<ArcSwap<Http>>,
+    http: Arc<ArcSwap<HttpContext>>,
     limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
     shard_settings: Arc<ArcSwap<ShardConfig>>,
@@ -153,7 +153,7 @@ impl Server {
             listeners,
             address,
             path: server.path.clone(),
-            http: Arc::new(ArcSwap::from_pointee(Http::new(
+            http: Arc::new(ArcSwap::from_pointee(HttpContext::new(
                 config,
                 Arc::clone(&node),
                 tls.clone(),
@@ -256,7 +256,7 @@ impl Server {
 
 fn serve_metrics(
     listener: std::net::TcpListener,
-    http: &Arc<ArcSwap<Http>>,
+    http: &Arc<ArcSwap<HttpContext>>,
     node: &Arc<Node>,
 ) -> io::Result<drain::MetricsTask> {
     listener.set_nonblocking(true)?;
@@ -338,7 +338,7 @@ impl std::error::Error for ServerError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Admitted, ConnectRequest, Peer};
+    use crate::node::{Admitted, ClientAddress, ConnectRequest};
 
     #[test]
     fn an_address_error_names_its_setting_and_a_remedy() {
@@ -376,7 +376,7 @@ mod tests {
         config.server.host = "127.0.0.1".to_owned();
         config.server.port = 0;
         let server = Server::build(&config).await.unwrap();
-        let peer = Peer { address: server.address().ip(), is_tls: false };
+        let peer = ClientAddress { address: server.address().ip(), is_tls: false };
         let request = ConnectRequest {
             key: "app-key",
             protocol: None,

@@ -62,12 +62,12 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Parses the answer. A server with TLS answers plain HTTP as well: with the advice to use TLS, or
+/// Parses the response. A server with TLS answers plain HTTP as well: with the advice to use TLS, or
 /// with the information that it drains.
 fn parse_response(response: &[u8]) -> PortOwner {
     let response = String::from_utf8_lossy(response);
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
-    let is_ours = body.contains(r#""ready":"#) || body.contains("This port speaks TLS");
+    let is_ours = body.contains(r#""ready":"#) || body.contains("This port requires TLS");
     match (head.starts_with("HTTP/1.1 "), body.contains(r#""draining""#)) {
         (true, true) if is_ours => PortOwner::Draining,
         (true, false) if is_ours => PortOwner::Serving,
@@ -82,20 +82,20 @@ mod tests {
 
     #[test]
     fn answers_are_distinguished() {
-        let reply = |status: &str, body: &str| {
+        let owner = |status: &str, body: &str| {
             parse_response(
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes(),
             )
         };
-        assert_eq!(reply("200 OK", r#"{"ready":true}"#), PortOwner::Serving);
+        assert_eq!(owner("200 OK", r#"{"ready":true}"#), PortOwner::Serving);
         let draining = r#"{"ready":false,"reasons":["draining"]}"#;
-        assert_eq!(reply("503 Service Unavailable", draining), PortOwner::Draining);
+        assert_eq!(owner("503 Service Unavailable", draining), PortOwner::Draining);
         let joining = r#"{"ready":false,"reasons":["not joined yet"]}"#;
-        assert_eq!(reply("503 Service Unavailable", joining), PortOwner::Serving);
-        let tls = r#"{"error":"This port speaks TLS: use https://","code":400}"#;
-        assert_eq!(reply("400 Bad Request", tls), PortOwner::Serving);
-        assert_eq!(reply("200 OK", "It works!"), PortOwner::Other);
-        assert_eq!(reply("503 Service Unavailable", r#"{"state":"draining"}"#), PortOwner::Other);
+        assert_eq!(owner("503 Service Unavailable", joining), PortOwner::Serving);
+        let tls = r#"{"error":"This port requires TLS: use https://","code":400}"#;
+        assert_eq!(owner("400 Bad Request", tls), PortOwner::Serving);
+        assert_eq!(owner("200 OK", "It works!"), PortOwner::Other);
+        assert_eq!(owner("503 Service Unavailable", r#"{"state":"draining"}"#), PortOwner::Other);
         assert_eq!(parse_response(b"SSH-2.0-OpenSSH\r\n"), PortOwner::Other);
         assert_eq!(parse_response(b""), PortOwner::None);
     }

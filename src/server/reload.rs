@@ -3,7 +3,7 @@
 use super::{capacity::FileDescriptors, shard_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
-    http::{Http, HttpConnectionLimiter},
+    http::{HttpConnectionLimiter, HttpContext},
     node::Node,
     shard::ShardConfig,
     tls::{Tls, TlsError},
@@ -17,7 +17,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 pub struct Reloader {
     pub(super) current: ArcSwap<CurrentConfig>,
     pub(super) node: Arc<Node>,
-    pub(super) http: Arc<ArcSwap<Http>>,
+    pub(super) http: Arc<ArcSwap<HttpContext>>,
     pub(super) limiter: Arc<HttpConnectionLimiter>,
     pub(super) shard_settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) descriptors: FileDescriptors,
@@ -72,7 +72,7 @@ impl Reloader {
     /// Number of WebSocket connections of the server.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.node.connections_here()
+        self.node.local_connections()
     }
 
     /// Validates and prepares `new`. Changes nothing. Reads files.

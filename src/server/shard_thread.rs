@@ -2,7 +2,7 @@
 
 use super::accept::AcceptedConnection;
 use crate::{
-    http::{self, Http},
+    http::{self, HttpContext},
     hub::ShardIndex,
     node::Node,
     shard::{Shard, ShardConfig},
@@ -71,7 +71,7 @@ fn run(
 }
 
 async fn serve_connections(
-    http: Arc<ArcSwap<Http>>,
+    http: Arc<ArcSwap<HttpContext>>,
     mut accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     upgraded: mpsc::UnboundedSender<crate::shard::UpgradedSocket>,
     shutdown: Shutdown,
@@ -79,7 +79,8 @@ async fn serve_connections(
     while let Some((stream, peer, pending)) = accepted.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let (http, purpose) = (Arc::clone(&http), http::Purpose::Main(upgraded.clone()));
+                let (http, purpose) =
+                    (Arc::clone(&http), http::ListenerKind::Main(upgraded.clone()));
                 tokio::spawn(http::serve(http, stream, peer, pending, purpose, shutdown.guard()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),

@@ -3,7 +3,7 @@
 use super::envelope::WebhookRequest;
 use crate::{
     config::Secret,
-    http_client::{Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts, Origin},
+    http_client::{ClientResponse, Connector, HttpClient, HttpError, HttpTimeouts, Origin},
 };
 use arc_swap::ArcSwap;
 use http_body_util::Full;
@@ -35,7 +35,7 @@ impl Target {
         // Not `as_str`, which has no slash before the query of a URL without a path.
         let path = url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
         let path = Secret::new(path);
-        Some(Self { origin: Arc::new(Origin::of(&url)?), path })
+        Some(Self { origin: Arc::new(Origin::from_uri(&url)?), path })
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) trait Post: Send {
     fn post(
         &mut self,
         request: &WebhookRequest,
-    ) -> impl Future<Output = Result<HttpAnswer, HttpError>> + Send;
+    ) -> impl Future<Output = Result<ClientResponse, HttpError>> + Send;
 
     /// Called when nothing is to be sent for now.
     fn on_idle(&mut self);
@@ -72,7 +72,7 @@ impl EndpointClient {
 }
 
 impl Post for EndpointClient {
-    async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
+    async fn post(&mut self, request: &WebhookRequest) -> Result<ClientResponse, HttpError> {
         let mut http_request = Request::post(self.target.path.expose())
             .body(Full::new(request.body.clone()))
             .expect("the path is that of a URL");

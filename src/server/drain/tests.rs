@@ -232,8 +232,8 @@ fn answering(body: &'static str) -> Socket {
         let mut request = [0; 1_024];
         let len = accepted.read(&mut request).unwrap();
         assert!(request[..len].starts_with(b"GET /ready "));
-        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
-        accepted.write_all(answer.as_bytes()).unwrap();
+        let response = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+        accepted.write_all(response.as_bytes()).unwrap();
     });
     probe
 }

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::Config,
     hub::ShardIndex,
-    node::{ConnectRequest, Node, Peer},
+    node::{ClientAddress, ConnectRequest, Node},
     permit::Quota,
     protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
     shutdown::{DrainGuard, DrainMode, Shutdown},

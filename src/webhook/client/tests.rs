@@ -94,7 +94,7 @@ async fn errors_contain_no_secret() {
         let error = client_of(&server).post(&request()).await.unwrap_err();
         assert!(matches!(error, HttpError::Http(_)), "{error:?}");
         let text = error.to_string();
-        assert!(text.starts_with("no answer: ") && !text.contains("hunter2"), "{text}");
+        assert!(text.starts_with("no response: ") && !text.contains("hunter2"), "{text}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -102,10 +102,10 @@ async fn errors_contain_no_secret() {
     drop(free);
     for (url, expected) in [
         (format!("http://{closed}/hunter2?t=hunter2"), "cannot connect: "),
-        ("http://unknown.invalid/hunter2?t=hunter2".to_owned(), "the host is not found: "),
+        ("http://unknown.invalid/hunter2?t=hunter2".to_owned(), "cannot resolve the host: "),
         (
             format!("https://{}/hunter2", TestEndpoint::accepting().await.address),
-            "cannot agree on TLS: ",
+            "TLS handshake failed: ",
         ),
     ] {
         let mut client = client(&url);

@@ -3,7 +3,7 @@ mod schedule;
 use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
-    http_client::HttpAnswer,
+    http_client::ClientResponse,
     webhook::queue::memory::{MemoryQueue, tests::request},
 };
 use bytes::Bytes;
@@ -30,7 +30,7 @@ struct AnswerScript {
 }
 
 impl Post for AnswerScript {
-    async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
+    async fn post(&mut self, request: &WebhookRequest) -> Result<ClientResponse, HttpError> {
         let at = {
             let mut posted = self.posted.lock().unwrap();
             posted.push((now(), request.body.clone()));
@@ -39,7 +39,7 @@ impl Post for AnswerScript {
         time::sleep(self.takes).await;
         let text = std::str::from_utf8(&request.body).unwrap();
         let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
-        Ok(HttpAnswer { status, body: Bytes::new(), is_complete: true })
+        Ok(ClientResponse { status, body: Bytes::new(), is_complete: true })
     }
 
     fn on_idle(&mut self) {

@@ -192,7 +192,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]
     struct Verifier(Arc<Mutex<Vec<usize>>>);
     impl Post for Verifier {
-        async fn post(&mut self, request: &WebhookRequest) -> Result<HttpAnswer, HttpError> {
+        async fn post(&mut self, request: &WebhookRequest) -> Result<ClientResponse, HttpError> {
             let text = std::str::from_utf8(&request.body).unwrap();
             let signer = crate::signature::Signer::new(AppConfig::development().secret.expose());
             if text.contains("[]") || !text.contains("1,") {
@@ -200,7 +200,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
             }
             self.0.lock().unwrap().push(request.events);
             let status = if request.events > 1 { 500 } else { 200 };
-            Ok(HttpAnswer {
+            Ok(ClientResponse {
                 status: StatusCode::from_u16(status).unwrap(),
                 body: Bytes::new(),
                 is_complete: true,

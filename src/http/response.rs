@@ -1,4 +1,4 @@
-//! Replies, and errors with their status.
+//! Responses, and errors with their status.
 
 use crate::{
     broker::{PublishError, Unavailable},
@@ -13,7 +13,7 @@ use hyper::{
 use serde_json::json;
 use std::time::Duration;
 
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 /// An error response: the status, and a message for the developer of the application that says what
 /// was expected.
@@ -88,20 +88,20 @@ impl ApiError {
         self
     }
 
-    pub(super) fn into_reply(self) -> Reply {
+    pub(super) fn into_response(self) -> HttpResponse {
         let body = json!({"error": self.message, "code": self.code}).to_string();
-        let mut reply = json_reply(self.status, body);
+        let mut response = json_response(self.status, body);
         if let Some((name, value)) = self.header {
-            reply.headers_mut().insert(name, value);
+            response.headers_mut().insert(name, value);
         }
-        reply.extensions_mut().insert(Rejection(self.logged.map_or(self.message, String::from)));
-        reply
+        response.extensions_mut().insert(LogReason(self.logged.map_or(self.message, String::from)));
+        response
     }
 }
 
-/// The reason of a rejection for the log. It is attached to the reply, and not sent.
+/// The reason of a rejection for the log. It is attached to the response, and not sent.
 #[derive(Clone, Debug)]
-pub(super) struct Rejection(pub(super) String);
+pub(super) struct LogReason(pub(super) String);
 
 /// The code in the body when it is unknown whether an event was published.
 const OUTCOME_UNKNOWN: u16 = 5031;
@@ -114,8 +114,7 @@ impl From<PublishError> for ApiError {
         match why {
             PublishError::NotDelivered => Self::retry_after(
                 status,
-                "The other nodes can't be reached, and no client received the event: \
-                 try again",
+                "The event was not delivered: the cluster is unavailable; retry",
                 RETRY_AFTER_OUTAGE,
             ),
             PublishError::OutcomeUnknown => Self {
@@ -133,25 +132,29 @@ impl From<PublishError> for ApiError {
 
 impl From<Unavailable> for ApiError {
     fn from(_: Unavailable) -> Self {
-        let message = "The other nodes can't be reached: try again";
+        let message = "The cluster is unavailable; retry";
         Self::retry_after(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
     }
 }
 
 /// 200 with a JSON object, which all SDKs read as success.
-pub(super) fn ok(body: impl Into<Bytes>) -> Reply {
-    json_reply(StatusCode::OK, body)
+pub(super) fn ok(body: impl Into<Bytes>) -> HttpResponse {
+    json_response(StatusCode::OK, body)
 }
 
-pub(super) fn json_reply(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+pub(super) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     with_type(status, "application/json", body)
 }
 
-pub(super) fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    reply
+pub(super) fn with_type(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 #[cfg(test)]
@@ -170,28 +173,29 @@ mod tests {
             (59_500, "60"),
         ] {
             let wait = Duration::from_millis(wait_ms);
-            let reply =
-                ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, "x", wait).into_reply();
-            assert_eq!(reply.status(), 429);
-            assert_eq!(reply.headers()[RETRY_AFTER], expected, "{wait_ms} ms");
+            let response =
+                ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, "x", wait).into_response();
+            assert_eq!(response.status(), 429);
+            assert_eq!(response.headers()[RETRY_AFTER], expected, "{wait_ms} ms");
         }
     }
 
     #[test]
     fn the_part_of_a_request_is_named_in_the_answer_and_in_the_log() {
-        let rejection =
-            |error: ApiError| error.into_reply().extensions().get::<Rejection>().unwrap().0.clone();
+        let rejection = |error: ApiError| {
+            error.into_response().extensions().get::<LogReason>().unwrap().0.clone()
+        };
         let error = || ApiError::bad_request("secret text").within("batch[3]");
         assert_eq!(rejection(error()), "batch[3]: secret text");
         let quoting = ApiError::bad_request("secret text").logged_as("text").within("batch[3]");
         assert_eq!(quoting.message, "batch[3]: secret text");
         assert_eq!(rejection(quoting), "batch[3]: text");
-        let reply = ApiError::wrong_method("GET").into_reply();
+        let response = ApiError::wrong_method("GET").into_response();
         assert_eq!(
-            (reply.status().as_u16(), &reply.headers()[ALLOW]),
+            (response.status().as_u16(), &response.headers()[ALLOW]),
             (405, &HeaderValue::from_static("GET"))
         );
-        assert_eq!(reply.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
     }
 
     #[test]
@@ -203,9 +207,9 @@ mod tests {
         ] {
             assert!(error.message.contains(words), "{}", error.message);
             assert_eq!(error.code, code);
-            let reply = error.into_reply();
+            let response = error.into_response();
             assert_eq!(
-                (reply.status().as_u16(), &reply.headers()[RETRY_AFTER]),
+                (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
                 (503, &"1".parse().unwrap())
             );
         }
