@@ -8,24 +8,24 @@ use crate::{
 use std::time::SystemTime;
 
 /// Reads the certificates and keys that `loaded` names, and reports what is wrong with them as
-/// notes or errors. Those of Redis are read at startup only.
+/// warnings or errors. Those of Redis are read at startup only.
 pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigError> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     match Tls::load(&loaded.config.server.tls, None) {
         Ok(tls) => {
             if let Some(warning) = tls.and_then(|tls| tls.warning(SystemTime::now())) {
                 let what = format!("{}: {warning}", loaded.config.server.tls.cert);
-                loaded.note("server.tls.cert", &what);
+                loaded.warn("server.tls.cert", &what);
             }
         }
-        Err(error) => faults.extend(error.faults()),
+        Err(error) => errors.extend(error.errors()),
     }
     let ca = &loaded.config.redis.ca;
     if is_start
         && !ca.is_empty()
         && let Err(error) = tls::check_authorities(ca)
     {
-        faults.extend(error.faults());
+        errors.extend(error.errors());
     }
     if is_start && let Err(error) = AppDatabase::check_url(&loaded.config.apps_from) {
         faults.push(("apps_from.url", error.to_string()));

@@ -74,15 +74,15 @@ pub(super) fn import(args: &ImportArgs) -> ExitCode {
         Ok(reverb) => reverb,
         Err(why) => return fail(EXIT_FAILED, format_args!("{}: {why}", args.file.display())),
     };
-    let (text, notes) = match config::import_reverb(&reverb) {
+    let (text, warnings) = match config::import_reverb(&reverb) {
         Ok(imported) => imported,
         Err(why) => return fail(EXIT_FAILED, format_args!("{}: {why}", args.file.display())),
     };
     if let Err(error) = write_private(&args.output, &text, args.force) {
         return fail(EXIT_FAILED, format_args!("cannot write {output}: {error}"));
     }
-    for note in notes {
-        print_error(format_args!("note: {note}"));
+    for warning in warnings {
+        print_error(format_args!("warning: {warning}"));
     }
     print_line(format_args!("Wrote {output}. It contains secrets, and only you can read it."));
     // By itself, without the variables that went into it.

@@ -99,7 +99,7 @@ pub(super) fn init(args: &InitArgs) -> ExitCode {
     let answers = NewConfig::ask(args, asks.then(|| io::stdin().lock()), &mut io::stderr());
     let config = match answers {
         Ok(config) => config,
-        Err(rule) => return fail(EXIT_USAGE, rule),
+        Err(message) => return fail(EXIT_USAGE, message),
     };
     let written = match (&args.compose, &args.systemd) {
         (Some(folder), _) => write_compose(folder, &config, args.force),
@@ -212,14 +212,14 @@ fn write_files(folder: &Path, files: &[File], replaces: bool) -> Result<(), Stri
 }
 
 /// Warns if the environment or `.env` configures the app, which then wins over the file.
-fn note_other_app(args: &InitArgs, app: &AppCredentials) {
+fn warn_other_app(args: &InitArgs, app: &AppCredentials) {
     let sources = ConfigArgs { config: Some(args.file.clone()), ..ConfigArgs::default() };
     match sources.read(Flags::default(), Files::default()) {
         Ok(loaded) if loaded.config.apps.first().is_some_and(|first| first.key == app.key) => {}
         Ok(_another_app) => print_error(
-            "note: the environment or .env sets another app, which `campanile start` uses here: see `campanile check`",
+            "warning: the environment or .env configures another app, which overrides this one: see `campanile check`",
         ),
-        Err(error) => error.lines().for_each(|line| print_error(format_args!("note: {line}"))),
+        Err(error) => error.lines().for_each(|line| print_error(format_args!("warning: {line}"))),
     }
 }
 
@@ -243,7 +243,7 @@ impl Question {
         output: &mut impl Write,
     ) -> Result<String, String> {
         if let Some(value) = given {
-            self.check(&value).map_err(|rule| format!("{}: {rule}", self.key))?;
+            self.check(&value).map_err(|message| format!("{}: {message}", self.key))?;
             return Ok(value);
         }
         let Some(input) = input else { return Ok(self.default.to_owned()) };
@@ -262,7 +262,7 @@ impl Question {
             };
             match self.check(value) {
                 Ok(()) => return Ok(value.to_owned()),
-                Err(rule) => writeln!(output, "  {rule}").map_err(failed)?,
+                Err(message) => writeln!(output, "  {message}").map_err(failed)?,
             }
         }
     }

@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn values_of_the_operators_configuration_have_a_larger_limit() {
-        let note = "n".repeat(2_000);
+        let warning = "n".repeat(2_000);
         let line =
-            as_json(|| tracing::warn!(target: "campanile::cli::start", note, "configuration"));
-        assert_eq!(line["note"], note.as_str());
+            as_json(|| tracing::warn!(target: "campanile::cli::start", warning, "configuration"));
+        assert_eq!(line["warning"], warning.as_str());
     }
 
     #[test]

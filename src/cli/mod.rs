@@ -105,7 +105,7 @@ struct CheckArgs {
     sources: ConfigArgs,
     #[command(flatten)]
     address: AddressArgs,
-    /// Print values, sources, notes and errors as JSON, for programs
+    /// Print values, sources, warnings and errors as JSON, for programs
     #[arg(long, conflicts_with = "schema")]
     json: bool,
     /// Print the JSON Schema of config.toml instead, for editors
@@ -191,8 +191,15 @@ impl ConfigArgs {
     fn read(&self, flags: Flags, before: Files) -> Result<Loaded, ConfigError> {
         let (file, env_file) = (self.config.clone(), self.env_file.clone());
         let (env_name, pusher_env) = (self.env.clone(), self.from_pusher_env);
-        let mut sources =
-            Sources { file, env_file, env_name, pusher_env, flags, before, ..Sources::default() };
+        let mut sources = Sources {
+            file,
+            env_file,
+            env_name,
+            pusher_env,
+            flags,
+            previous: before,
+            ..Sources::default()
+        };
         sources.set_env(std::env::vars_os());
         config::load(&sources)
     }
@@ -220,11 +227,11 @@ fn check(args: &CheckArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return reject(error),
     };
-    for fact in &loaded.facts {
-        print_error(format_args!("info: {fact}"));
+    for info in &loaded.infos {
+        print_error(format_args!("info: {info}"));
     }
-    for note in &loaded.notes {
-        print_error(format_args!("note: {note}"));
+    for warning in &loaded.warnings {
+        print_error(format_args!("warning: {warning}"));
     }
     print(loaded.effective_toml().trim_end())
 }

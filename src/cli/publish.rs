@@ -33,7 +33,7 @@ pub(super) fn publish(args: &PublishArgs) -> ExitCode {
     let data = match args.data.as_str() {
         "-" => match read_data(io::stdin().lock()) {
             Ok(data) => data,
-            Err(rule) => return fail(EXIT_USAGE, rule),
+            Err(message) => return fail(EXIT_USAGE, message),
         },
         data => data.to_owned(),
     };

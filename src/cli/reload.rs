@@ -20,7 +20,7 @@ pub(super) struct Reloading {
 /// The files and certificates that were read with a configuration.
 #[derive(Debug)]
 struct LoadedFiles {
-    notes: Vec<String>,
+    warnings: Vec<String>,
     files: Files,
 }
 
@@ -46,7 +46,7 @@ impl Reloading {
             match task::spawn_blocking(move || reading.prepare_counted(before)).await {
                 Ok(Ok((read, prepared))) => {
                     files = read.files;
-                    this.apply(&read.notes, prepared);
+                    this.apply(&read.warnings, prepared);
                 }
                 Ok(Err(RejectedReload::Config(error))) => reject(error),
                 Ok(Err(RejectedReload::Reload(error))) => reject(error),
@@ -68,17 +68,17 @@ impl Reloading {
         let mut loaded =
             self.sources.read(self.flags.clone(), before).map_err(RejectedReload::Config)?;
         files::check(&mut loaded, false).map_err(RejectedReload::Config)?;
-        let Loaded { config, notes, files, .. } = loaded;
+        let Loaded { config, warnings, files, .. } = loaded;
         let prepared = self.reloader.prepare(config).map_err(RejectedReload::Reload)?;
-        Ok((LoadedFiles { notes, files }, prepared))
+        Ok((LoadedFiles { warnings, files }, prepared))
     }
 
-    fn apply(&self, notes: &[String], prepared: PreparedReload) {
+    fn apply(&self, warnings: &[String], prepared: PreparedReload) {
         let (before, after) = prepared.log_levels();
         // Logged at the more verbose of the two levels.
         self.level.set(more_verbose(before, after));
-        for note in notes {
-            tracing::warn!(note, "configuration");
+        for warning in warnings {
+            tracing::warn!(warning, "configuration");
         }
         log_result(&self.reloader.apply(prepared));
         self.level.set(after);
@@ -105,7 +105,7 @@ fn log_result(reloaded: &ReloadSummary) {
         certificate = is_certificate_new.then_some("new"),
         "reloaded"
     );
-    for key in &changes.unchanged {
+    for key in &changes.restart_required {
         tracing::warn!(key, "changed in the configuration, but only a restart changes it");
     }
 }

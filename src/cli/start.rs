@@ -26,11 +26,11 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         Err(code) => return code,
     };
     let (level, _writing) = log::begin(&loaded.config.log);
-    for fact in &loaded.facts {
-        tracing::info!(fact, "configuration");
+    for info in &loaded.infos {
+        tracing::info!(info, "configuration");
     }
-    for note in &loaded.notes {
-        tracing::warn!(note, "configuration");
+    for warning in &loaded.warnings {
+        tracing::warn!(warning, "configuration");
     }
     if loaded.is_development() && is_in_container(std::process::id(), Path::exists) {
         tracing::warn!(

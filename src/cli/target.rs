@@ -133,16 +133,16 @@ impl ServerArgs {
             let origin = Origin::new(is_tls, &reachable(&server.host), server.port);
             (origin, "server.host is neither a name nor an address: give --url", server.path)
         };
-        let origin = origin.ok_or_else(|| fail(EXIT_USAGE, rule))?;
+        let origin = origin.ok_or_else(|| fail(EXIT_USAGE, message))?;
         let trust = match (&self.ca, &self.url) {
             (Some(file), _) => Trust::Authorities(file.clone()),
             (None, Some(_)) => Trust::System,
             (None, None) => Trust::Itself(server.tls.cert),
         };
         let tls = origin.is_tls().then(|| trust.client()).transpose();
-        let tls = tls.map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let tls = tls.map_err(|message| fail(EXIT_USAGE, message))?;
         let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
-        let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let app = self.app(&config.apps).map_err(|message| fail(EXIT_USAGE, message))?;
         let signer = Signer::new(app.secret.expose());
         let (app_id, key) = (app.id, app.key);
         Ok(AppTarget { origin: Arc::new(origin), connector, prefix, app_id, key, signer })

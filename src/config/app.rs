@@ -2,11 +2,10 @@
 
 use super::{
     Secret,
-    table::{
-        Declaration,
-        Reload::NewConnections,
-        Rule::{Any, Entries, Form, Range, Words},
-        Section, SectionInfo, SettingType, section, setting_types, words,
+    declare::{
+        AppliesTo::NewConnections,
+        Rule::{Any, OneOf, Parse, Range, Table},
+        SectionInfo, Setting, SettingType, SettingsSection, section, setting_types, string_enum,
     },
     values, webhook_rules,
 };
@@ -18,7 +17,7 @@ pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
 
 setting_types! {
-    Text: ClientEvents;
+    String: ClientEvents;
     List: Vec<WebhookEvent>;
 }
 
@@ -30,19 +29,19 @@ section! {
     AppConfig at "apps[]" {
         /// Id of the app in the HTTP API.
         id: String = String::new() => {
-            rule: Form(values::name_in_a_path, "unique; no `/ : ? #` or white space"),
+            rule: Parse(values::path_segment, "unique; no `/ : ? #` or white space"),
             is_required: true,
         },
         /// Key of the app for clients. Public.
         key: String = String::new() => {
-            rule: Form(values::name_in_a_path, "unique; no `/ : ? #` or white space"),
+            rule: Parse(values::path_segment, "unique; no `/ : ? #` or white space"),
             is_required: true,
         },
         /// Secret that signs requests and subscriptions. Use at least 20 random characters. Except on
         /// loopback, fewer than 16 cause a warning, and guessable ones are rejected, such as `changeme` or
         /// the app's key.
         secret: Secret = Secret::default() => {
-            rule: Form(values::not_empty, "not empty"), is_secret: true, is_required: true,
+            rule: Parse(values::not_empty, "not empty"), is_secret: true, is_required: true,
         },
         /// File that contains the secret, instead of `secret`: for secrets of Docker, Kubernetes and
         /// systemd. A line break at its end is ignored. A reload reads it again.
@@ -52,7 +51,7 @@ section! {
         /// Origins whose pages may connect, such as `example.com`, `*.example.com` or
         /// `https://example.com:8443`. Beyond them: close code 4009.
         allowed_origins: Vec<String> = vec!["*".to_owned()] => {
-            rule: Form(values::origin_pattern, "hosts, with `*` as wildcard, optional scheme and port"),
+            rule: Parse(values::origin_pattern, "hosts, with `*` as wildcard, optional scheme and port"),
             reload: NewConnections,
         },
         /// Reject connections without TLS with close code 4000. Needs `server.tls` or
@@ -62,7 +61,7 @@ section! {
         max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
         /// Connections that may send client events: `members` are the subscribers of the private or presence channel.
         client_events: ClientEvents = ClientEvents::Members => {
-            rule: Words(ClientEvents::WORDS), soketi: Some("'none'"),
+            rule: OneOf(ClientEvents::NAMES), soketi: Some("'none'"),
         },
         /// Client events of one connection per second. 0: no limit.
         client_events_per_second: u32 = 10 => {
@@ -150,7 +149,7 @@ impl AppConfig {
     }
 }
 
-words! {
+string_enum! {
     /// Which connections may send client events.
     ClientEvents {
         /// No connection.
@@ -164,18 +163,18 @@ section! {
     /// One webhook of an app. Repeat the section for each: docs/webhooks.md.
     WebhookConfig at "apps[].webhooks[]" {
         /// Name in metrics and logs. Empty: the host of the URL.
-        name: String = String::new() => { rule: Form(webhook_rules::name, "at most 64 characters, no white space") },
+        name: String = String::new() => { rule: Parse(webhook_rules::name, "at most 64 characters, no white space") },
         /// URL of the endpoint. Path and query are treated as secrets, because they can contain a token.
         #[serde(serialize_with = "serialize_masked")]
         url: String = String::new() => {
-            rule: Form(webhook_rules::url, "`http://` or `https://`"),
+            rule: Parse(webhook_rules::url, "`http://` or `https://`"),
             is_secret: true,
             is_required: true,
             example: Some(r#""https://app.example.com/hooks""#),
         },
         /// Events to send; at least one.
         events: Vec<WebhookEvent> = Vec::new() => {
-            rule: Words(WebhookEvent::WORDS),
+            rule: OneOf(WebhookEvent::NAMES),
             is_required: true,
             example: Some(r#"["channel_occupied", "channel_vacated"]"#),
         },
@@ -186,7 +185,7 @@ section! {
         channel_suffix: String = String::new() => {},
         /// Headers to add to each request. The values are treated as secrets.
         headers: BTreeMap<String, Secret> = BTreeMap::new() => {
-            rule: Entries(webhook_rules::headers, "header names and values"),
+            rule: Table(webhook_rules::headers, "header names and values"),
             is_secret: true,
             example: Some(r#"{ Authorization = "Bearer token" }"#),
         },
@@ -219,7 +218,7 @@ impl fmt::Debug for WebhookConfig {
     }
 }
 
-words! {
+string_enum! {
     /// An event that a webhook can report. The names are Pusher's, except for the last two.
     WebhookEvent {
         /// A channel has its first subscriber.

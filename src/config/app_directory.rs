@@ -2,11 +2,12 @@
 
 use super::{
     apps,
-    draft::{Draft, Setting},
-    error::{ConfigError, Faults},
+    raw::{RawConfig, Setting},
+    error::{ConfigError, ErrorCollector},
     file,
     files::Files,
-    key::Key,
+    key::KeyPath,
+    raw_config::{RawConfig, SourcedValue},
     value_source::ValueSource,
 };
 use std::{
@@ -21,7 +22,7 @@ const DEFAULT: &str = "apps.d";
 /// Maximum number of files. Each may have any number of apps.
 const FILES_MAX: usize = 10_000;
 
-/// Writes the apps in the folder's files into `draft`, after those that it has. `beside` is the folder
+/// Writes the apps in the folder's files into `raw`, after those that it has. `beside` is the folder
 /// of the configuration file.
 ///
 /// # Errors
@@ -31,10 +32,10 @@ const FILES_MAX: usize = 10_000;
 pub(super) fn read(
     beside: &Path,
     before: &Files,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
     files: &mut Files,
 ) -> Result<(), ConfigError> {
-    let setting = draft.setting(&Key::new(DIRECTORY));
+    let setting = raw.get(&KeyPath::new(DIRECTORY));
     let chosen = setting.and_then(|setting| setting.value.as_str()).filter(|path| !path.is_empty());
     let (path, name) = match chosen {
         Some(chosen) => (PathBuf::from(chosen), chosen.trim_end_matches('/').to_owned()),
@@ -44,35 +45,39 @@ pub(super) fn read(
         Ok(names) => names,
         Err(error) if is_missing(&error) && chosen.is_none() => Vec::new(),
         Err(error) => {
-            let rule = format!("`{name}` cannot be read: {error}");
-            return Err(ConfigError::key(&draft.origin(&Key::new(DIRECTORY)), DIRECTORY, rule));
+            let message = format!("`{name}` cannot be read: {error}");
+            return Err(ConfigError::key(
+                &raw.source(&KeyPath::new(DIRECTORY)),
+                DIRECTORY,
+                message,
+            ));
         }
     };
     if file_names.is_empty() && before.has_any_in(&path) {
-        let rule = "has no files any more, and had some when it was read last";
-        return Err(ConfigError::at(&name, rule));
+        let message = "no longer contains files";
+        return Err(ConfigError::at(&name, message));
     }
     if FILES_MAX < file_names.len() {
         return Err(ConfigError::at(&name, format!("has more than {FILES_MAX} files")));
     }
-    if apps::has_database(draft) {
-        apps::remove_unnamed(draft);
+    if apps::has_database(raw) {
+        apps::remove_unnamed(raw);
     } else if !file_names.is_empty() {
-        remove_defaults_of_no_app(draft);
+        remove_defaults_of_no_app(raw);
     }
-    let mut faults = Faults::default();
+    let mut errors = ErrorCollector::default();
     for file_name in &file_names {
         let shown = format!("{name}/{file_name}");
         let read = before.find_in(&path, file_name, &shown);
-        let Some(source) = faults.take(read) else { continue };
-        let first_app = draft.count(&Key::new("apps"))?;
-        faults.take(file::read_apps(&shown, &source.text, first_app, draft));
-        if draft.count(&Key::new("apps"))? == first_app && faults.is_empty() {
-            faults.take(Err::<(), _>(ConfigError::at(&shown, "has no [[apps]]")));
+        let Some(file) = errors.collect(read) else { continue };
+        let first_app = raw.list_len(&KeyPath::new("apps"))?;
+        errors.collect(file::read_apps(&shown, &file.text, first_app, raw));
+        if raw.list_len(&KeyPath::new("apps"))? == first_app && errors.is_empty() {
+            errors.collect(Err::<(), _>(ConfigError::at(&shown, "has no [[apps]]")));
         }
-        files.push(source, true);
+        files.push(file, true);
     }
-    faults.result()
+    errors.take_result()
 }
 
 /// The names of the TOML files in the folder, sorted. Hidden files are those of editors and of mounted
@@ -97,12 +102,12 @@ fn is_missing(error: &io::Error) -> bool {
 
 /// Removes what only the defaults of another server say about the first app, if it has neither id, key
 /// nor secret: other apps are in its place.
-fn remove_defaults_of_no_app(draft: &mut Draft) {
-    let first = Key::new("apps").item(0);
-    let is_default = |(key, setting): (&Key, &Setting)| {
-        key.section() != first || matches!(setting.origin, ValueSource::Compat(_))
+fn remove_defaults_of_no_app(raw: &mut RawConfig) {
+    let first = KeyPath::new("apps").index(0);
+    let is_default = |(key, setting): (&KeyPath, &SourcedValue)| {
+        key.section() != first || matches!(setting.source, ValueSource::Compat(_))
     };
-    if draft.section(&first).is_none() && draft.settings().all(is_default) {
-        draft.remove_section(&first);
+    if raw.section_source(&first).is_none() && raw.iter().all(is_default) {
+        raw.remove_section(&first);
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     AppConfig, Config,
     app::DEVELOPMENT,
-    draft::{Draft, Setting},
+    raw::{RawConfig, Setting},
     error::{ConfigError, all},
-    key::Key,
+    key::KeyPath,
     value_source::ValueSource,
 };
 use std::net::IpAddr;
@@ -38,39 +38,39 @@ pub(super) fn remove_unnamed(draft: &mut Draft) {
 
 /// Checks that each of `count` apps has id, key and secret. A single app of which the environment
 /// only sets limits is the development app.
-pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigError> {
-    let first = Key::new("apps").item(0);
-    let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
-    if count == 1 && !has_database(draft) && !named && draft.section(&first).is_none() {
+pub(super) fn complete(raw: &mut RawConfig, count: usize) -> Result<(), ConfigError> {
+    let first = KeyPath::new("apps").index(0);
+    let named = DEVELOPMENT.iter().any(|(name, _)| raw.get(&first.child(name)).is_some());
+    if count == 1 && !has_database(raw) && !named && raw.section_source(&first).is_none() {
         for (name, value) in DEVELOPMENT {
-            draft.set(first.child(name), Value::String(value.to_owned()), ValueSource::Default);
+            raw.set(first.child(name), Value::String(value.to_owned()), ValueSource::Default);
         }
     }
-    let apps = (0..count).map(|index| Key::new("apps").item(index));
+    let apps = (0..count).map(|index| KeyPath::new("apps").index(index));
     let keys = apps.flat_map(|app| DEVELOPMENT.map(|(name, _)| (app.clone(), app.child(name))));
-    all(keys.map(|(app, key)| {
-        if draft.setting(&key).is_some() { Ok(()) } else { Err(missing(draft, &app, key)) }
+    collect_errors(keys.map(|(app, key)| {
+        if raw.get(&key).is_some() { Ok(()) } else { Err(missing(raw, &app, key)) }
     }))
 }
 
 /// Where the missing `key` of `app` belongs: the app's table in the file, or the variable beside
 /// one that is set.
-fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
-    let named = DEVELOPMENT.iter().find_map(|(name, _)| draft.setting(&app.child(name)));
-    let beside = draft.section(app).or(named.map(|setting| &setting.origin));
-    let origin = beside.or_else(|| draft.origin_within(app)).unwrap_or(&ValueSource::Default);
-    match origin.variable() {
+fn missing(raw: &RawConfig, app: &KeyPath, key: KeyPath) -> ConfigError {
+    let named = DEVELOPMENT.iter().find_map(|(name, _)| raw.get(&app.child(name)));
+    let beside = raw.section_source(app).or(named.map(|setting| &setting.source));
+    let source = beside.or_else(|| raw.source_within(app)).unwrap_or(&ValueSource::Default);
+    match source.variable() {
         Some(variable) => {
             let name = key.name().to_ascii_uppercase();
             let wanted = match variable {
                 reverb if reverb.starts_with("REVERB_") => format!("REVERB_APP_{name}"),
                 soketi if soketi.starts_with("SOKETI_") => format!("SOKETI_DEFAULT_APP_{name}"),
-                _ours => key.variable(),
+                _ours => key.variable_name(),
             };
-            let rule = format!("is required beside {variable}");
-            ConfigError::key(&origin.with_variable(&wanted), key, rule)
+            let message = format!("is required beside {variable}");
+            ConfigError::key(&source.with_variable(&wanted), key, message)
         }
-        None => ConfigError::key(origin, key, "is required"),
+        None => ConfigError::key(source, key, "is required"),
     }
 }
 
@@ -80,15 +80,15 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 /// rejected instead.
 pub(super) fn restrict_to_loopback(
     config: &mut Config,
-    draft: &Draft,
-    notes: &mut Vec<String>,
+    raw: &RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<bool, ConfigError> {
     if !config.is_development() || is_loopback(&config.server.host) {
         return Ok(false);
     }
-    let host = Key::new("server.host");
-    let origin = draft.origin(&host);
-    let chosen = match &origin {
+    let host = KeyPath::new("server.host");
+    let source = raw.source(&host);
+    let chosen = match &source {
         ValueSource::Default
         | ValueSource::Compat(_)
         | ValueSource::File { .. }
@@ -96,16 +96,15 @@ pub(super) fn restrict_to_loopback(
         ValueSource::Environment { .. } | ValueSource::Flag(_) => true,
     };
     if chosen {
-        let rule = "must be a loopback address, because the development app has a well-known secret; \
+        let message = "must be a loopback address, because the development app has a well-known secret; \
             configure an app of your own";
-        return Err(ConfigError::key(&origin, host, rule));
+        return Err(ConfigError::key(&source, host, message));
     }
-    let secret = draft.origin(&Key::new("apps").item(0).child("secret"));
-    if secret.variable().is_some() || secret.is_of_other_server() {
-        notes.push(format!(
-            "{secret}: apps[0].secret is that of the development app, which is public, so the server listens on \
-             127.0.0.1 in place of {}, and nothing outside of this machine or container can reach it: set a secret of \
-             your own",
+    let secret = raw.source(&KeyPath::new("apps").index(0).child("secret"));
+    if secret.variable().is_some() || secret.is_compat() {
+        warnings.push(format!(
+            "{secret}: apps[0].secret is the public secret of the development app: the server listens on \
+             127.0.0.1 instead of {}. Set a secret of your own",
             config.server.host
         ));
     }

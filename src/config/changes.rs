@@ -1,6 +1,6 @@
 //! The changes that a reload makes.
 
-use super::{AppConfig, Config, ConfigError, guessable, table::Section};
+use super::{AppConfig, Config, ConfigError, declare::SettingsSection, guessable};
 use std::{fmt, net::IpAddr};
 
 /// The difference between the running configuration and another one. Settings are identified by
@@ -16,7 +16,7 @@ pub struct Changes {
     /// Changed settings of the server.
     pub settings: Vec<String>,
     /// Settings with other values that only a restart can change.
-    pub unchanged: Vec<String>,
+    pub restart_required: Vec<String>,
 }
 
 /// An app in both configurations. If its key has changed, it is another app to clients and to the
@@ -38,16 +38,15 @@ impl Config {
     ///
     /// `fresh` has an app with the published secret of the development app and this configuration
     /// has none, or the server is reachable from the network and an app has a guessable secret.
-    pub fn reload(&self, fresh: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
-        if fresh.has_well_known_secret() && !self.has_well_known_secret() {
-            let rule = "are none, or one that has the well-known secret of the development app, \
-                which a reload never brings in";
-            return Err(ConfigError::at("apps", rule));
+    pub fn reload(&self, new: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
+        if new.has_well_known_secret() && !self.has_well_known_secret() {
+            let message = "a reload cannot switch to the development app: restart to do that";
+            return Err(ConfigError::at("apps", message));
         }
-        fresh.check_for(address)?;
-        let changes = self.changes_to(&fresh);
-        let mut next = fresh;
-        next.keep_fixed(self);
+        new.check_for(address)?;
+        let changes = self.changes_to(&new);
+        let mut next = new;
+        next.keep_restart_only(self);
         Ok((next, changes))
     }
 
@@ -61,24 +60,27 @@ impl Config {
         guessable::reject(self, &address.to_canonical().to_string(), None)
     }
 
-    fn changes_to(&self, fresh: &Self) -> Changes {
+    fn changes_to(&self, new: &Self) -> Changes {
         let find = |apps: &[AppConfig], id: &str| apps.iter().find(|app| app.id == id).cloned();
         let mut changes = Changes::default();
-        for app in &fresh.apps {
+        for app in &new.apps {
             match find(&self.apps, &app.id) {
                 None => changes.added.push(app.id.clone()),
-                Some(before) if before != *app => {
-                    let settings = changed_settings(&before, app);
+                Some(previous) if previous != *app => {
+                    let settings = changed_settings(&previous, app);
                     changes.changed.push(ChangedApp { id: app.id.clone(), settings });
                 }
                 Some(_) => {}
             }
         }
-        let removed = self.apps.iter().filter(|app| find(&fresh.apps, &app.id).is_none());
+        let removed = self.apps.iter().filter(|app| find(&new.apps, &app.id).is_none());
         changes.removed = removed.map(|app| app.id.clone()).collect();
-        for setting in self.changed(fresh) {
-            let keys =
-                if setting.is_fixed() { &mut changes.unchanged } else { &mut changes.settings };
+        for setting in self.changed(new) {
+            let keys = if setting.needs_restart() {
+                &mut changes.restart_required
+            } else {
+                &mut changes.settings
+            };
             keys.push(setting.key.to_owned());
         }
         changes
@@ -95,10 +97,10 @@ impl AppConfig {
 
 /// The names of the changed settings of an app: secrets after the others, and last its webhooks,
 /// which count as one.
-fn changed_settings(before: &AppConfig, after: &AppConfig) -> Vec<String> {
-    let mut changed = before.changed(after);
+fn changed_settings(previous: &AppConfig, new: &AppConfig) -> Vec<String> {
+    let mut changed = previous.changed(new);
     changed.sort_by_key(|setting| setting.is_secret);
-    let webhooks = (before.webhooks != after.webhooks).then_some("webhooks");
+    let webhooks = (previous.webhooks != new.webhooks).then_some("webhooks");
     let names = changed.iter().map(|setting| setting.name()).chain(webhooks);
     names.map(str::to_owned).collect()
 }
@@ -174,9 +176,9 @@ mod tests {
         let (next, changes) = reload(&running, fresh.clone()).unwrap();
         assert_eq!(next, running);
         assert_eq!(changes.settings, Vec::<String>::new());
-        let mut unchanged = changes.unchanged;
+        let mut unchanged = changes.restart_required;
         unchanged.sort();
-        let fixed = schema::settings().filter(|setting| setting.is_fixed());
+        let fixed = schema::settings().filter(|setting| setting.needs_restart());
         let mut all: Vec<_> = fixed.map(|setting| setting.key.to_owned()).collect();
         all.sort();
         assert_eq!(unchanged, all);
@@ -184,7 +186,9 @@ mod tests {
         fresh.redis.url = serde_json::from_str(r#""redis://:other@h""#).unwrap();
         let mut before = running;
         before.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
-        assert!(reload(&before, fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
+        assert!(
+            reload(&before, fresh).unwrap().1.restart_required.contains(&"redis.url".to_owned())
+        );
     }
 
     #[test]
@@ -198,7 +202,10 @@ mod tests {
         let (next, changes) = reload(&running, fresh.clone()).unwrap();
         assert_eq!(next, fresh);
         let keys = ["server.path", "connection.max_channels", "metrics.token", "log.level"];
-        assert_eq!((changes.settings, changes.unchanged), (keys.map(str::to_owned).into(), vec![]));
+        assert_eq!(
+            (changes.settings, changes.restart_required),
+            (keys.map(str::to_owned).into(), vec![])
+        );
     }
 
     #[test]

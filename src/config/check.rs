@@ -2,24 +2,24 @@
 
 use super::{
     convert,
-    draft::Draft,
-    error::{ConfigError, all},
+    declare::Rule,
+    error::{ConfigError, collect_errors},
+    raw_config::RawConfig,
     schema,
-    table::Rule,
 };
 use toml::Value;
 
-/// Checks every value of `draft` by itself, and normalizes it.
-pub(super) fn check_values(draft: &mut Draft) -> Result<(), ConfigError> {
-    all(draft.settings_mut().map(|(key, setting)| {
-        check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
+/// Checks every value of `raw` by itself, and normalizes it.
+pub(super) fn check_values(raw: &mut RawConfig) -> Result<(), ConfigError> {
+    collect_errors(raw.iter_mut().map(|(key, setting)| {
+        check_one(&key.schema_path(), &mut setting.value).map_err(|rule| {
             // The value may have been written in another unit.
             let number = setting.value.as_integer();
-            let rule = match number.filter(|_| setting.origin.is_of_other_server()) {
+            let rule = match number.filter(|_| setting.source.is_compat()) {
                 Some(number) => format!("is set to {number}, and {rule}"),
                 None => rule,
             };
-            ConfigError::key(&setting.origin, key, rule)
+            ConfigError::key(&setting.source, key, rule)
         })
     }))
 }
@@ -29,14 +29,14 @@ pub(super) fn check_values(draft: &mut Draft) -> Result<(), ConfigError> {
 ///
 /// # Errors
 ///
-/// The rule that the value breaks, or that there is no such setting.
+/// The value breaks the rule of its setting, or there is no such setting.
 pub fn check_setting(pattern: &str, value: &str) -> Result<(), String> {
     let setting = schema::setting(pattern).ok_or_else(|| "is not a setting".to_owned())?;
     let mut value = convert::to_kind(setting.kind, value)?;
     check_one(pattern, &mut value)
 }
 
-/// The rule of `pattern` that `value` violates, if any.
+/// Checks `value` by the rule of the setting `pattern`, and returns the error message.
 fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
     let rule = schema::setting(pattern).map_or(Rule::Any(""), |setting| setting.rule);
     match (value, rule) {
@@ -54,7 +54,7 @@ fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
             }
             Ok(())
         }
-        (Value::Table(table), Rule::Entries(check, _)) => check(table),
+        (Value::Table(table), Rule::Table(check, _)) => check(table),
         (_, _) => Ok(()),
     }
 }
@@ -64,11 +64,11 @@ fn check_text(rule: Rule, text: &mut String) -> Result<(), String> {
         return Err("must not contain control characters".to_owned());
     }
     match rule {
-        Rule::Words(words) if !words.contains(&text.as_str()) => {
+        Rule::OneOf(words) if !words.contains(&text.as_str()) => {
             return Err(format!("must be one of {}", words.join(", ")));
         }
-        Rule::Form(form, _) => *text = form(text)?,
-        Rule::Any(_) | Rule::Range(..) | Rule::Words(_) | Rule::Entries(..) => {}
+        Rule::Parse(form, _) => *text = form(text)?,
+        Rule::Any(_) | Rule::Range(..) | Rule::OneOf(_) | Rule::Table(..) => {}
     }
     Ok(())
 }

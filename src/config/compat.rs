@@ -5,11 +5,11 @@
 
 use super::{
     app::DEVELOPMENT,
-    draft::Draft,
-    key::Key,
+    declare::{Setting, parse_toml},
+    key::KeyPath,
+    raw_config::RawConfig,
     schema,
-    table::{Declaration, declared},
-    value_source::{Compat, ValueSource},
+    value_source::{CompatServer, ValueSource},
     variables::Variables,
 };
 use toml::Value;
@@ -17,22 +17,21 @@ use toml::Value;
 const MESSAGE: &str = "connection.max_message_bytes";
 const OUTBOX: &str = "connection.max_outbox_bytes";
 
-/// soketi's own id and key, which the development app has too. soketi's secret is public, so the
-/// secret has no default.
+/// The id and key of soketi's default app, which the development app shares. Its secret is public, so it
+/// has no default.
 const SOKETI_APP: [(&str, &str); 2] = [DEVELOPMENT[0], DEVELOPMENT[1]];
 
-impl Compat {
+impl CompatServer {
     /// The server whose file is read, or whose variables configure the first app, or, without an
     /// app, whose variables are set.
-    pub(super) fn of(draft: &Draft, variables: &Variables, is_file: bool) -> Option<Self> {
+    pub(super) fn detect(raw: &RawConfig, variables: &Variables, is_file: bool) -> Option<Self> {
         if is_file {
             return Some(Self::Soketi);
         }
-        let first = Key::new("apps").item(0);
-        let named =
-            ["key", "secret", "id"].iter().find_map(|name| draft.setting(&first.child(name)));
-        let has = |family| variables.names(family).any(|name| variables.set(name).is_some());
-        let variable = named.map(|setting| setting.origin.variable().unwrap_or_default());
+        let first = KeyPath::new("apps").index(0);
+        let named = ["key", "secret", "id"].iter().find_map(|name| raw.get(&first.child(name)));
+        let has = |family| variables.names(family).any(|name| variables.non_empty(name).is_some());
+        let variable = named.map(|setting| setting.source.variable().unwrap_or_default());
         match variable {
             Some(name) if name.starts_with("REVERB_") => Some(Self::Reverb),
             Some(name) if name.starts_with("SOKETI_") => Some(Self::Soketi),
@@ -44,16 +43,16 @@ impl Compat {
         }
     }
 
-    fn default(self, setting: &Declaration) -> Option<Value> {
+    fn default(self, setting: &Setting) -> Option<Value> {
         match self {
-            Self::Reverb => setting.reverb.map(declared),
-            Self::Soketi => setting.soketi.map(declared),
+            Self::Reverb => setting.reverb.map(parse_toml),
+            Self::Soketi => setting.soketi.map(parse_toml),
         }
     }
 
     /// Applies this server's defaults to settings of the server and of `apps` that are not set.
-    pub(super) fn apply(self, draft: &mut Draft, apps: &[usize]) {
-        let outbox = draft.setting(&Key::new(OUTBOX)).and_then(|set| set.value.as_integer());
+    pub(super) fn apply(self, raw: &mut RawConfig, apps: &[usize]) {
+        let outbox = raw.get(&KeyPath::new(OUTBOX)).and_then(|set| set.value.as_integer());
         for setting in schema::settings() {
             let Some(value) = self.default(setting) else { continue };
             let fits =
@@ -62,27 +61,27 @@ impl Compat {
             match of_app {
                 Some(name) => {
                     for app in apps {
-                        let key = Key::new("apps").item(*app).child(name);
-                        self.set_default(draft, key, value.clone());
+                        let key = KeyPath::new("apps").index(*app).child(name);
+                        self.set_default(raw, key, value.clone());
                     }
                 }
-                None if fits => self.set_default(draft, Key::new(setting.key), value),
+                None if fits => self.set_default(raw, KeyPath::new(setting.key), value),
                 None => {}
             }
         }
-        let first = Key::new("apps").item(0);
+        let first = KeyPath::new("apps").index(0);
         // A list of apps in a file replaces soketi's own app.
-        let is_own = draft.section(&first).is_none();
-        if self == Self::Soketi && is_own && draft.setting(&first.child("secret")).is_some() {
+        let is_own = raw.section_source(&first).is_none();
+        if self == Self::Soketi && is_own && raw.get(&first.child("secret")).is_some() {
             for (name, value) in SOKETI_APP {
-                self.set_default(draft, first.child(name), Value::String(value.to_owned()));
+                self.set_default(raw, first.child(name), Value::String(value.to_owned()));
             }
         }
     }
 
-    fn set_default(self, draft: &mut Draft, key: Key, value: Value) {
-        if draft.setting(&key).is_none() {
-            draft.set(key, value, ValueSource::Compat(self));
+    fn set_default(self, raw: &mut RawConfig, key: KeyPath, value: Value) {
+        if raw.get(&key).is_none() {
+            raw.set(key, value, ValueSource::Compat(self));
         }
     }
 

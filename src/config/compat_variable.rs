@@ -1,37 +1,38 @@
-//! Tables of the variables of other servers, with the effect of each.
+//! The variables of other servers: what each does, and how it is applied.
 
 use super::{
     convert::Convert,
-    draft::Draft,
-    error::{ConfigError, Faults, all},
-    key::Key,
+    error::{ConfigError, ErrorCollector, collect_errors},
+    key::KeyPath,
+    raw_config::RawConfig,
     schema::unknown,
     unsupported::UNSUPPORTED,
     variables::{Variables, is_true},
 };
 
-/// A variable of another server: its name, and then what its effect needs. Keys of apps are those of
-/// the first app.
+/// A variable of another server, by its effect. The first value of each is its name; the first app stands
+/// for the app that it configures.
 #[derive(Debug)]
 pub(super) enum CompatVariable {
-    /// Sets the key.
+    /// Name, key, conversion: sets the key.
     Sets(&'static str, &'static str, Convert),
-    /// Sets the key, with a difference in meaning that is noted.
-    Nearly(&'static str, &'static str, Convert, &'static str),
-    /// Sets the key, with the other server's default if the variable is missing, while a switch is
-    /// on: see [`apply_switched`].
-    Switched(&'static str, &'static str, Convert, &'static str),
-    /// Has no effect. The reason is noted, unless the value is the other server's default.
+    /// Name, key, conversion, warning: sets the key, and warns about a difference in meaning.
+    SetsWithWarning(&'static str, &'static str, Convert, &'static str),
+    /// Name, key, conversion, the other server's default: sets the key, if another variable enables that.
+    /// See [`apply_if_enabled`].
+    SetsIfEnabled(&'static str, &'static str, Convert, &'static str),
+    /// Name, the other server's default, reason: has no effect. Values other than the default cause a
+    /// warning.
     Ignored(&'static str, &'static str, &'static str),
     /// Describes Redis, with the other server's default. Read by `redis`, if Redis is in use.
-    OfRedis(&'static str, &'static str),
+    Redis(&'static str, &'static str),
     /// Describes the database of apps, with the other server's default. Read by `soketi::database`, if
     /// there is one.
     OfDatabase(&'static str, &'static str),
     /// May have the supported values. Others request the feature, and are rejected.
-    Only(&'static str, &'static [&'static str], &'static str),
+    AllowedValues(&'static str, &'static [&'static str], &'static str),
     /// Has no effect and needs no note, or is read by code beside the table.
-    Silent(&'static str),
+    HandledElsewhere(&'static str),
 }
 
 impl CompatVariable {
@@ -39,27 +40,27 @@ impl CompatVariable {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Sets(name, ..)
-            | Self::Nearly(name, ..)
-            | Self::Switched(name, ..)
+            | Self::SetsWithWarning(name, ..)
+            | Self::SetsIfEnabled(name, ..)
             | Self::Ignored(name, ..)
-            | Self::OfRedis(name, _)
+            | Self::Redis(name, _)
             | Self::OfDatabase(name, _)
-            | Self::Only(name, ..)
-            | Self::Silent(name) => name,
+            | Self::AllowedValues(name, ..)
+            | Self::HandledElsewhere(name) => name,
         }
     }
 
     /// The key that the variable sets; `None` if it sets none.
     fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Sets(_, key, _) | Self::Nearly(_, key, ..) | Self::Switched(_, key, ..) => {
+            Self::Sets(_, key, _) | Self::SetsWithWarning(_, key, ..) | Self::SetsIfEnabled(_, key, ..) => {
                 Some(key)
             }
             Self::Ignored(..)
-            | Self::OfRedis(..)
+            | Self::Redis(..)
             | Self::OfDatabase(..)
-            | Self::Only(..)
-            | Self::Silent(_) => None,
+            | Self::AllowedValues(..)
+            | Self::HandledElsewhere(_) => None,
         }
     }
 
@@ -67,13 +68,13 @@ impl CompatVariable {
     pub(super) fn convert(&self) -> Option<Convert> {
         match self {
             Self::Sets(_, _, convert)
-            | Self::Nearly(_, _, convert, _)
-            | Self::Switched(_, _, convert, _) => Some(*convert),
+            | Self::SetsWithWarning(_, _, convert, _)
+            | Self::SetsIfEnabled(_, _, convert, _) => Some(*convert),
             Self::Ignored(..)
-            | Self::OfRedis(..)
+            | Self::Redis(..)
             | Self::OfDatabase(..)
-            | Self::Only(..)
-            | Self::Silent(_) => None,
+            | Self::AllowedValues(..)
+            | Self::HandledElsewhere(_) => None,
         }
     }
 
@@ -84,100 +85,102 @@ impl CompatVariable {
     }
 }
 
-/// Variables of another server, each with its effect.
-pub(super) trait Table: IntoIterator<Item = &'static CompatVariable> + Clone {}
+/// All variables of one server.
+pub(super) trait CompatVariables:
+    IntoIterator<Item = &'static CompatVariable> + Clone
+{
+}
 
-impl<T: IntoIterator<Item = &'static CompatVariable> + Clone> Table for T {}
+impl<T: IntoIterator<Item = &'static CompatVariable> + Clone> CompatVariables for T {}
 
 /// The key that the variable `name` sets; `None` if it sets none.
-pub(super) fn key_of(table: impl Table, name: &str) -> Option<&'static str> {
+pub(super) fn key_of(table: impl CompatVariables, name: &str) -> Option<&'static str> {
     table.into_iter().find(|variable| variable.name() == name)?.key()
 }
 
-/// Writes the values of the variables of `family` into `draft` as the table says, and notes those
-/// without effect.
+/// Applies the variables with the prefix `family` to `raw`, and warns about those without effect.
 ///
 /// # Errors
 ///
 /// A value is not of its kind.
 pub(super) fn apply(
     family: &str,
-    table: impl Table,
+    table: impl CompatVariables,
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let known: Vec<_> = table.clone().into_iter().map(CompatVariable::name).collect();
-    let applied = apply_all(table, variables, draft, notes);
+    let applied = apply_all(table, variables, raw, warnings);
     for name in variables.names(family).filter(|name| !known.contains(name)) {
         let unknown = unknown("variable", name, known.iter().copied());
-        notes.push(format!("{} has no effect: {unknown}", variables.origin(name)));
+        warnings.push(format!("{} has no effect: {unknown}", variables.source(name)));
     }
     applied
 }
 
-/// Writes the values of variables into `draft` as the table says, and notes those without effect.
+/// Applies variables to `raw`, and warns about those without effect.
 ///
 /// # Errors
 ///
 /// A value is not of its kind.
 pub(super) fn apply_all(
-    table: impl Table,
+    table: impl CompatVariables,
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let mut faults = Faults::default();
+    let mut errors = ErrorCollector::default();
     for variable in table {
-        if let Some(value) = variables.set(variable.name()) {
-            let note = faults.take(apply_one(variable, value, variables, draft));
-            notes.extend(note.flatten());
+        if let Some(value) = variables.non_empty(variable.name()) {
+            let warning = errors.collect(apply_one(variable, value, variables, raw));
+            warnings.extend(warning.flatten());
         }
     }
-    faults.result()
+    errors.take_result()
 }
 
-/// Sets the keys of the [switched](CompatVariable::Switched) variables if the variable `switch` is true. Otherwise notes
-/// those without effect.
+/// Sets the keys of the variables [that another enables](CompatVariable::SetsIfEnabled), if `enabling_variable`
+/// is true. Otherwise warns about those that have no effect.
 ///
 /// # Errors
 ///
 /// A value is not of its kind.
-pub(super) fn apply_switched(
-    switch: &str,
-    table: impl Table,
+pub(super) fn apply_if_enabled(
+    enabling_variable: &str,
+    table: impl CompatVariables,
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let is_on = is_true(switch, variables)?;
+    let is_on = is_true(enabling_variable, variables)?;
     for variable in table {
-        let CompatVariable::Switched(name, key, convert, default) = variable else { continue };
-        let set = variables.set(name);
+        let CompatVariable::SetsIfEnabled(name, key, convert, default) = variable else { continue };
+        let set = variables.non_empty(name);
         if is_on {
-            let origin = variables.origin(if set.is_some() { name } else { switch });
+            let source = variables.source(if set.is_some() { name } else { enabling_variable });
             let value = convert(set.unwrap_or(default));
-            let value = value.map_err(|rule| ConfigError::at(&origin, rule))?;
-            draft.set(Key::new(*key), value, origin);
+            let value = value.map_err(|message| ConfigError::at(&source, message))?;
+            raw.set(KeyPath::new(*key), value, source);
         } else if set.is_some_and(|value| value != *default) {
-            let origin = variables.origin(name);
-            notes.push(format!("{origin} has no effect: {switch} is not true"));
+            let source = variables.source(name);
+            warnings.push(format!("{source} has no effect: {enabling_variable} is not true"));
         }
     }
     Ok(())
 }
 
-/// Notes the variables [of Redis](CompatVariable::OfRedis) that have no effect, because `why`.
-pub(super) fn note_no_redis(
-    table: impl Table,
+/// Warns about the variables [of Redis](CompatVariable::Redis) that have no effect, because `why`.
+pub(super) fn warn_no_redis(
+    table: impl CompatVariables,
     why: &str,
     variables: &Variables,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) {
     for variable in table {
-        let CompatVariable::OfRedis(name, default) = variable else { continue };
-        if variables.set(name).is_some_and(|value| value != *default) {
-            notes.push(format!("{} has no effect: {why}", variables.origin(name)));
+        let CompatVariable::Redis(name, default) = variable else { continue };
+        if variables.non_empty(name).is_some_and(|value| value != *default) {
+            warnings.push(format!("{} has no effect: {why}", variables.source(name)));
         }
     }
 }
@@ -188,47 +191,47 @@ pub(super) fn note_no_redis(
 ///
 /// There is such a value.
 pub(super) fn reject_unsupported(
-    table: impl Table,
+    table: impl CompatVariables,
     variables: &Variables,
 ) -> Result<(), ConfigError> {
-    all(table.into_iter().map(|variable| {
-        if let CompatVariable::Only(name, supported, what) = variable
-            && variables.set(name).is_some_and(|value| !supported.contains(&value))
+    collect_errors(table.into_iter().map(|variable| {
+        if let CompatVariable::AllowedValues(name, supported, what) = variable
+            && variables.non_empty(name).is_some_and(|value| !supported.contains(&value))
         {
-            return Err(ConfigError::at(variables.origin(name), format!("{what} {UNSUPPORTED}")));
+            return Err(ConfigError::at(variables.source(name), format!("{what} {UNSUPPORTED}")));
         }
         Ok(())
     }))
 }
 
-/// Applies one variable. Returns the note, if one is due.
+/// Applies one variable. Returns a warning, if there is one.
 fn apply_one(
     variable: &CompatVariable,
     value: &str,
     variables: &Variables,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
 ) -> Result<Option<String>, ConfigError> {
-    let origin = variables.origin(variable.name());
+    let source = variables.source(variable.name());
     let mut set = |key: &str, convert: Convert| {
-        let key = Key::new(variables.of_its_app(key));
-        let value = convert(value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
-        draft.set(key, value, origin.clone());
+        let key = KeyPath::new(variables.with_app_index(key));
+        let value = convert(value).map_err(|message| ConfigError::key(&source, &key, message))?;
+        raw.set(key, value, source.clone());
         Ok(())
     };
     match variable {
         CompatVariable::Sets(_, key, convert) => set(key, *convert).map(|()| None),
-        CompatVariable::Nearly(_, key, convert, why) => {
+        CompatVariable::SetsWithWarning(_, key, convert, why) => {
             set(key, *convert)?;
-            Ok(Some(format!("{origin} sets {}: {why}", variables.of_its_app(key))))
+            Ok(Some(format!("{source} sets {}: {why}", variables.with_app_index(key))))
         }
         CompatVariable::Ignored(_, default, why) => {
-            let why = variables.of_its_app(why);
-            Ok((value != *default).then(|| format!("{origin} has no effect: {why}")))
+            let why = variables.with_app_index(why);
+            Ok((value != *default).then(|| format!("{source} has no effect: {why}")))
         }
-        CompatVariable::Switched(..)
-        | CompatVariable::OfRedis(..)
+        CompatVariable::SetsIfEnabled(..)
+        | CompatVariable::Redis(..)
         | CompatVariable::OfDatabase(..)
-        | CompatVariable::Only(..)
-        | CompatVariable::Silent(_) => Ok(None),
+        | CompatVariable::AllowedValues(..)
+        | CompatVariable::HandledElsewhere(_) => Ok(None),
     }
 }

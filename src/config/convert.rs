@@ -3,13 +3,13 @@
 use super::kind::ValueKind;
 use toml::{Value, de::DeTable};
 
-/// Converts a text to a value, or returns the violated rule.
+/// Converts a text to a value, or returns the error message.
 pub(super) type Convert = fn(&str) -> Result<Value, &'static str>;
 
 /// A value of `kind`: TOML for lists and tables, or a list with commas.
 pub(super) fn to_kind(kind: ValueKind, value: &str) -> Result<Value, &'static str> {
     match kind {
-        ValueKind::Text => text(value),
+        ValueKind::String => text(value),
         ValueKind::Integer => integer(value),
         ValueKind::Boolean => boolean(value),
         ValueKind::List => list(value),
@@ -24,7 +24,7 @@ pub(super) fn text(value: &str) -> Result<Value, &'static str> {
 
 pub(super) fn integer(value: &str) -> Result<Value, &'static str> {
     let digits = value.trim().replace('_', "");
-    digits.parse().map(Value::Integer).map_err(|_| ValueKind::Integer.rule())
+    digits.parse().map(Value::Integer).map_err(|_| ValueKind::Integer.message())
 }
 
 pub(super) fn boolean(value: &str) -> Result<Value, &'static str> {
@@ -45,9 +45,9 @@ pub(super) fn list(value: &str) -> Result<Value, &'static str> {
 
 fn from_toml(kind: ValueKind, value: &str) -> Result<Value, &'static str> {
     let line = format!("v = {value}");
-    let table = DeTable::parse(&line).map_err(|_| kind.rule())?;
+    let table = DeTable::parse(&line).map_err(|_| kind.message())?;
     let only = table.get_ref().get("v").filter(|_| table.get_ref().len() == 1);
-    only.ok_or(kind.rule()).and_then(|value| kind.value(value.get_ref()))
+    only.ok_or(kind.message()).and_then(|value| kind.value(value.get_ref()))
 }
 
 /// A limit for which other servers write -1 for none, and Campanile 0.
@@ -57,8 +57,8 @@ pub(super) fn limit(value: &str) -> Result<Value, &'static str> {
 
 /// Seconds from milliseconds, rounded up.
 pub(super) fn milliseconds(value: &str) -> Result<Value, &'static str> {
-    let rule = "must be a number of milliseconds";
-    let milliseconds: u32 = value.trim().parse().map_err(|_| rule)?;
+    let message = "must be a number of milliseconds";
+    let milliseconds: u32 = value.trim().parse().map_err(|_| message)?;
     Ok(Value::Integer(milliseconds.div_ceil(1_000).into()))
 }
 
@@ -83,13 +83,13 @@ fn bytes(value: &str, size: u64) -> Option<Value> {
 }
 
 /// soketi's switch for client events.
-pub(super) fn client_messages(value: &str) -> Result<Value, &'static str> {
+pub(super) fn from_client_messages(value: &str) -> Result<Value, &'static str> {
     let enabled = boolean(value)? == Value::Boolean(true);
     text(if enabled { "members" } else { "none" })
 }
 
 /// Reverb's setting for client events. Values other than `members` and `all` disable them there.
-pub(super) fn accept_from(value: &str) -> Result<Value, &'static str> {
+pub(super) fn from_accept_from(value: &str) -> Result<Value, &'static str> {
     text(if matches!(value, "members" | "all") { "members" } else { "none" })
 }
 

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub(super) struct SyntaxError {
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// The rule of phpdotenv's grammar that the line violates.
-    pub(super) rule: &'static str,
+    /// What is wrong with the line, by phpdotenv's grammar.
+    pub(super) message: &'static str,
 }
 
 /// The variables of `text`. `${NAME}` stands for a variable of `env` or of an earlier line, and for
@@ -29,9 +29,9 @@ pub(super) fn parse(
     let mut parser = DotenvParser { rest: text, env, variables: BTreeMap::new() };
     while !parser.rest.is_empty() {
         let start = parser.rest;
-        parser.entry().map_err(|rule| {
+        parser.entry().map_err(|message| {
             let line = 1 + text[..text.len() - start.len()].matches('\n').count();
-            SyntaxError { line, rule }
+            SyntaxError { line, message }
         })?;
     }
     Ok(parser.variables)
@@ -122,7 +122,7 @@ impl DotenvParser<'_> {
             't' => '\t',
             'v' => '\u{b}',
             'f' => '\u{c}',
-            _unknown => return Err(r#"after a backslash must come one of " \ $ n r t v f"#),
+            _unknown => return Err(r#"unknown escape: expected one of " \ $ n r t v f"#),
         };
         self.take(c);
         Ok(meant)

@@ -1,22 +1,21 @@
-//! Configuration errors, each with its place.
+//! Configuration errors, each with its location.
 
-use super::{key::Key, value_source::ValueSource};
+use super::{key::KeyPath, value_source::ValueSource};
 use std::fmt;
 
-/// Errors in a configuration: for each one its place, the key, and the rule that it breaks. There
-/// is at least one.
+/// The errors in a configuration, at least one: for each its location, its key and a message.
 ///
 /// `Display` writes them on one line, for a log; [`lines`](Self::lines) writes one line for each.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigError(Vec<Fault>);
+pub struct ConfigError(Vec<ConfigIssue>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Fault {
-    place: String,
+struct ConfigIssue {
+    location: String,
     key: Option<String>,
-    rule: String,
-    /// Whether the place is an option of a file of soketi, which may set a key of every app.
-    is_of_option: bool,
+    message: String,
+    /// Whether the location is an option of a file of soketi, which may set a key of every app.
+    is_soketi_option: bool,
     /// The layer, and the line in the file, by which errors are sorted.
     order: (u8, usize),
 }
@@ -25,21 +24,33 @@ struct Fault {
 const LISTED_MAX: usize = 20;
 
 impl ConfigError {
-    /// The error that `key` at `origin` breaks `rule`.
+    /// An error in the value of `key`, which was set at `source`.
     pub(super) fn key(
-        origin: &ValueSource,
+        source: &ValueSource,
         key: impl fmt::Display,
-        rule: impl Into<String>,
+        message: impl Into<String>,
     ) -> Self {
-        let is_of_option = matches!(origin, ValueSource::FileOption { .. });
-        let (place, key) = (origin.to_string(), Some(key.to_string()));
-        Self(vec![Fault { place, key, rule: rule.into(), is_of_option, order: origin.order() }])
+        let is_soketi_option = matches!(source, ValueSource::FileOption { .. });
+        let (location, key) = (source.to_string(), Some(key.to_string()));
+        Self(vec![ConfigIssue {
+            location,
+            key,
+            message: message.into(),
+            is_soketi_option,
+            order: source.sort_key(),
+        }])
     }
 
-    /// The error that something at `place`, other than a key's value, breaks `rule`.
-    pub(super) fn at(place: impl fmt::Display, rule: impl Into<String>) -> Self {
-        let (place, rule) = (place.to_string(), rule.into());
-        Self(vec![Fault { place, key: None, rule, is_of_option: false, order: (0, 0) }])
+    /// An error at `location` that is not about the value of a key.
+    pub(super) fn at(location: impl fmt::Display, message: impl Into<String>) -> Self {
+        let (location, message) = (location.to_string(), message.into());
+        Self(vec![ConfigIssue {
+            location,
+            key: None,
+            message,
+            is_soketi_option: false,
+            order: (0, 0),
+        }])
     }
 
     /// The same errors without the keys, where the places are enough.
@@ -51,14 +62,14 @@ impl ConfigError {
     /// number of further errors.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.0.len().saturating_sub(LISTED_MAX);
-        let listed = self.0.iter().take(LISTED_MAX).map(|fault| printable(&fault.to_string()));
+        let listed = self.0.iter().take(LISTED_MAX).map(|issue| printable(&issue.to_string()));
         listed.chain((more > 0).then(|| format!("and {more} more")))
     }
 
-    /// All errors, each with its place, its key if there is one, and the rule that it breaks.
+    /// All errors as JSON: location, key if there is one, and message.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let error = |Fault { place, key, rule, is_of_option: _, order: _ }: &Fault| serde_json::json!({ "place": place, "key": key, "rule": rule });
+        let error = |ConfigIssue { location, key, message, is_soketi_option: _, order: _ }: &ConfigIssue| serde_json::json!({ "location": location, "key": key, "message": message });
         serde_json::json!({ "errors": self.0.iter().map(error).collect::<Vec<_>>() })
     }
 }
@@ -69,13 +80,14 @@ fn printable(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-impl Fault {
+impl ConfigIssue {
     /// Whether `other` is about the same value, or about the same option for another app.
     fn is_same(&self, other: &Self) -> bool {
-        let pattern = |fault: &Self| fault.key.as_ref().map(|key| Key::new(key.as_str()).pattern());
-        self.place == other.place
+        let pattern =
+            |issue: &Self| issue.key.as_ref().map(|key| KeyPath::new(key.as_str()).schema_path());
+        self.location == other.location
             && match &self.key {
-                Some(_) if self.is_of_option && self.rule == other.rule => {
+                Some(_) if self.is_soketi_option && self.message == other.message => {
                     pattern(self) == pattern(other)
                 }
                 Some(_) => self.key == other.key,
@@ -84,11 +96,11 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
-            Some(key) => write!(f, "{}: {key}: {}", self.place, self.rule),
-            None => write!(f, "{}: {}", self.place, self.rule),
+            Some(key) => write!(f, "{}: {key}: {}", self.location, self.message),
+            None => write!(f, "{}: {}", self.location, self.message),
         }
     }
 }
@@ -103,19 +115,19 @@ impl std::error::Error for ConfigError {}
 
 /// Collects the errors of steps that continue after a failure.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct ErrorCollector(Vec<ConfigIssue>);
 
-impl Faults {
+impl ErrorCollector {
     /// Keeps the errors of `result`, and returns its value if there is one. Of several errors of
     /// one value the first is kept: the others often follow from it.
-    pub(super) fn take<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
-        let ConfigError(faults) = match result {
+    pub(super) fn collect<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
+        let ConfigError(errors) = match result {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        for fault in faults {
-            if !self.0.iter().any(|known| fault.is_same(known)) {
-                self.0.push(fault);
+        for issue in errors {
+            if !self.0.iter().any(|known| issue.is_same(known)) {
+                self.0.push(issue);
             }
         }
         None
@@ -131,11 +143,11 @@ impl Faults {
     /// # Errors
     ///
     /// An error was collected.
-    pub(super) fn result(&mut self) -> Result<(), ConfigError> {
+    pub(super) fn take_result(&mut self) -> Result<(), ConfigError> {
         if self.0.is_empty() {
             return Ok(());
         }
-        self.0.sort_by_key(|fault| fault.order);
+        self.0.sort_by_key(|issue| issue.order);
         Err(ConfigError(std::mem::take(&mut self.0)))
     }
 }
@@ -145,42 +157,44 @@ impl Faults {
 /// # Errors
 ///
 /// The errors of all steps.
-pub(super) fn all<T>(
+pub(super) fn collect_errors<T>(
     steps: impl IntoIterator<Item = Result<T, ConfigError>>,
 ) -> Result<(), ConfigError> {
-    let mut faults = Faults::default();
+    let mut errors = ErrorCollector::default();
     for step in steps {
-        faults.take(step);
+        errors.collect(step);
     }
-    faults.result()
+    errors.take_result()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fault(line: usize, key: &str) -> ConfigError {
+    fn issue(line: usize, key: &str) -> ConfigError {
         ConfigError::key(&ValueSource::File { file: "f".to_owned(), line }, key, "is wrong")
     }
 
     #[test]
     fn faults_are_sorted_by_line_and_reported_once_per_key() {
-        let error = all([Ok(()), Err(fault(3, "c")), Err(fault(1, "a")), Err(fault(3, "c"))]);
+        let error =
+            collect_errors([Ok(()), Err(issue(3, "c")), Err(issue(1, "a")), Err(issue(3, "c"))]);
         let lines: Vec<_> = error.unwrap_err().lines().collect();
         assert_eq!(lines, ["f:1: a: is wrong", "f:3: c: is wrong"]);
-        assert_eq!(all([Ok(())]), Ok(()));
+        assert_eq!(collect_errors([Ok(())]), Ok(()));
     }
 
     #[test]
     fn a_long_list_is_cut_and_says_so() {
-        let error = all((0..25).map(|line| Err::<(), _>(fault(line, &line.to_string()))));
+        let error =
+            collect_errors((0..25).map(|line| Err::<(), _>(issue(line, &line.to_string()))));
         let lines: Vec<_> = error.unwrap_err().lines().collect();
         assert_eq!((lines.len(), lines[20].as_str()), (21, "and 5 more"));
     }
 
     #[test]
     fn untrusted_names_can_not_break_the_line() {
-        let error = fault(1, "a\nb\u{1b}[31m").to_string();
+        let error = issue(1, "a\nb\u{1b}[31m").to_string();
         assert_eq!(error, r"f:1: a\nb\u{1b}[31m: is wrong");
     }
 }

@@ -1,10 +1,10 @@
-//! Reads `config.toml` into a draft, every value with its line.
+//! Reads `config.toml` into a raw configuration, every value with its line.
 
 use super::{
-    draft::Draft,
-    error::{ConfigError, Faults},
-    key::Key,
+    error::{ConfigError, ErrorCollector},
+    key::KeyPath,
     kind::in_order,
+    raw_config::RawConfig,
     schema::{self, SchemaNode},
     value_source::ValueSource,
 };
@@ -13,16 +13,16 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Writes the values of `text` into `draft`. `file` is its name in errors and origins.
+/// Writes the values of `text` into `raw`. `file` is its name in errors and sources.
 ///
 /// # Errors
 ///
 /// The text is not TOML, contains an unknown key, or a value of the wrong kind.
-pub(super) fn read(file: &str, text: &str, draft: &mut Draft) -> Result<(), ConfigError> {
-    read_from(file, text, None, draft)
+pub(super) fn read(file: &str, text: &str, raw: &mut RawConfig) -> Result<(), ConfigError> {
+    read_from(file, text, None, raw)
 }
 
-/// Writes the apps of `text`, which has nothing else, into `draft`. The first of them gets the index
+/// Writes the apps of `text`, which has nothing else, into `raw`. The first of them gets the index
 /// `first_app`.
 ///
 /// # Errors
@@ -32,24 +32,24 @@ pub(super) fn read_apps(
     file: &str,
     text: &str,
     first_app: usize,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
 ) -> Result<(), ConfigError> {
-    read_from(file, text, Some(first_app), draft)
+    read_from(file, text, Some(first_app), raw)
 }
 
 fn read_from(
     file: &str,
     text: &str,
     first_app: Option<usize>,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
 ) -> Result<(), ConfigError> {
     let table = DeTable::parse(text).map_err(|error| match another_format(text) {
-        Some(rule) => ConfigError::at(file, rule),
+        Some(message) => ConfigError::at(file, message),
         None => syntax_error(file, text, &error),
     })?;
-    let mut reader = FileReader { file, text, first_app, draft, faults: Faults::default() };
-    reader.section(&Key::default(), table.get_ref());
-    reader.faults.result()
+    let mut reader = FileReader { file, text, first_app, raw, errors: ErrorCollector::default() };
+    reader.section(&KeyPath::default(), table.get_ref());
+    reader.errors.take_result()
 }
 
 /// The hint for a text that is in another format than TOML. JSON is read elsewhere.
@@ -76,16 +76,15 @@ fn another_format(text: &str) -> Option<&'static str> {
     };
     if text.starts_with("<?") {
         Some(
-            "is PHP, and must be TOML: config/reverb.php is not read; the app's id, key and secret come from \
-             REVERB_APP_* in .env, and what else is set there belongs into config.toml",
+            "is PHP; expected TOML. Set REVERB_APP_* in .env, and the other settings in config.toml",
         )
     } else if lines().find(|line| !line.is_empty()).is_some_and(is_yaml) {
         Some(
-            "is YAML, and must be TOML: what stands under `environment:` of a compose file belongs into the \
-             environment or into a file for --env-file, settings into config.toml",
+            "is YAML; expected TOML. Pass the variables under `environment:` as environment variables or \
+             with --env-file",
         )
     } else if lines().find(|line| !line.is_empty()).is_some_and(is_dotenv) {
-        Some("holds variables, and must be TOML: name it by --env-file")
+        Some("contains environment variables; expected TOML. Use --env-file")
     } else {
         None
     }
@@ -114,42 +113,42 @@ struct FileReader<'a> {
     text: &'a str,
     /// The index of the first app in a file of apps; `None` in `config.toml`.
     first_app: Option<usize>,
-    draft: &'a mut Draft,
-    faults: Faults,
+    raw: &'a mut RawConfig,
+    errors: ErrorCollector,
 }
 
 impl FileReader<'_> {
-    fn section(&mut self, section: &Key, table: &DeTable<'_>) {
+    fn section(&mut self, section: &KeyPath, table: &DeTable<'_>) {
         for (name, value) in in_order(table) {
-            let origin = self.origin(name.span().start);
+            let source = self.source(name.span().start);
             let key = section.child(name.get_ref());
             // A quoted key must not be read as a path.
             let entry = if name.get_ref().is_empty() || name.get_ref().contains(['.', '[', ']']) {
-                Err(ConfigError::key(&origin, key, "unknown key"))
+                Err(ConfigError::key(&source, key, "unknown key"))
             } else {
-                self.entry(key, value, origin)
+                self.entry(key, value, source)
             };
-            self.faults.take(entry);
+            self.errors.collect(entry);
         }
     }
 
     fn entry(
         &mut self,
-        key: Key,
+        key: KeyPath,
         value: &Spanned<DeValue<'_>>,
-        origin: ValueSource,
+        source: ValueSource,
     ) -> Result<(), ConfigError> {
         if self.first_app.is_some() && key.section().as_str().is_empty() && key.as_str() != "apps" {
-            let rule = "must be in config.toml: a file of apps has [[apps]] only";
-            return Err(ConfigError::key(&origin, &key, rule));
+            let message = "must be in config.toml: a file of apps has [[apps]] only";
+            return Err(ConfigError::key(&source, &key, message));
         }
-        match (schema::node(&key.pattern()), value.get_ref()) {
+        match (schema::node(&key.schema_path()), value.get_ref()) {
             (Some(SchemaNode::Leaf(setting)), value) => {
                 let value = setting
                     .kind
                     .value(value)
-                    .map_err(|rule| ConfigError::key(&origin, &key, rule))?;
-                self.draft.set(key, value, origin);
+                    .map_err(|message| ConfigError::key(&source, &key, message))?;
+                self.raw.set(key, value, source);
                 Ok(())
             }
             (Some(SchemaNode::Section), DeValue::Table(table)) => {
@@ -157,41 +156,41 @@ impl FileReader<'_> {
                 Ok(())
             }
             (Some(SchemaNode::Section), _) => {
-                Err(ConfigError::key(&origin, key, "must be a table"))
+                Err(ConfigError::key(&source, key, "must be a table"))
             }
             (Some(SchemaNode::Sections), DeValue::Array(items)) => {
-                self.sections(&key, items, &origin)
+                self.sections(&key, items, &source)
             }
             (Some(SchemaNode::Sections), _) => {
-                Err(ConfigError::key(&origin, key, "must be a list of tables"))
+                Err(ConfigError::key(&source, key, "must be a list of tables"))
             }
-            (None, _) => Err(ConfigError::key(&origin, &key, schema::unknown_key(&key))),
+            (None, _) => Err(ConfigError::key(&source, &key, schema::unknown_key(&key))),
         }
     }
 
     fn sections(
         &mut self,
-        list: &Key,
+        list: &KeyPath,
         items: &[Spanned<DeValue<'_>>],
-        origin: &ValueSource,
+        source: &ValueSource,
     ) -> Result<(), ConfigError> {
         if items.is_empty() && list.as_str() == "apps" {
-            return Err(ConfigError::key(origin, list, "must have at least one app"));
+            return Err(ConfigError::key(source, list, "must have at least one app"));
         }
         let first = self.first_app.filter(|_| list.as_str() == "apps").unwrap_or_default();
         for (index, item) in (first..).zip(items) {
-            let key = list.item(index);
-            let origin = self.origin(item.span().start);
+            let key = list.index(index);
+            let source = self.source(item.span().start);
             let DeValue::Table(table) = item.get_ref() else {
-                return Err(ConfigError::key(&origin, key, "must be a table"));
+                return Err(ConfigError::key(&source, key, "must be a table"));
             };
-            self.draft.begin(key.clone(), origin);
+            self.raw.add_section(key.clone(), source);
             self.section(&key, table);
         }
         Ok(())
     }
 
-    fn origin(&self, offset: usize) -> ValueSource {
+    fn source(&self, offset: usize) -> ValueSource {
         ValueSource::File { file: self.file.to_owned(), line: line_at(self.text, offset) }
     }
 }

@@ -4,7 +4,7 @@
 //! and full disks leave such files behind, and missing settings would get permissive defaults.
 
 use super::{
-    error::{ConfigError, all},
+    error::{ConfigError, collect_errors},
     soketi,
 };
 use crate::file;
@@ -20,7 +20,7 @@ pub struct Files(Vec<SourceFile>);
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Grammar {
+pub(super) enum FileFormat {
     Toml,
     Dotenv,
     /// soketi's. A truncated file is not JSON, unless only white space is missing.
@@ -31,11 +31,11 @@ pub(super) enum Grammar {
 #[derive(Clone)]
 pub(super) struct SourceFile {
     path: PathBuf,
-    /// Name of the file in errors and origins.
+    /// Name of the file in errors and sources.
     pub(super) name: String,
     /// Content, without a byte order mark.
     pub(super) text: String,
-    pub(super) grammar: Grammar,
+    pub(super) format: FileFormat,
     /// Whether apps were read from the file.
     has_apps: bool,
     /// Whether it is one of a folder, from which files may be removed.
@@ -46,9 +46,9 @@ impl Files {
     /// The files as a text: each by its path, and those of a folder by the folder.
     pub(super) fn shown(&self) -> Vec<String> {
         let mut shown = Vec::new();
-        for source in &self.0 {
-            let folder = source.path.parent().filter(|_| source.is_of_folder);
-            let text = folder.unwrap_or(&source.path).display().to_string();
+        for file in &self.0 {
+            let folder = file.path.parent().filter(|_| file.is_of_folder);
+            let text = folder.unwrap_or(&file.path).display().to_string();
             if shown.last() != Some(&text) {
                 shown.push(text);
             }
@@ -58,21 +58,21 @@ impl Files {
 
     /// The paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|source| source.path.as_path())
+        self.0.iter().map(|file| file.path.as_path())
     }
 
     /// Whether a file of the folder `dir` was read.
     pub(super) fn has_any_in(&self, dir: &Path) -> bool {
-        self.0.iter().any(|source| source.is_of_folder && source.path.parent() == Some(dir))
+        self.0.iter().any(|file| file.is_of_folder && file.path.parent() == Some(dir))
     }
 
     /// Records a file, and whether apps were read from it.
-    pub(super) fn push(&mut self, source: SourceFile, has_apps: bool) {
-        self.0.push(SourceFile { has_apps, ..source });
+    pub(super) fn push(&mut self, file: SourceFile, has_apps: bool) {
+        self.0.push(SourceFile { has_apps, ..file });
     }
 
     fn get(&self, path: &Path) -> Option<&SourceFile> {
-        self.0.iter().find(|source| source.path == path)
+        self.0.iter().find(|file| file.path == path)
     }
 
     /// Whether the file at `path` was read.
@@ -81,18 +81,17 @@ impl Files {
     }
 
     /// Whether apps were read from the file before.
-    pub(super) fn had_apps(&self, source: &SourceFile) -> bool {
-        self.get(&source.path).is_some_and(|before| before.has_apps)
+    pub(super) fn had_apps(&self, file: &SourceFile) -> bool {
+        self.get(&file.path).is_some_and(|before| before.has_apps)
     }
 
-    /// Checks that all files are among `after`, the files that were read now: if another file
-    /// replaced one, its settings would be lost.
-    pub(super) fn are_all_in(&self, after: &Self) -> Result<(), ConfigError> {
-        let is_lost = |source: &&SourceFile| !source.is_of_folder && !after.has(&source.path);
-        all(self.0.iter().filter(is_lost).map(|source| {
-            let rule = "is not read any more, because another file has come in its place, and was \
-                in force when it was read last: that takes a restart";
-            Err::<(), _>(ConfigError::at(&source.name, rule))
+    /// Fails if a file of the previous load was not read this time: its settings would be lost.
+    pub(super) fn check_none_missing(&self, after: &Self) -> Result<(), ConfigError> {
+        let is_lost = |file: &&SourceFile| !file.is_of_folder && !after.has(&file.path);
+        collect_errors(self.0.iter().filter(is_lost).map(|file| {
+            let message =
+                "was loaded before and is now replaced by another file: restart to switch files";
+            Err::<(), _>(ConfigError::at(&file.name, message))
         }))
     }
 
@@ -104,36 +103,45 @@ impl Files {
         named: Option<&Path>,
         dir: &Path,
         default: &str,
-        grammar: Grammar,
+        grammar: FileFormat,
     ) -> Result<Option<SourceFile>, ConfigError> {
         let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
-        let fault = |rule: String| ConfigError::at(&name, rule);
+        let issue = |message: String| ConfigError::at(&name, message);
         let before = self.get(&path);
         // A start may read a named pipe, such as /dev/stdin, which has no content at a reload.
         let is_first = named.is_some() && before.is_none();
         let bytes = match if is_first { file::read_any(&path) } else { file::read(&path) } {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
-                return Err(fault("is a link to a file that does not exist".to_owned()));
+                return Err(issue("is a link to a file that does not exist".to_owned()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && before.is_some() => {
-                return Err(fault("is missing, and was there when it was read last".to_owned()));
+                return Err(issue("is missing; it existed at the last load".to_owned()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
                 return Ok(None);
             }
-            Err(error) => return Err(fault(format!("cannot be read: {error}"))),
+            Err(error) => return Err(issue(format!("cannot be read: {error}"))),
         };
         let text = text_of(bytes, &name)?;
         let grammar = match grammar {
-            Grammar::Toml if soketi::is_json(&name, &text) => Grammar::Json,
-            Grammar::Toml | Grammar::Dotenv | Grammar::Json => grammar,
+            FileFormat::Toml if soketi::is_json(&name, &text) => FileFormat::Json,
+            FileFormat::Toml | FileFormat::Dotenv | FileFormat::Json => grammar,
         };
-        if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
-            return Err(fault(rule.to_owned()));
+        if let Some(message) =
+            before.and_then(|before| truncation_error(&before.text, &text, grammar))
+        {
+            return Err(issue(message.to_owned()));
         }
-        Ok(Some(SourceFile { path, name, text, grammar, has_apps: false, is_of_folder: false }))
+        Ok(Some(SourceFile {
+            path,
+            name,
+            text,
+            format: grammar,
+            has_apps: false,
+            is_of_folder: false,
+        }))
     }
 
     /// The TOML file `file_name` of the folder `dir`, with the `name` in errors. Rejects a file that
@@ -147,13 +155,15 @@ impl Files {
         let path = dir.join(file_name);
         let bytes = file::read(&path)
             .map_err(|error| ConfigError::at(name, format!("cannot be read: {error}")))?;
-        let (text, grammar) = (text_of(bytes, name)?, Grammar::Toml);
+        let (text, grammar) = (text_of(bytes, name)?, FileFormat::Toml);
         let before = self.get(&path);
-        if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
-            return Err(ConfigError::at(name, rule));
+        if let Some(message) =
+            before.and_then(|before| truncation_error(&before.text, &text, grammar))
+        {
+            return Err(ConfigError::at(name, message));
         }
         let name = name.to_owned();
-        Ok(SourceFile { path, name, text, grammar, has_apps: false, is_of_folder: true })
+        Ok(SourceFile { path, name, text, format: grammar, has_apps: false, is_of_folder: true })
     }
 }
 
@@ -165,13 +175,13 @@ impl fmt::Debug for Files {
 
 /// The text of the file `name`, whose content is `bytes`.
 fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, ConfigError> {
-    decode(bytes).map_err(|(line, rule)| match line {
-        Some(line) => ConfigError::at(format_args!("{name}:{line}"), rule),
-        None => ConfigError::at(name, rule),
+    decode(bytes).map_err(|(line, message)| match line {
+        Some(line) => ConfigError::at(format_args!("{name}:{line}"), message),
+        None => ConfigError::at(name, message),
     })
 }
 
-/// The text of `bytes`, or the invalid line with its rule.
+/// The text of `bytes`, or the error message with the invalid line.
 fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err((None, "is in UTF-16: save it in UTF-8"));
@@ -188,37 +198,35 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
 ///
 /// Removing whole apps or webhooks from the end of a TOML file can't be distinguished from a file
 /// that was cut between them, and is accepted.
-fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static str> {
+fn truncation_error(before: &str, after: &str, grammar: FileFormat) -> Option<&'static str> {
     if before.trim_end() == after.trim_end() {
         None
     } else if after.trim().is_empty() {
-        Some("is empty, and was not when it was read last")
+        Some("is empty; it was not at the last load")
     } else if let Some(removed) = before.strip_prefix(after) {
-        let is_taken_away = match grammar {
-            Grammar::Toml => {
-                (after.ends_with('\n') || removed.starts_with(['\r', '\n'])) && is_of_apps(removed)
+        let is_deliberate = match grammar {
+            FileFormat::Toml => {
+                (after.ends_with('\n') || removed.starts_with(['\r', '\n']))
+                    && only_app_sections(removed)
             }
-            Grammar::Dotenv | Grammar::Json => false,
+            FileFormat::Dotenv | FileFormat::Json => false,
         };
-        (!is_taken_away).then_some(
-            "is only the beginning of what it was when it was read last, and may be cut short: \
-             if its end is to go, leave a comment in its place",
+        (!is_deliberate).then_some(
+            "looks truncated: it equals the beginning of the loaded file. To remove the end on \
+             purpose, add a comment there",
         )
     } else if before.ends_with('\n')
         && !after.ends_with('\n')
-        && is_cut_in_a_line(before, after, grammar)
+        && ends_mid_line(before, after, grammar)
     {
-        Some(
-            "ends in the middle of a line, and may be cut short: when it was read last, it ended \
-             with a line break",
-        )
+        Some("looks truncated: the last line has no line break, unlike at the last load")
     } else {
         None
     }
 }
 
 /// Whether `removed`, the removed end of a TOML file, consists of whole apps and their webhooks.
-fn is_of_apps(removed: &str) -> bool {
+fn only_app_sections(removed: &str) -> bool {
     let mut lines = removed.lines().map(str::trim_start);
     let is_header = |line: &str| line.starts_with('[');
     let is_list_of_apps = |line: &str| {
@@ -232,15 +240,15 @@ fn is_of_apps(removed: &str) -> bool {
 
 /// Whether the last line of `after`, which has no line break, may be a truncated one. A TOML file
 /// that was truncated in a string or a list is invalid anyway.
-fn is_cut_in_a_line(before: &str, after: &str, grammar: Grammar) -> bool {
+fn ends_mid_line(before: &str, after: &str, grammar: FileFormat) -> bool {
     let last = after.lines().next_back().unwrap_or_default().trim();
     let mut lines = before.lines().map(str::trim);
     let is_one = lines.clone().any(|line| line == last);
     !is_one
         && match grammar {
-            Grammar::Toml => lines.any(|line| line.starts_with(last)),
-            Grammar::Dotenv => !last.ends_with(['"', '\'']),
-            Grammar::Json => false,
+            FileFormat::Toml => lines.any(|line| line.starts_with(last)),
+            FileFormat::Dotenv => !last.ends_with(['"', '\'']),
+            FileFormat::Json => false,
         }
 }
 
@@ -251,8 +259,8 @@ mod tests {
     #[test]
     fn truncated_text_is_distinguished_from_changed_text() {
         let before = "a = 1\n# b\nc = 1000\n";
-        for grammar in [Grammar::Toml, Grammar::Dotenv] {
-            let is_cut_short = |before, after| is_cut_short(before, after, grammar);
+        for grammar in [FileFormat::Toml, FileFormat::Dotenv] {
+            let is_cut_short = |before, after| truncation_error(before, after, grammar);
             for after in [
                 "a = 1\n# b\nc = 1000",
                 "a = 1\n# b\nc = 1000\n\n",
@@ -273,15 +281,16 @@ mod tests {
             assert_eq!(is_cut_short("a = 1", "a = 2"), None, "its lines have no end, as before");
             assert_eq!(is_cut_short("\n", " "), None, "nothing was there before");
         }
-        assert_eq!(is_cut_short(before, "a = 2\nd = 10", Grammar::Toml), None);
-        assert!(is_cut_short(before, "a=2\nd=10", Grammar::Dotenv).is_some());
+        assert_eq!(truncation_error(before, "a = 2\nd = 10", FileFormat::Toml), None);
+        assert!(truncation_error(before, "a=2\nd=10", FileFormat::Dotenv).is_some());
     }
 
     #[test]
     fn only_whole_apps_can_be_removed_from_the_end() {
         let before = "a = 1\n[log]\nb = 1\n\n[[apps]]\nc = 1\n\n# The second.\n[[apps]]\nc = 2\n\
             [[apps.webhooks]]\nd = 1\n[apps.webhooks.headers]\ne = 1\n";
-        let is_taken = |at: usize| is_cut_short(before, &before[..at], Grammar::Toml).is_none();
+        let is_taken =
+            |at: usize| truncation_error(before, &before[..at], FileFormat::Toml).is_none();
         let taken: Vec<usize> = (1..before.len() - 1).filter(|at| is_taken(*at)).collect();
         let places = |header: &'static str| before.match_indices(header).map(|(at, _)| at);
         let mut expected = Vec::new();
@@ -297,7 +306,8 @@ mod tests {
         assert_eq!(taken, expected);
         let with_limits = format!("{before}[connection]\nf = 1\n");
         let all_taken = |text: &str| {
-            (1..text.len() - 1).any(|at| is_cut_short(text, &text[..at], Grammar::Toml).is_none())
+            (1..text.len() - 1)
+                .any(|at| truncation_error(text, &text[..at], FileFormat::Toml).is_none())
         };
         assert!(!all_taken(&with_limits), "a limit would be lost");
     }
@@ -305,14 +315,20 @@ mod tests {
     #[test]
     fn invalid_utf_8_is_reported_with_its_line() {
         assert_eq!(decode(b"\xef\xbb\xbfa".to_vec()).as_deref(), Ok("a"));
-        assert!(decode(b"\xff\xfea\0".to_vec()).is_err_and(|(_, rule)| rule.contains("UTF-16")));
+        assert!(
+            decode(b"\xff\xfea\0".to_vec()).is_err_and(|(_, message)| message.contains("UTF-16"))
+        );
         assert!(decode(b"a\n\n\xe9".to_vec()).is_err_and(|(line, _)| line == Some(3)));
     }
 
     #[test]
     fn an_endless_file_is_rejected() {
-        let endless =
-            Files::default().find(Some(Path::new("/dev/zero")), Path::new(""), "", Grammar::Toml);
+        let endless = Files::default().find(
+            Some(Path::new("/dev/zero")),
+            Path::new(""),
+            "",
+            FileFormat::Toml,
+        );
         let error = endless.map(|_| ()).unwrap_err().to_string();
         assert_eq!(error, "/dev/zero: cannot be read: it has more than 16 MiB");
     }

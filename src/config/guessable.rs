@@ -3,9 +3,9 @@
 use super::{
     AppConfig, Config,
     apps::is_loopback,
-    draft::Draft,
-    error::{ConfigError, all},
-    key::Key,
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
+    raw_config::RawConfig,
 };
 
 /// Secrets in the documentation of Laravel, Reverb, soketi, Pusher and others, in lower case and
@@ -62,7 +62,7 @@ const PUBLISHED: [&str; 48] = [
 ];
 
 /// Length below which a secret is short, in characters. Generated ones usually have 20.
-const LENGTH_MIN: usize = 16;
+const SHORT_SECRET_LEN: usize = 16;
 
 /// Why the secret of `app` is guessable, if it is.
 pub(super) fn why(app: &AppConfig) -> Option<&'static str> {
@@ -90,33 +90,33 @@ pub(super) fn why(app: &AppConfig) -> Option<&'static str> {
 pub(super) fn reject(
     config: &Config,
     host: &str,
-    draft: Option<&Draft>,
+    raw: Option<&RawConfig>,
 ) -> Result<(), ConfigError> {
     if is_loopback(host) {
         return Ok(());
     }
-    all(config.apps.iter().enumerate().map(|(index, app)| match why(app) {
-        Some(rule) => {
-            let key = Key::new("apps").item(index).child("secret");
-            let rule = format!("{rule}: choose another, or listen on 127.0.0.1");
-            Err(match draft {
-                Some(draft) => ConfigError::key(&draft.origin(&key), key, rule),
-                None => ConfigError::at(key, rule),
+    collect_errors(config.apps.iter().enumerate().map(|(index, app)| match weakness(app) {
+        Some(message) => {
+            let key = KeyPath::new("apps").index(index).child("secret");
+            let message = format!("{message}: choose another, or listen on 127.0.0.1");
+            Err(match raw {
+                Some(raw) => ConfigError::key(&raw.source(&key), key, message),
+                None => ConfigError::at(key, message),
             })
         }
         None => Ok(()),
     }))
 }
 
-/// Notes short secrets if the server is reachable from the network, guessable ones if it is not,
+/// Warns about short secrets if the server is reachable from the network, guessable ones if it is not,
 /// and those that begin or end with white space, which is often an accident.
-pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
+pub(super) fn warn(config: &Config, raw: &RawConfig, warnings: &mut Vec<String>) {
     for (index, app) in config.apps.iter().enumerate() {
-        let key = Key::new("apps").item(index).child("secret");
-        let origin = draft.origin(&key);
-        let (secret, mut note) =
-            (app.secret.expose(), |what: &str| notes.push(format!("{origin}: {key} {what}")));
-        let ends = match (
+        let key = KeyPath::new("apps").index(index).child("secret");
+        let source = raw.source(&key);
+        let (secret, mut warn) =
+            (app.secret.expose(), |what: &str| warnings.push(format!("{source}: {key} {what}")));
+        let whitespace_at = match (
             secret.starts_with(char::is_whitespace),
             secret.ends_with(char::is_whitespace),
         ) {
@@ -125,17 +125,17 @@ pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
             (false, true) => Some("ends"),
             (true, true) => Some("begins and ends"),
         };
-        if let Some(ends) = ends {
-            note(&format!("{ends} with white space, which is part of the secret"));
+        if let Some(whitespace_at) = whitespace_at {
+            warn(&format!("{whitespace_at} with white space, which is part of the secret"));
         }
-        if !is_loopback(&config.server.host) && secret.chars().count() < LENGTH_MIN {
-            note("is shorter than 16 characters, and may be found by trying");
+        if !is_loopback(&config.server.host) && secret.chars().count() < SHORT_SECRET_LEN {
+            warn("is shorter than 16 characters and can be found by brute force");
         }
         if is_loopback(&config.server.host)
             && !app.has_well_known_secret()
-            && let Some(why) = why(app)
+            && let Some(why) = weakness(app)
         {
-            note(&format!("{why}: pages that visitors of this machine open can use it"));
+            warn(&format!("{why}: web pages opened in a browser on this machine can use it"));
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
                 secret: Secret::new(secret),
                 ..AppConfig::default()
             };
-            why(&app)
+            weakness(&app)
         };
         for guessed in [
             " \t",

@@ -1,10 +1,10 @@
 //! The settings as a JSON Schema, by which editors complete and check `config.toml`.
 
 use super::{
-    key::Key,
+    declare::{Rule, SectionInfo, Setting, joined, parse_toml},
+    key::KeyPath,
     kind::ValueKind,
     schema,
-    table::{Declaration, Rule, SectionInfo, declared, joined},
 };
 use serde_json::{Map, Value, json};
 
@@ -25,8 +25,8 @@ fn section(info: &SectionInfo) -> Value {
         }
     }
     for inner in schema::sections() {
-        let key = Key::new(inner.path);
-        if key.section().pattern() != info.path || inner.path == info.path {
+        let key = KeyPath::new(inner.path);
+        if key.section().schema_path() != info.path || inner.path == info.path {
             continue;
         }
         let inner_schema = section(inner);
@@ -41,7 +41,7 @@ fn section(info: &SectionInfo) -> Value {
         properties.insert(name.to_owned(), value);
     }
     json!({
-        "description": plain(&joined(info.about)),
+        "description": without_backticks(&joined(info.about)),
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
@@ -49,7 +49,7 @@ fn section(info: &SectionInfo) -> Value {
 }
 
 /// No key is required, since the environment can set it.
-fn property(setting: &Declaration, default: &toml::Value) -> Value {
+fn property(setting: &Setting, default: &toml::Value) -> Value {
     let values = Some(setting.rule.description()).filter(|values| !values.is_empty());
     let sentences = [
         Some(setting.doc()),
@@ -60,11 +60,11 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
     ];
     let text = sentences.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let mut one = json!({ "type": "string" });
-    if let Rule::Words(words) = setting.rule {
-        one["enum"] = words.into();
+    if let Rule::OneOf(names) = setting.rule {
+        one["enum"] = names.into();
     }
     let mut property = match setting.kind {
-        ValueKind::Text => one,
+        ValueKind::String => one,
         ValueKind::Integer => json!({ "type": "integer" }),
         ValueKind::Boolean => json!({ "type": "boolean" }),
         ValueKind::List => json!({ "type": "array", "items": one }),
@@ -73,18 +73,18 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
     if let Rule::Range(least, largest) = setting.rule {
         (property["minimum"], property["maximum"]) = (least.into(), largest.into());
     }
-    property["description"] = plain(&text).into();
+    property["description"] = without_backticks(&text).into();
     if setting.is_required {
         let least = if setting.kind == ValueKind::List { "minItems" } else { "minLength" };
         property[least] = 1.into();
     } else {
         property["default"] = json!(default);
     }
-    if !setting.is_supported && setting.kind == ValueKind::Text {
+    if !setting.is_supported && setting.kind == ValueKind::String {
         property["maxLength"] = 0.into();
     }
     if let Some(example) = setting.example {
-        property["examples"] = json!([declared(example)]);
+        property["examples"] = json!([parse_toml(example)]);
     }
     if setting.is_secret {
         property["writeOnly"] = true.into();
@@ -93,6 +93,6 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
 }
 
 /// `text` without the marks of code in Markdown.
-fn plain(text: &str) -> String {
+fn without_backticks(text: &str) -> String {
     text.replace('`', "")
 }

@@ -7,9 +7,9 @@ pub(super) const PREFIX: &str = "CAMPANILE_";
 
 /// The full path of a setting or a section, such as `apps[0].webhooks[1].url`. The root is empty.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Key(String);
+pub(super) struct KeyPath(String);
 
-impl Key {
+impl KeyPath {
     /// A path in its written form.
     pub(super) fn new(path: impl Into<String>) -> Self {
         Self(path.into())
@@ -19,14 +19,14 @@ impl Key {
     pub(super) fn from_variable(variable: &str) -> Self {
         variable.to_ascii_lowercase().split("__").fold(Self::default(), |key, part| {
             match part.parse::<usize>() {
-                Ok(index) if index.to_string() == part => key.item(index),
+                Ok(index) if index.to_string() == part => key.index(index),
                 Ok(_) | Err(_) => key.child(part),
             }
         })
     }
 
     /// The name of the environment variable that sets this key.
-    pub(super) fn variable(&self) -> String {
+    pub(super) fn variable_name(&self) -> String {
         let path = self.0.replace('[', "__").replace(']', "").replace('.', "__");
         format!("{PREFIX}{}", path.to_ascii_uppercase())
     }
@@ -38,12 +38,12 @@ impl Key {
     }
 
     /// The element `index` of this list of sections.
-    pub(super) fn item(&self, index: usize) -> Self {
+    pub(super) fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
     }
 
     /// The path with `[]` for every index, as in the schema.
-    pub(super) fn pattern(&self) -> String {
+    pub(super) fn schema_path(&self) -> String {
         let parts = self.0.split('.').map(|part| match part.split_once('[') {
             Some((name, _index)) => format!("{name}[]"),
             None => part.to_owned(),
@@ -75,7 +75,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -88,18 +88,18 @@ mod tests {
     #[test]
     fn a_variable_is_converted_to_its_key_and_back() {
         for path in ["server.port", "apps[0].key", "apps[12].webhooks[3].url", "server.tls.cert"] {
-            let variable = Key::new(path).variable();
+            let variable = KeyPath::new(path).variable_name();
             let tail = variable.strip_prefix(PREFIX).unwrap();
-            assert_eq!(Key::from_variable(tail), Key::new(path), "{variable}");
+            assert_eq!(KeyPath::from_variable(tail), KeyPath::new(path), "{variable}");
         }
-        assert_eq!(Key::new("apps[0].key").variable(), "CAMPANILE_APPS__0__KEY");
+        assert_eq!(KeyPath::new("apps[0].key").variable_name(), "CAMPANILE_APPS__0__KEY");
     }
 
     #[test]
     fn a_key_knows_its_section_and_pattern() {
-        let key = Key::new("apps[10].webhooks[2].url");
-        assert_eq!(key.pattern(), "apps[].webhooks[].url");
-        assert_eq!(key.section(), Key::new("apps[10].webhooks[2]"));
+        let key = KeyPath::new("apps[10].webhooks[2].url");
+        assert_eq!(key.schema_path(), "apps[].webhooks[].url");
+        assert_eq!(key.section(), KeyPath::new("apps[10].webhooks[2]"));
         assert_eq!(key.name(), "url");
         assert_eq!(
             key.parts().collect::<Vec<_>>(),
@@ -109,6 +109,6 @@ mod tests {
 
     #[test]
     fn an_index_has_one_spelling() {
-        assert_eq!(Key::from_variable("APPS__00__KEY"), Key::new("apps.00.key"));
+        assert_eq!(KeyPath::from_variable("APPS__00__KEY"), KeyPath::new("apps.00.key"));
     }
 }

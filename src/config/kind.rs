@@ -9,7 +9,7 @@ use toml::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ValueKind {
     /// A string.
-    Text,
+    String,
     /// A non-negative integer.
     Integer,
     /// `true` or `false`.
@@ -21,10 +21,10 @@ pub(super) enum ValueKind {
 }
 
 impl ValueKind {
-    /// The rule that a value of another kind violates.
-    pub(super) fn rule(self) -> &'static str {
+    /// The error message for a value of another kind.
+    pub(super) fn message(self) -> &'static str {
         match self {
-            Self::Text => "must be a string",
+            Self::String => "must be a string",
             Self::Integer => "must be an integer",
             Self::Boolean => "must be true or false",
             Self::List => "must be a list of strings",
@@ -32,10 +32,10 @@ impl ValueKind {
         }
     }
 
-    /// `value` as this kind, or the violated rule.
+    /// `value` as this kind, or the error message.
     pub(super) fn value(self, value: &DeValue<'_>) -> Result<Value, &'static str> {
         let value = match (self, value) {
-            (Self::Text, DeValue::String(text)) => Some(Value::String(text.to_string())),
+            (Self::String, DeValue::String(text)) => Some(Value::String(text.to_string())),
             (Self::Integer, DeValue::Integer(number)) => {
                 i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Integer)
             }
@@ -50,9 +50,9 @@ impl ValueKind {
                 });
                 texts.collect::<Option<_>>().map(Value::Table)
             }
-            (Self::Text | Self::Integer | Self::Boolean | Self::List | Self::Map, _) => None,
+            (Self::String | Self::Integer | Self::Boolean | Self::List | Self::Map, _) => None,
         };
-        value.ok_or(self.rule())
+        value.ok_or(self.message())
     }
 }
 

@@ -5,16 +5,17 @@ use super::{
     check::check_values,
     compat_variable::reject_unsupported,
     dotenv,
-    draft::Draft,
-    error::{Faults, all},
+    error::{ErrorCollector, collect_errors},
     file,
-    files::{Files, Grammar},
-    foreign, guessable,
-    key::Key,
-    php, relations, reverb, secret_files,
+    files::{FileFormat, Files},
+    guessable,
+    key::KeyPath,
+    php,
+    raw_config::RawConfig,
+    relations, reverb, secret_files,
     soketi::{self, SoketiFile},
-    unsupported,
-    value_source::{Compat, ValueSource},
+    unread_variables, unsupported,
+    value_source::{CompatServer, ValueSource},
     variables::Variables,
 };
 use std::{
@@ -47,9 +48,9 @@ pub struct Sources {
     pub not_utf8: BTreeSet<String>,
     /// The flags of the command line.
     pub flags: Flags,
-    /// The files of the configuration in force, if there is one. All of them must still exist,
+    /// The files of the current configuration, if there is one. All of them must still exist,
     /// untruncated.
-    pub before: Files,
+    pub previous: Files,
 }
 
 impl Sources {
@@ -77,7 +78,7 @@ impl fmt::Debug for Sources {
             .field("env", &self.env.keys())
             .field("not_utf8", &self.not_utf8)
             .field("flags", &self.flags)
-            .field("before", &self.before)
+            .field("before", &self.previous)
             .finish()
     }
 }
@@ -102,14 +103,13 @@ pub struct Flags {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Settings without effect, or with a surprising one, with the reasons. Must be logged as
-    /// warnings.
-    pub notes: Vec<String>,
-    /// Informational notes about the files that were read and the decisions made.
-    pub facts: Vec<String>,
+    /// Settings without effect, or with a surprising one, with the reasons. Must be logged.
+    pub warnings: Vec<String>,
+    /// The files that were read and the decisions made. Must be logged.
+    pub infos: Vec<String>,
     /// The files that were read.
     pub files: Files,
-    pub(super) draft: Draft,
+    pub(super) raw: RawConfig,
     /// Whether the host was changed to loopback because of the development app.
     pub(super) is_restricted_to_loopback: bool,
 }
@@ -129,144 +129,144 @@ impl Loaded {
 ///
 /// A file that was named or existed [before](Sources::before) cannot be read, or a setting is
 /// unknown, of the wrong type, out of its range, contradictory, or not supported by this version.
-/// The error contains the place and the rule of each fault.
+/// The error has the location and a message for each.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
-    let (mut files, mut faults) = (Files::default(), Faults::default());
-    let file = read_file(sources, &mut draft, &mut files, &mut notes, &mut faults);
+    let (mut raw, mut warnings, mut infos) = (RawConfig::default(), Vec::new(), Vec::new());
+    let (mut files, mut errors) = (Files::default(), ErrorCollector::default());
+    let file = read_file(sources, &mut raw, &mut files, &mut warnings, &mut errors);
     let mut variables =
-        faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
-    if faults.is_empty() {
-        faults.take(sources.before.are_all_in(&files));
+        errors.collect(read_variables(sources, &mut files, &mut infos)).unwrap_or_default();
+    if errors.is_empty() {
+        errors.collect(sources.previous.check_none_missing(&files));
     }
-    notes.extend(variables.notes());
+    warnings.extend(variables.warnings());
     if let Some(file) = &file {
         soketi::add(file, &mut variables);
     }
-    faults.take(reject_unsupported(soketi::compat_variables(), &variables));
-    faults.take(soketi::read(&variables, file.as_ref(), &mut draft, &mut notes));
-    faults.take(reverb::read(&variables, &mut draft, &mut notes));
-    faults.take(campanile::read(&variables, &mut draft, &mut notes));
-    read_flags(&sources.flags, &mut draft, &mut notes);
+    errors.collect(reject_unsupported(soketi::compat_variables(), &variables));
+    errors.collect(soketi::read(&variables, file.as_ref(), &mut raw, &mut warnings));
+    errors.collect(reverb::read(&variables, &mut raw, &mut warnings));
+    errors.collect(campanile::read(&variables, &mut raw, &mut warnings));
+    read_flags(&sources.flags, &mut raw, &mut warnings);
     if sources.pusher_env {
-        faults.take(foreign::read_pusher(&variables, &mut draft));
+        errors.collect(unread_variables::read_pusher(&variables, &mut raw));
     }
-    foreign::note(&variables, &draft, &mut notes);
-    if sources.not_utf8.contains("PORT") && draft.setting(&Key::new("server.port")).is_none() {
-        faults.take(Err::<(), _>(not_utf8("PORT")));
+    unread_variables::warn_unread(&variables, &raw, &mut warnings);
+    if sources.not_utf8.contains("PORT") && raw.get(&KeyPath::new("server.port")).is_none() {
+        errors.collect(Err::<(), _>(not_utf8("PORT")));
     }
-    foreign::read_port(&variables, &mut draft, &mut notes);
-    if faults.is_empty() {
-        faults.take(unsupported::reject_without_redis(&variables, &draft));
+    unread_variables::read_port(&variables, &mut raw, &mut warnings);
+    if errors.is_empty() {
+        errors.collect(unsupported::reject_without_redis(&variables, &raw));
     }
-    let compat = Compat::of(&draft, &variables, file.is_some());
+    let compat = CompatServer::detect(&raw, &variables, file.is_some());
     let row_defaults = RowDefaults::new(&variables, compat);
     if let Some(compat) = compat {
         let apps: Vec<_> = file.iter().flat_map(SoketiFile::apps).collect();
-        compat.apply(&mut draft, if apps.is_empty() { &[0] } else { &apps });
+        compat.apply(&mut raw, if apps.is_empty() { &[0] } else { &apps });
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         let beside = sources.file.as_deref().and_then(Path::parent).unwrap_or(&sources.dir);
-        faults.take(app_directory::read(beside, &sources.before, &mut draft, &mut files));
+        errors.collect(app_directory::read(beside, &sources.previous, &mut raw, &mut files));
     }
     let names = files.shown();
     if !names.is_empty() {
-        facts.push(format!("read from {}", names.join(", ")));
+        infos.push(format!("read from {}", names.join(", ")));
     }
-    facts.extend(compat.map(|compat| compat.differences().to_owned()));
-    let (mut config, is_restricted_to_loopback) = settle(&mut draft, &mut notes, faults)?;
+    infos.extend(compat.map(|compat| compat.differences().to_owned()));
+    let (mut config, is_restricted_to_loopback) = build_config(&mut raw, &mut warnings, errors)?;
     config.apps_from.row_defaults = row_defaults;
     if sources.pusher_env {
-        foreign::note_pusher_port(&variables, config.server.port, &mut notes);
+        unread_variables::warn_pusher_port(&variables, config.server.port, &mut warnings);
     }
-    foreign::note_reverb_scheme(&variables, &config, &mut notes);
-    foreign::note_websockets_php(&sources.dir, &mut notes);
-    php::note(&sources.dir, &variables, (&config, &draft), &mut facts, &mut notes);
-    Ok(Loaded { config, notes, facts, files, draft, is_restricted_to_loopback })
+    unread_variables::warn_reverb_scheme(&variables, &config, &mut warnings);
+    unread_variables::warn_websockets_php(&sources.dir, &mut warnings);
+    php::report(&sources.dir, &variables, (&config, &raw), &mut infos, &mut warnings);
+    Ok(Loaded { config, warnings, infos, files, raw, is_restricted_to_loopback })
 }
 
-/// Checks `draft` as a whole and builds the configuration, unless there are `faults` already.
+/// Checks `raw` as a whole and builds the configuration, unless there are `errors` already.
 /// Returns true if the host was changed to loopback.
-fn settle(
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
-    mut faults: Faults,
+fn build_config(
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
+    mut errors: ErrorCollector,
 ) -> Result<(Config, bool), ConfigError> {
-    faults.take(secret_files::read(draft));
+    errors.collect(secret_files::read(raw));
     // A value that could not be read must not be reported as missing.
-    if faults.is_empty() {
-        faults.take(lists_are_whole(draft, notes));
+    if errors.is_empty() {
+        errors.collect(check_lists(raw, warnings));
     }
-    faults.take(unsupported::reject_keys(draft));
-    faults.take(check_values(draft));
-    faults.result()?;
-    let mut config = to_config(draft)?;
-    if config.apps_from.has_database() && draft.count(&Key::new("apps"))? == 0 {
+    errors.collect(unsupported::reject_keys(raw));
+    errors.collect(check_values(raw));
+    errors.take_result()?;
+    let mut config = deserialize(raw)?;
+    if config.apps_from.has_database() && raw.list_len(&KeyPath::new("apps"))? == 0 {
         config.apps.clear();
     }
-    faults.take(relations::check(&config, draft));
+    errors.collect(relations::check(&config, raw));
     let is_restricted_to_loopback =
-        faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
+        errors.collect(apps::restrict_to_loopback(&mut config, raw, warnings));
     if is_restricted_to_loopback.is_some() {
-        faults.take(guessable::reject(&config, &config.server.host, Some(draft)));
+        errors.collect(guessable::reject(&config, &config.server.host, Some(raw)));
     }
-    faults.result()?;
-    guessable::note(&config, draft, notes);
+    errors.take_result()?;
+    guessable::warn(&config, raw, warnings);
     Ok((config, is_restricted_to_loopback.unwrap_or_default()))
 }
 
 /// Checks that lists of apps and webhooks have no gaps, and that each app has an id, a key and a
 /// secret.
-fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), ConfigError> {
-    let apps = Key::new("apps");
-    let count = draft.count(&apps)?;
-    relations::raise_related_limits(draft, count, notes);
-    if apps::has_database(draft) {
-        apps::remove_unnamed(draft);
+fn check_lists(raw: &mut RawConfig, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    let apps = KeyPath::new("apps");
+    let count = raw.list_len(&apps)?;
+    relations::adjust_related_limits(raw, count, warnings);
+    if apps::has_database(raw) {
+        apps::remove_unnamed(raw);
     }
-    let count = draft.count(&apps)?;
-    let complete = apps::complete(draft, count);
-    let webhooks = (0..count).map(|index| apps.item(index).child("webhooks"));
-    let whole = all(webhooks.map(|list| draft.count(&list)));
-    all([complete, whole])
+    let count = raw.list_len(&apps)?;
+    let complete = apps::check_credentials(raw, count);
+    let webhooks = (0..count).map(|index| apps.index(index).child("webhooks"));
+    let whole = collect_errors(webhooks.map(|list| raw.list_len(&list)));
+    collect_errors([complete, whole])
 }
 
 /// The values that were set, over the defaults.
-pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
-    draft.table().try_into().map_err(|error: toml::de::Error| {
+pub(super) fn deserialize(raw: &RawConfig) -> Result<Config, ConfigError> {
+    raw.to_toml().try_into().map_err(|error: toml::de::Error| {
         ConfigError::at("configuration", error.message().replace('\n', ", "))
     })
 }
 
-/// Reads `config.toml`, or the named file, into `draft`. The options of a file of soketi are returned
-/// instead: variables win over them.
+/// Reads `config.toml`, or the named file, into `raw`. The options of a file of soketi are returned
+/// instead: variables override them.
 fn read_file(
     sources: &Sources,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
     files: &mut Files,
-    notes: &mut Vec<String>,
-    faults: &mut Faults,
+    warnings: &mut Vec<String>,
+    errors: &mut ErrorCollector,
 ) -> Option<SoketiFile> {
     let named = sources.file.as_deref();
-    let found = sources.before.find(named, &sources.dir, "config.toml", Grammar::Toml);
-    let source = faults.take(found).flatten()?;
-    let file = match source.grammar {
-        Grammar::Json => Some(soketi::read_file(&source.name, &source.text, notes, faults)),
-        Grammar::Toml | Grammar::Dotenv => {
-            faults.take(file::read(&source.name, &source.text, draft));
+    let found = sources.previous.find(named, &sources.dir, "config.toml", FileFormat::Toml);
+    let file = errors.collect(found).flatten()?;
+    let soketi_file = match file.format {
+        FileFormat::Json => Some(soketi::read_file(&file.name, &file.text, warnings, errors)),
+        FileFormat::Toml | FileFormat::Dotenv => {
+            errors.collect(file::read(&file.name, &file.text, raw));
             None
         }
     };
-    let has_apps = draft.section(&Key::new("apps").item(0)).is_some()
-        || file.as_ref().is_some_and(SoketiFile::has_apps);
-    if faults.is_empty() && sources.before.had_apps(&source) && !has_apps {
-        let rule = "has no apps any more, and had some when it was read last";
-        faults.take(Err::<(), _>(ConfigError::at(&source.name, rule)));
+    let has_apps = raw.section_source(&KeyPath::new("apps").index(0)).is_some()
+        || soketi_file.as_ref().is_some_and(SoketiFile::has_apps);
+    if errors.is_empty() && sources.previous.had_apps(&file) && !has_apps {
+        let message = "no longer contains apps";
+        errors.collect(Err::<(), _>(ConfigError::at(&file.name, message)));
     }
-    if faults.is_empty() {
-        files.push(source, has_apps);
+    if errors.is_empty() {
+        files.push(file, has_apps);
     }
-    file
+    soketi_file
 }
 
 /// Reads the environment and the `.env` file or, as in Laravel, that of the application's
@@ -274,32 +274,34 @@ fn read_file(
 fn read_variables(
     sources: &Sources,
     files: &mut Files,
-    facts: &mut Vec<String>,
+    infos: &mut Vec<String>,
 ) -> Result<Variables, ConfigError> {
     let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
-    let sayers = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
-    let chosen = sayers.iter().find_map(|(by, name)| {
+    let candidates = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
+    let chosen = candidates.iter().find_map(|(selected_by, name)| {
         let file = format!(".env.{}", name.filter(|name| !name.contains(['/', '\\']))?);
         let path = sources.dir.join(&file);
-        let is_there = path.exists() || path.is_symlink() || sources.before.has(&path);
-        is_there.then_some((by, file))
+        let is_there = path.exists() || path.is_symlink() || sources.previous.has(&path);
+        is_there.then_some((selected_by, file))
     });
     let chosen = chosen.filter(|_| sources.env_file.is_none());
-    if let Some((by, file)) = &chosen {
-        facts.push(format!("{file} is read in place of .env, as {by} says"));
+    if let Some((selected_by, file)) = &chosen {
+        infos.push(format!("{file} is read instead of .env because of {selected_by}"));
     }
     let default = chosen.as_ref().map_or(".env", |(_, file)| file);
     let named = sources.env_file.as_deref();
-    let Some(source) = sources.before.find(named, &sources.dir, default, Grammar::Dotenv)? else {
+    let Some(dotenv_file) =
+        sources.previous.find(named, &sources.dir, default, FileFormat::Dotenv)?
+    else {
         let variables = Variables::new(&sources.env, None);
-        return are_utf8(sources, &variables).map(|()| variables);
+        return check_utf8(sources, &variables).map(|()| variables);
     };
-    let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {
-        ConfigError::at(format_args!("{}:{}", source.name, error.line), error.rule)
+    let values = dotenv::parse(&dotenv_file.text, &sources.env).map_err(|error| {
+        ConfigError::at(format_args!("{}:{}", dotenv_file.name, error.line), error.message)
     })?;
-    let variables = Variables::new(&sources.env, Some((&source.name, &values)));
-    files.push(source, false);
-    are_utf8(sources, &variables).map(|()| variables)
+    let variables = Variables::new(&sources.env, Some((&dotenv_file.name, &values)));
+    files.push(dotenv_file, false);
+    check_utf8(sources, &variables).map(|()| variables)
 }
 
 /// The variables of `sources` as `env()` returns them in Laravel, with its words for values.
@@ -312,7 +314,7 @@ pub fn laravel_variables(
 ) -> Result<serde_json::Map<String, serde_json::Value>, ConfigError> {
     let variables = read_variables(sources, &mut Files::default(), &mut Vec::new())?;
     let value = |name: &str| {
-        Some(match variables.of_laravel(name)? {
+        Some(match variables.laravel_value(name)? {
             "null" => serde_json::Value::Null,
             "true" => true.into(),
             "false" => false.into(),
@@ -324,17 +326,17 @@ pub fn laravel_variables(
 
 /// Rejects relevant variables that are not UTF-8. Ignoring them beside the valid `variables` would
 /// drop a setting, or use another value in its place.
-fn are_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError> {
-    let lost = sources.not_utf8.iter().filter(|name| variables.reads(name, sources.pusher_env));
-    all(lost.map(|name| Err::<(), _>(not_utf8(name))))
+fn check_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError> {
+    let lost = sources.not_utf8.iter().filter(|name| variables.is_read(name, sources.pusher_env));
+    collect_errors(lost.map(|name| Err::<(), _>(not_utf8(name))))
 }
 
 fn not_utf8(name: &str) -> ConfigError {
-    let origin = ValueSource::Environment { variable: name.to_owned(), dotenv: None };
-    ConfigError::at(origin, "holds bytes that are not UTF-8")
+    let source = ValueSource::Environment { variable: name.to_owned(), dotenv: None };
+    ConfigError::at(source, "contains bytes that are not UTF-8")
 }
 
-fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {
+fn read_flags(flags: &Flags, raw: &mut RawConfig, warnings: &mut Vec<String>) {
     let text = |text: &String| Value::String(text.clone());
     let values = [
         ("server.host", "--host", flags.host.as_ref().map(text)),
@@ -344,10 +346,10 @@ fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {
     ];
     for (key, flag, value) in values {
         if let Some(value) = value {
-            draft.set(Key::new(key), value, ValueSource::Flag(flag));
+            raw.set(KeyPath::new(key), value, ValueSource::Flag(flag));
         }
     }
     if flags.hostname.is_some() {
-        notes.push("flag --hostname has no effect: name the certificate by server.tls".to_owned());
+        warnings.push("flag --hostname has no effect: set server.tls".to_owned());
     }
 }

@@ -1,14 +1,14 @@
-//! The configuration: sources, values and their origins, validation.
+//! The configuration: sources, values and their sources, validation.
 //!
 //! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml` with the files of `apps.d`, or a
 //! configuration file of soketi, the environment with its `.env` file, and the flags. The environment has three
 //! families of variables: Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
-//! everything that is unknown, out of range or contradictory, one line for each fault with its
-//! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
+//! everything that is unknown, out of range or contradictory, one line for each with its location. [`Loaded::effective_toml`] shows the source of every value.
 //!
-//! All values are written to a `draft`, which stores the origin of each; the rules are checked
-//! there, so that errors contain the origin. Each setting is declared once, in `settings` or `app`:
-//! type, default, rule, documentation. Everything else about it is made from that, see `table`.
+//! All values are written to a `RawConfig`, which stores the source of each; the rules are checked
+//! there, so that errors contain the source. Each setting is declared once, in `settings` or `app`:
+//! type, default, rule, documentation. The struct, the checks, the docs, `config.toml` and the JSON
+//! Schema are generated from these declarations (`declare`).
 //!
 //! This module reads neither the process environment nor a clock, and does not compare secrets.
 
@@ -22,18 +22,18 @@ mod check;
 mod compat;
 mod compat_variable;
 mod convert;
+mod declare;
 mod dotenv;
-mod draft;
 mod error;
 mod file;
 mod files;
-mod foreign;
 mod guessable;
 mod json_schema;
 mod key;
 mod kind;
 mod load;
 mod php;
+mod raw_config;
 mod redis;
 mod redis_url;
 mod relations;
@@ -45,7 +45,7 @@ mod secret;
 mod secret_files;
 mod settings;
 mod soketi;
-mod table;
+mod unread_variables;
 
 #[cfg(test)]
 mod tests;

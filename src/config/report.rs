@@ -1,73 +1,73 @@
-//! The effective configuration as a file that shows the origin of every value.
+//! The effective configuration as a file that shows the source of every value.
 
 use super::{
     Loaded,
-    error::{ConfigError, all},
-    key::Key,
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
     schema::flatten,
 };
 use serde_json::{Map, Value, json};
 
 impl Loaded {
-    /// Returns an error if files that settings refer to are invalid, with one fault for each key.
+    /// Returns an error if files that settings refer to are invalid, with one error for each key.
     ///
     /// # Errors
     ///
     /// There are errors.
-    pub fn reject(
+    pub fn check_files(
         &self,
-        faults: impl IntoIterator<Item = (&'static str, String)>,
+        errors: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Result<(), ConfigError> {
-        all(faults.into_iter().map(|(key, rule)| {
-            Err::<(), _>(ConfigError::key(&self.draft.origin(&Key::new(key)), key, rule))
+        collect_errors(errors.into_iter().map(|(key, message)| {
+            Err::<(), _>(ConfigError::key(&self.raw.source(&KeyPath::new(key)), key, message))
         }))
     }
 
-    /// Adds a note about the file of the setting `key`.
-    pub fn note(&mut self, key: &str, what: &str) {
-        let origin = self.draft.origin(&Key::new(key));
-        self.notes.push(format!("{origin}: {key}: {what}"));
+    /// Adds a warning about the file of the setting `key`.
+    pub fn warn(&mut self, key: &str, what: &str) {
+        let source = self.raw.source(&KeyPath::new(key));
+        self.warnings.push(format!("{source}: {key}: {what}"));
     }
 
     /// The effective configuration as TOML, with masked secrets. A comment after each value shows
-    /// its origin.
+    /// its source.
     #[must_use]
     pub fn effective_toml(&self) -> String {
         let mut lines = Vec::new();
-        let mut section = Key::default();
+        let mut section = KeyPath::default();
         for (key, value) in flatten(&self.config) {
             if key.section() != section {
                 section = key.section();
                 lines.push(header(&section));
             }
-            lines.push(format!("{} = {value}  # {}", key.name(), self.origin(&key)));
+            lines.push(format!("{} = {value}  # {}", key.name(), self.source(&key)));
         }
         lines.join("\n").trim_start().to_owned() + "\n"
     }
 
     /// The effective configuration with masked secrets: the value and the source of each setting, by
-    /// its key, and the notes and facts.
+    /// its key, and the warnings and infos.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let settings = flatten(&self.config).into_iter().map(|(key, value)| {
-            let source = self.origin(&key);
+            let source = self.source(&key);
             (key.to_string(), json!({ "value": value, "source": source }))
         });
         let settings: Map<String, Value> = settings.collect();
-        json!({ "settings": settings, "notes": self.notes, "facts": self.facts })
+        json!({ "settings": settings, "warnings": self.warnings, "infos": self.infos })
     }
 
-    fn origin(&self, key: &Key) -> String {
-        let origin = self.draft.origin(key);
+    fn source(&self, key: &KeyPath) -> String {
+        let source = self.raw.source(key);
         if self.is_restricted_to_loopback && key.as_str() == "server.host" {
-            return format!("{origin}, but loopback for the development app");
+            return format!("{source}, but loopback for the development app");
         }
-        origin.to_string()
+        source.to_string()
     }
 }
 
 /// The line that begins `section`, after an empty one.
-fn header(section: &Key) -> String {
+fn header(section: &KeyPath) -> String {
     let names: Vec<_> = section.parts().map(|(name, _)| name).collect();
     let names = names.join(".");
     if section.as_str().ends_with(']') { format!("\n[[{names}]]") } else { format!("\n[{names}]") }

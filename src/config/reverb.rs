@@ -2,13 +2,13 @@
 
 use super::{
     compat_variable::{
-        CompatVariable::{self, Ignored, OfRedis, Sets, Silent, Switched},
-        apply, apply_switched,
+        CompatVariable::{self, HandledElsewhere, Ignored, Redis, Sets, SetsIfEnabled},
+        apply, apply_if_enabled,
     },
-    convert::{accept_from, boolean, integer, limit, list, text},
-    draft::Draft,
-    error::{ConfigError, all},
-    key::Key,
+    convert::{boolean, from_accept_from, integer, limit, list, text},
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
+    raw_config::RawConfig,
     redis,
     variables::Variables,
 };
@@ -27,12 +27,12 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     Sets("REVERB_SERVER_HOST", "server.host", text),
     Sets("REVERB_SERVER_PORT", "server.port", integer),
     Sets("REVERB_SERVER_PATH", "server.path", text),
-    Silent("REVERB_HOST"),
-    Silent("REVERB_PORT"),
-    Silent("REVERB_SCHEME"),
+    HandledElsewhere("REVERB_HOST"),
+    HandledElsewhere("REVERB_PORT"),
+    HandledElsewhere("REVERB_SCHEME"),
     Sets("REVERB_MAX_REQUEST_SIZE", "server.max_request_bytes", integer),
-    Silent("REVERB_SCALING_ENABLED"),
-    OfRedis("REVERB_SCALING_CHANNEL", "reverb"),
+    HandledElsewhere("REVERB_SCALING_ENABLED"),
+    Redis("REVERB_SCALING_CHANNEL", "reverb"),
     Ignored("REVERB_PULSE_INGEST_INTERVAL", "15", NO_INGEST),
     Ignored("REVERB_TELESCOPE_INGEST_INTERVAL", "15", NO_INGEST),
     Sets("REVERB_APP_ID", "apps[0].id", text),
@@ -47,30 +47,40 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     Sets("REVERB_APP_ACTIVITY_TIMEOUT", "connection.activity_timeout_s", integer),
     Sets("REVERB_APP_MAX_CONNECTIONS", "apps[0].max_connections", limit),
     Sets("REVERB_APP_MAX_MESSAGE_SIZE", "connection.max_message_bytes", integer),
-    Sets("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "apps[0].client_events", accept_from),
-    Silent(RATE_LIMITING),
-    Switched("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "apps[0].max_messages", integer, "60"),
-    Switched("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "apps[0].max_messages_window_s", integer, "60"),
-    Switched("REVERB_APP_RATE_LIMIT_TERMINATE", "apps[0].max_messages_closes", boolean, "false"),
+    Sets("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "apps[0].client_events", from_accept_from),
+    HandledElsewhere(RATE_LIMITING),
+    SetsIfEnabled("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "apps[0].max_messages", integer, "60"),
+    SetsIfEnabled(
+        "REVERB_APP_RATE_LIMIT_DECAY_SECONDS",
+        "apps[0].max_messages_window_s",
+        integer,
+        "60",
+    ),
+    SetsIfEnabled(
+        "REVERB_APP_RATE_LIMIT_TERMINATE",
+        "apps[0].max_messages_closes",
+        boolean,
+        "false",
+    ),
 ];
 
-/// Writes the values of Reverb's variables into `draft`.
+/// Writes the values of Reverb's variables into `raw`.
 pub(super) fn read(
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    no_origins(variables, draft, notes);
-    let applied = all([
-        apply("REVERB_", COMPAT_VARIABLES, variables, draft, notes),
-        apply_switched(RATE_LIMITING, COMPAT_VARIABLES, variables, draft, notes),
-        redis::read_laravel(COMPAT_VARIABLES, variables, draft, notes),
+    no_origins(variables, raw, warnings);
+    let applied = collect_errors([
+        apply("REVERB_", COMPAT_VARIABLES, variables, raw, warnings),
+        apply_if_enabled(RATE_LIMITING, COMPAT_VARIABLES, variables, raw, warnings),
+        redis::read_laravel(COMPAT_VARIABLES, variables, raw, warnings),
     ]);
     let accept = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
-    if variables.set(accept) == Some("all") {
-        let origin = variables.origin(accept);
-        notes.push(format!(
-            "{origin} sets apps[0].client_events to members: only subscribers of a channel may send client events to it"
+    if variables.non_empty(accept) == Some("all") {
+        let source = variables.source(accept);
+        warnings.push(format!(
+            "{source} sets apps[0].client_events to members: only subscribers of a channel may send client events to it"
         ));
     }
     applied
@@ -78,11 +88,11 @@ pub(super) fn read(
 
 /// An empty list of origins allows none, as in Reverb: it must not become the default, which allows
 /// every origin.
-fn no_origins(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>) {
+fn no_origins(variables: &Variables, raw: &mut RawConfig, warnings: &mut Vec<String>) {
     let name = "REVERB_ALLOWED_ORIGINS";
-    if variables.value(name).is_some_and(|value| value.trim().is_empty()) {
-        let (key, origin) = (Key::new("apps[0].allowed_origins"), variables.origin(name));
-        notes.push(format!("{origin} is empty: no page may connect, from any origin"));
-        draft.set(key, Value::Array(Vec::new()), origin);
+    if variables.get(name).is_some_and(|value| value.trim().is_empty()) {
+        let (key, source) = (KeyPath::new("apps[0].allowed_origins"), variables.source(name));
+        warnings.push(format!("{source} is empty: no page may connect, from any origin"));
+        raw.set(key, Value::Array(Vec::new()), source);
     }
 }

@@ -1,20 +1,20 @@
-//! What keys refer to, by the declarations of the settings.
+//! Looks up settings and sections by key.
 
 use super::{
     AppConfig, Config, WebhookConfig,
-    key::Key,
-    table::{Declaration, Section, SectionInfo},
+    declare::{SectionInfo, Setting, SettingsSection},
+    key::KeyPath,
 };
 use std::sync::LazyLock;
 use toml::{Table, Value};
 
 static SECTIONS: LazyLock<Vec<SectionInfo>> = LazyLock::new(Config::sections);
 
-/// What a pattern refers to.
+/// A setting, a section, or a list of sections.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SchemaNode {
     /// A value.
-    Leaf(&'static Declaration),
+    Leaf(&'static Setting),
     /// A table of keys.
     Section,
     /// A list of tables of keys.
@@ -27,17 +27,17 @@ pub(super) fn sections() -> &'static [SectionInfo] {
 }
 
 /// All settings, in the order of the manual.
-pub(super) fn settings() -> impl Iterator<Item = &'static Declaration> {
+pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
     sections().iter().flat_map(|section| section.settings)
 }
 
 /// The setting `pattern`, such as `apps[].key`.
-pub(super) fn setting(pattern: &str) -> Option<&'static Declaration> {
+pub(super) fn setting(pattern: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.key == pattern)
 }
 
 /// All settings with their defaults, in the order of the manual.
-pub(super) fn defaults() -> Vec<(&'static Declaration, Value)> {
+pub(super) fn defaults() -> Vec<(&'static Setting, Value)> {
     let app = AppConfig { webhooks: vec![WebhookConfig::default()], ..AppConfig::default() };
     let values = flatten(&Config { apps: vec![app], ..Config::default() });
     settings().zip(values).map(|(setting, (_, value))| (setting, value)).collect()
@@ -69,8 +69,8 @@ fn names_in(section: &str) -> Vec<&'static str> {
 }
 
 /// The error for an unknown key, with a suggestion from the same section.
-pub(super) fn unknown_key(key: &Key) -> String {
-    unknown("key", key.name(), names_in(&key.section().pattern()).into_iter())
+pub(super) fn unknown_key(key: &KeyPath) -> String {
+    unknown("key", key.name(), names_in(&key.section().schema_path()).into_iter())
 }
 
 /// "unknown `what`", with the candidate that is most similar to `name`, if one is similar.
@@ -91,20 +91,20 @@ pub(super) fn unknown<'a>(
 
 /// Every value of `config`, in the order of the manual, with masked secrets. An empty list of
 /// sections counts as a value.
-pub(super) fn flatten(config: &Config) -> Vec<(Key, Value)> {
+pub(super) fn flatten(config: &Config) -> Vec<(KeyPath, Value)> {
     let table = Table::try_from(config).expect("a configuration has only what TOML has");
     let mut values = Vec::new();
-    flatten_section(&table, &Key::default(), &mut values);
+    flatten_section(&table, &KeyPath::default(), &mut values);
     values
 }
 
-fn flatten_section(table: &Table, section: &Key, values: &mut Vec<(Key, Value)>) {
-    for name in names_in(&section.pattern()) {
+fn flatten_section(table: &Table, section: &KeyPath, values: &mut Vec<(KeyPath, Value)>) {
+    for name in names_in(&section.schema_path()) {
         let key = section.child(name);
-        match (node(&key.pattern()), &table[name]) {
+        match (node(&key.schema_path()), &table[name]) {
             (Some(SchemaNode::Sections), Value::Array(items)) if !items.is_empty() => {
                 for (index, table) in items.iter().filter_map(Value::as_table).enumerate() {
-                    flatten_section(table, &key.item(index), values);
+                    flatten_section(table, &key.index(index), values);
                 }
             }
             (Some(SchemaNode::Section), Value::Table(table)) => {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn every_setting_of_an_app_can_be_reloaded() {
         let of_apps = settings().filter(|setting| setting.key.starts_with("apps[]."));
-        let fixed: Vec<_> = of_apps.filter(|setting| setting.is_fixed()).collect();
+        let fixed: Vec<_> = of_apps.filter(|setting| setting.needs_restart()).collect();
         assert!(fixed.is_empty(), "{fixed:?}");
     }
 
@@ -165,14 +165,14 @@ mod tests {
         let declared: BTreeSet<_> = settings().map(|setting| setting.key.to_owned()).collect();
         assert_eq!(fields, declared);
         assert_eq!(settings().count(), 76);
-        let shown = flatten(&config).into_iter().map(|(key, _)| key.pattern());
+        let shown = flatten(&config).into_iter().map(|(key, _)| key.schema_path());
         assert_eq!(shown.collect::<Vec<_>>(), settings().map(|s| s.key).collect::<Vec<_>>());
     }
 
     #[test]
     fn only_a_similar_name_is_suggested() {
-        assert_eq!(unknown_key(&Key::new("apps[0].keey")), "unknown key; did you mean `key`?");
-        assert_eq!(unknown_key(&Key::new("serve")), "unknown key; did you mean `server`?");
-        assert_eq!(unknown_key(&Key::new("server.colour_of_bell")), "unknown key");
+        assert_eq!(unknown_key(&KeyPath::new("apps[0].keey")), "unknown key; did you mean `key`?");
+        assert_eq!(unknown_key(&KeyPath::new("serve")), "unknown key; did you mean `server`?");
+        assert_eq!(unknown_key(&KeyPath::new("server.colour_of_bell")), "unknown key");
     }
 }

@@ -3,9 +3,9 @@
 //! A setting such as `secret_file` names the file with the value of the secret beside it.
 
 use super::{
-    draft::Draft,
-    error::{ConfigError, all},
-    key::{Key, PREFIX},
+    error::{ConfigError, collect_errors},
+    key::{KeyPath, PREFIX},
+    raw_config::RawConfig,
     schema,
     value_source::ValueSource,
 };
@@ -15,32 +15,32 @@ use toml::Value;
 
 const SUFFIX: &str = "_file";
 
-/// Reads the files that `draft` names, and sets their secrets. A secret in a later source than the
+/// Reads the files that `raw` names, and sets their secrets. A secret in a later source than the
 /// name of its file replaces the file, which is not read then.
 ///
 /// # Errors
 ///
 /// A file can't be read, is empty or is not UTF-8, or one source sets both the secret and its file.
-pub(super) fn read(draft: &mut Draft) -> Result<(), ConfigError> {
-    let named: Vec<_> = draft
-        .settings()
+pub(super) fn read(raw: &mut RawConfig) -> Result<(), ConfigError> {
+    let named: Vec<_> = raw
+        .iter()
         .filter_map(|(key, setting)| {
             let secret = secret_of(key)?;
             let path = setting.value.as_str().filter(|path| !path.is_empty())?;
-            Some((key.clone(), secret, path.to_owned(), setting.origin.clone()))
+            Some((key.clone(), secret, path.to_owned(), setting.source.clone()))
         })
         .collect();
-    all(named.into_iter().map(|(key, secret, path, origin)| {
-        let order = draft
-            .setting(&secret)
-            .map_or(Ordering::Less, |setting| rank(&setting.origin).cmp(&rank(&origin)));
-        let fault = |rule: String| ConfigError::key(&origin, &key, rule);
+    collect_errors(named.into_iter().map(|(key, secret, path, source)| {
+        let order = raw.get(&secret).map_or(Ordering::Less, |setting| {
+            precedence(&setting.source).cmp(&precedence(&source))
+        });
+        let issue = |message: String| ConfigError::key(&source, &key, message);
         match order {
             Ordering::Greater => Ok(()),
-            Ordering::Equal => Err(fault(format!("must not be set beside {}", secret.name()))),
+            Ordering::Equal => Err(issue(format!("must not be set beside {}", secret.name()))),
             Ordering::Less => {
-                let text = text_of(&path).map_err(fault)?;
-                draft.set(secret, Value::String(text), origin);
+                let text = text_of(&path).map_err(issue)?;
+                raw.set(secret, Value::String(text), source);
                 Ok(())
             }
         }
@@ -48,15 +48,15 @@ pub(super) fn read(draft: &mut Draft) -> Result<(), ConfigError> {
 }
 
 /// The secret that the file named by `key` contains, if `key` names such a file.
-fn secret_of(key: &Key) -> Option<Key> {
-    let secret = Key::new(key.as_str().strip_suffix(SUFFIX)?);
-    schema::setting(&secret.pattern()).filter(|setting| setting.is_secret).map(|_| secret)
+fn secret_of(key: &KeyPath) -> Option<KeyPath> {
+    let secret = KeyPath::new(key.as_str().strip_suffix(SUFFIX)?);
+    schema::setting(&secret.schema_path()).filter(|setting| setting.is_secret).map(|_| secret)
 }
 
 /// The order of sources. Among variables, Campanile's own replace those of other servers.
-fn rank(origin: &ValueSource) -> (u8, bool) {
-    let is_own = origin.variable().is_some_and(|name| name.starts_with(PREFIX));
-    (origin.rank(), is_own)
+fn precedence(source: &ValueSource) -> (u8, bool) {
+    let is_own = source.variable().is_some_and(|name| name.starts_with(PREFIX));
+    (source.precedence(), is_own)
 }
 
 /// The content of the file at `path`, without the line break at its end.

@@ -4,18 +4,18 @@
 
 use super::{
     AppConfig, RedisTarget, RedisUrl, RowDefaults, Secret,
-    table::{
-        Declaration,
-        Reload::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
-        Rule::{Any, Form, Range, Words},
-        Section, SectionInfo, SettingType, section, setting_types, words,
+    declare::{
+        Setting,
+        AppliesTo::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
+        Rule::{Any, OneOf, Parse, Range},
+        Section, SectionInfo, SettingType, section, setting_types, string_enum,
     },
     values,
 };
 use ipnet::IpNet;
 
 setting_types! {
-    Text: RedisUrl, LogFormat, LogLevel;
+    String: RedisUrl, LogFormat, LogLevel;
 }
 
 section! {
@@ -61,7 +61,7 @@ section! {
         /// Address or name to listen on. While only the development app is configured, the default means
         /// `127.0.0.1`, as `0.0.0.0` in a file does; as a flag or in the environment it is an error.
         host: String = "0.0.0.0".to_owned() => {
-            rule: Form(values::host, "address or host name"), reload: Restart,
+            rule: Parse(values::host, "address or host name"), reload: Restart,
         },
         /// Port to listen on. 0: any free port. If no source sets it, `PORT` in the environment applies,
         /// which Heroku and Cloud Run set.
@@ -70,7 +70,7 @@ section! {
         /// the next process can start before this one is stopped: docs/restart.md.
         reuse_port: bool = false => { reload: Restart },
         /// Prefix of all routes, such as `/ws`. Empty: none. Calls of the HTTP API may lack it.
-        path: String = String::new() => { rule: Form(values::path, "path"), reload: NewRequests },
+        path: String = String::new() => { rule: Parse(values::path, "path"), reload: NewRequests },
         /// Threads that serve connections. 0: one per core.
         shards: usize = 0 => { rule: Range(0, 64), reload: Restart },
         /// WebSocket connections of this node. 0: as many as the file descriptor limit allows. Beyond it:
@@ -98,7 +98,7 @@ section! {
         /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used, such as `["10.0.0.0/8"]`:
         /// docs/proxies.md. Empty: none.
         trusted_proxies: Vec<IpNet> = Vec::new() => {
-            rule: Form(values::network, "addresses, CIDR networks"), reload: NewRequests,
+            rule: Parse(values::network, "addresses, CIDR networks"), reload: NewRequests,
         },
         sections {
             /// TLS in this process.
@@ -212,7 +212,7 @@ section! {
         /// Redis that the nodes share, such as `redis://user:password@host:6379/0`: docs/cluster.md#connect-nodes.
         /// Other characters of a password than letters and digits are percent-encoded. Empty: one node.
         url: RedisUrl = RedisUrl::default() => {
-            rule: Form(
+            rule: Parse(
                 values::redis_url,
                 "`redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://`",
             ),
@@ -225,7 +225,7 @@ section! {
         ca: String = String::new() => { rule: Any("PEM file"), reload: Restart },
         /// Prefix of all keys. Nodes with the same prefix form one cluster.
         prefix: String = "campanile".to_owned() => {
-            rule: Form(values::redis_prefix, "at most 100 bytes, no braces or white space"),
+            rule: Parse(values::redis_prefix, "at most 100 bytes, no braces or white space"),
             reload: Restart,
         },
         /// How long a publish waits while Redis is unavailable, before it gets 503.
@@ -262,13 +262,13 @@ section! {
         /// Bearer token of `/metrics` on the main port. Empty: not served there, except with the
         /// development app on loopback.
         token: Secret = Secret::default() => {
-            rule: Form(values::one_word, "no white space"), reload: NewRequests, is_secret: true,
+            rule: Parse(values::no_white_space, "no white space"), reload: NewRequests, is_secret: true,
         },
         /// File that contains the token, instead of `token`. A reload reads it again.
         token_file: String = String::new() => { rule: Any("path of a file"), reload: NewRequests },
         /// Separate listener for `/metrics`, without a token, such as `127.0.0.1:9601`. At most 32
         /// connections; at the limit, the longest-idle one is closed. Empty: none.
-        listen: String = String::new() => { rule: Form(values::address, "address and port"), reload: Restart },
+        listen: String = String::new() => { rule: Parse(values::address, "address and port"), reload: Restart },
     }
 }
 
@@ -286,13 +286,13 @@ section! {
     #[derive(Debug)]
     LogConfig at "log" {
         /// Least severe level that is logged.
-        level: LogLevel = LogLevel::Info => { rule: Words(LogLevel::WORDS) },
+        level: LogLevel = LogLevel::Info => { rule: OneOf(LogLevel::NAMES) },
         /// Format of log lines: `text` for people, `json` for programs.
-        format: LogFormat = LogFormat::Text => { rule: Words(LogFormat::WORDS), reload: Restart },
+        format: LogFormat = LogFormat::Text => { rule: OneOf(LogFormat::NAMES), reload: Restart },
     }
 }
 
-words! {
+string_enum! {
     /// The level of a log line.
     LogLevel {
         /// An operator must act.
@@ -320,7 +320,7 @@ impl From<LogLevel> for tracing::Level {
     }
 }
 
-words! {
+string_enum! {
     /// The format of log lines.
     LogFormat {
         /// Text, for people.

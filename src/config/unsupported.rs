@@ -1,47 +1,47 @@
 //! Settings that this version does not support. They are rejected, not ignored.
 
 use super::{
-    draft::Draft,
-    error::{ConfigError, all},
-    key::Key,
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
+    raw_config::RawConfig,
     schema,
     variables::Variables,
 };
 use toml::Value;
 
-/// The rule that a request for an unsupported feature violates.
+/// The error message for a request of an unsupported feature.
 pub(super) const UNSUPPORTED: &str = "is not supported by this version of Campanile";
 
-/// soketi's variables that may be `redis` where the nodes are joined by Redis, and nowhere else.
+/// soketi drivers that may be `redis` only in a cluster.
 const NEED_REDIS: [&str; 3] =
     ["SOKETI_CACHE_DRIVER", "SOKETI_QUEUE_DRIVER", "SOKETI_RATE_LIMITER_DRIVER"];
 
-/// Rejects variables that need Redis if `draft` has none.
+/// Rejects variables that need Redis if `raw` has none.
 pub(super) fn reject_without_redis(
     variables: &Variables,
-    draft: &Draft,
+    raw: &RawConfig,
 ) -> Result<(), ConfigError> {
-    let url = draft.setting(&Key::new("redis.url")).and_then(|setting| setting.value.as_str());
+    let url = raw.get(&KeyPath::new("redis.url")).and_then(|setting| setting.value.as_str());
     if url.is_some_and(|url| !url.is_empty()) {
         return Ok(());
     }
-    match NEED_REDIS.iter().find(|name| variables.set(name) == Some("redis")) {
+    match NEED_REDIS.iter().find(|name| variables.non_empty(name) == Some("redis")) {
         Some(name) => {
-            let rule =
+            let message =
                 "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
-            Err(ConfigError::at(variables.origin(name), rule))
+            Err(ConfigError::at(variables.source(name), message))
         }
         None => Ok(()),
     }
 }
 
 /// Rejects keys that request unsupported features.
-pub(super) fn reject_keys(draft: &Draft) -> Result<(), ConfigError> {
-    all(draft.settings().map(|(key, setting)| {
+pub(super) fn reject_keys(raw: &RawConfig) -> Result<(), ConfigError> {
+    collect_errors(raw.iter().map(|(key, setting)| {
         let empty = setting.value == Value::String(String::new());
-        let setting_of = schema::setting(&key.pattern());
+        let setting_of = schema::setting(&key.schema_path());
         if setting_of.is_some_and(|known| !known.is_supported) && !empty {
-            return Err(ConfigError::key(&setting.origin, key, UNSUPPORTED));
+            return Err(ConfigError::key(&setting.source, key, UNSUPPORTED));
         }
         Ok(())
     }))

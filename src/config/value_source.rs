@@ -1,17 +1,17 @@
-//! The places where values are set.
+//! Where values are set.
 
 use std::fmt;
 
 /// The server whose variables or file configure the first app.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Compat {
+pub(super) enum CompatServer {
     /// Laravel Reverb.
     Reverb,
     /// soketi.
     Soketi,
 }
 
-impl fmt::Display for Compat {
+impl fmt::Display for CompatServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reverb => "Reverb",
@@ -23,10 +23,10 @@ impl fmt::Display for Compat {
 /// The source of a value. Later variants override earlier ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum ValueSource {
-    /// Not set.
+    /// Default of Campanile.
     Default,
-    /// Not set; the default of the server whose variables configure the app.
-    Compat(Compat),
+    /// Default of the server whose variables configure the app.
+    Compat(CompatServer),
     /// A line of the configuration file.
     File {
         /// The file as the user named it.
@@ -45,7 +45,7 @@ pub(super) enum ValueSource {
     Environment {
         /// The variable's name.
         variable: String,
-        /// The `.env` file that contains it; `None` for the real environment.
+        /// The `.env` file that contains it; `None` for the process environment.
         dotenv: Option<String>,
     },
     /// A flag of the command line.
@@ -53,8 +53,8 @@ pub(super) enum ValueSource {
 }
 
 impl ValueSource {
-    /// The rank of the source: higher ranks override lower ones.
-    pub(super) fn rank(&self) -> u8 {
+    /// The precedence of the source: higher ones override lower ones.
+    pub(super) fn precedence(&self) -> u8 {
         match self {
             Self::Default => 0,
             Self::Compat(_) => 1,
@@ -65,7 +65,7 @@ impl ValueSource {
     }
 
     /// The layer, and the line in the file.
-    pub(super) fn order(&self) -> (u8, usize) {
+    pub(super) fn sort_key(&self) -> (u8, usize) {
         let line = match self {
             Self::File { line, .. } => *line,
             Self::Default
@@ -74,7 +74,7 @@ impl ValueSource {
             | Self::Environment { .. }
             | Self::Flag(_) => 0,
         };
-        (self.rank(), line)
+        (self.precedence(), line)
     }
 
     /// The name of the environment variable, if it is one.
@@ -98,7 +98,7 @@ impl ValueSource {
     }
 
     /// Whether the value was written for another server, in its variable or its file.
-    pub(super) fn is_of_other_server(&self) -> bool {
+    pub(super) fn is_compat(&self) -> bool {
         match self {
             Self::FileOption { .. } => true,
             Self::Environment { variable, .. } => variable.starts_with(['R', 'S']),
@@ -106,8 +106,8 @@ impl ValueSource {
         }
     }
 
-    /// The place of the part `name` of a value in JSON. That of an element is `[0]`.
-    pub(super) fn part(&self, name: &str) -> Self {
+    /// The source of the field `name` of a value in JSON. That of an element is `[0]`.
+    pub(super) fn child(&self, name: &str) -> Self {
         match self {
             Self::FileOption { file, path } => {
                 let dot = if path.is_empty() || name.starts_with('[') { "" } else { "." };
@@ -121,7 +121,7 @@ impl ValueSource {
         }
     }
 
-    /// The same place, but under another variable's name.
+    /// The same source, but under another variable's name.
     pub(super) fn with_variable(&self, name: &str) -> Self {
         match self {
             Self::Environment { dotenv, .. } => {

@@ -55,7 +55,7 @@ pub(super) fn network(text: &str) -> Result<String, &'static str> {
     Ok(network.trunc().to_string())
 }
 
-pub(super) fn name_in_a_path(text: &str) -> Result<String, &'static str> {
+pub(super) fn path_segment(text: &str) -> Result<String, &'static str> {
     if has_white_space(text) || text.contains(['/', ':', '?', '#']) {
         return Err("must not contain `/`, `:`, `?`, `#` or white space");
     }
@@ -74,10 +74,10 @@ pub(super) fn origin_pattern(text: &str) -> Result<String, &'static str> {
     let scheme_fits = !scheme.is_empty()
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     let port_fits = port == "*" || port.parse::<u16>().is_ok_and(|port| port > 0);
-    if scheme_fits && port_fits && host_fits(host) { Ok(text.to_owned()) } else { Err(RULE) }
+    if scheme_fits && port_fits && is_valid_host(host) { Ok(text.to_owned()) } else { Err(RULE) }
 }
 
-fn host_fits(host: &str) -> bool {
+fn is_valid_host(host: &str) -> bool {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
@@ -149,16 +149,16 @@ pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
 pub(super) fn table_name(text: &str) -> Result<String, &'static str> {
     let is_name = |part: &str| {
         (1..=64).contains(&part.len())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            && part.bytes().collect_errors(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
     };
-    if text.split('.').count() <= 2 && text.split('.').all(is_name) {
+    if text.split('.').count() <= 2 && text.split('.').collect_errors(is_name) {
         Ok(text.to_owned())
     } else {
         Err("must be the name of a table, or of a schema and a table with a dot between")
     }
 }
 
-pub(super) fn one_word(text: &str) -> Result<String, &'static str> {
+pub(super) fn no_white_space(text: &str) -> Result<String, &'static str> {
     if has_white_space(text) { Err("must not contain white space") } else { Ok(text.to_owned()) }
 }
 

@@ -1,15 +1,16 @@
-//! The environment variables, from the real environment and from `.env`, and the options of soketi's
+//! The environment variables, from the process environment and from `.env`, and the options of soketi's
 //! file, which have the names of their variables.
 
 use super::{convert::boolean, error::ConfigError, value_source::ValueSource};
 use std::collections::BTreeMap;
 use toml::Value;
 
-/// Prefixes of variables that are read, in which service links are not settings.
-const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
+/// Prefixes of variables that are read, except for service links.
+const READ_PREFIXES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
 
 /// Prefixes of variables whose values follow Laravel's conventions.
-const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
+const LARAVEL_PREFIXES: [&str; 5] =
+    ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
 
 /// Prefix of soketi's variables for the first app.
 const FIRST_APP: &str = "SOKETI_DEFAULT_APP_";
@@ -27,7 +28,7 @@ pub(super) struct Variables {
 #[derive(Clone, PartialEq)]
 struct Variable {
     value: String,
-    origin: ValueSource,
+    source: ValueSource,
 }
 
 /// A value in a configuration file of soketi.
@@ -36,12 +37,12 @@ pub(super) struct OptionValue {
     pub(super) variable: &'static str,
     /// The value as it would be written in that variable.
     pub(super) text: String,
-    /// Its place in the file.
-    pub(super) origin: ValueSource,
+    /// Where it is in the file.
+    pub(super) source: ValueSource,
 }
 
 impl Variables {
-    /// Merges the variables of the real environment, `env`, with those of a `.env` file and its
+    /// Merges the variables of the process environment, `env`, with those of a `.env` file and its
     /// name.
     pub(super) fn new(
         env: &BTreeMap<String, String>,
@@ -49,22 +50,22 @@ impl Variables {
     ) -> Self {
         let mut variables = Self::default();
         if let Some((file, values)) = dotenv {
-            variables.take(values, Some(file));
+            variables.insert_all(values, Some(file));
         }
-        variables.take(env, None);
-        variables.take_quotes_away();
+        variables.insert_all(env, None);
+        variables.strip_quotes();
         variables
     }
 
-    /// Removes quotes from values of the real environment. `docker --env-file` keeps the quotes of
+    /// Removes quotes from values of the process environment. `docker --env-file` keeps the quotes of
     /// a `.env` file.
-    fn take_quotes_away(&mut self) {
+    fn strip_quotes(&mut self) {
         for (name, variable) in &mut self.by_name {
-            let is_ours = FAMILIES.iter().any(|family| name.starts_with(family));
+            let is_ours = READ_PREFIXES.iter().any(|family| name.starts_with(family));
             let value = variable.value.trim();
             if is_ours
                 && !name.starts_with("REDIS_")
-                && variable.is_real()
+                && variable.is_of_process()
                 && let Some(inner) = without_quotes(value)
             {
                 variable.value = inner.to_owned();
@@ -73,53 +74,55 @@ impl Variables {
         }
     }
 
-    /// Notes about how variables were written.
-    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+    /// Warnings about how variables were written.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         self.unquoted.iter().map(|name| {
-            format!("environment {name}: the quotes around its value are taken away; docker --env-file keeps them")
+            format!(
+                "environment {name}: surrounding quotes are removed; docker --env-file keeps them"
+            )
         })
     }
 
-    fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
+    fn insert_all(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
         for (name, value) in values {
-            let ours = FAMILIES.iter().any(|family| name.starts_with(family));
+            let ours = READ_PREFIXES.iter().any(|family| name.starts_with(family));
             // Other names with a dot are those of options without a variable.
             let is_read = if ours { !is_service_link(name, value) } else { !name.contains('.') };
             if is_read {
                 let dotenv = dotenv.map(str::to_owned);
-                let origin = ValueSource::Environment { variable: name.clone(), dotenv };
-                self.by_name.insert(name.clone(), Variable { value: value.clone(), origin });
+                let source = ValueSource::Environment { variable: name.clone(), dotenv };
+                self.by_name.insert(name.clone(), Variable { value: value.clone(), source });
             }
         }
     }
 
     /// Adds the `values` of a file, except for those that a variable sets.
-    pub(super) fn add_unset(&mut self, values: &[OptionValue]) {
+    pub(super) fn add_defaults(&mut self, values: &[OptionValue]) {
         for value in values {
-            if self.set(value.variable).is_none() {
+            if self.non_empty(value.variable).is_none() {
                 self.add(value);
             }
         }
     }
 
-    fn add(&mut self, OptionValue { variable, text, origin }: &OptionValue) {
-        let value = Variable { value: text.clone(), origin: origin.clone() };
+    fn add(&mut self, OptionValue { variable, text, source }: &OptionValue) {
+        let value = Variable { value: text.clone(), source: source.clone() };
         self.by_name.insert((*variable).to_owned(), value);
     }
 
     /// The variables of soketi that are about the app with the index `app`, of which a file sets
-    /// `values`. As in soketi, variables of the first app win over the file, and limits of an app
-    /// win over the variables for all apps.
-    pub(super) fn of_app(&self, app: usize, values: &[OptionValue]) -> Self {
+    /// `values`. As in soketi, variables of the first app override the file, and limits of an app
+    /// override the variables for all apps.
+    pub(super) fn for_app(&self, app: usize, values: &[OptionValue]) -> Self {
         let is_of_first = |name: &str| name.starts_with(FIRST_APP);
         let names = self.by_name.iter().filter(|(name, variable)| {
-            let is_option = matches!(variable.origin, ValueSource::FileOption { .. });
+            let is_option = matches!(variable.source, ValueSource::FileOption { .. });
             (app == 0 || !is_of_first(name)) && (name.starts_with("SOKETI_") || is_option)
         });
         let by_name = names.map(|(name, variable)| (name.clone(), variable.clone())).collect();
         let mut variables = Self { by_name, unquoted: Vec::new(), app };
         for value in values {
-            if !is_of_first(value.variable) || variables.set(value.variable).is_none() {
+            if !is_of_first(value.variable) || variables.non_empty(value.variable).is_none() {
                 variables.add(value);
             }
         }
@@ -127,14 +130,15 @@ impl Variables {
     }
 
     /// A key or text about `apps[0]` as one about the app that the variables are about.
-    pub(super) fn of_its_app(&self, text: &str) -> String {
+    pub(super) fn with_app_index(&self, text: &str) -> String {
         text.replace("apps[0]", &format!("apps[{}]", self.app))
     }
 
     /// Whether a variable `name` has a meaning beside these. Laravel's `REDIS_` variables are for
     /// its cache, and count only if Reverb's scaling is enabled; `PORT` is handled separately.
-    pub(super) fn reads(&self, name: &str, pusher_env: bool) -> bool {
-        let is_ours = LARAVEL.iter().chain(&FAMILIES).any(|family| name.starts_with(family));
+    pub(super) fn is_read(&self, name: &str, pusher_env: bool) -> bool {
+        let is_ours =
+            LARAVEL_PREFIXES.iter().chain(&READ_PREFIXES).any(|family| name.starts_with(family));
         is_ours
             && match name.split_once('_') {
                 Some(("REDIS", _)) => is_true("REVERB_SCALING_ENABLED", self).unwrap_or_default(),
@@ -145,47 +149,47 @@ impl Variables {
 
     /// The value of the variable `name`, by the conventions of its family: for `REVERB_` and other
     /// variables of Laravel, `null` etc. means that nothing is set.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let value = self.by_name.get(name)?.value.as_str();
-        if LARAVEL.iter().any(|family| name.starts_with(family)) {
-            laravel(value)
+        if LARAVEL_PREFIXES.iter().any(|family| name.starts_with(family)) {
+            parse_laravel(value)
         } else {
             Some(value)
         }
     }
 
     /// The value of the variable `name` as Laravel's `env()` reads it; none for `null`.
-    pub(super) fn of_laravel(&self, name: &str) -> Option<&str> {
-        Some(laravel(&self.by_name.get(name)?.value).unwrap_or("null"))
+    pub(super) fn laravel_value(&self, name: &str) -> Option<&str> {
+        Some(parse_laravel(&self.by_name.get(name)?.value).unwrap_or("null"))
     }
 
-    /// The unchanged value of the variable `name` in the real environment.
-    pub(super) fn real(&self, name: &str) -> Option<&str> {
-        let variable = self.by_name.get(name).filter(|variable| variable.is_real())?;
+    /// The unchanged value of the variable `name` in the process environment.
+    pub(super) fn process_value(&self, name: &str) -> Option<&str> {
+        let variable = self.by_name.get(name).filter(|variable| variable.is_of_process())?;
         Some(variable.value.trim()).filter(|value| !value.is_empty())
     }
 
     /// The value of another server's variable; `None` if it is empty or null.
-    pub(super) fn set(&self, name: &str) -> Option<&str> {
-        self.value(name).filter(|value| !matches!(value.trim(), "" | "null"))
+    pub(super) fn non_empty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !matches!(value.trim(), "" | "null"))
     }
 
-    /// The origin of the variable `name`.
-    pub(super) fn origin(&self, name: &str) -> ValueSource {
+    /// The source of the variable `name`.
+    pub(super) fn source(&self, name: &str) -> ValueSource {
         let missing = || ValueSource::Environment { variable: name.to_owned(), dotenv: None };
-        self.by_name.get(name).map_or_else(missing, |variable| variable.origin.clone())
+        self.by_name.get(name).map_or_else(missing, |variable| variable.source.clone())
     }
 
     /// The names of the variables that begin with `family`.
-    pub(super) fn names(&self, family: &str) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str).filter(move |name| name.starts_with(family))
+    pub(super) fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 }
 
 impl Variable {
-    /// Whether it is one of the real environment.
-    fn is_real(&self) -> bool {
-        matches!(self.origin, ValueSource::Environment { dotenv: None, .. })
+    /// Whether it is one of the process environment.
+    fn is_of_process(&self) -> bool {
+        matches!(self.source, ValueSource::Environment { dotenv: None, .. })
     }
 }
 
@@ -213,7 +217,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 /// The value that Laravel's `env()` returns.
-fn laravel(value: &str) -> Option<&str> {
+fn parse_laravel(value: &str) -> Option<&str> {
     let is = |word: &str| {
         value.eq_ignore_ascii_case(word)
             || value
@@ -238,8 +242,9 @@ fn laravel(value: &str) -> Option<&str> {
 ///
 /// Its value is neither on nor off.
 pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigError> {
-    let Some(value) = variables.set(name) else { return Ok(false) };
-    let value = boolean(value).map_err(|rule| ConfigError::at(variables.origin(name), rule))?;
+    let Some(value) = variables.non_empty(name) else { return Ok(false) };
+    let value =
+        boolean(value).map_err(|message| ConfigError::at(variables.source(name), message))?;
     Ok(value == Value::Boolean(true))
 }
 
@@ -263,7 +268,7 @@ mod tests {
             ("truest", Some("truest")),
             ("", Some("")),
         ] {
-            assert_eq!(laravel(written), meant, "{written}");
+            assert_eq!(parse_laravel(written), meant, "{written}");
         }
     }
 
@@ -272,8 +277,8 @@ mod tests {
         let env = ["REVERB_APP_KEY", "CAMPANILE_APPS__0__KEY"];
         let env = env.map(|name| (name.to_owned(), "(empty)".to_owned())).into();
         let variables = Variables::new(&env, None);
-        assert_eq!(variables.value("REVERB_APP_KEY"), Some(""));
-        assert_eq!(variables.value("CAMPANILE_APPS__0__KEY"), Some("(empty)"));
+        assert_eq!(variables.get("REVERB_APP_KEY"), Some(""));
+        assert_eq!(variables.get("CAMPANILE_APPS__0__KEY"), Some("(empty)"));
     }
 
     #[test]

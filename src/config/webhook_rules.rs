@@ -49,7 +49,7 @@ pub(super) fn name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// Checks additional headers. A rule never shows a value, which may be a token.
+/// Checks additional headers. A message never shows a value, which may be a token.
 pub(super) fn headers(table: &Table) -> Result<(), String> {
     for (name, value) in table {
         let known = HeaderName::from_str(name)
@@ -95,7 +95,7 @@ mod tests {
         ] {
             assert_eq!(url(wrong), Err("must be http:// or https:// with a host"), "{wrong}");
         }
-        assert!(url("http://user:hunter2@a").is_err_and(|rule| rule.contains("as a header")));
+        assert!(url("http://user:hunter2@a").is_err_and(|message| message.contains("as a header")));
         assert_eq!(url("http://a/#x"), Err("must not contain `#`"));
     }
 

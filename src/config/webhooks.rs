@@ -2,10 +2,10 @@
 
 use super::{
     WebhookConfig,
-    draft::Draft,
-    error::{ConfigError, all},
-    key::Key,
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
     kind::ValueKind,
+    raw_config::RawConfig,
     schema::unknown,
     value_source::ValueSource,
     variables::{Variables, is_true},
@@ -20,25 +20,25 @@ const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
 const BATCHING_DURATION: &str = "SOKETI_WEBHOOKS_BATCHING_DURATION";
 const WEBHOOKS: &str = "SOKETI_DEFAULT_APP_WEBHOOKS";
 
-/// The members of a webhook of soketi. `lambda` belongs to `lambda_function`.
-const MEMBERS: [&str; 6] = ["url", "headers", "event_types", "filter", "lambda_function", "lambda"];
+/// The fields of a webhook of soketi. `lambda` belongs to `lambda_function`.
+const FIELDS: [&str; 6] = ["url", "headers", "event_types", "filter", "lambda_function", "lambda"];
 const STARTS: &str = "channel_name_starts_with";
 const ENDS: &str = "channel_name_ends_with";
-const OBJECT: &str = "must be an object";
+const EXPECTED_OBJECT: &str = "must be an object";
 
 /// Checks that each webhook has a URL and events.
-pub(super) fn are_complete(
-    draft: &Draft,
-    list: &Key,
+pub(super) fn check_webhooks(
+    raw: &RawConfig,
+    list: &KeyPath,
     webhooks: &[WebhookConfig],
 ) -> Result<(), ConfigError> {
-    all(webhooks.iter().enumerate().map(|(index, webhook)| {
-        let section = list.item(index);
-        let missing = |name: &str, rule: &str| {
+    collect_errors(webhooks.iter().enumerate().map(|(index, webhook)| {
+        let section = list.index(index);
+        let missing = |name: &str, message: &str| {
             let key = section.child(name);
-            let written = draft.setting(&key).map(|setting| &setting.origin);
-            let origin = written.or_else(|| draft.origin_within(&section));
-            Err(ConfigError::key(origin.unwrap_or(&ValueSource::Default), key, rule))
+            let written = raw.get(&key).map(|setting| &setting.source);
+            let source = written.or_else(|| raw.source_within(&section));
+            Err(ConfigError::key(source.unwrap_or(&ValueSource::Default), key, message))
         };
         if webhook.url.is_empty() {
             return missing("url", "is required");
@@ -54,92 +54,94 @@ pub(super) fn are_complete(
     }))
 }
 
-/// Writes the webhooks of soketi's variables into `draft`. soketi sends events one by one unless
+/// Writes the webhooks of soketi's variables into `raw`. soketi sends events one by one unless
 /// batching is on.
 pub(super) fn read_soketi(
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let batch = Key::new(BATCH_MS);
+    let batch = KeyPath::new(BATCH_MS);
     let is_batching = is_true(BATCHING, variables)?;
     if is_batching {
-        let set = variables.set(BATCHING_DURATION);
-        let origin = variables.origin(if set.is_some() { BATCHING_DURATION } else { BATCHING });
+        let set = variables.non_empty(BATCHING_DURATION);
+        let source = variables.source(if set.is_some() { BATCHING_DURATION } else { BATCHING });
         let value = super::convert::integer(set.unwrap_or("50"));
-        let value = value.map_err(|rule| ConfigError::key(&origin, &batch, rule))?;
-        draft.set(batch.clone(), value, origin);
+        let value = value.map_err(|message| ConfigError::key(&source, &batch, message))?;
+        raw.set(batch.clone(), value, source);
     }
-    let Some(text) = variables.set(WEBHOOKS) else { return Ok(()) };
-    let origin = variables.origin(WEBHOOKS);
-    let list = Key::new(variables.of_its_app("apps[0].webhooks"));
+    let Some(text) = variables.non_empty(WEBHOOKS) else { return Ok(()) };
+    let source = variables.source(WEBHOOKS);
+    let list = KeyPath::new(variables.with_app_index("apps[0].webhooks"));
     let webhooks: Vec<Json> = serde_json::from_str(text).map_err(|error| {
-        // The position, not the text: it may contain a token. It is not one in a file.
-        let place = if matches!(origin, ValueSource::FileOption { .. }) {
+        // The position, not the text: it may contain a token. The position in a soketi file is another.
+        let place = if matches!(source, ValueSource::FileOption { .. }) {
             String::new()
         } else {
             format!("; see line {} column {}", error.line(), error.column())
         };
-        ConfigError::key(&origin, &list, format!("must be a JSON list of webhooks{place}"))
+        ConfigError::key(&source, &list, format!("must be a JSON list of webhooks{place}"))
     })?;
     if !is_batching && !webhooks.is_empty() {
-        draft.set(batch, Value::Integer(0), origin.clone());
+        raw.set(batch, Value::Integer(0), source.clone());
     }
-    all(webhooks.iter().enumerate().map(|(index, webhook)| {
-        let origin = origin.part(&format!("[{index}]"));
-        SoketiWebhook { key: list.item(index), origin }.read(webhook, draft, notes)
+    collect_errors(webhooks.iter().enumerate().map(|(index, webhook)| {
+        let source = source.child(&format!("[{index}]"));
+        SoketiWebhook { key: list.index(index), source }.read(webhook, raw, warnings)
     }))
 }
 
 /// A webhook in soketi's format.
 struct SoketiWebhook {
-    key: Key,
-    origin: ValueSource,
+    key: KeyPath,
+    source: ValueSource,
 }
 
 impl SoketiWebhook {
     fn read(
         &self,
         webhook: &Json,
-        draft: &mut Draft,
-        notes: &mut Vec<String>,
+        raw: &mut RawConfig,
+        warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
-        let Self { key, origin } = self;
-        let members = webhook.as_object().ok_or_else(|| self.error("", OBJECT))?;
+        let Self { key, source } = self;
+        let members = webhook.as_object().ok_or_else(|| self.error("", EXPECTED_OBJECT))?;
         let no_filter = Map::new();
         let filter = match members.get("filter") {
             None | Some(Json::Null) => &no_filter,
-            Some(filter) => filter.as_object().ok_or_else(|| self.error("filter", OBJECT))?,
+            Some(filter) => {
+                filter.as_object().ok_or_else(|| self.error("filter", EXPECTED_OBJECT))?
+            }
         };
-        self.note_unknown(members, &MEMBERS, notes);
-        self.note_unknown(filter, &[STARTS, ENDS], notes);
+        self.warn_unknown(members, &FIELDS, warnings);
+        self.warn_unknown(filter, &[STARTS, ENDS], warnings);
         let url = self.text(members, "url")?;
         if !self.text(members, "lambda_function")?.is_empty() {
             if url.is_empty() {
-                let rule = "must have a url: AWS Lambda is not supported";
-                return Err(ConfigError::key(origin, key, rule));
+                let message = "must have a url: AWS Lambda is not supported";
+                return Err(ConfigError::key(source, key, message));
             }
-            notes.push(format!("{origin}: lambda_function has no effect beside url"));
+            warnings.push(format!("{source}: lambda_function has no effect beside url"));
         }
         for (name, of_soketi, value) in [
             ("url", "url", Value::String(url)),
-            ("events", "event_types", self.texts(members, "event_types")?),
+            ("events", "event_types", self.strings(members, "event_types")?),
             ("channel_prefix", "filter", Value::String(self.text(filter, STARTS)?)),
             ("channel_suffix", "filter", Value::String(self.text(filter, ENDS)?)),
             ("headers", "headers", self.headers(members)?),
         ] {
-            draft.set(key.child(name), value, origin.part(of_soketi));
+            raw.set(key.child(name), value, source.child(of_soketi));
         }
         Ok(())
     }
 
-    /// The error that the member `name`, or the webhook if it is empty, breaks `rule`.
-    fn error(&self, name: &str, rule: &str) -> ConfigError {
-        let Self { key, origin } = self;
+    /// An error in the field `name`, or in the webhook if `name` is empty.
+    fn error(&self, name: &str, message: &str) -> ConfigError {
+        let Self { key, source } = self;
         if name.is_empty() {
-            ConfigError::key(origin, key, rule)
+            ConfigError::key(source, key, message)
         } else {
-            ConfigError::key(&origin.part(name), key.child(name), rule)
+            ConfigError::key(&source.child(name), key.child(name), message)
         }
     }
 
@@ -151,14 +153,14 @@ impl SoketiWebhook {
         }
     }
 
-    fn texts(&self, members: &Map<String, Json>, name: &str) -> Result<Value, ConfigError> {
+    fn strings(&self, members: &Map<String, Json>, name: &str) -> Result<Value, ConfigError> {
         let items = match members.get(name) {
             None | Some(Json::Null) => Some(Vec::new()),
             Some(items) => items.as_array().and_then(|items| {
                 items.iter().map(|item| Some(Value::String(item.as_str()?.to_owned()))).collect()
             }),
         };
-        items.map(Value::Array).ok_or_else(|| self.error(name, ValueKind::List.rule()))
+        items.map(Value::Array).ok_or_else(|| self.error(name, ValueKind::List.message()))
     }
 
     fn headers(&self, members: &Map<String, Json>) -> Result<Value, ConfigError> {
@@ -168,15 +170,20 @@ impl SoketiWebhook {
                 headers.iter().map(|(name, value)| Some((name.clone(), header(value)?))).collect()
             }),
         };
-        let rule = "must be an object of strings";
-        headers.map(Value::Table).ok_or_else(|| self.error("headers", rule))
+        let message = "must be an object of strings";
+        headers.map(Value::Table).ok_or_else(|| self.error("headers", message))
     }
 
-    /// Notes the members that soketi does not have, which it ignores too.
-    fn note_unknown(&self, members: &Map<String, Json>, known: &[&str], notes: &mut Vec<String>) {
+    /// Warns about fields that soketi does not have, which it ignores too.
+    fn warn_unknown(
+        &self,
+        members: &Map<String, Json>,
+        known: &[&str],
+        warnings: &mut Vec<String>,
+    ) {
         for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
             let why = unknown("option of a webhook", name, known.iter().copied());
-            notes.push(format!("{}: {name} has no effect: {why}", self.origin));
+            warnings.push(format!("{}: {name} has no effect: {why}", self.source));
         }
     }
 }

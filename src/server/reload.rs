@@ -92,7 +92,7 @@ impl Reloader {
         let tls = Tls::load(&config.server.tls, previous).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (previous, &tls) {
-            (Some(previous), Some(new)) => !previous.shows_the_same_as(new),
+            (Some(previous), Some(new)) => !previous.has_same_chain(new),
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };

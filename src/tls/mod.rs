@@ -36,15 +36,15 @@ pub struct Tls {
 }
 
 /// Errors in certificates and keys. Each one has the setting that names the file, the file, and the
-/// rule.
+/// message.
 #[derive(Debug)]
-pub struct TlsError(Vec<FileFault>);
+pub struct TlsError(Vec<FileError>);
 
 #[derive(Debug)]
-struct FileFault {
+struct FileError {
     setting: &'static str,
     file: String,
-    rule: String,
+    message: String,
 }
 
 const CERT: &str = "server.tls.cert";
@@ -69,10 +69,10 @@ impl Tls {
         let tickets = match before {
             Some(before) => Arc::clone(&before.tickets),
             None => ring::Ticketer::new()
-                .map_err(|error| FileFault::of(KEY, &files.key)(error.to_string()))?,
+                .map_err(|error| FileError::of(KEY, &files.key)(error.to_string()))?,
         };
-        let chain = pem::certificates(&files.cert).map_err(FileFault::of(CERT, &files.cert));
-        let key = pem::private_key(&files.key).map_err(FileFault::of(KEY, &files.key));
+        let chain = pem::certificates(&files.cert).map_err(FileError::of(CERT, &files.cert));
+        let key = pem::private_key(&files.key).map_err(FileError::of(KEY, &files.key));
         let (chain, key) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
             (chain, key) => {
@@ -115,7 +115,7 @@ impl Tls {
 
     /// Whether both have the same certificate.
     #[must_use]
-    pub fn shows_the_same_as(&self, other: &Self) -> bool {
+    pub fn has_same_chain(&self, other: &Self) -> bool {
         self.chain == other.chain
     }
 }
@@ -132,7 +132,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// The file can't be read, or contains no certificate.
 pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    Ok(pem::certificates(file).map_err(FileFault::of("", file))?)
+    Ok(pem::certificates(file).map_err(FileError::of("", file))?)
 }
 
 /// The validity period of a chain of certificates.
@@ -151,9 +151,9 @@ impl ValidityPeriod {
         if chain.len() == parsed.len()
             && tbs().next().is_some_and(|tbs| tbs.version() != Version::V3)
         {
-            let rule = "holds a certificate of X.509 before v3, which no client takes: one with a \
+            let message = "holds a certificate of X.509 before v3, which no client takes: one with a \
                         subjectAltName is of v3";
-            return Err(FileFault::of(CERT, file)(rule.to_owned()).into());
+            return Err(FileError::of(CERT, file)(message.to_owned()).into());
         }
         Ok(Self {
             since: tbs().map(|tbs| tbs.validity().not_before.to_unix_duration()).max(),
@@ -172,11 +172,11 @@ fn read(
     // Checked separately, so that the error names the right file.
     let signing = provider.key_provider.load_private_key(key.clone_key()).map_err(|error| {
         let what = pem::unusable(&key).map_or_else(|| error.to_string(), str::to_owned);
-        let rule = format!(
+        let message = format!(
             "holds a private key that can't be used: {what}; P-256, P-384, Ed25519 and RSA of 2048 \
              to 4096 bits can be"
         );
-        FileFault::of(KEY, &files.key)(rule)
+        FileError::of(KEY, &files.key)(message)
     })?;
     let fits = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], Arc::clone(&signing)).keys_match().is_ok()
@@ -192,8 +192,9 @@ fn read(
                 error.to_string()
             };
             let key = &files.key;
-            let rule = format!("must hold the certificate of the key in {key} as its first: {why}");
-            FileFault::of(CERT, &files.cert)(rule)
+            let message =
+                format!("must hold the certificate of the key in {key} as its first: {why}");
+            FileError::of(CERT, &files.cert)(message)
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A ticket carries the state of a session, so nothing is stored for clients that may never
@@ -204,30 +205,32 @@ fn read(
     Ok(config)
 }
 
-impl FileFault {
-    /// Returns a constructor of faults for a `file` that `setting` names.
+impl FileError {
+    /// Returns a constructor of errors for a `file` that `setting` names.
     fn of(setting: &'static str, file: &str) -> impl Fn(String) -> Self {
-        move |rule| Self { setting, file: file.to_owned(), rule }
+        move |message| Self { setting, file: file.to_owned(), message }
     }
 }
 
-impl From<FileFault> for TlsError {
-    fn from(fault: FileFault) -> Self {
-        Self(vec![fault])
+impl From<FileError> for TlsError {
+    fn from(error: FileError) -> Self {
+        Self(vec![error])
     }
 }
 
 impl TlsError {
-    /// The faults: the setting that names the file, and the file with the rule that it breaks.
-    pub fn faults(&self) -> impl Iterator<Item = (&'static str, String)> {
-        self.0.iter().map(|FileFault { setting, file, rule }| (*setting, format!("{file}: {rule}")))
+    /// The errors: the setting that names the file, and the file with the message that it breaks.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0
+            .iter()
+            .map(|FileError { setting, file, message }| (*setting, format!("{file}: {message}")))
     }
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<_> = self.faults().map(|(_, fault)| fault).collect();
-        f.write_str(&faults.join(" | "))
+        let errors: Vec<_> = self.errors().map(|(_, error)| error).collect();
+        f.write_str(&errors.join(" | "))
     }
 }
 
@@ -279,7 +282,7 @@ mod tests {
         let nonsense =
             folder.write("x.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         let missing = folder.0.join("missing.pem").to_str().unwrap().to_owned();
-        for (cert, key, blamed, rule) in [
+        for (cert, key, blamed, message) in [
             (&missing, &key, &missing, "cannot be read: No such file"),
             (&cert, &missing, &missing, "cannot be read: No such file"),
             (&empty, &key, &empty, "must hold a certificate in PEM"),
@@ -292,7 +295,7 @@ mod tests {
                 Tls::load(&TlsConfig { cert: cert.clone(), key: key.clone() }, None).unwrap_err();
             let said = error.to_string();
             assert!(said.starts_with(blamed.as_str()), "{said}");
-            assert!(said.contains(rule), "{said}");
+            assert!(said.contains(message), "{said}");
             assert!(!said.contains(&key_pem[30..60]), "{said}");
         }
     }
@@ -338,7 +341,7 @@ mod tests {
             Tls::load(&TlsConfig { cert: path(cert), key: path(key) }, None)
         };
         assert!(load("cert.pem", "key.pem").is_ok());
-        for (cert, key, setting, rule) in [
+        for (cert, key, setting, message) in [
             ("key.pem", "key.pem", CERT, "swapped?"),
             ("cert.pem", "cert.pem", KEY, "swapped?"),
             ("cert.pem", "pkcs8.pem", KEY, "with a passphrase"),
@@ -358,18 +361,18 @@ mod tests {
             ("reversed.pem", "key.pem", CERT, "behind another"),
         ] {
             let error = load(cert, key).unwrap_err();
-            let faults: Vec<_> = error.faults().collect();
+            let errors: Vec<_> = error.errors().collect();
             assert!(
-                matches!(faults.as_slice(), [(named, said)] if *named == setting && said.contains(rule)),
-                "{cert} {key}: {faults:?}"
+                matches!(errors.as_slice(), [(named, said)] if *named == setting && said.contains(message)),
+                "{cert} {key}: {errors:?}"
             );
         }
         let both = load("key.pem", "cert.pem").unwrap_err();
-        assert_eq!(both.faults().map(|(setting, _)| setting).collect::<Vec<_>>(), [CERT, KEY]);
+        assert_eq!(both.errors().map(|(setting, _)| setting).collect::<Vec<_>>(), [CERT, KEY]);
         assert!(check_authorities(&path("cert.pem")).is_ok());
-        for (file, rule) in [("key.pem", "a private key"), ("none.pem", "cannot be read")] {
+        for (file, message) in [("key.pem", "a private key"), ("none.pem", "cannot be read")] {
             let error = check_authorities(&path(file)).unwrap_err();
-            assert!(error.faults().all(|(setting, said)| setting == CA && said.contains(rule)));
+            assert!(error.errors().all(|(setting, said)| setting == CA && said.contains(message)));
         }
     }
 
@@ -402,9 +405,9 @@ mod tests {
         };
         let files = write(certified());
         let first = Tls::load(&files, None).unwrap().unwrap();
-        assert!(first.shows_the_same_as(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
+        assert!(first.has_same_chain(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
         let files = write(certified());
-        assert!(!first.shows_the_same_as(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
+        assert!(!first.has_same_chain(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
     }
 
     #[test]

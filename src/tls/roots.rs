@@ -1,6 +1,6 @@
 //! Root certificates, and the settings of TLS clients.
 
-use super::{CA, FileFault, TlsError, pem, provider};
+use super::{CA, FileError, TlsError, pem, provider};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 /// The system's root certificates.
@@ -40,9 +40,9 @@ pub fn check_authorities(file: &str) -> Result<(), TlsError> {
 
 fn roots_of(setting: &'static str, file: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(file).map_err(FileFault::of(setting, file))? {
+    for certificate in pem::certificates(file).map_err(FileError::of(setting, file))? {
         roots.add(certificate).map_err(|error| {
-            FileFault::of(setting, file)(format!("holds a certificate that can't be used: {error}"))
+            FileError::of(setting, file)(format!("holds a certificate that can't be used: {error}"))
         })?;
     }
     Ok(roots)
@@ -92,12 +92,12 @@ mod tests {
                     assert_eq!(roots.unwrap().len(), count);
                     checked.unwrap();
                 }
-                Err(rule) => {
+                Err(message) => {
                     let error = roots.unwrap_err().to_string();
-                    assert!(error.starts_with(&format!("{path}: {rule}")), "{error}");
+                    assert!(error.starts_with(&format!("{path}: {message}")), "{error}");
                     let checked = checked.unwrap_err();
-                    let (setting, fault) = checked.faults().next().unwrap();
-                    assert_eq!((setting, fault), ("redis.ca", error));
+                    let (setting, checked_error) = checked.errors().next().unwrap();
+                    assert_eq!((setting, checked_error), ("redis.ca", error));
                 }
             }
         }

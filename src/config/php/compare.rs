@@ -2,13 +2,13 @@
 
 use super::{
     NAME,
-    parse::{PhpNode, PhpValue, texts},
+    parse::{PhpNode, PhpValue, strings},
 };
 use crate::config::{
     Config,
     compat_variable::key_of,
-    draft::Draft,
-    key::{Key, PREFIX},
+    key::{KeyPath, PREFIX},
+    raw_config::RawConfig,
     reverb::COMPAT_VARIABLES,
     schema::flatten,
     value_source::ValueSource,
@@ -68,14 +68,14 @@ const RATE_LIMIT: [SettingRow; 3] = [
 /// Where the origins of further apps are set.
 const IN_THE_FILE: &str = "allowed_origins in its [[apps]] in config.toml";
 
-const COMPUTED: &str = "apps are computed there and can't be read: write each of them as [[apps]] in config.toml, with its \
-     allowed_origins";
+const COMPUTED: &str = "config/reverb.php computes its apps, so they cannot be evaluated: set each as [[apps]] in config.toml, \
+     with its allowed_origins";
 
 /// The differences of `root`, the configuration of Reverb, from `config`, one line each.
-pub(super) fn differences(root: &PhpNode, config: &Config, draft: &Draft) -> Vec<String> {
+pub(super) fn differences(root: &PhpNode, config: &Config, raw: &RawConfig) -> Vec<String> {
     let values = flatten(config).into_iter();
-    let values = values.map(|(key, value)| (key, plain(&value))).collect();
-    let mut comparison = ReverbComparison { config, draft, values, lines: Vec::new() };
+    let values = values.map(|(key, value)| (key, unquoted(&value))).collect();
+    let mut comparison = ReverbComparison { config, raw, values, lines: Vec::new() };
     comparison.server(root);
     comparison.apps(root);
     comparison.lines
@@ -83,14 +83,14 @@ pub(super) fn differences(root: &PhpNode, config: &Config, draft: &Draft) -> Vec
 
 struct ReverbComparison<'a> {
     config: &'a Config,
-    draft: &'a Draft,
+    raw: &'a RawConfig,
     /// All effective settings.
-    values: Vec<(Key, String)>,
+    values: Vec<(KeyPath, String)>,
     lines: Vec<String>,
 }
 
 impl ReverbComparison<'_> {
-    fn say(&mut self, line: usize, text: impl std::fmt::Display) {
+    fn report(&mut self, line: usize, text: impl std::fmt::Display) {
         // Values of the file are part of the line, and must not break it.
         let escape =
             |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
@@ -103,23 +103,24 @@ impl ReverbComparison<'_> {
             .get("default")
             .map_or_else(|| "reverb".to_owned(), |node| text(&node.value).unwrap_or_default());
         let Some(server) = find(root, &["servers", &name]) else { return };
-        if server.value == PhpValue::Computed {
-            return self.say(
+        if server.value == PhpValue::Dynamic {
+            return self.report(
                 server.line,
-                "servers is computed there and can't be read: if it sets options.tls, write CAMPANILE_SERVER__TLS__CERT \
-                 and CAMPANILE_SERVER__TLS__KEY; for its host and port REVERB_SERVER_HOST and REVERB_SERVER_PORT",
+                "config/reverb.php computes servers, which cannot be evaluated: if it sets options.tls, set \
+                 CAMPANILE_SERVER__TLS__CERT and CAMPANILE_SERVER__TLS__KEY; for its host and port, set \
+                 REVERB_SERVER_HOST and REVERB_SERVER_PORT",
             );
         }
         for row in &SERVER {
-            self.row(row, &server, &Key::new(row.key()), true);
+            self.row(row, &server, &KeyPath::new(row.key()), true);
         }
         self.tls(&server);
         let scaling = find(&server, &["scaling", "enabled"]);
         if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = scaling
             && self.config.redis.target().is_none()
         {
-            let rule = "scaling.enabled is true there, and here this node is alone: write REVERB_SCALING_ENABLED=true";
-            self.say(line, rule);
+            let message = "config/reverb.php sets scaling.enabled; Campanile has no Redis configured: set REVERB_SCALING_ENABLED=true";
+            self.report(line, message);
         }
     }
 
@@ -132,43 +133,43 @@ impl ReverbComparison<'_> {
             return;
         }
         let path = |node: Option<PhpNode>, instead: &str| match node.map(|node| node.value) {
-            Some(PhpValue::Text(path)) if !path.is_empty() => path,
+            Some(PhpValue::String(path)) if !path.is_empty() => path,
             _unknown => instead.to_owned(),
         };
         let cert = path(cert, "FILE");
         let key = path(key, &cert);
-        self.say(
+        self.report(
             first.line,
             format_args!(
-                "options.tls serves TLS there, and here the port is without TLS: write \
+                "config/reverb.php sets options.tls; Campanile listens without TLS: set \
                  CAMPANILE_SERVER__TLS__CERT={cert} and CAMPANILE_SERVER__TLS__KEY={key}"
             ),
         );
         if let Some(phrase) = file("passphrase") {
-            self.say(
+            self.report(
                 phrase.line,
-                "options.tls has a passphrase: Campanile takes a key without one",
+                "options.tls has a passphrase: keys with a passphrase are not supported",
             );
         }
     }
 
     fn apps(&mut self, root: &PhpNode) {
         let provider = find(root, &["apps", "provider"]);
-        if let Some(PhpNode { value: PhpValue::Text(provider), line }) = provider
+        if let Some(PhpNode { value: PhpValue::String(provider), line }) = provider
             && provider != "config"
         {
-            let rule = format!(
-                "apps come from the provider {provider} there: write each of them as [[apps]] in config.toml"
+            let message = format!(
+                "config/reverb.php gets its apps from the provider {provider}: set each as [[apps]] in config.toml"
             );
-            return self.say(line, rule);
+            return self.report(line, message);
         }
         let Some(apps) = find(root, &["apps", "apps"]) else { return };
         let PhpValue::Array(entries) = &apps.value else {
-            return self.say(apps.line, COMPUTED);
+            return self.report(apps.line, COMPUTED);
         };
         for (index, entry) in entries.iter().enumerate() {
-            if entry.node.value == PhpValue::Computed {
-                self.say(entry.node.line, COMPUTED);
+            if entry.node.value == PhpValue::Dynamic {
+                self.report(entry.node.line, COMPUTED);
             } else {
                 self.app(index, &entry.node);
             }
@@ -187,17 +188,17 @@ impl ReverbComparison<'_> {
         };
         match served {
             Some(served) => self.settings(index == 0, served, app),
-            None if index == 0 => self.say(
+            None if index == 0 => self.report(
                 app.line,
                 format_args!(
-                    "{name} is not served: write its id, key and secret as REVERB_APP_ID, REVERB_APP_KEY and \
+                    "{name} is not served: set its id, key and secret as REVERB_APP_ID, REVERB_APP_KEY and \
                      REVERB_APP_SECRET, and its allowed_origins as REVERB_ALLOWED_ORIGINS"
                 ),
             ),
-            None => self.say(
+            None => self.report(
                 app.line,
                 format_args!(
-                    "{name} is not served: write it as [[apps]] in config.toml, with its id, key, secret and \
+                    "{name} is not served: set it as [[apps]] in config.toml, with its id, key, secret and \
                      allowed_origins"
                 ),
             ),
@@ -206,15 +207,15 @@ impl ReverbComparison<'_> {
 
     /// Compares the settings of `app` with those of the app at index `served`.
     fn settings(&mut self, is_first: bool, served: usize, app: &PhpNode) {
-        let section = Key::new("apps").item(served);
-        if let Some(PhpValue::Text(secret)) = app.get("secret").map(|node| node.value)
+        let section = KeyPath::new("apps").index(served);
+        if let Some(PhpValue::String(secret)) = app.get("secret").map(|node| node.value)
             && secret != self.config.apps[served].secret.expose()
         {
-            self.say(app.line, format_args!("its secret differs from that of {section}"));
+            self.report(app.line, format_args!("its secret differs from that of {section}"));
         }
         self.origins(is_first, served, app);
         for row in &CONNECTION {
-            self.row(row, app, &Key::new(row.key()), true);
+            self.row(row, app, &KeyPath::new(row.key()), true);
         }
         for row in &APP {
             self.row(row, app, &section.child(row.key()), is_first);
@@ -222,10 +223,10 @@ impl ReverbComparison<'_> {
         let is_limited = find(app, &["rate_limiting", "enabled"]);
         if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = is_limited {
             if self.config.apps[served].max_messages == 0 {
-                self.say(
+                self.report(
                     line,
                     format_args!(
-                        "rate_limiting is on there, and {section} has no limit of messages: write \
+                        "config/reverb.php enables rate_limiting; {section} has no limit of messages: set \
                          REVERB_APP_RATE_LIMITING_ENABLED=true"
                     ),
                 );
@@ -237,77 +238,80 @@ impl ReverbComparison<'_> {
         }
     }
 
-    /// Compares origins: reports pages that may connect here and not there.
+    /// Reports pages that may connect to Campanile and not to Reverb.
     fn origins(&mut self, is_first: bool, served: usize, app: &PhpNode) {
         let Some(node) = app.get("allowed_origins") else { return };
-        let key = Key::new("apps").item(served).child("allowed_origins");
+        let key = KeyPath::new("apps").index(served).child("allowed_origins");
         let here = &self.config.apps[served].allowed_origins;
-        let in_force = match &here[..] {
-            all if all.iter().any(|origin| origin == "*") => "every origin".to_owned(),
+        let effective = match &here[..] {
+            all if all.iter().any(|source| source == "*") => "every origin".to_owned(),
             [] => "no origin".to_owned(),
             some => some.join(", "),
         };
-        let Some(there) = texts(&node.value) else {
-            if !is_chosen(&self.draft.origin(&key)) {
+        let Some(reverb_value) = strings(&node.value) else {
+            if !is_chosen(&self.raw.source(&key)) {
                 let how = if is_first { "REVERB_ALLOWED_ORIGINS" } else { IN_THE_FILE };
-                let rule = format!(
-                    "allowed_origins is computed there and can't be read. SECURITY: here {in_force} may connect ({key}); \
-                     if it is restricted there, write its hosts as {how}"
+                let message = format!(
+                    "config/reverb.php computes allowed_origins, which cannot be evaluated. SECURITY: Campanile allows \
+                     {effective} ({key}); if Reverb restricts it, set its hosts as {how}"
                 );
-                self.say(node.line, rule);
+                self.report(node.line, message);
             }
             return;
         };
-        let there: Vec<_> = there.iter().map(|origin| origin.trim()).collect();
-        let is_wider = here.iter().any(|origin| !there.contains(&origin.as_str()));
-        if is_wider && !there.contains(&"*") {
+        let reverb_value: Vec<_> = reverb_value.iter().map(|source| source.trim()).collect();
+        let is_wider = here.iter().any(|source| !reverb_value.contains(&source.as_str()));
+        if is_wider && !reverb_value.contains(&"*") {
             let how = if is_first {
-                format!("REVERB_ALLOWED_ORIGINS={}", there.join(","))
+                format!("REVERB_ALLOWED_ORIGINS={}", reverb_value.join(","))
             } else {
-                format!("{IN_THE_FILE}, as {there:?}")
+                format!("{IN_THE_FILE}, as {reverb_value:?}")
             };
-            let are = if there.is_empty() { "empty".to_owned() } else { there.join(", ") };
-            let rule = format!(
-                "allowed_origins is {are} there and is not read. SECURITY: here {in_force} may connect ({key}): write {how}"
+            let are =
+                if reverb_value.is_empty() { "empty".to_owned() } else { reverb_value.join(", ") };
+            let message = format!(
+                "config/reverb.php sets allowed_origins to {are}. SECURITY: Campanile allows {effective} ({key}): set {how}"
             );
-            self.say(node.line, rule);
+            self.report(node.line, message);
         }
     }
 
     /// Compares one setting with `key`. A value set by Campanile's own names is not reported.
-    fn row(&mut self, row: &SettingRow, section: &PhpNode, key: &Key, has_variable: bool) {
-        let (Some(node), origin) = (find(section, row.path), self.draft.origin(key)) else {
+    fn row(&mut self, row: &SettingRow, section: &PhpNode, key: &KeyPath, has_variable: bool) {
+        let (Some(node), source) = (find(section, row.path), self.raw.source(key)) else {
             return;
         };
-        let in_force =
+        let effective =
             self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
-        let in_force = in_force.unwrap_or_default();
+        let effective = effective.unwrap_or_default();
         let path = row.path.join(".");
         let instead = if has_variable { row.variable } else { row.key() };
-        let Some(there) = text(&node.value) else {
-            if !is_chosen(&origin) {
-                let rule = format!(
-                    "{path} is computed there and can't be read: {key} is {in_force} here, and {instead} sets it"
+        let Some(reverb_value) = text(&node.value) else {
+            if !is_chosen(&source) {
+                let message = format!(
+                    "config/reverb.php computes {path}, which cannot be evaluated: Campanile uses {effective} ({key}); {instead} sets it"
                 );
-                self.say(node.line, rule);
+                self.report(node.line, message);
             }
             return;
         };
         let meant = match row.key() {
-            "server.path" if !there.trim_matches('/').is_empty() => {
-                format!("/{}", there.trim_matches('/'))
+            "server.path" if !reverb_value.trim_matches('/').is_empty() => {
+                format!("/{}", reverb_value.trim_matches('/'))
             }
             "server.path" => String::new(),
-            "client_events" if !matches!(there.as_str(), "all" | "members") => "none".to_owned(),
+            "client_events" if !matches!(reverb_value.as_str(), "all" | "members") => {
+                "none".to_owned()
+            }
             "client_events" => "members".to_owned(),
-            "max_connections" if there.is_empty() => "0".to_owned(),
-            _as_it_is => there.clone(),
+            "max_connections" if reverb_value.is_empty() => "0".to_owned(),
+            _as_it_is => reverb_value.clone(),
         };
-        if there != row.default && meant != in_force && !is_ours(&origin) {
-            self.say(
+        if reverb_value != row.default && meant != effective && !is_ours(&source) {
+            self.report(
                 node.line,
                 format_args!(
-                    "{path} is {there} there and {in_force} here: write {instead}={there}"
+                    "config/reverb.php sets {path} to {reverb_value}; Campanile uses {effective}: set {instead}={reverb_value}"
                 ),
             );
         }
@@ -315,8 +319,8 @@ impl ReverbComparison<'_> {
 }
 
 /// Whether the value was set for this server.
-fn is_ours(origin: &ValueSource) -> bool {
-    match origin {
+fn is_ours(source: &ValueSource) -> bool {
+    match source {
         ValueSource::File { .. } | ValueSource::FileOption { .. } | ValueSource::Flag(_) => true,
         ValueSource::Environment { variable, .. } => {
             variable.starts_with(PREFIX) || variable == "PORT"
@@ -326,8 +330,8 @@ fn is_ours(origin: &ValueSource) -> bool {
 }
 
 /// Whether the value was set, instead of being a default.
-fn is_chosen(origin: &ValueSource) -> bool {
-    !matches!(origin, ValueSource::Default | ValueSource::Compat(_))
+fn is_chosen(source: &ValueSource) -> bool {
+    !matches!(source, ValueSource::Default | ValueSource::Compat(_))
 }
 
 fn find(node: &PhpNode, path: &[&str]) -> Option<PhpNode> {
@@ -340,12 +344,12 @@ fn text(value: &PhpValue) -> Option<String> {
         PhpValue::Null => Some(String::new()),
         PhpValue::Boolean(truth) => Some(truth.to_string()),
         PhpValue::Number(number) => Some(number.to_string()),
-        PhpValue::Text(text) => Some(text.clone()),
-        PhpValue::Array(_) | PhpValue::Computed => None,
+        PhpValue::String(text) => Some(text.clone()),
+        PhpValue::Array(_) | PhpValue::Dynamic => None,
     }
 }
 
 /// One of Campanile's values without quotes.
-fn plain(value: &toml::Value) -> String {
+fn unquoted(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,6 +1,6 @@
 //! Converts Reverb's configuration, as PHP evaluates it, to `config.toml`.
 
-use crate::config::{redis_url::encoded, schema, table::declared};
+use crate::config::{declare::parse_toml, redis_url::encoded, schema};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const REVERB_SIZE: u64 = 10_000;
 
 /// The text of a `config.toml` that means the same as `reverb`, the value that `config/reverb.php`
-/// returns, and notes about what it does not take over.
+/// returns, and warnings about what it does not take over.
 ///
 /// # Errors
 ///
@@ -25,13 +25,13 @@ pub fn import_reverb(reverb: &Value) -> Result<(String, Vec<String>), String> {
         importer.app(app, index);
     }
     importer.redis(&reverb["servers"][name]["scaling"]);
-    Ok((importer.text, importer.notes))
+    Ok((importer.text, importer.warnings))
 }
 
 #[derive(Default)]
 struct Importer {
     text: String,
-    notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Importer {
@@ -48,10 +48,10 @@ impl Importer {
     }
 
     /// Names the keys of `table` that are not among `known`.
-    fn note_others(&mut self, path: &str, table: &Value, known: &[&str]) {
+    fn warn_others(&mut self, path: &str, table: &Value, known: &[&str]) {
         for key in table.as_object().iter().flat_map(|table| table.keys()) {
             if !known.contains(&key.as_str()) {
-                self.notes.push(format!("{path}.{key} has no effect"));
+                self.warnings.push(format!("{path}.{key} has no effect"));
             }
         }
     }
@@ -75,10 +75,10 @@ impl Importer {
             self.set("key", key);
         }
         let path = format!("servers.{name}");
-        self.note_others(&format!("{path}.options.tls"), tls, &["local_cert", "local_pk"]);
+        self.warn_others(&format!("{path}.options.tls"), tls, &["local_cert", "local_pk"]);
         let ingest = ["pulse_ingest_interval", "telescope_ingest_interval"];
         let read = ["host", "port", "path", "max_request_size", "options", "scaling", "hostname"];
-        self.note_others(&path, server, &[&read[..], &ingest].concat());
+        self.warn_others(&path, server, &[&read[..], &ingest].concat());
     }
 
     /// Settings per app in Reverb that hold for all connections here: the most generous of each.
@@ -99,7 +99,7 @@ impl Importer {
                 self.set(name, &(*largest).into());
             }
             if all.iter().any(|one| Some(one) != all.first()) {
-                self.notes
+                self.warnings
                     .push(format!("connection.{name} holds for all apps: the largest is taken"));
             }
         }
@@ -116,7 +116,7 @@ impl Importer {
             let who = if matches!(from, "members" | "all") { "members" } else { "none" };
             self.set("client_events", &who.into());
             if from == "all" {
-                self.notes.push(format!(
+                self.warnings.push(format!(
                     "apps.apps.{index}.accept_client_events_from is all: here only subscribers of the channel may send client events"
                 ));
             }
@@ -144,7 +144,7 @@ impl Importer {
             "accept_client_events_from",
             "rate_limiting",
         ];
-        self.note_others(&format!("apps.apps.{index}"), app, &[&read[..], &of_clients].concat());
+        self.warn_others(&format!("apps.apps.{index}"), app, &[&read[..], &of_clients].concat());
     }
 
     /// What Reverb does not limit, an imported app does not limit either.
@@ -154,7 +154,7 @@ impl Importer {
         );
         for setting in schema::settings().filter(|setting| setting.key.starts_with("apps[].")) {
             if let Some(default) = setting.reverb {
-                let _ = writeln!(self.text, "{} = {}", setting.name(), declared(default));
+                let _ = writeln!(self.text, "{} = {}", setting.name(), parse_toml(default));
             }
         }
     }
@@ -227,10 +227,10 @@ mod tests {
         json!({ "default": "reverb", "servers": { "reverb": server }, "apps": { "apps": apps } })
     }
 
-    /// The imported configuration, and the notes.
+    /// The imported configuration, and the warnings.
     fn imported(reverb: &Value) -> (Config, Vec<String>) {
-        let (text, notes) = import_reverb(reverb).unwrap();
-        (toml::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")), notes)
+        let (text, warnings) = import_reverb(reverb).unwrap();
+        (toml::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")), warnings)
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             "host": "127.0.0.1", "port": "7000", "path": "/ws", "hostname": "h",
             "max_request_size": 20_000, "options": { "tls": tls }, "colour": 1,
         });
-        let (config, notes) = imported(&reverb(&server, &[app()]));
+        let (config, warnings) = imported(&reverb(&server, &[app()]));
         let server = config.server;
         assert_eq!(
             (server.host.as_str(), server.port, server.path.as_str()),
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(server.max_request_bytes, 20_000);
         assert_eq!((server.tls.cert.as_str(), server.tls.key.as_str()), ("/a.pem", "/a.pem"));
         let unread = ["options.tls.passphrase", "colour"];
-        assert_eq!(notes, unread.map(|key| format!("servers.reverb.{key} has no effect")));
+        assert_eq!(warnings, unread.map(|key| format!("servers.reverb.{key} has no effect")));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         let mut unlimited =
             json!({ "app_id": 2, "key": "l", "secret": "s", "allowed_origins": ["a.test"] });
         unlimited["rate_limiting"] = json!({ "enabled": "true", "max_attempts": 7 });
-        let (config, notes) = imported(&reverb(&json!({}), &[limited, unlimited]));
+        let (config, warnings) = imported(&reverb(&json!({}), &[limited, unlimited]));
         let [limited, unlimited] = &config.apps[..] else { panic!("two apps") };
         assert_eq!(limited.max_connections, 5);
         assert_eq!(limited.client_events.as_str(), "none");
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!((unlimited.id.as_str(), unlimited.max_messages), ("2", 0));
         assert_eq!(unlimited.allowed_origins, ["a.test"]);
         assert_eq!(unlimited.max_presence_members, 1_000_000);
-        assert_eq!(notes, [""; 0]);
+        assert_eq!(warnings, [""; 0]);
         // Reverb's own sizes are smaller than Campanile's, which stay.
         assert_eq!(config.server.max_request_bytes, Config::default().server.max_request_bytes);
     }
@@ -284,17 +284,18 @@ mod tests {
             app["activity_timeout"] = timeout.into();
             app
         };
-        let (config, notes) = imported(&reverb(&json!({}), &[with(10_000, 30), with(20_000, 30)]));
+        let (config, warnings) =
+            imported(&reverb(&json!({}), &[with(10_000, 30), with(20_000, 30)]));
         assert_eq!(config.connection.max_message_bytes, 20_000);
         assert_eq!(config.connection.activity_timeout_s, 30);
         assert_eq!(
-            notes,
+            warnings,
             ["connection.max_message_bytes holds for all apps: the largest is taken"]
         );
-        let (config, notes) = imported(&reverb(&json!({}), &[with(10_000, 60)]));
+        let (config, warnings) = imported(&reverb(&json!({}), &[with(10_000, 60)]));
         assert_eq!(config.connection.activity_timeout_s, 60);
         assert_eq!(config.connection.max_message_bytes, 65_536);
-        assert_eq!(notes, [""; 0]);
+        assert_eq!(warnings, [""; 0]);
     }
 
     #[test]

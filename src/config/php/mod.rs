@@ -13,7 +13,7 @@ mod token;
 
 pub use import::import_reverb;
 
-use super::{Config, draft::Draft, variables::Variables};
+use super::{Config, raw_config::RawConfig, variables::Variables};
 use parse::PhpValue;
 use std::{fs, io, path::Path};
 
@@ -23,14 +23,14 @@ const NAME: &str = "config/reverb.php";
 /// Maximum size of the file, in bytes. Longer files are ignored.
 const BYTES_MAX: u64 = 262_144;
 
-/// Adds a note that the file in `dir`, if it exists, has no effect, and how its values differ from
-/// `config`.
-pub(super) fn note(
+/// Reports that the file in `dir`, if it exists, has no effect, and warns about each value that differs
+/// from `config`.
+pub(super) fn report(
     dir: &Path,
     variables: &Variables,
-    (config, draft): (&Config, &Draft),
-    facts: &mut Vec<String>,
-    notes: &mut Vec<String>,
+    (config, raw): (&Config, &RawConfig),
+    infos: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) {
     let path = dir.join(NAME);
     // A pipe could block, and a large file would fill the memory.
@@ -42,39 +42,39 @@ pub(super) fn note(
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return,
-        Err(error) => return notes.push(format!("{NAME} cannot be read ({error}): {BY_HAND}")),
+        Err(error) => return warnings.push(format!("{NAME} cannot be read ({error}): {BY_HAND}")),
     };
     let text = String::from_utf8_lossy(&bytes);
-    let differences = differences(&text, variables, config, draft);
+    let differences = differences(&text, variables, config, raw);
     let outcome = if differences.is_empty() {
-        "nothing in it differs from what is in force"
+        "it does not differ from the effective configuration"
     } else {
-        "what in it differs from what is in force is noted"
+        "each difference from the effective configuration is a warning"
     };
-    facts.push(format!("{NAME} is PHP and is not read, other than REVERB_* variables: {outcome}"));
-    notes.extend(differences);
+    infos.push(format!("{NAME} is PHP and is not read, other than REVERB_* variables: {outcome}"));
+    warnings.extend(differences);
 }
 
 const BY_HAND: &str = "compare allowed_origins, apps and options.tls in it by hand";
 
 /// The differences of `text` from `config`, one line each.
-fn differences(text: &str, variables: &Variables, config: &Config, draft: &Draft) -> Vec<String> {
+fn differences(text: &str, variables: &Variables, config: &Config, raw: &RawConfig) -> Vec<String> {
     let tokens = match token::tokens(text) {
         Ok(tokens) => tokens,
         Err(line) => return vec![format!("{NAME}:{line} is not understood: {BY_HAND}")],
     };
     match parse::returned(&tokens, &|name| env(variables, name)) {
-        Some(root) => compare::differences(&root, config, draft),
+        Some(root) => compare::differences(&root, config, raw),
         None => vec![format!("{NAME} does more than return an array: {BY_HAND}")],
     }
 }
 
 /// The value of Laravel's `env()` for a variable that is set.
 fn env(variables: &Variables, name: &str) -> Option<PhpValue> {
-    Some(match variables.of_laravel(name)? {
+    Some(match variables.laravel_value(name)? {
         "null" => PhpValue::Null,
         "true" => PhpValue::Boolean(true),
         "false" => PhpValue::Boolean(false),
-        text => PhpValue::Text(text.to_owned()),
+        text => PhpValue::String(text.to_owned()),
     })
 }

@@ -16,10 +16,10 @@ pub(super) enum PhpValue {
     Null,
     Boolean(bool),
     Number(i64),
-    Text(String),
+    String(String),
     Array(Vec<ArrayElement>),
     /// A value that only PHP can compute.
-    Computed,
+    Dynamic,
 }
 
 /// An element of an array, with its key if it has one.
@@ -86,7 +86,7 @@ impl PhpParser<'_> {
     fn expression(&mut self, is_key: bool) -> PhpNode {
         let line = self.line();
         let value = self.primary();
-        let value = if self.is_at_end(is_key) { value } else { PhpValue::Computed };
+        let value = if self.is_at_end(is_key) { value } else { PhpValue::Dynamic };
         self.skip_to_end(is_key);
         PhpNode { value, line }
     }
@@ -114,7 +114,7 @@ impl PhpParser<'_> {
     /// Parses the beginning of an expression. Each nested expression passes through here and counts towards the depth.
     fn primary(&mut self) -> PhpValue {
         self.depth += 1;
-        let value = if self.depth > DEPTH_MAX { PhpValue::Computed } else { self.primary_within() };
+        let value = if self.depth > DEPTH_MAX { PhpValue::Dynamic } else { self.primary_within() };
         self.depth -= 1;
         value
     }
@@ -123,7 +123,7 @@ impl PhpParser<'_> {
         match self.peek().cloned() {
             Some(Token::Text(text)) => {
                 self.take();
-                PhpValue::Text(text)
+                PhpValue::String(text)
             }
             Some(Token::Number(number)) => {
                 self.take();
@@ -133,7 +133,7 @@ impl PhpParser<'_> {
                 self.take();
                 match self.take() {
                     Some(Token::Number(number)) => PhpValue::Number(-number),
-                    Some(_) | None => PhpValue::Computed,
+                    Some(_) | None => PhpValue::Dynamic,
                 }
             }
             Some(Token::Sign('[')) => {
@@ -148,7 +148,7 @@ impl PhpParser<'_> {
                 self.take();
                 self.word(&word.trim_start_matches('\\').to_ascii_lowercase())
             }
-            Some(_) | None => PhpValue::Computed,
+            Some(_) | None => PhpValue::Dynamic,
         }
     }
 
@@ -162,7 +162,7 @@ impl PhpParser<'_> {
             return cast(self.primary());
         }
         let node = self.expression(false);
-        if self.take_sign(')') { node.value } else { PhpValue::Computed }
+        if self.take_sign(')') { node.value } else { PhpValue::Dynamic }
     }
 
     fn word(&mut self, word: &str) -> PhpValue {
@@ -171,13 +171,13 @@ impl PhpParser<'_> {
                 return self.array(')');
             }
             let arguments = self.arguments();
-            return arguments.map_or(PhpValue::Computed, |arguments| self.call(word, &arguments));
+            return arguments.map_or(PhpValue::Dynamic, |arguments| self.call(word, &arguments));
         }
         match word {
             "true" => PhpValue::Boolean(true),
             "false" => PhpValue::Boolean(false),
             "null" => PhpValue::Null,
-            _constant => PhpValue::Computed,
+            _constant => PhpValue::Dynamic,
         }
     }
 
@@ -196,27 +196,30 @@ impl PhpParser<'_> {
     /// Evaluates the calls that configurations use to read a list from the environment.
     fn call(&self, name: &str, arguments: &[PhpValue]) -> PhpValue {
         match (name, arguments) {
-            ("env", [PhpValue::Text(name), default @ ..]) if default.len() < 2 => {
+            ("env", [PhpValue::String(name), default @ ..]) if default.len() < 2 => {
                 let default = default.first().cloned().unwrap_or(PhpValue::Null);
                 (self.env)(name).unwrap_or(default)
             }
-            ("explode", [PhpValue::Text(between), PhpValue::Text(text)]) if !between.is_empty() => {
+            ("explode", [PhpValue::String(between), PhpValue::String(text)])
+                if !between.is_empty() =>
+            {
                 list(text.split(between.as_str()).map(str::to_owned))
             }
             ("array_filter" | "array_unique" | "array_values", [array @ PhpValue::Array(_)]) => {
-                match texts(array) {
+                match strings(array) {
                     Some(texts) => list(
                         texts.into_iter().filter(|text| !text.is_empty() || name != "array_filter"),
                     ),
-                    None => PhpValue::Computed,
+                    None => PhpValue::Dynamic,
                 }
             }
-            ("array_map", [PhpValue::Text(function), array]) if function == "trim" => texts(array)
-                .map_or(PhpValue::Computed, |texts| {
+            ("array_map", [PhpValue::String(function), array]) if function == "trim" => {
+                strings(array).map_or(PhpValue::Dynamic, |texts| {
                     list(texts.into_iter().map(|text| text.trim().to_owned()))
-                }),
-            ("trim", [PhpValue::Text(text)]) => PhpValue::Text(text.trim().to_owned()),
-            _unknown => PhpValue::Computed,
+                })
+            }
+            ("trim", [PhpValue::String(text)]) => PhpValue::String(text.trim().to_owned()),
+            _unknown => PhpValue::Dynamic,
         }
     }
 
@@ -225,7 +228,7 @@ impl PhpParser<'_> {
         let mut entries = Vec::new();
         while !self.take_sign(end) {
             if self.tokens.is_empty() {
-                return PhpValue::Computed;
+                return PhpValue::Dynamic;
             }
             let first = self.expression(true);
             let entry = if self.peek() == Some(&Token::Arrow) {
@@ -236,7 +239,7 @@ impl PhpParser<'_> {
             };
             entries.push(entry);
             if !self.take_sign(',') && self.peek() != Some(&Token::Sign(end)) {
-                return PhpValue::Computed;
+                return PhpValue::Dynamic;
             }
         }
         PhpValue::Array(entries)
@@ -246,30 +249,30 @@ impl PhpParser<'_> {
 fn cast(to: &str) -> Option<fn(PhpValue) -> PhpValue> {
     match to {
         "int" | "integer" => Some(|value| match value {
-            PhpValue::Text(text) => {
-                text.trim().parse().map_or(PhpValue::Computed, PhpValue::Number)
+            PhpValue::String(text) => {
+                text.trim().parse().map_or(PhpValue::Dynamic, PhpValue::Number)
             }
             PhpValue::Boolean(truth) => PhpValue::Number(truth.into()),
             PhpValue::Null => PhpValue::Number(0),
-            value @ (PhpValue::Number(_) | PhpValue::Array(_) | PhpValue::Computed) => value,
+            value @ (PhpValue::Number(_) | PhpValue::Array(_) | PhpValue::Dynamic) => value,
         }),
         "bool" | "boolean" => Some(|value| match value {
-            PhpValue::Text(text) => PhpValue::Boolean(!matches!(text.as_str(), "" | "0")),
+            PhpValue::String(text) => PhpValue::Boolean(!matches!(text.as_str(), "" | "0")),
             PhpValue::Number(number) => PhpValue::Boolean(number != 0),
             PhpValue::Null => PhpValue::Boolean(false),
             PhpValue::Array(entries) => PhpValue::Boolean(!entries.is_empty()),
-            value @ (PhpValue::Boolean(_) | PhpValue::Computed) => value,
+            value @ (PhpValue::Boolean(_) | PhpValue::Dynamic) => value,
         }),
         "string" => Some(|value| match value {
-            PhpValue::Number(number) => PhpValue::Text(number.to_string()),
-            PhpValue::Null => PhpValue::Text(String::new()),
-            value @ PhpValue::Text(_) => value,
-            PhpValue::Boolean(_) | PhpValue::Array(_) | PhpValue::Computed => PhpValue::Computed,
+            PhpValue::Number(number) => PhpValue::String(number.to_string()),
+            PhpValue::Null => PhpValue::String(String::new()),
+            value @ PhpValue::String(_) => value,
+            PhpValue::Boolean(_) | PhpValue::Array(_) | PhpValue::Dynamic => PhpValue::Dynamic,
         }),
         "array" => Some(|value| match value {
-            value @ (PhpValue::Array(_) | PhpValue::Computed) => value,
+            value @ (PhpValue::Array(_) | PhpValue::Dynamic) => value,
             PhpValue::Null => PhpValue::Array(Vec::new()),
-            value @ (PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::Text(_)) => {
+            value @ (PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::String(_)) => {
                 PhpValue::Array(vec![ArrayElement { key: None, node: PhpNode { value, line: 0 } }])
             }
         }),
@@ -279,15 +282,15 @@ fn cast(to: &str) -> Option<fn(PhpValue) -> PhpValue> {
 
 fn list(texts: impl Iterator<Item = String>) -> PhpValue {
     let entry =
-        |text| ArrayElement { key: None, node: PhpNode { value: PhpValue::Text(text), line: 0 } };
+        |text| ArrayElement { key: None, node: PhpNode { value: PhpValue::String(text), line: 0 } };
     PhpValue::Array(texts.map(entry).collect())
 }
 
 /// The strings of a list, if it contains nothing else.
-pub(super) fn texts(value: &PhpValue) -> Option<Vec<String>> {
+pub(super) fn strings(value: &PhpValue) -> Option<Vec<String>> {
     let PhpValue::Array(entries) = value else { return None };
     let text = |entry: &ArrayElement| match (&entry.key, &entry.node.value) {
-        (None | Some(PhpValue::Number(_)), PhpValue::Text(text)) => Some(text.clone()),
+        (None | Some(PhpValue::Number(_)), PhpValue::String(text)) => Some(text.clone()),
         _no_text => None,
     };
     entries.iter().map(text).collect()
@@ -297,19 +300,21 @@ impl PhpNode {
     /// The element `key` of this array: the last of that name, as in PHP. None if it is missing;
     /// computed if only PHP can determine it.
     pub(super) fn get(&self, key: &str) -> Option<PhpNode> {
-        let computed = PhpNode { value: PhpValue::Computed, line: self.line };
+        let computed = PhpNode { value: PhpValue::Dynamic, line: self.line };
         let entries = match &self.value {
             PhpValue::Array(entries) => entries,
-            PhpValue::Computed => return Some(computed),
-            PhpValue::Null | PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::Text(_) => {
+            PhpValue::Dynamic => return Some(computed),
+            PhpValue::Null | PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::String(_) => {
                 return None;
             }
         };
         for entry in entries.iter().rev() {
             match (&entry.key, &entry.node.value) {
-                (Some(PhpValue::Text(text)), _) if text == key => return Some(entry.node.clone()),
+                (Some(PhpValue::String(text)), _) if text == key => {
+                    return Some(entry.node.clone());
+                }
                 // The element can have that name, or contain an element of that name.
-                (Some(PhpValue::Computed), _) | (None, PhpValue::Computed) => {
+                (Some(PhpValue::Dynamic), _) | (None, PhpValue::Dynamic) => {
                     return Some(computed);
                 }
                 _other => {}

@@ -1,17 +1,17 @@
 use super::{
     PhpValue, differences,
-    parse::{PhpNode, returned, texts},
+    parse::{PhpNode, returned, strings},
     token::{Token, tokens},
 };
 use crate::config::{
-    AppConfig, Config, Secret, draft::Draft, key::Key, value_source::ValueSource,
+    AppConfig, Config, Secret, key::KeyPath, raw_config::RawConfig, value_source::ValueSource,
     variables::Variables,
 };
 
 /// The value of `php`, an expression, where the variable `SET` is `a,b` and `NULL` is null.
 fn value(php: &str) -> PhpValue {
     let env = |name: &str| match name {
-        "SET" => Some(PhpValue::Text("a,b".to_owned())),
+        "SET" => Some(PhpValue::String("a,b".to_owned())),
         "NULL" => Some(PhpValue::Null),
         _unset => None,
     };
@@ -20,7 +20,7 @@ fn value(php: &str) -> PhpValue {
 }
 
 fn text(text: &str) -> PhpValue {
-    PhpValue::Text(text.to_owned())
+    PhpValue::String(text.to_owned())
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn literals_are_understood() {
         ("(boolean) ['a']", PhpValue::Boolean(true)),
         ("(int) true", PhpValue::Number(1)),
         ("(integer) null", PhpValue::Number(0)),
-        ("(int) 'x'", PhpValue::Computed),
+        ("(int) 'x'", PhpValue::Dynamic),
         ("(string) 1", text("1")),
         ("(string) null", text("")),
-        ("(string) true", PhpValue::Computed),
+        ("(string) true", PhpValue::Dynamic),
         ("(array) null", PhpValue::Array(Vec::new())),
         ("/* 'x' */ 'a' // 'y'\n # 'z'\n", text("a")),
         ("trim(' a ')", text("a")),
@@ -80,7 +80,7 @@ fn lists_are_understood() {
         ("['a', /* 'b', */ 'c' // , 'd'\n]", vec!["a", "c"]),
         ("['], [', '//a', '#b', '/* c']", vec!["], [", "//a", "#b", "/* c"]),
     ] {
-        assert_eq!(texts(&value(php)).unwrap(), expected, "{php}");
+        assert_eq!(strings(&value(php)).unwrap(), expected, "{php}");
     }
 }
 
@@ -115,11 +115,11 @@ fn expressions_that_only_php_can_evaluate_are_computed() {
         "array_filter('a')",
         "array_values(['a' . 'b'])",
     ] {
-        assert_eq!(value(php), PhpValue::Computed, "{php}");
+        assert_eq!(value(php), PhpValue::Dynamic, "{php}");
     }
-    assert_eq!(texts(&value("[...]")), None);
-    assert_eq!(texts(&value("['a', ...$more]")), None);
-    assert_eq!(texts(&value("['a', 'b' . 'c']")), None);
+    assert_eq!(strings(&value("[...]")), None);
+    assert_eq!(strings(&value("['a', ...$more]")), None);
+    assert_eq!(strings(&value("['a', 'b' . 'c']")), None);
 }
 
 /// The configuration as a node.
@@ -133,10 +133,10 @@ fn the_last_of_two_keys_counts_and_an_unknown_one_may_be_any() {
         |php: &str| root(&format!("<?php return {php};")).unwrap().get("a").map(|node| node.value);
     assert_eq!(get("['a' => 1, 'b' => 3, 'a' => 2]"), Some(PhpValue::Number(2)));
     assert_eq!(get("['b' => 1, ['a' => 2]]"), None);
-    assert_eq!(get("['a' => 1, $key => 2]"), Some(PhpValue::Computed));
-    assert_eq!(get("['a' => 1, ...$more]"), Some(PhpValue::Computed));
+    assert_eq!(get("['a' => 1, $key => 2]"), Some(PhpValue::Dynamic));
+    assert_eq!(get("['a' => 1, ...$more]"), Some(PhpValue::Dynamic));
     assert_eq!(get("[...$more, 'a' => 1]"), Some(PhpValue::Number(1)));
-    assert_eq!(get("array_merge([], ['a' => 1])"), Some(PhpValue::Computed));
+    assert_eq!(get("array_merge([], ['a' => 1])"), Some(PhpValue::Dynamic));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn nesting_is_followed_to_its_bound() {
         value(&format!("{}1{}", "(".repeat(around), ")".repeat(around)))
     };
     assert_eq!(nested(32), PhpValue::Number(1));
-    assert_eq!(nested(33), PhpValue::Computed);
+    assert_eq!(nested(33), PhpValue::Dynamic);
 }
 
 const STOCK: &str = r"<?php
@@ -316,56 +316,56 @@ return [
 
 /// The differences of the stock file with `from` replaced by `to`, from a server whose app has the
 /// key `k` and `origins`.
-fn noted(from: &str, to: &str, origins: &[&str]) -> Vec<String> {
+fn warned(from: &str, to: &str, origins: &[&str]) -> Vec<String> {
     assert!(STOCK.contains(from), "{from}");
     let app = AppConfig {
         id: "1".to_owned(),
         key: "k".to_owned(),
         secret: Secret::new("s"),
-        allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        allowed_origins: origins.iter().map(|source| (*source).to_owned()).collect(),
         ..AppConfig::default()
     };
     let env = [("REVERB_APP_ID", "1"), ("REVERB_APP_KEY", "k"), ("REVERB_APP_SECRET", "s")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let config = Config { apps: vec![app], ..Config::default() };
-    let mut draft = Draft::default();
+    let mut raw = RawConfig::default();
     if origins != ["*"] {
-        let origin = ValueSource::Flag("--test");
-        draft.set(Key::new("apps[0].allowed_origins"), toml::Value::Array(Vec::new()), origin);
+        let source = ValueSource::Flag("--test");
+        raw.set(KeyPath::new("apps[0].allowed_origins"), toml::Value::Array(Vec::new()), source);
     }
-    differences(&STOCK.replacen(from, to, 1), &Variables::new(&env, None), &config, &draft)
+    differences(&STOCK.replacen(from, to, 1), &Variables::new(&env, None), &config, &raw)
 }
 
 const ANY: &str = "'allowed_origins' => ['*'],";
 
 #[test]
 fn the_file_of_a_new_project_differs_in_nothing() {
-    assert_eq!(noted("return", "return", &["*"]), [""; 0]);
+    assert_eq!(warned("return", "return", &["*"]), [""; 0]);
 }
 
 #[test]
 fn ignored_origins_are_reported() {
     let restricted = "'allowed_origins' => [ /* '*', */ 'a.test', '*.b.test'], // '*'";
     assert_eq!(
-        noted(ANY, restricted, &["*"]),
+        warned(ANY, restricted, &["*"]),
         [
             "config/reverb.php:46: allowed_origins is a.test, *.b.test there and is not read. SECURITY: here every origin \
           may connect (apps[0].allowed_origins): write REVERB_ALLOWED_ORIGINS=a.test,*.b.test"
         ]
     );
-    assert_eq!(noted(ANY, restricted, &["a.test"]), [""; 0]);
-    assert_eq!(noted(ANY, restricted, &["a.test", "c.test"]).len(), 1);
-    assert_eq!(noted(ANY, "'allowed_origins' => [],", &["*"]).len(), 1);
+    assert_eq!(warned(ANY, restricted, &["a.test"]), [""; 0]);
+    assert_eq!(warned(ANY, restricted, &["a.test", "c.test"]).len(), 1);
+    assert_eq!(warned(ANY, "'allowed_origins' => [],", &["*"]).len(), 1);
     assert_eq!(
-        noted(ANY, "'allowed_origins' => explode(',', env('ORIGINS', '*')),", &["*"]),
+        warned(ANY, "'allowed_origins' => explode(',', env('ORIGINS', '*')),", &["*"]),
         [""; 0]
     );
     assert_eq!(
-        noted(ANY, "'allowed_origins' => explode(',', env('ORIGINS', 'a.test')),", &["*"]).len(),
+        warned(ANY, "'allowed_origins' => explode(',', env('ORIGINS', 'a.test')),", &["*"]).len(),
         1
     );
     assert_eq!(
-        noted(ANY, "'allowed_origins' => ['a.test'], 'allowed_origins' => ['*'],", &["*"]),
+        warned(ANY, "'allowed_origins' => ['a.test'], 'allowed_origins' => ['*'],", &["*"]),
         [""; 0]
     );
 }
@@ -375,26 +375,30 @@ fn computed_origins_are_reported_as_computed() {
     for php in
         ["config('cors.origins')", "[...$a]", "['a.test', env('B').'.test']", "explode(',', $a)"]
     {
-        let notes = noted(ANY, &format!("'allowed_origins' => {php},"), &["*"]);
-        assert_eq!(notes.len(), 1, "{php}: {notes:?}");
+        let warnings = warned(ANY, &format!("'allowed_origins' => {php},"), &["*"]);
+        assert_eq!(warnings.len(), 1, "{php}: {warnings:?}");
         let begin =
             "config/reverb.php:46: allowed_origins is computed there and can't be read. SECURITY: ";
-        assert!(notes[0].starts_with(begin), "{notes:?}");
-        assert_eq!(noted(ANY, &format!("'allowed_origins' => {php},"), &["a.test"]), [""; 0]);
+        assert!(warnings[0].starts_with(begin), "{warnings:?}");
+        assert_eq!(warned(ANY, &format!("'allowed_origins' => {php},"), &["a.test"]), [""; 0]);
     }
-    let whole = noted("'apps' => [\n            [", "'apps' => [\n            ...$apps, [", &["*"]);
+    let whole =
+        warned("'apps' => [\n            [", "'apps' => [\n            ...$apps, [", &["*"]);
     assert!(whole[0].contains("apps are computed there and can't be read"), "{whole:?}");
 }
 
 #[test]
 fn further_apps_are_named() {
     let second = "'apps' => [\n            ['key' => 'k2', 'secret' => 's2', 'app_id' => 'two', 'allowed_origins' => ['x']],\n            [";
-    let notes = noted("'apps' => [\n            [", second, &["*"]);
-    assert_eq!(notes.len(), 1);
-    assert!(notes[0].starts_with("config/reverb.php:36: the app two is not served: "), "{notes:?}");
-    assert!(!notes[0].contains("s2"), "{notes:?}");
+    let warnings = warned("'apps' => [\n            [", second, &["*"]);
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("config/reverb.php:36: the app two is not served: "),
+        "{warnings:?}"
+    );
+    assert!(!warnings[0].contains("s2"), "{warnings:?}");
     let computed =
-        noted("'apps' => [\n            [", "'apps' => $apps + [\n            [", &["*"]);
+        warned("'apps' => [\n            [", "'apps' => $apps + [\n            [", &["*"]);
     assert_eq!(computed.len(), 1);
     assert!(computed[0].contains("apps are computed there and can't be read"), "{computed:?}");
 }
@@ -453,11 +457,13 @@ fn other_values_that_differ_are_named_with_what_sets_them() {
         ),
         ("'servers' => [", "'servers' => $servers + [", "servers is computed"),
     ] {
-        let notes = noted(from, to, &["*"]);
-        assert_eq!(notes.len(), usize::from(!part.is_empty()), "{to}: {notes:?}");
+        let warnings = warned(from, to, &["*"]);
+        assert_eq!(warnings.len(), usize::from(!part.is_empty()), "{to}: {warnings:?}");
         assert!(
-            notes.iter().all(|note| note.contains(part) && !note.contains("other-secret")),
-            "{to}: {notes:?}"
+            warnings
+                .iter()
+                .all(|warning| warning.contains(part) && !warning.contains("other-secret")),
+            "{to}: {warnings:?}"
         );
     }
 }
@@ -466,9 +472,9 @@ fn other_values_that_differ_are_named_with_what_sets_them() {
 fn a_file_that_is_not_understood_is_to_be_compared_by_hand() {
     let by_hand = |text: &str| {
         let config = Config::default();
-        let notes = differences(text, &Variables::default(), &config, &Draft::default());
-        assert_eq!(notes.len(), 1);
-        notes[0].ends_with("compare allowed_origins, apps and options.tls in it by hand")
+        let warnings = differences(text, &Variables::default(), &config, &RawConfig::default());
+        assert_eq!(warnings.len(), 1);
+        warnings[0].ends_with("compare allowed_origins, apps and options.tls in it by hand")
     };
     assert!(by_hand("<?php\nreturn ['a"));
     assert!(by_hand("<?php\n$x = 1;"));

@@ -55,14 +55,14 @@ pub(in crate::config) struct Defaults {
     pub(in crate::config) db: i64,
 }
 
-/// Parses `text`, or returns the violated rule, which contains nothing of the text. Empty: no
+/// Parses `text`, or returns the error message, which contains nothing of the text. Empty: no
 /// Redis.
 pub(in crate::config) fn parse(text: &str) -> Result<Option<RedisTarget>, &'static str> {
-    if text.is_empty() { Ok(None) } else { target(text, Defaults::default()).map(Some) }
+    if text.is_empty() { Ok(None) } else { parse_url(text, Defaults::default()).map(Some) }
 }
 
-/// Parses the URL `text`, or returns the violated rule.
-pub(in crate::config) fn target(
+/// Parses the URL `text`, or returns the error message.
+pub(in crate::config) fn parse_url(
     text: &str,
     defaults: Defaults,
 ) -> Result<RedisTarget, &'static str> {
@@ -84,23 +84,27 @@ pub(in crate::config) fn target(
     let port = defaults.port.unwrap_or(REDIS_PORT);
     let path = path.strip_prefix('/').unwrap_or_default();
     let (topology, db) = match form {
-        UrlForm::Single => (Topology::Single { address: only(hosts, port)? }, number(path)?),
-        UrlForm::Unix => return unix(hosts, path, query, (username, password), defaults.db),
-        UrlForm::Sentinel => sentinel(hosts, path, query)?,
-        UrlForm::Cluster => (Topology::Cluster { nodes: addresses(hosts, port)? }, number(path)?),
+        UrlKind::Single => {
+            (Topology::Single { address: single_address(hosts, port)? }, db_number(path)?)
+        }
+        UrlKind::Unix => return unix(hosts, path, query, (username, password), defaults.db),
+        UrlKind::Sentinel => sentinel(hosts, path, query)?,
+        UrlKind::Cluster => {
+            (Topology::Cluster { nodes: addresses(hosts, port)? }, db_number(path)?)
+        }
     };
-    if !query.is_empty() && !matches!(form, UrlForm::Sentinel) {
+    if !query.is_empty() && !matches!(form, UrlKind::Sentinel) {
         return Err(QUERY);
     }
     let db = db.unwrap_or(defaults.db);
-    if db != 0 && matches!(form, UrlForm::Cluster) {
+    if db != 0 && matches!(form, UrlKind::Cluster) {
         return Err(CLUSTER_DB);
     }
     Ok(RedisTarget { topology, is_tls, username, password, db })
 }
 
 #[derive(Clone, Copy)]
-enum UrlForm {
+enum UrlKind {
     Single,
     Unix,
     Sentinel,
@@ -108,15 +112,15 @@ enum UrlForm {
 }
 
 /// Whether `scheme` is TLS, and what follows it.
-fn form(scheme: &str) -> Option<(bool, UrlForm)> {
+fn form(scheme: &str) -> Option<(bool, UrlKind)> {
     match scheme.to_ascii_lowercase().as_str() {
-        "redis" => Some((false, UrlForm::Single)),
-        "rediss" => Some((true, UrlForm::Single)),
-        "redis+unix" => Some((false, UrlForm::Unix)),
-        "redis+sentinel" => Some((false, UrlForm::Sentinel)),
-        "rediss+sentinel" => Some((true, UrlForm::Sentinel)),
-        "redis+cluster" => Some((false, UrlForm::Cluster)),
-        "rediss+cluster" => Some((true, UrlForm::Cluster)),
+        "redis" => Some((false, UrlKind::Single)),
+        "rediss" => Some((true, UrlKind::Single)),
+        "redis+unix" => Some((false, UrlKind::Unix)),
+        "redis+sentinel" => Some((false, UrlKind::Sentinel)),
+        "rediss+sentinel" => Some((true, UrlKind::Sentinel)),
+        "redis+cluster" => Some((false, UrlKind::Cluster)),
+        "rediss+cluster" => Some((true, UrlKind::Cluster)),
         _other => None,
     }
 }
@@ -147,7 +151,7 @@ fn sentinel(hosts: &str, path: &str, query: &str) -> Result<(Topology, Option<i6
     }
     let password = parameter(query, "sentinel_password")?.map(decoded).transpose()?;
     let password = password.filter(|password| !password.is_empty()).map(Secret::new);
-    Ok((Topology::Sentinel { sentinels, master, password }, number(db)?))
+    Ok((Topology::Sentinel { sentinels, master, password }, db_number(db)?))
 }
 
 fn unix(
@@ -162,7 +166,7 @@ fn unix(
         return Err(SOCKET);
     }
     let topology = Topology::Unix { path: format!("/{path}").into() };
-    let db = parameter(query, "db")?.map(number).transpose()?.flatten().unwrap_or(db);
+    let db = parameter(query, "db")?.map(db_number).transpose()?.flatten().unwrap_or(db);
     Ok(RedisTarget { topology, is_tls: false, username, password, db })
 }
 
@@ -176,7 +180,7 @@ fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, &'static
 }
 
 /// The number of a database, if there is one.
-pub(in crate::config) fn number(text: &str) -> Result<Option<i64>, &'static str> {
+pub(in crate::config) fn db_number(text: &str) -> Result<Option<i64>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -193,7 +197,7 @@ fn digits(text: &str) -> Option<&str> {
     Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn only(hosts: &str, default_port: u16) -> Result<(String, u16), &'static str> {
+fn single_address(hosts: &str, default_port: u16) -> Result<(String, u16), &'static str> {
     if hosts.contains(',') { Err(ONE_HOST) } else { address(hosts, default_port) }
 }
 

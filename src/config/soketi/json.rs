@@ -61,7 +61,7 @@ fn syntax_error(file: &str, text: &str, error: &serde_json::Error) -> ConfigErro
     let message = message.split(" at line ").next().unwrap_or_default();
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let at = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
-    let rule = match error.classify() {
+    let message = match error.classify() {
         Category::Eof => "is not complete: it ends within a value".to_owned(),
         Category::Syntax if message.contains("recursion limit") => {
             "is nested too deeply".to_owned()
@@ -72,7 +72,7 @@ fn syntax_error(file: &str, text: &str, error: &serde_json::Error) -> ConfigErro
         Category::Syntax => format!("is not JSON: {message}"),
         Category::Data | Category::Io => message.to_owned(),
     };
-    ConfigError::at(format_args!("{file}:{}", error.line()), rule)
+    ConfigError::at(format_args!("{file}:{}", error.line()), message)
 }
 
 /// A value without repeated names in its objects. Of those, a parser would drop all but one.

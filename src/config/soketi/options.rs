@@ -2,11 +2,11 @@
 
 use super::{
     json,
-    table::{APP_OPTIONS, DERIVED, OF_JSON, OPTIONS},
+    mapping::{APP_OPTIONS, COMPUTED_FIELDS, JSON_VALUED, OPTIONS},
 };
 use crate::config::{
     compat_variable::CompatVariable,
-    error::{ConfigError, Faults},
+    error::{ConfigError, ErrorCollector},
     schema::{self, unknown},
     value_source::ValueSource,
     variables::OptionValue,
@@ -28,7 +28,7 @@ pub(in crate::config) struct SoketiFile {
 /// An app in the file.
 #[derive(Default)]
 pub(super) struct SoketiApp {
-    /// The place of the app in a list. `None` if only single options of it are set, by their paths.
+    /// The source of the app in a list. `None` if only single options of it are set, by their paths.
     pub(super) place: Option<ValueSource>,
     pub(super) values: Vec<OptionValue>,
 }
@@ -49,12 +49,12 @@ impl SoketiFile {
 pub(in crate::config) fn read_file(
     file: &str,
     text: &str,
-    notes: &mut Vec<String>,
-    faults: &mut Faults,
+    warnings: &mut Vec<String>,
+    errors: &mut ErrorCollector,
 ) -> SoketiFile {
-    let mut reader = OptionReader { options: SoketiFile::default(), notes, faults };
+    let mut reader = OptionReader { options: SoketiFile::default(), warnings, errors };
     let root = ValueSource::FileOption { file: file.to_owned(), path: String::new() };
-    if let Some(members) = reader.faults.take(json::parse(file, text)) {
+    if let Some(members) = reader.errors.collect(json::parse(file, text)) {
         reader.members("", &members, &root);
     }
     reader.options
@@ -62,82 +62,82 @@ pub(in crate::config) fn read_file(
 
 struct OptionReader<'a> {
     options: SoketiFile,
-    notes: &'a mut Vec<String>,
-    faults: &'a mut Faults,
+    warnings: &'a mut Vec<String>,
+    errors: &'a mut ErrorCollector,
 }
 
 impl OptionReader<'_> {
     /// Reads an object. As in soketi, a name may be the path of an option in further objects, such
     /// as `appManager.array.apps`.
-    fn members(&mut self, section: &str, members: &Map<String, Value>, origin: &ValueSource) {
+    fn members(&mut self, section: &str, members: &Map<String, Value>, source: &ValueSource) {
         for (name, value) in members {
             let dot = if section.is_empty() { "" } else { "." };
             let path = format!("{section}{dot}{}", name.replace('[', ".").replace(']', ""));
-            self.entry(&path, value, &origin.part(name));
+            self.entry(&path, value, &source.child(name));
         }
     }
 
-    fn entry(&mut self, path: &str, value: &Value, origin: &ValueSource) {
+    fn entry(&mut self, path: &str, value: &Value, source: &ValueSource) {
         let of_app = path.strip_prefix(APPS).and_then(|rest| rest.strip_prefix('.'));
         let of_app = of_app.map(|rest| rest.split_once('.').unwrap_or((rest, "")));
         let index = of_app.and_then(|(index, name)| Some((index.parse().ok()?, name)));
         match (index, value) {
             (_, Value::Null) => {}
-            (Some((index, "")), value) => self.app(index, value, origin),
-            (Some((index, name)), value) => self.app_option(index, name, value, origin),
-            (None, Value::Array(items)) if path == APPS => self.apps(items, origin),
-            (None, _) if path == APPS => self.fault(origin, "must be a list of apps"),
+            (Some((index, "")), value) => self.app(index, value, source),
+            (Some((index, name)), value) => self.app_option(index, name, value, source),
+            (None, Value::Array(items)) if path == APPS => self.apps(items, source),
+            (None, _) if path == APPS => self.issue(source, "must be a list of apps"),
             (None, value) => match OPTIONS.iter().find(|(known, _)| *known == path) {
-                Some((_, variable)) => self.value(variable, value, origin, None),
-                None => self.section(path, value, origin),
+                Some((_, variable)) => self.value(variable, value, source, None),
+                None => self.section(path, value, source),
             },
         }
     }
 
-    /// Reads an object of options. Others than soketi's have no effect, which is noted.
-    fn section(&mut self, path: &str, value: &Value, origin: &ValueSource) {
+    /// Reads an object of options. Others than soketi's have no effect; a warning says so.
+    fn section(&mut self, path: &str, value: &Value, source: &ValueSource) {
         match (is_section(path), value) {
-            (true, Value::Object(members)) => self.members(path, members, origin),
-            (true, _) => self.fault(origin, "must be an object"),
+            (true, Value::Object(members)) => self.members(path, members, source),
+            (true, _) => self.issue(source, "must be an object"),
             (false, _) => {
                 let why = unknown_option(path);
-                self.notes.push(format!("{origin} has no effect: {why}"));
+                self.warnings.push(format!("{source} has no effect: {why}"));
             }
         }
     }
 
-    fn apps(&mut self, items: &[Value], origin: &ValueSource) {
+    fn apps(&mut self, items: &[Value], source: &ValueSource) {
         if items.is_empty() {
-            self.fault(origin, "must have at least one app");
+            self.issue(source, "must have at least one app");
         }
         for (index, item) in items.iter().enumerate() {
-            let origin = origin.part(&format!("[{index}]"));
-            self.app(index, item, &origin);
+            let source = source.child(&format!("[{index}]"));
+            self.app(index, item, &source);
         }
     }
 
-    fn app(&mut self, index: usize, app: &Value, origin: &ValueSource) {
+    fn app(&mut self, index: usize, app: &Value, source: &ValueSource) {
         let Value::Object(members) = app else {
-            return self.fault(origin, "must be an object");
+            return self.issue(source, "must be an object");
         };
-        self.options.apps.entry(index).or_default().place = Some(origin.clone());
+        self.options.apps.entry(index).or_default().place = Some(source.clone());
         for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
-            self.app_option(index, name, value, &origin.part(name));
+            self.app_option(index, name, value, &source.child(name));
         }
     }
 
-    fn app_option(&mut self, app: usize, name: &str, value: &Value, origin: &ValueSource) {
+    fn app_option(&mut self, app: usize, name: &str, value: &Value, source: &ValueSource) {
         let known = APP_OPTIONS.iter().find(|(names, _)| names.contains(&name));
         let variable = known.and_then(|(_, variable)| {
             OPTIONS.iter().map(|(_, known)| known).find(|known| known.name() == *variable)
         });
         match variable {
-            Some(variable) => self.value(variable, value, origin, Some(app)),
-            None if DERIVED.contains(&name) => {}
+            Some(variable) => self.value(variable, value, source, Some(app)),
+            None if COMPUTED_FIELDS.contains(&name) => {}
             None => {
                 let names = APP_OPTIONS.iter().map(|([name, ..], _)| *name);
                 let why = unknown("option of an app", name, names);
-                self.notes.push(format!("{origin} has no effect: {why}"));
+                self.warnings.push(format!("{source} has no effect: {why}"));
             }
         }
     }
@@ -147,10 +147,10 @@ impl OptionReader<'_> {
         &mut self,
         variable: &'static CompatVariable,
         value: &Value,
-        origin: &ValueSource,
+        source: &ValueSource,
         app: Option<usize>,
     ) {
-        let Some(text) = self.faults.take(text_of(variable, value, origin)) else { return };
+        let Some(text) = self.errors.collect(text_of(variable, value, source)) else { return };
         let values = match app {
             Some(app) => &mut self.options.apps.entry(app).or_default().values,
             None => &mut self.options.values,
@@ -158,15 +158,15 @@ impl OptionReader<'_> {
         let name = variable.name();
         match values.iter().find(|set| set.variable == name) {
             Some(other) => {
-                let rule = format!("is set twice, see {}", other.origin);
-                self.fault(origin, &rule);
+                let message = format!("is set twice; first at {}", other.source);
+                self.issue(source, &message);
             }
-            None => values.push(OptionValue { variable: name, text, origin: origin.clone() }),
+            None => values.push(OptionValue { variable: name, text, source: source.clone() }),
         }
     }
 
-    fn fault(&mut self, origin: &ValueSource, rule: &str) {
-        self.faults.take(Err::<(), _>(ConfigError::at(origin, rule)));
+    fn issue(&mut self, source: &ValueSource, message: &str) {
+        self.errors.collect(Err::<(), _>(ConfigError::at(source, message)));
     }
 }
 
@@ -178,24 +178,24 @@ impl OptionReader<'_> {
 fn text_of(
     variable: &CompatVariable,
     value: &Value,
-    origin: &ValueSource,
+    source: &ValueSource,
 ) -> Result<String, ConfigError> {
     let is_json =
-        matches!(variable, CompatVariable::Ignored(..)) || OF_JSON.contains(&variable.name());
-    let fault = |rule| Err(ConfigError::at(origin, rule));
+        matches!(variable, CompatVariable::Ignored(..)) || JSON_VALUED.contains(&variable.name());
+    let issue = |message| Err(ConfigError::at(source, message));
     let text = match value {
         Value::String(text) => return Ok(text.clone()),
-        Value::Array(_) if !is_json => return fault("must not be a list"),
-        Value::Object(_) if !is_json => return fault("must not be an object"),
+        Value::Array(_) if !is_json => return issue("must not be a list"),
+        Value::Object(_) if !is_json => return issue("must not be an object"),
         Value::Number(number) => number_text(number),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     };
     // A number may be an id, as in soketi, unless it has a fraction or too many digits to be exact.
     let is_whole = value.is_i64() || value.is_u64();
-    let is_taken_as_text = variable
+    let is_string_setting = variable
         .convert()
         .is_some_and(|convert| convert(&text) == Ok(toml::Value::String(text.clone())));
-    if is_taken_as_text && !is_whole { fault("must be a string") } else { Ok(text) }
+    if is_string_setting && !is_whole { issue("must be a string") } else { Ok(text) }
 }
 
 /// The number in the spelling of JavaScript, as far as it is a whole one.

@@ -22,8 +22,8 @@ fn the_files_of_a_folder_add_apps_in_the_order_of_their_names() {
     let loaded = setup.loaded();
     assert_eq!(ids(&loaded), ["1", "2", "3", "4", "5"]);
     assert!(loaded.effective_toml().contains("id = \"2\"  # apps.d/a.toml:2\n"));
-    let fact = &loaded.facts[0];
-    assert!(fact.starts_with("read from ") && fact.ends_with("apps.d"), "{fact}");
+    let info = &loaded.infos[0];
+    assert!(info.starts_with("read from ") && info.ends_with("apps.d"), "{info}");
 }
 
 #[test]
@@ -121,7 +121,8 @@ fn after(change: impl FnOnce(&Path)) -> Result<Vec<String>, String> {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("a.toml"), app("1")).unwrap();
     fs::write(folder.join("b.toml"), app("2")).unwrap();
-    let read = |before| load(&Sources { dir: dir.0.clone(), before, ..Sources::default() });
+    let read =
+        |before| load(&Sources { dir: dir.0.clone(), previous: before, ..Sources::default() });
     let before = read(Files::default()).unwrap().files;
     change(&folder);
     let loaded = read(before).map_err(|error| error.to_string())?;

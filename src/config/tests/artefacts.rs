@@ -5,10 +5,11 @@
 //! writes them.
 
 use crate::config::{
-    Config, json_schema,
+    Config,
+    declare::{Rule, SectionInfo, Setting, joined, parse_toml},
+    json_schema,
     kind::ValueKind,
     schema::{defaults, flatten, sections, settings},
-    table::{Declaration, Rule, SectionInfo, declared, joined},
 };
 use std::{env, fmt::Write as _, fs, path::Path};
 use toml::Value;
@@ -105,7 +106,7 @@ fn config_toml() -> String {
             if section.path.ends_with(']') { format!("[[{name}]]") } else { format!("[{name}]") };
         text += &["\n", &comment(&joined(section.about)), &commented(is_example, &header)].concat();
         for setting in section.settings {
-            let value = values.iter().find(|(key, _)| key.pattern() == setting.key);
+            let value = values.iter().find(|(key, _)| key.schema_path() == setting.key);
             let value = match (setting.example, value) {
                 (Some(example), _) => example.to_owned(),
                 (None, Some((key, _))) if setting.is_secret && key.name() == "secret" => {
@@ -130,7 +131,7 @@ fn restart_list() -> String {
     let mut names = Vec::new();
     for section in sections() {
         let fixed: Vec<_> =
-            section.settings.iter().filter(|s| s.is_fixed() && s.is_supported).collect();
+            section.settings.iter().filter(|s| s.needs_restart() && s.is_supported).collect();
         if 1 < fixed.len() && fixed.len() == section.settings.len() {
             names.push(format!("[{}]", section.path));
         } else {
@@ -161,16 +162,16 @@ fn comment(markdown: &str) -> String {
 }
 
 /// The allowed values as a sentence.
-fn range_sentence(setting: &Declaration) -> String {
+fn range_sentence(setting: &Setting) -> String {
     match setting.rule {
         Rule::Range(least, largest) => {
             format!("Range: {} to {}.", spelled(least), spelled(largest))
         }
-        Rule::Words(words) => {
-            let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-            format!("Values: {}.", words.join(", "))
+        Rule::OneOf(names) => {
+            let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("Values: {}.", names.join(", "))
         }
-        Rule::Any(_) | Rule::Form(..) | Rule::Entries(..) => match setting.rule.description() {
+        Rule::Any(_) | Rule::Parse(..) | Rule::Table(..) => match setting.rule.description() {
             "" => String::new(),
             values => format!("Value: {values}."),
         },
@@ -196,7 +197,7 @@ fn literal(value: &Value) -> String {
     String::from_utf8(digits.join(&b'_')).unwrap()
 }
 
-fn default_of(setting: &Declaration) -> Value {
+fn default_of(setting: &Setting) -> Value {
     defaults().into_iter().find(|(known, _)| known.key == setting.key).unwrap().1
 }
 
@@ -227,7 +228,7 @@ fn settings_table(of_table: &[SectionInfo]) -> String {
             .to_owned();
     for setting in of_table.iter().flat_map(|section| section.settings) {
         let kind = match setting.kind {
-            ValueKind::Text => "string",
+            ValueKind::String => "string",
             ValueKind::Integer => "integer",
             ValueKind::Boolean => "boolean",
             ValueKind::List => "list",
@@ -239,9 +240,9 @@ fn settings_table(of_table: &[SectionInfo]) -> String {
         let default = if setting.is_required { String::new() } else { format!("`{default}` ") };
         let range = match setting.rule {
             Rule::Range(least, largest) => format!("{least} to {largest} "),
-            Rule::Words(words) => format!("`{}` ", words.join("`, `")),
+            Rule::OneOf(names) => format!("`{}` ", names.join("`, `")),
             Rule::Any("") => String::new(),
-            Rule::Any(_) | Rule::Form(..) | Rule::Entries(..) => {
+            Rule::Any(_) | Rule::Parse(..) | Rule::Table(..) => {
                 format!("{} ", setting.rule.description())
             }
         };
@@ -272,12 +273,12 @@ fn with_links(text: &str) -> String {
 }
 
 /// The settings that have another default if they come from another server's configuration.
-fn defaults_table(source: &str, default: impl Fn(&Declaration) -> Option<&'static str>) -> String {
+fn defaults_table(source: &str, default: impl Fn(&Setting) -> Option<&'static str>) -> String {
     let mut table = format!("| setting | in `config.toml` | {source} |\n|---|---|---|\n");
     for (setting, own) in defaults() {
         if let Some(other) = default(setting) {
             let key = setting.key.replace("[]", "[0]");
-            writeln!(table, "| `{key}` | {own} | {} |", declared(other)).unwrap();
+            writeln!(table, "| `{key}` | {own} | {} |", parse_toml(other)).unwrap();
         }
     }
     table

@@ -1,6 +1,6 @@
 //! The defaults of Reverb and soketi.
 
-use super::{Setup, origin, with_app};
+use super::{Setup, source, with_app};
 use crate::config::{AppConfig, ClientEvents, Loaded, schema::flatten};
 
 const REVERB_PAGE: &str = include_str!("../../../docs/migrate/reverb.md");
@@ -76,23 +76,23 @@ fn the_tables_of_other_servers_have_the_defaults_of_campanile() {
 #[test]
 fn check_names_the_server_whose_default_it_is() {
     let loaded = reverb().loaded();
-    assert_eq!(origin(&loaded, "[[apps]]", "max_presence_members"), "default of Reverb");
-    assert_eq!(origin(&loaded, "[[apps]]", "max_connections"), "default");
+    assert_eq!(source(&loaded, "[[apps]]", "max_presence_members"), "default of Reverb");
+    assert_eq!(source(&loaded, "[[apps]]", "max_connections"), "default");
     assert!(
-        loaded.facts[1].starts_with("configured by REVERB_* variables: "),
+        loaded.infos[1].starts_with("configured by REVERB_* variables: "),
         "{:?}",
-        loaded.facts
+        loaded.infos
     );
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
     let loaded = soketi().loaded();
-    assert_eq!(origin(&loaded, "[server]", "port"), "default of soketi");
+    assert_eq!(source(&loaded, "[server]", "port"), "default of soketi");
     assert!(
-        loaded.facts[0].starts_with("configured by SOKETI_* variables or soketi's file: "),
+        loaded.infos[0].starts_with("configured by SOKETI_* variables or soketi's file: "),
         "{:?}",
-        loaded.facts
+        loaded.infos
     );
-    assert_eq!(loaded.notes, [""; 0]);
-    assert_eq!(with_app().loaded().facts, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(with_app().loaded().infos, [""; 0]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn soketi_has_an_id_and_a_key_by_itself_but_no_secret_here() {
     let secret = Setup::default().env("SOKETI_DEFAULT_APP_SECRET", "s3cr3t-of-soketi").loaded();
     assert_eq!(secret.config.apps[0].id, "app-id");
     assert_eq!(secret.config.apps[0].key, "app-key");
-    assert_eq!(origin(&secret, "[[apps]]", "key"), "default of soketi");
+    assert_eq!(source(&secret, "[[apps]]", "key"), "default of soketi");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_raised_request_raises_the_event_and_the_outbox() {
         format!("{by} apps[0].max_event_bytes to 5000000, which must fit it"),
         format!("{by} connection.max_outbox_bytes to 10000000, which must fit it"),
     ];
-    assert_eq!(loaded.notes, expected);
+    assert_eq!(loaded.warnings, expected);
     let event = |setup: Setup| setup.loaded().config.apps[0].max_event_bytes;
     let raised = |by: &str| reverb().env("REVERB_MAX_REQUEST_SIZE", by);
     assert_eq!(event(raised("200000")), 200_000);
@@ -191,8 +191,8 @@ fn a_raised_request_raises_the_event_and_the_outbox() {
 fn a_limit_that_fits_exactly_leaves_the_others_alone() {
     let event = AppConfig::default().max_event_bytes;
     let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", &event.to_string()).loaded();
-    assert_eq!(origin(&loaded, "[[apps]]", "max_event_bytes"), "default");
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(source(&loaded, "[[apps]]", "max_event_bytes"), "default");
+    assert_eq!(loaded.warnings, [""; 0]);
     let larger = event + 1;
     let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", &larger.to_string()).loaded();
     assert_eq!(loaded.config.apps[0].max_event_bytes, larger);
@@ -203,7 +203,7 @@ fn a_limit_that_fits_exactly_leaves_the_others_alone() {
     let limits = |event: &str| {
         let loaded = with_app().file(file).env("SOKETI_EVENT_MAX_SIZE_IN_KB", event).loaded();
         let server = loaded.config.server.max_request_bytes;
-        (server, loaded.config.connection.max_outbox_bytes, loaded.notes.len())
+        (server, loaded.config.connection.max_outbox_bytes, loaded.warnings.len())
     };
     assert_eq!(limits("199"), (204_800, 204_800, 0));
     assert_eq!(limits("200"), (204_800, 204_800, 0));
@@ -211,7 +211,7 @@ fn a_limit_that_fits_exactly_leaves_the_others_alone() {
 
     let message = |bytes: &str| {
         let loaded = with_app().env("REVERB_APP_MAX_MESSAGE_SIZE", bytes).loaded();
-        (loaded.config.connection.max_outbox_bytes, loaded.notes.len())
+        (loaded.config.connection.max_outbox_bytes, loaded.warnings.len())
     };
     assert_eq!(message("1048576"), (1_048_576, 0));
     assert_eq!(message("1048577"), (1_048_577, 1));

@@ -1,6 +1,6 @@
 //! The development app, and its restriction to loopback.
 
-use super::{Setup, origin, with_app};
+use super::{Setup, source, with_app};
 use crate::config::Config;
 
 const REJECTED: &str = "server.host: must be a loopback address, because the development app has a well-known secret; \
@@ -14,7 +14,7 @@ fn nothing_configured_is_the_development_app_on_loopback() {
     assert!(loaded.is_development());
     assert_eq!(loaded.config, expected);
     assert_eq!(
-        origin(&loaded, "[server]", "host"),
+        source(&loaded, "[server]", "host"),
         "default, but loopback for the development app"
     );
 }
@@ -24,7 +24,7 @@ fn an_any_address_in_the_file_becomes_loopback() {
     let loaded = Setup::default().file("[server]\nhost = \"0.0.0.0\"").loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
     assert_eq!(
-        origin(&loaded, "[server]", "host"),
+        source(&loaded, "[server]", "host"),
         "config.toml:2, but loopback for the development app"
     );
 }
@@ -45,7 +45,7 @@ fn a_chosen_loopback_stays() {
     for host in ["localhost", "127.0.0.2", "::1", "[::1]"] {
         let loaded = Setup::default().env("CAMPANILE_SERVER__HOST", host).loaded();
         assert_eq!(loaded.config.server.host, host.trim_matches(['[', ']']));
-        assert_eq!(origin(&loaded, "[server]", "host"), "environment CAMPANILE_SERVER__HOST");
+        assert_eq!(source(&loaded, "[server]", "host"), "environment CAMPANILE_SERVER__HOST");
     }
 }
 
@@ -89,6 +89,6 @@ fn a_published_secret_is_reported_with_its_consequence() {
     let text = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is that of the development app, which is public, \
         so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
         can reach it: set a secret of your own";
-    assert_eq!(loaded.notes, [text]);
-    assert_eq!(Setup::default().loaded().notes, [""; 0], "no app was configured");
+    assert_eq!(loaded.warnings, [text]);
+    assert_eq!(Setup::default().loaded().warnings, [""; 0], "no app was configured");
 }

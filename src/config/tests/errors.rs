@@ -67,18 +67,18 @@ fn a_mistake_in_our_own_variables_is_named() {
 #[test]
 fn a_named_file_must_exist() {
     let missing = Some(PathBuf::from("/no/such/file"));
-    let rule = "/no/such/file: cannot be read: No such file or directory (os error 2)";
+    let message = "/no/such/file: cannot be read: No such file or directory (os error 2)";
     let sources = Sources { file: missing.clone(), ..Sources::default() };
-    assert_eq!(load(&sources).unwrap_err().to_string(), rule);
+    assert_eq!(load(&sources).unwrap_err().to_string(), message);
     let sources = Sources { env_file: missing, ..Sources::default() };
-    assert_eq!(load(&sources).unwrap_err().to_string(), rule);
+    assert_eq!(load(&sources).unwrap_err().to_string(), message);
 }
 
 #[test]
 fn unsupported_settings_are_rejected_in_the_file() {
     let error = Setup::default().file("[console]\npassword = \"x\"").error();
-    let rule = "is not supported by this version of Campanile";
-    assert_eq!(error, format!("config.toml:2: console.password: {rule}"));
+    let message = "is not supported by this version of Campanile";
+    assert_eq!(error, format!("config.toml:2: console.password: {message}"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn unsupported_settings_are_accepted_if_they_are_off() {
         ("REDIS_PREFIX", "{x}"),
     ];
     let setup = off.iter().fold(with_app(), |setup, (name, value)| setup.env(name, value));
-    assert_eq!(setup.loaded().notes, [""; 0]);
+    assert_eq!(setup.loaded().warnings, [""; 0]);
 }
 
 #[test]

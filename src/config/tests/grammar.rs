@@ -62,7 +62,7 @@ fn a_line_that_is_not_understood_is_named() {
     let space = "a value with white space needs quotes";
     let name = "a line must be NAME=value, the name of letters, digits, dots and underscores";
     let escape = r#"after a backslash must come one of " \ $ n r t v f"#;
-    for (text, line, rule) in [
+    for (text, line, message) in [
         ("A=1\nB=a b", 2, space),
         ("A=\"a\"b", 1, space),
         ("A=1\n\nB=\"open\nC=1", 3, quote),
@@ -72,7 +72,7 @@ fn a_line_that_is_not_understood_is_named() {
         ("two words=1", 1, name),
         ("a-b", 1, name),
     ] {
-        let expected = Err(SyntaxError { line, rule });
+        let expected = Err(SyntaxError { line, message });
         assert_eq!(parse(text, &BTreeMap::new()), expected, "{text:?}");
     }
 }

@@ -4,7 +4,7 @@ use super::{Setup, with_app};
 
 #[test]
 fn an_error_names_the_variable_instead_of_the_derived_key() {
-    for (name, value, rule) in [
+    for (name, value, message) in [
         ("REVERB_SCALING_ENABLED", "yes", "must be true or false, or 1 or 0"),
         ("REVERB_APP_RATE_LIMITING_ENABLED", "on", "must be true or false, or 1 or 0"),
         ("SOKETI_DEBUG", "yes", "must be true or false, or 1 or 0"),
@@ -27,7 +27,7 @@ fn an_error_names_the_variable_instead_of_the_derived_key() {
         ),
     ] {
         let error = with_app().env(name, value).error();
-        assert_eq!(error, format!("environment {name}: {rule}"));
+        assert_eq!(error, format!("environment {name}: {message}"));
     }
     let redis = with_app().env("REVERB_SCALING_ENABLED", "true").env("REDIS_PORT", "x").error();
     assert!(redis.starts_with("environment REDIS_PORT: must "), "{redis}");
@@ -35,7 +35,7 @@ fn an_error_names_the_variable_instead_of_the_derived_key() {
 
 #[test]
 fn a_host_with_scheme_port_or_path_is_rejected_with_the_right_setting() {
-    for (host, rule) in [
+    for (host, message) in [
         ("0.0.0.0:8080", "must be without a port, which is server.port (--port)"),
         ("localhost:8080", "must be without a port, which is server.port (--port)"),
         ("[::1]:8080", "must be without a port, which is server.port (--port)"),
@@ -46,7 +46,10 @@ fn a_host_with_scheme_port_or_path_is_rejected_with_the_right_setting() {
         let mut setup = with_app();
         setup.sources.flags.host = Some(host.to_owned());
         let error = setup.error();
-        assert!(error.starts_with("flag --host: server.host: ") && error.contains(rule), "{error}");
+        assert!(
+            error.starts_with("flag --host: server.host: ") && error.contains(message),
+            "{error}"
+        );
     }
     for host in ["::1", "[::1]", "a.test", "127.0.0.1"] {
         let mut setup = with_app();
@@ -64,8 +67,8 @@ fn quotes_kept_by_docker_are_removed_and_noted() {
     ] {
         let loaded = with_app().env(name, quoted).loaded();
         assert_eq!(loaded.config.server.port.to_string(), value, "{name}");
-        let noted = |note: &&String| note.contains(name) && note.contains("quotes");
-        assert_eq!(loaded.notes.iter().filter(noted).count(), 1, "{:?}", loaded.notes);
+        let warned = |warning: &&String| warning.contains(name) && warning.contains("quotes");
+        assert_eq!(loaded.warnings.iter().filter(warned).count(), 1, "{:?}", loaded.warnings);
     }
     // Quotes within quotes in a .env file are part of the value, and so are those of a list.
     let dotenv = "SOKETI_DEFAULT_APP_ID=1\nSOKETI_DEFAULT_APP_KEY=k\nSOKETI_DEFAULT_APP_SECRET='\"sixteen letters\"'\n";

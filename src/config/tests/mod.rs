@@ -117,8 +117,8 @@ impl Drop for Directory {
     }
 }
 
-/// The origin of `key` in `section`, according to the effective configuration.
-fn origin(loaded: &Loaded, section: &str, key: &str) -> String {
+/// The source of `key` in `section`, according to the effective configuration.
+fn source(loaded: &Loaded, section: &str, key: &str) -> String {
     let toml = loaded.effective_toml();
     let (_, section) = toml.split_once(&format!("{section}\n")).unwrap();
     let prefix = format!("{key} = ");

@@ -1,6 +1,6 @@
-//! Which layer takes precedence, and the origins that `campanile check` reports.
+//! Which layer takes precedence, and the sources that `campanile check` reports.
 
-use super::{Directory, Setup, origin, with_app};
+use super::{Directory, Setup, source, with_app};
 use crate::config::{LogLevel, Secret, Sources, WebhookConfig, load};
 use std::fs;
 use toml::Table;
@@ -28,7 +28,7 @@ fn later_layers_win() {
 fn assert_port(setup: Setup, port: u16, from: &str) {
     let loaded = setup.loaded();
     assert_eq!(
-        (loaded.config.server.port, origin(&loaded, "[server]", "port")),
+        (loaded.config.server.port, source(&loaded, "[server]", "port")),
         (port, from.to_owned())
     );
 }
@@ -44,8 +44,11 @@ fn flags_set_their_keys() {
     assert_eq!(loaded.config.server.host, "example.com");
     assert_eq!(loaded.config.server.path, "/ws");
     assert_eq!(loaded.config.log.level, LogLevel::Debug);
-    assert_eq!(origin(&loaded, "[log]", "level"), "flag --debug");
-    assert_eq!(loaded.notes, ["flag --hostname has no effect: name the certificate by server.tls"]);
+    assert_eq!(source(&loaded, "[log]", "level"), "flag --debug");
+    assert_eq!(
+        loaded.warnings,
+        ["flag --hostname has no effect: name the certificate by server.tls"]
+    );
 }
 
 #[test]
@@ -111,9 +114,9 @@ fn named_files_are_read_from_where_they_are() {
         ..Sources::default()
     };
     let loaded = load(&sources).unwrap();
-    assert_eq!(origin(&loaded, "[server]", "port"), format!("{}:2", file.display()));
+    assert_eq!(source(&loaded, "[server]", "port"), format!("{}:2", file.display()));
     let expected = format!("environment REVERB_SERVER_PATH ({})", env_file.display());
-    assert_eq!(origin(&loaded, "[server]", "path"), expected);
+    assert_eq!(source(&loaded, "[server]", "path"), expected);
     assert_eq!(loaded.files.paths().collect::<Vec<_>>(), [file, env_file]);
 }
 
@@ -124,6 +127,6 @@ fn apps_of_the_file_take_values_from_the_environment() {
     let loaded = Setup::default().file(file).env("CAMPANILE_APPS__0__SECRET", "s1").loaded();
     let secrets: Vec<_> = loaded.config.apps.iter().map(|app| app.secret.expose()).collect();
     assert_eq!(secrets, ["s1", "s2"]);
-    assert_eq!(origin(&loaded, "[[apps]]", "id"), "config.toml:2");
-    assert_eq!(origin(&loaded, "[[apps]]", "secret"), "environment CAMPANILE_APPS__0__SECRET");
+    assert_eq!(source(&loaded, "[[apps]]", "id"), "config.toml:2");
+    assert_eq!(source(&loaded, "[[apps]]", "secret"), "environment CAMPANILE_APPS__0__SECRET");
 }

@@ -26,7 +26,7 @@ impl RunningConfig {
 
     fn read(&self) -> Result<Files, String> {
         let (dir, before) = (self.dir.0.clone(), self.before.clone());
-        let loaded = load(&Sources { dir, before, ..Sources::default() });
+        let loaded = load(&Sources { dir, previous: before, ..Sources::default() });
         loaded.map(|loaded| loaded.files).map_err(|error| error.to_string())
     }
 
@@ -70,7 +70,7 @@ fn the_file_of_an_environment_is_required_at_reload() {
     fs::write(dir.0.join(".env.staging"), DOTENV).unwrap();
     let read = |before: Files| {
         let env_name = Some("staging".to_owned());
-        load(&Sources { dir: dir.0.clone(), before, env_name, ..Sources::default() })
+        load(&Sources { dir: dir.0.clone(), previous: before, env_name, ..Sources::default() })
     };
     let before = read(Files::default()).unwrap().files;
     fs::remove_file(dir.0.join(".env.staging")).unwrap();
@@ -85,7 +85,7 @@ fn a_reload_does_not_switch_to_another_env_file() {
         fs::write(dir.0.join(".env"), DOTENV).unwrap();
         let read = |before: Files| {
             let env = [("APP_ENV".to_owned(), "production".to_owned())].into();
-            load(&Sources { dir: dir.0.clone(), before, env, ..Sources::default() })
+            load(&Sources { dir: dir.0.clone(), previous: before, env, ..Sources::default() })
         };
         let before = read(Files::default()).unwrap().files;
         fs::write(dir.0.join(".env.production"), text).unwrap();
@@ -117,7 +117,7 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
         load(&Sources {
             file: Some(path.clone()),
             dir: dir.0.clone(),
-            before,
+            previous: before,
             ..Sources::default()
         })
     };
@@ -193,7 +193,9 @@ fn a_volume_that_swaps_its_folder_is_read_anew() {
     };
     write("..1", FILE);
     symlink("..data/config.toml", dir.0.join("config.toml")).unwrap();
-    let read = |before: Files| load(&Sources { dir: dir.0.clone(), before, ..Sources::default() });
+    let read = |before: Files| {
+        load(&Sources { dir: dir.0.clone(), previous: before, ..Sources::default() })
+    };
     let before = read(Files::default()).unwrap().files;
     write("..2", &FILE.replace("a.test", "b.test"));
     fs::remove_dir_all(dir.0.join("..1")).unwrap();

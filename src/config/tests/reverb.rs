@@ -1,6 +1,6 @@
 //! Reverb's variables.
 
-use super::{Setup, origin, with_app};
+use super::{Setup, source, with_app};
 use crate::config::{ClientEvents, Config};
 
 const PROJECT: &str = "BROADCAST_CONNECTION=reverb\n\
@@ -18,8 +18,8 @@ fn the_env_of_a_new_laravel_project_is_valid() {
         [app.id.as_str(), &app.key, app.secret.expose()],
         ["123456", "abc", "a-secret-of-reverb"]
     );
-    assert_eq!(loaded.notes, [""; 0]);
-    assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(source(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
 }
 
 /// The configuration of a separate app with the variable `name`.
@@ -50,7 +50,7 @@ fn each_variable_sets_its_key() {
 
 #[test]
 fn client_events_come_from_members_or_no_connection() {
-    for (value, expected, notes) in [
+    for (value, expected, warnings) in [
         ("members", ClientEvents::Members, 0),
         ("all", ClientEvents::Members, 1),
         ("none", ClientEvents::None, 0),
@@ -58,7 +58,7 @@ fn client_events_come_from_members_or_no_connection() {
     ] {
         let loaded = with_app().env("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", value).loaded();
         assert_eq!(loaded.config.apps[0].client_events, expected, "{value}");
-        assert_eq!(loaded.notes.len(), notes, "{value}");
+        assert_eq!(loaded.warnings.len(), warnings, "{value}");
     }
 }
 
@@ -89,10 +89,13 @@ fn what_has_no_effect_is_noted_unless_it_is_reverbs_default() {
         ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "60", "5"),
         ("REVERB_APP_RATE_LIMIT_TERMINATE", "(false)", "true"),
     ] {
-        assert_eq!(with_app().env(name, default).loaded().notes, [""; 0]);
-        let notes = with_app().env(name, other).loaded().notes;
-        assert_eq!(notes.len(), 1, "{name}");
-        assert!(notes[0].starts_with(&format!("environment {name} has no effect: ")), "{notes:?}");
+        assert_eq!(with_app().env(name, default).loaded().warnings, [""; 0]);
+        let warnings = with_app().env(name, other).loaded().warnings;
+        assert_eq!(warnings.len(), 1, "{name}");
+        assert!(
+            warnings[0].starts_with(&format!("environment {name} has no effect: ")),
+            "{warnings:?}"
+        );
     }
 }
 
@@ -112,7 +115,7 @@ fn the_rate_limit_is_reverbs_once_it_is_switched_on() {
         .env("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "7")
         .env("REVERB_APP_RATE_LIMIT_TERMINATE", "true");
     assert_eq!(limit(all), (5, 7, true));
-    assert_eq!(on().loaded().notes, [""; 0]);
+    assert_eq!(on().loaded().warnings, [""; 0]);
     assert_eq!(
         on().env("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "x").error(),
         "environment REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS: must be an integer"
@@ -121,9 +124,9 @@ fn the_rate_limit_is_reverbs_once_it_is_switched_on() {
 
 #[test]
 fn an_unknown_variable_is_noted() {
-    let notes = with_app().env("REVERB_SERVER_PROT", "1").loaded().notes;
+    let warnings = with_app().env("REVERB_SERVER_PROT", "1").loaded().warnings;
     let expected = "environment REVERB_SERVER_PROT has no effect: unknown variable; did you mean `REVERB_SERVER_PORT`?";
-    assert_eq!(notes, [expected]);
+    assert_eq!(warnings, [expected]);
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn reverbs_own_limits_are_accepted() {
     assert_eq!(loaded.config.server.max_request_bytes, 10_000);
     assert_eq!(loaded.config.apps[0].max_event_bytes, 10_000);
     assert_eq!(
-        loaded.notes,
+        loaded.warnings,
         [
             "environment REVERB_MAX_REQUEST_SIZE also sets apps[0].max_event_bytes to 10000, which must fit it"
         ]
@@ -147,7 +150,7 @@ fn reverbs_own_limits_are_accepted() {
 fn a_large_reverb_message_size_raises_max_outbox_bytes() {
     let loaded = with_app().env("REVERB_APP_MAX_MESSAGE_SIZE", "2000000").loaded();
     assert_eq!(loaded.config.connection.max_outbox_bytes, 2_000_000);
-    assert_eq!(loaded.notes.len(), 1);
+    assert_eq!(loaded.warnings.len(), 1);
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn an_empty_origin_list_rejects_all_origins() {
     let dotenv = with_app().dotenv("REVERB_ALLOWED_ORIGINS=\n").loaded();
     assert_eq!(dotenv.config.apps[0].allowed_origins, [""; 0]);
     assert_eq!(
-        dotenv.notes,
+        dotenv.warnings,
         [
             "environment REVERB_ALLOWED_ORIGINS (.env) is empty: no page may connect, from any origin"
         ]
@@ -185,8 +188,11 @@ fn the_line_suggested_for_no_origins_removes_the_note() {
     let php =
         "<?php return ['apps' => ['apps' => [['key' => 'my-key', 'allowed_origins' => []]]]];";
     let setup = || with_app().further_file("config/reverb.php", php);
-    let notes = setup().loaded().notes;
-    assert!(notes.iter().any(|note| note.ends_with("write REVERB_ALLOWED_ORIGINS=")), "{notes:?}");
-    let notes = setup().dotenv("REVERB_ALLOWED_ORIGINS=").loaded().notes;
-    assert!(!notes.iter().any(|note| note.contains("SECURITY")), "{notes:?}");
+    let warnings = setup().loaded().warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.ends_with("write REVERB_ALLOWED_ORIGINS=")),
+        "{warnings:?}"
+    );
+    let warnings = setup().dotenv("REVERB_ALLOWED_ORIGINS=").loaded().warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("SECURITY")), "{warnings:?}");
 }

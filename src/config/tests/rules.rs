@@ -1,11 +1,11 @@
 //! The rules for values, at their bounds and one beyond.
 
 use super::with_app;
-use crate::config::{key::Key, schema, table::Rule};
+use crate::config::{declare::Rule, key::KeyPath, schema};
 
-/// The error of setting `key`, without the origin in it, or none.
-fn rule(key: &str, value: &str) -> Option<String> {
-    let variable = Key::new(key).variable();
+/// The error of setting `key`, without the source in it, or none.
+fn message(key: &str, value: &str) -> Option<String> {
+    let variable = KeyPath::new(key).variable_name();
     let error = with_app().env(&variable, value).load().err()?;
     let prefix = format!("environment {variable}: {key}: ");
     Some(error.strip_prefix(&prefix).unwrap_or_else(|| panic!("{error}")).to_owned())
@@ -19,11 +19,14 @@ fn every_range_accepts_its_bounds_and_nothing_beyond() {
         ranges += 1;
         let key = setting.key.replace("[]", "[0]");
         let expected = Some(format!("must be from {least} to {largest}"));
-        assert_eq!(rule(&key, &(least - 1).to_string()), expected, "{key}");
-        assert_eq!(rule(&key, &(largest + 1).to_string()), expected, "{key}");
+        assert_eq!(message(&key, &(least - 1).to_string()), expected, "{key}");
+        assert_eq!(message(&key, &(largest + 1).to_string()), expected, "{key}");
         for bound in [least, largest] {
-            let rejected = rule(&key, &bound.to_string());
-            assert!(rejected.is_none_or(|rule| rule.starts_with("must be at ")), "{key} {bound}");
+            let rejected = message(&key, &bound.to_string());
+            assert!(
+                rejected.is_none_or(|message| message.starts_with("must be at ")),
+                "{key} {bound}"
+            );
         }
     }
     assert_eq!(ranges, 37);
@@ -32,30 +35,30 @@ fn every_range_accepts_its_bounds_and_nothing_beyond() {
 #[test]
 fn max_outbox_bytes_is_at_least_the_largest_message() {
     let expected = "must be at least connection.max_message_bytes (65536)";
-    assert_eq!(rule("connection.max_outbox_bytes", "65535").as_deref(), Some(expected));
-    assert_eq!(rule("connection.max_outbox_bytes", "102400"), None);
+    assert_eq!(message("connection.max_outbox_bytes", "65535").as_deref(), Some(expected));
+    assert_eq!(message("connection.max_outbox_bytes", "102400"), None);
     let expected = "must be at least apps[0].max_event_bytes (102400)";
-    assert_eq!(rule("connection.max_outbox_bytes", "102399").as_deref(), Some(expected));
-    assert_eq!(rule("connection.max_message_bytes", "1048576"), None);
+    assert_eq!(message("connection.max_outbox_bytes", "102399").as_deref(), Some(expected));
+    assert_eq!(message("connection.max_message_bytes", "1048576"), None);
     let expected = "must be at most connection.max_outbox_bytes (1048576)";
-    assert_eq!(rule("connection.max_message_bytes", "1048577").as_deref(), Some(expected));
+    assert_eq!(message("connection.max_message_bytes", "1048577").as_deref(), Some(expected));
 }
 
 #[test]
 fn a_request_holds_the_largest_event() {
-    assert_eq!(rule("server.max_request_bytes", "102400"), None);
+    assert_eq!(message("server.max_request_bytes", "102400"), None);
     let expected = "must be at least apps[0].max_event_bytes (102400)";
-    assert_eq!(rule("server.max_request_bytes", "102399").as_deref(), Some(expected));
-    assert_eq!(rule("apps[0].max_event_bytes", "1048576"), None);
+    assert_eq!(message("server.max_request_bytes", "102399").as_deref(), Some(expected));
+    assert_eq!(message("apps[0].max_event_bytes", "1048576"), None);
     let expected = "must be at most server.max_request_bytes (1048576)";
-    assert_eq!(rule("apps[0].max_event_bytes", "1048577").as_deref(), Some(expected));
+    assert_eq!(message("apps[0].max_event_bytes", "1048577").as_deref(), Some(expected));
 }
 
 #[test]
 fn tls_only_needs_tls_or_a_proxy() {
     let expected = "rejects all clients unless server.tls is set, or server.trusted_proxies lists the \
                     proxy that serves TLS";
-    assert_eq!(rule("apps[0].tls_only", "true").as_deref(), Some(expected));
+    assert_eq!(message("apps[0].tls_only", "true").as_deref(), Some(expected));
     let with_proxy = with_app()
         .env("CAMPANILE_APPS__0__TLS_ONLY", "true")
         .env("CAMPANILE_SERVER__TRUSTED_PROXIES", "10.0.0.1");
@@ -70,8 +73,8 @@ fn tls_only_needs_tls_or_a_proxy() {
 #[test]
 fn a_certificate_needs_its_key() {
     let expected = |missing: &str| Some(format!("needs {missing} beside it"));
-    assert_eq!(rule("server.tls.cert", "cert.pem"), expected("server.tls.key"));
-    assert_eq!(rule("server.tls.key", "key.pem"), expected("server.tls.cert"));
+    assert_eq!(message("server.tls.cert", "cert.pem"), expected("server.tls.key"));
+    assert_eq!(message("server.tls.key", "key.pem"), expected("server.tls.cert"));
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn malformed_strings_are_rejected_with_the_rule() {
         ("log.format", "xml", "must be one of text, json"),
         ("apps[0].client_events", "all", "must be one of none, members"),
     ] {
-        assert_eq!(rule(key, value).as_deref(), Some(expected), "{key} {value:?}");
+        assert_eq!(message(key, value).as_deref(), Some(expected), "{key} {value:?}");
     }
 }
 
@@ -152,7 +155,7 @@ fn origins_are_patterns_of_hosts() {
         "[::1]:3000",
         "bücher.example",
     ] {
-        assert_eq!(rule("apps[0].allowed_origins", pattern), None, "{pattern}");
+        assert_eq!(message("apps[0].allowed_origins", pattern), None, "{pattern}");
     }
     for pattern in [
         "https://example.com/",
@@ -168,10 +171,10 @@ fn origins_are_patterns_of_hosts() {
         "https://",
         "*://example.com",
     ] {
-        let rule = rule("apps[0].allowed_origins", pattern).unwrap_or_default();
+        let message = message("apps[0].allowed_origins", pattern).unwrap_or_default();
         assert!(
-            rule.starts_with(&format!("`{pattern}` must be a host such as ")),
-            "{pattern}: {rule}"
+            message.starts_with(&format!("`{pattern}` must be a host such as ")),
+            "{pattern}: {message}"
         );
     }
 }

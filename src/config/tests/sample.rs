@@ -1,24 +1,24 @@
 //! The `config.toml` at the root of the repository.
 
 use crate::config::{
-    Config, check::check_values, draft::Draft, file, kind::ValueKind, load::to_config, schema,
-    table::Rule, tests::Setup,
+    Config, check::check_values, declare::Rule, file, kind::ValueKind, load::deserialize,
+    raw_config::RawConfig, schema, tests::Setup,
 };
 
 const SAMPLE: &str = include_str!("../../../config.toml");
 
 #[test]
 fn the_sample_is_the_default_configuration() {
-    let mut draft = Draft::default();
-    file::read("config.toml", SAMPLE, &mut draft).unwrap();
-    assert_eq!(to_config(&draft).unwrap(), Config::default());
+    let mut raw = RawConfig::default();
+    file::read("config.toml", SAMPLE, &mut raw).unwrap();
+    assert_eq!(deserialize(&raw).unwrap(), Config::default());
 }
 
 #[test]
 fn the_sample_can_be_used_as_it_is() {
     let loaded = Setup::default().file(SAMPLE).loaded();
     assert!(loaded.is_development());
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
 }
 
 #[test]
@@ -32,9 +32,9 @@ fn reverb_variables_override_the_sample_file() {
 
 #[test]
 fn the_defaults_satisfy_all_rules() {
-    let mut draft = Draft::default();
-    file::read("config.toml", SAMPLE, &mut draft).unwrap();
-    assert_eq!(check_values(&mut draft), Ok(()));
+    let mut raw = RawConfig::default();
+    file::read("config.toml", SAMPLE, &mut raw).unwrap();
+    assert_eq!(check_values(&mut raw), Ok(()));
 }
 
 #[test]

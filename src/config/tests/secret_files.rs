@@ -1,6 +1,6 @@
 //! Secrets in files of their own.
 
-use super::{Directory, Setup, origin};
+use super::{Directory, Setup, source};
 use std::fs;
 
 const SECRET: &str = "8f3a92bd01c4e7f6";
@@ -26,7 +26,7 @@ fn secrets_are_read_from_files_without_the_line_break_at_the_end() {
         let (_dir, path) = file(&content);
         let loaded = Setup::default().file(&format!("{APP}secret_file = '{path}'\n")).loaded();
         assert_eq!(loaded.config.apps[0].secret.expose(), secret, "{content:?}");
-        assert_eq!(origin(&loaded, "[[apps]]", "secret"), "config.toml:4");
+        assert_eq!(source(&loaded, "[[apps]]", "secret"), "config.toml:4");
         assert!(!loaded.effective_toml().contains(SECRET));
     }
 }
@@ -75,21 +75,21 @@ fn the_secret_of_a_later_source_replaces_the_file_and_a_later_file_the_secret() 
 fn a_secret_and_its_file_in_one_source_are_an_error() {
     let (_dir, path) = file(SECRET);
     let both = format!("{APP}secret = 'x'\nsecret_file = '{path}'\n");
-    let rule = "must not be set beside secret";
-    let expected = format!("config.toml:5: apps[0].secret_file: {rule}");
+    let message = "must not be set beside secret";
+    let expected = format!("config.toml:5: apps[0].secret_file: {message}");
     assert_eq!(Setup::default().file(&both).error(), expected);
     let variables = Setup::default()
         .file(APP)
         .env("CAMPANILE_APPS__0__SECRET", "x")
         .env("CAMPANILE_APPS__0__SECRET_FILE", &path);
     let expected =
-        format!("environment CAMPANILE_APPS__0__SECRET_FILE: apps[0].secret_file: {rule}");
+        format!("environment CAMPANILE_APPS__0__SECRET_FILE: apps[0].secret_file: {message}");
     assert_eq!(variables.error(), expected);
 }
 
 #[test]
 fn files_without_a_secret_are_errors_with_their_path_and_without_their_content() {
-    for (content, rule) in [
+    for (content, message) in [
         (&b""[..], "is empty"),
         (b"\n", "is empty"),
         (b"\r\n", "is empty"),
@@ -97,7 +97,7 @@ fn files_without_a_secret_are_errors_with_their_path_and_without_their_content()
     ] {
         let (_dir, path) = file(content);
         let error = Setup::default().file(&format!("{APP}secret_file = '{path}'\n")).error();
-        assert_eq!(error, format!("config.toml:4: apps[0].secret_file: `{path}` {rule}"));
+        assert_eq!(error, format!("config.toml:4: apps[0].secret_file: `{path}` {message}"));
     }
     for (path, why) in [("/nowhere/x", "No such file"), ("/", "it is no regular file")] {
         let error = Setup::default().file(&format!("{APP}secret_file = '{path}'\n")).error();

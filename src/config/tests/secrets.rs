@@ -13,21 +13,21 @@ fn with_secret(secret: &str) -> Setup {
 
 #[test]
 fn guessable_secrets_are_rejected_off_loopback_only() {
-    for (secret, rule) in [
+    for (secret, message) in [
         ("   ", "is white space only"),
         ("a-key", "is the app's key or id, which is public"),
         ("Your-App-Secret", "is a published placeholder"),
         ("app-secret", "is a published placeholder"),
     ] {
         let expected = format!(
-            "config.toml:4: apps[0].secret: {rule}: choose another, or listen on 127.0.0.1"
+            "config.toml:4: apps[0].secret: {message}: choose another, or listen on 127.0.0.1"
         );
         assert_eq!(with_secret(secret).error(), expected);
         let local = with_secret(secret).env("CAMPANILE_SERVER__HOST", "127.0.0.1");
-        let notes = local.loaded().notes;
-        let is_noted = notes.iter().any(|note| note.contains("can use it"));
+        let warnings = local.loaded().warnings;
+        let is_warned = warnings.iter().any(|warning| warning.contains("can use it"));
         // The development app has its own rules.
-        assert_eq!(is_noted, secret != "app-secret", "{secret} {notes:?}");
+        assert_eq!(is_warned, secret != "app-secret", "{secret} {warnings:?}");
     }
     let second = with_app()
         .env("CAMPANILE_APPS__1__ID", "2")
@@ -39,13 +39,13 @@ fn guessable_secrets_are_rejected_off_loopback_only() {
 #[test]
 fn a_short_secret_is_warned_about_and_works() {
     let loaded = with_secret("8f3a92bd01c4e7f").loaded();
-    let note =
+    let warning =
         "config.toml:4: apps[0].secret is shorter than 16 characters, and may be found by trying";
-    assert_eq!(loaded.notes, [note]);
+    assert_eq!(loaded.warnings, [warning]);
     assert_eq!(loaded.config.apps[0].secret.expose(), "8f3a92bd01c4e7f");
-    assert_eq!(with_secret("8f3a92bd01c4e7f6").loaded().notes, [""; 0]);
+    assert_eq!(with_secret("8f3a92bd01c4e7f6").loaded().warnings, [""; 0]);
     let local = with_secret("s").env("CAMPANILE_SERVER__HOST", "localhost").loaded();
-    assert_eq!(local.notes, [""; 0]);
+    assert_eq!(local.warnings, [""; 0]);
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn white_space_at_the_ends_of_a_secret_is_noted_without_the_secret() {
         (" 8f3a92bd01c4e7f6\u{a0}", "begins and ends"),
     ] {
         let loaded = with_secret(secret).loaded();
-        let note = format!(
+        let warning = format!(
             "config.toml:4: apps[0].secret {ends} with white space, which is part of the secret"
         );
-        assert_eq!(loaded.notes, [note]);
+        assert_eq!(loaded.warnings, [warning]);
         assert_eq!(loaded.config.apps[0].secret.expose(), secret);
     }
 }
@@ -78,7 +78,7 @@ fn a_value_is_masked_if_its_setting_is_declared_secret() {
         ..WebhookConfig::default()
     }];
     for (key, value) in flatten(&config) {
-        let is_secret = setting(&key.pattern()).unwrap().is_secret;
+        let is_secret = setting(&key.schema_path()).unwrap().is_secret;
         let shown = value.to_string();
         assert_eq!(shown.contains("***"), is_secret, "{key} = {shown}");
         assert!(!shown.contains("hunter2"), "{key} = {shown}");

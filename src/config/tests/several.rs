@@ -2,7 +2,7 @@
 
 use super::{Setup, with_app};
 
-fn faults(setup: Setup) -> Vec<String> {
+fn errors(setup: Setup) -> Vec<String> {
     setup.error().split(" | ").map(str::to_owned).collect()
 }
 
@@ -13,7 +13,7 @@ fn faults_of_all_layers_are_reported_in_order() {
         .dotenv("SOKETI_PORT=x\nREVERB_SERVER_PORT=y\nREVERB_SCALING_ENABLED=maybe")
         .env("CAMPANILE_LOG__LEVEL", "loud")
         .env("CAMPANILE_SERVER__PRT", "1");
-    let reported = faults(setup);
+    let reported = errors(setup);
     for place in [
         "config.toml:2: server.prot: unknown key",
         "config.toml:3: server.port: must be from 0 to 65535",
@@ -23,9 +23,9 @@ fn faults_of_all_layers_are_reported_in_order() {
         "environment CAMPANILE_LOG__LEVEL: log.level: must be one of",
         "environment CAMPANILE_SERVER__PRT: unknown variable",
     ] {
-        assert!(reported.iter().any(|fault| fault.starts_with(place)), "{place} in {reported:?}");
+        assert!(reported.iter().any(|issue| issue.starts_with(place)), "{place} in {reported:?}");
     }
-    let lines: Vec<_> = reported.iter().filter(|fault| fault.starts_with("config.toml:")).collect();
+    let lines: Vec<_> = reported.iter().filter(|issue| issue.starts_with("config.toml:")).collect();
     assert!(lines.is_sorted(), "{lines:?}");
 }
 
@@ -35,14 +35,14 @@ fn consequential_faults_are_not_reported() {
     // contain Redis settings too.
     let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecrte = \"x\"";
     assert_eq!(
-        faults(Setup::default().file(file)),
+        errors(Setup::default().file(file)),
         ["config.toml:4: apps[0].secrte: unknown key; did you mean `secret`?"]
     );
     let broken = Setup::default()
         .file("[[apps]\n")
         .env("CAMPANILE_APPS__1__SECRET", "s")
         .env("SOKETI_QUEUE_DRIVER", "redis");
-    let reported = faults(broken);
+    let reported = errors(broken);
     assert!(
         matches!(reported.as_slice(), [one] if one.starts_with("config.toml:1: ")),
         "{reported:?}"
@@ -53,12 +53,12 @@ fn consequential_faults_are_not_reported() {
 fn all_violated_relations_are_reported() {
     let file = "[server]\ntls.cert = \"x\"\n[[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\n\
                 [[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\nmax_event_bytes = 10_000_000\n";
-    let reported = faults(Setup::default().file(file));
+    let reported = errors(Setup::default().file(file));
     for place in ["config.toml:2: server.tls.cert", "config.toml:11: apps[1].max_event_bytes"] {
-        assert!(reported.iter().any(|fault| fault.starts_with(place)), "{place} in {reported:?}");
+        assert!(reported.iter().any(|issue| issue.starts_with(place)), "{place} in {reported:?}");
     }
-    for rule in ["apps[1].id: must differ from apps[0].id", "apps[1].key: must differ"] {
-        assert!(reported.iter().any(|fault| fault.contains(rule)), "{rule} in {reported:?}");
+    for message in ["apps[1].id: must differ from apps[0].id", "apps[1].key: must differ"] {
+        assert!(reported.iter().any(|issue| issue.contains(message)), "{message} in {reported:?}");
     }
     assert!(with_app().load().is_ok());
 }

@@ -1,6 +1,6 @@
 //! soketi's variables.
 
-use super::{Setup, origin, with_app};
+use super::{Setup, source, with_app};
 use crate::config::{
     ClientEvents, Config, LogLevel, compat_variable::CompatVariable, soketi::compat_variables,
 };
@@ -30,7 +30,7 @@ fn the_default_app_is_app_0() {
     assert_eq!(loaded.config.apps.len(), 1);
     assert_eq!(loaded.config.apps[0].id, "1");
     assert_eq!(loaded.config.server.port, 6001);
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn the_certificate_is_the_servers() {
         with_app().env("SOKETI_SSL_CERT", "cert.pem").env("SOKETI_SSL_KEY", "key.pem").loaded();
     let tls = setup.config.server.tls;
     assert_eq!((tls.cert.as_str(), tls.key.as_str()), ("cert.pem", "key.pem"));
-    assert_eq!(setup.notes, [""; 0]);
-    let notes = with_app().env("SOKETI_SSL_PASS", "secret").loaded().notes;
-    assert!(notes[0].starts_with("environment SOKETI_SSL_PASS has no effect"), "{notes:?}");
+    assert_eq!(setup.warnings, [""; 0]);
+    let warnings = with_app().env("SOKETI_SSL_PASS", "secret").loaded().warnings;
+    assert!(warnings[0].starts_with("environment SOKETI_SSL_PASS has no effect"), "{warnings:?}");
 }
 
 #[test]
@@ -81,14 +81,14 @@ fn a_large_soketi_event_size_raises_max_request_bytes_and_max_outbox_bytes() {
     let loaded = with_app().env("SOKETI_EVENT_MAX_SIZE_IN_KB", "2048").loaded();
     assert_eq!(loaded.config.server.max_request_bytes, 4_194_304);
     assert_eq!(loaded.config.connection.max_outbox_bytes, 4_194_304);
-    assert_eq!(loaded.notes.len(), 2);
+    assert_eq!(loaded.warnings.len(), 2);
 }
 
 #[test]
 fn a_limit_that_means_something_else_is_noted() {
     let loaded = with_app().env("SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC", "50").loaded();
     assert_eq!(loaded.config.apps[0].requests_per_second, 50);
-    assert_eq!(loaded.notes.len(), 1);
+    assert_eq!(loaded.warnings.len(), 1);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn metrics_are_served_where_soketi_serves_them() {
         .env("SOKETI_METRICS_SERVER_PORT", "9000")
         .loaded();
     assert_eq!(loaded.config.metrics.listen, "[::1]:9000");
-    assert_eq!(origin(&loaded, "[metrics]", "listen"), "environment SOKETI_METRICS_ENABLED");
+    assert_eq!(source(&loaded, "[metrics]", "listen"), "environment SOKETI_METRICS_ENABLED");
 }
 
 #[test]
@@ -127,9 +127,12 @@ fn what_has_no_effect_is_noted_unless_it_is_soketis_default() {
         ("SOKETI_CLUSTER_PORT", "11002", "11003"),
         ("SOKETI_ADAPTER_NATS_SERVERS", r#"["127.0.0.1:4222"]"#, "[]"),
     ] {
-        assert_eq!(with_app().env(name, default).loaded().notes, [""; 0]);
-        let notes = with_app().env(name, other).loaded().notes;
-        assert!(notes[0].starts_with(&format!("environment {name} has no effect: ")), "{notes:?}");
+        assert_eq!(with_app().env(name, default).loaded().warnings, [""; 0]);
+        let warnings = with_app().env(name, other).loaded().warnings;
+        assert!(
+            warnings[0].starts_with(&format!("environment {name} has no effect: ")),
+            "{warnings:?}"
+        );
     }
 }
 

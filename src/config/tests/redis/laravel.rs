@@ -66,7 +66,7 @@ fn redis_url_wins_and_the_others_fill_in() {
     let loaded = setup.loaded();
     assert_eq!(loaded.config.redis.target(), Some(with_db(single("h", 6_379), 1)));
     let expected = "environment REDIS_URL: a parameter other than database has no effect";
-    assert_eq!(loaded.notes, [expected]);
+    assert_eq!(loaded.warnings, [expected]);
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn a_variable_of_laravel_that_cannot_be_meant_is_named() {
         assert_eq!(with(SCALING, &[line]).error(), expected);
     }
     let setup = with(SCALING, &["REDIS_URL=redis+cluster://a", "REDIS_DB=1"]);
-    let rule = "must have no database but 0, because a Redis Cluster has no other";
-    assert_eq!(setup.error(), format!("environment REDIS_URL: {rule}"));
+    let message = "must have no database but 0, because a Redis Cluster has no other";
+    assert_eq!(setup.error(), format!("environment REDIS_URL: {message}"));
     let setup = with_app().env("REVERB_SCALING_ENABLED", "maybe");
-    let rule = "must be true or false, or 1 or 0";
-    assert_eq!(setup.error(), format!("environment REVERB_SCALING_ENABLED: {rule}"));
+    let message = "must be true or false, or 1 or 0";
+    assert_eq!(setup.error(), format!("environment REVERB_SCALING_ENABLED: {message}"));
 }

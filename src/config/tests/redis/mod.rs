@@ -3,7 +3,7 @@
 mod laravel;
 mod soketi;
 
-use super::{Setup, origin, with_app};
+use super::{Setup, source, with_app};
 use crate::config::{RedisTarget, RedisUrl, Secret, Topology};
 
 fn address(host: &str, port: u16) -> (String, u16) {
@@ -48,7 +48,7 @@ fn with_db(target: RedisTarget, db: i64) -> RedisTarget {
 }
 
 fn parsed(url: &str) -> RedisTarget {
-    let url: RedisUrl = url.parse().unwrap_or_else(|rule| panic!("{url} {rule}"));
+    let url: RedisUrl = url.parse().unwrap_or_else(|message| panic!("{url} {message}"));
     url.target().cloned().expect("a target")
 }
 
@@ -204,10 +204,10 @@ fn the_effective_configuration_shows_the_servers_and_no_password() {
 
 #[test]
 fn an_authority_is_for_tls() {
-    let rule = "redis.ca: is only for TLS: redis.url must begin with rediss://, rediss+sentinel:// or rediss+cluster://";
+    let message = "redis.ca: is only for TLS: redis.url must begin with rediss://, rediss+sentinel:// or rediss+cluster://";
     for url in ["", "redis://h", "redis+unix:///a", "redis+cluster://a", "redis+sentinel://a/m"] {
         let file = format!("[redis]\nurl = \"{url}\"\nca = \"ca.pem\"");
-        assert_eq!(Setup::default().file(&file).error(), format!("config.toml:3: {rule}"));
+        assert_eq!(Setup::default().file(&file).error(), format!("config.toml:3: {message}"));
     }
     for url in ["rediss://h", "rediss+cluster://a", "rediss+sentinel://a/m"] {
         let file = format!("[redis]\nurl = \"{url}\"\nca = \"ca.pem\"");
@@ -221,8 +221,8 @@ fn an_authority_is_for_tls() {
 fn a_prefix_is_short() {
     let prefix = |length| with_app().env("CAMPANILE_REDIS__PREFIX", &"x".repeat(length));
     assert_eq!(prefix(100).loaded().config.redis.prefix.len(), 100);
-    let rule = "redis.prefix: must be at most 100 bytes long";
-    assert_eq!(prefix(101).error(), format!("environment CAMPANILE_REDIS__PREFIX: {rule}"));
+    let message = "redis.prefix: must be at most 100 bytes long";
+    assert_eq!(prefix(101).error(), format!("environment CAMPANILE_REDIS__PREFIX: {message}"));
 }
 
 /// A setup with `switch` on and the variables of `lines`, each `NAME=value`.
@@ -237,11 +237,11 @@ fn with(switch: (&str, &str), lines: &[&str]) -> Setup {
 const SCALING: (&str, &str) = ("REVERB_SCALING_ENABLED", "(true)");
 const ADAPTER: (&str, &str) = ("SOKETI_ADAPTER_DRIVER", "redis");
 
-/// The address of Redis, and its origin as `campanile check` reports it.
+/// The address of Redis, and its source as `campanile check` reports it.
 fn target(setup: Setup) -> (RedisTarget, String) {
     let loaded = setup.loaded();
-    assert_eq!(loaded.notes, [""; 0]);
-    (loaded.config.redis.target().expect("a target"), origin(&loaded, "[redis]", "url"))
+    assert_eq!(loaded.warnings, [""; 0]);
+    (loaded.config.redis.target().expect("a target"), source(&loaded, "[redis]", "url"))
 }
 
 #[test]
@@ -273,9 +273,12 @@ fn what_has_no_effect_on_redis_is_noted() {
         ),
     ] {
         let (name, _) = line.split_once('=').unwrap();
-        let notes = with(switch, &[line]).loaded().notes;
+        let warnings = with(switch, &[line]).loaded().warnings;
         let expected = format!("environment {name} has no effect: {why}");
-        assert!(matches!(notes.as_slice(), [note] if note.starts_with(&expected)), "{notes:?}");
+        assert!(
+            matches!(warnings.as_slice(), [warning] if warning.starts_with(&expected)),
+            "{warnings:?}"
+        );
     }
 }
 
@@ -294,11 +297,11 @@ fn the_prefix_is_what_every_key_of_the_peer_begins_with() {
         ] {
             let loaded = with(switch, lines).loaded();
             assert_eq!(loaded.config.redis.prefix, expected);
-            assert_eq!(origin(&loaded, "[redis]", "prefix"), from);
+            assert_eq!(source(&loaded, "[redis]", "prefix"), from);
         }
-        let rule = "redis.prefix: must not contain braces or white space";
+        let message = "redis.prefix: must not contain braces or white space";
         let broken = || with(switch, &[&braces, &live]);
-        assert_eq!(broken().error(), format!("environment {outer}: {rule}"));
+        assert_eq!(broken().error(), format!("environment {outer}: {message}"));
         let own = broken().env("CAMPANILE_REDIS__PREFIX", "own").loaded();
         assert_eq!(own.config.redis.prefix, "own");
     }

@@ -73,7 +73,7 @@ fn other_options_of_soketis_client_are_noted() {
         let loaded = with(ADAPTER, &[&line]).loaded();
         assert!(loaded.config.redis.target().unwrap().is_tls);
         let expected = "environment SOKETI_ADAPTER_REDIS_PUB_OPTIONS: nothing but whether tls is there has an effect";
-        assert_eq!(loaded.notes, [expected]);
+        assert_eq!(loaded.warnings, [expected]);
     }
 }
 
@@ -106,11 +106,12 @@ fn a_variable_of_soketi_that_cannot_be_meant_is_named() {
 #[test]
 fn soketis_drivers_may_be_redis_where_there_is_one() {
     for name in ["SOKETI_CACHE_DRIVER", "SOKETI_QUEUE_DRIVER", "SOKETI_RATE_LIMITER_DRIVER"] {
-        let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
+        let message =
+            "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
         let setup = || with_app().env(name, "redis");
-        assert_eq!(setup().error(), format!("environment {name}: {rule}"));
+        assert_eq!(setup().error(), format!("environment {name}: {message}"));
         let emptied = setup().file("[redis]\nurl = \"redis://h\"").env("CAMPANILE_REDIS__URL", "");
-        assert_eq!(emptied.error(), format!("environment {name}: {rule}"));
+        assert_eq!(emptied.error(), format!("environment {name}: {message}"));
         assert!(setup().file("[redis]\nurl = \"redis://h\"").load().is_ok());
         assert!(setup().env(ADAPTER.0, ADAPTER.1).load().is_ok());
         assert!(setup().env(SCALING.0, SCALING.1).load().is_ok());

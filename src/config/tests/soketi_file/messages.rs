@@ -1,4 +1,4 @@
-//! Errors and notes about the file.
+//! Errors and warnings about the file.
 
 use super::{file, with, with_app};
 
@@ -33,13 +33,13 @@ fn unsupported_soketi_keys_are_rejected_by_name() {
         assert_eq!(with(text).error(), expected);
     }
     let error = with(r#""queue": {"driver": "redis"}"#).error();
-    let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
-    assert_eq!(error, format!("config.toml: queue.driver: {rule}"));
+    let message = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER (adapter.driver) to redis";
+    assert_eq!(error, format!("config.toml: queue.driver: {message}"));
     let lambda =
         with_app(r#","webhooks": [{"lambda_function": "f", "event_types": ["cache_miss"]}]"#);
     let place = "config.toml: appManager.array.apps[0].webhooks[0]";
-    let rule = "apps[0].webhooks[0]: must have a url: AWS Lambda is not supported";
-    assert_eq!(lambda.error(), format!("{place}: {rule}"));
+    let message = "apps[0].webhooks[0]: must have a url: AWS Lambda is not supported";
+    assert_eq!(lambda.error(), format!("{place}: {message}"));
 }
 
 #[test]
@@ -81,9 +81,12 @@ fn what_has_no_effect_is_noted() {
              `appManager.array.apps.0.enabled`?",
         ),
     ] {
-        let notes = with(text).loaded().notes;
+        let warnings = with(text).loaded().warnings;
         let expected = format!("config.toml: {expected}");
-        assert!(matches!(notes.as_slice(), [note] if note.starts_with(&expected)), "{notes:?}");
+        assert!(
+            matches!(warnings.as_slice(), [warning] if warning.starts_with(&expected)),
+            "{warnings:?}"
+        );
     }
 }
 
@@ -115,10 +118,10 @@ fn what_has_no_effect_on_an_app_is_noted() {
             format!("{place}.webhooks[0]: lambda_function has no effect beside url"),
         ),
     ] {
-        assert_eq!(with_app(text).loaded().notes[0], expected);
+        assert_eq!(with_app(text).loaded().warnings[0], expected);
     }
-    // What soketi derives needs no note.
-    assert_eq!(with_app(r#","hasClientEventWebhooks": true"#).loaded().notes, [""; 0]);
+    // What soketi derives needs no warning.
+    assert_eq!(with_app(r#","hasClientEventWebhooks": true"#).loaded().warnings, [""; 0]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod messages;
 mod reload;
 
-use super::{Setup, origin};
+use super::{Setup, source};
 use crate::config::{AppConfig, ClientEvents, Config, LogLevel, WebhookEvent};
 
 /// Loads a file with the content `text`.
@@ -101,8 +101,8 @@ fn a_file_with_two_apps_is_read() {
     let expected = format!(
         "{option} sets apps[1].requests_per_second: it limits all requests to the HTTP API, those that read included"
     );
-    assert_eq!(loaded.notes, [expected]);
-    assert_eq!(origin(&loaded, "[server]", "port"), "config.toml: port");
+    assert_eq!(loaded.warnings, [expected]);
+    assert_eq!(source(&loaded, "[server]", "port"), "config.toml: port");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn every_app_of_the_file_has_soketis_defaults() {
     assert_eq!(cache, [3_600, 3_600, 1_800], "the third is not soketi's");
     assert_eq!(loaded.config.server.shutdown_grace_s, 3);
     let start = "configured by SOKETI_* variables or soketi's file: ";
-    assert!(loaded.facts.iter().any(|fact| fact.starts_with(start)), "{:?}", loaded.facts);
+    assert!(loaded.infos.iter().any(|info| info.starts_with(start)), "{:?}", loaded.infos);
 }
 
 /// Nested objects and paths with dots, in any mixture, are the same options.
@@ -184,7 +184,7 @@ fn variables_win_over_the_file() {
     assert_eq!(log.level, LogLevel::Debug, "an empty variable sets nothing");
     // As in soketi, the limit of an app wins over the variable for all apps.
     assert_eq!((apps[0].max_presence_members, apps[1].max_presence_members), (60, 51));
-    assert_eq!(origin(&loaded, "[server]", "port"), "environment SOKETI_PORT");
+    assert_eq!(source(&loaded, "[server]", "port"), "environment SOKETI_PORT");
     let own = file(TWO).env("CAMPANILE_APPS__1__MAX_PRESENCE_MEMBERS", "61").loaded();
     assert_eq!(own.config.apps[1].max_presence_members, 61);
     let mut flag = file(TWO);
@@ -234,15 +234,15 @@ fn redis_is_configured_by_the_file() {
     let target = loaded.config.redis.target().unwrap();
     assert_eq!(target.to_url(), "rediss+cluster://:w@a:7000,b:6379/0");
     assert_eq!(loaded.config.redis.prefix, "xp");
-    assert_eq!(loaded.notes, [""; 0]);
-    assert_eq!(origin(&loaded, "[redis]", "url"), "config.toml: database.redis.clusterNodes");
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(source(&loaded, "[redis]", "url"), "config.toml: database.redis.clusterNodes");
     let none = with(r#""adapter": {"driver": "redis", "redis": {"clusterMode": true}}"#).error();
     let expected = "config.toml: adapter.redis.clusterMode: needs a node in SOKETI_DB_REDIS_CLUSTER_NODES \
         (database.redis.clusterNodes)";
     assert_eq!(none, expected);
     let unused = with(r#""database": {"redis": {"host": "h"}}"#).loaded();
     let expected = "config.toml: database.redis.host has no effect: SOKETI_ADAPTER_DRIVER (adapter.driver) is not redis";
-    assert_eq!(unused.notes, [expected]);
+    assert_eq!(unused.warnings, [expected]);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn requests_may_be_as_large_as_in_soketi() {
     let loaded = with(r#""httpApi": {"requestLimitInMb": 100}"#).loaded();
     assert_eq!(loaded.config.server.max_request_bytes, 104_857_600);
     assert_eq!(loaded.config.apps[0].max_event_bytes, 102_400);
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
     // The largest event of any app makes room for itself.
     let large = TWO.replace("\"maxEventPayloadInKb\": 55", "\"maxEventPayloadInKb\": 10000");
     assert_eq!(file(&large).loaded().config.server.max_request_bytes, 20_480_000);
@@ -275,8 +275,8 @@ fn a_file_without_apps_has_soketis_own_app_on_loopback() {
     let listed = r#"{"appManager.array.apps": [{"id": "app-id", "key": "app-key", "secret": "app-secret"}]}"#;
     let loaded = file(listed).loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
-    let note = "config.toml: appManager.array.apps[0].secret: apps[0].secret is that of the development app";
-    assert!(loaded.notes[0].starts_with(note), "{:?}", loaded.notes);
+    let warning = "config.toml: appManager.array.apps[0].secret: apps[0].secret is that of the development app";
+    assert!(loaded.warnings[0].starts_with(warning), "{:?}", loaded.warnings);
 }
 
 /// soketi's defaults as JSON, without its apps.
@@ -319,7 +319,7 @@ const DEFAULTS: &str = r#"
 #[test]
 fn soketis_defaults_are_known_and_need_no_notes() {
     let loaded = with(DEFAULTS).loaded();
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
     let mut expected = with("").loaded().config;
     expected.server.max_request_bytes = 104_857_600;
     assert_eq!(format!("{:?}", loaded.config), format!("{expected:?}"));

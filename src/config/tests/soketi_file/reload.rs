@@ -22,7 +22,7 @@ impl Running {
     fn read(&self) -> Result<Loaded, String> {
         let file = Some(self.dir.0.join("config.json"));
         let (dir, before) = (self.dir.0.clone(), self.before.clone());
-        let loaded = load(&Sources { file, dir, before, ..Sources::default() });
+        let loaded = load(&Sources { file, dir, previous: before, ..Sources::default() });
         loaded.map_err(|error| error.to_string())
     }
 

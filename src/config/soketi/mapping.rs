@@ -2,9 +2,9 @@
 
 use crate::config::{
     compat_variable::CompatVariable::{
-        self, Ignored, Nearly, OfDatabase, OfRedis, Only, Sets, Silent,
+        self, Ignored, SetsWithWarning, OfDatabase, Redis, AllowedValues, Sets, HandledElsewhere,
     },
-    convert::{boolean, client_messages, integer, kilobytes, limit, megabytes, milliseconds, text},
+    convert::{boolean, from_client_messages, integer, kilobytes, limit, megabytes, milliseconds, text},
 };
 
 const ADAPTER: &str = "it is for an adapter other than `local` and `redis`";
@@ -13,23 +13,23 @@ const CACHE: &str = "what is in Redis is where redis.url says";
 const CLUSTER: &str = "nodes do not look for one another on the network, see redis.url";
 const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";
-const REQUESTS: &str = "no node asks the others";
-const PASS: &str = "a key with a passphrase can't be read: have one without";
-const CLIENT_CA: &str = "clients are asked for no certificate; put the chain into server.tls.cert";
+const REQUESTS: &str = "nodes do not query each other";
+const PASS: &str = "keys with a passphrase are not supported: remove the passphrase";
+const CLIENT_CA: &str = "client certificates are not requested; put the chain into server.tls.cert";
 const MEMORY: &str = "limits are counted in connections, see server.max_connections";
 const METRICS: &str = "metrics are in Prometheus' format, under Campanile's names";
 const MODE: &str = "a node always serves connections and the HTTP API";
-const READS: &str = "one limit holds for the whole HTTP API, see apps[0].requests_per_second";
-const CORS: &str = "pages may read answers if their origin is in apps[0].allowed_origins";
+const READS: &str = "a single limit applies to the HTTP API: apps[0].requests_per_second";
+const CORS: &str = "pages may read responses if their origin is in apps[0].allowed_origins";
 const HEADERS: &str = r#"["Origin","Content-Type","X-Auth-Token","X-Requested-With","Accept","Authorization","X-CSRF-TOKEN","XSRF-TOKEN","X-Socket-Id"]"#;
-const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, those that read included";
+const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, reads included";
 
 /// The effect of each of the options, by its path in a configuration file and its variable. Options
 /// without a variable have their path in its place.
 pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     (
         "adapter.driver",
-        Only(
+        AllowedValues(
             "SOKETI_ADAPTER_DRIVER",
             &["local", "redis"],
             "an adapter other than `local` and `redis`",
@@ -39,14 +39,14 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         "adapter.cluster.requestsTimeout",
         Ignored("SOKETI_ADAPTER_CLUSTER_REQUESTS_TIMEOUT", "5000", ADAPTER),
     ),
-    ("adapter.redis.prefix", OfRedis("SOKETI_ADAPTER_REDIS_PREFIX", "")),
-    ("adapter.redis.clusterMode", OfRedis("SOKETI_ADAPTER_REDIS_CLUSTER_MODE", "false")),
+    ("adapter.redis.prefix", Redis("SOKETI_ADAPTER_REDIS_PREFIX", "")),
+    ("adapter.redis.clusterMode", Redis("SOKETI_ADAPTER_REDIS_CLUSTER_MODE", "false")),
     (
         "adapter.redis.requestsTimeout",
         Ignored("SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT", "5000", REQUESTS),
     ),
-    ("adapter.redis.redisSubOptions", OfRedis("SOKETI_ADAPTER_REDIS_SUB_OPTIONS", "{}")),
-    ("adapter.redis.redisPubOptions", OfRedis("SOKETI_ADAPTER_REDIS_PUB_OPTIONS", "{}")),
+    ("adapter.redis.redisSubOptions", Redis("SOKETI_ADAPTER_REDIS_SUB_OPTIONS", "{}")),
+    ("adapter.redis.redisPubOptions", Redis("SOKETI_ADAPTER_REDIS_PUB_OPTIONS", "{}")),
     ("adapter.nats.prefix", Ignored("SOKETI_ADAPTER_NATS_PREFIX", "", ADAPTER)),
     (
         "adapter.nats.servers",
@@ -63,7 +63,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("adapter.nats.nodesNumber", Ignored("SOKETI_ADAPTER_NATS_NODES_NUMBER", "null", ADAPTER)),
     (
         "appManager.driver",
-        Only(
+        AllowedValues(
             "SOKETI_APP_MANAGER_DRIVER",
             &["array", "mysql", "postgres"],
             "an app manager other than `array`, `mysql` and `postgres`",
@@ -95,7 +95,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("channelLimits.cacheTtl", Sets("SOKETI_CHANNEL_CACHE_TTL", "apps[0].cache_ttl_s", integer)),
     (
         "cache.driver",
-        Only(
+        AllowedValues(
             "SOKETI_CACHE_DRIVER",
             &["memory", "redis"],
             "a cache other than `memory` and `redis`",
@@ -114,7 +114,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("cluster.port", Ignored("SOKETI_CLUSTER_PORT", "11002", CLUSTER)),
     ("cluster.prefix", Ignored("SOKETI_CLUSTER_PREFIX", "", CLUSTER)),
     ("cluster.unicast", Ignored("SOKETI_CLUSTER_UNICAST_ADDRESSES", "null", CLUSTER)),
-    ("debug", Silent("SOKETI_DEBUG")),
+    ("debug", HandledElsewhere("SOKETI_DEBUG")),
     ("appManager.array.apps.0.id", Sets("SOKETI_DEFAULT_APP_ID", "apps[0].id", text)),
     ("appManager.array.apps.0.key", Sets("SOKETI_DEFAULT_APP_KEY", "apps[0].key", text)),
     ("appManager.array.apps.0.secret", Sets("SOKETI_DEFAULT_APP_SECRET", "apps[0].secret", text)),
@@ -124,7 +124,11 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ),
     (
         "appManager.array.apps.0.enableClientMessages",
-        Sets("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "apps[0].client_events", client_messages),
+        Sets(
+            "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES",
+            "apps[0].client_events",
+            from_client_messages,
+        ),
     ),
     (
         "appManager.array.apps.0.enabled",
@@ -132,7 +136,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ),
     (
         "appManager.array.apps.0.maxBackendEventsPerSecond",
-        Nearly(
+        SetsWithWarning(
             "SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC",
             "apps[0].requests_per_second",
             limit,
@@ -168,16 +172,16 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("database.postgres.user", OfDatabase("SOKETI_DB_POSTGRES_USERNAME", "postgres")),
     ("database.postgres.password", OfDatabase("SOKETI_DB_POSTGRES_PASSWORD", "password")),
     ("database.postgres.database", OfDatabase("SOKETI_DB_POSTGRES_DATABASE", "main")),
-    ("database.redis.host", OfRedis("SOKETI_DB_REDIS_HOST", "127.0.0.1")),
-    ("database.redis.port", OfRedis("SOKETI_DB_REDIS_PORT", "6379")),
-    ("database.redis.db", OfRedis("SOKETI_DB_REDIS_DB", "0")),
-    ("database.redis.username", OfRedis("SOKETI_DB_REDIS_USERNAME", "null")),
-    ("database.redis.password", OfRedis("SOKETI_DB_REDIS_PASSWORD", "null")),
-    ("database.redis.keyPrefix", OfRedis("SOKETI_DB_REDIS_KEY_PREFIX", "")),
-    ("database.redis.sentinels", OfRedis("SOKETI_DB_REDIS_SENTINELS", "null")),
-    ("database.redis.sentinelPassword", OfRedis("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null")),
-    ("database.redis.clusterNodes", OfRedis("SOKETI_DB_REDIS_CLUSTER_NODES", "[]")),
-    ("database.redis.name", OfRedis("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster")),
+    ("database.redis.host", Redis("SOKETI_DB_REDIS_HOST", "127.0.0.1")),
+    ("database.redis.port", Redis("SOKETI_DB_REDIS_PORT", "6379")),
+    ("database.redis.db", Redis("SOKETI_DB_REDIS_DB", "0")),
+    ("database.redis.username", Redis("SOKETI_DB_REDIS_USERNAME", "null")),
+    ("database.redis.password", Redis("SOKETI_DB_REDIS_PASSWORD", "null")),
+    ("database.redis.keyPrefix", Redis("SOKETI_DB_REDIS_KEY_PREFIX", "")),
+    ("database.redis.sentinels", Redis("SOKETI_DB_REDIS_SENTINELS", "null")),
+    ("database.redis.sentinelPassword", Redis("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null")),
+    ("database.redis.clusterNodes", Redis("SOKETI_DB_REDIS_CLUSTER_NODES", "[]")),
+    ("database.redis.name", Redis("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster")),
     (
         "eventLimits.maxBatchSize",
         Sets("SOKETI_EVENT_MAX_BATCH_SIZE", "apps[0].max_batch_events", integer),
@@ -199,11 +203,11 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         "httpApi.acceptTraffic.memoryThreshold",
         Ignored("SOKETI_HTTP_ACCEPT_TRAFFIC_MEMORY_THRESHOLD", "85", MEMORY),
     ),
-    ("metrics.enabled", Silent("SOKETI_METRICS_ENABLED")),
+    ("metrics.enabled", HandledElsewhere("SOKETI_METRICS_ENABLED")),
     ("metrics.driver", Ignored("SOKETI_METRICS_DRIVER", "prometheus", METRICS)),
-    ("metrics.host", Silent("SOKETI_METRICS_HOST")),
+    ("metrics.host", HandledElsewhere("SOKETI_METRICS_HOST")),
     ("metrics.prometheus.prefix", Ignored("SOKETI_METRICS_PROMETHEUS_PREFIX", "soketi_", METRICS)),
-    ("metrics.port", Silent("SOKETI_METRICS_SERVER_PORT")),
+    ("metrics.port", HandledElsewhere("SOKETI_METRICS_SERVER_PORT")),
     ("mode", Ignored("SOKETI_MODE", "full", MODE)),
     ("port", Sets("SOKETI_PORT", "server.port", integer)),
     ("pathPrefix", Sets("SOKETI_PATH_PREFIX", "server.path", text)),
@@ -217,7 +221,11 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ),
     (
         "queue.driver",
-        Only("SOKETI_QUEUE_DRIVER", &["sync", "redis"], "a queue other than `sync` and `redis`"),
+        AllowedValues(
+            "SOKETI_QUEUE_DRIVER",
+            &["sync", "redis"],
+            "a queue other than `sync` and `redis`",
+        ),
     ),
     ("queue.redis.concurrency", Ignored("SOKETI_QUEUE_REDIS_CONCURRENCY", "1", QUEUE)),
     ("queue.redis.redisOptions", Ignored("SOKETI_QUEUE_REDIS_OPTIONS", "{}", QUEUE)),
@@ -231,7 +239,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("queue.sqs.pollingWaitTimeMs", Ignored("SOKETI_QUEUE_SQS_POLLING_WAIT_TIME_MS", "0", QUEUE)),
     (
         "rateLimiter.driver",
-        Only(
+        AllowedValues(
             "SOKETI_RATE_LIMITER_DRIVER",
             &["local", "redis"],
             "a rate limiter other than `local` and `redis`",
@@ -254,10 +262,10 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
     ("ssl.keyPath", Sets("SOKETI_SSL_KEY", "server.tls.key", text)),
     ("ssl.passphrase", Ignored("SOKETI_SSL_PASS", "", PASS)),
     ("ssl.caPath", Ignored("SOKETI_SSL_CA", "", CLIENT_CA)),
-    ("userAuthenticationTimeout", Silent("SOKETI_USER_AUTHENTICATION_TIMEOUT")),
-    ("appManager.array.apps.0.webhooks", Silent("SOKETI_DEFAULT_APP_WEBHOOKS")),
-    ("webhooks.batching.enabled", Silent("SOKETI_WEBHOOKS_BATCHING")),
-    ("webhooks.batching.duration", Silent("SOKETI_WEBHOOKS_BATCHING_DURATION")),
+    ("userAuthenticationTimeout", HandledElsewhere("SOKETI_USER_AUTHENTICATION_TIMEOUT")),
+    ("appManager.array.apps.0.webhooks", HandledElsewhere("SOKETI_DEFAULT_APP_WEBHOOKS")),
+    ("webhooks.batching.enabled", HandledElsewhere("SOKETI_WEBHOOKS_BATCHING")),
+    ("webhooks.batching.duration", HandledElsewhere("SOKETI_WEBHOOKS_BATCHING_DURATION")),
     ("cors.credentials", Ignored("cors.credentials", "true", CORS)),
     ("cors.origin", Ignored("cors.origin", r#"["*"]"#, CORS)),
     ("cors.methods", Ignored("cors.methods", r#"["GET","POST","PUT","DELETE","OPTIONS"]"#, CORS)),
@@ -266,7 +274,7 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         "httpApi.requestLimitInMb",
         Sets("httpApi.requestLimitInMb", "server.max_request_bytes", megabytes),
     ),
-    ("instance.process_id", Silent("instance.process_id")),
+    ("instance.process_id", HandledElsewhere("instance.process_id")),
     ("queue.sqs.consumerOptions", Ignored("queue.sqs.consumerOptions", "{}", QUEUE)),
 ];
 
@@ -337,8 +345,8 @@ pub(super) const APP_OPTIONS: &[([&str; 3], &str)] = &[
     ),
 ];
 
-/// What soketi derives from the webhooks of an app, and may stand in a copy of one.
-pub(super) const DERIVED: [&str; 6] = [
+/// Fields that soketi computes from an app's webhooks; ignored when they appear in a copied app.
+pub(super) const COMPUTED_FIELDS: [&str; 6] = [
     "hasClientEventWebhooks",
     "hasChannelOccupiedWebhooks",
     "hasChannelVacatedWebhooks",
@@ -348,7 +356,7 @@ pub(super) const DERIVED: [&str; 6] = [
 ];
 
 /// The variables whose value is JSON.
-pub(super) const OF_JSON: [&str; 5] = [
+pub(super) const JSON_VALUED: [&str; 5] = [
     "SOKETI_ADAPTER_REDIS_SUB_OPTIONS",
     "SOKETI_ADAPTER_REDIS_PUB_OPTIONS",
     "SOKETI_DB_REDIS_SENTINELS",
@@ -371,7 +379,7 @@ mod tests {
         for (path, name) in &pairs {
             assert!(name.starts_with("SOKETI_") || name == path, "{name}");
         }
-        assert!(OF_JSON.iter().all(|name| names.contains(name)));
+        assert!(JSON_VALUED.iter().all(|name| names.contains(name)));
     }
 
     #[test]

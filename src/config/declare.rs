@@ -1,8 +1,8 @@
-//! The table of settings: how each is declared, and what follows from the declarations.
+//! How settings are declared, and what is generated from the declarations.
 //!
 //! The sections in `settings` and `app` declare each setting once, as a field of a struct: its
 //! documentation, type, default, rule and time of effect. The struct, its defaults and a
-//! [`Declaration`] are made from that, and from the declarations everything else: reading and
+//! [`Setting`] are made from that, and from the declarations everything else: reading and
 //! checking values, names of variables, suggestions, what a reload changes, `config.toml`,
 //! `docs/configuration.md`, the JSON Schema.
 
@@ -11,9 +11,9 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
-/// A setting, by which every value of it is read, checked, shown and documented.
+/// A declared setting: how its values are read, checked, shown and documented.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Declaration {
+pub(super) struct Setting {
     /// The key, with `[]` for the index of an app or a webhook.
     pub(super) key: &'static str,
     /// The lines of the documentation, in Markdown. Documents are cited by their path from the root.
@@ -22,10 +22,10 @@ pub(super) struct Declaration {
     pub(super) kind: ValueKind,
     /// The rule for values.
     pub(super) rule: Rule,
-    /// The integers that this one must not be less than.
+    /// Keys whose values this one must not be below.
     pub(super) at_least: &'static [&'static str],
     /// What a reloaded value applies to.
-    pub(super) reload: Reload,
+    pub(super) reload: AppliesTo,
     /// What an integer counts, if the end of the name does not show it.
     pub(super) unit: Option<&'static str>,
     /// Whether the value is masked wherever it is shown.
@@ -45,24 +45,24 @@ pub(super) struct Declaration {
 /// The rule for the values of a setting.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
-    /// None beyond the type. The text describes the values, if there is something to say.
+    /// No rule beyond the type. The text describes the values, if there is something to say.
     Any(&'static str),
     /// The minimum and the maximum of an integer.
     Range(i64, i64),
-    /// The allowed words, in a list for each element.
-    Words(&'static [&'static str]),
-    /// A check that also normalizes the text, in a list each element, and its description.
-    Form(TextForm, &'static str),
+    /// The allowed strings, in a list for each element.
+    OneOf(&'static [&'static str]),
+    /// A function that validates and normalizes a string, in a list each element, and its description.
+    Parse(Normalize, &'static str),
     /// A check of a table, and its description.
-    Entries(fn(&Table) -> Result<(), String>, &'static str),
+    Table(fn(&Table) -> Result<(), String>, &'static str),
 }
 
-/// Normalizes a text, or returns the violated rule.
-pub(super) type TextForm = fn(&str) -> Result<String, &'static str>;
+/// Normalizes a string, or returns the error message.
+pub(super) type Normalize = fn(&str) -> Result<String, &'static str>;
 
 /// What the next value applies to after a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reload {
+pub(super) enum AppliesTo {
     AtOnce,
     NewConnections,
     NewHandshakes,
@@ -77,13 +77,13 @@ impl Rule {
     /// What the values are, in words; empty if there is nothing to say.
     pub(super) fn description(self) -> &'static str {
         match self {
-            Self::Any(values) | Self::Form(_, values) | Self::Entries(_, values) => values,
-            Self::Range(..) | Self::Words(_) => "",
+            Self::Any(values) | Self::Parse(_, values) | Self::Table(_, values) => values,
+            Self::Range(..) | Self::OneOf(_) => "",
         }
     }
 }
 
-impl Reload {
+impl AppliesTo {
     /// The name in the documentation.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Reload {
     }
 }
 
-impl Declaration {
+impl Setting {
     /// A setting with the attributes that most have.
     pub(super) const fn new(
         key: &'static str,
@@ -111,7 +111,7 @@ impl Declaration {
             kind,
             rule: Rule::Any(""),
             at_least: &[],
-            reload: Reload::AtOnce,
+            reload: AppliesTo::AtOnce,
             unit: None,
             is_secret: false,
             is_required: false,
@@ -122,9 +122,9 @@ impl Declaration {
         }
     }
 
-    /// Whether only a restart changes it.
-    pub(super) fn is_fixed(&self) -> bool {
-        self.reload == Reload::Restart
+    /// Whether only a restart applies another value.
+    pub(super) fn needs_restart(&self) -> bool {
+        self.reload == AppliesTo::Restart
     }
 
     /// The last part of the key.
@@ -150,8 +150,8 @@ pub(super) fn joined(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// The value of a declared text in TOML.
-pub(super) fn declared(text: &str) -> Value {
+/// Parses a value in a declaration, which is TOML.
+pub(super) fn parse_toml(text: &str) -> Value {
     text.parse().expect("a declared value is TOML")
 }
 
@@ -165,7 +165,7 @@ pub(super) trait SettingType {
 macro_rules! setting_types {
     ($($kind:ident: $($type:ty),+;)+) => {
         $($(
-            impl $crate::config::table::SettingType for $type {
+            impl $crate::config::declare::SettingType for $type {
                 const KIND: $crate::config::kind::ValueKind =
                     $crate::config::kind::ValueKind::$kind;
             }
@@ -175,7 +175,7 @@ macro_rules! setting_types {
 pub(super) use setting_types;
 
 setting_types! {
-    Text: String, super::Secret;
+    String: String, super::Secret;
     Integer: u16, u32, u64, usize;
     Boolean: bool;
     List: Vec<String>, Vec<IpNet>;
@@ -190,42 +190,42 @@ pub(super) struct SectionInfo {
     /// The lines of the documentation.
     pub(super) about: &'static [&'static str],
     /// The settings, without those of sections in it.
-    pub(super) settings: &'static [Declaration],
+    pub(super) settings: &'static [Setting],
 }
 
 impl SectionInfo {
-    /// Whether only a restart changes the setting `name`.
-    pub(super) fn fixes(&self, name: &str) -> bool {
-        self.settings.iter().any(|setting| setting.name() == name && setting.is_fixed())
+    /// Whether only a restart applies another value of the setting `name`.
+    pub(super) fn needs_restart(&self, name: &str) -> bool {
+        self.settings.iter().any(|setting| setting.name() == name && setting.needs_restart())
     }
 }
 
 /// A struct of settings.
-pub(super) trait Section {
-    /// The section itself.
+pub(super) trait SettingsSection {
+    /// Path, documentation and settings of the section.
     const INFO: SectionInfo;
 
     /// This section and those in it, in the order of the manual.
     fn sections() -> Vec<SectionInfo>;
     /// The settings whose values differ, except in lists of sections.
-    fn changed(&self, other: &Self) -> Vec<&'static Declaration>;
-    /// Takes over the values that only a restart changes.
-    fn keep_fixed(&mut self, running: &Self);
+    fn changed(&self, other: &Self) -> Vec<&'static Setting>;
+    /// Keeps the running values of settings that need a restart.
+    fn keep_restart_only(&mut self, running: &Self);
 }
 
 /// The apps or their webhooks. Their changes are found by the ids of apps, and not by index.
-impl<T: Section> Section for Vec<T> {
+impl<T: SettingsSection> SettingsSection for Vec<T> {
     const INFO: SectionInfo = T::INFO;
 
     fn sections() -> Vec<SectionInfo> {
         T::sections()
     }
 
-    fn changed(&self, _other: &Self) -> Vec<&'static Declaration> {
+    fn changed(&self, _other: &Self) -> Vec<&'static Setting> {
         Vec::new()
     }
 
-    fn keep_fixed(&mut self, _running: &Self) {}
+    fn keep_restart_only(&mut self, _running: &Self) {}
 }
 
 /// Declares a section: a struct with a field for each setting, and one for each section in it.
@@ -243,8 +243,8 @@ impl<T: Section> Section for Vec<T> {
 ///
 /// A field under `derived` is not a setting: it follows from the sources in another way.
 ///
-/// The attributes in braces are the fields of [`Declaration`] that differ from
-/// [`Declaration::new`].
+/// The attributes in braces are the fields of [`Setting`] that differ from
+/// [`Setting::new`].
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -289,13 +289,13 @@ macro_rules! section {
             }
         }
 
-        impl Section for $name {
+        impl SettingsSection for $name {
             const INFO: SectionInfo = SectionInfo {
                 path: $path,
                 about: &[$($about),+],
-                settings: &[$(Declaration {
+                settings: &[$(Setting {
                     $($attribute: $value,)*
-                    ..Declaration::new(
+                    ..Setting::new(
                         concat!($path, ".", stringify!($field)),
                         &[$($doc),+],
                         <$type as SettingType>::KIND,
@@ -308,26 +308,26 @@ macro_rules! section {
                 [vec![Self::INFO], inner.concat()].concat()
             }
 
-            fn changed(&self, other: &Self) -> Vec<&'static Declaration> {
+            fn changed(&self, other: &Self) -> Vec<&'static Setting> {
                 let differs: &[bool] = &[$(self.$field != other.$field),*];
                 let own = Self::INFO.settings.iter().zip(differs).filter(|(_, differs)| **differs);
                 let inner: &[Vec<_>] = &[$($(self.$inner.changed(&other.$inner)),+)?];
                 own.map(|(declaration, _)| declaration).chain(inner.concat()).collect()
             }
 
-            fn keep_fixed(&mut self, running: &Self) {
-                $(if Self::INFO.fixes(stringify!($field)) {
+            fn keep_restart_only(&mut self, running: &Self) {
+                $(if Self::INFO.needs_restart(stringify!($field)) {
                     self.$field.clone_from(&running.$field);
                 })*
-                $($(self.$inner.keep_fixed(&running.$inner);)+)?
+                $($(self.$inner.keep_restart_only(&running.$inner);)+)?
             }
         }
     };
 }
 pub(super) use section;
 
-/// Declares the words that a setting may have, as an enum.
-macro_rules! words {
+/// Declares a setting's allowed strings, as an enum.
+macro_rules! string_enum {
     ($(#[$about:meta])+ $name:ident { $($(#[$doc:meta])+ $variant:ident = $word:literal,)+ }) => {
         $(#[$about])+
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -338,10 +338,10 @@ macro_rules! words {
         impl $name {
             /// All variants, in the order of the documentation.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
-            /// The word of each variant.
-            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
+            /// The name of each variant.
+            pub(super) const NAMES: &'static [&'static str] = &[$($word),+];
 
-            /// The word, in the configuration and elsewhere.
+            /// The name, in the configuration and elsewhere.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -351,4 +351,4 @@ macro_rules! words {
         }
     };
 }
-pub(super) use words;
+pub(super) use string_enum;
