@@ -27,11 +27,11 @@ pub struct MessageLimit {
     /// The length of the window.
     pub window: Duration,
     /// Whether the connection is closed at the first message beyond the limit.
-    pub closes: bool,
+    pub disconnects: bool,
 }
 
 impl App {
-    /// Prepares an app.
+    /// Builds the signer and the origin patterns of `config`.
     #[must_use]
     pub fn new(config: AppConfig) -> Self {
         let origins = config.allowed_origins.iter().map(|text| OriginPattern::new(text)).collect();
@@ -57,7 +57,7 @@ impl App {
         let AppConfig { max_messages, max_messages_window_s, max_messages_closes, .. } =
             self.config;
         let window = Duration::from_secs(max_messages_window_s);
-        MessageLimit { max: max_messages, window, closes: max_messages_closes }
+        MessageLimit { max: max_messages, window, disconnects: max_messages_closes }
     }
 
     /// The rate of client events of one connection.
@@ -70,7 +70,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The error in the value.
+    /// [`AuthError`] names the failed check: missing, malformed, unknown key, or wrong signature.
     pub fn authorize_channel(
         &self,
         auth: Option<&str>,
@@ -78,11 +78,11 @@ impl App {
         channel: &str,
         channel_data: Option<&str>,
     ) -> Result<(), AuthError> {
-        let text = signature::channel_string(socket_id, channel, channel_data);
+        let text = signature::channel_string_to_sign(socket_id, channel, channel_data);
         match self.authorize(auth, text) {
             // Some SDKs sign a trailing colon for an empty text, others do not.
             Err(AuthError::Signature { .. }) if channel_data == Some("") => {
-                self.authorize(auth, signature::channel_string(socket_id, channel, None))
+                self.authorize(auth, signature::channel_string_to_sign(socket_id, channel, None))
             }
             result => result,
         }
@@ -92,14 +92,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The error in the value.
+    /// [`AuthError`] names the failed check: missing, malformed, unknown key, or wrong signature.
     pub fn authorize_user(
         &self,
         auth: Option<&str>,
         socket_id: SocketId,
         user_data: &str,
     ) -> Result<(), AuthError> {
-        self.authorize(auth, signature::user_string(socket_id, user_data))
+        self.authorize(auth, signature::user_string_to_sign(socket_id, user_data))
     }
 
     fn authorize(&self, auth: Option<&str>, string_to_sign: String) -> Result<(), AuthError> {
@@ -117,7 +117,7 @@ impl App {
 }
 
 /// A pattern of `allowed_origins`: `*`, a host with or without wildcards, and optionally the
-/// scheme and port that a page must have come with.
+/// required scheme and port.
 #[derive(Debug)]
 struct OriginPattern {
     scheme: Option<String>,
@@ -261,7 +261,7 @@ mod tests {
         (config.max_messages_closes, config.client_events_per_second) = (true, 2);
         let app = App::new(config);
         assert_eq!(app.member_limits().max_user_info_bytes, 7);
-        let MessageLimit { max, window, closes } = app.message_limit();
+        let MessageLimit { max, window, disconnects: closes } = app.message_limit();
         assert_eq!((max, window, closes), (3, Duration::from_secs(5), true));
         assert_eq!(app.client_event_rate().burst(), 2);
     }

@@ -1,4 +1,4 @@
-//! Exponential backoff: the delays between attempts that fail.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
@@ -6,21 +6,20 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// The delay after the first failure.
-    pub first: Duration,
+    pub initial: Duration,
     /// The maximum delay, before the jitter.
-    pub longest: Duration,
-    /// The maximum random change of a delay, as a part of it, so that clients that fail together
-    /// do not retry together. A negative one shortens delays.
+    pub max: Duration,
+    /// Maximum random change, as a fraction of the delay: 0.2 lengthens by up to 20 %, -0.2
+    /// shortens. It keeps clients that fail together from retrying together.
     pub jitter: f64,
 }
 
 impl Backoff {
-    /// The delay after one more failure than `failures`. `chance` is the random part of the jitter,
-    /// between 0 and 1.
+    /// The delay before the retry with this index, counted from 0. `random` is between 0 and 1.
     #[must_use]
-    pub fn delay(&self, failures: u32, chance: f64) -> Duration {
-        let doubled = self.first.saturating_mul(2_u32.saturating_pow(failures));
-        doubled.min(self.longest).mul_f64(1.0 + self.jitter * chance)
+    pub fn delay(&self, retries: u32, random: f64) -> Duration {
+        let doubled = self.initial.saturating_mul(2_u32.saturating_pow(retries));
+        doubled.min(self.max).mul_f64(1.0 + self.jitter * random)
     }
 }
 
@@ -29,14 +28,14 @@ mod tests {
     use super::*;
 
     const BACKOFF: Backoff =
-        Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60), jitter: -0.2 };
+        Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: -0.2 };
 
     #[test]
     fn the_delay_doubles_up_to_its_maximum() {
         let delays = (0..8).map(|failures| BACKOFF.delay(failures, 0.0).as_secs());
         assert_eq!(delays.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 60, 60]);
         for failures in [31, 32, 33, u32::MAX] {
-            assert_eq!(BACKOFF.delay(failures, 0.0), BACKOFF.longest, "{failures}");
+            assert_eq!(BACKOFF.delay(failures, 0.0), BACKOFF.max, "{failures}");
         }
     }
 

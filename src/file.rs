@@ -21,9 +21,9 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
     // Opening a pipe blocks already.
     if fs::metadata(path)?.is_file() {
-        read_any(path)
+        read_file_or_pipe(path)
     } else {
-        Err(io::Error::other("it is no regular file"))
+        Err(io::Error::other("not a regular file"))
     }
 }
 
@@ -32,11 +32,11 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// It is larger than 16 MiB, or can't be read.
-pub fn read_any(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+pub fn read_file_or_pipe(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if BYTES_MAX < bytes.len() as u64 {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 16 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
     }
     Ok(bytes)
 }
@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn endless_files_are_not_read() {
         let error = |read: io::Result<Vec<u8>>| read.unwrap_err().to_string();
-        assert_eq!(error(read("/dev/zero")), "it is no regular file");
-        assert_eq!(error(read("/")), "it is no regular file");
-        assert_eq!(error(read_any("/dev/zero")), "it has more than 16 MiB");
+        assert_eq!(error(read("/dev/zero")), "not a regular file");
+        assert_eq!(error(read("/")), "not a regular file");
+        assert_eq!(error(read_file_or_pipe("/dev/zero")), "larger than 16 MiB");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl<'a> Host<'a> {
 
     /// Parses the host of a page's origin, `scheme://host:port`. The origin `null` has none.
     #[must_use]
-    pub fn of_origin(origin: &'a [u8]) -> Option<Self> {
+    pub fn from_origin(origin: &'a [u8]) -> Option<Self> {
         let at = origin.windows(3).position(|window| window == b"://")?;
         Self::parse(&origin[at + 3..])
     }
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_host_of_an_origin_follows_its_scheme() {
         let is_loopback = |origin: &str| {
-            Host::of_origin(origin.as_bytes()).is_some_and(|host| host.is_loopback())
+            Host::from_origin(origin.as_bytes()).is_some_and(|host| host.is_loopback())
         };
         for origin in [
             "http://localhost",

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A limit, and the number of permits taken.
+/// A limit, and the number of permits in use. A limit of 0 means no limit.
 #[derive(Debug)]
 pub struct Quota {
     used: AtomicUsize,
@@ -17,15 +17,15 @@ pub struct Quota {
 pub struct Permit(Arc<Quota>);
 
 impl Quota {
-    /// A limit of `max` permits; 0 means no limit.
+    /// A limit of `max` permits.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), max: AtomicUsize::new(bound(max)) })
+        Arc::new(Self { used: AtomicUsize::new(0), max: AtomicUsize::new(effective_limit(max)) })
     }
 
     /// Takes a permit atomically; `None` at the limit.
     #[must_use]
-    pub fn take(self: &Arc<Self>) -> Option<Permit> {
+    pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max.load(Ordering::Relaxed);
         let taken = |used| (used < max).then_some(used + 1);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, taken).ok()?;
@@ -34,18 +34,18 @@ impl Quota {
 
     /// Changes the limit. Permits beyond it stay taken until they are released.
     pub fn set_max(&self, max: usize) {
-        self.max.store(bound(max), Ordering::Relaxed);
+        self.max.store(effective_limit(max), Ordering::Relaxed);
     }
 
     /// The number of permits taken.
     #[must_use]
-    pub fn used(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 }
 
-/// The effective limit of `max`.
-fn bound(max: usize) -> usize {
+/// `max`, or no limit for 0.
+fn effective_limit(max: usize) -> usize {
     if max == 0 { usize::MAX } else { max }
 }
 
@@ -62,31 +62,31 @@ mod tests {
     #[test]
     fn a_dropped_permit_is_released() {
         let quota = Quota::new(2);
-        let first = quota.take().unwrap();
-        let _second = quota.take().unwrap();
-        assert!(quota.take().is_none());
+        let first = quota.try_acquire().unwrap();
+        let _second = quota.try_acquire().unwrap();
+        assert!(quota.try_acquire().is_none());
         drop(first);
-        assert_eq!(quota.used(), 1);
-        assert!(quota.take().is_some());
+        assert_eq!(quota.in_use(), 1);
+        assert!(quota.try_acquire().is_some());
     }
 
     #[test]
     fn a_lower_limit_revokes_no_permit_and_grants_none_until_it_is_met() {
         let quota = Quota::new(3);
-        let mut permits: Vec<_> = (0..3).map(|_| quota.take().unwrap()).collect();
+        let mut permits: Vec<_> = (0..3).map(|_| quota.try_acquire().unwrap()).collect();
         quota.set_max(2);
         permits.pop();
-        assert!(quota.take().is_none());
+        assert!(quota.try_acquire().is_none());
         permits.pop();
-        assert!(quota.take().is_some());
+        assert!(quota.try_acquire().is_some());
         quota.set_max(0);
-        assert!(quota.take().is_some());
+        assert!(quota.try_acquire().is_some());
     }
 
     #[test]
     fn zero_is_no_limit() {
         let quota = Quota::new(0);
-        let permits: Vec<_> = (0..1_000).map(|_| quota.take().unwrap()).collect();
-        assert_eq!(quota.used(), permits.len());
+        let permits: Vec<_> = (0..1_000).map(|_| quota.try_acquire().unwrap()).collect();
+        assert_eq!(quota.in_use(), permits.len());
     }
 }

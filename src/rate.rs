@@ -13,22 +13,22 @@ pub struct TokenBucket {
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     /// The number of tokens that each `period` refills; 0 means no limit.
-    events: u32,
+    tokens: u32,
     period: Duration,
     burst: u32,
 }
 
 impl Rate {
-    /// At most this many events per second; 0 means no limit.
+    /// At most this many per second; 0 means no limit.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
-        Self { events: per_second, period: Duration::from_secs(1), burst: per_second }
+        Self { tokens: per_second, period: Duration::from_secs(1), burst: per_second }
     }
 
-    /// At most this many events per minute; 0 means no limit.
+    /// At most this many per minute; 0 means no limit.
     #[must_use]
     pub fn per_minute(per_minute: u32) -> Self {
-        Self { events: per_minute, period: Duration::from_secs(60), burst: per_minute }
+        Self { tokens: per_minute, period: Duration::from_secs(60), burst: per_minute }
     }
 
     /// Sets the burst.
@@ -37,7 +37,7 @@ impl Rate {
         Self { burst, ..self }
     }
 
-    /// The burst: the maximum number of events at once.
+    /// The burst: the maximum number of tokens at once.
     #[must_use]
     pub fn burst(self) -> u32 {
         self.burst
@@ -46,12 +46,12 @@ impl Rate {
     /// Whether there is no limit.
     #[must_use]
     pub fn is_unlimited(self) -> bool {
-        self.events == 0
+        self.tokens == 0
     }
 
     /// The time in which this many tokens are refilled.
-    fn cost(self, events: u32) -> Duration {
-        self.period.saturating_mul(events) / self.events
+    fn refill_time(self, events: u32) -> Duration {
+        self.period.saturating_mul(events) / self.tokens
     }
 }
 
@@ -84,7 +84,7 @@ impl TokenBucket {
     /// The time until enough tokens are available.
     pub fn take_many(&mut self, tokens: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let before = self.full_at;
-        self.spend(tokens, rate, now);
+        self.take_with_debt(tokens, rate, now);
         self.debt(rate, now).map_or(Ok(()), |over| {
             self.full_at = before;
             Err(over)
@@ -92,16 +92,16 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` tokens even if fewer are available. The rest becomes a debt.
-    pub fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) {
+    pub fn take_with_debt(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
-            self.full_at = self.full_at.max(now) + rate.cost(tokens);
+            self.full_at = self.full_at.max(now) + rate.refill_time(tokens);
         }
     }
 
     /// Limits the debt to what is refilled in `debt_max`.
-    pub fn forgive_beyond(&mut self, debt_max: Duration, rate: Rate, now: Instant) {
+    pub fn cap_debt(&mut self, debt_max: Duration, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
-            self.full_at = self.full_at.min(now + rate.cost(rate.burst) + debt_max);
+            self.full_at = self.full_at.min(now + rate.refill_time(rate.burst) + debt_max);
         }
     }
 
@@ -109,7 +109,7 @@ impl TokenBucket {
     pub fn refund(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             // A full bucket stays full.
-            self.full_at = self.full_at.checked_sub(rate.cost(tokens)).unwrap_or(now);
+            self.full_at = self.full_at.checked_sub(rate.refill_time(tokens)).unwrap_or(now);
         }
     }
 
@@ -119,8 +119,9 @@ impl TokenBucket {
         if rate.is_unlimited() {
             return None;
         }
-        // Ten costs of a tenth of a second make exactly a second; of a third, slightly less.
-        let over = self.full_at.saturating_duration_since(now + rate.cost(rate.burst));
+        // `refill_time` rounds down, so a burst taken token by token may end a few nanoseconds early,
+        // never late.
+        let over = self.full_at.saturating_duration_since(now + rate.refill_time(rate.burst));
         (!over.is_zero()).then_some(over)
     }
 }
@@ -158,9 +159,9 @@ mod tests {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut bucket = TokenBucket::full(start);
-        bucket.spend(10, rate, start);
+        bucket.take_with_debt(10, rate, start);
         assert_eq!(bucket.debt(rate, start), None);
-        bucket.spend(20, rate, start);
+        bucket.take_with_debt(20, rate, start);
         assert_eq!(bucket.debt(rate, start), Some(Duration::from_secs(2)));
         assert!(bucket.take(rate, start).is_err());
         bucket.refund(10, rate, start);
@@ -196,7 +197,7 @@ mod tests {
         let now = Instant::now();
         let rate = Rate::per_second(10);
         let mut bucket = TokenBucket::full(now);
-        bucket.spend(10, rate, now);
+        bucket.take_with_debt(10, rate, now);
         bucket.refund(4, rate, now);
         assert_eq!((0..100).filter(|_| bucket.take(rate, now).is_ok()).count(), 4);
     }
@@ -219,8 +220,8 @@ mod tests {
         let bound = Duration::from_secs(2);
         for (spent, debt) in [(10, None), (29, Some(1_900)), (30, Some(2_000)), (31, Some(2_000))] {
             let mut bucket = TokenBucket::full(now);
-            bucket.spend(spent, rate, now);
-            bucket.forgive_beyond(bound, rate, now);
+            bucket.take_with_debt(spent, rate, now);
+            bucket.cap_debt(bound, rate, now);
             assert_eq!(bucket.debt(rate, now), debt.map(Duration::from_millis), "{spent}");
         }
     }
@@ -231,9 +232,9 @@ mod tests {
         let rate = Rate::per_second(0);
         assert!(rate.is_unlimited() && !Rate::per_minute(1).is_unlimited());
         let mut bucket = TokenBucket::full(now);
-        bucket.spend(u32::MAX, rate, now);
+        bucket.take_with_debt(u32::MAX, rate, now);
         bucket.refund(u32::MAX, rate, now);
-        bucket.forgive_beyond(Duration::ZERO, rate, now);
+        bucket.cap_debt(Duration::ZERO, rate, now);
         assert!(bucket.is_full(now) && bucket.debt(rate, now).is_none());
     }
 

@@ -46,7 +46,7 @@ impl fmt::Debug for Signer {
 
 /// Whether two secrets are the same, in a time that depends on neither.
 #[must_use]
-pub fn same_secret(one: &str, other: &str) -> bool {
+pub fn secrets_equal(one: &str, other: &str) -> bool {
     // Comparing digests under a key leaks nothing of the texts, not even their lengths.
     let signer = Signer::new("compare");
     signer.verify(one, &signer.sign(other))
@@ -55,7 +55,11 @@ pub fn same_secret(one: &str, other: &str) -> bool {
 /// The string to sign for a subscription of `socket_id` to `channel`, with `channel_data` byte for
 /// byte if there is any.
 #[must_use]
-pub fn channel_string(socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
+pub fn channel_string_to_sign(
+    socket_id: SocketId,
+    channel: &str,
+    channel_data: Option<&str>,
+) -> String {
     match channel_data {
         Some(data) => format!("{socket_id}:{channel}:{data}"),
         None => format!("{socket_id}:{channel}"),
@@ -64,7 +68,7 @@ pub fn channel_string(socket_id: SocketId, channel: &str, channel_data: Option<&
 
 /// The string to sign for a sign-in of `socket_id` with `user_data`.
 #[must_use]
-pub fn user_string(socket_id: SocketId, user_data: &str) -> String {
+pub fn user_string_to_sign(socket_id: SocketId, user_data: &str) -> String {
     format!("{socket_id}::user::{user_data}")
 }
 
@@ -77,7 +81,11 @@ pub fn body_md5(body: &[u8]) -> String {
 /// The string to sign for a request: `METHOD\nPATH\nQUERY`, where the query has all parameters
 /// except the signature, sorted, with keys in lower case and decoded values.
 #[must_use]
-pub fn request_string<T: AsRef<str>>(method: &str, path: &str, parameters: &[(T, T)]) -> String {
+pub fn request_string_to_sign<T: AsRef<str>>(
+    method: &str,
+    path: &str,
+    parameters: &[(T, T)],
+) -> String {
     let mut text = [method, "\n", path, "\n"].concat();
     for (at, (key, value)) in parameters.iter().enumerate() {
         let and = if at == 0 { "" } else { "&" };
@@ -226,10 +234,10 @@ mod tests {
     #[test]
     fn strings_to_sign_are_exact() {
         let id = SocketId::parse("1234.1234").unwrap().unwrap();
-        assert_eq!(channel_string(id, "private-foobar", None), VECTORS[0].1);
-        assert_eq!(channel_string(id, "private-x", Some(r#"{"a":1}"#)), VECTORS[4].1);
-        assert_eq!(channel_string(id, "private-foobar", Some("")), VECTORS[7].1);
-        assert_eq!(user_string(id, r#"{"id":"12345"}"#), VECTORS[3].1);
+        assert_eq!(channel_string_to_sign(id, "private-foobar", None), VECTORS[0].1);
+        assert_eq!(channel_string_to_sign(id, "private-x", Some(r#"{"a":1}"#)), VECTORS[4].1);
+        assert_eq!(channel_string_to_sign(id, "private-foobar", Some("")), VECTORS[7].1);
+        assert_eq!(user_string_to_sign(id, r#"{"id":"12345"}"#), VECTORS[3].1);
     }
 
     #[test]
@@ -242,7 +250,7 @@ mod tests {
             ("body_md5", &body_md5(body)),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let text = request_string("POST", "/apps/3/events", &parameters);
+        let text = request_string_to_sign("POST", "/apps/3/events", &parameters);
         let expected = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
         assert_eq!(Signer::new(SECRET).sign(&text), expected);
     }
@@ -254,8 +262,8 @@ mod tests {
 
     #[test]
     fn secrets_are_compared_completely() {
-        assert!(same_secret("a", "a"));
-        assert!(!same_secret("a", "b"));
-        assert!(!same_secret("a", ""));
+        assert!(secrets_equal("a", "a"));
+        assert!(!secrets_equal("a", "b"));
+        assert!(!secrets_equal("a", ""));
     }
 }

@@ -17,22 +17,22 @@ pub struct LogThrottle {
 impl Default for LogThrottle {
     /// One line a minute.
     fn default() -> Self {
-        Self::every(Duration::from_secs(60))
+        Self::with_interval(Duration::from_secs(60))
     }
 }
 
 impl LogThrottle {
     /// At most one line in each interval.
     #[must_use]
-    pub fn every(interval: Duration) -> Self {
+    pub fn with_interval(interval: Duration) -> Self {
         Self { interval, state: Mutex::default() }
     }
 
-    /// Counts `more`. Returns the count since the last line if a line is due.
-    pub fn due(&self, more: u64, now: Instant) -> Option<u64> {
+    /// Counts `events`. Returns the count since the last line if a line is due.
+    pub fn record(&self, events: u64, now: Instant) -> Option<u64> {
         let mut state = self.state.lock();
         let (last, count) = &mut *state;
-        *count += more;
+        *count += events;
         let is_due = last.is_none_or(|last| self.interval <= now.saturating_duration_since(last));
         if !is_due || *count == 0 {
             return None;
@@ -49,23 +49,27 @@ mod tests {
     #[test]
     fn a_line_is_due_once_per_interval_with_the_full_count() {
         let start = Instant::now();
-        let throttle = LogThrottle::every(Duration::from_secs(10));
-        assert_eq!(throttle.due(0, start), None);
-        assert_eq!(throttle.due(2, start), Some(2));
-        assert_eq!(throttle.due(3, start + Duration::from_secs(9)), None);
-        assert_eq!(throttle.due(4, start + Duration::from_secs(10)), Some(7));
+        let throttle = LogThrottle::with_interval(Duration::from_secs(10));
+        assert_eq!(throttle.record(0, start), None);
+        assert_eq!(throttle.record(2, start), Some(2));
+        assert_eq!(throttle.record(3, start + Duration::from_secs(9)), None);
+        assert_eq!(throttle.record(4, start + Duration::from_secs(10)), Some(7));
     }
 
     #[test]
     fn the_default_is_a_line_a_minute() {
         let start = Instant::now();
         let throttle = LogThrottle::default();
-        assert_eq!(throttle.due(1, start), Some(1));
-        assert_eq!(throttle.due(1, start + Duration::from_millis(59_999)), None);
-        assert_eq!(throttle.due(0, start + Duration::from_secs(60)), Some(1));
-        assert_eq!(throttle.due(0, start + Duration::from_secs(600)), None, "nothing has happened");
-        assert_eq!(throttle.due(1, start + Duration::from_secs(600)), Some(1));
+        assert_eq!(throttle.record(1, start), Some(1));
+        assert_eq!(throttle.record(1, start + Duration::from_millis(59_999)), None);
+        assert_eq!(throttle.record(0, start + Duration::from_secs(60)), Some(1));
+        assert_eq!(
+            throttle.record(0, start + Duration::from_secs(600)),
+            None,
+            "nothing has happened"
+        );
+        assert_eq!(throttle.record(1, start + Duration::from_secs(600)), Some(1));
         // A clock value that another thread has read earlier does not cause a line.
-        assert_eq!(throttle.due(1, start), None);
+        assert_eq!(throttle.record(1, start), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     target::Target,
     wire,
 };
-use campanile::signature::{Signer, body_md5, request_string};
+use campanile::signature::{Signer, body_md5, request_string_to_sign};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -80,7 +80,7 @@ impl Requests {
             ("auth_version".to_owned(), "1.0".to_owned()),
         ];
         parameters.extend(md5.map(|md5| ("body_md5".to_owned(), md5)));
-        let text = request_string(method, path, &parameters);
+        let text = request_string_to_sign(method, path, &parameters);
         let signature = self.signer.sign(&text);
         // The signed text consists of method, path and query, each on a line; the query is last.
         let query = text.rsplit('\n').next().unwrap_or_default();

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use campanile::signature::{Signer, same_secret};
+use campanile::signature::{Signer, secrets_equal};
 
 /// Batches of each kind in a round, and comparisons in a batch: long enough for the clock's resolution.
 const BATCHES: usize = 300;
@@ -105,7 +105,7 @@ fn a_signature_can_not_be_found_byte_by_byte() {
 #[test]
 fn a_token_can_not_be_found_byte_by_byte() {
     let token = "0123456789abcdef".repeat(4);
-    let compare = |guess: &str| same_secret(guess, &token);
+    let compare = |guess: &str| secrets_equal(guess, &token);
     assert!(compare(&token));
     assert!(!leaks(compare, &wrong_at(&token, 0), &wrong_at(&token, 63)));
 }

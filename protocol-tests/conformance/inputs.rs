@@ -69,9 +69,9 @@ fn arguments_and_files_that_are_not_utf_8_are_rejected_with_a_line() {
         assert!(!output_text(&output).contains("panicked"), "{}", output_text(&output));
     }
     for (file, bytes, place) in [
-        (".env", &b"A=1\nB=\xff\n"[..], ".env:2: holds bytes that are not UTF-8"),
+        (".env", &b"A=1\nB=\xff\n"[..], ".env:2: contains bytes that are not UTF-8"),
         (".env", b"\xff\xfeA\0=\0", ".env: is in UTF-16"),
-        ("config.toml", b"[log]\n\n\xc3\x28\n", "config.toml:3: holds bytes that are not UTF-8"),
+        ("config.toml", b"[log]\n\n\xc3\x28\n", "config.toml:3: contains bytes that are not UTF-8"),
     ] {
         let directory = configured();
         std::fs::write(directory.path().join(file), bytes).expect("a folder of our own");

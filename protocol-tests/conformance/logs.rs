@@ -293,9 +293,9 @@ async fn log_lines_of_one_address_are_limited() {
         log.matches("connection rejected").count() + log.matches("request rejected").count()
     };
     let left_out = |log: &str| -> Vec<usize> {
-        let counts = log.lines().filter_map(|line| line.split_once(" more rejected"));
-        let last = |text: &str| text.rsplit(' ').next().and_then(|count| count.parse().ok());
-        counts.map(|(before, _)| last(before).expect("a count")).collect()
+        let lines = log.lines().filter(|line| line.contains("more rejections were not logged"));
+        let count = |line: &str| line.split_once("count=")?.1.split(' ').next()?.parse().ok();
+        lines.map(|line| count(line).expect("a count")).collect()
     };
     let is_complete = || {
         let log = server.process.stream("err");

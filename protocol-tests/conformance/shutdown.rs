@@ -131,7 +131,7 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
         server.signal(second);
         assert_eq!(server.process.exit_code().await, Some(1));
         let log = server.process.stream("err");
-        assert!(log.contains("ended at once by a second signal"), "{log}");
+        assert!(log.contains("terminated by a second signal"), "{log}");
     }
 }
 

@@ -20,8 +20,7 @@ fn laravel() -> Directory {
     directory
 }
 
-const LOST: &str = "config/reverb.php:4: allowed_origins is app.example there and is not read. SECURITY: here every origin \
-    may connect (apps[0].allowed_origins): write REVERB_ALLOWED_ORIGINS=app.example";
+const LOST: &str = "config/reverb.php:4: sets allowed_origins to app.example. SECURITY: Campanile allows every origin (apps[0].allowed_origins): set REVERB_ALLOWED_ORIGINS=app.example";
 
 #[tokio::test]
 async fn check_shows_the_defaults_of_reverb_and_differences_of_its_php() {

@@ -330,7 +330,7 @@ async fn new_connections_use_a_renewed_certificate_and_not_an_invalid_one() {
     // A key that does not match, then an invalid certificate: each error names the file, and nothing changes.
     for (file, text, rule) in [
         ("key.pem", old.key.as_str(), "cert.pem: must hold the certificate of the key in"),
-        ("cert.pem", "nothing", "cert.pem: must hold a certificate in PEM"),
+        ("cert.pem", "nothing", "cert.pem: must contain a certificate in PEM"),
     ] {
         secure.directory.write(file, text);
         secure.server.signal("HUP");

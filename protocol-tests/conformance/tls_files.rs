@@ -33,7 +33,7 @@ async fn an_expired_certificate_is_warned_about_and_measured() {
     let output = check.stream("err");
     for part in [
         format!("config.toml:{line}: server.tls.cert: "),
-        "cert.pem: holds a certificate that expired on 2020-01-09T00:00:00Z".to_owned(),
+        "cert.pem: contains a certificate that expired on 2020-01-09T00:00:00Z".to_owned(),
     ] {
         assert!(output.contains(&part), "{part} in {output}");
     }
@@ -75,7 +75,7 @@ async fn every_file_is_named_with_its_line_and_key_at_check_and_at_the_start() {
             (
                 "cert = ",
                 "server.tls.cert",
-                "cert.pem: must hold a certificate in PEM, and holds a private key",
+                "cert.pem: must contain a certificate in PEM, and holds a private key",
             ),
             (
                 "key = \"/",

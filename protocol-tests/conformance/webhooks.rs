@@ -10,7 +10,7 @@ use campanile::{
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
     signature::Signer,
-    webhook::{Plan, Webhooks},
+    webhook::{PreparedWebhooks, Webhooks},
 };
 use serde_json::{Value, json};
 
@@ -42,7 +42,8 @@ impl RunningWebhooks {
 
     /// Applies another configuration, like a reload.
     fn change(&self, endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) {
-        let plan = Plan::new(&config(endpoints, change)).expect("webhooks over http can be used");
+        let plan = PreparedWebhooks::new(&config(endpoints, change))
+            .expect("webhooks over http can be used");
         self.webhooks.change(plan);
     }
 

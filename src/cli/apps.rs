@@ -20,7 +20,8 @@ enum AppsCommand {
 
 pub(super) fn apps(args: &AppsArgs) -> ExitCode {
     match &args.command {
-        AppsCommand::Reload(server) => server
-            .ask(async |target| target.call(Method::POST, "reload", &[], "{}".to_owned()).await),
+        AppsCommand::Reload(server) => server.send_and_print(async |target| {
+            target.call(Method::POST, "reload", &[], "{}".to_owned()).await
+        }),
     }
 }

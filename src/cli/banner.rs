@@ -20,7 +20,7 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     }
 }
 
-/// What a page needs to connect by Laravel Echo or pusher-js.
+/// Connection options for Laravel Echo and pusher-js.
 pub(super) struct EchoOptions<'a, Port: fmt::Display> {
     pub(super) key: &'a str,
     /// The host as written in a URL.

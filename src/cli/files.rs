@@ -28,7 +28,7 @@ pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigErr
         errors.extend(error.errors());
     }
     if is_start && let Err(error) = AppDatabase::check_url(&loaded.config.apps_from) {
-        faults.push(("apps_from.url", error.to_string()));
+        errors.push(("apps_from.url", error.to_string()));
     }
-    loaded.reject(faults)
+    loaded.check_files(errors)
 }

@@ -13,5 +13,6 @@ pub(super) struct HealthArgs {
 }
 
 pub(super) fn health(args: &HealthArgs) -> ExitCode {
-    args.server.ask(async |target| target.request(Method::GET, "/up", String::new()).await)
+    args.server
+        .send_and_print(async |target| target.request(Method::GET, "/up", String::new()).await)
 }

@@ -85,7 +85,7 @@ pub(super) fn import(args: &ImportArgs) -> ExitCode {
         print_error(format_args!("warning: {warning}"));
     }
     print_line(format_args!("Wrote {output}. It contains secrets, and only you can read it."));
-    // By itself, without the variables that went into it.
+    // Checks the written file alone, without environment variables.
     match config::load(&Sources { file: Some(args.output.clone()), ..Sources::default() }) {
         Ok(_valid) => ExitCode::SUCCESS,
         Err(error) => reject(error),
@@ -124,7 +124,7 @@ fn evaluate(
         return Err(format!("PHP fails: {}", first_line(&errors)));
     }
     serde_json::from_slice(&output.stdout)
-        .map_err(|_not_json| format!("PHP prints no array: {}", first_line(&errors)))
+        .map_err(|_not_json| format!("PHP did not return an array: {}", first_line(&errors)))
 }
 
 fn first_line(text: &str) -> &str {

@@ -58,20 +58,20 @@ pub(super) struct InitArgs {
     force: bool,
 }
 
-/// A question about a setting, with the default as it is typed.
-struct Question {
+/// A prompt for a setting, with the default as it is typed.
+struct Prompt {
     key: &'static str,
     text: &'static str,
     default: &'static str,
 }
 
-const PORT: Question = Question { key: "server.port", text: "Port to listen on", default: "8080" };
-const ORIGINS: Question = Question {
+const PORT: Prompt = Prompt { key: "server.port", text: "Port to listen on", default: "8080" };
+const ORIGINS: Prompt = Prompt {
     key: "apps[].allowed_origins",
     text: "Origins whose pages may connect, such as example.com, separated by commas; * for all",
     default: "*",
 };
-const REDIS: Question = Question {
+const REDIS: Prompt = Prompt {
     key: "redis.url",
     text: "URL of the Redis that the nodes share; empty for a single node",
     default: "",
@@ -143,7 +143,7 @@ fn write_config(
     let units = units.transpose().map_err(|rule: String| rule)?;
     write_private(&args.file, &config.toml(), args.force)
         .map_err(|error| format!("cannot write {file}: {error}"))?;
-    note_other_app(args, &config.app);
+    warn_other_app(args, &config.app);
     let mut next_steps = config.next_steps(&args.file);
     if let Some((folder, units)) = units {
         write_files(folder, &units, args.force)?;
@@ -211,7 +211,7 @@ fn write_files(folder: &Path, files: &[File], replaces: bool) -> Result<(), Stri
     Ok(())
 }
 
-/// Warns if the environment or `.env` configures the app, which then wins over the file.
+/// Warns if the environment or `.env` configures the app, which then overrides the file.
 fn warn_other_app(args: &InitArgs, app: &AppCredentials) {
     let sources = ConfigArgs { config: Some(args.file.clone()), ..ConfigArgs::default() };
     match sources.read(Flags::default(), Files::default()) {
@@ -233,9 +233,9 @@ pub(super) fn write_private(path: &Path, text: &str, replaces: bool) -> io::Resu
     file.sync_all()
 }
 
-impl Question {
+impl Prompt {
     /// The value: `given`, or the answer read from `input`, or the default. Asks again while the
-    /// answer breaks a rule.
+    /// answer is invalid.
     fn value(
         &self,
         given: Option<String>,
@@ -279,9 +279,8 @@ impl NewConfig {
         mut input: Option<impl BufRead>,
         output: &mut impl Write,
     ) -> Result<Self, String> {
-        let mut value = |question: Question, given: Option<String>| {
-            question.value(given, input.as_mut(), output)
-        };
+        let mut value =
+            |prompt: Prompt, given: Option<String>| prompt.value(given, input.as_mut(), output);
         Ok(Self {
             port: value(PORT, args.port.map(|port| port.to_string()))?,
             origins: value(ORIGINS, args.origins.clone())?,

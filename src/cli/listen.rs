@@ -45,16 +45,16 @@ enum ListenEnd {
     /// The server closed the connection with this code and reason.
     Closed(Option<u16>, String),
     /// The connection failed, while it was established or later.
-    Broken(tungstenite::Error),
+    Failed(tungstenite::Error),
     /// The server did not answer a ping in time.
-    Silent,
+    PongTimeout,
     /// The reader of the output has closed it.
     OutputClosed,
 }
 
 /// What to do after a connection has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum NextStep {
+enum ReconnectDecision {
     /// Stop: a new connection would end in the same way.
     Stop,
     /// Reconnect after this time.
@@ -67,7 +67,7 @@ const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
 /// The delays between attempts while the server is unreachable.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: 0.0 };
+    Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30), jitter: 0.0 };
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     let (target, runtime) = match (args.server.target(), runtime()) {
@@ -136,12 +136,12 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
                 let code = code.map(|code| format!("{code} ")).unwrap_or_default();
                 format!("the server closed the connection: {code}{}", Escaped(reason))
             }
-            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin),
-            ListenEnd::Silent => "the server gave no sign of life".to_owned(),
+            ListenEnd::Failed(error) => format!("no connection to {}: {error}", target.origin),
+            ListenEnd::PongTimeout => "the server did not answer a ping".to_owned(),
         };
-        match next(&ended, session.is_established, failures) {
-            NextStep::Stop => return fail(EXIT_FAILED, Escaped(&why)),
-            NextStep::Reconnect(pause) => {
+        match reconnect_decision(&ended, session.is_established, failures) {
+            ReconnectDecision::Stop => return fail(EXIT_FAILED, Escaped(&why)),
+            ReconnectDecision::Reconnect(pause) => {
                 let when = match pause.as_secs() {
                     0 => "now".to_owned(),
                     seconds => format!("in {seconds} s"),
@@ -156,21 +156,25 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
 
 /// Decides as pusher-js does (`docs/protocol.md#close-codes`). `failures` is the number of
 /// consecutive attempts before this one that did not lead to a connection.
-fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
+fn reconnect_decision(
+    ended: &ListenEnd,
+    was_established: bool,
+    failures: u32,
+) -> ReconnectDecision {
     let second = Duration::from_secs(1);
     match ended {
         ListenEnd::OutputClosed | ListenEnd::Closed(Some(4000..=4099 | 4300..), _) => {
-            NextStep::Stop
+            ReconnectDecision::Stop
         }
         // A client that is closed at once again and again must not reconnect without a pause.
         ListenEnd::Closed(Some(4200..=4299), _) if was_established || failures == 0 => {
-            NextStep::Reconnect(Duration::ZERO)
+            ReconnectDecision::Reconnect(Duration::ZERO)
         }
-        ListenEnd::Closed(_, _) => NextStep::Reconnect(second),
-        ListenEnd::Silent => NextStep::Reconnect(Duration::ZERO),
-        ListenEnd::Broken(error) if is_final(error) => NextStep::Stop,
-        ListenEnd::Broken(_) if was_established => NextStep::Reconnect(second),
-        ListenEnd::Broken(_) => NextStep::Reconnect(BACKOFF.delay(failures, 0.0)),
+        ListenEnd::Closed(_, _) => ReconnectDecision::Reconnect(second),
+        ListenEnd::PongTimeout => ReconnectDecision::Reconnect(Duration::ZERO),
+        ListenEnd::Failed(error) if is_final(error) => ReconnectDecision::Stop,
+        ListenEnd::Failed(_) if was_established => ReconnectDecision::Reconnect(second),
+        ListenEnd::Failed(_) => ReconnectDecision::Reconnect(BACKOFF.delay(failures, 0.0)),
     }
 }
 
@@ -214,8 +218,8 @@ struct Established {
 impl ListenSession<'_> {
     async fn run(&mut self) -> ListenEnd {
         match connect(self.target).await {
-            Ok(mut socket) => self.run_session(&mut socket).await.unwrap_or_else(ListenEnd::Broken),
-            Err(error) => ListenEnd::Broken(error),
+            Ok(mut socket) => self.run_session(&mut socket).await.unwrap_or_else(ListenEnd::Failed),
+            Err(error) => ListenEnd::Failed(error),
         }
     }
 
@@ -232,7 +236,7 @@ impl ListenSession<'_> {
                     socket.send(Message::text(r#"{"event":"pusher:ping","data":{}}"#)).await?;
                     match time::timeout(PONG_TIMEOUT, socket.next()).await {
                         Ok(message) => message,
-                        Err(_silence) => return Ok(ListenEnd::Silent),
+                        Err(_silence) => return Ok(ListenEnd::PongTimeout),
                     }
                 }
             };
@@ -310,7 +314,7 @@ fn subscribe(target: &AppTarget, channel: &str, socket_id: &str) -> Value {
         is_presence.then(|| r#"{"user_id":"campanile-listen","user_info":{}}"#.to_owned());
     let auth = SocketId::parse(socket_id).ok().flatten().map(|socket_id| {
         let data = channel_data.as_deref();
-        let text = crate::signature::channel_string(socket_id, channel, data);
+        let text = crate::signature::channel_string_to_sign(socket_id, channel, data);
         format!("{}:{}", target.key, target.signer.sign(&text))
     });
     let data = json!({"channel": channel, "auth": auth, "channel_data": channel_data});
@@ -349,30 +353,42 @@ mod tests {
 
     #[test]
     fn listen_reconnects_as_the_close_code_requires() {
-        let after = |s| NextStep::Reconnect(Duration::from_secs(s));
+        let after = |s| ReconnectDecision::Reconnect(Duration::from_secs(s));
         for code in [4000, 4001, 4009, 4099, 4300, 4999] {
-            assert_eq!(next(&closed(code), true, 0), NextStep::Stop, "{code}");
+            assert_eq!(
+                reconnect_decision(&closed(code), true, 0),
+                ReconnectDecision::Stop,
+                "{code}"
+            );
         }
         for code in [1000, 1001, 1006, 1009, 1011, 3999, 4100, 4199] {
-            assert_eq!(next(&closed(code), true, 0), after(1), "{code}");
+            assert_eq!(reconnect_decision(&closed(code), true, 0), after(1), "{code}");
         }
         for code in [4200, 4201, 4299] {
-            assert_eq!(next(&closed(code), true, 0), after(0), "{code}");
-            assert_eq!(next(&closed(code), false, 0), after(0), "{code}");
-            assert_eq!(next(&closed(code), false, 1), after(1), "{code}, again and again");
+            assert_eq!(reconnect_decision(&closed(code), true, 0), after(0), "{code}");
+            assert_eq!(reconnect_decision(&closed(code), false, 0), after(0), "{code}");
+            assert_eq!(
+                reconnect_decision(&closed(code), false, 1),
+                after(1),
+                "{code}, again and again"
+            );
         }
     }
 
     #[test]
     fn reconnects_to_an_unreachable_server_back_off() {
         let rejected = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
-        let pauses =
-            (0..8).map(|failures| match next(&ListenEnd::Broken(rejected()), false, failures) {
-                NextStep::Reconnect(pause) => pause.as_secs(),
-                NextStep::Stop => panic!("stops"),
-            });
+        let pauses = (0..8).map(|failures| {
+            match reconnect_decision(&ListenEnd::Failed(rejected()), false, failures) {
+                ReconnectDecision::Reconnect(pause) => pause.as_secs(),
+                ReconnectDecision::Stop => panic!("stops"),
+            }
+        });
         assert_eq!(pauses.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 30, 30, 30]);
         let untrusted = tungstenite::Error::Io(io::ErrorKind::InvalidData.into());
-        assert_eq!(next(&ListenEnd::Broken(untrusted), false, 0), NextStep::Stop);
+        assert_eq!(
+            reconnect_decision(&ListenEnd::Failed(untrusted), false, 0),
+            ReconnectDecision::Stop
+        );
     }
 }

@@ -15,11 +15,11 @@ use tracing_subscriber::{
 
 /// Changes the minimum level of lines that are written.
 #[derive(Clone, Debug)]
-pub(super) struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
+pub(super) struct LogLevelHandle(reload::Handle<LevelFilter, Registry>);
 
 /// Starts to log on a separate thread: a slow reader of the log must not block a shard. Lines are
 /// dropped if some thousands are queued. Queued lines are written when the guard is dropped.
-pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
+pub(super) fn init(config: &LogConfig) -> (LogLevelHandle, WorkerGuard) {
     let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     let (level, switch) = reload::Layer::new(filter(config.level));
     let form = match config.format {
@@ -30,10 +30,10 @@ pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
     let set = set_global_default(registry().with(level).with(lines));
     // It fails only if a program that embeds the server has installed a logger before.
     let _ = set;
-    (LevelSwitch(switch), guard)
+    (LogLevelHandle(switch), guard)
 }
 
-impl LevelSwitch {
+impl LogLevelHandle {
     /// Sets the level.
     pub(super) fn set(&self, level: LogLevel) {
         // It fails if another logger is installed, which has a level of its own.

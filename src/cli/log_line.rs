@@ -111,7 +111,7 @@ impl Fields {
     fn add_text(&mut self, field: &Field, value: &dyn Debug, has_quotes: bool) {
         let max = if self.is_operators { OPERATOR_VALUE_MAX } else { VALUE_MAX };
         let escapes_backslash = !self.is_operators && !matches!(self.line, LogLine::Json);
-        let mut text = CutText { text: String::new(), max, escapes_backslash };
+        let mut text = TruncatedText { text: String::new(), max, escapes_backslash };
         // An error means that the text was truncated; what was written until then is kept.
         let _ = write!(text, "{value:?}");
         let text = text.text;
@@ -167,14 +167,14 @@ impl Visit for Fields {
 
 /// Text that is escaped while it is written, and truncated at a character boundary when it becomes
 /// too long.
-struct CutText {
+struct TruncatedText {
     text: String,
     max: usize,
     /// Whether backslashes are escaped, so that escapes within quotes are unambiguous.
     escapes_backslash: bool,
 }
 
-impl Write for CutText {
+impl Write for TruncatedText {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         for c in piece.chars() {
             let before = self.text.len();

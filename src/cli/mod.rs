@@ -46,7 +46,7 @@ enum Command {
     Start(StartArgs),
     /// Write a first config.toml with a new app
     Init(init::InitArgs),
-    /// Write a config.toml that means the same as config/reverb.php of a Laravel project
+    /// Convert config/reverb.php of a Laravel project to config.toml
     Import(import::ImportArgs),
     /// Print the effective configuration and where each value comes from
     Check(CheckArgs),
@@ -77,7 +77,7 @@ struct ConfigArgs {
     /// File with environment variables [default: .env, if there is one]
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Read .env.NAME in place of .env, if there is one [default: what `APP_ENV` says]
+    /// Read .env.NAME instead of .env, if there is one [default: `APP_ENV`]
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
     /// Take the app's id, key and secret from `PUSHER_APP_ID`, `PUSHER_APP_KEY` and `PUSHER_APP_SECRET`
@@ -85,7 +85,7 @@ struct ConfigArgs {
     from_pusher_env: bool,
 }
 
-/// Where the server listens, over the configuration.
+/// Listen address; overrides the configuration.
 #[derive(Args, Clone, Debug, Default)]
 struct AddressArgs {
     /// Address that the server listens on
@@ -94,7 +94,7 @@ struct AddressArgs {
     /// Port that the server listens on; 0 is any free one
     #[arg(long)]
     port: Option<u16>,
-    /// What precedes the path of every route
+    /// Path prefix of every route
     #[arg(long)]
     path: Option<String>,
 }
@@ -119,7 +119,7 @@ struct StartArgs {
     sources: ConfigArgs,
     #[command(flatten)]
     address: AddressArgs,
-    /// Accepted as `reverb:start` accepts it; without effect
+    /// Ignored; accepted for compatibility with `reverb:start`
     #[arg(long)]
     hostname: Option<String>,
     /// Log every step
@@ -186,20 +186,13 @@ impl ConfigArgs {
         Ok(loaded)
     }
 
-    /// Reads the current configuration. `before` are the files of the configuration in force, if
+    /// Reads the current configuration. `previous` are the files of the current configuration, if
     /// there is one.
-    fn read(&self, flags: Flags, before: Files) -> Result<Loaded, ConfigError> {
+    fn read(&self, flags: Flags, previous: Files) -> Result<Loaded, ConfigError> {
         let (file, env_file) = (self.config.clone(), self.env_file.clone());
         let (env_name, pusher_env) = (self.env.clone(), self.from_pusher_env);
-        let mut sources = Sources {
-            file,
-            env_file,
-            env_name,
-            pusher_env,
-            flags,
-            previous: before,
-            ..Sources::default()
-        };
+        let mut sources =
+            Sources { file, env_file, env_name, pusher_env, flags, previous, ..Sources::default() };
         sources.set_env(std::env::vars_os());
         config::load(&sources)
     }

@@ -37,7 +37,7 @@ pub(super) fn publish(args: &PublishArgs) -> ExitCode {
         },
         data => data.to_owned(),
     };
-    args.server.ask(async |target| post(target, args, &data).await)
+    args.server.send_and_print(async |target| post(target, args, &data).await)
 }
 
 /// Reads the data of an event, without the trailing line break that most programs print.

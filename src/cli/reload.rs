@@ -1,6 +1,6 @@
 //! Reloads the configuration on SIGHUP.
 
-use super::{ConfigArgs, files, log::LevelSwitch, systemd};
+use super::{ConfigArgs, files, log::LogLevelHandle, systemd};
 use crate::{
     config::{ConfigError, Files, Flags, Loaded, LogLevel},
     server::{PreparedReload, ReloadError, ReloadSummary, Reloader},
@@ -8,48 +8,48 @@ use crate::{
 use std::{fmt::Display, sync::Arc};
 use tokio::{signal::unix::Signal, task};
 
-/// The parts that a reload needs.
+/// The task that reloads the configuration on SIGHUP.
 #[derive(Debug)]
-pub(super) struct Reloading {
+pub(super) struct SighupTask {
     pub(super) sources: ConfigArgs,
     pub(super) flags: Flags,
     pub(super) reloader: Arc<Reloader>,
-    pub(super) level: LevelSwitch,
+    pub(super) level: LogLevelHandle,
 }
 
-/// The files and certificates that were read with a configuration.
+/// What was read with a configuration besides the settings.
 #[derive(Debug)]
-struct LoadedFiles {
+struct LoadOutcome {
     warnings: Vec<String>,
     files: Files,
 }
 
 /// The error of a rejected reload.
 #[derive(Debug)]
-enum RejectedReload {
+enum ReloadRejected {
     /// The configuration is invalid.
     Config(ConfigError),
     /// The configuration cannot be applied.
     Reload(ReloadError),
 }
 
-impl Reloading {
+impl SighupTask {
     /// Reloads the configuration on each SIGHUP. `files` are those that the server was started
     /// with.
     pub(super) async fn reload_on(self, mut hangup: Signal, mut files: Files) {
         let this = Arc::new(self);
         while hangup.recv().await.is_some() {
-            tracing::info!("reload begun");
+            tracing::info!("reload started");
             systemd::reloading();
             // Reading files may block, so it runs on another thread.
-            let (reading, before) = (Arc::clone(&this), files.clone());
-            match task::spawn_blocking(move || reading.prepare_counted(before)).await {
+            let (reading, previous) = (Arc::clone(&this), files.clone());
+            match task::spawn_blocking(move || reading.prepare_counted(previous)).await {
                 Ok(Ok((read, prepared))) => {
                     files = read.files;
                     this.apply(&read.warnings, prepared);
                 }
-                Ok(Err(RejectedReload::Config(error))) => reject(error),
-                Ok(Err(RejectedReload::Reload(error))) => reject(error),
+                Ok(Err(ReloadRejected::Config(error))) => reject(error),
+                Ok(Err(ReloadRejected::Reload(error))) => reject(error),
                 Err(_panicked) => tracing::error!("panic recovered"),
             }
             systemd::ready();
@@ -58,19 +58,19 @@ impl Reloading {
 
     fn prepare_counted(
         &self,
-        before: Files,
-    ) -> Result<(LoadedFiles, PreparedReload), RejectedReload> {
-        self.prepare(before).inspect_err(|_| self.reloader.count_rejected())
+        previous: Files,
+    ) -> Result<(LoadOutcome, PreparedReload), ReloadRejected> {
+        self.prepare(previous).inspect_err(|_| self.reloader.count_rejected())
     }
 
     /// Reads everything again, as at startup, and changes nothing.
-    fn prepare(&self, before: Files) -> Result<(LoadedFiles, PreparedReload), RejectedReload> {
+    fn prepare(&self, previous: Files) -> Result<(LoadOutcome, PreparedReload), ReloadRejected> {
         let mut loaded =
-            self.sources.read(self.flags.clone(), before).map_err(RejectedReload::Config)?;
-        files::check(&mut loaded, false).map_err(RejectedReload::Config)?;
+            self.sources.read(self.flags.clone(), previous).map_err(ReloadRejected::Config)?;
+        files::check(&mut loaded, false).map_err(ReloadRejected::Config)?;
         let Loaded { config, warnings, files, .. } = loaded;
-        let prepared = self.reloader.prepare(config).map_err(RejectedReload::Reload)?;
-        Ok((LoadedFiles { warnings, files }, prepared))
+        let prepared = self.reloader.prepare(config).map_err(ReloadRejected::Reload)?;
+        Ok((LoadOutcome { warnings, files }, prepared))
     }
 
     fn apply(&self, warnings: &[String], prepared: PreparedReload) {
@@ -85,17 +85,17 @@ impl Reloading {
     }
 }
 
-fn more_verbose(one: LogLevel, other: LogLevel) -> LogLevel {
-    if tracing::Level::from(one) < tracing::Level::from(other) { other } else { one }
+fn more_verbose(a: LogLevel, b: LogLevel) -> LogLevel {
+    if tracing::Level::from(a) < tracing::Level::from(b) { b } else { a }
 }
 
 fn reject(error: impl Display) {
-    tracing::error!(%error, "reload rejected, everything stays as it was");
+    tracing::error!(%error, "reload rejected; configuration unchanged");
 }
 
 /// Logs the changes in one line, and the settings that need a restart in others.
-fn log_result(reloaded: &ReloadSummary) {
-    let ReloadSummary { changes, is_certificate_new } = reloaded;
+fn log_result(summary: &ReloadSummary) {
+    let ReloadSummary { changes, is_certificate_new } = summary;
     let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
     tracing::info!(
         apps_added = joined(&changes.added),
@@ -106,7 +106,7 @@ fn log_result(reloaded: &ReloadSummary) {
         "reloaded"
     );
     for key in &changes.restart_required {
-        tracing::warn!(key, "changed in the configuration, but only a restart changes it");
+        tracing::warn!(key, "setting changed; restart required");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::{
     EXIT_FAILED, EXIT_USAGE, StartArgs, banner, fail,
-    log::{self, LevelSwitch},
+    log::{self, LogLevelHandle},
     print_line,
-    reload::Reloading,
+    reload::SighupTask,
     runtime, systemd,
 };
 use crate::{
@@ -25,7 +25,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let (level, _writing) = log::begin(&loaded.config.log);
+    let (level, _writing) = log::init(&loaded.config.log);
     for info in &loaded.infos {
         tracing::info!(info, "configuration");
     }
@@ -50,7 +50,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
 }
 
 /// Whether the process with this id runs in a container: it is the first process of its namespace,
-/// or Docker or Podman has left its mark.
+/// or the marker file of Docker or Podman exists.
 fn is_in_container(process: u32, exists: impl Fn(&Path) -> bool) -> bool {
     process == 1 || ["/.dockerenv", "/run/.containerenv"].iter().any(|path| exists(Path::new(path)))
 }
@@ -59,7 +59,7 @@ fn flags(args: &StartArgs) -> Flags {
     Flags { hostname: args.hostname.clone(), debug: args.debug, ..args.address.flags() }
 }
 
-async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode {
+async fn serve(args: &StartArgs, loaded: Loaded, level: LogLevelHandle) -> ExitCode {
     let Loaded { config, files, .. } = loaded;
     // Before the first connection, so that no signal is missed.
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
@@ -69,7 +69,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
             return fail(EXIT_FAILED, error);
         }
     };
-    let (mut stop, mut stop_at_once) = count_signals(terminate, interrupt);
+    let (mut stop, mut terminate_now) = count_signals(terminate, interrupt);
     let built = tokio::select! {
         built = Server::build(&config) => built,
         // Taking over the port may take a while.
@@ -91,24 +91,27 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     };
     let (sources, reloader) = (args.sources.clone(), Arc::new(server.reloader(config)));
     let running = Arc::clone(&reloader);
-    let reloading = Reloading { sources, flags: flags(args), reloader, level };
-    tokio::spawn(reloading.reload_on(hangup, files));
+    let sighup_task = SighupTask { sources, flags: flags(args), reloader, level };
+    tokio::spawn(sighup_task.reload_on(hangup, files));
     let ended = tokio::select! {
         ended = server.run(stop) => ended,
-        _ = stop_at_once.wait_for(|count| 2 <= *count) => {
+        _ = terminate_now.wait_for(|count| 2 <= *count) => {
             let connections = running.connections();
-            tracing::warn!(connections, "ended at once by a second signal");
+            tracing::warn!(connections, "terminated by a second signal");
             return ExitCode::from(EXIT_FAILED);
         }
     };
     exit_code(ended)
 }
 
-/// The exit code of a server that has ended with this many unfinished parts.
+/// The exit code of a server that has ended with this many unfinished connections and tasks.
 fn exit_code(ended: Result<usize, ServerError>) -> ExitCode {
     match ended {
         Ok(0) => ExitCode::SUCCESS,
-        Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),
+        Ok(unfinished) => fail(
+            EXIT_FAILED,
+            format_args!("{unfinished} connections or tasks did not finish in time"),
+        ),
         Err(error) => fail(EXIT_FAILED, error),
     }
 }

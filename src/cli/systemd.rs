@@ -8,7 +8,7 @@ pub(super) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// A reload has begun.
+/// Notifies systemd that a reload has started.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),

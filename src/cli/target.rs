@@ -10,7 +10,7 @@ use crate::{
         ByteStream, ClientResponse, ConnectError, Connector, HttpClient, HttpError, HttpTimeouts,
         Origin,
     },
-    signature::{Signer, body_md5, request_string},
+    signature::{Signer, body_md5, request_string_to_sign},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,21 +26,21 @@ use std::{
 };
 use tokio::time;
 
-/// Which server, and as which app.
+/// The server and app to connect to.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArgs {
     #[command(flatten)]
     sources: ConfigArgs,
     #[command(flatten)]
     address: AddressArgs,
-    /// The server [default: where the configuration has it listen]
+    /// The server [default: the listen address of the configuration]
     #[arg(
         long,
         value_name = "http[s]://HOST:PORT/PATH",
         conflicts_with_all = ["host", "port", "path"],
     )]
     url: Option<Uri>,
-    /// PEM file with the authorities to believe [default: those of this machine; without --url, the
+    /// PEM file with the CA certificates to trust [default: those of this machine; without --url, the
     /// certificate of the configuration]
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
@@ -125,19 +125,19 @@ impl ServerArgs {
 
     fn target_of(&self, config: &Config) -> Result<AppTarget, ExitCode> {
         let server = config.server.clone();
-        let (origin, rule, prefix) = if let Some(url) = &self.url {
+        let (origin, message, prefix) = if let Some(url) = &self.url {
             let prefix = url.path().trim_end_matches('/').to_owned();
             (Origin::from_uri(url), "--url must be http:// or https:// with a host", prefix)
         } else {
             let is_tls = !server.tls.cert.is_empty();
             let origin = Origin::new(is_tls, &reachable(&server.host), server.port);
-            (origin, "server.host is neither a name nor an address: give --url", server.path)
+            (origin, "server.host is neither a name nor an address: pass --url", server.path)
         };
         let origin = origin.ok_or_else(|| fail(EXIT_USAGE, message))?;
         let trust = match (&self.ca, &self.url) {
-            (Some(file), _) => Trust::Authorities(file.clone()),
-            (None, Some(_)) => Trust::System,
-            (None, None) => Trust::Itself(server.tls.cert),
+            (Some(file), _) => Trust::CaFile(file.clone()),
+            (None, Some(_)) => Trust::SystemRoots,
+            (None, None) => Trust::Pinned(server.tls.cert),
         };
         let tls = origin.is_tls().then(|| trust.client()).transpose();
         let tls = tls.map_err(|message| fail(EXIT_USAGE, message))?;
@@ -148,20 +148,20 @@ impl ServerArgs {
         Ok(AppTarget { origin: Arc::new(origin), connector, prefix, app_id, key, signer })
     }
 
-    /// Sends a request to the server, and prints the answer.
-    pub(super) fn ask(
+    /// Sends a request to the server, and prints the response.
+    pub(super) fn send_and_print(
         &self,
-        question: impl AsyncFnOnce(&AppTarget) -> Result<ClientResponse, String>,
+        request: impl AsyncFnOnce(&AppTarget) -> Result<ClientResponse, String>,
     ) -> ExitCode {
         let (target, runtime) = match (self.target(), runtime()) {
             (Ok(target), Ok(runtime)) => (target, runtime),
             (Err(code), _) | (_, Err(code)) => return code,
         };
-        let answered = runtime.block_on(question(&target));
+        let result = runtime.block_on(request(&target));
         // The system may still resolve a name, which is not waited for.
         runtime.shutdown_background();
-        match answered {
-            Ok(answer) => match body_of(&answer) {
+        match result {
+            Ok(response) => match body_of(&response) {
                 Ok(body) => {
                     print_line(body);
                     ExitCode::SUCCESS
@@ -185,8 +185,8 @@ impl ServerArgs {
         let given = args.metrics_token.clone().filter(|token| !token.is_empty());
         let at = |url: &Uri| -> Result<MetricsTarget, String> {
             let rule = "--metrics-url must be http:// or https:// with a host";
-            let origin = Origin::of(url).ok_or(rule)?;
-            let trust = self.ca.clone().map_or(Trust::System, Trust::Authorities);
+            let origin = Origin::from_uri(url).ok_or(rule)?;
+            let trust = self.ca.clone().map_or(Trust::SystemRoots, Trust::CaFile);
             let tls = origin.is_tls().then(|| trust.client()).transpose()?;
             let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
             let path = match url.path() {
@@ -227,7 +227,7 @@ impl ServerArgs {
             }
             (None, id) => {
                 let id = id.as_deref().unwrap_or_default();
-                return Err(format!("the app {id:?} is not configured: give --key and --secret"));
+                return Err(format!("the app {id:?} is not configured: pass --key and --secret"));
             }
         };
         if let Some(key) = &self.key {
@@ -246,8 +246,8 @@ pub(super) fn body_of(answer: &ClientResponse) -> Result<String, String> {
     let body = String::from_utf8_lossy(body);
     match (*status, *is_complete) {
         (StatusCode::OK, true) => Ok(body.into_owned()),
-        (status, true) => Err(format!("the server answers {status}: {body}")),
-        (status, false) => Err(format!("the server answers {status}, incompletely: {body}")),
+        (status, true) => Err(format!("the server returned {status}: {body}")),
+        (status, false) => Err(format!("the server returned {status}, truncated: {body}")),
     }
 }
 
@@ -284,7 +284,7 @@ impl AppTarget {
         ];
         signed.extend(parameters);
         signed.sort_unstable();
-        let signature = self.signer.sign(&request_string(method.as_str(), &path, &signed));
+        let signature = self.signer.sign(&request_string_to_sign(method.as_str(), &path, &signed));
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(signed)
             .append_pair("auth_signature", &signature)
@@ -317,7 +317,10 @@ impl AppTarget {
     }
 }
 
-async fn send(mut client: HttpClient, request: Request<Full<Bytes>>) -> Result<ClientResponse, String> {
+async fn send(
+    mut client: HttpClient,
+    request: Request<Full<Bytes>>,
+) -> Result<ClientResponse, String> {
     let answered = time::timeout(TIMEOUT, client.send(request)).await;
     answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
 }
@@ -330,9 +333,9 @@ mod tests {
     fn only_a_complete_answer_with_200_is_success() {
         for (status, is_complete, expected) in [
             (StatusCode::OK, true, Ok("x")),
-            (StatusCode::OK, false, Err("the server answers 200 OK, incompletely: x")),
-            (StatusCode::CREATED, true, Err("the server answers 201 Created: x")),
-            (StatusCode::NOT_FOUND, true, Err("the server answers 404 Not Found: x")),
+            (StatusCode::OK, false, Err("the server returned 200 OK, truncated: x")),
+            (StatusCode::CREATED, true, Err("the server returned 201 Created: x")),
+            (StatusCode::NOT_FOUND, true, Err("the server returned 404 Not Found: x")),
         ] {
             let answer = ClientResponse { status, body: Bytes::from_static(b"x"), is_complete };
             let body = body_of(&answer);

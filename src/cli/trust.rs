@@ -9,16 +9,16 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// How to verify a server.
+/// How to verify the server's certificate.
 #[derive(Clone, Debug)]
 pub(super) enum Trust {
-    /// By the system's certificate authorities.
-    System,
-    /// By the authorities in this file.
-    Authorities(String),
+    /// By the CA certificates of this machine.
+    SystemRoots,
+    /// By the CA certificates in this file.
+    CaFile(String),
     /// By the certificate of this configuration: the server must present the first one in this
     /// file, regardless of its name, since it is reached by its listen address.
-    Itself(String),
+    Pinned(String),
 }
 
 impl Trust {
@@ -26,14 +26,14 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// A file contains no certificate, or the system has no authorities.
+    /// A file contains no certificate, or the system has none.
     pub(super) fn client(&self) -> Result<ClientConfig, String> {
         let roots = match self {
-            Self::System => tls::system_roots().map_err(|error| {
-                format!("this machine trusts no authority: name one by --ca ({error})")
+            Self::SystemRoots => tls::system_roots().map_err(|error| {
+                format!("no CA certificates found on this machine: pass --ca ({error})")
             })?,
-            Self::Authorities(file) => tls::file_roots(file).map_err(|error| error.to_string())?,
-            Self::Itself(file) => return pinned(file),
+            Self::CaFile(file) => tls::file_roots(file).map_err(|error| error.to_string())?,
+            Self::Pinned(file) => return pinned(file),
         };
         Ok(tls::client_config(roots))
     }
@@ -66,7 +66,7 @@ impl ServerCertVerifier for Pinned {
         if *end_entity == self.expected {
             return Ok(ServerCertVerified::assertion());
         }
-        let why = "the server has another certificate than server.tls.cert: SIGHUP has it read";
+        let why = "the server presents a different certificate than server.tls.cert; send SIGHUP to reload it";
         Err(Error::General(why.to_owned()))
     }
 

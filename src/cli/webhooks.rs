@@ -16,12 +16,12 @@ pub(super) struct WebhooksArgs {
 
 #[derive(Debug, Subcommand)]
 enum WebhooksCommand {
-    /// Send a sample of each configured event to each configured webhook and print what comes back
+    /// Send a sample of each configured event to each configured webhook and print the responses
     Test(ConfigArgs),
 }
 
-/// Maximum number of printed characters of an response's body.
-const SHOWN_MAX: usize = 200;
+/// Maximum number of printed characters of a response's body.
+const EXCERPT_CHARS: usize = 200;
 
 pub(super) fn webhooks(args: &WebhooksArgs) -> ExitCode {
     match &args.command {
@@ -59,7 +59,7 @@ fn line(test_delivery: &TestDelivery) -> String {
     match response {
         Ok((status, body)) => {
             let verdict = if test_delivery.succeeded() { "ok" } else { "FAILED" };
-            let body = shown(body);
+            let body = excerpt(body);
             let colon = if body.is_empty() { "" } else { ": " };
             format!("{begin}: {verdict}, {status} in {} ms{colon}{body}", took.as_millis())
         }
@@ -68,11 +68,11 @@ fn line(test_delivery: &TestDelivery) -> String {
 }
 
 /// The beginning of a received body, on one line and without control characters.
-fn shown(body: &str) -> String {
+fn excerpt(body: &str) -> String {
     let words = body.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     let text = words.join(" ");
-    match text.char_indices().nth(SHOWN_MAX) {
+    match text.char_indices().nth(EXCERPT_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_body_is_printed_on_one_short_line() {
-        assert_eq!(shown("<h1>\r\n  Not\x1b[31m found</h1>\n"), "<h1> Not [31m found</h1>");
-        assert_eq!(shown(""), "");
-        assert_eq!(shown(&"é".repeat(200)), "é".repeat(200));
-        assert_eq!(shown(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
+        assert_eq!(excerpt("<h1>\r\n  Not\x1b[31m found</h1>\n"), "<h1> Not [31m found</h1>");
+        assert_eq!(excerpt(""), "");
+        assert_eq!(excerpt(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(excerpt(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{
     apps,
-    raw::{RawConfig, Setting},
     error::{ConfigError, ErrorCollector},
     file,
     files::Files,

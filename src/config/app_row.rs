@@ -4,12 +4,12 @@ use super::{
     AppConfig, Config, ConfigError,
     check::check_values,
     convert::to_kind,
-    draft::Draft,
+    declare::Setting,
     guessable,
-    key::Key,
+    key::KeyPath,
+    raw_config::RawConfig,
     row_defaults::{INDEX, RowDefaults},
     schema, soketi,
-    table::Declaration,
     value_source::ValueSource,
     variables::OptionValue,
     webhooks,
@@ -31,8 +31,8 @@ pub fn is_app_column(name: &str) -> bool {
 }
 
 /// The setting of an app that has the name of a column.
-fn own_setting(column: &str) -> Option<&'static Declaration> {
-    let pattern = Key::new("apps[]").child(column);
+fn own_setting(column: &str) -> Option<&'static Setting> {
+    let pattern = KeyPath::new("apps[]").child(column);
     schema::setting(pattern.as_str()).filter(|_| !NOT_READ.contains(&column))
 }
 
@@ -42,66 +42,66 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The name of the column, and the rule that its value breaks.
+    /// The name of the column, and the message that its value breaks.
     pub fn app_of_row(&self, row: &AppRow, address: IpAddr) -> Result<AppConfig, ConfigError> {
         let app = self.read_row(row).and_then(|app| self.check_app(app, address));
         app.map_err(ConfigError::without_keys)
     }
 
     fn read_row(&self, row: &AppRow) -> Result<AppConfig, ConfigError> {
-        let app = Key::new("apps").item(INDEX);
+        let app = KeyPath::new("apps").index(INDEX);
         let RowDefaults { variables, compat } = &self.apps_from.row_defaults;
-        let (mut draft, mut values) = (Draft::default(), Vec::new());
+        let (mut raw, mut values) = (RawConfig::default(), Vec::new());
         for (column, text) in row {
-            let (origin, key) = (self.column(column), app.child(column));
+            let (source, key) = (self.column(column), app.child(column));
             if let Some(variable) = soketi::variable_of_column(column) {
-                values.push(OptionValue { variable, text: text.clone(), origin });
+                values.push(OptionValue { variable, text: text.clone(), source });
             } else if let Some(setting) = own_setting(column) {
                 let value = to_kind(setting.kind, text)
-                    .map_err(|rule| ConfigError::key(&origin, &key, rule))?;
-                draft.set(key, value, origin);
+                    .map_err(|message| ConfigError::key(&source, &key, message))?;
+                raw.set(key, value, source);
             }
         }
-        soketi::read_row(variables, &values, INDEX, &mut draft)?;
+        soketi::read_row(variables, &values, INDEX, &mut raw)?;
         if let Some(compat) = compat {
-            compat.apply(&mut draft, &[INDEX]);
+            compat.apply(&mut raw, &[INDEX]);
         }
         for name in ["id", "key", "secret"] {
-            if draft.setting(&app.child(name)).is_none() {
+            if raw.get(&app.child(name)).is_none() {
                 return Err(ConfigError::key(&self.column(name), app.child(name), "is required"));
             }
         }
-        check_values(&mut draft)?;
+        check_values(&mut raw)?;
         let list = app.child("webhooks");
-        draft.count(&list)?;
-        let config = AppConfig::in_table(&draft.table(), INDEX)?;
-        webhooks::are_complete(&draft, &list, &config.webhooks)?;
+        raw.list_len(&list)?;
+        let config = AppConfig::in_table(&raw.to_toml(), INDEX)?;
+        webhooks::check_webhooks(&raw, &list, &config.webhooks)?;
         Ok(config)
     }
 
     /// Checks an app by the settings of the server.
     fn check_app(&self, app: AppConfig, address: IpAddr) -> Result<AppConfig, ConfigError> {
-        let key = |name: &str| Key::new("apps").item(INDEX).child(name);
+        let key = |name: &str| KeyPath::new("apps").index(INDEX).child(name);
         for (limit, name) in [
             (self.server.max_request_bytes, "server.max_request_bytes"),
             (self.connection.max_outbox_bytes, "connection.max_outbox_bytes"),
         ] {
             if limit < app.max_event_bytes {
-                let rule = format!(
+                let message = format!(
                     "is {} bytes, and must be at most {name} ({limit})",
                     app.max_event_bytes
                 );
                 let column = self.column("max_event_payload_in_kb");
-                return Err(ConfigError::key(&column, key("max_event_bytes"), rule));
+                return Err(ConfigError::key(&column, key("max_event_bytes"), message));
             }
         }
         if app.tls_only && self.server.trusted_proxies.is_empty() && self.server.tls.cert.is_empty()
         {
-            let rule = "rejects all clients unless server.tls or server.trusted_proxies is set";
-            return Err(ConfigError::key(&self.column("tls_only"), key("tls_only"), rule));
+            let message = "rejects all clients unless server.tls or server.trusted_proxies is set";
+            return Err(ConfigError::key(&self.column("tls_only"), key("tls_only"), message));
         }
-        match guessable::why(&app).filter(|_| !address.to_canonical().is_loopback()) {
-            Some(rule) => Err(ConfigError::key(&self.column("secret"), key("secret"), rule)),
+        match guessable::weakness(&app).filter(|_| !address.to_canonical().is_loopback()) {
+            Some(message) => Err(ConfigError::key(&self.column("secret"), key("secret"), message)),
             None => Ok(app),
         }
     }

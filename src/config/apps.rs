@@ -3,42 +3,42 @@
 use super::{
     AppConfig, Config,
     app::DEVELOPMENT,
-    raw::{RawConfig, Setting},
-    error::{ConfigError, all},
+    error::{ConfigError, collect_errors},
     key::KeyPath,
+    raw_config::{RawConfig, SourcedValue},
     value_source::ValueSource,
 };
 use std::net::IpAddr;
 use toml::Value;
 
-/// Whether `draft` names a database of apps.
-pub(super) fn has_database(draft: &Draft) -> bool {
+/// Whether `raw` names a database of apps.
+pub(super) fn has_database(raw: &RawConfig) -> bool {
     ["apps_from.url", "apps_from.url_file"].iter().any(|key| {
-        let value = draft.setting(&Key::new(*key)).and_then(|setting| setting.value.as_str());
+        let value = raw.get(&KeyPath::new(*key)).and_then(|setting| setting.value.as_str());
         value.is_some_and(|text| !text.is_empty())
     })
 }
 
 /// With a database of apps, removes what another server's variables and defaults say about a first app
 /// that has neither id, key nor secret: it is meant for the apps in the database.
-pub(super) fn remove_unnamed(draft: &mut Draft) {
-    let first = Key::new("apps").item(0);
-    let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
-    let is_of_all_apps = |(key, setting): (&Key, &Setting)| {
+pub(super) fn remove_unnamed(raw: &mut RawConfig) {
+    let first = KeyPath::new("apps").index(0);
+    let named = DEVELOPMENT.iter().any(|(name, _)| raw.get(&first.child(name)).is_some());
+    let is_of_all_apps = |(key, setting): (&KeyPath, &SourcedValue)| {
         let is_of_app = |name: &str| name.starts_with("REVERB_APP_");
-        let is_of_one = setting.origin.variable().is_some_and(is_of_app);
-        let is_foreign = matches!(setting.origin, ValueSource::Compat(_))
-            || setting.origin.is_of_other_server() && !is_of_one;
+        let is_of_one = setting.source.variable().is_some_and(is_of_app);
+        let is_foreign = matches!(setting.source, ValueSource::Compat(_))
+            || setting.source.is_compat() && !is_of_one;
         key.section() != first || is_foreign
     };
-    if !named && draft.section(&first).is_none() && draft.settings().all(is_of_all_apps) {
-        draft.remove_section(&first);
+    if !named && raw.section_source(&first).is_none() && raw.iter().all(is_of_all_apps) {
+        raw.remove_section(&first);
     }
 }
 
 /// Checks that each of `count` apps has id, key and secret. A single app of which the environment
 /// only sets limits is the development app.
-pub(super) fn complete(raw: &mut RawConfig, count: usize) -> Result<(), ConfigError> {
+pub(super) fn check_credentials(raw: &mut RawConfig, count: usize) -> Result<(), ConfigError> {
     let first = KeyPath::new("apps").index(0);
     let named = DEVELOPMENT.iter().any(|(name, _)| raw.get(&first.child(name)).is_some());
     if count == 1 && !has_database(raw) && !named && raw.section_source(&first).is_none() {

@@ -216,7 +216,7 @@ mod tests {
         let other = AppConfig { id: "2".into(), key: "k2".into(), ..development.clone() };
         for fresh in [vec![development.clone()], vec![app("1"), development.clone()], vec![other]] {
             let error = reload(&running, config(fresh)).unwrap_err().to_string();
-            assert!(error.contains("never brings in"), "{error}");
+            assert!(error.contains("cannot switch to the development app"), "{error}");
         }
         running.apps = vec![development.clone()];
         let more = AppConfig { max_connections: 5, ..development };

@@ -53,9 +53,9 @@ impl CompatVariable {
     /// The key that the variable sets; `None` if it sets none.
     fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Sets(_, key, _) | Self::SetsWithWarning(_, key, ..) | Self::SetsIfEnabled(_, key, ..) => {
-                Some(key)
-            }
+            Self::Sets(_, key, _)
+            | Self::SetsWithWarning(_, key, ..)
+            | Self::SetsIfEnabled(_, key, ..) => Some(key),
             Self::Ignored(..)
             | Self::Redis(..)
             | Self::OfDatabase(..)

@@ -53,9 +53,9 @@ impl ConfigError {
         }])
     }
 
-    /// The same errors without the keys, where the places are enough.
+    /// The same errors without the keys, where the locations are enough.
     pub(super) fn without_keys(self) -> Self {
-        Self(self.0.into_iter().map(|fault| Fault { key: None, ..fault }).collect())
+        Self(self.0.into_iter().map(|issue| ConfigIssue { key: None, ..issue }).collect())
     }
 
     /// One line for each error, without control characters. Beyond twenty, the last line gives the

@@ -111,7 +111,8 @@ impl Files {
         let before = self.get(&path);
         // A start may read a named pipe, such as /dev/stdin, which has no content at a reload.
         let is_first = named.is_some() && before.is_none();
-        let bytes = match if is_first { file::read_any(&path) } else { file::read(&path) } {
+        let bytes = match if is_first { file::read_file_or_pipe(&path) } else { file::read(&path) }
+        {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
                 return Err(issue("is a link to a file that does not exist".to_owned()));
@@ -189,7 +190,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].split(|byte| *byte == b'\n').count();
-        (Some(line), "holds bytes that are not UTF-8")
+        (Some(line), "contains bytes that are not UTF-8")
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
@@ -330,6 +331,6 @@ mod tests {
             FileFormat::Toml,
         );
         let error = endless.map(|_| ()).unwrap_err().to_string();
-        assert_eq!(error, "/dev/zero: cannot be read: it has more than 16 MiB");
+        assert_eq!(error, "/dev/zero: cannot be read: larger than 16 MiB");
     }
 }

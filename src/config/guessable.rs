@@ -65,7 +65,7 @@ const PUBLISHED: [&str; 48] = [
 const SHORT_SECRET_LEN: usize = 16;
 
 /// Why the secret of `app` is guessable, if it is.
-pub(super) fn why(app: &AppConfig) -> Option<&'static str> {
+pub(super) fn weakness(app: &AppConfig) -> Option<&'static str> {
     let secret = app.secret.expose().trim();
     let text: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     let is_enclosed = |open: &str, close: &str| secret.starts_with(open) && secret.ends_with(close);

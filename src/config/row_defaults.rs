@@ -1,9 +1,9 @@
 //! What the null columns of a table of apps mean.
 
-use super::{value_source::Compat, variables::Variables};
+use super::{value_source::CompatServer, variables::Variables};
 use std::fmt;
 
-/// The index of the app of a row in a draft. It is not that of the app in variables of soketi.
+/// The index of the app of a row in a raw configuration. It is not that of the app in variables of soketi.
 pub(super) const INDEX: usize = 1;
 
 /// What a null or missing column means: the limits for all apps in another server's variables, and that
@@ -11,7 +11,7 @@ pub(super) const INDEX: usize = 1;
 #[derive(Clone, Default, PartialEq)]
 pub struct RowDefaults {
     pub(super) variables: Variables,
-    pub(super) compat: Option<Compat>,
+    pub(super) compat: Option<CompatServer>,
 }
 
 /// Shows no values: they may be secrets.
@@ -23,10 +23,10 @@ impl fmt::Debug for RowDefaults {
 
 impl RowDefaults {
     /// The defaults of a configuration with these variables and these defaults for its apps.
-    pub(super) fn new(variables: &Variables, compat: Option<Compat>) -> Self {
+    pub(super) fn new(variables: &Variables, compat: Option<CompatServer>) -> Self {
         match compat {
-            Some(Compat::Soketi) => Self { variables: variables.of_app(INDEX, &[]), compat },
-            Some(Compat::Reverb) | None => Self::default(),
+            Some(CompatServer::Soketi) => Self { variables: variables.for_app(INDEX, &[]), compat },
+            Some(CompatServer::Reverb) | None => Self::default(),
         }
     }
 }

@@ -62,8 +62,8 @@ fn precedence(source: &ValueSource) -> (u8, bool) {
 /// The content of the file at `path`, without the line break at its end.
 fn text_of(path: &str) -> Result<String, String> {
     let bytes = file::read(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| format!("`{path}` holds bytes that are not UTF-8"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("`{path}` contains bytes that are not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() { Err(format!("`{path}` is empty")) } else { Ok(text.to_owned()) }

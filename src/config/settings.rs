@@ -5,10 +5,11 @@
 use super::{
     AppConfig, RedisTarget, RedisUrl, RowDefaults, Secret,
     declare::{
-        Setting,
-        AppliesTo::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
+        AppliesTo::{
+            NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart,
+        },
         Rule::{Any, OneOf, Parse, Range},
-        Section, SectionInfo, SettingType, section, setting_types, string_enum,
+        SectionInfo, Setting, SettingType, SettingsSection, section, setting_types, string_enum,
     },
     values,
 };
@@ -174,7 +175,7 @@ section! {
         /// as `postgres://user:password@host/database`, `mysql://user:password@host/database` or
         /// `sqlite:///path/of/file`: docs/apps.md#apps-in-a-database. Empty: none.
         url: Secret = Secret::default() => {
-            rule: Form(values::database_url, "`postgres://`, `mysql://`, `sqlite://`"),
+            rule: Parse(values::database_url, "`postgres://`, `mysql://`, `sqlite://`"),
             reload: Restart,
             is_secret: true,
         },
@@ -182,7 +183,7 @@ section! {
         url_file: String = String::new() => { rule: Any("path of a file"), reload: Restart },
         /// Name of the table, with that of its schema if needed, such as `public.apps`.
         table: String = "apps".to_owned() => {
-            rule: Form(values::table_name, "letters, digits, `_`, `-`, and one `.`"), reload: Restart,
+            rule: Parse(values::table_name, "letters, digits, `_`, `-`, and one `.`"), reload: Restart,
         },
         /// After this time, a known app is read again, and changes in the table apply as at a reload.
         cache_ttl_s: u64 = 60 => { rule: Range(1, 86_400), reload: Restart },

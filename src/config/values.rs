@@ -149,9 +149,9 @@ pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
 pub(super) fn table_name(text: &str) -> Result<String, &'static str> {
     let is_name = |part: &str| {
         (1..=64).contains(&part.len())
-            && part.bytes().collect_errors(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
     };
-    if text.split('.').count() <= 2 && text.split('.').collect_errors(is_name) {
+    if text.split('.').count() <= 2 && text.split('.').all(is_name) {
         Ok(text.to_owned())
     } else {
         Err("must be the name of a table, or of a schema and a table with a dot between")

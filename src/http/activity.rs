@@ -1,9 +1,9 @@
 //! `GET /apps/{id}/activity`: the busiest channels and the slowest connections of this node.
 
 use super::{
-    Http,
+    HttpContext,
     auth::Authenticated,
-    reply::{ApiError, Reply, ok},
+    response::{ApiError, HttpResponse, ok},
 };
 use crate::hub::{ActivityOrder, Hub};
 use hyper::StatusCode;
@@ -33,23 +33,24 @@ fn number(
     })
 }
 
-impl Http {
+impl HttpContext {
     /// Reads the sequences of channels twice, `interval_ms` apart.
     pub(super) async fn activity(
         &self,
         hub: &Hub,
-        head: &Authenticated<'_>,
-    ) -> Result<Reply, ApiError> {
-        let limit = number(("limit", head.parameter("limit")), LIMIT_DEFAULT, LIMIT)?;
+        parameters: &Authenticated<'_>,
+    ) -> Result<HttpResponse, ApiError> {
+        let limit = number(("limit", parameters.parameter("limit")), LIMIT_DEFAULT, LIMIT)?;
         let limit = usize::try_from(limit).expect("at most 100");
-        let interval = ("interval_ms", head.parameter("interval_ms"));
+        let interval = ("interval_ms", parameters.parameter("interval_ms"));
         let interval = number(interval, INTERVAL_MS_DEFAULT, INTERVAL_MS)?;
-        let order =
-            head.parameter("order").map_or(Some(ActivityOrder::default()), ActivityOrder::parse);
+        let order = parameters
+            .parameter("order")
+            .map_or(Some(ActivityOrder::default()), ActivityOrder::parse);
         let order = order.ok_or_else(|| {
             ApiError::bad_request("order must be messages, events or subscriptions")
         })?;
-        let _permit = self.activity_permits.take().ok_or_else(|| {
+        let _permit = self.activity_permits.try_acquire().ok_or_else(|| {
             let message = "Too many requests for the activity: try again";
             let status = StatusCode::TOO_MANY_REQUESTS;
             ApiError::retry_after(status, message, Duration::from_secs(1))

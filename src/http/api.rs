@@ -96,7 +96,7 @@ impl HttpContext {
     }
 
     /// `POST /apps/{id}/reload`: reads the app's row in the database again.
-    pub(super) async fn reload(&self, hub: &Hub) -> Result<Reply, ApiError> {
+    pub(super) async fn reload(&self, hub: &Hub) -> Result<HttpResponse, ApiError> {
         let refreshed = self.node.refresh_app(&hub.app_id()).await;
         let is_of_database = refreshed.map_err(ApiError::apps_unavailable)?;
         // What is in the configuration is read again on SIGHUP only.

@@ -148,7 +148,7 @@ fn find_signed_form<'a>(
     signature: &str,
 ) -> Result<Vec<Parameter<'a>>, ApiError> {
     let text = |path: &str, query: &[Parameter<'_>]| {
-        signature::request_string(line.method.as_str(), path, query)
+        signature::request_string_to_sign(line.method.as_str(), path, query)
     };
     let canonical = sorted(in_lower_case(sent.clone()));
     let canonical_text = text(line.path, &canonical);

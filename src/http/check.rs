@@ -43,7 +43,7 @@ pub(super) fn check_loopback(parts: &Parts) -> Result<(), ApiError> {
     };
     let is_loopback = |host: Option<Host<'_>>| host.is_some_and(|host| host.is_loopback());
     for origin in values(&parts.headers, ORIGIN) {
-        if !is_loopback(Host::of_origin(origin)) {
+        if !is_loopback(Host::from_origin(origin)) {
             return reject("Origin", origin);
         }
     }

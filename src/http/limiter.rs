@@ -72,14 +72,14 @@ impl HttpConnectionLimiter {
     /// one that may be evicted; a permit is available once it has closed.
     #[must_use]
     pub fn admit(&self, now: Instant) -> Option<PendingConnection> {
-        let has_room = self.quota.used() + self.node.local_connections() < self.max_descriptors;
-        let Some(permit) = has_room.then(|| self.quota.take()).flatten() else {
+        let has_room = self.quota.in_use() + self.node.local_connections() < self.max_descriptors;
+        let Some(permit) = has_room.then(|| self.quota.try_acquire()).flatten() else {
             self.evict_longest_idle(now);
             return None;
         };
         let tracker = IdleTracker::new(now);
         let all = &mut self.connections.lock().all;
-        if 2 * self.quota.used() + STALE_MAX < all.len() {
+        if 2 * self.quota.in_use() + STALE_MAX < all.len() {
             all.retain(WeakIdleTracker::is_alive);
         }
         all.push_back(tracker.downgrade());
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        node::{Admitted, ClientAddress, ConnectRequest},
+        node::{AdmittedClient, ClientAddress, ConnectRequest},
         shutdown::Shutdown,
         webhook::Webhooks,
     };
@@ -193,7 +193,8 @@ mod tests {
             peer: ClientAddress { address: [127, 0, 0, 1].into(), is_tls: false },
             is_from_loopback: true,
         };
-        let admitted: Admitted<()> = limiter.node.admit(request).now_or_never().unwrap().unwrap();
+        let admitted: AdmittedClient<()> =
+            limiter.node.admit(request).now_or_never().unwrap().unwrap();
         let now = Instant::now();
         let _pending = limiter.admit(now).unwrap();
         assert!(limiter.admit(now).is_none());

@@ -77,7 +77,7 @@ pub(super) struct ProtocolLog([LogThrottle; OtherProtocol::ALL.len()]);
 
 impl Default for ProtocolLog {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| LogThrottle::every(Self::INTERVAL)))
+        Self(std::array::from_fn(|_| LogThrottle::with_interval(Self::INTERVAL)))
     }
 }
 
@@ -87,7 +87,7 @@ impl ProtocolLog {
     /// Counts a connection. Returns the number since the previous line about its protocol if a line
     /// is due.
     pub(super) fn count(&self, other: OtherProtocol, now: Instant) -> Option<u64> {
-        self.0[other as usize].due(1, now)
+        self.0[other as usize].record(1, now)
     }
 }
 

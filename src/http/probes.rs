@@ -5,7 +5,7 @@ use super::{
     response::{ApiError, HttpResponse, LogReason, json_response, ok, with_type},
     serve,
 };
-use crate::{node::Node, shutdown::Shutdown, signature::same_secret};
+use crate::{node::Node, shutdown::Shutdown, signature::secrets_equal};
 use arc_swap::ArcSwap;
 use hyper::{
     HeaderMap, StatusCode,
@@ -72,7 +72,7 @@ impl HttpContext {
 fn has_bearer_token(headers: &HeaderMap, token: &str) -> bool {
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, sent) = sent.and_then(|value| value.split_once(' ')).unwrap_or_default();
-    scheme.eq_ignore_ascii_case("bearer") && same_secret(sent.trim(), token)
+    scheme.eq_ignore_ascii_case("bearer") && secrets_equal(sent.trim(), token)
 }
 
 /// Serves only the metrics, without a token, until dropped. At the limit of connections, the

@@ -156,7 +156,7 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> =
-        member(body.info, "info must be a string: a list of attributes")?;
+        read_attribute(body.info, "info must be a string: a list of attributes")?;
     // Unknown attributes are ignored, as are those that the channel does not have.
     Ok(ParsedEvent { event, info: info.map(|text| RequestedInfo::parse(&text).0) })
 }
@@ -217,8 +217,8 @@ impl<'de> Visitor<'de> for StringList {
 }
 
 fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
-    let rule = format!("name is required: a string of 1 to {max} characters");
-    let name: Option<String> = member(raw, &rule)?;
+    let message = format!("name is required: a string of 1 to {max} characters");
+    let name: Option<String> = read_attribute(raw, &message)?;
     match name {
         Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name.into()),
         Some(_) | None => Err(ApiError::bad_request(message)),
@@ -255,7 +255,9 @@ fn parse_channels(
     };
     let names = match many {
         Some(names) => names,
-        None => member::<String>(body.channel, "channel must be a string")?.into_iter().collect(),
+        None => read_attribute::<String>(body.channel, "channel must be a string")?
+            .into_iter()
+            .collect(),
     };
     if names.is_empty() {
         return Err(ApiError::bad_request(match kind {
@@ -279,8 +281,8 @@ pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelNam
 }
 
 fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
-    let rule = "socket_id must be a string such as 123.456";
-    let text: Option<String> = member(raw, rule)?;
+    let message = "socket_id must be a string such as 123.456";
+    let text: Option<String> = read_attribute(raw, message)?;
     match text.as_deref().map(SocketId::parse) {
         None => Ok(None),
         Some(Ok(socket_id)) => Ok(socket_id),

@@ -293,7 +293,7 @@ impl HttpContext {
             ApiCall::Channel(name) => self.channel(hub, &parameters, &name).await,
             ApiCall::ChannelUsers(name) => self.channel_users(hub, &parameters, &name).await,
             ApiCall::Connections => self.connections(hub).await,
-            ApiCall::Activity => self.activity(hub, &head).await,
+            ApiCall::Activity => self.activity(hub, &parameters).await,
             ApiCall::Reload => self.reload(hub).await,
         }
     }
@@ -316,8 +316,8 @@ impl HttpConnection {
         drain: DrainGuard,
     ) {
         let (stream, response, unread) = stream.into_parts();
-        let Purpose::Main(upgraded_sockets) = &self.purpose else { return };
-        let Some(client) = self.granted().take() else { return };
+        let ListenerKind::Main(upgraded_sockets) = &self.kind else { return };
+        let Some(client) = self.admission().take() else { return };
         match stream.into_parts() {
             Ok((socket, tls)) => {
                 let received = [received, &unread].concat();

@@ -139,7 +139,7 @@ fn upgrade_required(message: &str) -> ApiError {
 }
 
 /// The selected sub-protocol: that of the negotiated version if offered, otherwise another supported
-/// one. URLSession closes the connection if none is selected.
+/// one. `URLSession` closes the connection if none is selected.
 fn sub_protocol(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
     let offered = list(headers, SEC_WEBSOCKET_PROTOCOL.as_str())?;
     let is_supported = |token: &&str| {

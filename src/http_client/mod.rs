@@ -40,7 +40,7 @@ pub struct HttpClient {
     origin: Arc<Origin>,
     timeouts: HttpTimeouts,
     body_max: usize,
-    connection: Option<OpenConnection>,
+    connection: Option<PooledConnection>,
 }
 
 /// The timeouts of a request.
@@ -120,10 +120,10 @@ impl HttpClient {
     ) -> Result<ClientResponse, HttpError> {
         request.headers_mut().insert(HOST, self.origin.header());
         let HttpTimeouts { head, body } = self.timeouts;
-        let answered = time::timeout(head, self.exchange(request)).await;
-        let (connection, response) = answered.unwrap_or(Err(HttpError::Timeout(head)))?;
-        let answer = read_answer(response, body, self.body_max).await;
-        if answer.is_complete {
+        let result = time::timeout(head, self.send_reusing_connection(request)).await;
+        let (connection, response) = result.unwrap_or(Err(HttpError::Timeout(head)))?;
+        let response = read_response(response, body, self.body_max).await;
+        if response.is_complete {
             self.connection = Some(connection);
         }
         Ok(response)
@@ -186,7 +186,7 @@ impl Drop for PooledConnection {
 }
 
 /// Reads the body of a response, as far as it is small enough and received within `timeout`.
-async fn read_answer(
+async fn read_response(
     response: Response<Incoming>,
     timeout: Duration,
     body_max: usize,

@@ -201,7 +201,7 @@ impl Hub {
     /// Takes a permit of the app's `max_connections`; `None` at the limit.
     #[must_use]
     pub fn admit(&self) -> Option<Permit> {
-        self.connection_quota.take()
+        self.connection_quota.try_acquire()
     }
 
     /// Counts an authenticated request against the app's `requests_per_second`.
@@ -280,7 +280,7 @@ impl Hub {
     /// The number of admitted connections of this node. Rejected connections do not count.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.connection_quota.used()
+        self.connection_quota.in_use()
     }
 
     /// The number of subscriptions, server-to-user channels included.

@@ -34,13 +34,13 @@ pub struct ConnectRequest<'a> {
 
 /// An admitted client. Dropping it releases its permits.
 #[derive(Debug)]
-pub struct Admitted<H> {
+pub struct AdmittedClient<H> {
     /// The hub of the client's app.
     pub hub: Arc<Hub>,
     /// The protocol state of the connection.
     pub session: Session<H>,
     /// Address and origin of the client, for the log.
-    pub from: ClientInfo,
+    pub info: ClientInfo,
     _permits: (Permit, Permit, Option<AddressPermit>, BrokerPermit),
 }
 
@@ -52,7 +52,7 @@ pub struct ClientInfo {
     /// The `Origin` header, truncated for the log.
     pub origin: Option<Box<str>>,
     /// When the client was admitted.
-    pub began: Instant,
+    pub admitted_at: Instant,
 }
 
 /// Maximum length of an `Origin` header that is kept, in bytes.
@@ -61,7 +61,7 @@ const ORIGIN_MAX: usize = 256;
 impl ClientInfo {
     fn new(request: ConnectRequest<'_>, now: Instant) -> Self {
         let origin = request.origin.map(|text| text[..text.floor_char_boundary(ORIGIN_MAX)].into());
-        Self { address: request.peer.address, origin, began: now }
+        Self { address: request.peer.address, origin, admitted_at: now }
     }
 }
 
@@ -89,18 +89,20 @@ impl AdmissionPolicy {
 }
 
 impl Node {
-    /// Decides over a connection, in the order of `docs/protocol.md#admission`. A rejected
-    /// connection counts towards no quota.
+    /// Admits or rejects a connection, checking in the order of docs/protocol.md#admission. Rejected
+    /// connections consume the connection rate, but no quota.
     ///
     /// # Errors
     ///
     /// The code to close it with.
-    pub async fn admit<H>(&self, request: ConnectRequest<'_>) -> Result<Admitted<H>, CloseCode> {
+    pub async fn admit<H>(
+        &self,
+        request: ConnectRequest<'_>,
+    ) -> Result<AdmittedClient<H>, CloseCode> {
         if self.is_draining() {
             return Err(CloseCode::ShuttingDown);
         }
         let now = clock::now();
-        // Rejected connections count too: they cost as much as admitted ones.
         self.connection_rates
             .take(request.peer.address, now)
             .map_err(|_wait| CloseCode::AddressTooFast)?;
@@ -125,7 +127,7 @@ impl Node {
             return Err(CloseCode::OriginNotAllowed);
         }
         let of_app = hub.admit().ok_or(CloseCode::OverQuota)?;
-        let of_node = self.connections.take().ok_or(CloseCode::OverCapacity)?;
+        let of_node = self.connections.try_acquire().ok_or(CloseCode::OverCapacity)?;
         let of_address = self
             .addresses
             .take(request.peer.address)
@@ -133,9 +135,9 @@ impl Node {
         let of_all_nodes = self.broker.acquire_permit(&hub).await.ok_or(CloseCode::OverQuota)?;
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&policy.session);
-        Ok(Admitted {
+        Ok(AdmittedClient {
             session: Session::new(hub.app_handle(), config, socket_id, clock::now()),
-            from: ClientInfo::new(request, now),
+            info: ClientInfo::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),
         })

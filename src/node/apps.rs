@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::{AppConfig, Config},
     hub::{Hub, Inboxes, Observer},
-    webhook::{AppPlan, Plan, Webhooks},
+    webhook::{AppPlan, PreparedWebhooks, Webhooks},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time;
@@ -21,7 +21,7 @@ pub(super) struct Apps {
     ids: HashMap<String, String>,
 }
 
-/// The parts of which hubs are made, besides their apps.
+/// Dependencies of new hubs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HubFactory<'a> {
     pub(super) inboxes: &'a Arc<Inboxes>,
@@ -30,23 +30,22 @@ pub(super) struct HubFactory<'a> {
 
 /// How often it is checked whether the connections of a removed app are closed.
 const RETIRE_TICK: Duration = Duration::from_millis(100);
-/// How long events that follow from closed connections may take: a user goes offline after a delay,
-/// and Redis may decide it.
+/// Time for the events that closed connections cause, such as a delayed `user_offline`.
 const RETIRE_GRACE: Duration = OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
 /// Maximum time for which a removed app is kept. A shard closes tens of thousands of connections in
 /// a second.
-const RETIRE_MAX: Duration = Duration::from_secs(60);
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Apps {
-    /// The table of these apps, and the hubs of `before` that are not in it. An app with an
-    /// unchanged id and key keeps its hub.
+    /// Builds the table of `apps`. Hubs with an unchanged id and key are kept; returns the removed
+    /// ones.
     pub(super) fn new(
         apps: &[AppConfig],
-        before: &Self,
+        previous: &Self,
         factory: HubFactory<'_>,
     ) -> (Self, Vec<Arc<Hub>>) {
         let hub = |config: &AppConfig| {
-            let kept = before.hub_by_key(&config.key).filter(|hub| *hub.app_id() == config.id);
+            let kept = previous.hub_by_key(&config.key).filter(|hub| *hub.app_id() == config.id);
             kept.cloned().unwrap_or_else(|| factory.hub(config.clone()))
         };
         let table = Self {
@@ -55,7 +54,7 @@ impl Apps {
         };
         let is_removed =
             |hub: &&Arc<Hub>| table.hub(&hub.app_id()).is_none_or(|kept| !Arc::ptr_eq(kept, hub));
-        let removed = before.hubs().filter(is_removed).cloned().collect();
+        let removed = previous.hubs().filter(is_removed).cloned().collect();
         (table, removed)
     }
 
@@ -97,11 +96,16 @@ impl HubFactory<'_> {
 }
 
 impl Node {
-    /// Applies another configuration: its apps and their webhooks, of which `plan` was made, and
-    /// the limits of connections. Connections stay open, except those of removed or disabled apps,
+    /// Applies another configuration: its apps and their webhooks, which are in `plan`, and the
+    /// limits of connections. Connections stay open, except those of removed or disabled apps,
     /// which are closed with 4003. An app with another id or key is another app. Settings that need
     /// a restart are ignored. Needs a runtime.
-    pub fn reconfigure(self: &Arc<Self>, config: &Config, max_connections: usize, plan: Plan) {
+    pub fn reconfigure(
+        self: &Arc<Self>,
+        config: &Config,
+        max_connections: usize,
+        plan: PreparedWebhooks,
+    ) {
         let connection = &config.connection;
         self.connections.set_max(max_connections);
         self.addresses.set_max(connection.max_connections_per_ip);
@@ -152,9 +156,9 @@ impl Node {
     /// Keeps a removed hub until its connections are closed and the resulting events are reported
     /// to the application.
     async fn retire(self: Arc<Self>, hub: Arc<Hub>) {
-        let ends = clock::now() + RETIRE_MAX;
+        let deadline = clock::now() + RETIRE_TIMEOUT;
         let mut empty_since = None;
-        while clock::now() < ends {
+        while clock::now() < deadline {
             let now = clock::now();
             self.broker.on_tick(&hub, now);
             let is_empty = hub.connection_count() == 0;

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// New connections per second of each address. IPv6 addresses count by their /64, which is what
-/// one household gets.
+/// New connections per second of each address. IPv6 addresses count by their /64, the usual
+/// allocation to one customer.
 #[derive(Debug)]
 pub(super) struct ConnectionRateLimiter {
     /// New connections per second of an address; 0 means no limit.
@@ -57,7 +57,7 @@ impl ConnectionRateLimiter {
     }
 
     /// Removes addresses whose bucket is full again.
-    pub(super) fn forget(&self, now: Instant) {
+    pub(super) fn remove_full_buckets(&self, now: Instant) {
         let mut buckets = self.buckets.lock();
         buckets.retain(|_, bucket| !bucket.is_full(now));
         if buckets.len() < buckets.capacity() / 4 {
@@ -102,9 +102,9 @@ mod tests {
         for low in 0..1_000_u32 {
             connection_rates.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
         }
-        connection_rates.forget(now + Duration::from_millis(500));
+        connection_rates.remove_full_buckets(now + Duration::from_millis(500));
         assert_eq!(connection_rates.buckets.lock().len(), 1_000);
-        connection_rates.forget(now + Duration::from_secs(1));
+        connection_rates.remove_full_buckets(now + Duration::from_secs(1));
         let buckets = connection_rates.buckets.lock();
         assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
     }

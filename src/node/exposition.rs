@@ -15,7 +15,7 @@ use std::{fmt, sync::Arc};
 
 /// Gauges by app, read at each scrape.
 #[derive(Debug)]
-struct AppGauges(Vec<AppStats>);
+struct AppCollector(Vec<AppStats>);
 
 #[derive(Debug)]
 struct AppStats {
@@ -36,7 +36,7 @@ impl Node {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(AppGauges::new(self.hubs(), &self.broker)));
+        registry.register_collector(Box::new(AppCollector::new(self.hubs(), &self.broker)));
         registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
         self.broker.register_metrics(&mut registry);
         registry.register_collector(Box::new(self.webhooks.metrics()));
@@ -52,7 +52,7 @@ impl Collector for NodeMetrics {
     }
 }
 
-impl AppGauges {
+impl AppCollector {
     fn new(hubs: Vec<Arc<Hub>>, broker: &Broker) -> Self {
         let gauges = hubs.into_iter().map(|hub| AppStats { cache: broker.cache_stats(&hub), hub });
         Self(gauges.collect())
@@ -74,7 +74,7 @@ impl AppGauges {
     }
 }
 
-impl Collector for AppGauges {
+impl Collector for AppCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type ReadGauge = fn(&AppStats) -> usize;
         let gauges: [(table::Metric, ReadGauge); 4] = [

@@ -10,7 +10,7 @@ mod exposition;
 mod rejections;
 
 pub use address::{ClientAddress, TrustedProxies};
-pub use admission::{Admitted, ClientInfo, ConnectRequest};
+pub use admission::{AdmittedClient, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
 
 use crate::{
@@ -28,7 +28,7 @@ use apps::{Apps, HubFactory};
 use arc_swap::ArcSwap;
 use connection_rate::ConnectionRateLimiter;
 use database::DatabaseApps;
-use rejections::RejectionLog;
+use rejections::RejectionThrottle;
 use std::{
     io,
     net::IpAddr,
@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The state of this process except for its sockets.
+/// Everything the shards and the HTTP API share: apps, broker, limits, webhooks, metrics.
 #[derive(Debug)]
 pub struct Node {
     apps: ArcSwap<Apps>,
@@ -46,7 +46,7 @@ pub struct Node {
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     connection_rates: ConnectionRateLimiter,
-    rejections: RejectionLog,
+    rejections: RejectionThrottle,
     shutdown: Shutdown,
     broker: Broker,
     webhooks: Arc<Webhooks>,
@@ -75,7 +75,7 @@ impl Node {
             connection_rates: ConnectionRateLimiter::new(
                 config.connection.new_connections_per_second_per_ip,
             ),
-            rejections: RejectionLog::new(),
+            rejections: RejectionThrottle::new(),
             shutdown,
             webhooks,
             inboxes,
@@ -98,7 +98,7 @@ impl Node {
         Ok(())
     }
 
-    /// What decides about channels, users and counts.
+    /// The broker: local or in Redis.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
@@ -112,7 +112,7 @@ impl Node {
         draining.into_iter().chain(unavailable.map(|reason| reason.to_string())).collect()
     }
 
-    /// Whether so much is queued that clients should not be read.
+    /// Whether shards pause reading from clients because too much is queued.
     #[must_use]
     pub fn is_backpressured(&self) -> bool {
         self.inboxes.pauses_reads() || self.broker.is_backlogged()
@@ -174,7 +174,7 @@ impl Node {
     /// The number of WebSocket connections of this node.
     #[must_use]
     pub fn local_connections(&self) -> usize {
-        self.connections.used()
+        self.connections.in_use()
     }
 
     /// Counts a new HTTP connection from `address` against its rate.
@@ -198,7 +198,7 @@ impl Node {
         for hub in self.hubs() {
             self.broker.on_tick(&hub, now);
         }
-        self.connection_rates.forget(now);
+        self.connection_rates.remove_full_buckets(now);
         self.rejections.on_tick(now);
     }
 }

@@ -12,8 +12,8 @@ use std::{
 /// in a period, and one more line at the end of the period counts the others. IPv6 addresses count
 /// by their /64.
 #[derive(Debug)]
-pub(super) struct RejectionLog {
-    periods: Mutex<HashMap<RejectionSource, RejectionPeriod>>,
+pub(super) struct RejectionThrottle {
+    windows: Mutex<HashMap<RejectionSource, RejectionWindow>>,
     /// Maximum number of addresses with their own period.
     max: usize,
 }
@@ -27,51 +27,56 @@ enum RejectionSource {
 }
 
 #[derive(Debug)]
-struct RejectionPeriod {
+struct RejectionWindow {
     began: Instant,
     rejections: u64,
 }
 
 /// Length of a period.
-const PERIOD: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(10);
 /// Maximum number of lines for one address in a period.
 const LINES_MAX: u64 = 5;
 /// Maximum number of addresses with their own period: if all of them are rejected continuously,
 /// about 130 lines are written per second.
 const ADDRESSES_MAX: usize = 256;
 
-impl RejectionLog {
+impl RejectionThrottle {
     pub(super) fn new() -> Self {
-        Self { periods: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
+        Self { windows: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
     }
 
     /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
-        let mut periods = self.periods.lock();
+        let mut periods = self.windows.lock();
         let own = RejectionSource::Network(rate_limit_network(address.to_canonical()));
         let has_room = periods.len() < self.max || periods.contains_key(&own);
         let source = if has_room { own } else { RejectionSource::Others };
-        let period = periods.entry(source).or_insert(RejectionPeriod { began: now, rejections: 0 });
+        let period = periods.entry(source).or_insert(RejectionWindow { began: now, rejections: 0 });
         period.rejections += 1;
         period.rejections <= LINES_MAX
     }
 
     /// Ends the periods that are over, and logs how many rejections each has left out.
     pub(super) fn on_tick(&self, now: Instant) {
-        for (source, left_out) in self.take_ended(now) {
+        for (source, suppressed) in self.take_ended(now) {
             let (address, addresses) = match source {
                 RejectionSource::Network(address) => (Some(address.to_string()), None),
                 RejectionSource::Others => (None, Some("others")),
             };
-            tracing::info!(address, addresses, count = left_out, "{left_out} more rejected");
+            tracing::info!(
+                address,
+                addresses,
+                count = suppressed,
+                "more rejections were not logged"
+            );
         }
     }
 
     /// Removes the periods that are over, and returns those with rejections that were not logged.
     fn take_ended(&self, now: Instant) -> Vec<(RejectionSource, u64)> {
         let mut ended = Vec::new();
-        self.periods.lock().retain(|source, period| {
-            let is_over = period.began + PERIOD <= now;
+        self.windows.lock().retain(|source, period| {
+            let is_over = period.began + WINDOW <= now;
             if is_over && LINES_MAX < period.rejections {
                 ended.push((*source, period.rejections - LINES_MAX));
             }
@@ -91,21 +96,21 @@ mod tests {
 
     #[test]
     fn an_address_has_a_few_lines_in_a_period_and_then_a_count() {
-        let log = RejectionLog::new();
+        let log = RejectionThrottle::new();
         let start = Instant::now();
         let logged = (0..1_000).filter(|_| log.count(ip("192.0.2.1"), start)).count();
         assert_eq!(logged as u64, LINES_MAX);
         assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
-        assert_eq!(log.take_ended(start + PERIOD / 2), []);
+        assert_eq!(log.take_ended(start + WINDOW / 2), []);
         let expected = (RejectionSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
-        assert_eq!(log.take_ended(start + PERIOD), [expected]);
-        assert!(log.periods.lock().is_empty());
-        assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
+        assert_eq!(log.take_ended(start + WINDOW), [expected]);
+        assert!(log.windows.lock().is_empty());
+        assert!(log.count(ip("192.0.2.1"), start + WINDOW), "and begins anew");
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let log = RejectionLog::new();
+        let log = RejectionThrottle::new();
         let start = Instant::now();
         let addresses = (0..100_u128).map(|low| (ip("2001:db8::").to_string(), low));
         let logged = addresses
@@ -116,20 +121,20 @@ mod tests {
 
     #[test]
     fn many_addresses_take_neither_memory_nor_lines_without_bound() {
-        let log = RejectionLog::new();
+        let log = RejectionThrottle::new();
         let start = Instant::now();
         let mut logged = 0;
         for bits in 0..100_000_u32 {
             logged += u64::from(log.count(std::net::Ipv4Addr::from_bits(bits).into(), start));
         }
-        assert_eq!(log.periods.lock().len(), ADDRESSES_MAX + 1);
+        assert_eq!(log.windows.lock().len(), ADDRESSES_MAX + 1);
         assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
         let left_out = 100_000 - logged;
-        assert_eq!(log.take_ended(start + PERIOD), [(RejectionSource::Others, left_out)]);
+        assert_eq!(log.take_ended(start + WINDOW), [(RejectionSource::Others, left_out)]);
     }
 
     #[test]
     fn the_bounds_are_those_that_are_documented() {
-        assert_eq!((PERIOD, LINES_MAX, ADDRESSES_MAX), (Duration::from_secs(10), 5, 256));
+        assert_eq!((WINDOW, LINES_MAX, ADDRESSES_MAX), (Duration::from_secs(10), 5, 256));
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn start(
         listener,
         is_inherited,
         state: Arc::clone(&state),
-        permits: PermitWaiter { limiter, throttle: LogThrottle::every(LOG_INTERVAL) },
+        permits: PermitWaiter { limiter, throttle: LogThrottle::with_interval(LOG_INTERVAL) },
         shard_senders,
         next_shard: 0,
         is_exhausted: false,
@@ -354,7 +354,7 @@ impl PermitWaiter {
             if let Some(pending) = self.limiter.admit(now) {
                 return pending;
             }
-            if self.throttle.due(1, now).is_some() {
+            if self.throttle.record(1, now).is_some() {
                 tracing::warn!(
                     "HTTP connection limit reached: closing the longest-idle connections"
                 );

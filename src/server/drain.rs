@@ -137,7 +137,7 @@ impl ShutdownSequence {
     async fn wait_for_ready_node(&mut self, end: Instant) -> bool {
         while !self.node.broker().has_ready_node() {
             let is_awaited =
-                self.node.broker().has_other_nodes() && 0 < self.node.connections_here();
+                self.node.broker().has_other_nodes() && 0 < self.node.local_connections();
             if !is_awaited || self.is_handed_over() || end <= clock::now() {
                 return false;
             }

@@ -338,7 +338,7 @@ impl std::error::Error for ServerError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Admitted, ClientAddress, ConnectRequest};
+    use crate::node::{AdmittedClient, ClientAddress, ConnectRequest};
 
     #[test]
     fn an_address_error_names_its_setting_and_a_remedy() {
@@ -384,7 +384,7 @@ mod tests {
             peer,
             is_from_loopback: true,
         };
-        let mut admitted: Vec<Admitted<()>> = Vec::new();
+        let mut admitted: Vec<AdmittedClient<()>> = Vec::new();
         for _ in 0..3 {
             admitted.push(server.node.admit(request).await.unwrap());
         }

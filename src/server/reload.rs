@@ -7,7 +7,7 @@ use crate::{
     node::Node,
     shard::ShardConfig,
     tls::{Tls, TlsError},
-    webhook::{Plan, WebhookError},
+    webhook::{PreparedWebhooks, WebhookError},
 };
 use arc_swap::ArcSwap;
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -37,7 +37,7 @@ pub(super) struct CurrentConfig {
 pub struct PreparedReload {
     log_levels: (LogLevel, LogLevel),
     new: CurrentConfig,
-    plan: Plan,
+    plan: PreparedWebhooks,
     summary: ReloadSummary,
 }
 
@@ -90,7 +90,7 @@ impl Reloader {
             current.config.reload(new, self.address.ip()).map_err(ReloadError::Config)?;
         self.reject_removal_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, previous).map_err(ReloadError::Tls)?;
-        let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
+        let plan = PreparedWebhooks::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (previous, &tls) {
             (Some(previous), Some(new)) => !previous.has_same_chain(new),
             (None, None) => false,
@@ -129,7 +129,11 @@ impl Reloader {
         metrics.reloaded();
         self.limiter.set_max(limits.max_http_connections);
         self.shard_settings.store(Arc::new(shard_config(config)));
-        self.http.store(Arc::new(Http::new(config, Arc::clone(&self.node), next.tls.clone())));
+        self.http.store(Arc::new(HttpContext::new(
+            config,
+            Arc::clone(&self.node),
+            next.tls.clone(),
+        )));
         self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, plan);
         self.current.store(Arc::new(next));

@@ -21,7 +21,7 @@ use tokio::{
 pub(super) struct ShardDependencies {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
-    pub(super) http: Arc<ArcSwap<Http>>,
+    pub(super) http: Arc<ArcSwap<HttpContext>>,
     pub(super) shard_settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) shutdown: Shutdown,
     /// Dropped when the thread ends; the server then stops with an error.

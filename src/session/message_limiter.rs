@@ -85,7 +85,7 @@ impl MessageLimiter {
             Some(_) | None => (now, 0),
         };
         if limit.max <= messages {
-            return if limit.closes { Decision::Close } else { Decision::Drop };
+            return if limit.disconnects { Decision::Close } else { Decision::Drop };
         }
         *window = Some((started_at, messages + 1));
         Decision::Allow
@@ -151,7 +151,7 @@ mod tests {
         let start = Instant::now();
         let window = Duration::from_secs(60);
         for closes in [false, true] {
-            let limit = MessageLimit { max: 3, window, closes };
+            let limit = MessageLimit { max: 3, window, disconnects: closes };
             let beyond = if closes { Decision::Close } else { Decision::Drop };
             let mut limiter = MessageLimiter::new(start);
             assert!((0..3).all(|_| limiter.check_window(limit, start) == Decision::Allow));
@@ -168,7 +168,7 @@ mod tests {
     fn zero_is_no_limit() {
         let now = Instant::now();
         let mut limiter = MessageLimiter::new(now);
-        let limit = MessageLimit { max: 0, window: Duration::from_secs(1), closes: true };
+        let limit = MessageLimit { max: 0, window: Duration::from_secs(1), disconnects: true };
         assert!(
             (0..10_000).all(|_| limiter.check_rate(Rate::per_second(0), now) == Decision::Allow)
         );
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_reset_does_not_restart_the_window_of_the_app() {
         let start = Instant::now();
-        let limit = MessageLimit { max: 1, window: Duration::from_secs(60), closes: false };
+        let limit = MessageLimit { max: 1, window: Duration::from_secs(60), disconnects: false };
         let rate = Rate::per_second(10);
         let mut limiter = MessageLimiter::new(start);
         assert_eq!(limiter.check_window(limit, start), Decision::Allow);
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_dropped_message_does_not_count_in_the_window() {
         let start = Instant::now();
-        let limit = MessageLimit { max: 2, window: Duration::from_secs(1), closes: false };
+        let limit = MessageLimit { max: 2, window: Duration::from_secs(1), disconnects: false };
         let mut limiter = MessageLimiter::new(start);
         for second in 0..5 {
             let now = start + Duration::from_secs(second);

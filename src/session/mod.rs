@@ -254,12 +254,8 @@ impl<H> Session<H> {
     /// Charges bytes that the server sends because of the client, to it or to others.
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.response_bytes.spend(bytes, self.config.response_byte_rate, now);
-        self.response_bytes.forgive_beyond(
-            Self::MAX_READ_PAUSE,
-            self.config.response_byte_rate,
-            now,
-        );
+        self.response_bytes.take_with_debt(bytes, self.config.response_byte_rate, now);
+        self.response_bytes.cap_debt(Self::MAX_READ_PAUSE, self.config.response_byte_rate, now);
     }
 
     /// Refunds a charge that exceeded the actual cost.

@@ -36,7 +36,7 @@ fn session() -> (Session<u32>, Instant) {
 }
 
 fn subscribe_text(session: &Session<u32>, channel: &str, channel_data: Option<&str>) -> String {
-    let text = crate::signature::channel_string(session.socket_id, channel, channel_data);
+    let text = crate::signature::channel_string_to_sign(session.socket_id, channel, channel_data);
     let auth = format!("app-key:{}", session.app.load().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
     serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
@@ -51,7 +51,7 @@ fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now:
 }
 
 fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<(), ProtocolError> {
-    let text = crate::signature::user_string(session.socket_id, user_data);
+    let text = crate::signature::user_string_to_sign(session.socket_id, user_data);
     let auth = format!("app-key:{}", session.app.load().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "user_data": user_data});
     let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();

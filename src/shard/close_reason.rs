@@ -1,7 +1,7 @@
 //! Why connections are closed.
 
 use crate::{
-    node::{Admitted, ClientInfo},
+    node::{AdmittedClient, ClientInfo},
     protocol::{CloseCode, SocketId},
 };
 use std::{sync::Arc, time::Instant};
@@ -16,17 +16,17 @@ pub(super) struct ClosedClient {
 }
 
 impl ClosedClient {
-    pub(super) fn new<H>(client: Admitted<H>) -> Self {
+    pub(super) fn new<H>(client: AdmittedClient<H>) -> Self {
         let user = client.session.user().map(|user| Arc::clone(&user.id));
         let socket_id = client.session.socket_id();
-        Self { app: client.hub.app_id(), socket_id, from: client.from, user }
+        Self { app: client.hub.app_id(), socket_id, from: client.info, user }
     }
 
     /// Logs that the connection is closed.
     pub(super) fn log_close(&self, close: &CloseReason, now: Instant) {
-        let Self { app, socket_id, from: ClientInfo { address, origin, began }, user } = self;
+        let Self { app, socket_id, from: ClientInfo { address, origin, admitted_at }, user } = self;
         let (reason, code) = (close.label(), Some(close.code()).filter(|code| *code != 0));
-        let duration_s = now.saturating_duration_since(*began).as_secs_f64();
+        let duration_s = now.saturating_duration_since(*admitted_at).as_secs_f64();
         let duration_s = (duration_s * 1_000.0).round() / 1_000.0;
         tracing::info!(
             %socket_id,

@@ -8,9 +8,7 @@ use super::{
     socket::Socket,
     subscribers::SubscriberIndex,
 };
-use crate::{
-    hub::ConnectionKey, node::Admitted, permit::Permit, protocol::CloseCode, shutdown::DrainGuard,
-};
+use crate::{hub::ConnectionKey, node, permit::Permit, protocol::CloseCode, shutdown::DrainGuard};
 use rustls::ServerConnection;
 use std::time::{Duration, Instant};
 
@@ -34,7 +32,7 @@ pub struct UpgradedSocket {
 }
 
 /// An admitted client with this shard's subscription handles.
-pub type AdmittedClient = Admitted<SubscriptionHandle>;
+pub type AdmittedClient = node::AdmittedClient<SubscriptionHandle>;
 
 /// The handle that a session stores for each subscription: where the shard finds it.
 #[derive(Clone, Copy, Debug)]

@@ -141,7 +141,7 @@ impl Shard {
             let Phase::Open(client) = &connection.phase else { return None };
             (client.hub.app_id() == query.app_id).then(|| SlowConnection {
                 socket_id: client.session.socket_id(),
-                address: client.from.address,
+                address: client.info.address,
                 waiting_bytes: connection.outbox.bytes(),
             })
         });

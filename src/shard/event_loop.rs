@@ -185,7 +185,7 @@ impl Shard {
         }
         self.catch_panic(|shard| shard.deliver(inbox));
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
-        if !self.node.is_busy() {
+        if !self.node.is_backpressured() {
             self.read_budget = READ_PER_TURN;
             self.read_pending();
             if std::mem::take(&mut self.should_poll) {
@@ -322,7 +322,7 @@ impl Shard {
         if let Phase::Open(client) = &connection.phase {
             let socket_id = client.session.socket_id();
             let activity_timeout = client.session.activity_timeout();
-            let (app, from) = (client.hub.app_id(), &client.from);
+            let (app, from) = (client.hub.app_id(), &client.info);
             let (address, origin) = (from.address, from.origin.as_deref());
             tracing::info!(%socket_id, app = &*app, %address, origin, "connection opened");
             self.send(slot, event::connection_established(socket_id, activity_timeout.as_secs()));

@@ -23,7 +23,7 @@ use std::{
 };
 use x509_cert::{Certificate, certificate::Version, der::Decode};
 
-/// The TLS identity of a server, as its handshakes use it.
+/// The certificate chain, key and rustls configuration of the server.
 ///
 /// A handshake uses the certificate that is current when it begins; open connections are not
 /// affected by a reload.
@@ -98,7 +98,7 @@ impl Tls {
         let ValidityPeriod { since, until } = self.period;
         match (since.filter(|since| now < *since), until.filter(|until| *until < now)) {
             (_, Some(until)) => {
-                Some(format!("holds a certificate that expired on {}", date(until)))
+                Some(format!("contains a certificate that expired on {}", date(until)))
             }
             (Some(since), None) => {
                 Some(format!("holds a certificate that is not valid before {}", date(since)))
@@ -151,7 +151,7 @@ impl ValidityPeriod {
         if chain.len() == parsed.len()
             && tbs().next().is_some_and(|tbs| tbs.version() != Version::V3)
         {
-            let message = "holds a certificate of X.509 before v3, which no client takes: one with a \
+            let message = "contains an X.509 v1 certificate, which clients reject: issue one with a \
                         subjectAltName is of v3";
             return Err(FileError::of(CERT, file)(message.to_owned()).into());
         }
@@ -187,7 +187,7 @@ fn read(
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| {
             let why = if is_out_of_order {
-                "it is there, but behind another".to_owned()
+                "the matching certificate is in the file, but not first".to_owned()
             } else {
                 error.to_string()
             };
@@ -285,9 +285,9 @@ mod tests {
         for (cert, key, blamed, message) in [
             (&missing, &key, &missing, "cannot be read: No such file"),
             (&cert, &missing, &missing, "cannot be read: No such file"),
-            (&empty, &key, &empty, "must hold a certificate in PEM"),
+            (&empty, &key, &empty, "must contain a certificate in PEM"),
             (&cert, &empty, &empty, "must hold a private key in PEM"),
-            (&cert, &cut, &cut, "must hold a private key in PEM, and what it holds is damaged"),
+            (&cert, &cut, &cut, "must hold a private key in PEM, and its content is damaged"),
             (&cert, &nonsense, &nonsense, "holds a private key that can't be used"),
             (&cert, &other, &cert, "must hold the certificate of the key in"),
         ] {
@@ -391,7 +391,7 @@ mod tests {
         assert!(now + days(8) < expiry && expiry < now + days(10));
         assert_eq!(tls.warning(now), None);
         let date = humantime::format_rfc3339_seconds(expiry);
-        let expired = format!("holds a certificate that expired on {date}");
+        let expired = format!("contains a certificate that expired on {date}");
         assert_eq!(tls.warning(now + days(10)), Some(expired));
         assert!(tls.warning(now - days(1)).unwrap().contains("is not valid before"));
     }

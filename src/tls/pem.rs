@@ -8,23 +8,25 @@ use rustls::pki_types::{
 
 /// The certificates in `file`, at least one, or the message that it breaks.
 pub(super) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    const MUST: &str = "must hold a certificate in PEM";
+    const MUST: &str = "must contain a certificate in PEM";
     let bytes = read(file)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_none) => Err(other(MUST, &bytes, |label| match label {
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
-                Some("a request for one (CSR): what belongs here is what the authority made of it")
+                Some("a certificate request (CSR): use the certificate that the CA issued for it")
             }
             "PKCS7" => Some("PKCS#7: openssl pkcs7 -print_certs converts it"),
-            "TRUSTED CERTIFICATE" => Some("one with OpenSSL's trust: openssl x509 converts it"),
+            "TRUSTED CERTIFICATE" => {
+                Some("an OpenSSL TRUSTED CERTIFICATE: convert it with openssl x509")
+            }
             label if label.ends_with("PRIVATE KEY") => {
                 Some("a private key: are the files of certificate and key swapped?")
             }
             _other => None,
         })),
-        Err(_damaged) => Err(format!("{MUST}, and what it holds is damaged")),
+        Err(_damaged) => Err(format!("{MUST}, and its content is damaged")),
     }
 }
 
@@ -36,7 +38,7 @@ pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> 
     let has_passphrase = labels(&bytes).any(|label| label == "ENCRYPTED PRIVATE KEY")
         || String::from_utf8_lossy(&bytes).contains("Proc-Type: 4,ENCRYPTED");
     if has_passphrase {
-        return Err("holds a private key with a passphrase, which can't be entered: \
+        return Err("contains a private key with a passphrase, which is not supported: \
                     openssl pkey -in FILE -out NEW writes one without"
             .to_owned());
     }
@@ -50,7 +52,7 @@ pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> 
             "EC PARAMETERS" => Some("the parameters of a curve, without a key"),
             _other => None,
         })),
-        Err(_damaged) => Err(format!("{MUST}, and what it holds is damaged")),
+        Err(_damaged) => Err(format!("{MUST}, and its content is damaged")),
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
         for (text, expected) in [
             (both, Ok(2)),
             (no_certificate, Err("holds a certificate that can't be used: ")),
-            ("nothing".to_owned(), Err("must hold a certificate in PEM")),
+            ("nothing".to_owned(), Err("must contain a certificate in PEM")),
         ] {
             fs::write(&file, text).unwrap();
             let roots = file_roots(path);

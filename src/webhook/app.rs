@@ -2,7 +2,7 @@
 
 use super::{
     WebhookEvent,
-    settings::Settings,
+    settings::AppWebhookSettings,
     stats::{Counter, LOG_INTERVAL},
     store::Store,
 };
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct AppWebhooks {
     pub(super) id: String,
-    settings: watch::Sender<Arc<Settings>>,
+    settings: watch::Sender<Arc<AppWebhookSettings>>,
     pub(super) store: Store,
     /// The number of events that were dropped because the log was full.
     pub(super) lost: Counter,
@@ -36,14 +36,14 @@ pub(super) struct AppWebhooks {
 }
 
 impl AppWebhooks {
-    pub(super) fn new(id: String, settings: Arc<Settings>, store: Store) -> Self {
+    pub(super) fn new(id: String, settings: Arc<AppWebhookSettings>, store: Store) -> Self {
         Self {
             id,
             store,
             settings: watch::Sender::new(settings),
             lost: Counter::default(),
             lost_counted: AtomicU64::new(0),
-            losses: LogThrottle::every(LOG_INTERVAL),
+            losses: LogThrottle::with_interval(LOG_INTERVAL),
             is_started: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             is_gone: AtomicBool::new(false),
@@ -51,19 +51,19 @@ impl AppWebhooks {
     }
 
     /// The current settings.
-    pub(super) fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<AppWebhookSettings> {
         Arc::clone(&self.settings.borrow())
     }
 
     /// The current settings, with notifications of changes.
-    pub(super) fn watch(&self) -> watch::Receiver<Arc<Settings>> {
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<AppWebhookSettings>> {
         self.settings.subscribe()
     }
 
     /// Applies other settings, if they differ. Without a cluster, the filters and the secret apply
     /// to events that are observed afterwards, and to departures that are delayed. Headers and
     /// names apply at once.
-    pub(super) fn change(&self, mut settings: Settings) {
+    pub(super) fn change(&self, mut settings: AppWebhookSettings) {
         self.settings.send_if_modified(|current| {
             let is_other = settings.differs_from(current);
             if is_other {
@@ -100,7 +100,7 @@ impl AppWebhooks {
     pub(super) fn lost_to_log(&self, now: Instant) -> Option<u64> {
         let lost = self.lost.get();
         let counted = self.lost_counted.fetch_max(lost, Ordering::Relaxed);
-        self.losses.due(lost.saturating_sub(counted), now)
+        self.losses.record(lost.saturating_sub(counted), now)
     }
 
     /// Whether events of this kind are observed.

@@ -5,7 +5,7 @@ use super::{
     delivery::{End, deliver},
     endpoint::Endpoint,
     queue::Queue,
-    settings::Settings,
+    settings::AppWebhookSettings,
     stats::Dropped,
 };
 use crate::{clock::now, http_client::Connector};
@@ -36,7 +36,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
     }
 
     /// Starts a delivery of each new queue. Those of removed queues have one attempt left.
-    pub(super) fn follow(&mut self, settings: &Settings, queues: &[Arc<Q>]) {
+    pub(super) fn follow(&mut self, settings: &AppWebhookSettings, queues: &[Arc<Q>]) {
         while self.tasks.try_join_next().is_some() {}
         let is_kept = |delivery: &EndpointTask<Q>| {
             queues.iter().any(|queue| Arc::ptr_eq(queue, &delivery.queue))

@@ -6,7 +6,7 @@ use super::{
     envelope::{self, WebhookRequest},
     queue::{LIFETIME, Queue, RequestId},
     restart_on_panic,
-    retry::{Context, Failure, Retries, RetryDecision},
+    retry::{Failure, Retries, RetryContext, RetryDecision},
     stats::Dropped,
 };
 use crate::{
@@ -100,7 +100,7 @@ async fn attempt(
     let (failure, error) = match post.post(request).await {
         Ok(response) if response.status.is_success() => return DeliveryAttempt::Delivered,
         Ok(response) => {
-            (Failure::of_status(response.status), format!("status {}", response.status.as_u16()))
+            (Failure::from_status(response.status), format!("status {}", response.status.as_u16()))
         }
         Err(error) => {
             let failure = match error {
@@ -191,11 +191,11 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
         *self.end.borrow() != End::Open || self.end.has_changed().is_err()
     }
 
-    fn context(&self) -> Context {
-        Context {
+    fn context(&self) -> RetryContext {
+        RetryContext {
             has_dead_letters: 0 < self.queue.dead_letters(),
             is_last: self.is_last(),
-            chance: rand::random(),
+            random: rand::random(),
         }
     }
 
@@ -227,7 +227,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
         request_id: RequestId,
         request: &WebhookRequest,
     ) -> DeliveryAttempt {
-        if self.retries.tries(request_id) {
+        if self.retries.record_attempt(request_id) {
             self.endpoint.stats.retried.add(1);
         }
         let attempt = attempt(&mut self.post, &self.endpoint, request).await;
@@ -263,12 +263,12 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
                 return false;
             }
             self.endpoint.stats.split.add(1);
-            self.retries.isolated(2);
+            self.retries.record_split(2);
         } else {
             let Some(dropped) = self.queue.add_dead_letter(request_id).await else { return false };
             self.endpoint.log_rejection("webhook event moved to the dead letters", request, error);
             self.endpoint.count_dropped(Dropped::Rejected, dropped, now());
-            self.retries.isolated(0);
+            self.retries.record_split(0);
         }
         self.is_failing.store(false, Ordering::Relaxed);
         true

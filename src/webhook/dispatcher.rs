@@ -11,7 +11,7 @@ use super::{
     debouncer::Debouncer,
     deliveries::Deliveries,
     envelope,
-    settings::Settings,
+    settings::AppWebhookSettings,
     store::{
         Store,
         log::{
@@ -83,7 +83,7 @@ struct Dispatcher<'a, L: EventLog> {
     app: &'a Arc<AppWebhooks>,
     log: &'a L,
     connector: Arc<ArcSwap<Connector>>,
-    settings: Arc<Settings>,
+    settings: Arc<AppWebhookSettings>,
     /// The queue of each of the settings' endpoints.
     queues: Vec<Arc<L::Queue>>,
     debouncer: Debouncer,
@@ -174,7 +174,7 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
     }
 
     /// Applies other settings to the following records.
-    fn follow(&mut self, settings: Arc<Settings>) {
+    fn follow(&mut self, settings: Arc<AppWebhookSettings>) {
         self.queues = self.log.queues(&settings, &self.queues);
         self.settings = settings;
         if let Some(deliveries) = &mut self.deliveries {
@@ -252,7 +252,7 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
 }
 
 /// The requests with the events of `ready` for each endpoint whose filter they pass.
-fn requests(settings: &Settings, ready: &[HubEvent], time_ms: u128) -> Vec<NewRequest> {
+fn requests(settings: &AppWebhookSettings, ready: &[HubEvent], time_ms: u128) -> Vec<NewRequest> {
     let request = |endpoint, (text, events): (String, usize)| NewRequest {
         endpoint,
         events,

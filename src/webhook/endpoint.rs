@@ -55,8 +55,8 @@ impl Endpoint {
             queue: Arc::default(),
             stats: Stats::default(),
             signer: ArcSwap::from_pointee(Signer::new(app.secret.expose())),
-            drops: LogThrottle::every(LOG_INTERVAL),
-            rejections: LogThrottle::every(LOG_INTERVAL),
+            drops: LogThrottle::with_interval(LOG_INTERVAL),
+            rejections: LogThrottle::with_interval(LOG_INTERVAL),
         })
     }
 
@@ -85,7 +85,7 @@ impl Endpoint {
 
     /// Logs an event that the endpoint rejects, at a limited rate.
     pub(super) fn log_rejection(&self, what: &str, request: &WebhookRequest, error: &str) {
-        if let Some(requests) = self.rejections.due(1, now()) {
+        if let Some(requests) = self.rejections.record(1, now()) {
             let (event, channel) = request.label();
             tracing::warn!(
                 app = self.app_id,
@@ -106,7 +106,7 @@ impl Endpoint {
             return;
         }
         self.stats.dropped(reason).add(events);
-        if let Some(events) = self.drops.due(events as u64, now) {
+        if let Some(events) = self.drops.record(events as u64, now) {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),

@@ -57,7 +57,7 @@ use crate::{
 use app::AppWebhooks;
 use arc_swap::ArcSwap;
 use dispatcher::dispatch;
-use settings::Settings;
+use settings::AppWebhookSettings;
 use stats::Dropped;
 use std::{
     collections::HashMap,
@@ -85,9 +85,9 @@ pub struct Webhooks {
 
 /// The validated webhooks of a configuration.
 #[derive(Debug)]
-pub struct Plan {
+pub struct PreparedWebhooks {
     /// The settings of all apps, by id.
-    apps: HashMap<String, Settings>,
+    apps: HashMap<String, AppWebhookSettings>,
     connector: Connector,
 }
 
@@ -95,13 +95,13 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct AppPlan {
     id: String,
-    settings: Settings,
+    settings: AppWebhookSettings,
 }
 
 /// The delay before a task that panicked is restarted.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
-impl Plan {
+impl PreparedWebhooks {
     /// Makes a plan of a configuration.
     ///
     /// # Errors
@@ -110,7 +110,8 @@ impl Plan {
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
         let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
         let apps = config.apps.iter();
-        let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
+        let settings =
+            apps.map(|app| Ok((app.id.clone(), AppWebhookSettings::new(app, batch_wait)?)));
         Ok(Self {
             apps: settings.collect::<Result<_, _>>()?,
             connector: test_delivery::connector(config)?,
@@ -126,7 +127,7 @@ impl AppPlan {
     /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config, app: &AppConfig) -> Result<Self, WebhookError> {
         let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
-        Ok(Self { id: app.id.clone(), settings: Settings::new(app, batch_wait)? })
+        Ok(Self { id: app.id.clone(), settings: AppWebhookSettings::new(app, batch_wait)? })
     }
 }
 
@@ -137,19 +138,19 @@ impl Webhooks {
     ///
     /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
-        let Plan { apps, connector } = Plan::new(config)?;
+        let PreparedWebhooks { apps, connector } = PreparedWebhooks::new(config)?;
         let webhooks = Self {
             apps: ArcSwap::from_pointee(HashMap::new()),
             connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
             stores: OnceLock::new(),
             changed: Notify::new(),
         };
-        webhooks.change(Plan { apps, connector });
+        webhooks.change(PreparedWebhooks { apps, connector });
         Ok(webhooks)
     }
 
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
-    pub fn change(&self, plan: Plan) {
+    pub fn change(&self, plan: PreparedWebhooks) {
         self.connector.store(Arc::new(plan.connector));
         let mut apps = HashMap::clone(&self.apps.load());
         for (id, settings) in plan.apps {
@@ -182,7 +183,7 @@ impl Webhooks {
     }
 
     /// A new app with these settings, if it has webhooks.
-    fn app(&self, id: String, settings: Settings) -> Option<AppWebhooks> {
+    fn app(&self, id: String, settings: AppWebhookSettings) -> Option<AppWebhooks> {
         if settings.endpoints.is_empty() {
             return None;
         }
@@ -251,7 +252,7 @@ impl Webhooks {
     }
 
     /// The store of an app whose first settings are these.
-    fn store(&self, app_id: &str, settings: &Arc<Settings>) -> Store {
+    fn store(&self, app_id: &str, settings: &Arc<AppWebhookSettings>) -> Store {
         match self.stores.get() {
             Some(stores) => {
                 let (client, settings) = (stores.store(app_id), Arc::clone(settings));

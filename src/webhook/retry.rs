@@ -26,7 +26,7 @@ pub(super) enum Failure {
 impl Failure {
     /// The meaning of a status other than success. 401, 403, 404, 405, 407 and 410 may come from a
     /// misconfigured endpoint for every request, or from a framework for an exception.
-    pub(super) fn of_status(status: StatusCode) -> Self {
+    pub(super) fn from_status(status: StatusCode) -> Self {
         match status.as_u16() {
             408 | 425 | 429 => Self::Unavailable,
             401 | 403 | 404 | 405 | 407 | 410 => Self::Unclear,
@@ -50,36 +50,36 @@ pub(super) enum RetryDecision {
 
 /// The circumstances of a failure.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
+pub(super) struct RetryContext {
     /// Whether there are dead letters: the endpoint is known to reject some.
     pub(super) has_dead_letters: bool,
     /// Whether each request has one attempt left.
     pub(super) is_last: bool,
     /// A random number between 0 and 1.
-    pub(super) chance: f64,
+    pub(super) random: f64,
 }
 
 /// The delays between the attempts at an endpoint. The jitter is small enough that they still grow.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60), jitter: -0.2 };
+    Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: -0.2 };
 
 /// The failures of one endpoint since its last success.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     /// Failures since the last success or the last request at fault. The delay grows with them.
-    delays: u32,
+    backoff_failures: u32,
     /// The request that was tried last.
     request_id: Option<RequestId>,
     /// The number of its failures.
-    tries: u32,
+    failures: u32,
     /// Whether the endpoint has accepted a probe since that request failed.
     is_probe_accepted: bool,
     /// How many of the oldest requests are parts of one that was at fault.
-    suspect_parts: usize,
+    suspects: usize,
     /// Consecutive failures since a success or an accepted probe.
     consecutive_failures: u32,
     /// Whether the probe only decides about the pace: the request is certainly at fault.
-    probe_decides_pace: bool,
+    probe_for_rate_limit: bool,
 }
 
 impl Retries {
@@ -90,33 +90,33 @@ impl Retries {
     /// Number of consecutive failures after which the endpoint is probed; if it rejects the probe,
     /// it gets at most one request in the first delay of [`BACKOFF`]. Finding one event of a full batch takes
     /// fewer.
-    const UNPACED_MAX: u32 = 32;
+    const MAX_UNLIMITED_FAILURES: u32 = 32;
 
     /// Records an attempt at the request with `request_id`. Returns true if it was tried before.
-    pub(super) fn tries(&mut self, request_id: RequestId) -> bool {
+    pub(super) fn record_attempt(&mut self, request_id: RequestId) -> bool {
         let is_repeated = self.request_id.replace(request_id) == Some(request_id);
         if !is_repeated {
-            (self.tries, self.is_probe_accepted) = (0, false);
+            (self.failures, self.is_probe_accepted) = (0, false);
         }
         is_repeated
     }
 
     /// Records that the request was delivered.
     pub(super) fn succeeded(&mut self) {
-        self.delays = 0;
+        self.backoff_failures = 0;
         self.consecutive_failures = 0;
-        self.suspect_parts = self.suspect_parts.saturating_sub(1);
+        self.suspects = self.suspects.saturating_sub(1);
     }
 
     /// Decides after a failure of the request.
-    pub(super) fn failed(&mut self, failure: Failure, context: Context) -> RetryDecision {
-        self.tries += 1;
+    pub(super) fn failed(&mut self, failure: Failure, context: RetryContext) -> RetryDecision {
+        self.failures += 1;
         self.consecutive_failures += 1;
-        let is_suspect = context.has_dead_letters || 0 < self.suspect_parts;
+        let is_suspect = context.has_dead_letters || 0 < self.suspects;
         match failure {
             Failure::Unavailable => self.retry(context),
             Failure::Rejected => {
-                if is_suspect || context.is_last || Self::REJECTIONS <= self.tries {
+                if is_suspect || context.is_last || Self::REJECTIONS <= self.failures {
                     self.isolate()
                 } else {
                     self.retry(context)
@@ -124,8 +124,8 @@ impl Retries {
             }
             Failure::Unclear if self.is_probe_accepted => self.isolate(),
             Failure::Unclear => {
-                let is_first = is_suspect && self.tries == 1;
-                let is_probed = is_first || self.tries.is_multiple_of(Self::TRIES_PER_PROBE);
+                let is_first = is_suspect && self.failures == 1;
+                let is_probed = is_first || self.failures.is_multiple_of(Self::TRIES_PER_PROBE);
                 if is_probed && !context.is_last {
                     RetryDecision::Probe
                 } else {
@@ -137,16 +137,16 @@ impl Retries {
 
     /// Decides after a probe. A request that was not suspect before gets one more attempt: the
     /// endpoint may have recovered just now.
-    pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> RetryDecision {
-        let probe_decides_pace = std::mem::take(&mut self.probe_decides_pace);
+    pub(super) fn probed(&mut self, is_accepted: bool, context: RetryContext) -> RetryDecision {
+        let probe_decides_pace = std::mem::take(&mut self.probe_for_rate_limit);
         if is_accepted {
             self.consecutive_failures = 0;
         } else if probe_decides_pace {
-            return RetryDecision::Isolate(BACKOFF.first);
+            return RetryDecision::Isolate(BACKOFF.initial);
         } else {
             return self.retry(context);
         }
-        if probe_decides_pace || context.has_dead_letters || 0 < self.suspect_parts {
+        if probe_decides_pace || context.has_dead_letters || 0 < self.suspects {
             return self.isolate();
         }
         self.is_probe_accepted = true;
@@ -155,14 +155,14 @@ impl Retries {
 
     /// Records that the request at fault was split into `parts` parts, or became a dead letter if
     /// that is 0.
-    pub(super) fn isolated(&mut self, parts: usize) {
-        self.suspect_parts = self.suspect_parts.saturating_sub(1) + parts;
+    pub(super) fn record_split(&mut self, parts: usize) {
+        self.suspects = self.suspects.saturating_sub(1) + parts;
     }
 
     /// The delay after the request at fault could not be split or moved to the dead letters.
-    pub(super) fn next_delay(&mut self, context: Context) -> Duration {
-        let delay = BACKOFF.delay(self.delays, context.chance);
-        self.delays += 1;
+    pub(super) fn next_delay(&mut self, context: RetryContext) -> Duration {
+        let delay = BACKOFF.delay(self.backoff_failures, context.random);
+        self.backoff_failures += 1;
         delay
     }
 
@@ -171,21 +171,21 @@ impl Retries {
         self.consecutive_failures
     }
 
-    fn retry(&mut self, context: Context) -> RetryDecision {
+    fn retry(&mut self, context: RetryContext) -> RetryDecision {
         RetryDecision::Retry(self.next_delay(context))
     }
 
     fn isolate(&mut self) -> RetryDecision {
         // The endpoint is reachable.
-        self.delays = 0;
-        if self.consecutive_failures < Self::UNPACED_MAX {
+        self.backoff_failures = 0;
+        if self.consecutive_failures < Self::MAX_UNLIMITED_FAILURES {
             return RetryDecision::Isolate(Duration::ZERO);
         }
-        if self.consecutive_failures.is_multiple_of(Self::UNPACED_MAX) {
-            self.probe_decides_pace = true;
+        if self.consecutive_failures.is_multiple_of(Self::MAX_UNLIMITED_FAILURES) {
+            self.probe_for_rate_limit = true;
             return RetryDecision::Probe;
         }
-        RetryDecision::Isolate(BACKOFF.first)
+        RetryDecision::Isolate(BACKOFF.initial)
     }
 }
 
@@ -203,8 +203,8 @@ mod tests {
         }
     }
 
-    const NEW: Context = Context { has_dead_letters: false, is_last: false, chance: 0.0 };
-    const KNOWN: Context = Context { has_dead_letters: true, ..NEW };
+    const NEW: RetryContext = RetryContext { has_dead_letters: false, is_last: false, random: 0.0 };
+    const KNOWN: RetryContext = RetryContext { has_dead_letters: true, ..NEW };
     const AT_ONCE: RetryDecision = RetryDecision::Isolate(Duration::ZERO);
 
     fn seconds(seconds: u64) -> RetryDecision {
@@ -213,7 +213,7 @@ mod tests {
 
     fn tried(request_id: u64) -> Retries {
         let mut retries = Retries::default();
-        assert!(!retries.tries(RequestId(request_id)));
+        assert!(!retries.record_attempt(RequestId(request_id)));
         retries
     }
 
@@ -225,7 +225,7 @@ mod tests {
                 400 | 402 | 406 | 409 | 411..=424 | 426..=428 | 430..=499 => Failure::Rejected,
                 _ => Failure::Unclear,
             };
-            let found = Failure::of_status(StatusCode::from_u16(status).unwrap());
+            let found = Failure::from_status(StatusCode::from_u16(status).unwrap());
             assert_eq!(found, expected, "{status}");
         }
     }
@@ -238,15 +238,15 @@ mod tests {
         }
         assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe);
         assert_eq!(retries.probed(true, NEW), seconds(0));
-        assert!(retries.tries(RequestId(1)), "the same again");
+        assert!(retries.record_attempt(RequestId(1)), "the same again");
         // It is dropped, because it is too old.
-        assert!(!retries.tries(RequestId(2)));
+        assert!(!retries.record_attempt(RequestId(2)));
         assert_eq!(
             retries.failed(Failure::Unclear, NEW),
             seconds(4),
             "neither probed nor at fault"
         );
-        assert!(retries.tries(RequestId(2)));
+        assert!(retries.record_attempt(RequestId(2)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE, "its second failure");
     }
 
@@ -259,16 +259,16 @@ mod tests {
         assert_eq!(retries.consecutive_failures(), 4);
         retries.succeeded();
         assert_eq!(retries.consecutive_failures(), 0);
-        retries.tries(RequestId(2));
+        retries.record_attempt(RequestId(2));
         for wait in [1, 2] {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
         }
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.isolated(0);
-        retries.tries(RequestId(3));
+        retries.record_split(0);
+        retries.record_attempt(RequestId(3));
         assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(1));
         assert_eq!(retries.next_delay(NEW), Duration::from_secs(2), "as after any other failure");
-        let half = Context { chance: 0.5, ..NEW };
+        let half = RetryContext { random: 0.5, ..NEW };
         assert_eq!(retries.next_delay(half), Duration::from_millis(3_600));
     }
 
@@ -277,20 +277,20 @@ mod tests {
         let mut retries = tried(1);
         retries.failed(Failure::Rejected, NEW);
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.isolated(2);
+        retries.record_split(2);
         // The first half is split again, the second is fine.
-        retries.tries(RequestId(2));
+        retries.record_attempt(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.isolated(2);
+        retries.record_split(2);
         for request_id in [3, 4] {
-            retries.tries(RequestId(request_id));
+            retries.record_attempt(RequestId(request_id));
             retries.succeeded();
         }
-        retries.tries(RequestId(5));
+        retries.record_attempt(RequestId(5));
         assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe, "still suspect");
         assert_eq!(retries.probed(true, NEW), AT_ONCE);
-        retries.isolated(0);
-        retries.tries(RequestId(6));
+        retries.record_split(0);
+        retries.record_attempt(RequestId(6));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1), "not a part of it");
     }
 
@@ -298,18 +298,18 @@ mod tests {
     fn a_rejected_request_is_isolated_at_the_second_rejection() {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
-        assert!(retries.tries(RequestId(1)));
+        assert!(retries.record_attempt(RequestId(1)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.isolated(2);
+        retries.record_split(2);
         // Its parts are suspect, and so is every request while the endpoint rejects some.
-        retries.tries(RequestId(2));
+        retries.record_attempt(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
-        retries.isolated(0);
-        retries.tries(RequestId(3));
+        retries.record_split(0);
+        retries.record_attempt(RequestId(3));
         retries.succeeded();
-        retries.tries(RequestId(4));
+        retries.record_attempt(RequestId(4));
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
-        retries.tries(RequestId(5));
+        retries.record_attempt(RequestId(5));
         assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
     }
 
@@ -334,8 +334,8 @@ mod tests {
         assert_eq!(retries.probed(true, NEW), seconds(0), "it may have recovered just now");
         assert_eq!(retries.failed(Failure::Unclear, NEW), AT_ONCE);
         // From here on the first failure is enough for a probe.
-        retries.isolated(0);
-        retries.tries(RequestId(2));
+        retries.record_split(0);
+        retries.record_attempt(RequestId(2));
         assert_eq!(retries.failed(Failure::Unclear, KNOWN), RetryDecision::Probe);
         assert_eq!(retries.probed(true, KNOWN), AT_ONCE);
     }
@@ -343,22 +343,22 @@ mod tests {
     #[test]
     fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
         let mut retries = Retries::default();
-        let paced = RetryDecision::Isolate(BACKOFF.first);
+        let paced = RetryDecision::Isolate(BACKOFF.initial);
         let mut rejected = |request_id| {
-            retries.tries(RequestId(request_id));
+            retries.record_attempt(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)
         };
         assert!((1..32).all(|request_id| rejected(request_id) == AT_ONCE));
         assert_eq!(rejected(32), RetryDecision::Probe);
         assert_eq!(retries.probed(false, KNOWN), paced);
         let mut rejected = |request_id| {
-            retries.tries(RequestId(request_id));
+            retries.record_attempt(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)
         };
         assert!((33..40).all(|request_id| rejected(request_id) == paced));
-        retries.tries(RequestId(40));
+        retries.record_attempt(RequestId(40));
         retries.succeeded();
-        retries.tries(RequestId(41));
+        retries.record_attempt(RequestId(41));
         assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
     }
 
@@ -366,7 +366,7 @@ mod tests {
     fn an_endpoint_that_accepts_a_probe_is_not_slowed_down_by_what_it_rejects() {
         let mut retries = Retries::default();
         for request_id in 1..=320 {
-            retries.tries(RequestId(request_id));
+            retries.record_attempt(RequestId(request_id));
             let mut next = retries.failed(Failure::Rejected, KNOWN);
             if next == RetryDecision::Probe {
                 next = retries.probed(true, KNOWN);
@@ -377,10 +377,10 @@ mod tests {
 
     #[test]
     fn at_the_end_rejected_requests_block_no_others_and_no_probe_is_sent() {
-        let last = Context { is_last: true, ..NEW };
+        let last = RetryContext { is_last: true, ..NEW };
         assert_eq!(tried(1).failed(Failure::Rejected, last), AT_ONCE);
         assert_eq!(
-            tried(1).failed(Failure::Unclear, Context { is_last: true, ..KNOWN }),
+            tried(1).failed(Failure::Unclear, RetryContext { is_last: true, ..KNOWN }),
             seconds(1)
         );
     }

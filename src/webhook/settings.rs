@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 /// The settings of an app's webhooks. Replaced as a whole.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct AppWebhookSettings {
     /// The kinds of events that are observed.
     pub(super) wanted: Kinds,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
@@ -34,7 +34,7 @@ struct SettingsSource {
     batch_wait: Duration,
 }
 
-impl Settings {
+impl AppWebhookSettings {
     pub(super) fn new(app: &AppConfig, batch_wait: Duration) -> Result<Self, WebhookError> {
         let names = names(app);
         let webhooks = names.iter().zip(&app.webhooks);

@@ -3,7 +3,7 @@
 use super::{
     app::AppWebhooks,
     dispatcher::dispatch,
-    settings::Settings,
+    settings::AppWebhookSettings,
     store::{
         Store,
         log::{Commit, NewRequest},
@@ -33,7 +33,7 @@ pub(super) struct Member {
 }
 
 /// Webhooks of these URLs for all events.
-pub(super) fn settings(urls: &[&str]) -> Settings {
+pub(super) fn settings(urls: &[&str]) -> AppWebhookSettings {
     let webhook = |url: &&str| WebhookConfig {
         url: (*url).to_owned(),
         events: WebhookEvent::ALL.to_vec(),
@@ -41,7 +41,7 @@ pub(super) fn settings(urls: &[&str]) -> Settings {
     };
     let webhooks = urls.iter().map(webhook).collect();
     let app = AppConfig { webhooks, ..AppConfig::development() };
-    Settings::new(&app, BATCH_WAIT).unwrap()
+    AppWebhookSettings::new(&app, BATCH_WAIT).unwrap()
 }
 
 /// A connector that connects to nothing: the tests' endpoints have private addresses.

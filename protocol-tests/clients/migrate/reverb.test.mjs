@@ -14,7 +14,7 @@ test('a project with Reverb is served after the steps of the page, and is as bef
 
   const printed = await project.follow(PAGE, 'Switch');
 
-  assert.match(printed, /nothing in it differs from what is in force/);
+  assert.match(printed, /it does not differ from the effective configuration/);
   assert.equal(project.server.port, project.port(8080));
   await project.assertUntouched();
   await broadcasts(stage, project, 'resources/js/echo.js');

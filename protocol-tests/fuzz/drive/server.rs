@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use campanile::config::Config;
 use campanile::server::Server;
-use campanile::signature::{Signer, body_md5, request_string};
+use campanile::signature::{Signer, body_md5, request_string_to_sign};
 
 /// The maximum time of an answer: beyond it, something hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -156,7 +156,8 @@ pub(super) fn signed(method: &str, path: &str, extra: Vec<(String, String)>, mor
     let others = others.filter(|(key, _)| key != "auth_signature");
     parameters.extend(others.map(|(key, value)| (key.to_ascii_lowercase(), value.into_owned())));
     parameters.sort_by(|one, other| one.0.cmp(&other.0));
-    let signature = Signer::new("app-secret").sign(&request_string(method, path, &parameters));
+    let signature =
+        Signer::new("app-secret").sign(&request_string_to_sign(method, path, &parameters));
     format!("auth_signature={signature}&{}&{more}", own.join("&"))
 }
 

@@ -13,7 +13,7 @@ use campanile::protocol::{
 };
 use campanile::rate::Rate;
 use campanile::session::{Action, DeadlineAction, Session, SessionConfig};
-use campanile::signature::{channel_string, user_string};
+use campanile::signature::{channel_string_to_sign, user_string_to_sign};
 use serde_json::json;
 
 const CHANNELS_MAX: usize = 5;
@@ -84,7 +84,7 @@ impl Driver {
             "s" => self.subscribe(rest, None),
             "p" => self.subscribe("presence-x", Some(rest)),
             "u" => {
-                let text = user_string(self.session.socket_id(), rest);
+                let text = user_string_to_sign(self.session.socket_id(), rest);
                 let auth = self.signed(&text);
                 json!({ "event": "pusher:signin", "data": { "auth": auth, "user_data": rest } })
                     .to_string()
@@ -100,7 +100,8 @@ impl Driver {
     }
 
     fn subscribe(&self, channel: &str, channel_data: Option<&str>) -> String {
-        let auth = self.signed(&channel_string(self.session.socket_id(), channel, channel_data));
+        let auth =
+            self.signed(&channel_string_to_sign(self.session.socket_id(), channel, channel_data));
         let data = json!({ "channel": channel, "auth": auth, "channel_data": channel_data });
         json!({ "event": "pusher:subscribe", "data": data }).to_string()
     }

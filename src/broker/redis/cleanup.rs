@@ -55,7 +55,7 @@ impl CleanUp {
             // Another node does it, or the node is alive.
             Ok(None) => true,
             Err(error) => {
-                if let Some(count) = self.shared.log_throttles.cleanups.due(1, now()) {
+                if let Some(count) = self.shared.log_throttles.cleanups.record(1, now()) {
                     let reason = &*UnavailableReason::from(&error).text;
                     tracing::warn!(
                         reason,

@@ -106,7 +106,7 @@ impl RedisClocks {
         let before = self.at_reference_ms[partition.index()].swap(at_reference, Ordering::Relaxed);
         let step_ms = at_reference.saturating_sub(before);
         let is_step = before != 0 && is_step(step_ms, replied_at - requested_at);
-        if let Some(count) = self.steps.due(u64::from(is_step), replied_at) {
+        if let Some(count) = self.steps.record(u64::from(is_step), replied_at) {
             tracing::warn!(
                 step_ms,
                 count,

@@ -222,7 +222,7 @@ impl Comparison {
             shared.metrics.count_repair();
             topics.schedule(name);
         }
-        if has_missed && shared.log_throttles.missed.due(1, now()).is_some() {
+        if has_missed && shared.log_throttles.missed.record(1, now()).is_some() {
             tracing::warn!("pub/sub messages were lost, resubscribing");
         }
         Ok(Some(registered))
@@ -230,7 +230,7 @@ impl Comparison {
 
     fn log_repairs(&mut self, now: Instant) {
         let repaired = std::mem::take(&mut self.repaired);
-        if let Some(topics) = self.repairs.due(repaired, now) {
+        if let Some(topics) = self.repairs.record(repaired, now) {
             tracing::warn!(topics, "repaired topics whose state in Redis was inconsistent");
         }
     }

@@ -188,7 +188,7 @@ impl BrokerMetrics {
     /// Counts and logs unexpected data under the prefix in Redis.
     pub(super) fn count_unexpected_data(&self, what: &str) {
         self.unexpected_data.inc();
-        if let Some(count) = self.unexpected_data_log.due(1, Instant::now()) {
+        if let Some(count) = self.unexpected_data_log.record(1, Instant::now()) {
             tracing::warn!(what, count, "unexpected data under the prefix in redis is ignored");
         }
     }

@@ -346,7 +346,7 @@ impl ClusterState {
         let (now, reason) = (now(), UnavailableReason::from(error));
         let is_lasting = deadline.saturating_duration_since(now) < self.broker_wait / 2;
         tracing::debug!(reason = &*reason.text, "redis rejected a publish");
-        if let Some(count) = self.log_throttles.publishes.due(u64::from(is_lasting), now) {
+        if let Some(count) = self.log_throttles.publishes.record(u64::from(is_lasting), now) {
             tracing::warn!(reason = &*reason.text, count, "redis rejects publishes");
         }
     }

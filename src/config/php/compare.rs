@@ -68,7 +68,7 @@ const RATE_LIMIT: [SettingRow; 3] = [
 /// Where the origins of further apps are set.
 const IN_THE_FILE: &str = "allowed_origins in its [[apps]] in config.toml";
 
-const COMPUTED: &str = "config/reverb.php computes its apps, so they cannot be evaluated: set each as [[apps]] in config.toml, \
+const COMPUTED: &str = "computes its apps, so they cannot be evaluated: set each as [[apps]] in config.toml, \
      with its allowed_origins";
 
 /// The differences of `root`, the configuration of Reverb, from `config`, one line each.
@@ -106,7 +106,7 @@ impl ReverbComparison<'_> {
         if server.value == PhpValue::Dynamic {
             return self.report(
                 server.line,
-                "config/reverb.php computes servers, which cannot be evaluated: if it sets options.tls, set \
+                "computes servers, which cannot be evaluated: if it sets options.tls, set \
                  CAMPANILE_SERVER__TLS__CERT and CAMPANILE_SERVER__TLS__KEY; for its host and port, set \
                  REVERB_SERVER_HOST and REVERB_SERVER_PORT",
             );
@@ -119,7 +119,7 @@ impl ReverbComparison<'_> {
         if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = scaling
             && self.config.redis.target().is_none()
         {
-            let message = "config/reverb.php sets scaling.enabled; Campanile has no Redis configured: set REVERB_SCALING_ENABLED=true";
+            let message = "sets scaling.enabled; Campanile has no Redis configured: set REVERB_SCALING_ENABLED=true";
             self.report(line, message);
         }
     }
@@ -141,7 +141,7 @@ impl ReverbComparison<'_> {
         self.report(
             first.line,
             format_args!(
-                "config/reverb.php sets options.tls; Campanile listens without TLS: set \
+                "sets options.tls; Campanile listens without TLS: set \
                  CAMPANILE_SERVER__TLS__CERT={cert} and CAMPANILE_SERVER__TLS__KEY={key}"
             ),
         );
@@ -159,7 +159,7 @@ impl ReverbComparison<'_> {
             && provider != "config"
         {
             let message = format!(
-                "config/reverb.php gets its apps from the provider {provider}: set each as [[apps]] in config.toml"
+                "gets its apps from the provider {provider}: set each as [[apps]] in config.toml"
             );
             return self.report(line, message);
         }
@@ -226,7 +226,7 @@ impl ReverbComparison<'_> {
                 self.report(
                     line,
                     format_args!(
-                        "config/reverb.php enables rate_limiting; {section} has no limit of messages: set \
+                        "enables rate_limiting; {section} has no limit of messages: set \
                          REVERB_APP_RATE_LIMITING_ENABLED=true"
                     ),
                 );
@@ -244,7 +244,7 @@ impl ReverbComparison<'_> {
         let key = KeyPath::new("apps").index(served).child("allowed_origins");
         let here = &self.config.apps[served].allowed_origins;
         let effective = match &here[..] {
-            all if all.iter().any(|source| source == "*") => "every origin".to_owned(),
+            all if all.iter().any(|origin| origin == "*") => "every origin".to_owned(),
             [] => "no origin".to_owned(),
             some => some.join(", "),
         };
@@ -252,15 +252,15 @@ impl ReverbComparison<'_> {
             if !is_chosen(&self.raw.source(&key)) {
                 let how = if is_first { "REVERB_ALLOWED_ORIGINS" } else { IN_THE_FILE };
                 let message = format!(
-                    "config/reverb.php computes allowed_origins, which cannot be evaluated. SECURITY: Campanile allows \
+                    "computes allowed_origins, which cannot be evaluated. SECURITY: Campanile allows \
                      {effective} ({key}); if Reverb restricts it, set its hosts as {how}"
                 );
                 self.report(node.line, message);
             }
             return;
         };
-        let reverb_value: Vec<_> = reverb_value.iter().map(|source| source.trim()).collect();
-        let is_wider = here.iter().any(|source| !reverb_value.contains(&source.as_str()));
+        let reverb_value: Vec<_> = reverb_value.iter().map(|origin| origin.trim()).collect();
+        let is_wider = here.iter().any(|origin| !reverb_value.contains(&origin.as_str()));
         if is_wider && !reverb_value.contains(&"*") {
             let how = if is_first {
                 format!("REVERB_ALLOWED_ORIGINS={}", reverb_value.join(","))
@@ -270,7 +270,7 @@ impl ReverbComparison<'_> {
             let are =
                 if reverb_value.is_empty() { "empty".to_owned() } else { reverb_value.join(", ") };
             let message = format!(
-                "config/reverb.php sets allowed_origins to {are}. SECURITY: Campanile allows {effective} ({key}): set {how}"
+                "sets allowed_origins to {are}. SECURITY: Campanile allows {effective} ({key}): set {how}"
             );
             self.report(node.line, message);
         }
@@ -289,7 +289,7 @@ impl ReverbComparison<'_> {
         let Some(reverb_value) = text(&node.value) else {
             if !is_chosen(&source) {
                 let message = format!(
-                    "config/reverb.php computes {path}, which cannot be evaluated: Campanile uses {effective} ({key}); {instead} sets it"
+                    "computes {path}, which cannot be evaluated: Campanile uses {effective} ({key}); {instead} sets it"
                 );
                 self.report(node.line, message);
             }
@@ -311,7 +311,7 @@ impl ReverbComparison<'_> {
             self.report(
                 node.line,
                 format_args!(
-                    "config/reverb.php sets {path} to {reverb_value}; Campanile uses {effective}: set {instead}={reverb_value}"
+                    "sets {path} to {reverb_value}; Campanile uses {effective}: set {instead}={reverb_value}"
                 ),
             );
         }

@@ -322,7 +322,7 @@ fn warned(from: &str, to: &str, origins: &[&str]) -> Vec<String> {
         id: "1".to_owned(),
         key: "k".to_owned(),
         secret: Secret::new("s"),
-        allowed_origins: origins.iter().map(|source| (*source).to_owned()).collect(),
+        allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
         ..AppConfig::default()
     };
     let env = [("REVERB_APP_ID", "1"), ("REVERB_APP_KEY", "k"), ("REVERB_APP_SECRET", "s")];
@@ -349,8 +349,7 @@ fn ignored_origins_are_reported() {
     assert_eq!(
         warned(ANY, restricted, &["*"]),
         [
-            "config/reverb.php:46: allowed_origins is a.test, *.b.test there and is not read. SECURITY: here every origin \
-          may connect (apps[0].allowed_origins): write REVERB_ALLOWED_ORIGINS=a.test,*.b.test"
+            "config/reverb.php:46: sets allowed_origins to a.test, *.b.test. SECURITY: Campanile allows every origin (apps[0].allowed_origins): set REVERB_ALLOWED_ORIGINS=a.test,*.b.test"
         ]
     );
     assert_eq!(warned(ANY, restricted, &["a.test"]), [""; 0]);
@@ -378,13 +377,13 @@ fn computed_origins_are_reported_as_computed() {
         let warnings = warned(ANY, &format!("'allowed_origins' => {php},"), &["*"]);
         assert_eq!(warnings.len(), 1, "{php}: {warnings:?}");
         let begin =
-            "config/reverb.php:46: allowed_origins is computed there and can't be read. SECURITY: ";
+            "config/reverb.php:46: computes allowed_origins, which cannot be evaluated. SECURITY: ";
         assert!(warnings[0].starts_with(begin), "{warnings:?}");
         assert_eq!(warned(ANY, &format!("'allowed_origins' => {php},"), &["a.test"]), [""; 0]);
     }
     let whole =
         warned("'apps' => [\n            [", "'apps' => [\n            ...$apps, [", &["*"]);
-    assert!(whole[0].contains("apps are computed there and can't be read"), "{whole:?}");
+    assert!(whole[0].contains("computes its apps, so they cannot be evaluated"), "{whole:?}");
 }
 
 #[test]
@@ -400,7 +399,7 @@ fn further_apps_are_named() {
     let computed =
         warned("'apps' => [\n            [", "'apps' => $apps + [\n            [", &["*"]);
     assert_eq!(computed.len(), 1);
-    assert!(computed[0].contains("apps are computed there and can't be read"), "{computed:?}");
+    assert!(computed[0].contains("computes its apps, so they cannot be evaluated"), "{computed:?}");
 }
 
 #[test]
@@ -409,7 +408,7 @@ fn other_values_that_differ_are_named_with_what_sets_them() {
         (
             "env('REVERB_SERVER_PORT', 8080)",
             "6002",
-            "port is 6002 there and 8080 here: write REVERB_SERVER_PORT=6002",
+            "sets port to 6002; Campanile uses 8080: set REVERB_SERVER_PORT=6002",
         ),
         (
             "env('REVERB_SERVER_PORT', 8080)",
@@ -455,7 +454,7 @@ fn other_values_that_differ_are_named_with_what_sets_them() {
             "'tls' => ['local_cert' => '/c', 'local_pk' => '/k'],",
             "CERT=/c and CAMPANILE_SERVER__TLS__KEY=/k",
         ),
-        ("'servers' => [", "'servers' => $servers + [", "servers is computed"),
+        ("'servers' => [", "'servers' => $servers + [", "computes servers"),
     ] {
         let warnings = warned(from, to, &["*"]);
         assert_eq!(warnings.len(), usize::from(!part.is_empty()), "{to}: {warnings:?}");

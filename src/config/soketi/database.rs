@@ -4,9 +4,9 @@ use super::compat_variables;
 use crate::config::{
     compat_variable::CompatVariable,
     convert::integer,
-    draft::Draft,
-    error::{ConfigError, all},
-    key::Key,
+    error::{ConfigError, collect_errors},
+    key::KeyPath,
+    raw_config::RawConfig,
     redis_url::{encoded, parse},
     variables::{Variables, is_true},
 };
@@ -36,29 +36,29 @@ const MYSQL: Driver = Driver { name: "MYSQL", scheme: "mysql", port: "3306", use
 const POSTGRES: Driver =
     Driver { name: "POSTGRES", scheme: "postgres", port: "5432", user: "postgres" };
 
-/// Writes the values into `draft`, if `SOKETI_APP_MANAGER_DRIVER` names a database. Otherwise notes
+/// Writes the values into `raw`, if `SOKETI_APP_MANAGER_DRIVER` names a database. Otherwise warnings
 /// those without effect.
 pub(super) fn read(
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let driver = match variables.set(DRIVER) {
+    let driver = match variables.non_empty(DRIVER) {
         Some("mysql") => Some(MYSQL),
         Some("postgres") => Some(POSTGRES),
         Some(_) | None => None,
     };
-    note_unused(driver.as_ref(), variables, notes);
+    note_unused(driver.as_ref(), variables, warnings);
     let Some(driver) = driver else { return Ok(()) };
     let table = format!("SOKETI_APP_MANAGER_{}_TABLE", driver.name);
-    if let Some(name) = variables.set(&table) {
+    if let Some(name) = variables.non_empty(&table) {
         let value = Value::String(name.to_owned());
-        draft.set(Key::new("apps_from.table"), value, variables.origin(&table));
+        raw.set(KeyPath::new("apps_from.table"), value, variables.source(&table));
     }
-    all([
-        driver.url(variables, draft),
-        cache_ttl(variables, draft),
-        pool_size(variables, draft, notes),
+    collect_errors([
+        driver.url(variables, raw),
+        cache_ttl(variables, raw),
+        pool_size(variables, raw, warnings),
     ])
 }
 
@@ -68,67 +68,68 @@ impl Driver {
     }
 
     /// Writes the URL, which several variables make.
-    fn url(&self, variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
+    fn url(&self, variables: &Variables, raw: &mut RawConfig) -> Result<(), ConfigError> {
         let host_name = self.variable("HOST");
         let port_name = self.variable("PORT");
-        let set =
-            |name: &str, default| variables.set(&self.variable(name)).unwrap_or(default).to_owned();
+        let set = |name: &str, default| {
+            variables.non_empty(&self.variable(name)).unwrap_or(default).to_owned()
+        };
         let host = parse::host(&parse::in_brackets(&set("HOST", "127.0.0.1")))
-            .map_err(|rule| ConfigError::at(variables.origin(&host_name), rule))?;
+            .map_err(|message| ConfigError::at(variables.source(&host_name), message))?;
         let port = parse::port(&set("PORT", self.port))
-            .map_err(|rule| ConfigError::at(variables.origin(&port_name), rule))?;
+            .map_err(|message| ConfigError::at(variables.source(&port_name), message))?;
         // An empty password is one, unlike other empty variables.
-        let password = variables.value(&self.variable("PASSWORD")).unwrap_or("password");
+        let password = variables.get(&self.variable("PASSWORD")).unwrap_or("password");
         let password = if password == "null" { String::new() } else { password.to_owned() };
         let user = set("USERNAME", self.user);
         let database = set("DATABASE", "main");
         let [user, password, database] = [user, password, database].map(|text| encoded(&text));
         let (scheme, host) = (self.scheme, parse::in_brackets(&host));
         let url = format!("{scheme}://{user}:{password}@{host}:{port}/{database}");
-        let is_named = variables.set(&host_name).is_some();
-        let origin = variables.origin(if is_named { &host_name } else { DRIVER });
-        draft.set(Key::new("apps_from.url"), Value::String(url), origin);
+        let is_named = variables.non_empty(&host_name).is_some();
+        let source = variables.source(if is_named { &host_name } else { DRIVER });
+        raw.set(KeyPath::new("apps_from.url"), Value::String(url), source);
         Ok(())
     }
 }
 
 /// Writes how long apps are cached. Without its cache, soketi asks the database each time.
-fn cache_ttl(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
-    let key = Key::new("apps_from.cache_ttl_s");
+fn cache_ttl(variables: &Variables, raw: &mut RawConfig) -> Result<(), ConfigError> {
+    let key = KeyPath::new("apps_from.cache_ttl_s");
     if !is_true(CACHE_ENABLED, variables)? {
-        draft.set(key, Value::Integer(UNCACHED_S), variables.origin(DRIVER));
+        raw.set(key, Value::Integer(UNCACHED_S), variables.source(DRIVER));
         return Ok(());
     }
-    let set = variables.set(CACHE_TTL);
-    let origin = variables.origin(if set.is_some() { CACHE_TTL } else { CACHE_ENABLED });
+    let set = variables.non_empty(CACHE_TTL);
+    let source = variables.source(if set.is_some() { CACHE_TTL } else { CACHE_ENABLED });
     let value = integer(set.unwrap_or("-1"));
-    let value = value.map_err(|rule| ConfigError::key(&origin, &key, rule))?;
+    let value = value.map_err(|message| ConfigError::key(&source, &key, message))?;
     let value = if value.as_integer() < Some(1) { Value::Integer(FOREVER_S) } else { value };
-    draft.set(key, value, origin);
+    raw.set(key, value, source);
     Ok(())
 }
 
 /// Writes the number of connections, if soketi would use a pool.
 fn pool_size(
     variables: &Variables,
-    draft: &mut Draft,
-    notes: &mut Vec<String>,
+    raw: &mut RawConfig,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let key = Key::new("apps_from.pool_size");
-    let set = variables.set(POOL_MAX);
-    let origin = variables.origin(if set.is_some() { POOL_MAX } else { POOLING });
+    let key = KeyPath::new("apps_from.pool_size");
+    let set = variables.non_empty(POOL_MAX);
+    let source = variables.source(if set.is_some() { POOL_MAX } else { POOLING });
     if is_true(POOLING, variables)? {
         let value = integer(set.unwrap_or("7"));
-        let value = value.map_err(|rule| ConfigError::key(&origin, &key, rule))?;
-        draft.set(key, value, origin);
+        let value = value.map_err(|message| ConfigError::key(&source, &key, message))?;
+        raw.set(key, value, source);
     } else if set.is_some_and(|value| value != "7") {
-        notes.push(format!("{origin} has no effect: {POOLING} is not true"));
+        warnings.push(format!("{source} has no effect: {POOLING} is not true"));
     }
     Ok(())
 }
 
 /// Notes the variables of a database that is not used, and the lower limit of a pool.
-fn note_unused(driver: Option<&Driver>, variables: &Variables, notes: &mut Vec<String>) {
+fn note_unused(driver: Option<&Driver>, variables: &Variables, warnings: &mut Vec<String>) {
     for variable in compat_variables() {
         let CompatVariable::OfDatabase(name, default) = variable else { continue };
         let of_other = |other: &Driver| {
@@ -141,8 +142,8 @@ fn note_unused(driver: Option<&Driver>, variables: &Variables, notes: &mut Vec<S
         } else {
             continue;
         };
-        if variables.set(name).is_some_and(|value| value != *default) {
-            notes.push(format!("{} has no effect: {why}", variables.origin(name)));
+        if variables.non_empty(name).is_some_and(|value| value != *default) {
+            warnings.push(format!("{} has no effect: {why}", variables.source(name)));
         }
     }
 }

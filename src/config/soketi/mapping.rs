@@ -2,9 +2,11 @@
 
 use crate::config::{
     compat_variable::CompatVariable::{
-        self, Ignored, SetsWithWarning, OfDatabase, Redis, AllowedValues, Sets, HandledElsewhere,
+        self, AllowedValues, HandledElsewhere, Ignored, OfDatabase, Redis, Sets, SetsWithWarning,
     },
-    convert::{boolean, from_client_messages, integer, kilobytes, limit, megabytes, milliseconds, text},
+    convert::{
+        boolean, from_client_messages, integer, kilobytes, limit, megabytes, milliseconds, text,
+    },
 };
 
 const ADAPTER: &str = "it is for an adapter other than `local` and `redis`";
@@ -84,10 +86,10 @@ pub(super) const OPTIONS: &[(&str, CompatVariable)] = &[
         Ignored("SOKETI_APP_MANAGER_DYNAMODB_ENDPOINT", "null", APP_MANAGER),
     ),
     ("appManager.mysql.table", OfDatabase("SOKETI_APP_MANAGER_MYSQL_TABLE", "apps")),
-    ("appManager.mysql.version", Silent("SOKETI_APP_MANAGER_MYSQL_VERSION")),
+    ("appManager.mysql.version", HandledElsewhere("SOKETI_APP_MANAGER_MYSQL_VERSION")),
     ("appManager.postgres.table", OfDatabase("SOKETI_APP_MANAGER_POSTGRES_TABLE", "apps")),
-    ("appManager.postgres.version", Silent("SOKETI_APP_MANAGER_POSTGRES_VERSION")),
-    ("appManager.mysql.useMysql2", Silent("SOKETI_APP_MANAGER_MYSQL_USE_V2")),
+    ("appManager.postgres.version", HandledElsewhere("SOKETI_APP_MANAGER_POSTGRES_VERSION")),
+    ("appManager.mysql.useMysql2", HandledElsewhere("SOKETI_APP_MANAGER_MYSQL_USE_V2")),
     (
         "channelLimits.maxNameLength",
         Sets("SOKETI_CHANNEL_LIMITS_MAX_NAME_LENGTH", "apps[0].max_channel_name_length", integer),

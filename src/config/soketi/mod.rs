@@ -85,21 +85,21 @@ fn read_app(
     ])
 }
 
-/// Writes the `columns` of a row of soketi's table into `draft`, as the app with the index `app`. The
+/// Writes the `columns` of a row of soketi's table into `raw`, as the app with the index `app`. The
 /// `variables` have limits for all apps.
 pub(super) fn read_row(
     variables: &Variables,
     columns: &[OptionValue],
     app: usize,
-    draft: &mut Draft,
+    raw: &mut RawConfig,
 ) -> Result<(), ConfigError> {
     // What is noted about the configuration of an app would be noted each time that it is read.
-    read_app(&variables.of_app(app, columns), draft, &mut Vec::new())
+    read_app(&variables.for_app(app, columns), raw, &mut Vec::new())
 }
 
 /// The variable with the effect of a column of soketi's table.
 pub(super) fn variable_of_column(column: &str) -> Option<&'static str> {
-    let known = table::APP_OPTIONS.iter().find(|([_, _, snake], _)| *snake == column);
+    let known = mapping::APP_OPTIONS.iter().find(|([_, _, snake], _)| *snake == column);
     known.map(|(_, variable)| *variable)
 }
 

@@ -148,7 +148,7 @@ fn a_reload_rejects_a_truncated_file_and_a_folder_that_has_become_empty() {
         fs::remove_file(dir.join("a.toml")).unwrap();
         fs::remove_file(dir.join("b.toml")).unwrap();
     });
-    let expected = "apps.d: has no files any more, and had some when it was read last";
+    let expected = "apps.d: no longer contains files";
     assert_eq!(none.unwrap_err(), expected);
     assert_eq!(after(|dir| fs::remove_dir_all(dir).unwrap()).unwrap_err(), expected);
 }

@@ -109,7 +109,7 @@ fn soketis_variables_say_where_its_database_is() {
         assert!(config.apps.is_empty());
     }
     let loaded = soketi(&["APP_MANAGER_DRIVER=mysql", "APP_MANAGER_MYSQL_TABLE=tenants"]).loaded();
-    assert_eq!((loaded.config.apps_from.table.as_str(), loaded.notes), ("tenants", vec![]));
+    assert_eq!((loaded.config.apps_from.table.as_str(), loaded.warnings), ("tenants", vec![]));
     let error = soketi(&["APP_MANAGER_DRIVER=mysql", "DB_MYSQL_PORT=x"]).error();
     assert!(error.starts_with("environment SOKETI_DB_MYSQL_PORT: "), "{error}");
 }
@@ -130,14 +130,14 @@ fn soketis_cache_and_pool_are_taken_over() {
 
 #[test]
 fn variables_of_a_database_that_is_not_used_are_noted() {
-    let notes = |lines: &[&str]| soketi(lines).loaded().notes;
+    let warnings = |lines: &[&str]| soketi(lines).loaded().warnings;
     let why =
         "has no effect: SOKETI_APP_MANAGER_DRIVER (appManager.driver) does not name this database";
-    let unused = notes(&["DB_MYSQL_HOST=db", "DB_POSTGRES_HOST=127.0.0.1"]);
+    let unused = warnings(&["DB_MYSQL_HOST=db", "DB_POSTGRES_HOST=127.0.0.1"]);
     assert_eq!(unused, [format!("environment SOKETI_DB_MYSQL_HOST {why}")]);
-    let other = notes(&["APP_MANAGER_DRIVER=mysql", "APP_MANAGER_POSTGRES_TABLE=x"]);
+    let other = warnings(&["APP_MANAGER_DRIVER=mysql", "APP_MANAGER_POSTGRES_TABLE=x"]);
     assert_eq!(other, [format!("environment SOKETI_APP_MANAGER_POSTGRES_TABLE {why}")]);
-    let least = notes(&["APP_MANAGER_DRIVER=mysql", "DB_POOLING_MIN=2"]);
+    let least = warnings(&["APP_MANAGER_DRIVER=mysql", "DB_POOLING_MIN=2"]);
     assert_eq!(
         least,
         [

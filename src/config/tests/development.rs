@@ -86,9 +86,7 @@ fn a_published_secret_is_reported_with_its_consequence() {
     });
     let loaded = setup.loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
-    let text = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is that of the development app, which is public, \
-        so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
-        can reach it: set a secret of your own";
+    let text = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is the public secret of the development app: the server listens on 127.0.0.1 instead of 0.0.0.0. Set a secret of your own";
     assert_eq!(loaded.warnings, [text]);
     assert_eq!(Setup::default().loaded().warnings, [""; 0], "no app was configured");
 }

@@ -73,7 +73,7 @@ fn a_port_of_another_program_is_not_taken() {
     for value in ["http", "0", "70000", "tcp://10.0.0.1:80"] {
         let loaded = with_app().env("PORT", value).loaded();
         assert_eq!(loaded.config.server.port, 8080);
-        assert_eq!(loaded.warnings, ["environment PORT has no effect: it is no number of a port"]);
+        assert_eq!(loaded.warnings, ["environment PORT has no effect: it is not a port number"]);
     }
     assert_eq!(with_app().env("PORT", "").loaded().warnings, [""; 0]);
 }
@@ -83,12 +83,12 @@ fn the_environment_of_the_application_chooses_the_file() {
     let staging = || Setup::default().dotenv("REVERB_APP_ID=x").further_file(".env.staging", APP);
     let loaded = staging().env("APP_ENV", "staging").loaded();
     assert_eq!(source(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env.staging)");
-    assert_eq!(loaded.infos[0], ".env.staging is read in place of .env, as APP_ENV says");
+    assert_eq!(loaded.infos[0], ".env.staging is read instead of .env because of APP_ENV");
     assert!(loaded.infos[1].ends_with(".env.staging"), "{:?}", loaded.infos);
     assert_eq!(loaded.files.paths().count(), 1);
     let mut flag = staging().env("APP_ENV", "production");
     flag.sources.env_name = Some("staging".to_owned());
-    assert_eq!(flag.loaded().infos[0], ".env.staging is read in place of .env, as --env says");
+    assert_eq!(flag.loaded().infos[0], ".env.staging is read instead of .env because of --env");
 }
 
 #[test]
@@ -114,8 +114,7 @@ fn pusher_variables_without_the_flag_are_noted_as_unread() {
     let loaded = Setup::default().dotenv(PUSHER).loaded();
     assert!(loaded.is_development());
     assert_eq!(loaded.warnings.len(), 1);
-    let begin = "environment PUSHER_APP_ID (.env) and its like are not read, and the development app is in force: \
-                 start with --from-pusher-env";
+    let begin = "environment PUSHER_APP_ID (.env) is not read; the development app is used. Start with --from-pusher-env";
     assert!(loaded.warnings[0].starts_with(begin), "{:?}", loaded.warnings);
     // In Laravel's own `.env.example` they are empty, and many projects keep them beside Reverb's.
     assert_eq!(
@@ -139,7 +138,7 @@ fn pusher_variables_configure_the_app_with_the_flag() {
     assert_eq!(source(&loaded, "[[apps]]", "key"), "environment PUSHER_APP_KEY (.env)");
     assert_eq!(loaded.warnings.len(), 1);
     assert!(
-        loaded.warnings[0].ends_with("write CAMPANILE_SERVER__PORT=6001"),
+        loaded.warnings[0].ends_with("Set CAMPANILE_SERVER__PORT=6001 unless a proxy maps it"),
         "{:?}",
         loaded.warnings
     );
@@ -155,7 +154,7 @@ fn pusher_variables_configure_the_app_with_the_flag() {
 #[test]
 fn variables_of_further_servers_are_noted() {
     let warnings = with_app().env("LARAVEL_WEBSOCKETS_PORT", "6001").loaded().warnings;
-    let expected = "environment LARAVEL_WEBSOCKETS_PORT has no effect, it is laravel-websockets's: write \
+    let expected = "environment LARAVEL_WEBSOCKETS_PORT has no effect, because it is laravel-websockets's: set \
                     CAMPANILE_SERVER__PORT";
     assert_eq!(warnings, [expected]);
     let poxa = with_app().env("POXA_APP_KEY", "k").env("ACTIVITY_TIMEOUT", "60");
@@ -166,19 +165,19 @@ fn variables_of_further_servers_are_noted() {
 }
 
 #[test]
-fn config_reverb_php_is_noted_as_unread() {
+fn config_reverb_php_is_reported_as_unread() {
     let php = |text: &str| Setup::default().dotenv(APP).further_file("config/reverb.php", text);
     let restricted = php(
         "<?php\nreturn ['apps' => ['apps' => [[\n'key' => env('REVERB_APP_KEY'),\n'allowed_origins' => ['a.test\\n', \"b.test\\n\"]]]]];",
     );
     let warnings = restricted.loaded().warnings;
     assert_eq!(warnings.len(), 1);
-    let begin = "config/reverb.php:4: allowed_origins is ";
+    let begin = "config/reverb.php:4: sets allowed_origins to ";
     assert!(warnings[0].starts_with(begin) && warnings[0].contains("SECURITY"), "{warnings:?}");
     assert!(!warnings[0].contains('\n'), "{warnings:?}");
     let open = php("<?php return ['apps' => ['apps' => [['key' => env('REVERB_APP_KEY'), 'allowed_origins' => ['*']]]]];").loaded();
     assert_eq!(open.warnings, [""; 0]);
-    let info = "config/reverb.php is PHP and is not read, other than REVERB_* variables: nothing in it differs from what is in force";
+    let info = "config/reverb.php is PHP and is not read, other than REVERB_* variables: it does not differ from the effective configuration";
     assert!(open.infos.iter().any(|known| known == info), "{:?}", open.infos);
     let asked = php(
         "<?php return ['apps' => ['apps' => [['key' => 'k', 'allowed_origins' => explode(',', env('MINE'))]]]];",

@@ -61,7 +61,7 @@ fn a_line_that_is_not_understood_is_named() {
     let quote = "a quote is not closed";
     let space = "a value with white space needs quotes";
     let name = "a line must be NAME=value, the name of letters, digits, dots and underscores";
-    let escape = r#"after a backslash must come one of " \ $ n r t v f"#;
+    let escape = r#"unknown escape: expected one of " \ $ n r t v f"#;
     for (text, line, message) in [
         ("A=1\nB=a b", 2, space),
         ("A=\"a\"b", 1, space),

@@ -91,11 +91,11 @@ fn a_file_in_another_format_is_recognised() {
         ("%YAML 1.2\n---\na: 1\n", "is YAML"),
         ("--- # one\na: 1\n", "is YAML"),
         ("\"port\": 6001\n", "is YAML"),
-        ("REVERB_APP_ID=my-app\nREVERB_APP_KEY=k\n", "holds variables"),
-        ("export SOKETI_PORT=a b\n", "holds variables"),
+        ("REVERB_APP_ID=my-app\nREVERB_APP_KEY=k\n", "contains environment variables"),
+        ("export SOKETI_PORT=a b\n", "contains environment variables"),
     ] {
         let error = Setup::default().file(text).error();
-        assert!(error.starts_with(&format!("config.toml: {what}, and must be TOML: ")), "{error}");
+        assert!(error.starts_with(&format!("config.toml: {what}; expected TOML. ")), "{error}");
     }
     // A TOML file with a mistake is still reported as TOML.
     for text in [
@@ -126,7 +126,7 @@ fn variables_that_are_not_utf_8_are_named_if_they_are_ours() {
     for name in ["CAMPANILE_SERVER__PATH", "REVERB_APP_KEY", "SOKETI_HOST"] {
         let mut setup = with_app();
         setup.sources.set_env([(name.into(), bytes())]);
-        assert_eq!(setup.error(), format!("environment {name}: holds bytes that are not UTF-8"));
+        assert_eq!(setup.error(), format!("environment {name}: contains bytes that are not UTF-8"));
     }
 }
 
@@ -137,7 +137,7 @@ fn a_port_that_is_not_utf_8_matters_if_nothing_else_names_one() {
         setup.sources.not_utf8.insert("PORT".to_owned());
         setup
     };
-    assert_eq!(setup().error(), "environment PORT: holds bytes that are not UTF-8");
+    assert_eq!(setup().error(), "environment PORT: contains bytes that are not UTF-8");
     for named in [
         setup().env("SOKETI_PORT", "7000"),
         setup().dotenv("REVERB_SERVER_PORT=7000"),
@@ -157,7 +157,7 @@ fn variables_of_redis_that_are_not_utf_8_matter_wherever_scaling_is_switched_on(
         setup.sources.not_utf8.insert("REDIS_PASSWORD".to_owned());
         setup
     };
-    let rejected = "environment REDIS_PASSWORD: holds bytes that are not UTF-8";
+    let rejected = "environment REDIS_PASSWORD: contains bytes that are not UTF-8";
     assert_eq!(setup().env("REVERB_SCALING_ENABLED", "true").error(), rejected);
     assert_eq!(setup().dotenv("REVERB_SCALING_ENABLED=true").error(), rejected);
     assert!(setup().dotenv("REVERB_SCALING_ENABLED=false").load().is_ok());

@@ -45,10 +45,7 @@ fn flags_set_their_keys() {
     assert_eq!(loaded.config.server.path, "/ws");
     assert_eq!(loaded.config.log.level, LogLevel::Debug);
     assert_eq!(source(&loaded, "[log]", "level"), "flag --debug");
-    assert_eq!(
-        loaded.warnings,
-        ["flag --hostname has no effect: name the certificate by server.tls"]
-    );
+    assert_eq!(loaded.warnings, ["flag --hostname has no effect: set server.tls"]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl RunningConfig {
 fn a_file_that_was_read_before_is_required_at_reload() {
     for name in ["config.toml", ".env"] {
         let missing = RunningConfig::rejected(name, |path| fs::remove_file(path).unwrap());
-        assert_eq!(missing, format!("{name}: is missing, and was there when it was read last"));
+        assert_eq!(missing, format!("{name}: is missing; it existed at the last load"));
         let dangling = RunningConfig::rejected(name, |path| {
             fs::remove_file(path).unwrap();
             symlink("nowhere", path).unwrap();
@@ -59,7 +59,7 @@ fn a_file_that_was_read_before_is_required_at_reload() {
         assert!(folder.starts_with(&format!("{name}: cannot be read: ")), "{folder}");
         for empty in ["", "\n", " \t\r\n\n", "\u{feff}"] {
             let empty = RunningConfig::rejected_with(name, empty);
-            assert_eq!(empty, format!("{name}: is empty, and was not when it was read last"));
+            assert_eq!(empty, format!("{name}: is empty; it was not at the last load"));
         }
     }
 }
@@ -75,7 +75,7 @@ fn the_file_of_an_environment_is_required_at_reload() {
     let before = read(Files::default()).unwrap().files;
     fs::remove_file(dir.0.join(".env.staging")).unwrap();
     let error = read(before).unwrap_err().to_string();
-    assert_eq!(error, ".env.staging: is missing, and was there when it was read last");
+    assert_eq!(error, ".env.staging: is missing; it existed at the last load");
 }
 
 #[test]
@@ -106,13 +106,13 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
             fs::remove_file(path).unwrap();
             pipe(path);
         });
-        assert_eq!(text, format!("{name}: cannot be read: it is no regular file"));
+        assert_eq!(text, format!("{name}: cannot be read: not a regular file"));
     }
     let dir = Directory::new();
     let path = dir.0.join("config.toml");
     pipe(&path);
     let unnamed = load(&Sources { dir: dir.0.clone(), ..Sources::default() }).unwrap_err();
-    assert_eq!(unnamed.to_string(), "config.toml: cannot be read: it is no regular file");
+    assert_eq!(unnamed.to_string(), "config.toml: cannot be read: not a regular file");
     let named = |before: Files| {
         load(&Sources {
             file: Some(path.clone()),
@@ -129,7 +129,7 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
     writing.join().unwrap();
     assert_eq!(loaded.config.apps.len(), 2);
     let again = named(loaded.files).unwrap_err().to_string();
-    assert!(again.ends_with(": cannot be read: it is no regular file"), "{again}");
+    assert!(again.ends_with(": cannot be read: not a regular file"), "{again}");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_dangling_symlink_is_an_error_at_startup() {
 #[test]
 fn a_file_without_apps_is_rejected_where_it_had_some() {
     let none = RunningConfig::rejected_with("config.toml", "[server]\nport = 1\n# none yet\n");
-    assert_eq!(none, "config.toml: has no apps any more, and had some when it was read last");
+    assert_eq!(none, "config.toml: no longer contains apps");
     let only_comments = RunningConfig::rejected_with("config.toml", "# nothing\n");
     assert_eq!(only_comments, none);
 }

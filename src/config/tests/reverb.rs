@@ -141,7 +141,7 @@ fn reverbs_own_limits_are_accepted() {
     assert_eq!(
         loaded.warnings,
         [
-            "environment REVERB_MAX_REQUEST_SIZE also sets apps[0].max_event_bytes to 10000, which must fit it"
+            "environment REVERB_MAX_REQUEST_SIZE also sets apps[0].max_event_bytes to 10000, so that the two limits are consistent"
         ]
     );
 }

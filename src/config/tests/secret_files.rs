@@ -93,13 +93,13 @@ fn files_without_a_secret_are_errors_with_their_path_and_without_their_content()
         (&b""[..], "is empty"),
         (b"\n", "is empty"),
         (b"\r\n", "is empty"),
-        (b"\xff\xfe", "holds bytes that are not UTF-8"),
+        (b"\xff\xfe", "contains bytes that are not UTF-8"),
     ] {
         let (_dir, path) = file(content);
         let error = Setup::default().file(&format!("{APP}secret_file = '{path}'\n")).error();
         assert_eq!(error, format!("config.toml:4: apps[0].secret_file: `{path}` {message}"));
     }
-    for (path, why) in [("/nowhere/x", "No such file"), ("/", "it is no regular file")] {
+    for (path, why) in [("/nowhere/x", "No such file"), ("/", "not a regular file")] {
         let error = Setup::default().file(&format!("{APP}secret_file = '{path}'\n")).error();
         let expected =
             format!("config.toml:4: apps[0].secret_file: `{path}` cannot be read: {why}");

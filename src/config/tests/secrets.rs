@@ -39,8 +39,7 @@ fn guessable_secrets_are_rejected_off_loopback_only() {
 #[test]
 fn a_short_secret_is_warned_about_and_works() {
     let loaded = with_secret("8f3a92bd01c4e7f").loaded();
-    let warning =
-        "config.toml:4: apps[0].secret is shorter than 16 characters, and may be found by trying";
+    let warning = "config.toml:4: apps[0].secret is shorter than 16 characters and can be found by brute force";
     assert_eq!(loaded.warnings, [warning]);
     assert_eq!(loaded.config.apps[0].secret.expose(), "8f3a92bd01c4e7f");
     assert_eq!(with_secret("8f3a92bd01c4e7f6").loaded().warnings, [""; 0]);

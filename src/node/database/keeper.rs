@@ -215,7 +215,7 @@ impl Keeper {
                 }
             })
             .map_err(|error| {
-                if let Some(failures) = self.failures.due(1, now) {
+                if let Some(failures) = self.failures.record(1, now) {
                     tracing::error!(
                         %error,
                         failures,

@@ -185,7 +185,7 @@ async fn a_shard_wakes_up_for_its_deadlines() {
     let frames = received(&client, |frames| frames.len() == 1).await;
     assert!(is_event(&frames[0], "pusher:connection_established"));
     // Nothing else happens, so time passes from one deadline to the next.
-    while fixture.node.connections_here() == 1 {
+    while fixture.node.local_connections() == 1 {
         assert!(clock::now() - began < Duration::from_secs(300), "it is not closed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -9,7 +9,7 @@ use crate::{
         connection::{CLOSING_TIMEOUT, SubscriptionHandle, SubscriptionState},
         socket::tests::{TlsClient, handshake},
     },
-    signature::{channel_string, user_string},
+    signature::{channel_string_to_sign, user_string_to_sign},
 };
 
 /// Encodes a text message of at least 126 bytes as sent by a client, with a mask of zeros.
@@ -33,7 +33,7 @@ impl ShardFixture {
         let client = self.connect(b"");
         self.run_until_idle();
         let user_data = serde_json::json!({"id": user, "watchlist": watchlist}).to_string();
-        let auth = self.sign(&user_string(self.socket_id(&client), &user_data));
+        let auth = self.sign(&user_string_to_sign(self.socket_id(&client), &user_data));
         let data = serde_json::json!({"auth": auth, "user_data": user_data});
         let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
         self.send(&client, &long_message(&text));
@@ -44,7 +44,7 @@ impl ShardFixture {
     }
 
     fn join(&mut self, client: &TcpStream, channel: &str, channel_data: &str) {
-        let text = channel_string(self.socket_id(client), channel, Some(channel_data));
+        let text = channel_string_to_sign(self.socket_id(client), channel, Some(channel_data));
         let auth = self.sign(&text);
         let data =
             serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
@@ -233,7 +233,7 @@ impl ShardFixture {
         let (socket, tls, client) = handshake();
         let admitted = self.admit(client.sock.local_addr().unwrap());
         let (received, response) = (Vec::new(), Vec::new());
-        let (tls, permit) = (Some(tls), Quota::new(0).take().unwrap());
+        let (tls, permit) = (Some(tls), Quota::new(0).try_acquire().unwrap());
         let drain = self.shutdown.guard();
         let upgraded =
             UpgradedSocket { socket, tls, response, received, client: admitted, permit, drain };

@@ -232,7 +232,7 @@ impl ShardFixture {
     }
 
     fn admit(&self, peer: SocketAddr) -> Result<Box<AdmittedClient>, CloseCode> {
-        let peer = Peer { address: peer.ip(), is_tls: false };
+        let peer = ClientAddress { address: peer.ip(), is_tls: false };
         let request = ConnectRequest {
             key: "app-key",
             protocol: Some("7"),
@@ -251,7 +251,7 @@ impl ShardFixture {
         drain: DrainGuard,
     ) {
         let (received, response) = (received.to_vec(), Vec::new());
-        let (tls, permit) = (None, Quota::new(0).take().unwrap());
+        let (tls, permit) = (None, Quota::new(0).try_acquire().unwrap());
         let upgraded = UpgradedSocket { socket, tls, response, received, client, permit, drain };
         self.add_connection.send(upgraded).unwrap();
     }

@@ -85,7 +85,7 @@ impl Queue for Gate {
 }
 
 /// Deliveries of an app, and the settings of A and B.
-fn deliveries() -> (Deliveries<Gate>, Arc<Settings>) {
+fn deliveries() -> (Deliveries<Gate>, Arc<AppWebhookSettings>) {
     let settings = Arc::new(settings(&[A, B]));
     let store = Store::Memory(MemoryLog::new(Arc::clone(&settings)));
     let app = Arc::new(AppWebhooks::new("app-id".to_owned(), Arc::clone(&settings), store));

@@ -4,7 +4,7 @@
 use crate::{
     broker::{Unavailable, redis},
     hub::HubEvent,
-    webhook::{debouncer::Debouncer, queue::Queue, settings::Settings},
+    webhook::{debouncer::Debouncer, queue::Queue, settings::AppWebhookSettings},
 };
 use std::{
     future,
@@ -37,15 +37,19 @@ pub(in crate::webhook) trait EventLog: Sync {
     type Queue: Queue + 'static;
 
     /// Starts a reader. Returns its debouncer, and the settings that apply to the next record.
-    fn start(&self) -> (Debouncer, Arc<Settings>);
+    fn start(&self) -> (Debouncer, Arc<AppWebhookSettings>);
 
     /// The queue of each endpoint. Those that stay the same are taken from `before`.
-    fn queues(&self, settings: &Settings, before: &[Arc<Self::Queue>]) -> Vec<Arc<Self::Queue>>;
+    fn queues(
+        &self,
+        settings: &AppWebhookSettings,
+        before: &[Arc<Self::Queue>],
+    ) -> Vec<Arc<Self::Queue>>;
 
     /// Reads the next records, at most [`RECORDS_MAX`], and acquires or renews the lease.
     fn poll(
         &self,
-        settings: &Arc<Settings>,
+        settings: &Arc<AppWebhookSettings>,
         queues: &[Arc<Self::Queue>],
     ) -> impl Future<Output = Result<Poll, Unavailable>> + Send;
 
@@ -53,7 +57,7 @@ pub(in crate::webhook) trait EventLog: Sync {
     /// Returns the number of records left in the log.
     fn commit(
         &self,
-        settings: &Settings,
+        settings: &AppWebhookSettings,
         queues: &[Arc<Self::Queue>],
         commit: Commit,
     ) -> impl Future<Output = Result<usize, NotCommitted>> + Send;
@@ -83,7 +87,7 @@ pub(in crate::webhook) enum Poll {
     /// This node leads, and these are the next records.
     Records(Records),
     /// These settings apply to the next record.
-    Settings(Arc<Settings>),
+    Settings(Arc<AppWebhookSettings>),
     /// Another node leads.
     StandBy(LeaseOfOther),
     /// This node has no endpoints, and leaves the lease to nodes that have some.

@@ -10,7 +10,7 @@ use crate::{
         debouncer::Debouncer,
         envelope::{self, WebhookRequest},
         queue::memory::MemoryQueue,
-        settings::Settings,
+        settings::AppWebhookSettings,
         store::log::bytes_max,
     },
 };
@@ -24,7 +24,7 @@ enum LogEntry {
     /// An event, and when it was appended, in ms of the log's clock.
     HubEvent(u64, HubEvent),
     /// The settings that apply to the following entries.
-    Settings(Arc<Settings>),
+    Settings(Arc<AppWebhookSettings>),
 }
 
 /// The log of one app in memory: every thread that observes an event appends, one task reads.
@@ -40,7 +40,7 @@ pub(in crate::webhook) struct MemoryLog {
 #[derive(Debug)]
 struct Unread {
     /// The settings that apply to the first of the entries.
-    settings: Arc<Settings>,
+    settings: Arc<AppWebhookSettings>,
     entries: VecDeque<LogEntry>,
     /// The bytes of the events. Settings count nothing: there is at most one for each reload.
     bytes: usize,
@@ -48,7 +48,7 @@ struct Unread {
 
 impl MemoryLog {
     /// An empty log with the settings for its first entries.
-    pub(in crate::webhook) fn new(settings: Arc<Settings>) -> Self {
+    pub(in crate::webhook) fn new(settings: Arc<AppWebhookSettings>) -> Self {
         let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
         Self { entries: Mutex::new(entries), filled: Notify::new(), began: now() }
     }
@@ -76,12 +76,12 @@ impl MemoryLog {
     }
 
     /// The settings that apply to the next event.
-    fn settings(&self) -> Arc<Settings> {
+    fn settings(&self) -> Arc<AppWebhookSettings> {
         Arc::clone(&self.entries.lock().settings)
     }
 
     /// Appends settings, which apply to all later entries.
-    pub(in crate::webhook) fn append_settings(&self, settings: Arc<Settings>) {
+    pub(in crate::webhook) fn append_settings(&self, settings: Arc<AppWebhookSettings>) {
         self.entries.lock().entries.push_back(LogEntry::Settings(settings));
         self.filled.notify_one();
     }
@@ -134,17 +134,21 @@ impl MemoryLog {
 impl EventLog for MemoryLog {
     type Queue = MemoryQueue;
 
-    fn start(&self) -> (Debouncer, Arc<Settings>) {
+    fn start(&self) -> (Debouncer, Arc<AppWebhookSettings>) {
         (Debouncer::for_memory_log(), self.settings())
     }
 
-    fn queues(&self, settings: &Settings, _before: &[Arc<MemoryQueue>]) -> Vec<Arc<MemoryQueue>> {
+    fn queues(
+        &self,
+        settings: &AppWebhookSettings,
+        _before: &[Arc<MemoryQueue>],
+    ) -> Vec<Arc<MemoryQueue>> {
         settings.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.queue)).collect()
     }
 
     async fn poll(
         &self,
-        _settings: &Arc<Settings>,
+        _settings: &Arc<AppWebhookSettings>,
         _queues: &[Arc<MemoryQueue>],
     ) -> Result<Poll, Unavailable> {
         Ok(self.read())
@@ -153,7 +157,7 @@ impl EventLog for MemoryLog {
     /// Queues the requests. The poll has removed the records: no other node can read them.
     async fn commit(
         &self,
-        settings: &Settings,
+        settings: &AppWebhookSettings,
         _queues: &[Arc<MemoryQueue>],
         commit: Commit,
     ) -> Result<usize, NotCommitted> {
@@ -184,9 +188,9 @@ mod tests {
     use std::time::Duration;
     use tokio::time::sleep;
 
-    fn settings() -> Arc<Settings> {
+    fn settings() -> Arc<AppWebhookSettings> {
         let app = crate::config::AppConfig::development();
-        Arc::new(Settings::new(&app, Duration::ZERO).unwrap())
+        Arc::new(AppWebhookSettings::new(&app, Duration::ZERO).unwrap())
     }
 
     fn empty() -> MemoryLog {
@@ -270,7 +274,7 @@ mod tests {
     #[test]
     fn events_are_read_until_a_change_of_settings_and_after_it() {
         let (log, [first, second]) = (empty(), [settings(), settings()]);
-        let is_read = |expected: &Arc<Settings>| match log.read() {
+        let is_read = |expected: &Arc<AppWebhookSettings>| match log.read() {
             Poll::Settings(settings) => Arc::ptr_eq(&settings, expected),
             other @ (Poll::Records(_) | Poll::StandBy(_) | Poll::NoEndpoints) => {
                 panic!("{other:?}")

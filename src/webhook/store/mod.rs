@@ -5,7 +5,7 @@ pub(super) mod log;
 pub(super) mod memory;
 pub(super) mod redis;
 
-use super::settings::Settings;
+use super::settings::AppWebhookSettings;
 use crate::hub::HubEvent;
 use log::Full;
 use memory::MemoryLog;
@@ -37,7 +37,7 @@ impl Store {
 
     /// Makes settings apply to all later events. With Redis, they apply to all records that this
     /// node reads from now on.
-    pub(super) fn append_settings(&self, settings: &Arc<Settings>) {
+    pub(super) fn append_settings(&self, settings: &Arc<AppWebhookSettings>) {
         match self {
             Self::Memory(log) => log.append_settings(Arc::clone(settings)),
             Self::Redis(store) => store.set_settings(Arc::clone(settings)),

@@ -40,7 +40,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 const REDIRECTIONS_MAX: usize = 5;
 /// The delays before a temporarily rejected command is sent again.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
+    Backoff { initial: Duration::from_millis(20), max: Duration::from_millis(200), jitter: 0.0 };
 /// Maximum number of pauses: a command is retried for about a second.
 const RETRIES_MAX: u32 = 8;
 

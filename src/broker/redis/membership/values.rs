@@ -11,10 +11,9 @@ use std::{
 
 /// The delays between attempts to connect.
 pub(super) const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
+    Backoff { initial: Duration::from_millis(50), max: Duration::from_millis(400), jitter: 0.5 };
 /// The same on a Redis Cluster, where joining takes some hundred commands.
-pub(super) const BACKOFF_ON_CLUSTER: Backoff =
-    Backoff { longest: Duration::from_secs(2), ..BACKOFF };
+pub(super) const BACKOFF_ON_CLUSTER: Backoff = Backoff { max: Duration::from_secs(2), ..BACKOFF };
 
 /// The reason that is shown while nodes of another version use the same keys.
 pub(in crate::broker::redis) const OTHER_KEY_LAYOUT: &str =

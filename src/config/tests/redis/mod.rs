@@ -260,7 +260,7 @@ fn what_has_no_effect_on_redis_is_noted() {
             "SOKETI_RATE_LIMITER_DRIVER=redis",
             "each node limits the rates of its own connections",
         ),
-        (ADAPTER, "SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT=1", "no node asks the others"),
+        (ADAPTER, "SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT=1", "nodes do not query each other"),
         (
             ADAPTER,
             "SOKETI_DB_REDIS_CLUSTER_NODES=[{\"host\":\"a\"}]",

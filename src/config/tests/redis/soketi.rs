@@ -72,7 +72,7 @@ fn other_options_of_soketis_client_are_noted() {
         let line = format!("SOKETI_ADAPTER_REDIS_PUB_OPTIONS={options}");
         let loaded = with(ADAPTER, &[&line]).loaded();
         assert!(loaded.config.redis.target().unwrap().is_tls);
-        let expected = "environment SOKETI_ADAPTER_REDIS_PUB_OPTIONS: nothing but whether tls is there has an effect";
+        let expected = "environment SOKETI_ADAPTER_REDIS_PUB_OPTIONS: only the presence of `tls` is used; the other options are ignored";
         assert_eq!(loaded.warnings, [expected]);
     }
 }

@@ -103,8 +103,7 @@ fn what_has_no_effect_on_an_app_is_noted() {
         (
             r#","maxReadRequestsPerSecond": 1"#,
             format!(
-                "{place}.maxReadRequestsPerSecond has no effect: one limit holds for the whole HTTP API, see \
-                 apps[0].requests_per_second"
+                "{place}.maxReadRequestsPerSecond has no effect: a single limit applies to the HTTP API: apps[0].requests_per_second"
             ),
         ),
         (
@@ -141,7 +140,7 @@ fn a_value_of_the_wrong_kind_is_rejected_with_its_place() {
         ),
         (
             r#""appManager.array.apps.0.id": "2""#,
-            "appManager.array.apps.0.id: is set twice, see config.toml: appManager.array.apps[0].id",
+            "appManager.array.apps.0.id: is set twice; first at config.toml: appManager.array.apps[0].id",
         ),
     ] {
         assert_eq!(with(text).error(), format!("config.toml: {expected}"), "{text}");

@@ -99,7 +99,7 @@ fn a_file_with_two_apps_is_read() {
     assert_eq!(webhooks.batch_ms, 0);
     let option = "config.toml: appManager.array.apps[1].maxBackendEventsPerSecond";
     let expected = format!(
-        "{option} sets apps[1].requests_per_second: it limits all requests to the HTTP API, those that read included"
+        "{option} sets apps[1].requests_per_second: it limits all requests to the HTTP API, reads included"
     );
     assert_eq!(loaded.warnings, [expected]);
     assert_eq!(source(&loaded, "[server]", "port"), "config.toml: port");
@@ -142,7 +142,10 @@ fn an_option_of_an_app_has_the_spellings_of_soketis_databases() {
     }
     let error = with_app(r#","maxConnections": 4, "max_connections": 4"#).error();
     let place = "config.toml: appManager.array.apps[0]";
-    assert_eq!(error, format!("{place}.max_connections: is set twice, see {place}.maxConnections"));
+    assert_eq!(
+        error,
+        format!("{place}.max_connections: is set twice; first at {place}.maxConnections")
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Running {
 fn a_reload_rejects_a_damaged_file() {
     for empty in ["", "\n", " \t\r\n\n", "\u{feff}"] {
         let error = Running::after_text(empty).unwrap_err();
-        assert_eq!(error, "config.json: is empty, and was not when it was read last");
+        assert_eq!(error, "config.json: is empty; it was not at the last load");
     }
     for at in 1..TWO.len() - 1 {
         let error = Running::after_text(&TWO[..at]).unwrap_err();
@@ -53,16 +53,16 @@ fn a_reload_rejects_a_damaged_file() {
     let error = Running::after_text(&cut[..cut.len() - 1]).unwrap_err();
     assert_eq!(error, "config.json:33: is not complete: it ends within a value");
     let missing = Running::after(|path| fs::remove_file(path).unwrap()).unwrap_err();
-    assert_eq!(missing, "config.json: is missing, and was there when it was read last");
+    assert_eq!(missing, "config.json: is missing; it existed at the last load");
     let dangling = Running::after(|path| {
         fs::remove_file(path).unwrap();
         symlink("nowhere", path).unwrap();
     });
     assert_eq!(dangling.unwrap_err(), "config.json: is a link to a file that does not exist");
     let none = Running::after_text("{\"port\": 6002}").unwrap_err();
-    assert_eq!(none, "config.json: has no apps any more, and had some when it was read last");
+    assert_eq!(none, "config.json: no longer contains apps");
     let bytes = Running::after_text(b"{\n\"host\": \"\xff\"}").unwrap_err();
-    assert_eq!(bytes, "config.json:2: holds bytes that are not UTF-8");
+    assert_eq!(bytes, "config.json:2: contains bytes that are not UTF-8");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(in crate::webhook) use queue::RedisQueue;
 pub(in crate::webhook) use values::{LogRecord, PollReply};
 
 use super::log::Full;
-use crate::{clock::now, hub::HubEvent, webhook::settings::Settings};
+use crate::{clock::now, hub::HubEvent, webhook::settings::AppWebhookSettings};
 use arc_swap::ArcSwap;
 use outgoing::OutgoingLog;
 use parking_lot::Mutex;
@@ -40,11 +40,11 @@ pub(in crate::webhook) struct RedisStore {
     appended: Mutex<u64>,
     pub(in crate::webhook) lease: WebhookLease,
     /// The settings of this node.
-    settings: ArcSwap<Settings>,
+    settings: ArcSwap<AppWebhookSettings>,
 }
 
 impl RedisStore {
-    pub(in crate::webhook) fn new(client: StoreClient, settings: Arc<Settings>) -> Self {
+    pub(in crate::webhook) fn new(client: StoreClient, settings: Arc<AppWebhookSettings>) -> Self {
         Self {
             lease: WebhookLease::new(client.new_lease()),
             client,
@@ -55,7 +55,7 @@ impl RedisStore {
     }
 
     /// Makes these settings apply to all records that this node reads from now on.
-    pub(in crate::webhook) fn set_settings(&self, settings: Arc<Settings>) {
+    pub(in crate::webhook) fn set_settings(&self, settings: Arc<AppWebhookSettings>) {
         self.settings.store(settings);
     }
 

@@ -11,7 +11,7 @@ use crate::{
         debouncer::Debouncer,
         queue::QUEUE_BYTES_MAX,
         record,
-        settings::Settings,
+        settings::AppWebhookSettings,
         stats::Dropped,
         store::log::{Commit, EventLog, LeaseOfOther, NotCommitted, Poll, ReadRecords, Records},
     },
@@ -38,13 +38,17 @@ impl EventLog for Arc<RedisStore> {
     type Queue = RedisQueue;
 
     /// Another reader of this process may have panicked.
-    fn start(&self) -> (Debouncer, Arc<Settings>) {
+    fn start(&self) -> (Debouncer, Arc<AppWebhookSettings>) {
         self.lease.rename(self.client.new_lease());
         self.lease.ends();
         (Debouncer::for_redis_log(Vec::new()), self.settings.load_full())
     }
 
-    fn queues(&self, settings: &Settings, before: &[Arc<RedisQueue>]) -> Vec<Arc<RedisQueue>> {
+    fn queues(
+        &self,
+        settings: &AppWebhookSettings,
+        before: &[Arc<RedisQueue>],
+    ) -> Vec<Arc<RedisQueue>> {
         let named = settings.endpoints.iter().zip(queue_names(settings));
         let queue = |(endpoint, name): (&Arc<_>, String)| {
             let is_same = |queue: &&Arc<RedisQueue>| {
@@ -60,7 +64,7 @@ impl EventLog for Arc<RedisStore> {
 
     async fn poll(
         &self,
-        settings: &Arc<Settings>,
+        settings: &Arc<AppWebhookSettings>,
         queues: &[Arc<RedisQueue>],
     ) -> Result<Poll, Unavailable> {
         if let Some(settings) = self.other_settings(settings) {
@@ -92,7 +96,7 @@ impl EventLog for Arc<RedisStore> {
 
     async fn commit(
         &self,
-        _settings: &Settings,
+        _settings: &AppWebhookSettings,
         queues: &[Arc<RedisQueue>],
         commit: Commit,
     ) -> Result<usize, NotCommitted> {
@@ -142,7 +146,10 @@ impl RedisStore {
     }
 
     /// Other settings than these, if they have changed.
-    fn other_settings(&self, settings: &Arc<Settings>) -> Option<Arc<Settings>> {
+    fn other_settings(
+        &self,
+        settings: &Arc<AppWebhookSettings>,
+    ) -> Option<Arc<AppWebhookSettings>> {
         let latest = self.settings.load_full();
         (!Arc::ptr_eq(&latest, settings)).then_some(latest)
     }
@@ -185,7 +192,7 @@ fn names(queues: &[Arc<RedisQueue>]) -> Vec<String> {
 
 /// Names the queues of the endpoints by digests of their URLs, so that an endpoint keeps its queue
 /// when the order of webhooks changes. The digest hides secrets in the URL.
-fn queue_names(settings: &Settings) -> Vec<String> {
+fn queue_names(settings: &AppWebhookSettings) -> Vec<String> {
     let mut twins: HashMap<&str, usize> = HashMap::new();
     let mut names = Vec::new();
     for endpoint in &settings.endpoints {

@@ -38,7 +38,7 @@ async fn append(member: &Member, number: u64, hub_events: &[HubEvent]) {
 async fn reader(
     redis: &mut SimulatedRedis,
     urls: &[&str],
-) -> (Member, Arc<Settings>, Vec<Arc<RedisQueue>>) {
+) -> (Member, Arc<AppWebhookSettings>, Vec<Arc<RedisQueue>>) {
     let member = Member::join(redis, urls).await;
     let settings = member.app.settings();
     let queues = member.store.queues(&settings, &[]);
