@@ -19,6 +19,7 @@
 //! 2  session     hub          one client's protocol without I/O; subscribers of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //!    channel                  the state of a channel and its transitions
+//!    app_database             queries of the apps in a database
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
 //!    http_client  backoff
 //! ```

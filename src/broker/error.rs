@@ -4,11 +4,12 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
-/// The error of an event that was not accepted.
+/// The error of a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PublishError {
     /// It was not delivered, and will not be.
     NotDelivered,
-    /// The broker received it, but did not answer: it was delivered once, or not at all.
+    /// It may have been delivered: Redis did not answer, or accepted only some of the events. On each
+    /// channel, each event was published once, or not at all.
     OutcomeUnknown,
 }

@@ -52,15 +52,15 @@ enum Command {
     Check(CheckArgs),
     /// Publish an event through the HTTP API of a running server
     Publish(publish::PublishArgs),
-    /// Connect as a client and print events as they come
+    /// Connect as a client and print received events
     Listen(listen::ListenArgs),
     /// Show what happens in a running server, live
     Top(top::TopArgs),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
-    /// Have a running server look at its apps again
+    /// Have a running server read an app of its database again
     Apps(apps::AppsArgs),
-    /// Try out the configured webhooks
+    /// Send a sample of each event to the configured webhooks
     Webhooks(webhooks::WebhooksArgs),
     /// Print the completions of a shell
     Completions(shell::CompletionsArgs),

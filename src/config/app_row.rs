@@ -42,7 +42,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The name of the column, and the message that its value breaks.
+    /// The name of the column, and the error message.
     pub fn app_of_row(&self, row: &AppRow, address: IpAddr) -> Result<AppConfig, ConfigError> {
         let app = self.read_row(row).and_then(|app| self.check_app(app, address));
         app.map_err(ConfigError::without_keys)

@@ -31,12 +31,12 @@ pub struct ChangedApp {
 
 impl Config {
     /// The configuration with which a server continues that runs this one, listens on `address` and
-    /// loads `fresh`, with the changes. Settings that only a restart can change are those of this
+    /// loads `new`, with the changes. Settings that only a restart can change are those of this
     /// configuration.
     ///
     /// # Errors
     ///
-    /// `fresh` has an app with the published secret of the development app and this configuration
+    /// `new` has an app with the published secret of the development app and this configuration
     /// has none, or the server is reachable from the network and an app has a guessable secret.
     pub fn reload(&self, new: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
         if new.has_well_known_secret() && !self.has_well_known_secret() {

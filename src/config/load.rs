@@ -26,8 +26,8 @@ use std::{
 };
 use toml::Value;
 
-/// The sources of a configuration. Nothing else is read: no other file, and not the process
-/// environment.
+/// The sources of a configuration. The process environment is read only through them; files only where
+/// they or the settings name them: `apps.d`, files of secrets, `config/reverb.php`.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The named configuration file, in TOML, or soketi's in JSON. It must exist.
@@ -78,7 +78,7 @@ impl fmt::Debug for Sources {
             .field("env", &self.env.keys())
             .field("not_utf8", &self.not_utf8)
             .field("flags", &self.flags)
-            .field("before", &self.previous)
+            .field("previous", &self.previous)
             .finish()
     }
 }
@@ -127,7 +127,7 @@ impl Loaded {
 ///
 /// # Errors
 ///
-/// A file that was named or existed [before](Sources::before) cannot be read, or a setting is
+/// A file that was named or existed [before](Sources::previous) cannot be read, or a setting is
 /// unknown, of the wrong type, out of its range, contradictory, or not supported by this version.
 /// The error has the location and a message for each.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {

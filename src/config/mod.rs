@@ -10,7 +10,7 @@
 //! type, default, rule, documentation. The struct, the checks, the docs, `config.toml` and the JSON
 //! Schema are generated from these declarations (`declare`).
 //!
-//! This module reads neither the process environment nor a clock, and does not compare secrets.
+//! This module reads neither the process environment nor a clock.
 
 mod app;
 mod app_directory;

@@ -82,7 +82,7 @@ fn check_redis_ca(raw: &RawConfig, redis: &RedisConfig) -> Result<(), ConfigErro
     Ok(())
 }
 
-/// `large` must not be less than `small`. The error is at the one that was set later.
+/// `upper` must not be less than `lower`. The error is at the one that was set later.
 fn at_least(
     raw: &RawConfig,
     upper: Option<&(KeyPath, Value)>,

@@ -1,4 +1,4 @@
-//! Publishing: one event on up to a hundred channels, or a batch of events on one channel each.
+//! Publishing: one event on up to `max_event_channels` channels, or a batch of events on one channel each.
 
 use super::{
     HttpContext,
@@ -66,7 +66,7 @@ impl HttpContext {
         Ok(response)
     }
 
-    /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
+    /// `POST /apps/{id}/batch_events`, in the order of the batch. If one event is invalid, none is published.
     pub(super) async fn publish_batch(
         &self,
         hub: &Hub,

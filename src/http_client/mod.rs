@@ -40,7 +40,7 @@ pub struct HttpClient {
     origin: Arc<Origin>,
     timeouts: HttpTimeouts,
     body_max: usize,
-    connection: Option<PooledConnection>,
+    connection: Option<OpenConnection>,
 }
 
 /// The timeouts of a request.
@@ -83,7 +83,7 @@ pub enum HttpError {
 }
 
 #[derive(Debug)]
-struct PooledConnection {
+struct OpenConnection {
     /// The connector that opened the connection. A reloaded one may deny the address.
     connector: Arc<Connector>,
     sender: SendRequest<Full<Bytes>>,
@@ -137,9 +137,9 @@ impl HttpClient {
     async fn send_reusing_connection(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(PooledConnection, Response<Incoming>), HttpError> {
+    ) -> Result<(OpenConnection, Response<Incoming>), HttpError> {
         let connector = self.connector.load_full();
-        let is_reusable = |kept: &PooledConnection| {
+        let is_reusable = |kept: &OpenConnection| {
             Arc::ptr_eq(&kept.connector, &connector)
                 && kept.opened_at.elapsed() < CONNECTION_LIFETIME
         };
@@ -152,13 +152,13 @@ impl HttpClient {
                 Err(_closed) => {}
             }
         }
-        let mut connection = PooledConnection::open(connector, &self.origin).await?;
+        let mut connection = OpenConnection::open(connector, &self.origin).await?;
         let response = connection.send(request).await.map_err(HttpError::Http)?;
         Ok((connection, response))
     }
 }
 
-impl PooledConnection {
+impl OpenConnection {
     async fn open(connector: Arc<Connector>, origin: &Origin) -> Result<Self, HttpError> {
         let stream = connector.connect(origin).await.map_err(HttpError::Connect)?;
         let mut http = http1::Builder::new();
@@ -179,7 +179,7 @@ impl PooledConnection {
     }
 }
 
-impl Drop for PooledConnection {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }

@@ -80,9 +80,9 @@ metrics! {
     CHANNELS = Gauge "campanile_channels" ["app"]
         "Channels with subscribers, without server-to-user channels"
     CACHE_BYTES = Gauge "campanile_cache_bytes" ["app"]
-        "Size of the last events of cache channels in memory, on a single node"
+        "Size of the cached events in memory, on a single node"
     CACHE_EVENTS_DROPPED = Counter "campanile_cache_events_dropped" ["app", "reason"]
-        "Last events of cache channels dropped because of `max_cache_bytes`: `evicted`, `too_large`"
+        "Cached events dropped because of `max_cache_bytes`, on a single node: `evicted`, `too_large`"
     CERTIFICATE_EXPIRY = Gauge "campanile_tls_certificate_expiry_timestamp_seconds" []
         "Expiry time of the certificate of `server.tls`, since the Unix epoch"
     MAX_CONNECTIONS = Gauge "campanile_max_connections" []
@@ -196,7 +196,7 @@ metrics! {
     WEBHOOK_LATENCY = Histogram "campanile_webhook_latency_seconds" ["app", "webhook"]
         "Time from the creation of a request to its success, retries included"
     WEBHOOK_EVENTS_LOST = Counter "campanile_webhook_events_lost" ["app"]
-        "Events that were dropped because the log was full"
+        "Events that reached no webhook: the log or the table of present keys was full, or a shutdown came first"
     WEBHOOK_LEADER = Gauge "campanile_webhook_leader" ["app"]
         "With Redis, 1 on the webhook leader of the app, 0 on the others"
 }

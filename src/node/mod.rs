@@ -93,7 +93,7 @@ impl Node {
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
         self.broker = Broker::new(config, self.apps.load().by_id())?;
         if let Some(broker) = self.broker.redis() {
-            self.webhooks.share(broker);
+            self.webhooks.use_redis(broker);
         }
         Ok(())
     }

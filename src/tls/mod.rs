@@ -219,7 +219,7 @@ impl From<FileError> for TlsError {
 }
 
 impl TlsError {
-    /// The errors: the setting that names the file, and the file with the message that it breaks.
+    /// The errors: the setting that names the file, and the file with the error message.
     pub fn errors(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.0
             .iter()

@@ -6,7 +6,7 @@ use rustls::pki_types::{
     pem::{Error, PemObject},
 };
 
-/// The certificates in `file`, at least one, or the message that it breaks.
+/// The certificates in `file`, at least one, or the error message.
 pub(super) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     const MUST: &str = "must contain a certificate in PEM";
     let bytes = read(file)?;
@@ -30,7 +30,7 @@ pub(super) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, S
     }
 }
 
-/// The private key in `file`, or the message that it breaks. No message quotes content, which may be
+/// The private key in `file`, or the error message. No message quotes content, which may be
 /// secret.
 pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> {
     const MUST: &str = "must hold a private key in PEM";

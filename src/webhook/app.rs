@@ -22,7 +22,8 @@ pub(super) struct AppWebhooks {
     pub(super) id: String,
     settings: watch::Sender<Arc<AppWebhookSettings>>,
     pub(super) store: Store,
-    /// The number of events that were dropped because the log was full.
+    /// The number of events that reached no webhook: the log or the table of present keys was full, or
+    /// they were not logged before a shutdown.
     pub(super) lost: Counter,
     /// The number of them that [`AppWebhooks::lost_to_log`] has counted.
     lost_counted: AtomicU64,

@@ -2,7 +2,7 @@
 
 use super::{
     app::AppWebhooks,
-    delivery::{End, deliver},
+    delivery::{DeliveryPhase, deliver},
     endpoint::Endpoint,
     queue::Queue,
     settings::AppWebhookSettings,
@@ -27,7 +27,7 @@ struct EndpointTask<Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     /// Ends it. Closed when it has ended.
-    end: Arc<watch::Sender<End>>,
+    end: Arc<watch::Sender<DeliveryPhase>>,
 }
 
 impl<Q: Queue + 'static> Deliveries<Q> {
@@ -43,7 +43,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
         };
         let removed: Vec<_> = self.running.extract_if(.., |delivery| !is_kept(delivery)).collect();
         for delivery in &removed {
-            delivery.end.send_replace(End::Last);
+            delivery.end.send_replace(DeliveryPhase::LastAttempt);
         }
         for (endpoint, queue) in settings.endpoints.iter().zip(queues) {
             if self.running.iter().any(|delivery| Arc::ptr_eq(&delivery.queue, queue)) {
@@ -61,9 +61,9 @@ impl<Q: Queue + 'static> Deliveries<Q> {
         &mut self,
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
-        before: Vec<Arc<watch::Sender<End>>>,
+        before: Vec<Arc<watch::Sender<DeliveryPhase>>>,
     ) {
-        let end = Arc::new(watch::Sender::new(End::Open));
+        let end = Arc::new(watch::Sender::new(DeliveryPhase::Running));
         let connector = Arc::clone(&self.connector);
         let delivering =
             deliver(Arc::clone(&endpoint), Arc::clone(&queue), connector, end.subscribe());
@@ -83,7 +83,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
     /// Tries each queue once more, until its first failure.
     pub(super) async fn finish(mut self) {
         for delivery in &self.running {
-            delivery.end.send_replace(End::Last);
+            delivery.end.send_replace(DeliveryPhase::LastAttempt);
         }
         while self.tasks.join_next().await.is_some() {}
     }

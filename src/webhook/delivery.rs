@@ -33,11 +33,11 @@ const DEAD_LETTER_GAP: Duration = Duration::from_secs(1);
 
 /// Whether a delivery continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum End {
+pub(super) enum DeliveryPhase {
     /// It continues.
-    Open,
+    Running,
     /// No more requests will be added, and each waiting one has one attempt left.
-    Last,
+    LastAttempt,
 }
 
 /// Delivers the requests of a queue to its endpoint until `end`.
@@ -45,7 +45,7 @@ pub(super) fn deliver<Q: Queue + 'static>(
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     connector: Arc<ArcSwap<Connector>>,
-    end: watch::Receiver<End>,
+    end: watch::Receiver<DeliveryPhase>,
 ) -> impl Future<Output = ()> + Send + 'static {
     restart_on_panic(move || {
         let posts = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
@@ -69,7 +69,7 @@ struct QueueDelivery<P, Q> {
     queue: Arc<Q>,
     post: P,
     retries: Retries,
-    end: watch::Receiver<End>,
+    end: watch::Receiver<DeliveryPhase>,
     /// Whether the oldest request waits for its next attempt.
     is_failing: Arc<AtomicBool>,
 }
@@ -80,7 +80,7 @@ struct DeadLetterDelivery<P, Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     post: P,
-    end: watch::Receiver<End>,
+    end: watch::Receiver<DeliveryPhase>,
     /// Whether the endpoint currently rejects other requests as well.
     is_failing: Arc<AtomicBool>,
 }
@@ -130,7 +130,7 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
         posts: [P; 2],
-        end: watch::Receiver<End>,
+        end: watch::Receiver<DeliveryPhase>,
     ) -> Self {
         let [post, second] = posts;
         let is_failing = Arc::new(AtomicBool::default());
@@ -188,7 +188,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
     }
 
     fn is_last(&self) -> bool {
-        *self.end.borrow() != End::Open || self.end.has_changed().is_err()
+        *self.end.borrow() != DeliveryPhase::Running || self.end.has_changed().is_err()
     }
 
     fn context(&self) -> RetryContext {
@@ -212,7 +212,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
             }
             tokio::select! {
                 _ = self.queue.first() => {}
-                _ = self.end.wait_for(|end| *end != End::Open) => {}
+                _ = self.end.wait_for(|end| *end != DeliveryPhase::Running) => {}
                 () = time::sleep(IDLE), if !is_resting => {
                     self.post.on_idle();
                     is_resting = true;
@@ -296,7 +296,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
             let until = expiry.map_or(end, |expiry| expiry.min(end));
             tokio::select! {
                 () = time::sleep_until(until.into()) => {}
-                _ = self.end.wait_for(|end| *end != End::Open) => {}
+                _ = self.end.wait_for(|end| *end != DeliveryPhase::Running) => {}
             }
         }
     }
@@ -316,7 +316,7 @@ impl<P: Post, Q: Queue> DeadLetterDelivery<P, Q> {
         let mut end = self.end.clone();
         tokio::select! {
             () = self.deliver() => {}
-            _ = end.wait_for(|end| *end != End::Open) => {}
+            _ = end.wait_for(|end| *end != DeliveryPhase::Running) => {}
         }
     }
 

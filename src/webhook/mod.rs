@@ -240,7 +240,7 @@ impl Webhooks {
 
     /// Makes the webhooks use logs and queues in the Redis of `broker`. Must be called before
     /// [`Webhooks::run`], and before any event.
-    pub fn share(&self, broker: &RedisBroker) {
+    pub fn use_redis(&self, broker: &RedisBroker) {
         self.stores.get_or_init(|| StoreClients::new(broker));
         let apps = self.apps.load();
         let shared = apps.iter().map(|(id, app)| {

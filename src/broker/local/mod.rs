@@ -182,7 +182,7 @@ pub(super) fn publish_client_event(hub: &Hub, event: AcceptedClientEvent<'_>, no
     hub.observe(WebhookEvent::ClientEvent, || event.hub_event());
 }
 
-/// Signs a connection in. `before` is its previous sign-in.
+/// Signs a connection in. `previous` is its sign-in until now.
 pub(super) fn sign_in(
     hub: &Hub,
     connection: ConnectionRef,
@@ -191,7 +191,7 @@ pub(super) fn sign_in(
     previous: Option<&User>,
 ) -> SignInMessages {
     let users = &app_state(hub).users;
-    for watched in previous.iter().flat_map(|before| &before.watchlist) {
+    for watched in previous.iter().flat_map(|user| &user.watchlist) {
         users.unwatch(watched, connection);
     }
     if hub.sign_in(&user.id, connection) {

@@ -128,7 +128,7 @@ impl CacheUpdates {
         }
     }
 
-    /// Takes the pending updates, at most `AT_ONCE` events of each app. Empty if nothing is pending.
+    /// Takes the pending updates, at most `UPDATE_EVENTS_MAX` events of each app. Empty if nothing is pending.
     pub(super) fn take(&self) -> Vec<(Arc<str>, AppCacheUpdate)> {
         let mut waiting = self.waiting.lock();
         let mut taken = Vec::new();

@@ -72,7 +72,7 @@ pub(super) struct LogThrottles {
 #[derive(Debug)]
 pub(super) struct RedisClocks {
     reference: Instant,
-    /// The estimated time of each partition's server at `base`.
+    /// The estimated time of each partition's server at `reference`.
     at_reference_ms: Vec<AtomicI64>,
     steps: LogThrottle,
 }
@@ -89,8 +89,8 @@ pub(super) const REPLY_GRACE: Duration = Duration::from_millis(100);
 
 impl RedisClocks {
     fn new(partitions: usize) -> Self {
-        let at_base_ms = (0..partitions).map(|_| AtomicI64::new(0)).collect();
-        Self { reference: now(), at_reference_ms: at_base_ms, steps: LogThrottle::default() }
+        let at_reference_ms = (0..partitions).map(|_| AtomicI64::new(0)).collect();
+        Self { reference: now(), at_reference_ms, steps: LogThrottle::default() }
     }
 
     /// Records the time of the partition's server, taken between the two instants.

@@ -1,6 +1,7 @@
 //! Compares what this node holds with what Redis holds, continuously, in small steps.
 //!
-//! Each difference is found within 30 seconds: pub/sub messages that were lost, keys that were evicted or
+//! Each difference is found within 30 seconds, or two minutes for topics of a Redis Cluster that no node
+//! holds: pub/sub messages that were lost, keys that were evicted or
 //! deleted, counts that are not the sum of the contributions, contributions of nodes that are not registered.
 //! A topic that differs is synced in full, which clients do not notice. The connections of subscribers that
 //! have missed an event are closed with 4200.

@@ -31,8 +31,8 @@ impl Scheduler {
         }
     }
 
-    /// Schedules a topic for `at`. Only the earliest time is kept; when the topic is checked, it returns its next
-    /// one when it is checked.
+    /// Schedules a topic for `at`. Only the earliest time is kept; when the topic is checked, it returns the
+    /// next one.
     pub(super) fn add_at(&mut self, topic: &Arc<str>, at: Instant) {
         let known = self.times.get(topic).copied();
         if known.is_some_and(|known| known <= at) {

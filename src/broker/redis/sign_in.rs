@@ -72,7 +72,7 @@ impl SignIns {
         let Some(signed_in) = self.all.remove(&connection) else { return };
         self.unwatch(topics, connection, &signed_in);
         let ends_at = now + OFFLINE_GRACE;
-        topics.update_by_name(&signed_in.user_topic, |topic| topic.end_later(ends_at));
+        topics.update_by_name(&signed_in.user_topic, |topic| topic.sign_out_at(ends_at));
     }
 
     fn unwatch(

@@ -1,7 +1,7 @@
 //! The topics of this node: their steps as commands, and the results as effects on the hubs.
 //!
 //! A request or a message changes a topic, which is then scheduled. At the end of the turn,
-//! [`Topics::take_steps`] asks each scheduled topic for its next step, and makes a command of it.
+//! [`Topics::next_commands`] asks each scheduled topic for its next step, and makes a command of it.
 //! The reply changes the topic again, until it has no step left.
 
 mod lifecycle;

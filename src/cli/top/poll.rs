@@ -2,7 +2,7 @@
 
 use super::{
     exposition::Page,
-    rates::{Activity, Report, Sample},
+    rates::{Activity, Report, Scrape},
 };
 use crate::{
     cli::target::{AppTarget, MetricsTarget, body_of},
@@ -19,7 +19,7 @@ pub(super) struct Poller<'a> {
     metrics: &'a MetricsTarget,
     interval: Duration,
     pub(super) order: ActivityOrder,
-    last: Option<(Sample, Instant)>,
+    last: Option<(Scrape, Instant)>,
 }
 
 /// Maximum number of listed channels, and of slow connections.
@@ -67,10 +67,10 @@ impl<'a> Poller<'a> {
         Ok(report)
     }
 
-    async fn sample(&self) -> Result<(Sample, Instant), String> {
+    async fn sample(&self) -> Result<(Scrape, Instant), String> {
         let answer = self.metrics.request().await?;
         let page = body_of(&answer).map_err(|error| format!("metrics: {error}"))?;
-        let sample = Sample { page: Page::parse(&page) };
+        let sample = Scrape { page: Page::parse(&page) };
         if !sample.page.is_of_campanile() {
             return Err("metrics: the page is not that of a Campanile".to_owned());
         }

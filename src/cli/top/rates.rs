@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The counters of a server at one time.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(super) struct Scrape {
     pub(super) page: Page,
 }
 
@@ -85,8 +85,8 @@ fn per_second(count: u64, interval_ms: u64) -> f64 {
 impl Report {
     /// Compares two samples that were taken `elapsed` apart.
     pub(super) fn between(
-        before: &Sample,
-        after: &Sample,
+        before: &Scrape,
+        after: &Scrape,
         elapsed: Duration,
         activity: Activity,
     ) -> Self {
@@ -214,7 +214,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::cli::top) fn report() -> Report {
-        let sample = |seconds| Sample { page: Page::parse(&page(seconds)) };
+        let sample = |seconds| Scrape { page: Page::parse(&page(seconds)) };
         let activity = serde_json::from_str(
             r#"{"interval_ms":2000,"channels":[
                 {"channel":"news","events":20,"subscriptions":50},
@@ -248,7 +248,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_restarted_server_counts_from_zero() {
-        let sample = |seconds| Sample { page: Page::parse(&page(seconds)) };
+        let sample = |seconds| Scrape { page: Page::parse(&page(seconds)) };
         let report =
             Report::between(&sample(100), &sample(2), Duration::from_secs(2), Activity::default());
         assert_eq!((report.sent, report.received), (1_200.0, 3.0));

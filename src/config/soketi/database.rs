@@ -36,8 +36,8 @@ const MYSQL: Driver = Driver { name: "MYSQL", scheme: "mysql", port: "3306", use
 const POSTGRES: Driver =
     Driver { name: "POSTGRES", scheme: "postgres", port: "5432", user: "postgres" };
 
-/// Writes the values into `raw`, if `SOKETI_APP_MANAGER_DRIVER` names a database. Otherwise warnings
-/// those without effect.
+/// Writes the values into `raw`, if `SOKETI_APP_MANAGER_DRIVER` names a database. Otherwise warns
+/// about those without effect.
 pub(super) fn read(
     variables: &Variables,
     raw: &mut RawConfig,
@@ -48,7 +48,7 @@ pub(super) fn read(
         Some("postgres") => Some(POSTGRES),
         Some(_) | None => None,
     };
-    note_unused(driver.as_ref(), variables, warnings);
+    warn_unused(driver.as_ref(), variables, warnings);
     let Some(driver) = driver else { return Ok(()) };
     let table = format!("SOKETI_APP_MANAGER_{}_TABLE", driver.name);
     if let Some(name) = variables.non_empty(&table) {
@@ -128,8 +128,8 @@ fn pool_size(
     Ok(())
 }
 
-/// Notes the variables of a database that is not used, and the lower limit of a pool.
-fn note_unused(driver: Option<&Driver>, variables: &Variables, warnings: &mut Vec<String>) {
+/// Warns about the variables of a database that is not used, and the lower limit of a pool.
+fn warn_unused(driver: Option<&Driver>, variables: &Variables, warnings: &mut Vec<String>) {
     for variable in compat_variables() {
         let CompatVariable::OfDatabase(name, default) = variable else { continue };
         let of_other = |other: &Driver| {

@@ -11,7 +11,7 @@ use crate::config::{
 
 const ADAPTER: &str = "it is for an adapter other than `local` and `redis`";
 const APP_MANAGER: &str = "apps are not in DynamoDB";
-const CACHE: &str = "what is in Redis is where redis.url says";
+const CACHE: &str = "everything in Redis is on the server of redis.url";
 const CLUSTER: &str = "nodes do not look for one another on the network, see redis.url";
 const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";

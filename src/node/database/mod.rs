@@ -56,7 +56,7 @@ enum Request {
     Find(AppName, oneshot::Sender<Answer>),
     /// Read a known app again, by its id.
     Refresh(String, oneshot::Sender<Answer>),
-    /// Read all known apps again.
+    /// All known apps are due, and their errors are logged again.
     RefreshAll,
 }
 

@@ -18,7 +18,7 @@ use std::{
 /// Maximum number of apps whose last error is remembered.
 const ERRORS_MAX: usize = 10_000;
 
-/// What was read from the table, and the errors in it that were logged.
+/// Applies rows of the table to the node, and logs each error in them once.
 #[derive(Debug)]
 pub(super) struct Rows {
     node: Arc<Node>,
@@ -37,7 +37,7 @@ impl Rows {
         Self { node, errors: HashMap::new() }
     }
 
-    /// Logs each error once more.
+    /// Lets each error be logged once more.
     pub(super) fn forget_errors(&mut self) {
         self.errors.clear();
     }

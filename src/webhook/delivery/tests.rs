@@ -53,7 +53,7 @@ struct DeliveryFixture {
     posted: Posted,
     /// The number of calls that reported that nothing is to be sent for now.
     idles: Arc<AtomicUsize>,
-    end: watch::Sender<End>,
+    end: watch::Sender<DeliveryPhase>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -72,7 +72,7 @@ impl DeliveryFixture {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint =
             Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());
-        let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
+        let (posted, end) = (Posted::default(), watch::Sender::new(DeliveryPhase::Running));
         let takes = Duration::from_millis(10);
         let (judge, idles) = (Arc::new(judge), Arc::default());
         let script = AnswerScript { posted: Arc::clone(&posted), takes, judge, idles };
@@ -171,7 +171,7 @@ async fn at_the_end_each_request_has_one_attempt_until_the_first_failure() {
         fixture.push(text);
     }
     time::sleep(Duration::from_millis(500)).await;
-    fixture.end.send_replace(End::Last);
+    fixture.end.send_replace(DeliveryPhase::LastAttempt);
     fixture.task.await.unwrap();
     let posted =
         fixture.posted.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
@@ -183,7 +183,7 @@ async fn at_the_end_each_request_has_one_attempt_until_the_first_failure() {
 async fn at_the_end_an_empty_queue_ends_at_once() {
     let fixture = DeliveryFixture::new(|_| 200);
     time::sleep(Duration::from_secs(60)).await;
-    fixture.end.send_replace(End::Last);
+    fixture.end.send_replace(DeliveryPhase::LastAttempt);
     fixture.task.await.unwrap();
 }
 
@@ -299,7 +299,7 @@ async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
     fixture.push("\"poison\"");
     fixture.push("1");
     time::sleep(Duration::from_millis(1)).await;
-    fixture.end.send_replace(End::Last);
+    fixture.end.send_replace(DeliveryPhase::LastAttempt);
     fixture.task.await.unwrap();
     let queue = &fixture.endpoint.queue;
     assert_eq!((queue.events(), queue.all_events()), (0, 1));
@@ -379,7 +379,7 @@ async fn a_failed_split_or_dead_letter_is_retried_after_a_pause() {
         let queue = Stubborn { queue: MemoryQueue::default(), rejections: AtomicUsize::new(3) };
         let queue = Arc::new(queue);
         queue.queue.push(request(text, events, now()));
-        let (_end, ends) = watch::channel(End::Open);
+        let (_end, ends) = watch::channel(DeliveryPhase::Running);
         let scripts = [script.clone(), script];
         let delivery =
             EndpointDelivery::new(Arc::clone(&endpoint), Arc::clone(&queue), scripts, ends);

@@ -228,8 +228,8 @@ impl Topic {
         }
     }
 
-    /// Removes a subscription at `at`, unless it returns before.
-    pub(in crate::broker::redis) fn end_later(&mut self, at: Instant) {
+    /// Ends a sign-in at `at`.
+    pub(in crate::broker::redis) fn sign_out_at(&mut self, at: Instant) {
         self.sign_out_times.push_back(at);
     }
 

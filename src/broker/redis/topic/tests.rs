@@ -437,7 +437,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut topic).own_total_without_joins, 1);
     assert!(reply(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
-    topic.end_later(now + UNSUBSCRIBE_DELAY);
+    topic.sign_out_at(now + UNSUBSCRIBE_DELAY);
     assert!(topic.next_step(now).is_none());
     assert!(
         matches!(topic.next_step(now + UNSUBSCRIBE_DELAY), Some(TopicStep::Sync(sync)) if sync.own_total_without_joins == 0)

@@ -214,7 +214,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     let (endpoint, posted) = (Arc::new(endpoint), Arc::default());
     let posts = [Verifier(Arc::clone(&posted)), Verifier(Arc::clone(&posted))];
     let queue = Arc::clone(&endpoint.queue);
-    let (_end, ends) = watch::channel(End::Open);
+    let (_end, ends) = watch::channel(DeliveryPhase::Running);
     let task = tokio::spawn(EndpointDelivery::new(Arc::clone(&endpoint), queue, posts, ends).run());
     endpoint.push(request("1,2", 2, now()));
     time::sleep(seconds(20)).await;

@@ -84,7 +84,7 @@ impl StoreClient {
         read::head(reply, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
     }
 
-    /// The key of the dead letters of an endpoint.
+    /// The key of the dead letters of an endpoint. Its name in Redis is part of the key layout.
     fn dead_letters(&self, queue: &str) -> String {
         format!("{}:{queue}", self.app.key("aside"))
     }

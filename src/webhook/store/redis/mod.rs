@@ -7,7 +7,7 @@
 //! The same node delivers (`reader`, `queue`). When it dies, another acquires the lease some seconds later
 //! and continues with the state in Redis.
 //!
-//! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
+//! The other nodes learn from the control channel that the holder is alive, and do not poll Redis.
 
 mod calls;
 mod dead_letters;

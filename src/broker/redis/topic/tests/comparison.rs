@@ -45,7 +45,7 @@ fn only_a_settled_topic_is_compared() {
 fn a_sign_in_that_is_about_to_end_is_not_compared() {
     let now = Instant::now();
     let mut topic = signed_in(1);
-    topic.end_later(now + UNSUBSCRIBE_DELAY);
+    topic.sign_out_at(now + UNSUBSCRIBE_DELAY);
     assert!(topic.local_state(now + UNSUBSCRIBE_DELAY / 2).is_some());
     assert!(topic.local_state(now + UNSUBSCRIBE_DELAY).is_none());
 }

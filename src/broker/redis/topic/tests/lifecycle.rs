@@ -191,8 +191,8 @@ fn the_number_of_joins_in_a_sync_is_limited() {
 fn sign_ins_end_each_at_its_time_or_all_at_once() {
     let now = Instant::now();
     let mut topic = signed_in(3);
-    topic.end_later(now + UNSUBSCRIBE_DELAY);
-    topic.end_later(now + 2 * UNSUBSCRIBE_DELAY);
+    topic.sign_out_at(now + UNSUBSCRIBE_DELAY);
+    topic.sign_out_at(now + 2 * UNSUBSCRIBE_DELAY);
     assert_eq!(topic.next_end(), Some(now + UNSUBSCRIBE_DELAY));
     assert_eq!(topic.wake_at(), Some(now + UNSUBSCRIBE_DELAY));
     assert!(topic.next_step(now + UNSUBSCRIBE_DELAY - Duration::from_millis(1)).is_none());
