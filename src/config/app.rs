@@ -46,7 +46,7 @@ section! {
         /// File that contains the secret, instead of `secret`: for secrets of Docker, Kubernetes and
         /// systemd. A line break at its end is ignored. A reload reads it again.
         secret_file: String = String::new() => { rule: Any("path of a file") },
-        /// `false`: requests get 403 and connections close code 4003.
+        /// Whether the app is served. `false`: requests get 403, connections are closed with 4003.
         enabled: bool = true => {},
         /// Origins whose pages may connect, such as `example.com`, `*.example.com` or
         /// `https://example.com:8443`. Beyond them: close code 4009.
@@ -57,47 +57,48 @@ section! {
         /// Reject connections without TLS with close code 4000. Needs `server.tls` or
         /// `server.trusted_proxies`.
         tls_only: bool = false => { reload: NewConnections },
-        /// Connections of the app on all nodes. 0: no limit.
+        /// Maximum connections of the app across all nodes. 0: no limit.
         max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
         /// Connections that may send client events: `members` are the subscribers of the private or presence channel.
         client_events: ClientEvents = ClientEvents::Members => {
             rule: OneOf(ClientEvents::NAMES), soketi: Some("'none'"),
         },
-        /// Client events of one connection per second. 0: no limit.
+        /// Maximum client events per second and connection. 0: no limit.
         client_events_per_second: u32 = 10 => {
             rule: Range(0, 1_000_000), reverb: Some("0"), soketi: Some("0"),
         },
-        /// Messages of one connection in each window, as Reverb limits them, without pings. 0: no limit.
+        /// Maximum messages per connection and window, without pings (Reverb's `rate_limiting`). 0: no limit.
         max_messages: u32 = 0 => { rule: Range(0, 1_000_000) },
-        /// Length of that window.
+        /// Length of the window of `max_messages`.
         max_messages_window_s: u64 = 60 => { rule: Range(1, 86_400) },
         /// Beyond `max_messages`: `true` closes the connection with 4100; `false` drops the message with
         /// error 4301.
         max_messages_closes: bool = false => {},
-        /// Users may sign in.
+        /// Whether clients may sign in (`pusher:signin`).
         user_authentication: bool = true => { soketi: Some("false") },
         /// Close connections with 4009 that have not been authorized in this time. 0: never.
         authorized_connections_timeout_s: u64 = 0 => { rule: Range(0, 86_400), reload: NewConnections },
         /// Send the subscription count to subscribers and webhooks. The HTTP API returns it in any case.
         subscription_count: bool = false => {},
-        /// Decoded data of one event: docs/data.md. At most `connection.max_outbox_bytes`; that of a client
-        /// is also limited by `connection.max_message_bytes`.
+        /// Maximum size of the data of one event, after JSON decoding: docs/data.md. At most
+        /// `connection.max_outbox_bytes`; that of a client event is also limited by
+        /// `connection.max_message_bytes`.
         max_event_bytes: usize = 102_400 => { rule: Range(1, 67_108_864) },
-        /// Channels of one published event.
+        /// Maximum channels per published event.
         max_event_channels: usize = 100 => { rule: Range(1, 10_000), reverb: Some("10_000") },
-        /// Name of an event.
+        /// Maximum length of an event name.
         max_event_name_length: usize = 200 => {
             rule: Range(1, 1_000), unit: Some("characters"), reverb: Some("1_000"),
         },
-        /// Events of one batch.
+        /// Maximum events per batch.
         max_batch_events: usize = 10 => { rule: Range(1, 10_000), reverb: Some("10_000") },
-        /// Name of a channel.
+        /// Maximum length of a channel name.
         max_channel_name_length: usize = 200 => {
             rule: Range(1, 1_000), unit: Some("bytes"), reverb: Some("1_000"),
         },
-        /// Members of one presence channel.
+        /// Maximum members of a presence channel.
         max_presence_members: usize = 100 => { rule: Range(1, 1_000_000), reverb: Some("1_000_000") },
-        /// `user_info` of a member, as compact JSON in UTF-8. Escapes do not count.
+        /// Maximum size of the `user_info` of a member, as compact JSON in UTF-8. Escapes do not count.
         max_presence_user_info_bytes: usize = 1_024 => {
             rule: Range(1, 1_048_576),
             reverb: Some("1_048_576"),
@@ -109,10 +110,11 @@ section! {
             reverb: Some("31_536_000"),
             soketi: Some("3_600"),
         },
-        /// Last events of all cache channels. Beyond it, the least recently published are evicted:
+        /// Maximum total size of the last events of cache channels. Beyond it, the least recently published
+        /// are evicted:
         /// docs/cluster.md#last-events-of-cache-channels.
         max_cache_bytes: usize = 67_108_864 => { rule: Range(1_024, 1_099_511_627_776) },
-        /// Requests to the HTTP API, per node. 0: no limit. Beyond it: 429.
+        /// Maximum API requests per second and node. 0: no limit. Beyond it: 429.
         requests_per_second: u32 = 0 => { rule: Range(0, 1_000_000) },
         sections {
             /// The webhooks of this app.

@@ -74,25 +74,25 @@ section! {
         path: String = String::new() => { rule: Parse(values::path, "path"), reload: NewRequests },
         /// Threads that serve connections. 0: one per core.
         shards: usize = 0 => { rule: Range(0, 64), reload: Restart },
-        /// WebSocket connections of this node. 0: as many as the file descriptor limit allows. Beyond it:
-        /// close code 4100.
+        /// Maximum WebSocket connections of this node. 0: as many as the file descriptor limit allows. Beyond
+        /// it: close code 4100.
         max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
-        /// HTTP connections of this node, including handshakes: publishers, probes, clients that are not
-        /// upgraded yet. 0: 4096. At the limit, the longest-idle one is closed, after one second at least;
+        /// Maximum HTTP connections of this node, handshakes included: publishers, probes, clients that are
+        /// not upgraded yet. 0: 4096. At the limit, the longest-idle one is closed, after one second at least;
         /// new ones wait meanwhile.
         max_http_connections: usize = 0 => { rule: Range(0, 1_000_000), reload: NewConnections },
-        /// Request line and headers of an HTTP request. Beyond it: 431. At most 100 header lines.
+        /// Maximum size of the request line and headers. Beyond it: 431. At most 100 header lines.
         max_head_bytes: usize = 32_768 => { rule: Range(1_024, 1_048_576), reload: NewConnections },
-        /// Body of an HTTP request; at least each app's `max_event_bytes`. Beyond it: 413.
+        /// Maximum size of a request body; at least each app's `max_event_bytes`. Beyond it: 413.
         max_request_bytes: usize = 1_048_576 => {
             rule: Range(1_024, 1_073_741_824),
             at_least: &["apps[].max_event_bytes"],
             reload: NewRequests,
             soketi: Some("8_388_608"),
         },
-        /// Time limit of each of: a TLS handshake, the head of a request, its body, the client taking an
-        /// answer, a client's message from its first byte to its last. Between two requests, a connection
-        /// may be idle for 90 s.
+        /// Timeout for each of: the TLS handshake, the request head, the request body, writing the response,
+        /// one client message from its first to its last byte. Between two requests, a connection may be idle
+        /// for 90 s.
         request_timeout_s: u64 = 10 => { rule: Range(1, 3_600), reload: NewRequests },
         /// Time limit of a shutdown, even if clients do not cooperate. 0: at once.
         shutdown_grace_s: u64 = 10 => { rule: Range(0, 3_600), reload: NextShutdown, soketi: Some("3") },
@@ -131,30 +131,30 @@ section! {
         activity_timeout_s: u64 = 30 => { rule: Range(1, 3_600), reload: NewConnections },
         /// Time to answer that ping. Beyond it: close code 4201.
         pong_timeout_s: u64 = 30 => { rule: Range(1, 3_600), reload: NewConnections },
-        /// One message from a client. Beyond it: close code 1009.
+        /// Maximum size of a client message. Beyond it: close code 1009.
         max_message_bytes: usize = 65_536 => {
             rule: Range(1_024, 16_777_216), reload: NewMessages, soketi: Some("262_144"),
         },
-        /// Bytes that wait for a slow client; at least `max_message_bytes` and each app's
-        /// `max_event_bytes`. Beyond it: close code 4100, and the client reconnects. It also limits the
-        /// answers to a client's own requests: this many bytes a second, with bursts of
-        /// half of `max_outbox_bytes`. Beyond that, the client's next messages are read later.
+        /// Maximum bytes queued for one client; at least `max_message_bytes` and each app's
+        /// `max_event_bytes`. Beyond it: close code 4100, and the client reconnects. Responses to the
+        /// client's own messages are limited to this many bytes per second, with a burst of half of it;
+        /// beyond that, reading from the client pauses.
         max_outbox_bytes: usize = 1_048_576 => {
             rule: Range(1_024, 1_073_741_824),
             // Otherwise an accepted event would close all of its receivers.
             at_least: &["connection.max_message_bytes", "apps[].max_event_bytes"],
         },
-        /// Subscriptions at the same time; a further one gets a subscription error of the type
-        /// `LimitReached`. That many subscriptions and sign-ins at once, then 10 per second: beyond the
-        /// rate error 4301, then close code 4100.
+        /// Maximum subscriptions per connection; a further one gets a subscription error of the type
+        /// `LimitReached`. Subscribing and signing in is limited to a burst of `max_channels`, then 10 per
+        /// second: beyond that, error 4301, then close code 4100.
         max_channels: usize = 1_000 => { rule: Range(1, 1_000_000), reload: NewConnections },
-        /// Connections from one address (IPv6: one /64). 0: no limit.
+        /// Maximum connections per address (IPv6: per /64). 0: no limit.
         max_connections_per_ip: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
-        /// New connections from one address (IPv6: one /64) per second, HTTP included: a publisher that
+        /// Maximum new connections per second and address (IPv6: /64), HTTP included: a publisher that
         /// opens a connection for each event counts as well, one that keeps its connection does not. 0: no
         /// limit. Beyond it: close code 4100, or 429.
         new_connections_per_second_per_ip: u32 = 0 => { rule: Range(0, 1_000_000), reload: NewConnections },
-        /// Messages from the client, including pings, pongs and fragments; `max_channels` more in a burst,
+        /// Maximum messages per second from one client, including pings, pongs and fragments; `max_channels` more in a burst,
         /// since a client that reconnects subscribes to all its channels. 0: no limit. Beyond it: messages
         /// are dropped with error 4301 once a second, then close code 4100.
         max_messages_per_second: u32 = 1_000 => { rule: Range(0, 1_000_000), reload: NewConnections },
@@ -187,7 +187,7 @@ section! {
         },
         /// After this time, a known app is read again, and changes in the table apply as at a reload.
         cache_ttl_s: u64 = 60 => { rule: Range(1, 86_400), reload: Restart },
-        /// Connections of this node to the database.
+        /// Maximum connections of this node to the database.
         pool_size: u32 = 5 => { rule: Range(1, 100), unit: Some("connections"), reload: Restart },
         /// Time limit of a query, with the time to connect.
         timeout_ms: u64 = 2_000 => { rule: Range(100, 60_000), reload: Restart },
@@ -222,7 +222,7 @@ section! {
         },
         /// File that contains the URL, instead of `url`.
         url_file: String = String::new() => { rule: Any("path of a file"), reload: Restart },
-        /// Certificate authorities for Redis. Only with TLS. Empty: the system's.
+        /// File with the CA certificates for Redis. Only with TLS. Empty: the system's.
         ca: String = String::new() => { rule: Any("PEM file"), reload: Restart },
         /// Prefix of all keys. Nodes with the same prefix form one cluster.
         prefix: String = "campanile".to_owned() => {
@@ -250,8 +250,8 @@ section! {
     WebhooksConfig at "webhooks" {
         /// How long an event waits for others to share its request. 0: one event per request.
         batch_ms: u64 = 50 => { rule: Range(0, 1_000), soketi: Some("0") },
-        /// Reject endpoints whose resolved address is not on the public internet. For servers on which
-        /// others configure apps.
+        /// Reject endpoints whose resolved address is not on the public internet. For servers whose apps are
+        /// configured by third parties.
         deny_private: bool = false => {},
     }
 }
