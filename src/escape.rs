@@ -5,11 +5,11 @@ use std::fmt::{self, Display, Write as _};
 
 /// Displays text with unsafe characters escaped, so that a terminal interprets none of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Escaped<'a>(pub(super) &'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 /// Whether a terminal may interpret the character instead of showing it: control characters (C0,
 /// DEL, C1), line and paragraph separators, and those that change the text's direction.
-pub(super) fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -29,7 +29,7 @@ impl Display for Escaped<'_> {
 
 /// JSON on one line: the same value, with unsafe characters written as `\uXXXX`. Outside of
 /// strings, valid JSON has no unsafe character but white space.
-pub(super) fn json_line(json: &str) -> String {
+pub(crate) fn json_line(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.trim().chars() {
         match c {

@@ -21,7 +21,7 @@
 //!    channel                  the state of a channel and its transitions
 //!    app_database             queries of the apps in a database
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
-//!    http_client  backoff
+//!    http_client  backoff  escape
 //! ```
 //!
 //! # The path of an event
@@ -46,6 +46,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod escape;
 pub mod file;
 pub mod host;
 pub mod http;

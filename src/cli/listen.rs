@@ -2,12 +2,15 @@
 //! libraries do.
 
 use super::{
-    EXIT_FAILED,
-    escape::{Escaped, json_line},
-    fail, print_error, runtime,
+    EXIT_FAILED, fail, print_error, runtime,
     target::{AppTarget, ServerArgs},
 };
-use crate::{backoff::Backoff, http_client::ByteStream, protocol::SocketId};
+use crate::{
+    backoff::Backoff,
+    escape::{Escaped, json_line},
+    http_client::ByteStream,
+    protocol::SocketId,
+};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};

@@ -3,7 +3,7 @@
 //! Many values are chosen by clients: an `Origin`, an app key, a channel's name. Every value is
 //! therefore escaped and truncated here.
 
-use super::escape::is_unsafe;
+use crate::escape::is_unsafe;
 use std::fmt::{self, Debug, Write};
 use tracing::{
     Event, Level, Subscriber,

@@ -2,7 +2,6 @@
 
 mod apps;
 mod banner;
-mod escape;
 mod files;
 mod health;
 mod import;

@@ -83,7 +83,7 @@ pub(super) fn restrict_to_loopback(
     raw: &RawConfig,
     warnings: &mut Vec<String>,
 ) -> Result<bool, ConfigError> {
-    if !config.is_development() || is_loopback(&config.server.host) {
+    if !config.is_development() || is_loopback_bind_address(&config.server.host) {
         return Ok(false);
     }
     let host = KeyPath::new("server.host");
@@ -119,7 +119,9 @@ impl Config {
     }
 }
 
-pub(super) fn is_loopback(host: &str) -> bool {
+/// Whether the listen address `host` is loopback for certain. Stricter than [`Host::is_loopback`](crate::host::Host::is_loopback): a name
+/// such as `app.test`, which browsers may use, can resolve to any address here.
+pub(super) fn is_loopback_bind_address(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -1,6 +1,7 @@
 //! Configuration errors, each with its location.
 
 use super::{key::KeyPath, value_source::ValueSource};
+use crate::escape::Escaped;
 use std::fmt;
 
 /// The errors in a configuration, at least one: for each its location, its key and a message.
@@ -62,7 +63,8 @@ impl ConfigError {
     /// number of further errors.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.0.len().saturating_sub(LISTED_MAX);
-        let listed = self.0.iter().take(LISTED_MAX).map(|issue| printable(&issue.to_string()));
+        let listed =
+            self.0.iter().take(LISTED_MAX).map(|issue| Escaped(&issue.to_string()).to_string());
         listed.chain((more > 0).then(|| format!("and {more} more")))
     }
 
@@ -72,12 +74,6 @@ impl ConfigError {
         let error = |ConfigIssue { location, key, message, is_soketi_option: _, order: _ }: &ConfigIssue| serde_json::json!({ "location": location, "key": key, "message": message });
         serde_json::json!({ "errors": self.0.iter().map(error).collect::<Vec<_>>() })
     }
-}
-
-/// `text` with control characters escaped, since it contains untrusted names.
-fn printable(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(escape).collect()
 }
 
 impl ConfigIssue {
@@ -194,7 +190,7 @@ mod tests {
 
     #[test]
     fn untrusted_names_can_not_break_the_line() {
-        let error = issue(1, "a\nb\u{1b}[31m").to_string();
-        assert_eq!(error, r"f:1: a\nb\u{1b}[31m: is wrong");
+        let error = issue(1, "a\nb\u{1b}[31m\u{202e}").to_string();
+        assert_eq!(error, r"f:1: a\nb\u{1b}[31m\u{202e}: is wrong");
     }
 }

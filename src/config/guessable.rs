@@ -2,7 +2,7 @@
 
 use super::{
     AppConfig, Config,
-    apps::is_loopback,
+    apps::is_loopback_bind_address,
     error::{ConfigError, collect_errors},
     key::KeyPath,
     raw_config::RawConfig,
@@ -92,7 +92,7 @@ pub(super) fn reject(
     host: &str,
     raw: Option<&RawConfig>,
 ) -> Result<(), ConfigError> {
-    if is_loopback(host) {
+    if is_loopback_bind_address(host) {
         return Ok(());
     }
     collect_errors(config.apps.iter().enumerate().map(|(index, app)| match weakness(app) {
@@ -128,10 +128,12 @@ pub(super) fn warn(config: &Config, raw: &RawConfig, warnings: &mut Vec<String>)
         if let Some(whitespace_at) = whitespace_at {
             warn(&format!("{whitespace_at} with white space, which is part of the secret"));
         }
-        if !is_loopback(&config.server.host) && secret.chars().count() < SHORT_SECRET_LEN {
+        if !is_loopback_bind_address(&config.server.host)
+            && secret.chars().count() < SHORT_SECRET_LEN
+        {
             warn("is shorter than 16 characters and can be found by brute force");
         }
-        if is_loopback(&config.server.host)
+        if is_loopback_bind_address(&config.server.host)
             && !app.has_well_known_secret()
             && let Some(why) = weakness(app)
         {

@@ -4,7 +4,7 @@ use super::{
     rates::Report,
     view::{View, bytes, milliseconds, rate},
 };
-use crate::{cli::escape::Escaped, hub::ActivityOrder};
+use crate::{escape::Escaped, hub::ActivityOrder};
 use ratatui::{
     Frame,
     layout::{Alignment, Constraint, Layout, Rect},

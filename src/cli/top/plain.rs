@@ -4,7 +4,7 @@ use super::{
     rates::Report,
     view::{bytes, milliseconds, rate},
 };
-use crate::cli::escape::Escaped;
+use crate::escape::Escaped;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, time::SystemTime};
 

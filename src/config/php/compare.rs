@@ -13,6 +13,7 @@ use crate::config::{
     schema::flatten,
     value_source::ValueSource,
 };
+use crate::escape::Escaped;
 
 /// A setting of Reverb.
 struct SettingRow {
@@ -92,10 +93,8 @@ struct ReverbComparison<'a> {
 impl ReverbComparison<'_> {
     fn report(&mut self, line: usize, text: impl std::fmt::Display) {
         // Values of the file are part of the line, and must not break it.
-        let escape =
-            |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-        let text: String = text.to_string().chars().map(escape).collect();
-        self.lines.push(format!("{NAME}:{line}: {text}"));
+        let text = text.to_string();
+        self.lines.push(format!("{NAME}:{line}: {}", Escaped(&text)));
     }
 
     fn server(&mut self, root: &PhpNode) {
