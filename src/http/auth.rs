@@ -363,7 +363,10 @@ mod tests {
             format!("{whole}&auth_key=other"),
         ] {
             let error = check(&Method::GET, path, &other).unwrap_err();
-            assert!(error.contains("must be given once, by just this name"), "{other}: {error}");
+            assert!(
+                error.contains("must be given exactly once, under this name"),
+                "{other}: {error}"
+            );
         }
         // The array notations of PHP and Ruby.
         for (sent, canonical) in [

@@ -22,7 +22,7 @@ const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 /// An HTTP/2 connection that is closed at once (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
 /// GOAWAY with the code `HTTP_1_1_REQUIRED` and a text.
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-    \0\0\x33\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dOnly HTTP/1.1 and WebSocket are supported";
+    \0\0\x31\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dOnly HTTP/1.1 and WebSocket are supported";
 
 impl OtherProtocol {
     /// All protocols, in the order of the variants.

@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn an_outage_says_whether_the_event_was_published() {
         for (error, code, words) in [
-            (ApiError::from(PublishError::NotDelivered), 503, "no client received the event"),
+            (ApiError::from(PublishError::NotDelivered), 503, "was not delivered"),
             (ApiError::from(PublishError::OutcomeUnknown), 5031, "published once, or not at all"),
-            (ApiError::from(Unavailable), 503, "can't be reached: try again"),
+            (ApiError::from(Unavailable), 503, "cluster is unavailable; retry"),
         ] {
             assert!(error.message.contains(words), "{}", error.message);
             assert_eq!(error.code, code);

@@ -152,7 +152,7 @@ impl ValidityPeriod {
             && tbs().next().is_some_and(|tbs| tbs.version() != Version::V3)
         {
             let message = "contains an X.509 v1 certificate, which clients reject: issue one with a \
-                        subjectAltName is of v3";
+                        subjectAltName";
             return Err(FileError::of(CERT, file)(message.to_owned()).into());
         }
         Ok(Self {
@@ -356,7 +356,7 @@ mod tests {
             ("cert.der", "key.pem", CERT, "is in DER"),
             ("csr.pem", "key.pem", CERT, "(CSR)"),
             ("empty.pem", "key.pem", CERT, "is empty"),
-            ("v1.pem", "key.pem", CERT, "before v3"),
+            ("v1.pem", "key.pem", CERT, "X.509 v1"),
             ("other.pem", "key.pem", CERT, "must hold the certificate of the key in"),
             ("reversed.pem", "key.pem", CERT, "behind another"),
         ] {

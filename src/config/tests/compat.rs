@@ -164,8 +164,10 @@ fn a_raised_request_raises_the_event_and_the_outbox() {
     assert_eq!(loaded.config.connection.max_outbox_bytes, 10_000_000);
     let by = "environment REVERB_MAX_REQUEST_SIZE also sets";
     let expected = [
-        format!("{by} apps[0].max_event_bytes to 5000000, which must fit it"),
-        format!("{by} connection.max_outbox_bytes to 10000000, which must fit it"),
+        format!("{by} apps[0].max_event_bytes to 5000000, so that the two limits are consistent"),
+        format!(
+            "{by} connection.max_outbox_bytes to 10000000, so that the two limits are consistent"
+        ),
     ];
     assert_eq!(loaded.warnings, expected);
     let event = |setup: Setup| setup.loaded().config.apps[0].max_event_bytes;

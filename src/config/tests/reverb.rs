@@ -184,13 +184,13 @@ fn an_empty_origin_list_rejects_all_origins() {
 }
 
 #[test]
-fn the_line_suggested_for_no_origins_removes_the_note() {
+fn the_line_suggested_for_no_origins_removes_the_warning() {
     let php =
         "<?php return ['apps' => ['apps' => [['key' => 'my-key', 'allowed_origins' => []]]]];";
     let setup = || with_app().further_file("config/reverb.php", php);
     let warnings = setup().loaded().warnings;
     assert!(
-        warnings.iter().any(|warning| warning.ends_with("write REVERB_ALLOWED_ORIGINS=")),
+        warnings.iter().any(|warning| warning.ends_with("set REVERB_ALLOWED_ORIGINS=")),
         "{warnings:?}"
     );
     let warnings = setup().dotenv("REVERB_ALLOWED_ORIGINS=").loaded().warnings;

@@ -51,7 +51,7 @@ fn what_has_no_effect_is_noted() {
         ),
         (
             r#""cors": {"origin": ["a.test"]}"#,
-            "cors.origin has no effect: pages may read answers if ",
+            "cors.origin has no effect: pages may read responses if ",
         ),
         (
             r#""queue": {"sqs": {"consumerOptions": {"a": [1]}}}"#,

@@ -278,7 +278,7 @@ fn a_file_without_apps_has_soketis_own_app_on_loopback() {
     let listed = r#"{"appManager.array.apps": [{"id": "app-id", "key": "app-key", "secret": "app-secret"}]}"#;
     let loaded = file(listed).loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
-    let warning = "config.toml: appManager.array.apps[0].secret: apps[0].secret is that of the development app";
+    let warning = "config.toml: appManager.array.apps[0].secret: apps[0].secret is the public secret of the development app";
     assert!(loaded.warnings[0].starts_with(warning), "{:?}", loaded.warnings);
 }
 

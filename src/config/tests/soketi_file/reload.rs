@@ -47,7 +47,7 @@ fn a_reload_rejects_a_damaged_file() {
     }
     for at in 1..TWO.len() - 1 {
         let error = Running::after_text(&TWO[..at]).unwrap_err();
-        assert!(error.contains("may be cut short"), "{at}: {error}");
+        assert!(error.contains("looks truncated"), "{at}: {error}");
     }
     let cut = TWO.replace("\"port\": 6002", "\"port\": 6003");
     let error = Running::after_text(&cut[..cut.len() - 1]).unwrap_err();
