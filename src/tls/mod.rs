@@ -358,7 +358,7 @@ mod tests {
             ("empty.pem", "key.pem", CERT, "is empty"),
             ("v1.pem", "key.pem", CERT, "X.509 v1"),
             ("other.pem", "key.pem", CERT, "must hold the certificate of the key in"),
-            ("reversed.pem", "key.pem", CERT, "behind another"),
+            ("reversed.pem", "key.pem", CERT, "but not first"),
         ] {
             let error = load(cert, key).unwrap_err();
             let errors: Vec<_> = error.errors().collect();
