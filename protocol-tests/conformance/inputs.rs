@@ -172,7 +172,7 @@ fn an_endless_tls_file_or_pipe_is_rejected() {
             directory.write("config.toml", &format!("{text}{}", Settings::new().toml()));
             let output = shell(&directory, "mkfifo a-pipe; timeout 9 $C check", &[]);
             assert_eq!(output.status.code(), Some(2), "{text}: {}", output_text(&output));
-            assert!(output_text(&output).contains("no regular file"), "{}", output_text(&output));
+            assert!(output_text(&output).contains("not a regular file"), "{}", output_text(&output));
         }
     }
 }

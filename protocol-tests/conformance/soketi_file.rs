@@ -66,7 +66,7 @@ async fn a_reload_applies_the_file_or_keeps_what_is_in_force() {
         ("", "config.json: is empty"),
         (&FILE[..FILE.len() / 2], "config.json: is only the beginning"),
         ("{\"port\": 0,\n}\n", "config.json:2: is not JSON: trailing comma"),
-        ("{\"port\": 0}\n", "config.json: has no apps any more"),
+        ("{\"port\": 0}\n", "config.json: no longer contains apps"),
         (
             &FILE.replace("\"maxEventBatchSize\": 1", "\"maxEventBatchSize\": \"x\""),
             "apps[1].maxEventBatchSize",

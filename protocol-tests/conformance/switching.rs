@@ -102,7 +102,7 @@ async fn an_import_that_fails_writes_nothing_and_says_why() {
     for (php, line) in [
         ("<?php return [", "PHP fails: PHP Parse error"),
         ("<?php return no_such_function();", "no_such_function"),
-        ("<?php exit(0);", "PHP prints no array"),
+        ("<?php exit(0);", "PHP did not return an array"),
         ("<?php return ['apps' => ['provider' => 'database']];", "apps from another provider"),
     ] {
         let project = laravel();

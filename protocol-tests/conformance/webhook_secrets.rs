@@ -48,7 +48,7 @@ async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
         "status 302",
         "status 500",
         "cannot connect",
-        "the host is not found",
+        "cannot resolve the host",
     ] {
         eventually(expected, async || server.process.stream("err").contains(expected)).await;
     }

@@ -52,15 +52,15 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
             "cannot be read",
         ),
         ("no apps", |file| fs::write(file, "[log]\nlevel = \"info\"\n").unwrap(), "has no apps"),
-        ("cut in a line", |file| cut(file, |text| text.find("d = ")), "cut short"),
-        ("cut in an app", |file| cut(file, |text| text.rfind("id = ")), "cut short"),
+        ("cut in a line", |file| cut(file, |text| text.find("d = ")), "looks truncated"),
+        ("cut in an app", |file| cut(file, |text| text.rfind("id = ")), "looks truncated"),
         (
             "a pipe",
             |file| {
                 fs::remove_file(file).unwrap();
                 assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
             },
-            "no regular file",
+            "not a regular file",
         ),
         ("bytes", |file| fs::write(file, b"[log]\n\xff\n").unwrap(), "not UTF-8"),
     ];

@@ -41,7 +41,7 @@ async fn files_are_added_changed_and_removed() {
     // The last file of a folder can't be removed; another one takes its place.
     std::fs::remove_file(server.directory.path().join("apps.d/other.toml")).unwrap();
     let report = server.reload(&Settings::new()).await;
-    assert!(report.contains("apps.d: has no files any more"), "{report}");
+    assert!(report.contains("apps.d: no longer contains files"), "{report}");
     let third = other().replace(r#""4""#, r#""5""#).replace(OTHER.1, "key-of-5");
     server.directory.write("apps.d/third.toml", &third);
     let report = server.reload(&Settings::new()).await;
