@@ -48,8 +48,8 @@ async fn check_prints_json_for_programs() {
     assert!(source.starts_with("config.toml:"), "{source}");
     assert_eq!(settings["apps[0].key"]["value"], KEY);
     assert_eq!(settings["apps[0].secret"]["value"], "***");
-    assert_eq!(printed["facts"], json!(["read from config.toml"]));
-    assert!(printed["notes"].is_array() && !process.output().contains(SECRET));
+    assert_eq!(printed["infos"], json!(["read from config.toml"]));
+    assert!(printed["warnings"].is_array() && !process.output().contains(SECRET));
     directory.write("config.toml", &format!("[server]\nport = 70000\n{}", Settings::new().toml()));
     let mut process = Process::spawn(&["check", "--json"], directory.path());
     assert_eq!(process.exit_code().await, Some(2));
@@ -57,9 +57,9 @@ async fn check_prints_json_for_programs() {
     let errors = printed["errors"].as_array().expect("a list");
     assert!(
         errors.iter().any(|error| {
-            error["place"] == "config.toml:2"
+            error["location"] == "config.toml:2"
                 && error["key"] == "server.port"
-                && error["rule"] == "must be from 0 to 65535"
+                && error["message"] == "must be from 0 to 65535"
         }),
         "{printed}"
     );

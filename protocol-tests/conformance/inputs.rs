@@ -44,7 +44,7 @@ fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_ot
         let output = shell(&directory, "$C check", &[(OsStr::from_bytes(name), bytes)]);
         assert_eq!(output.status.code(), Some(code), "{}", output_text(&output));
         let is_named =
-            output_text(&output).contains("environment CAMPANILE_SERVER__PATH: holds bytes");
+            output_text(&output).contains("environment CAMPANILE_SERVER__PATH: contains bytes");
         assert_eq!(is_named, code == 2, "{}", output_text(&output));
     }
     // `listen` retries to connect until its output is closed.
@@ -172,7 +172,11 @@ fn an_endless_tls_file_or_pipe_is_rejected() {
             directory.write("config.toml", &format!("{text}{}", Settings::new().toml()));
             let output = shell(&directory, "mkfifo a-pipe; timeout 9 $C check", &[]);
             assert_eq!(output.status.code(), Some(2), "{text}: {}", output_text(&output));
-            assert!(output_text(&output).contains("not a regular file"), "{}", output_text(&output));
+            assert!(
+                output_text(&output).contains("not a regular file"),
+                "{}",
+                output_text(&output)
+            );
         }
     }
 }

@@ -64,7 +64,7 @@ async fn a_reload_applies_the_file_or_keeps_what_is_in_force() {
     one.subscribe("c").await;
     for (text, reason) in [
         ("", "config.json: is empty"),
-        (&FILE[..FILE.len() / 2], "config.json: is only the beginning"),
+        (&FILE[..FILE.len() / 2], "config.json: looks truncated"),
         ("{\"port\": 0,\n}\n", "config.json:2: is not JSON: trailing comma"),
         ("{\"port\": 0}\n", "config.json: no longer contains apps"),
         (

@@ -29,7 +29,7 @@ async fn check_shows_the_defaults_of_reverb_and_differences_of_its_php() {
     assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
     assert!(process.stream("out").contains("max_presence_members = 1000000  # default of Reverb"));
     let line = process.stream("err");
-    assert!(line.lines().any(|line| line == format!("note: {LOST}")), "{line}");
+    assert!(line.lines().any(|line| line == format!("warning: {LOST}")), "{line}");
     assert!(line.contains("info: read from .env\n"), "{line}");
     assert!(line.contains("info: configured by REVERB_* variables: "), "{line}");
     assert!(!process.output().contains("s3cr3t-of-reverb"));

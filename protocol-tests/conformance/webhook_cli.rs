@@ -87,8 +87,8 @@ async fn a_certificate_must_be_trusted_and_be_for_the_host() {
     for (served, trusted, host, expected) in [
         (&ours, &ours, "localhost", "FAILED, 404"),
         (&ours, &ours, "127.0.0.1", "FAILED, 404"),
-        (&ours, &other, "localhost", "FAILED, cannot agree on TLS"),
-        (&elsewhere, &elsewhere, "localhost", "FAILED, cannot agree on TLS"),
+        (&ours, &other, "localhost", "FAILED, TLS handshake failed"),
+        (&elsewhere, &elsewhere, "localhost", "FAILED, TLS handshake failed"),
     ] {
         let files = Directory::new();
         served.write(&files);

@@ -32,9 +32,17 @@ async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut C
 async fn a_missing_empty_or_truncated_file_changes_nothing() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage, &str); 10] = [
-        ("missing", |file| fs::remove_file(file).unwrap(), "is missing, and was there"),
-        ("empty", |file| fs::write(file, "").unwrap(), "is empty, and was not"),
-        ("white space", |file| fs::write(file, " \n\n").unwrap(), "is empty, and was not"),
+        (
+            "missing",
+            |file| fs::remove_file(file).unwrap(),
+            "is missing; it existed at the last load",
+        ),
+        ("empty", |file| fs::write(file, "").unwrap(), "is empty; it was not at the last load"),
+        (
+            "white space",
+            |file| fs::write(file, " \n\n").unwrap(),
+            "is empty; it was not at the last load",
+        ),
         (
             "a dangling link",
             |file| {
@@ -51,7 +59,11 @@ async fn a_missing_empty_or_truncated_file_changes_nothing() {
             },
             "cannot be read",
         ),
-        ("no apps", |file| fs::write(file, "[log]\nlevel = \"info\"\n").unwrap(), "has no apps"),
+        (
+            "no apps",
+            |file| fs::write(file, "[log]\nlevel = \"info\"\n").unwrap(),
+            "no longer contains apps",
+        ),
         ("cut in a line", |file| cut(file, |text| text.find("d = ")), "looks truncated"),
         ("cut in an app", |file| cut(file, |text| text.rfind("id = ")), "looks truncated"),
         (
@@ -134,7 +146,10 @@ async fn the_development_app_is_not_added_even_if_configured() {
     let (server, mut client, mut other) = with_clients().await;
     let development = with_other().add_app("app-id", "app-key", "app-secret");
     let report = server.reload(&development).await;
-    assert!(report.contains(" ERROR ") && report.contains("never brings in"), "{report}");
+    assert!(
+        report.contains(" ERROR ") && report.contains("cannot switch to the development app"),
+        "{report}"
+    );
     nothing_has_changed(&server, &mut client, &mut other).await;
 }
 
@@ -171,14 +186,14 @@ async fn variables_of_a_dotenv_file_do_not_disappear() {
     };
     let file = directory.path().join(".env");
     fs::remove_file(&file).unwrap();
-    wait_for_log(".env: is missing, and was there").await;
+    wait_for_log(".env: is missing; it existed at the last load").await;
     directory.write(".env", "");
-    wait_for_log(".env: is empty, and was not").await;
+    wait_for_log(".env: is empty; it was not at the last load").await;
     let (head, _) = dotenv.split_once("REVERB_ALLOWED").unwrap();
     directory.write(".env", head);
-    wait_for_log(".env: is only the beginning").await;
+    wait_for_log(".env: looks truncated").await;
     directory.write(".env", "# nothing\n");
-    wait_for_log("which a reload never brings in").await;
+    wait_for_log("a reload cannot switch to the development app").await;
     directory.write(".env", &dotenv.replace("a.example", "b.example"));
     wait_for_log("apps_changed=\"5 (allowed_origins)\"").await;
 }

@@ -58,7 +58,7 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     directory.write("cert.pem", "nothing");
     let report = server.reload(&with_tls(with_other(), &directory)).await;
     assert!(
-        report.contains(" ERROR ") && report.contains("cert.pem: must hold a certificate"),
+        report.contains(" ERROR ") && report.contains("cert.pem: must contain a certificate"),
         "{report}"
     );
     server.open(&format!("/app/{}", OTHER.1)).await.rejected(4001).await;

@@ -65,7 +65,7 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
         let report = server.reload(&changed).await;
         assert!(report.contains(" INFO ") && !report.contains("settings="), "{report}");
         for (section, key, _) in KEYS {
-            let warned = format!(r#"only a restart changes it key="{section}.{key}""#);
+            let warned = format!(r#"setting changed; restart required key="{section}.{key}""#);
             eventually(&warned, async || {
                 let log = server.process.stream("err");
                 let is_warning = |line: &&str| line.contains(" WARN ") && line.contains(&warned);

@@ -145,7 +145,7 @@ pub(super) async fn another_port_takes_a_restart() {
     process.line("the line with the address", |line| line.contains("listens on")).await;
     directory.write("config.toml", &settings(1).toml());
     process.signal("HUP");
-    let warned = r#"only a restart changes it key="server.port""#;
+    let warned = r#"setting changed; restart required key="server.port""#;
     eventually("the log warns", async || process.stream("err").contains(warned)).await;
 }
 
