@@ -27,7 +27,7 @@ test('apps and origins of config/reverb.php are served after an import', async (
 
   const printed = await project.follow(PAGE, 'Several apps, restricted origins');
 
-  assert.match(printed, /SECURITY: here every origin may connect/, 'as the page says, before the import');
+  assert.match(printed, /SECURITY: Campanile allows every origin/, 'as the page says, before the import');
   await broadcasts(stage, project, 'resources/js/echo.js');
   const { REVERB_APP_KEY: shop, REVERB_ADMIN_KEY: admin } = await project.variables();
   for (const [key, origin, answer] of [
