@@ -161,7 +161,7 @@ class Errors(unittest.TestCase):
             self.causes(port, METRICS_LISTENER)
 
     def test_examples_that_need_a_failure_are_in_the_source(self):
-        files = [REPOSITORY / "src/http" / name for name in ("reply.rs", "serve.rs")]
+        files = [REPOSITORY / "src/http" / name for name in ("response.rs", "serve.rs")]
         text = re.sub(r"\\\n\s*", "", "".join(file.read_text(encoding="utf-8") for file in files))
         for name, failures in IN_THE_SOURCE.items():
             for example in failures:
