@@ -273,9 +273,9 @@ fn start_postgres(folder: &Path, port: u16) -> Command {
 fn shared(template: &Mutex<Weak<Directory>>, make: fn() -> Directory) -> Arc<Directory> {
     let mut template = template.lock().unwrap_or_else(PoisonError::into_inner);
     template.upgrade().unwrap_or_else(|| {
-        let made = Arc::new(make());
-        *template = Arc::downgrade(&made);
-        made
+        let directory = Arc::new(make());
+        *template = Arc::downgrade(&directory);
+        directory
     })
 }
 

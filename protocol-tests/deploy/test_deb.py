@@ -51,7 +51,7 @@ class Contents(Deb):
         expected += [f"usr/lib/systemd/system/{unit}" for unit in UNITS]
         expected += ["usr/share/bash-completion/completions/campanile", "usr/share/zsh/vendor-completions/_campanile"]
         expected += ["usr/share/fish/vendor_completions.d/campanile.fish"]
-        documents = ["README.md", "README.Debian", "copyright", "changelog.gz", "changelog.Debian.gz", "LICENSES-OF-LIBRARIES.gz", "docs/production.md"]
+        documents = ["README.md", "README.Debian", "copyright", "changelog.gz", "changelog.Debian.gz", "LICENSES-OF-LIBRARIES.gz", "docs/production.md", "docs/migrate/reverb.md"]
         expected += [f"usr/share/doc/campanile/{name}" for name in documents]
         self.assertEqual(set(expected) - set(files), set())
         self.assertEqual({path for path, mode in files.items() if mode == "-rwxr-xr-x"}, {"usr/bin/campanile"})

@@ -34,7 +34,8 @@ class Tarball(FilesTest):
         expected += ["completions/" + file for file in ["_campanile", "_campanile.ps1", "campanile.bash", "campanile.elv", "campanile.fish"]]
         expected += ["man/campanile.1"] + [f"man/campanile-{command}.1" for command in COMMANDS]
         for folder in ["docs", "deploy/systemd", "deploy/sysctl.d", "deploy/supervisor"]:
-            expected += [f"{folder}/{file.name}" for file in (REPOSITORY / folder).iterdir()]
+            files = [file for file in (REPOSITORY / folder).rglob("*") if file.is_file()]
+            expected += [str(file.relative_to(REPOSITORY)) for file in files]
 
         files = {member.name for member in self.members() if member.isfile()}
         self.assertEqual({f"{name}/{file}" for file in expected} - files, set())
