@@ -16,10 +16,18 @@ from tools import CAMPANILE_BIN, KEY, SECRET, run
 DEADLINE_S = 20
 
 
+_PORTS = set()
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A free port that no earlier call returned: the system may give a port out again at once."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        if port not in _PORTS:
+            _PORTS.add(port)
+            return port
 
 
 def wait_until(condition, what, deadline_s=DEADLINE_S):
