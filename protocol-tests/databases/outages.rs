@@ -177,6 +177,40 @@ async fn a_table_that_is_missing_is_an_outage_and_not_an_unknown_app() {
 }
 
 #[tokio::test]
+async fn a_rejected_query_fails_its_own_lookup_only() {
+    let database = Database::postgres().await;
+    database.insert_app("7").await;
+    // The database does not compare numbers with texts.
+    database.execute("ALTER TABLE apps ALTER COLUMN id TYPE integer USING id::integer").await;
+    let server = settings(&database, 1).start_node().await;
+    for _ in 0..3 {
+        assert_eq!(publish_as(&server, "9").await.status, 503);
+    }
+    wait_for_line(&server, "app database rejected a query").await;
+    let mut client = open(&server, &key_of("7")).await;
+    client.established().await;
+    assert_eq!(publish_as(&server, "7").await.status, 200, "it is known by its id now");
+    // It is read again each second, which fails, and closes no client.
+    let failed = async || metric(&server, r#"queries_total{result="failed"}"#).await;
+    let before = failed().await;
+    eventually("it was read again", async || before + 3 <= failed().await).await;
+    client.ping_barrier().await;
+    assert!(!server.process.stream("err").contains("unavailable"), "{}", server.process.output());
+}
+
+#[tokio::test]
+async fn a_name_with_a_control_character_is_unknown_without_a_query() {
+    let database = Database::postgres().await;
+    let server = settings(&database, 3_600).start_node().await;
+    open(&server, "a%00b").await.rejected(4001).await;
+    assert_eq!(publish_as(&server, "%00").await.status, 404);
+    for result in ["answered", "failed"] {
+        let name = format!(r#"queries_total{{result="{result}"}}"#);
+        assert_eq!(metric(&server, &name).await, 0, "{result}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_is_verified_if_the_url_says_so() {
     let mut database = Database::postgres().await;
     database.insert_test_app().await;

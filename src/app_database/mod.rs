@@ -61,8 +61,10 @@ enum AnyPool {
 pub enum DatabaseError {
     /// The database has not answered in time.
     Timeout,
-    /// The database cannot be reached, or has rejected the query.
+    /// The database cannot be reached.
     Failed(sqlx::Error),
+    /// The database has rejected the query.
+    Rejected(sqlx::Error),
 }
 
 /// The URL of the database is invalid. Shows nothing of the URL, which has a password.
@@ -127,14 +129,17 @@ impl AppDatabase {
         self.within_timeout(self.select(column, &values, ROWS_MAX)).await
     }
 
-    /// The rows with these ids, at most [`IDS_MAX`].
+    /// The rows with these ids, at most [`IDS_MAX`], and whether there are no more of them: a table
+    /// whose ids are not unique may have any number.
     ///
     /// # Errors
     ///
     /// The database has not answered.
-    pub async fn read(&self, ids: &[String]) -> Result<Vec<AppRecord>, DatabaseError> {
-        let rows = ROWS_MAX * u32::try_from(ids.len()).unwrap_or(1);
-        self.within_timeout(self.select(AppColumn::Id, ids, rows)).await
+    pub async fn read(&self, ids: &[String]) -> Result<(Vec<AppRecord>, bool), DatabaseError> {
+        let limit = ROWS_MAX * u32::try_from(ids.len()).unwrap_or(1);
+        let rows = self.within_timeout(self.select(AppColumn::Id, ids, limit)).await?;
+        let is_complete = rows.len() < limit as usize;
+        Ok((rows, is_complete))
     }
 
     /// Checks that the database answers and has the table.
@@ -152,6 +157,7 @@ impl AppDatabase {
     ) -> Result<T, DatabaseError> {
         match time::timeout(self.timeout, query).await {
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Err(DatabaseError::Timeout),
+            Ok(Err(error @ sqlx::Error::Database(_))) => Err(DatabaseError::Rejected(error)),
             Ok(result) => result.map_err(DatabaseError::Failed),
         }
     }
@@ -216,7 +222,7 @@ impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("no answer within apps_from.timeout_ms"),
-            Self::Failed(error) => error.fmt(f),
+            Self::Failed(error) | Self::Rejected(error) => error.fmt(f),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 use std::{
     collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,11 +24,14 @@ const TICK: Duration = Duration::from_millis(200);
 /// How long no query is made after one has failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The requests that a query answers, by app id.
+type Waiting = HashMap<String, Vec<oneshot::Sender<Answer>>>;
+
 /// The result of a query.
 #[derive(Debug)]
 enum Done {
     Found(AppName, Result<Vec<AppRecord>, DatabaseError>),
-    Refreshed(Vec<String>, Result<Vec<AppRecord>, DatabaseError>),
+    Refreshed(Vec<String>, Waiting, Result<(Vec<AppRecord>, bool), DatabaseError>),
     Pinged(Result<(), DatabaseError>),
 }
 
@@ -45,11 +49,16 @@ struct Keeper {
     /// The names whose query has not begun.
     queue: VecDeque<AppName>,
     /// Apps that are read again because of a request, with those who wait for that.
-    refreshing: HashMap<String, Vec<oneshot::Sender<Answer>>>,
+    refreshing: Waiting,
     /// Whether a query reads known apps again.
     is_refreshing: bool,
+    /// When known apps are checked next for being due.
+    refresh_at: Instant,
+    /// Whether a query checks that the database answers.
+    is_pinging: bool,
     outage: Option<Outage>,
     failures: LogThrottle,
+    rejections: LogThrottle,
     rows: Rows,
 }
 
@@ -58,7 +67,6 @@ struct Keeper {
 struct Outage {
     since: Instant,
     retry_at: Instant,
-    is_asking: bool,
 }
 
 impl Node {
@@ -75,8 +83,11 @@ impl Node {
             queue: VecDeque::new(),
             refreshing: HashMap::new(),
             is_refreshing: false,
+            refresh_at: clock::now(),
+            is_pinging: false,
             outage: None,
             failures: LogThrottle::default(),
+            rejections: LogThrottle::default(),
             rows: Rows::new(Arc::clone(&self)),
             node: Arc::clone(&self),
         };
@@ -90,14 +101,21 @@ impl Keeper {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(request) = requests.recv() => self.on_request(request),
+                Some(request) = requests.recv() => self.step(|keeper| keeper.on_request(request)),
                 Some(done) = self.queries.join_next() => match done {
-                    Ok(done) => self.on_done(done, clock::now()),
+                    Ok(done) => self.step(|keeper| keeper.on_done(done, clock::now())),
                     Err(_panicked) => self.forget_queries(),
                 },
                 _ = ticks.tick() => {}
             }
-            self.query(clock::now());
+            self.step(|keeper| keeper.query(clock::now()));
+        }
+    }
+
+    /// Takes a step. A panic gives up the queries, and not the lookups that follow.
+    fn step(&mut self, step: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+            self.forget_queries();
         }
     }
 
@@ -123,12 +141,19 @@ impl Keeper {
                 let _ = answer.send(Err(AppsUnavailable));
             }
             Request::Refresh(id, answer) => {
-                self.refreshing.entry(id.clone()).or_default().push(answer);
-                if let Some(database) = &self.node.database {
-                    database.expire(&id);
+                let is_known = self.node.database.as_ref().is_some_and(|apps| apps.expire(&id));
+                if is_known {
+                    self.refreshing.entry(id).or_default().push(answer);
+                    self.refresh_at = clock::now();
+                } else {
+                    // It was removed since it was asked for.
+                    let _ = answer.send(Ok(None));
                 }
             }
-            Request::RefreshAll => self.rows.forget_errors(),
+            Request::RefreshAll => {
+                self.rows.forget_errors();
+                self.refresh_at = clock::now();
+            }
         }
     }
 
@@ -137,21 +162,27 @@ impl Keeper {
         let node = Arc::clone(&self.node);
         let Some(database) = node.database.as_deref() else { return };
         let connection = Arc::clone(&database.database);
-        if let Some(outage) = &mut self.outage {
-            if !outage.is_asking && outage.retry_at <= now {
-                outage.is_asking = true;
-                self.queries.spawn(async move { Done::Pinged(connection.ping().await) });
+        if let Some(outage) = self.outage {
+            if outage.retry_at <= now {
+                self.ping();
             }
             return;
         }
-        if !self.is_refreshing {
+        if !self.is_refreshing && self.refresh_at <= now {
+            self.refresh_at = now + TICK;
             let due = database.due(self.ttl, now, IDS_MAX);
             if !due.is_empty() {
                 self.is_refreshing = true;
+                // A request that comes while the query runs may be about a later change.
+                let waiting =
+                    due.iter().filter_map(|id| self.refreshing.remove_entry(id)).collect();
+                for id in &due {
+                    database.renew(id, now);
+                }
                 let connection = Arc::clone(&connection);
                 self.queries.spawn(async move {
                     let rows = connection.read(&due).await;
-                    Done::Refreshed(due, rows)
+                    Done::Refreshed(due, waiting, rows)
                 });
             }
         }
@@ -166,6 +197,15 @@ impl Keeper {
         }
     }
 
+    /// Checks that the database answers, unless that is being checked.
+    fn ping(&mut self) {
+        let Some(database) = self.node.database.as_deref() else { return };
+        if !std::mem::replace(&mut self.is_pinging, true) {
+            let connection = Arc::clone(&database.database);
+            self.queries.spawn(async move { Done::Pinged(connection.ping().await) });
+        }
+    }
+
     fn on_done(&mut self, done: Done, now: Instant) {
         match done {
             Done::Found(name, rows) => {
@@ -175,28 +215,39 @@ impl Keeper {
                     let _ = answer.send(found.clone());
                 }
             }
-            Done::Refreshed(ids, rows) => {
+            Done::Refreshed(ids, waiting, rows) => {
                 self.is_refreshing = false;
-                let answered = self.answered(rows, now).map(|rows| {
-                    self.rows.read_again(&ids, &rows, now);
+                self.refresh_at = now;
+                let answered = self.answered(rows, now).map(|(rows, is_complete)| {
+                    self.rows.read_again(&ids, &rows, is_complete);
                 });
-                for id in ids {
+                if answered.is_err() {
+                    self.refresh_at = now + RETRY_PAUSE;
+                    if let Some(database) = self.node.database.as_deref() {
+                        for id in &ids {
+                            database.expire(id);
+                        }
+                    }
+                }
+                for (id, waiting) in waiting {
                     let hub = self.node.hub(&id);
-                    for answer in self.refreshing.remove(&id).unwrap_or_default() {
+                    for answer in waiting {
                         let _ = answer.send(answered.map(|()| hub.clone()));
                     }
                 }
             }
             Done::Pinged(result) => {
-                if let Some(outage) = &mut self.outage {
-                    outage.is_asking = false;
+                self.is_pinging = false;
+                if let Err(error @ DatabaseError::Rejected(_)) = &result {
+                    self.begin_outage(error, now);
                 }
                 let _ = self.answered(result, now);
             }
         }
     }
 
-    /// Counts the result of a query, and begins or ends an outage.
+    /// Counts the result of a query, and begins or ends an outage. A rejected query begins none by itself:
+    /// clients choose the texts that are looked up, and the database may reject one of them.
     fn answered<T>(
         &mut self,
         result: Result<T, DatabaseError>,
@@ -205,7 +256,7 @@ impl Keeper {
         self.node.metrics().app_database().queried(match &result {
             Ok(_) => QueryResult::Answered,
             Err(DatabaseError::Timeout) => QueryResult::Timeout,
-            Err(DatabaseError::Failed(_)) => QueryResult::Failed,
+            Err(DatabaseError::Failed(_) | DatabaseError::Rejected(_)) => QueryResult::Failed,
         });
         result
             .inspect(|_| {
@@ -215,19 +266,32 @@ impl Keeper {
                 }
             })
             .map_err(|error| {
-                if let Some(failures) = self.failures.record(1, now) {
-                    tracing::error!(
-                        %error,
-                        failures,
-                        "app database unavailable: known apps are served, others cannot be looked up"
-                    );
+                if matches!(error, DatabaseError::Rejected(_)) {
+                    if self.outage.is_none() {
+                        if let Some(queries) = self.rejections.record(1, now) {
+                            tracing::error!(%error, queries, "app database rejected a query");
+                        }
+                        self.ping();
+                    }
+                } else {
+                    self.begin_outage(&error, now);
                 }
-                let since = self.outage.map_or(now, |outage| outage.since);
-                let retry_at = now + RETRY_PAUSE;
-                self.outage = Some(Outage { since, retry_at, is_asking: false });
-                self.reject_waiting();
                 AppsUnavailable
             })
+    }
+
+    /// Begins an outage, or continues it.
+    fn begin_outage(&mut self, error: &DatabaseError, now: Instant) {
+        if let Some(failures) = self.failures.record(1, now) {
+            tracing::error!(
+                %error,
+                failures,
+                "app database unavailable: known apps are served, others cannot be looked up"
+            );
+        }
+        let since = self.outage.map_or(now, |outage| outage.since);
+        self.outage = Some(Outage { since, retry_at: now + RETRY_PAUSE });
+        self.reject_waiting();
     }
 
     /// Answers the lookups whose query has not begun.
@@ -247,7 +311,7 @@ impl Keeper {
         tracing::error!("panic recovered");
         self.queries.abort_all();
         self.queries = JoinSet::new();
-        self.is_refreshing = false;
+        (self.is_refreshing, self.is_pinging) = (false, false);
         self.finding.clear();
         self.queue.clear();
         self.refreshing.clear();

@@ -131,14 +131,13 @@ impl DatabaseApps {
         Some(hub)
     }
 
-    /// Makes a known app due.
-    fn expire(&self, app_id: &str) {
-        if let Some(mut app) = self.apps.get_mut(app_id) {
-            app.read_at = None;
-        }
+    /// Makes an app due. False if it is not known.
+    fn expire(&self, app_id: &str) -> bool {
+        let app = self.apps.get_mut(app_id);
+        app.map(|mut app| app.read_at = None).is_some()
     }
 
-    /// Records that the row of a known app was read.
+    /// Records that the row of a known app is read now.
     fn renew(&self, app_id: &str, now: Instant) {
         if let Some(mut app) = self.apps.get_mut(app_id) {
             app.read_at = Some(now);
@@ -245,8 +244,12 @@ impl Node {
 
     async fn look_up(&self, column: AppColumn, value: &str) -> Answer {
         let Some(database) = &self.database else { return Ok(None) };
-        // Texts that no app can have are not looked up.
-        if NAME_BYTES_MAX < value.len() || check_setting("apps[].key", value).is_err() {
+        // Texts that no app can have are not looked up. Databases reject some control characters.
+        let is_printable = !value.contains(char::is_control);
+        if NAME_BYTES_MAX < value.len()
+            || !is_printable
+            || check_setting("apps[].key", value).is_err()
+        {
             return Ok(None);
         }
         let name = AppName { column, value: value.to_owned() };

@@ -87,7 +87,7 @@ impl Rows {
         }
         if database.hub(id).is_some() {
             // Its key has changed.
-            self.read_again(&[id.to_owned()], std::slice::from_ref(row), now);
+            self.read_again(&[id.to_owned()], std::slice::from_ref(row), true);
         }
         if database.hub_by_key(key).is_some() {
             return self.reject(id, "its key is that of another app".to_owned());
@@ -105,18 +105,22 @@ impl Rows {
         Some(hub)
     }
 
-    /// Takes the rows of known apps, and applies their changes. An app without a row is removed; one with
-    /// an invalid row keeps its settings.
-    pub(super) fn read_again(&mut self, ids: &[String], rows: &[AppRecord], now: Instant) {
+    /// Takes the rows of known apps, and applies their changes. An app without a row is removed, unless
+    /// there may be further rows or one has no readable id; one with an invalid row keeps its settings.
+    pub(super) fn read_again(&mut self, ids: &[String], rows: &[AppRecord], is_complete: bool) {
         let node = Arc::clone(&self.node);
         let Some(database) = node.database.as_deref() else { return };
         let mut of_id: HashMap<&str, Vec<&AppRecord>> = HashMap::new();
         for row in rows {
             of_id.entry(row.text("id").unwrap_or_default()).or_default().push(row);
         }
+        let may_lack_rows = !is_complete || of_id.contains_key("");
         for id in ids.iter().collect::<HashSet<_>>() {
-            database.renew(id, now);
             match of_id.get(id.as_str()).map_or(&[][..], Vec::as_slice) {
+                [] if may_lack_rows => {
+                    let error = "its row cannot be read, or ids of the table are not unique";
+                    let _: Option<()> = self.reject(id, error.to_owned());
+                }
                 [] => self.remove(database, id, "app removed from the database"),
                 [row] => self.apply(database, id, row),
                 _ => {
