@@ -149,7 +149,7 @@ fn write_config(
         write_files(folder, &units, args.force)?;
         for path in [&program, &absolute].into_iter().filter(|path| is_hidden(path)) {
             print_error(format_args!(
-                "note: the service can't read {}: its sandbox hides /home, /root, /run/user, /tmp and /var/tmp",
+                "warning: the service can't read {}: its sandbox hides /home, /root, /run/user, /tmp and /var/tmp",
                 path.display()
             ));
         }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     config::{AppConfig, Config, MetricsConfig, Secret},
+    escape::{Escaped, json_line},
     http_client::{
         ByteStream, ClientResponse, ConnectError, Connector, HttpClient, HttpError, HttpTimeouts,
         Origin,
@@ -163,7 +164,7 @@ impl ServerArgs {
         match result {
             Ok(response) => match body_of(&response) {
                 Ok(body) => {
-                    print_line(body);
+                    print_line(json_line(&body));
                     ExitCode::SUCCESS
                 }
                 Err(error) => fail(EXIT_FAILED, error),
@@ -240,14 +241,25 @@ impl ServerArgs {
     }
 }
 
+/// The maximum number of characters of a response that an error shows.
+const EXCERPT_CHARS: usize = 1_000;
+
+/// The beginning of a body, for a terminal.
+fn excerpt(body: &str) -> String {
+    let end = body.char_indices().nth(EXCERPT_CHARS).map_or(body.len(), |(at, _)| at);
+    Escaped(body[..end].trim_end()).to_string()
+}
+
 /// The body of a complete answer with the status 200, or the error.
 pub(super) fn body_of(answer: &ClientResponse) -> Result<String, String> {
     let ClientResponse { status, body, is_complete } = answer;
     let body = String::from_utf8_lossy(body);
     match (*status, *is_complete) {
         (StatusCode::OK, true) => Ok(body.into_owned()),
-        (status, true) => Err(format!("the server returned {status}: {body}")),
-        (status, false) => Err(format!("the server returned {status}, truncated: {body}")),
+        (status, true) => Err(format!("the server returned {status}: {}", excerpt(&body))),
+        (status, false) => {
+            Err(format!("the server returned {status}, truncated: {}", excerpt(&body)))
+        }
     }
 }
 
@@ -341,6 +353,15 @@ mod tests {
             let body = body_of(&answer);
             assert_eq!(body.as_deref().map_err(String::as_str), expected);
         }
+    }
+
+    #[test]
+    fn a_terminal_interprets_nothing_of_an_error_and_reads_its_beginning_only() {
+        let body = Bytes::from("\u{1b}[2J".to_owned() + &"é".repeat(2 * EXCERPT_CHARS));
+        let answer = ClientResponse { status: StatusCode::NOT_FOUND, body, is_complete: true };
+        let error = body_of(&answer).unwrap_err();
+        assert!(error.contains(r"\u{1b}[2J") && !error.contains('\u{1b}'), "{error}");
+        assert!(error.chars().count() < EXCERPT_CHARS + 100, "{error}");
     }
 
     #[test]

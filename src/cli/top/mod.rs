@@ -14,6 +14,7 @@ use super::{
     EXIT_FAILED, fail, print_error, runtime,
     target::{AppTarget, MetricsArgs, ServerArgs},
 };
+use crate::escape::json_line;
 use clap::Args;
 use poll::Poller;
 use rates::Report;
@@ -109,7 +110,8 @@ async fn lines(mut poller: Poller<'_>, args: &TopArgs) -> ExitCode {
 }
 
 fn write_line(report: &Report, is_json: bool) -> io::Result<()> {
-    let line = if is_json { plain::json(report).to_string() } else { plain::line(report) };
+    let line =
+        if is_json { json_line(&plain::json(report).to_string()) } else { plain::line(report) };
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()

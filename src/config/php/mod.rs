@@ -20,11 +20,11 @@ use std::{fs, io, path::Path};
 /// Name of the file in messages.
 const NAME: &str = "config/reverb.php";
 
-/// Maximum size of the file, in bytes. Longer files are ignored.
+/// Maximum size of the file, in bytes. Larger files are not compared, which a warning says.
 const BYTES_MAX: u64 = 262_144;
 
-/// Reports that the file in `dir`, if it exists, has no effect, and warns about each value that differs
-/// from `config`.
+/// Reports whether the file in `dir`, if it exists, differs from `config`, and warns about each value
+/// that does.
 pub(super) fn report(
     dir: &Path,
     variables: &Variables,
@@ -36,7 +36,7 @@ pub(super) fn report(
     // A pipe could block, and a large file would fill the memory.
     let read = fs::metadata(&path).and_then(|found| match found.len() {
         0..=BYTES_MAX if found.is_file() => fs::read(&path),
-        _other => Err(io::Error::other("it is not a file of ordinary size")),
+        _other => Err(io::Error::other("it is not a regular file of at most 256 KiB")),
     });
     let bytes = match read {
         Ok(bytes) => bytes,
@@ -51,7 +51,7 @@ pub(super) fn report(
     } else {
         "each difference from the effective configuration is a warning"
     };
-    infos.push(format!("{NAME} is PHP and is not read, other than REVERB_* variables: {outcome}"));
+    infos.push(format!("{NAME} is PHP and is not executed, only the variables that it names have an effect: {outcome}"));
     warnings.extend(differences);
 }
 

@@ -177,7 +177,7 @@ fn config_reverb_php_is_reported_as_unread() {
     assert!(!warnings[0].contains('\n'), "{warnings:?}");
     let open = php("<?php return ['apps' => ['apps' => [['key' => env('REVERB_APP_KEY'), 'allowed_origins' => ['*']]]]];").loaded();
     assert_eq!(open.warnings, [""; 0]);
-    let info = "config/reverb.php is PHP and is not read, other than REVERB_* variables: it does not differ from the effective configuration";
+    let info = "config/reverb.php is PHP and is not executed, only the variables that it names have an effect: it does not differ from the effective configuration";
     assert!(open.infos.iter().any(|known| known == info), "{:?}", open.infos);
     let asked = php(
         "<?php return ['apps' => ['apps' => [['key' => 'k', 'allowed_origins' => explode(',', env('MINE'))]]]];",
