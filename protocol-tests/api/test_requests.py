@@ -34,7 +34,7 @@ class ServerTest(unittest.TestCase):
                    "--seed", SEED, "--continue-on-failure", "--no-color", *arguments]
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "hooks"}
         run = subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, check=False)
+                             text=True, check=False, timeout=600)
         self.assertEqual(run.returncode, 0, f"seed {SEED}:\n{run.stdout}")
         self.assertRegex(run.stdout, r"\d{2,} generated, \d+ passed", "no request was sent")
 

@@ -193,7 +193,9 @@ function variablesOf(env) {
   return variables;
 }
 
-/** A port on which nothing listens. */
+const given = new Set();
+
+/** A port on which nothing listens, and that was not given before. */
 async function freePort() {
   for (;;) {
     const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
@@ -202,7 +204,8 @@ async function freePort() {
       listener.once('error', () => resolve(false));
       listener.listen(port, '127.0.0.1', () => resolve(true));
     });
-    if (!isFree) continue;
+    if (!isFree || given.has(port)) continue;
+    given.add(port);
     await new Promise((resolve) => { listener.close(resolve); });
     return port;
   }
