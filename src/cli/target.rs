@@ -142,11 +142,8 @@ impl ServerArgs {
         };
         let tls = origin.is_tls().then(|| trust.client()).transpose();
         let tls = tls.map_err(|message| fail(EXIT_USAGE, message))?;
-        let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
         let app = self.app(&config.apps).map_err(|message| fail(EXIT_USAGE, message))?;
-        let signer = Signer::new(app.secret.expose());
-        let (app_id, key) = (app.id, app.key);
-        Ok(AppTarget { origin: Arc::new(origin), connector, prefix, app_id, key, signer })
+        Ok(AppTarget::new(origin, Connector::new(tls, false), prefix, &app))
     }
 
     /// Sends a request to the server, and prints the response.
@@ -252,7 +249,7 @@ fn excerpt(body: &str) -> String {
 
 /// The body of a complete answer with the status 200, or the error.
 pub(super) fn body_of(answer: &ClientResponse) -> Result<String, String> {
-    let ClientResponse { status, body, is_complete } = answer;
+    let ClientResponse { status, body, is_complete, .. } = answer;
     let body = String::from_utf8_lossy(body);
     match (*status, *is_complete) {
         (StatusCode::OK, true) => Ok(body.into_owned()),
@@ -264,7 +261,7 @@ pub(super) fn body_of(answer: &ClientResponse) -> Result<String, String> {
 }
 
 /// The address at which a server that listens on `host` is reachable from this machine.
-fn reachable(host: &str) -> String {
+pub(super) fn reachable(host: &str) -> String {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".to_owned(),
@@ -277,6 +274,23 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS: HttpTimeouts = HttpTimeouts { head: TIMEOUT, body: TIMEOUT };
 
 impl AppTarget {
+    /// An app of the server at `origin`, whose paths begin with `prefix`.
+    pub(super) fn new(
+        origin: Origin,
+        connector: Connector,
+        prefix: String,
+        app: &AppConfig,
+    ) -> Self {
+        Self {
+            origin: Arc::new(origin),
+            connector: Arc::new(ArcSwap::from_pointee(connector)),
+            prefix,
+            app_id: app.id.clone(),
+            key: app.key.clone(),
+            signer: Signer::new(app.secret.expose()),
+        }
+    }
+
     /// Sends a signed request of the HTTP API; `path` follows the path of the app.
     pub(super) async fn call(
         &self,
@@ -340,6 +354,12 @@ async fn send(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::HeaderMap;
+
+    fn answer(status: StatusCode, body: &str, is_complete: bool) -> ClientResponse {
+        let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
+        ClientResponse { status, headers, body, is_complete }
+    }
 
     #[test]
     fn only_a_complete_answer_with_200_is_success() {
@@ -349,7 +369,7 @@ mod tests {
             (StatusCode::CREATED, true, Err("the server returned 201 Created: x")),
             (StatusCode::NOT_FOUND, true, Err("the server returned 404 Not Found: x")),
         ] {
-            let answer = ClientResponse { status, body: Bytes::from_static(b"x"), is_complete };
+            let answer = answer(status, "x", is_complete);
             let body = body_of(&answer);
             assert_eq!(body.as_deref().map_err(String::as_str), expected);
         }
@@ -357,9 +377,8 @@ mod tests {
 
     #[test]
     fn a_terminal_interprets_nothing_of_an_error_and_reads_its_beginning_only() {
-        let body = Bytes::from("\u{1b}[2J".to_owned() + &"é".repeat(2 * EXCERPT_CHARS));
-        let answer = ClientResponse { status: StatusCode::NOT_FOUND, body, is_complete: true };
-        let error = body_of(&answer).unwrap_err();
+        let body = "\u{1b}[2J".to_owned() + &"é".repeat(2 * EXCERPT_CHARS);
+        let error = body_of(&answer(StatusCode::NOT_FOUND, &body, true)).unwrap_err();
         assert!(error.contains(r"\u{1b}[2J") && !error.contains('\u{1b}'), "{error}");
         assert!(error.chars().count() < EXCERPT_CHARS + 100, "{error}");
     }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
     header::HOST,
@@ -65,6 +65,8 @@ impl HttpTimeouts {
 pub struct ClientResponse {
     /// Any status.
     pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body, or its first part if it is too large.
     pub body: Bytes,
     /// Whether `body` is the whole body: it was small enough and received in time.
@@ -191,8 +193,8 @@ async fn read_response(
     timeout: Duration,
     body_max: usize,
 ) -> ClientResponse {
-    let status = response.status();
-    let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
+    let (head, mut incoming) = response.into_parts();
+    let mut body = BytesMut::new();
     let reading = async {
         while let Some(frame) = incoming.frame().await {
             let Ok(frame) = frame else { return false };
@@ -207,7 +209,7 @@ async fn read_response(
         true
     };
     let is_complete = time::timeout(timeout, reading).await.unwrap_or(false);
-    ClientResponse { status, body: body.freeze(), is_complete }
+    ClientResponse { status: head.status, headers: head.headers, body: body.freeze(), is_complete }
 }
 
 impl fmt::Display for HttpError {

@@ -7,7 +7,7 @@ use crate::{
     webhook::queue::memory::{MemoryQueue, tests::request},
 };
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use std::{
     sync::{Mutex, atomic::AtomicUsize},
     time::Instant,
@@ -39,7 +39,12 @@ impl Post for AnswerScript {
         time::sleep(self.takes).await;
         let text = std::str::from_utf8(&request.body).unwrap();
         let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
-        Ok(ClientResponse { status, body: Bytes::new(), is_complete: true })
+        Ok(ClientResponse {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            is_complete: true,
+        })
     }
 
     fn on_idle(&mut self) {

@@ -202,6 +202,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
             let status = if request.events > 1 { 500 } else { 200 };
             Ok(ClientResponse {
                 status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::new(),
                 body: Bytes::new(),
                 is_complete: true,
             })
