@@ -8,6 +8,7 @@
 //! messages to clients. [`ProtocolError`] maps each client error to its consequence.
 
 mod channel;
+mod close_codes;
 mod error;
 pub mod event;
 mod frame;
@@ -21,6 +22,10 @@ mod user;
 mod version;
 
 pub use channel::{ChannelName, InvalidChannelName};
+pub use close_codes::{
+    CLOSE_EXPLANATIONS, CloseExplanation, HANDSHAKE_EXPLANATIONS, HandshakeExplanation,
+    explain_close, explain_handshake,
+};
 pub use error::{
     AuthError, CloseCode, Consequence, ErrorCode, ProtocolError, SignInRejection,
     SubscriptionRejection,
