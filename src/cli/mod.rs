@@ -2,6 +2,7 @@
 
 mod apps;
 mod banner;
+mod doctor;
 mod files;
 mod health;
 mod import;
@@ -55,6 +56,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Show what happens in a running server, live
     Top(top::TopArgs),
+    /// Find out why pages or the application do not reach the server
+    Doctor(doctor::DoctorArgs),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
     /// Have a running server read an app of its database again
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),
         Some(Command::Top(args)) => top::top(&args),
+        Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Health(args)) => health::health(&args),
         Some(Command::Apps(args)) => apps::apps(&args),
         Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
@@ -188,12 +192,17 @@ impl ConfigArgs {
     /// Reads the current configuration. `previous` are the files of the current configuration, if
     /// there is one.
     fn read(&self, flags: Flags, previous: Files) -> Result<Loaded, ConfigError> {
+        config::load(&self.sources(flags, previous))
+    }
+
+    /// Where a configuration is read from.
+    fn sources(&self, flags: Flags, previous: Files) -> Sources {
         let (file, env_file) = (self.config.clone(), self.env_file.clone());
         let (env_name, pusher_env) = (self.env.clone(), self.from_pusher_env);
         let mut sources =
             Sources { file, env_file, env_name, pusher_env, flags, previous, ..Sources::default() };
         sources.set_env(std::env::vars_os());
-        config::load(&sources)
+        sources
     }
 }
 

@@ -276,15 +276,7 @@ fn read_variables(
     files: &mut Files,
     infos: &mut Vec<String>,
 ) -> Result<Variables, ConfigError> {
-    let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
-    let candidates = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
-    let chosen = candidates.iter().find_map(|(selected_by, name)| {
-        let file = format!(".env.{}", name.filter(|name| !name.contains(['/', '\\']))?);
-        let path = sources.dir.join(&file);
-        let is_there = path.exists() || path.is_symlink() || sources.previous.has(&path);
-        is_there.then_some((selected_by, file))
-    });
-    let chosen = chosen.filter(|_| sources.env_file.is_none());
+    let chosen = chosen_dotenv(sources);
     if let Some((selected_by, file)) = &chosen {
         infos.push(format!("{file} is read instead of .env because of {selected_by}"));
     }
@@ -302,6 +294,31 @@ fn read_variables(
     let variables = Variables::new(&sources.env, Some((&dotenv_file.name, &values)));
     files.push(dotenv_file, false);
     check_utf8(sources, &variables).map(|()| variables)
+}
+
+/// The `.env` file of the application's environment, if it is read instead of `.env`, with what
+/// selects it.
+fn chosen_dotenv(sources: &Sources) -> Option<(&'static str, String)> {
+    let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
+    let candidates = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
+    let chosen = candidates.into_iter().find_map(|(selected_by, name)| {
+        let file = format!(".env.{}", name.filter(|name| !name.contains(['/', '\\']))?);
+        let path = sources.dir.join(&file);
+        let is_there = path.exists() || path.is_symlink() || sources.previous.has(&path);
+        is_there.then_some((selected_by, file))
+    });
+    chosen.filter(|_| sources.env_file.is_none())
+}
+
+/// The `.env` file that is read, by its name, and its text. `None` if there is none, or it cannot be
+/// read.
+#[must_use]
+pub fn dotenv_file(sources: &Sources) -> Option<(String, String)> {
+    let chosen = chosen_dotenv(sources);
+    let default = chosen.as_ref().map_or(".env", |(_, file)| file);
+    let named = sources.env_file.as_deref();
+    let found = sources.previous.find(named, &sources.dir, default, FileFormat::Dotenv);
+    found.ok().flatten().map(|file| (file.name, file.text))
 }
 
 /// The variables of `sources` as `env()` returns them in Laravel, with its words for values.

@@ -63,7 +63,7 @@ pub use check::check_setting;
 pub use error::ConfigError;
 pub use files::Files;
 pub use json_schema::json_schema;
-pub use load::{Flags, Loaded, Sources, laravel_variables, load};
+pub use load::{Flags, Loaded, Sources, dotenv_file, laravel_variables, load};
 pub use php::import_reverb;
 pub use redis_url::{RedisTarget, RedisUrl, Topology};
 pub use row_defaults::RowDefaults;

@@ -1,0 +1,119 @@
+//! Causes on the machine of the server.
+
+use crate::{at, changes, doctor, laravel, laravel_env, served};
+use kit::{APP_ID, Directory, KEY, SECRET, Settings, free_port, quoted};
+
+#[tokio::test]
+async fn nothing_is_wrong_with_a_running_server() {
+    let (_server, directory) = served(&Settings::new()).await;
+    doctor(&directory, &[]).await.well(&["configuration", "server", "health", "direct"]);
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_with_an_application_of_laravel() {
+    let server = Settings::new().start_node().await;
+    let directory = laravel(&laravel_env(&server));
+    let url = server.url();
+    doctor(&directory, &["--server", &url]).await.well(&["configuration", "direct", "host"]);
+}
+
+#[tokio::test]
+async fn the_development_server_of_an_empty_folder_is_well() {
+    let server = Settings::without_apps().start_node().await;
+    let url = server.url();
+    doctor(&Directory::new(), &["--server", &url]).await.well(&["server", "direct"]);
+}
+
+#[tokio::test]
+async fn configuration_invalid_names_each_line() {
+    let (_server, directory) = served(&Settings::new()).await;
+    directory.write("config.toml", "[server]\nport = 8080\nhots = \"x\"\nshards = 1000\n");
+    let diagnosis = doctor(&directory, &[]).await;
+    let finding = diagnosis.only("configuration_invalid");
+    let seen = finding["seen"].to_string();
+    assert!(seen.contains("config.toml:3") && seen.contains("server.hots"), "{seen}");
+    assert!(changes(finding)[0].contains("config.toml:4"), "{finding:#}");
+    let skipped = diagnosis.link("direct");
+    assert_eq!(skipped["text"], "not tried, because of configuration_invalid");
+}
+
+#[tokio::test]
+async fn server_not_running() {
+    let directory = Directory::new();
+    let port = free_port();
+    let settings = Settings::new().server("host", quoted("127.0.0.1")).server("port", port);
+    directory.write("config.toml", &settings.toml());
+    let diagnosis = doctor(&directory, &[]).await;
+    let finding = diagnosis.only("server_not_running");
+    assert!(finding["seen"].to_string().contains(&port.to_string()), "{finding:#}");
+    assert_eq!(changes(finding), ["campanile start"]);
+}
+
+#[tokio::test]
+async fn unknown_key_of_the_configuration() {
+    let server = Settings::new().start_node().await;
+    let directory = Directory::new();
+    let other = Settings::without_apps().add_app(APP_ID, "another-key", SECRET);
+    directory.write("config.toml", &at(&server, &other).toml());
+    let diagnosis = doctor(&directory, &[]).await;
+    let finding = diagnosis.only("unknown_key");
+    assert!(finding["seen"].to_string().contains("another-key"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn signature_differs_with_another_secret_of_the_configuration() {
+    let server = Settings::new().start_node().await;
+    let directory = Directory::new();
+    let other = Settings::without_apps().add_app(APP_ID, KEY, "another-secret-of-20-characters");
+    directory.write("config.toml", &at(&server, &other).toml());
+    let diagnosis = doctor(&directory, &[]).await;
+    diagnosis.only("signature_differs");
+    let report = diagnosis.report.to_string();
+    assert!(!report.contains("another-secret"), "{report}");
+}
+
+#[tokio::test]
+async fn connection_closed_explains_the_close_code() {
+    let (_server, directory) = served(&Settings::new().app("enabled", false)).await;
+    let diagnosis = doctor(&directory, &[]).await;
+    let finding = diagnosis.only("connection_closed");
+    assert!(finding["seen"].to_string().contains("4003"), "{finding:#}");
+    assert_eq!(changes(finding), ["The app is disabled. Set enabled of the app."]);
+}
+
+#[tokio::test]
+async fn host_is_bind_address() {
+    let server = Settings::new().start_node().await;
+    let env = laravel_env(&server).replace("REVERB_HOST=127.0.0.1", "REVERB_HOST=0.0.0.0");
+    let (directory, url) = (laravel(&env), server.url());
+    let diagnosis = doctor(&directory, &["--server", &url]).await;
+    let finding = diagnosis.only("host_is_bind_address");
+    assert_eq!(changes(finding), [".env:6 REVERB_HOST=localhost"]);
+}
+
+#[tokio::test]
+async fn broadcasting_not_configured() {
+    let server = Settings::new().start_node().await;
+    let url = server.url();
+    for connection in
+        ["BROADCAST_CONNECTION=log", "BROADCAST_CONNECTION=null", "BROADCAST_DRIVER=log"]
+    {
+        let env = laravel_env(&server).replace("BROADCAST_CONNECTION=reverb", connection);
+        let diagnosis = doctor(&laravel(&env), &["--server", &url]).await;
+        let finding = diagnosis.only("broadcasting_not_configured");
+        let name = if connection.contains("DRIVER") { "DRIVER" } else { "CONNECTION" };
+        assert_eq!(changes(finding), [format!(".env:2 BROADCAST_{name}=reverb")]);
+    }
+}
+
+#[tokio::test]
+async fn host_unreachable_has_the_address_that_works() {
+    let server = Settings::new().start_node().await;
+    let port = server.address.port();
+    let (closed, url) = (free_port(), server.url());
+    let env = laravel_env(&server).replace(&format!("PORT={port}"), &format!("PORT={closed}"));
+    let diagnosis = doctor(&laravel(&env), &["--server", &url]).await;
+    let finding = diagnosis.only("host_unreachable");
+    assert!(finding["seen"].to_string().contains(&format!("127.0.0.1:{closed}")), "{finding:#}");
+    assert_eq!(changes(finding), [format!(".env:7 REVERB_PORT={port}")]);
+}

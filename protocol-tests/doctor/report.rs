@@ -1,0 +1,31 @@
+//! The report for people.
+
+use crate::{command, served};
+use kit::{Directory, KEY, SECRET, Settings};
+
+#[tokio::test]
+async fn a_report_for_people_has_a_line_for_each_link_and_no_secret() {
+    let (_server, directory) = served(&Settings::new()).await;
+    let output = command(&directory).arg("doctor").output().expect("the program runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for line in ["ok        server         Campanile answers", "ok        health         ready"] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(text.ends_with("\nNothing is wrong with what was checked.\n"), "{text}");
+    assert!(!text.contains(SECRET) && !text.contains('\u{1b}'), "{text}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_finding_is_a_block_that_fits_a_screen() {
+    let directory = Directory::new();
+    directory.write("config.toml", &format!("[[apps]]\nid = \"1\"\nkey = \"{KEY}\"\n"));
+    let output = command(&directory).arg("doctor").output().expect("the program runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("broken: configuration_invalid: "), "{text}");
+    assert!(text.ends_with("\n1 broken, 0 doubtful.\n"), "{text}");
+    assert!(text.lines().count() <= 24, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}

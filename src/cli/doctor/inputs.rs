@@ -1,0 +1,268 @@
+//! What the doctor reads before it looks: options, variables of the application, the configuration.
+
+use super::{super::target::AppTarget, DoctorArgs};
+use crate::{
+    cli::{target::reachable, trust::Trust},
+    config::{self, AppConfig, Config, ConfigError, Files, Flags, Loaded, Sources},
+    http_client::{Connector, Origin},
+};
+use hyper::Uri;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// The inputs of all links.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    pub(super) args: &'a DoctorArgs,
+    /// The folder of the application: the working directory.
+    pub(super) dir: PathBuf,
+    /// The `.env` file by its name, and its text.
+    pub(super) dotenv: Option<(String, String)>,
+    /// The variables as the application sees them.
+    variables: Map<String, Value>,
+    /// The configuration that a server in this folder would have.
+    pub(super) loaded: Result<Loaded, ConfigError>,
+}
+
+/// An address at which clients or the application connect to the server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ServerAddress {
+    pub(super) is_tls: bool,
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The prefix of every path, or empty.
+    pub(super) path: String,
+    /// Where the address is written, such as `--ws` or `.env:7 REVERB_HOST`.
+    pub(super) from: String,
+}
+
+impl<'a> Inputs<'a> {
+    /// Reads the inputs in the working directory.
+    pub(super) fn read(args: &'a DoctorArgs) -> Self {
+        let sources = args.sources.sources(Flags::default(), Files::default());
+        Self::from_sources(args, &sources)
+    }
+
+    fn from_sources(args: &'a DoctorArgs, sources: &Sources) -> Self {
+        Self {
+            args,
+            dir: sources.dir.clone(),
+            dotenv: config::dotenv_file(sources),
+            variables: config::laravel_variables(sources).unwrap_or_default(),
+            loaded: config::load(sources),
+        }
+    }
+
+    /// The value of a variable of the application, if it is set and not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let text = match self.variables.get(name)? {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// The first of the variables that is set, with its name.
+    pub(super) fn first_of<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
+        names.iter().find_map(|name| Some((*name, self.variable(name)?)))
+    }
+
+    /// Where a variable is set, such as `.env:7`, or where it should be.
+    pub(super) fn place(&self, name: &str) -> String {
+        let Some((file, text)) = &self.dotenv else { return ".env".to_owned() };
+        match line_of(text, name) {
+            Some(line) => format!("{file}:{line}"),
+            None if self.variables.contains_key(name) => "environment".to_owned(),
+            None => file.clone(),
+        }
+    }
+
+    /// The configuration, if it is valid.
+    pub(super) fn config(&self) -> Option<&Config> {
+        self.loaded.as_ref().ok().map(|loaded| &loaded.config)
+    }
+
+    /// The app to try: that of `--app-id`, or the first of the configuration, or that of the
+    /// application's variables.
+    pub(super) fn app(&self) -> Option<AppConfig> {
+        let apps = self.config().map_or(&[][..], |config| &config.apps);
+        let of_id = |id: &str| apps.iter().find(|app| app.id == id).cloned();
+        match &self.args.app_id {
+            Some(id) => of_id(id),
+            None => apps.first().cloned().or_else(|| self.app_of_variables()),
+        }
+    }
+
+    /// The app of the application's variables.
+    pub(super) fn app_of_variables(&self) -> Option<AppConfig> {
+        ["REVERB", "PUSHER"].iter().find_map(|family| {
+            let value = |name: &str| self.variable(&format!("{family}_APP_{name}"));
+            Some(AppConfig {
+                id: value("ID")?,
+                key: value("KEY")?,
+                secret: config::Secret::new(value("SECRET")?),
+                ..AppConfig::default()
+            })
+        })
+    }
+
+    /// The server at the address that it listens on: `--server`, or the address of the
+    /// configuration. The error says why there is none.
+    pub(super) fn direct_target(&self) -> Result<AppTarget, String> {
+        let app = self.app().ok_or("no app is configured: pass --app-id, or set REVERB_APP_ID")?;
+        let (origin, trust, prefix) = match (&self.args.server, self.config()) {
+            (Some(url), _) => {
+                let origin = Origin::from_uri(url)
+                    .ok_or("--server must be http:// or https:// with a host")?;
+                let prefix = url.path().trim_end_matches('/').to_owned();
+                (origin, self.trust(), prefix)
+            }
+            (None, Some(config)) => {
+                let server = &config.server;
+                if server.port == 0 {
+                    return Err("server.port is 0, any free port: pass --server".to_owned());
+                }
+                let is_tls = !server.tls.cert.is_empty();
+                let origin = Origin::new(is_tls, &reachable(&server.host), server.port)
+                    .ok_or("server.host is neither a name nor an address: pass --server")?;
+                (origin, Trust::Pinned(server.tls.cert.clone()), server.path.clone())
+            }
+            (None, None) => return Err("the configuration is not valid: pass --server".to_owned()),
+        };
+        let tls = origin.is_tls().then(|| trust.client()).transpose()?;
+        Ok(AppTarget::new(origin, Connector::new(tls, false), prefix, &app))
+    }
+
+    /// The certificates that are trusted outside of this machine.
+    pub(super) fn trust(&self) -> Trust {
+        self.args.ca.clone().map_or(Trust::SystemRoots, Trust::CaFile)
+    }
+
+    /// The address that browsers connect to: `--ws`, or what the variables for Vite or Mix say, or the
+    /// host of `--url`.
+    pub(super) fn public_address(&self) -> Option<ServerAddress> {
+        if let Some(url) = &self.args.ws {
+            return address_of(url, "--ws");
+        }
+        let families = ["VITE_REVERB", "REVERB", "VITE_PUSHER", "MIX_PUSHER"]
+            .map(|family| self.address(family));
+        families
+            .into_iter()
+            .flatten()
+            .next()
+            .or_else(|| address_of(self.args.url.as_ref()?, "--url"))
+    }
+
+    /// The address that the application publishes to.
+    pub(super) fn publish_address(&self) -> Option<ServerAddress> {
+        self.address("REVERB").or_else(|| self.address("PUSHER"))
+    }
+
+    /// The address that the variables of a family have, with Laravel's defaults.
+    fn address(&self, family: &str) -> Option<ServerAddress> {
+        let name = format!("{family}_HOST");
+        let host = self.variable(&name)?;
+        let value = |part: &str| self.variable(&format!("{family}_{part}"));
+        let is_tls = value("SCHEME").is_none_or(|scheme| scheme == "https");
+        let port = value("PORT").and_then(|port| port.parse().ok());
+        Some(ServerAddress {
+            is_tls,
+            host,
+            port: port.unwrap_or(if is_tls || family.ends_with("REVERB") { 443 } else { 80 }),
+            path: value("PATH")
+                .map(|path| path.trim_end_matches('/').to_owned())
+                .unwrap_or_default(),
+            from: format!("{} {name}", self.place(&name)),
+        })
+    }
+}
+
+impl ServerAddress {
+    /// Scheme, host, port and path for clients.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.is_tls { "wss" } else { "ws" };
+        let brackets = if self.host.contains(':') { ["[", "]"] } else { ["", ""] };
+        format!("{scheme}://{}{}{}:{}{}", brackets[0], self.host, brackets[1], self.port, self.path)
+    }
+}
+
+/// The address in a URL with the scheme `ws`, `wss`, `http` or `https`.
+fn address_of(url: &Uri, from: &str) -> Option<ServerAddress> {
+    let is_tls = match url.scheme_str()? {
+        "wss" | "https" => true,
+        "ws" | "http" => false,
+        _other => return None,
+    };
+    let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let path = match from {
+        // The path of a page is not that of the server.
+        "--url" => String::new(),
+        _ => url.path().trim_end_matches('/').to_owned(),
+    };
+    Some(ServerAddress { is_tls, host, port, path, from: from.to_owned() })
+}
+
+/// The number of the last line of a `.env` file that sets a variable.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let sets = |line: &str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
+        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().enumerate().filter(|(_, line)| sets(line)).last().map(|(at, _)| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    fn args(flags: &[&str]) -> DoctorArgs {
+        let command = DoctorArgs::augment_args(clap::Command::new("doctor"));
+        let matches = command.get_matches_from([&["doctor"], flags].concat());
+        DoctorArgs::from_arg_matches(&matches).unwrap()
+    }
+
+    fn public(flags: &[&str], env: &[(&str, &str)]) -> Option<String> {
+        let args = args(flags);
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let dir = PathBuf::from("/nonexistent");
+        let sources = Sources { env: env.collect(), dir, ..Sources::default() };
+        Inputs::from_sources(&args, &sources).public_address().map(|address| address.url())
+    }
+
+    #[test]
+    fn the_public_address_is_that_of_an_option_or_of_the_variables_for_browsers() {
+        let reverb = ("REVERB_HOST", "ws.test");
+        for (flags, env, expected) in [
+            (&[][..], &[][..], None),
+            (&["--ws", "wss://a.test"], &[reverb], Some("wss://a.test:443")),
+            (&["--ws", "ws://a.test:81/x/"], &[], Some("ws://a.test:81/x")),
+            (&["--url", "https://app.test/login"], &[], Some("wss://app.test:443")),
+            (&["--url", "https://app.test"], &[reverb], Some("wss://ws.test:443")),
+            (&[], &[reverb, ("REVERB_SCHEME", "http")], Some("ws://ws.test:443")),
+            (&[], &[reverb, ("REVERB_PORT", "8080")], Some("wss://ws.test:8080")),
+            (&[], &[reverb, ("VITE_REVERB_HOST", "b.test")], Some("wss://b.test:443")),
+            (
+                &[],
+                &[("VITE_PUSHER_HOST", "::1"), ("VITE_PUSHER_SCHEME", "http")],
+                Some("ws://[::1]:80"),
+            ),
+        ] {
+            assert_eq!(public(flags, env).as_deref(), expected, "{flags:?} {env:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_variable_is_the_last_that_sets_it() {
+        let text = "A=1\n#B=1\nexport B = 2\nBB=3\nB=4\n  C=5";
+        for (name, line) in
+            [("A", Some(1)), ("B", Some(5)), ("BB", Some(4)), ("C", Some(6)), ("D", None)]
+        {
+            assert_eq!(line_of(text, name), line, "{name}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `campanile doctor`: walks the way between a page and the server, link by link, and names what is
+//! wrong.
+//!
+//! A link looks at one step, and returns an [`Outcome`]. A [`Cause`](finding::Cause) that was found
+//! can stop a [`Way`](finding::Way), so that links that would fail for the same reason are skipped:
+//! the report names causes, not their consequences.
+
+mod causes;
+mod finding;
+mod inputs;
+mod links;
+mod mask;
+mod progress;
+mod report;
+mod socket;
+
+use super::{ConfigArgs, EXIT_FAILED, print, runtime, target::AppTarget};
+use clap::Args;
+use finding::{Link, Severity};
+use hyper::Uri;
+use inputs::Inputs;
+use progress::Progress;
+use report::{Outcome, Report, Style};
+use std::{io::IsTerminal as _, process::ExitCode};
+
+/// Exit code if nothing is broken, but something is doubtful.
+const EXIT_DOUBTFUL: u8 = 3;
+/// Columns of a report that is not for a terminal, and the most that a terminal gets.
+const COLUMNS: usize = 100;
+
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// The application as a browser opens it
+    #[arg(long, value_name = "https://HOST")]
+    url: Option<Uri>,
+    /// The server as a browser connects to it [default: that of .env]
+    #[arg(long, value_name = "wss://HOST:PORT/PATH")]
+    ws: Option<Uri>,
+    /// The server as it listens, without a proxy [default: the listen address of the configuration]
+    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
+    server: Option<Uri>,
+    /// The app to try [default: the first of the configuration]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// PEM file with the CA certificates to trust [default: those of this machine]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// Print the report as JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// The walk along the links: what is known so far.
+#[derive(Debug)]
+struct Checkup<'a> {
+    inputs: Inputs<'a>,
+    /// The server at the address that it listens on, once it has answered.
+    direct: Option<AppTarget>,
+    progress: Progress,
+    report: Report,
+}
+
+pub(super) fn doctor(args: &DoctorArgs) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    let mut checkup = Checkup::new(Inputs::read(args));
+    runtime.block_on(checkup.run());
+    // The system may still resolve a name, which is not waited for.
+    runtime.shutdown_background();
+    let report = &checkup.report;
+    let printed = if args.json {
+        print(format_args!("{:#}", report.to_json()))
+    } else {
+        print(report.to_text(&checkup.heading(), style()))
+    };
+    match report.worst() {
+        _ if printed != ExitCode::SUCCESS => printed,
+        None => ExitCode::SUCCESS,
+        Some(Severity::Broken) => ExitCode::from(EXIT_FAILED),
+        Some(Severity::Doubtful) => ExitCode::from(EXIT_DOUBTFUL),
+    }
+}
+
+/// How to print on the standard output.
+fn style() -> Style {
+    let is_terminal = std::io::stdout().is_terminal();
+    let has_colors = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let columns = ratatui::crossterm::terminal::size().ok().filter(|_| is_terminal);
+    let width = columns.map_or(COLUMNS, |(columns, _rows)| usize::from(columns));
+    Style { width: width.clamp(40, COLUMNS), has_colors }
+}
+
+impl<'a> Checkup<'a> {
+    fn new(inputs: Inputs<'a>) -> Self {
+        let mut report = Report::default();
+        for app in inputs.app().iter().chain(&inputs.app_of_variables()) {
+            report.mask.add(app.secret.expose());
+        }
+        Self { inputs, direct: None, progress: Progress::new(), report }
+    }
+
+    /// Checks all links.
+    async fn run(&mut self) {
+        for link in Link::ALL {
+            self.progress.show(format_args!("checking {}", link.name()));
+            let outcome = match self.report.stopped(link.way()) {
+                Some(cause) => Outcome::Skipped(format!("not tried, because of {cause}")),
+                None => self.check(link).await,
+            };
+            self.report.add(link, outcome);
+        }
+        self.progress.clear();
+    }
+
+    async fn check(&mut self, link: Link) -> Outcome {
+        match link {
+            Link::Configuration => links::configuration::check(&self.inputs),
+            Link::Server => links::server::check(self).await,
+            Link::Health => links::health::check(self).await,
+            Link::Direct => links::direct::check(self).await,
+            Link::Host => links::host::check(&self.inputs).await,
+        }
+    }
+
+    /// What was looked at, in a line.
+    fn heading(&self) -> String {
+        let server = self.inputs.direct_target().ok().map(|target| target.origin.to_string());
+        let public = self.inputs.public_address().map(|address| address.url());
+        let parts = [server, public].into_iter().flatten().collect::<Vec<_>>();
+        format!("campanile doctor  {}", parts.join("  "))
+    }
+}
