@@ -92,8 +92,8 @@ struct AppCredentials {
 }
 
 pub(super) fn init(args: &InitArgs) -> ExitCode {
-    if let Err(rule) = check_files(args) {
-        return fail(EXIT_USAGE, rule);
+    if let Err(message) = check_files(args) {
+        return fail(EXIT_USAGE, message);
     }
     let asks = !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
     let answers = NewConfig::ask(args, asks.then(|| io::stdin().lock()), &mut io::stderr());
@@ -140,7 +140,7 @@ fn write_config(
     let absolute = path::absolute(&args.file).map_err(paths)?;
     let program = env::current_exe().map_err(paths)?;
     let units = folder.map(|folder| Ok((folder, units(&program, &absolute, &config.port)?)));
-    let units = units.transpose().map_err(|rule: String| rule)?;
+    let units = units.transpose().map_err(|message: String| message)?;
     write_private(&args.file, &config.toml(), args.force)
         .map_err(|error| format!("cannot write {file}: {error}"))?;
     warn_other_app(args, &config.app);

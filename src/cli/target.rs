@@ -121,7 +121,7 @@ impl ServerArgs {
         let config = self.sources.load(self.address.flags())?.config;
         let target = self.target_of(&config)?;
         let metrics = self.metrics_of(&target, args, &config.metrics);
-        Ok((target, metrics.map_err(|rule| fail(EXIT_USAGE, rule))?))
+        Ok((target, metrics.map_err(|message| fail(EXIT_USAGE, message))?))
     }
 
     fn target_of(&self, config: &Config) -> Result<AppTarget, ExitCode> {
@@ -182,8 +182,8 @@ impl ServerArgs {
     ) -> Result<MetricsTarget, String> {
         let given = args.metrics_token.clone().filter(|token| !token.is_empty());
         let at = |url: &Uri| -> Result<MetricsTarget, String> {
-            let rule = "--metrics-url must be http:// or https:// with a host";
-            let origin = Origin::from_uri(url).ok_or(rule)?;
+            let message = "--metrics-url must be http:// or https:// with a host";
+            let origin = Origin::from_uri(url).ok_or(message)?;
             let trust = self.ca.clone().map_or(Trust::SystemRoots, Trust::CaFile);
             let tls = origin.is_tls().then(|| trust.client()).transpose()?;
             let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));

@@ -31,7 +31,7 @@ pub(super) enum CompatVariable {
     OfDatabase(&'static str, &'static str),
     /// May have the supported values. Others request the feature, and are rejected.
     AllowedValues(&'static str, &'static [&'static str], &'static str),
-    /// Has no effect and needs no note, or is read by code beside the table.
+    /// Has no effect and needs no warning, or is read by code beside the table.
     HandledElsewhere(&'static str),
 }
 
