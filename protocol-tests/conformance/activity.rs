@@ -98,7 +98,7 @@ async fn connections_that_do_not_read_are_listed_with_the_bytes_that_wait() {
 
 #[tokio::test]
 async fn invalid_parameters_and_too_many_requests_are_rejected() {
-    let server = Settings::new().start_node().await;
+    let server = Settings::new().add_app("2", "k2", "s2").start_node().await;
     for (name, value, rule) in [
         ("limit", "0", "limit must be 1 to 100"),
         ("limit", "101", "limit must be 1 to 100"),
@@ -109,14 +109,22 @@ async fn invalid_parameters_and_too_many_requests_are_rejected() {
         let reply = server.get("activity", &[(name, value)]).await;
         assert_eq!((reply.status, reply.json()["error"].as_str()), (400, Some(rule)));
     }
+    // Four at a time for each app, so that no app keeps others from it.
     let server = Arc::new(server);
     let mut requests = JoinSet::new();
-    for _ in 0..9 {
-        let server = Arc::clone(&server);
-        requests.spawn(async move { server.get("activity", &[("interval_ms", "2000")]).await });
+    for (app, number) in [("3", 5), ("2", 4)] {
+        for _ in 0..number {
+            let server = Arc::clone(&server);
+            requests.spawn(async move {
+                let call = Call::new("GET", &format!("/apps/{app}/activity"), "");
+                let call = call.query("interval_ms", "2000");
+                let call = if app == "2" { call.credentials("k2", "s2") } else { call };
+                (app, call.send(&server).await.status)
+            });
+        }
     }
-    let replies = requests.join_all().await;
-    let mut statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    let mut statuses = requests.join_all().await;
     statuses.sort_unstable();
-    assert_eq!(statuses, [&[200; 8][..], &[429]].concat());
+    let expected = [("3", 200), ("3", 200), ("3", 200), ("3", 200), ("3", 429)];
+    assert_eq!(statuses, [&[("2", 200); 4], &expected[..]].concat());
 }

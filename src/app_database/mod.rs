@@ -56,6 +56,14 @@ enum AnyPool {
     Sqlite(Pool<Sqlite>),
 }
 
+/// What a URL says about the connections to a database.
+#[derive(Debug)]
+enum ConnectOptions {
+    Postgres(PgConnectOptions),
+    MySql(MySqlConnectOptions),
+    Sqlite(SqliteConnectOptions),
+}
+
 /// The error of a query.
 #[derive(Debug)]
 pub enum DatabaseError {
@@ -78,19 +86,21 @@ impl AppDatabase {
     ///
     /// The URL is invalid.
     pub fn open(config: &AppsFromConfig) -> Result<Self, DatabaseUrlError> {
-        let (url, timeout) = (config.url.expose(), Duration::from_millis(config.timeout_ms));
-        let pool = if url.starts_with("sqlite:") {
-            let options: SqliteConnectOptions = url.parse().map_err(DatabaseUrlError)?;
-            let options = options.read_only(true).busy_timeout(timeout).disable_statement_logging();
-            AnyPool::Sqlite(pool_options(config, timeout).connect_lazy_with(options))
-        } else if url.starts_with("postgres") {
-            let options: PgConnectOptions = url.parse().map_err(DatabaseUrlError)?;
-            let options = options.application_name("campanile").disable_statement_logging();
-            AnyPool::Postgres(pool_options(config, timeout).connect_lazy_with(options))
-        } else {
-            let options: MySqlConnectOptions = url.parse().map_err(DatabaseUrlError)?;
-            let options = options.disable_statement_logging();
-            AnyPool::MySql(pool_options(config, timeout).connect_lazy_with(options))
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let pool = match ConnectOptions::parse(config.url.expose())? {
+            ConnectOptions::Sqlite(options) => {
+                let options = options.read_only(true).busy_timeout(timeout);
+                let options = options.disable_statement_logging();
+                AnyPool::Sqlite(pool_options(config, timeout).connect_lazy_with(options))
+            }
+            ConnectOptions::Postgres(options) => {
+                let options = options.application_name("campanile").disable_statement_logging();
+                AnyPool::Postgres(pool_options(config, timeout).connect_lazy_with(options))
+            }
+            ConnectOptions::MySql(options) => {
+                let options = options.disable_statement_logging();
+                AnyPool::MySql(pool_options(config, timeout).connect_lazy_with(options))
+            }
         };
         let quote = if matches!(pool, AnyPool::MySql(_)) { "`" } else { "\"" };
         let parts = config.table.split('.').map(|part| format!("{quote}{part}{quote}"));
@@ -105,13 +115,7 @@ impl AppDatabase {
     /// The URL is invalid.
     pub fn check_url(config: &AppsFromConfig) -> Result<(), DatabaseUrlError> {
         let url = config.url.expose();
-        let parsed = match url.split_once("://") {
-            None => Ok(()),
-            Some(("sqlite", _)) => url.parse().map(|_: SqliteConnectOptions| ()),
-            Some(("postgres" | "postgresql", _)) => url.parse().map(|_: PgConnectOptions| ()),
-            Some(_) => url.parse().map(|_: MySqlConnectOptions| ()),
-        };
-        parsed.map_err(DatabaseUrlError)
+        if url.is_empty() { Ok(()) } else { ConnectOptions::parse(url).map(|_options| ()) }
     }
 
     /// The rows in which `column` equals `value` for the database, which may not distinguish letter
@@ -195,6 +199,21 @@ impl AppDatabase {
     }
 }
 
+impl ConnectOptions {
+    /// Parses the URL of a database, whose scheme the configuration has checked.
+    fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        match scheme {
+            "sqlite" => url.parse().map(Self::Sqlite),
+            "postgres" | "postgresql" => url.parse().map(Self::Postgres),
+            _ => url.parse().map(Self::MySql),
+        }
+        .map_err(DatabaseUrlError)
+    }
+}
+
+/// A pool that checks a connection before each use: one more round trip, so that no lookup fails because
+/// the database, or a proxy, has closed an idle connection.
 fn pool_options<DB: Database>(config: &AppsFromConfig, timeout: Duration) -> PoolOptions<DB> {
     PoolOptions::new().max_connections(config.pool_size).acquire_timeout(timeout)
 }

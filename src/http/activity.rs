@@ -50,11 +50,12 @@ impl HttpContext {
         let order = order.ok_or_else(|| {
             ApiError::bad_request("order must be messages, events or subscriptions")
         })?;
-        let _permit = self.activity_permits.try_acquire().ok_or_else(|| {
+        let permits = (hub.try_acquire_activity(), self.activity_permits.try_acquire());
+        let (Some(_of_app), Some(_of_node)) = permits else {
             let message = "Too many requests for the activity: try again";
             let status = StatusCode::TOO_MANY_REQUESTS;
-            ApiError::retry_after(status, message, Duration::from_secs(1))
-        })?;
+            return Err(ApiError::retry_after(status, message, Duration::from_secs(1)));
+        };
         let (before, began) = (hub.channel_sequences(), Instant::now());
         time::sleep(Duration::from_millis(interval)).await;
         let channels = hub.busiest_channels(&before, order, limit);

@@ -7,9 +7,12 @@ use super::{
     ChannelId, Delivery, Hub,
     slow::{SlowConnection, SlowConnectionsQuery, largest},
 };
-use crate::protocol::ChannelName;
-use std::{cmp::Reverse, collections::HashMap};
+use crate::{permit::Permit, protocol::ChannelName};
+use std::collections::HashMap;
 use tokio::sync::mpsc;
+
+/// Maximum number of concurrent observations of an app.
+pub(super) const CONCURRENT_MAX: usize = 4;
 
 /// What a channel has delivered on this node in a period.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +76,12 @@ impl ActivityOrder {
 }
 
 impl Hub {
+    /// Takes a permit to observe the activity, which costs a number for each channel.
+    #[must_use]
+    pub fn try_acquire_activity(&self) -> Option<Permit> {
+        self.activity_quota.try_acquire()
+    }
+
     /// The sequences of all channels.
     #[must_use]
     pub fn channel_sequences(&self) -> ChannelSequences {
@@ -95,9 +104,10 @@ impl Hub {
             let subscriptions = channel.subscriptions();
             ChannelActivity { name: channel.key().clone(), events, subscriptions }
         });
-        largest(each, max, |channel| {
-            (order.rank(channel.events, channel.subscriptions), Reverse(channel.name.clone()))
-        })
+        let rank = |channel: &ChannelActivity| order.rank(channel.events, channel.subscriptions);
+        let mut busiest = largest(each, max, rank);
+        busiest.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.name.cmp(&b.name)));
+        busiest
     }
 
     /// The `max` connections with the most waiting bytes. Asks each shard, and waits for all.

@@ -71,6 +71,7 @@ pub struct Hub {
     signed_in: SignedInConnections,
     broker_state: OnceLock<Box<dyn Any + Send + Sync>>,
     connection_quota: Arc<Quota>,
+    activity_quota: Arc<Quota>,
     request_bucket: Mutex<TokenBucket>,
     subscription_count: AtomicUsize,
     channel_count: AtomicUsize,
@@ -100,6 +101,7 @@ impl Hub {
     pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
         Self {
             connection_quota: Quota::new(app.config.max_connections),
+            activity_quota: Quota::new(activity::CONCURRENT_MAX),
             app_id: app.config.id.as_str().into(),
             is_enabled: AtomicBool::new(app.config.enabled),
             app: Arc::new(ArcSwap::from_pointee(app)),

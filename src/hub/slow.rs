@@ -1,7 +1,7 @@
 //! The question to a shard for the slow connections of an app.
 
 use crate::protocol::SocketId;
-use std::{cmp::Reverse, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 use tokio::sync::mpsc;
 
 /// A connection whose socket accepts no more data.
@@ -49,19 +49,27 @@ pub(super) fn largest<T, K: Ord>(
     max: usize,
     key: impl Fn(&T) -> K,
 ) -> Vec<T> {
-    let mut kept = Vec::new();
-    let reduce = |kept: &mut Vec<T>| {
-        kept.sort_by_cached_key(|item| Reverse(key(item)));
+    let mut kept: Vec<(K, T)> = Vec::new();
+    let reduce = |kept: &mut Vec<(K, T)>| {
+        kept.sort_by(|(a, _), (b, _)| b.cmp(a));
         kept.truncate(max);
     };
+    let mut is_reduced = false;
     for item in items {
+        let key = key(&item);
+        // After the first reduction, the item at `max - 1` is the smallest that was kept.
+        if is_reduced && kept.get(max.wrapping_sub(1)).is_none_or(|(smallest, _)| key <= *smallest)
+        {
+            continue;
+        }
+        kept.push((key, item));
         if 2 * max <= kept.len() {
             reduce(&mut kept);
+            is_reduced = true;
         }
-        kept.push(item);
     }
     reduce(&mut kept);
-    kept
+    kept.into_iter().map(|(_, item)| item).collect()
 }
 
 #[cfg(test)]

@@ -99,7 +99,8 @@ impl Node {
     /// Applies another configuration: its apps and their webhooks, which are in `plan`, and the
     /// limits of connections. Connections stay open, except those of removed or disabled apps,
     /// which are closed with 4003. An app with another id or key is another app. Settings that need
-    /// a restart are ignored. Needs a runtime.
+    /// a restart are ignored. Needs a runtime: that of the task of the database of apps, which has one
+    /// thread, so that neither sees half of a change of the other.
     pub fn reconfigure(
         self: &Arc<Self>,
         config: &Config,

@@ -28,8 +28,6 @@ pub(super) struct AppWebhooks {
     /// The number of them that [`AppWebhooks::lost_to_log`] has counted.
     lost_counted: AtomicU64,
     losses: LogThrottle,
-    /// Whether the app's tasks were started.
-    pub(super) is_started: AtomicBool,
     /// True ends the app's tasks.
     pub(super) ending: watch::Sender<bool>,
     /// Whether the tasks end because the app was removed.
@@ -45,7 +43,6 @@ impl AppWebhooks {
             lost: Counter::default(),
             lost_counted: AtomicU64::new(0),
             losses: LogThrottle::with_interval(LOG_INTERVAL),
-            is_started: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             is_gone: AtomicBool::new(false),
         }

@@ -1,7 +1,7 @@
 //! The exposition of webhooks' counters. Labels are the app's id and the webhook's name. Webhooks that
 //! are no longer configured are not exposed.
 
-use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint, stats::Dropped};
+use super::{Webhooks, endpoint::Endpoint, stats::Dropped};
 use crate::metrics::table::{self, Metric};
 use prometheus_client::{
     collector::Collector,
@@ -29,14 +29,10 @@ const NUMBERS: [(Metric, ReadNumber); 6] = [
 ];
 
 impl WebhookMetrics {
-    fn apps(&self) -> Vec<Arc<AppWebhooks>> {
-        self.0.apps.load().values().cloned().collect()
-    }
-
     /// Of each app that lives on several nodes, whether this one holds the lease.
     fn encode_leader(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut family = table::WEBHOOK_LEADER.describe(encoder)?;
-        for app in self.apps() {
+        for app in self.0.apps() {
             if let Some(is_leader) = app.store.is_leader() {
                 let labels = [("app", app.id.clone())];
                 family.encode_family(&labels)?.encode_gauge(&u64::from(is_leader))?;
@@ -46,7 +42,7 @@ impl WebhookMetrics {
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.apps().iter().flat_map(|app| app.settings().endpoints.clone()).collect()
+        self.0.apps().iter().flat_map(|app| app.settings().endpoints.clone()).collect()
     }
 }
 
@@ -83,7 +79,7 @@ impl Collector for WebhookMetrics {
             endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
         }
         let mut family = table::WEBHOOK_EVENTS_LOST.describe(&mut encoder)?;
-        for app in self.apps() {
+        for app in self.0.apps() {
             let labels = [("app", app.id.clone())];
             let count = app.lost.get();
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
@@ -112,7 +108,7 @@ mod tests {
         let config = crate::config::Config { apps: vec![app], ..Default::default() };
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let metrics = webhooks.metrics();
-        let (app, endpoint) = (metrics.apps().remove(0), metrics.endpoints().remove(0));
+        let (app, endpoint) = (metrics.0.apps().remove(0), metrics.endpoints().remove(0));
         let stats = &endpoint.stats;
         let now = std::time::Instant::now();
         stats.sent.add(10);

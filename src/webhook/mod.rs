@@ -56,7 +56,9 @@ use crate::{
 };
 use app::AppWebhooks;
 use arc_swap::ArcSwap;
+use dashmap::{DashMap, Entry};
 use dispatcher::dispatch;
+use parking_lot::Mutex;
 use settings::AppWebhookSettings;
 use stats::Dropped;
 use std::{
@@ -75,7 +77,9 @@ use tokio::{sync::Notify, task::JoinSet, time};
 #[derive(Debug)]
 pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
-    apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
+    apps: DashMap<String, Arc<AppWebhooks>>,
+    /// Apps whose tasks have not been started.
+    not_started: Mutex<Vec<Arc<AppWebhooks>>>,
     connector: Arc<ArcSwap<Connector>>,
     /// In a cluster, the logs and queues that nodes share.
     stores: OnceLock<StoreClients>,
@@ -140,7 +144,8 @@ impl Webhooks {
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
         let PreparedWebhooks { apps, connector } = PreparedWebhooks::new(config)?;
         let webhooks = Self {
-            apps: ArcSwap::from_pointee(HashMap::new()),
+            apps: DashMap::new(),
+            not_started: Mutex::default(),
             connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
             stores: OnceLock::new(),
             changed: Notify::new(),
@@ -152,33 +157,24 @@ impl Webhooks {
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: PreparedWebhooks) {
         self.connector.store(Arc::new(plan.connector));
-        let mut apps = HashMap::clone(&self.apps.load());
         for (id, settings) in plan.apps {
-            match apps.get(&id) {
-                Some(app) => app.change(settings),
-                None => {
-                    if let Some(app) = self.app(id.clone(), settings) {
-                        apps.insert(id, Arc::new(app));
-                    }
-                }
-            }
+            self.change_app(AppPlan { id, settings });
         }
-        self.apps.store(Arc::new(apps));
-        self.changed.notify_one();
     }
 
     /// Applies the plan of one app.
     pub fn change_app(&self, plan: AppPlan) {
         let AppPlan { id, settings } = plan;
-        let apps = self.apps.load();
-        if let Some(app) = apps.get(&id) {
-            return app.change(settings);
-        }
-        if let Some(app) = self.app(id.clone(), settings) {
-            let mut apps = HashMap::clone(&apps);
-            apps.insert(id, Arc::new(app));
-            self.apps.store(Arc::new(apps));
-            self.changed.notify_one();
+        match self.apps.entry(id) {
+            Entry::Occupied(app) => app.get().change(settings),
+            Entry::Vacant(vacant) => {
+                if let Some(app) = self.app(vacant.key().clone(), settings) {
+                    let app = Arc::new(app);
+                    vacant.insert(Arc::clone(&app));
+                    self.not_started.lock().push(app);
+                    self.changed.notify_one();
+                }
+            }
         }
     }
 
@@ -195,9 +191,7 @@ impl Webhooks {
     /// Ends the webhooks of a removed app: delayed events are released, and each queued request has
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
-        let mut apps = HashMap::clone(&self.apps.load());
-        if let Some(app) = apps.remove(app_id) {
-            self.apps.store(Arc::new(apps));
+        if let Some((_, app)) = self.apps.remove(app_id) {
             app.is_gone.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
@@ -208,10 +202,9 @@ impl Webhooks {
     pub async fn run(self: Arc<Self>, mut guard: DrainGuard) {
         let mut tasks = JoinSet::new();
         loop {
-            for app in self.apps.load().values() {
-                if !app.is_started.swap(true, Ordering::Relaxed) {
-                    self.start(app, &mut tasks);
-                }
+            let not_started = std::mem::take(&mut *self.not_started.lock());
+            for app in &not_started {
+                self.start(app, &mut tasks);
             }
             tokio::select! {
                 () = guard.started() => break,
@@ -219,7 +212,7 @@ impl Webhooks {
                 Some(_ended) = tasks.join_next() => {}
             }
         }
-        for app in self.apps.load().values() {
+        for app in self.apps() {
             app.ending.send_replace(true);
         }
         while tasks.join_next().await.is_some() {}
@@ -242,13 +235,14 @@ impl Webhooks {
     /// [`Webhooks::run`], and before any event.
     pub fn use_redis(&self, broker: &RedisBroker) {
         self.stores.get_or_init(|| StoreClients::new(broker));
-        let apps = self.apps.load();
-        let shared = apps.iter().map(|(id, app)| {
+        let mut not_started = self.not_started.lock();
+        not_started.clear();
+        for mut app in self.apps.iter_mut() {
             let settings = app.settings();
-            let store = self.store(id, &settings);
-            (id.clone(), Arc::new(AppWebhooks::new(id.clone(), settings, store)))
-        });
-        self.apps.store(Arc::new(shared.collect()));
+            let store = self.store(app.key(), &settings);
+            *app = Arc::new(AppWebhooks::new(app.key().clone(), settings, store));
+            not_started.push(Arc::clone(&app));
+        }
     }
 
     /// The store of an app whose first settings are these.
@@ -271,10 +265,10 @@ impl Webhooks {
             app.lost.add(unlogged);
             unlogged
         };
-        let apps = self.apps.load();
-        let lost: usize = apps.values().map(unlogged).sum();
+        let apps = self.apps();
+        let lost: usize = apps.iter().map(unlogged).sum();
         let dropped: usize = apps
-            .values()
+            .iter()
             .flat_map(|app| app.settings().endpoints.clone())
             .map(|endpoint| {
                 let events = endpoint.queue.all_events();
@@ -283,6 +277,11 @@ impl Webhooks {
             })
             .sum();
         lost + dropped
+    }
+
+    /// All apps that have webhooks, or had some.
+    fn apps(&self) -> Vec<Arc<AppWebhooks>> {
+        self.apps.iter().map(|app| Arc::clone(&app)).collect()
     }
 
     /// The metrics of all webhooks.
@@ -295,7 +294,7 @@ impl Webhooks {
 impl Observer for Webhooks {
     /// Debouncing needs both events of a pair as soon as one is reported.
     fn wants(&self, app_id: &str, kind: WebhookEvent) -> bool {
-        self.apps.load().get(app_id).is_some_and(|app| app.wants(kind))
+        self.apps.get(app_id).is_some_and(|app| app.wants(kind))
     }
 
     fn observe(&self, app_id: &str, hub_event: HubEvent) {
@@ -303,7 +302,7 @@ impl Observer for Webhooks {
     }
 
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent) {
-        if let Some(app) = self.apps.load().get(app_id) {
+        if let Some(app) = self.apps.get(app_id) {
             app.observe(at_us, hub_event);
         }
     }
@@ -363,7 +362,7 @@ mod tests {
             webhooks.observe(&id, occupied.clone());
             webhooks.observe("unknown", event.clone());
         }
-        assert_eq!(webhooks.apps.load()[&id].lost.get(), 2, "16 MiB hold three of them");
+        assert_eq!(webhooks.apps.get(&id).unwrap().lost.get(), 2, "16 MiB hold three of them");
         assert_eq!(webhooks.abandon(), 0, "requests, of which there are none");
     }
 }

@@ -168,6 +168,16 @@ impl Keeper {
             }
             return;
         }
+        // First: a refresh has its own query, and waits for one lookup at most.
+        while self.queries.len() < self.queries_max
+            && let Some(name) = self.queue.pop_front()
+        {
+            let connection = Arc::clone(&connection);
+            self.queries.spawn(async move {
+                let rows = connection.find(name.column, &name.value).await;
+                Done::Found(name, rows)
+            });
+        }
         if !self.is_refreshing && self.refresh_at <= now {
             self.refresh_at = now + TICK;
             let due = database.due(self.ttl, now, IDS_MAX);
@@ -185,15 +195,6 @@ impl Keeper {
                     Done::Refreshed(due, waiting, rows)
                 });
             }
-        }
-        while self.queries.len() < self.queries_max
-            && let Some(name) = self.queue.pop_front()
-        {
-            let connection = Arc::clone(&connection);
-            self.queries.spawn(async move {
-                let rows = connection.find(name.column, &name.value).await;
-                Done::Found(name, rows)
-            });
         }
     }
 

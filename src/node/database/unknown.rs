@@ -25,9 +25,6 @@ impl UnknownApps {
     pub(super) fn insert(&self, name: AppName, now: Instant) {
         let mut names = self.0.lock();
         if NAMES_MAX <= names.len() {
-            names.retain(|_, ends| now < *ends);
-        }
-        if NAMES_MAX <= names.len() {
             names.clear();
         }
         names.insert(name, now + TTL);
@@ -73,11 +70,5 @@ mod tests {
         unknown.insert(name("one more"), start);
         assert_eq!(unknown.0.lock().len(), 1);
         assert!(unknown.contains(&name("one more"), start));
-        // Expired names go first.
-        for number in 1..NAMES_MAX {
-            unknown.insert(name(&number.to_string()), start + Duration::from_secs(1));
-        }
-        unknown.insert(name("last"), start + TTL);
-        assert_eq!(unknown.0.lock().len(), NAMES_MAX);
     }
 }
