@@ -32,10 +32,11 @@ ACCEPTED = ROOT / "protocol-tests" / "mutants.toml"
 UNIT = (("--lib", "--bins", "--", "--skip", "simulation::"), 300)
 CONFORMANCE = (("--test", "conformance"), 600)
 SIMULATION = (("--lib", "--", "simulation::tests"), 600)
+DATABASES = (("--test", "databases"), 600)
 CLUSTER_WEBHOOKS = (("--test", "cluster_webhooks"), 600)
 CLUSTER = (("--test", "cluster", "--", "--skip", "chaos"), 1_200)
 # Those that take minutes.
-SLOW = (SIMULATION, CLUSTER_WEBHOOKS, CLUSTER)
+SLOW = (SIMULATION, DATABASES, CLUSTER_WEBHOOKS, CLUSTER)
 
 # How many commits count as recent.
 RECENT = 20
@@ -54,10 +55,11 @@ MODULES = {
     "http": (["src/http"], [CONFORMANCE]),
     "config": (["src/config"], [CONFORMANCE]),
     "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs", "src/clock.rs"], [CONFORMANCE]),
-    "node": (["src/node", "src/app.rs"], [CONFORMANCE]),
+    "node": (["src/node", "src/app.rs"], [CONFORMANCE, DATABASES]),
+    "app_database": (["src/app_database"], [DATABASES]),
     "tls": (["src/tls"], [CONFORMANCE]),
     "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
-    "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs"], [CONFORMANCE]),
+    "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs", "src/escape.rs"], [CONFORMANCE]),
 }
 
 

@@ -22,9 +22,9 @@ class Answer:
         return json.loads(self.text)
 
 
-def send(port, request, end=False):
+def send(port, request, end=False, host="127.0.0.1"):
     """The answer to the bytes of `request`. With `end`, no more bytes follow them."""
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
+    with socket.create_connection((host, port), timeout=DEADLINE_S) as connection:
         connection.sendall(request)
         if end:
             connection.shutdown(socket.SHUT_WR)

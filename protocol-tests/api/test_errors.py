@@ -112,7 +112,8 @@ SERVERS = [
     ("", {"requests_per_second": 1}, {"TooManyRequests": {"requests": ask(CHANNELS)}}),
     ("[connection]\nnew_connections_per_second_per_ip = 1", {}, {"TooManyRequests": {"connections": ask(CHANNELS)}}),
 ]
-# Errors of another listener.
+# Errors of another listener, which has an address of its own.
+METRICS_HOST = "127.0.0.5"
 METRICS_LISTENER = {"NotFound": {"metrics_listener": head("GET", "/up")}}
 # Errors of a server that ends, and of one without its Redis. Tests of the suites `rust` and `cluster` cause them.
 IN_THE_SOURCE = {"Unavailable": ["draining", "redis"], "NotPublished": ["draining", "redis", "outcome_unknown"]}
@@ -130,16 +131,16 @@ def shown(text):
 
 
 class Errors(unittest.TestCase):
-    def causes(self, port, errors):
+    def causes(self, port, errors, host="127.0.0.1"):
         """Checks that each request is answered with the example."""
         for name, requests in errors.items():
             for example, request in requests.items():
                 with self.subTest(f"{name}/{example}"):
-                    self.check(name, example, self.error(port, *request if isinstance(request, tuple) else (request,)))
+                    self.check(name, example, self.error(port, host, *request if isinstance(request, tuple) else (request,)))
 
-    def error(self, port, *request):
+    def error(self, port, host, *request):
         """The first answer that is an error: the first requests are within the limits of a rate."""
-        answers = (send(port, *request) for _ in range(10))
+        answers = (send(port, *request, host=host) for _ in range(10))
         return next(answer for answer in answers if answer.status != 200)
 
     def check(self, name, example, answer):
@@ -154,11 +155,12 @@ class Errors(unittest.TestCase):
                 self.causes(server.port, errors)
 
     def test_the_metrics_listener_has_an_example(self):
+        # An address that only this test listens on, so that the port stays free until the server has it.
         with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((METRICS_HOST, 0))
             port = listener.getsockname()[1]
-        with Server(settings=f'[metrics]\nlisten = "127.0.0.1:{port}"'):
-            self.causes(port, METRICS_LISTENER)
+        with Server(settings=f'[metrics]\nlisten = "{METRICS_HOST}:{port}"'):
+            self.causes(port, METRICS_LISTENER, METRICS_HOST)
 
     def test_examples_that_need_a_failure_are_in_the_source(self):
         files = [REPOSITORY / "src/http" / name for name in ("response.rs", "serve.rs")]

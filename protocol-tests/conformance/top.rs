@@ -92,6 +92,14 @@ struct Terminal {
     shown: Arc<Mutex<String>>,
 }
 
+/// Ends `script`, which closes the terminal, so that `top` ends as well.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
 impl Terminal {
     fn open(directory: &Directory, port: &str) -> Self {
         let top = format!(

@@ -176,7 +176,8 @@ impl DatabaseServer {
             let mut child = self.child.take().expect("it was there a moment ago");
             let start = Instant::now();
             while child.try_wait().expect("the child is ours").is_none() {
-                if DEADLINE / 6 < start.elapsed() {
+                // Later than PostgreSQL itself kills the processes of its connections.
+                if DEADLINE / 2 < start.elapsed() {
                     let _already_gone = child.kill();
                 }
                 std::thread::sleep(std::time::Duration::from_millis(5));

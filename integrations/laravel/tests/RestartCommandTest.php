@@ -5,6 +5,7 @@ namespace Campanile\Laravel\Tests;
 use Campanile\Laravel\Server\ServerRecords;
 use Campanile\Laravel\Tests\Support\Client;
 use Campanile\Laravel\Tests\Support\ProjectTestCase;
+use Campanile\Laravel\Tests\Support\RunningProcess;
 
 final class RestartCommandTest extends ProjectTestCase
 {
@@ -41,12 +42,11 @@ final class RestartCommandTest extends ProjectTestCase
         $this->project->artisan(['reverb:restart'])->awaitEnd();
         $server = $this->project->artisan(['reverb:start', '--port=0']);
         $client = new Client($server->awaitPort());
-        // A signal ends the wait for the next look into the cache.
-        $server->signal(SIGHUP);
-        $server->awaitOutput('/reloaded/');
+        $this->awaitLooksIntoTheCache($server);
 
         $client->subscribe('news');
         $this->assertFalse($server->hasEnded());
+        $this->assertStringNotContainsString('draining', $server->output());
     }
 
     public function test_without_a_server_it_succeeds(): void
@@ -96,11 +96,22 @@ final class RestartCommandTest extends ProjectTestCase
         $this->breakTheCache();
         $server = $this->project->artisan(['reverb:start', '--port=0']);
         $client = new Client($server->awaitPort());
-        $server->signal(SIGHUP);
-        $server->awaitOutput('/reloaded/');
+        $this->awaitLooksIntoTheCache($server);
 
         $client->subscribe('news');
         $this->assertFalse($server->hasEnded());
+        $this->assertStringNotContainsString('draining', $server->output());
+    }
+
+    /**
+     * A signal ends the wait for the next look into the cache, which follows the reload. The second reload comes after the first look.
+     */
+    private function awaitLooksIntoTheCache(RunningProcess $server): void
+    {
+        $server->signal(SIGHUP);
+        $server->awaitOutput('/reloaded/');
+        $server->signal(SIGHUP);
+        $server->awaitOutput('/reloaded.*reloaded/s');
     }
 
     /** Makes the cache throw. */

@@ -13,11 +13,17 @@ import { promisify } from 'node:util';
 import { openBrowser, startApplication } from '../lib/chat.mjs';
 import { APP } from '../lib/server.mjs';
 import { test } from '../lib/stage.mjs';
+import { until } from '../lib/waiting.mjs';
 
 const EXAMPLES = fileURLToPath(new URL('../../../examples', import.meta.url));
 
 const browser = await openBrowser();
 after(() => browser.close());
+
+/** Whether somebody is subscribed to the news. */
+async function occupied(sdk) {
+  return (await (await sdk.get({ path: '/channels/news' })).json()).occupied;
+}
 
 /** Builds an example with the address of `server`, and resolves with the folder of the page. */
 async function build(stage, name, server) {
@@ -83,8 +89,7 @@ for (const name of ['react', 'vue', 'pusher-js']) {
     const bob = await Window.open(url, 'Bob');
     await Promise.all([ann, bob].flatMap((window) => [window.status('connected'), window.has('Members', 'Ann', 'Bob')]));
 
-    await bob.message.pressSequentially('Hello');
-    await ann.sees('Bob is typing');
+    await Promise.all([ann.sees('Bob is typing'), bob.message.pressSequentially('Hello')]);
     await ann.loses('Bob is typing');
 
     await bob.message.press('Enter');
@@ -99,9 +104,10 @@ for (const name of ['react', 'vue', 'pusher-js']) {
     const release = relay.hold();
     relay.cut();
     await ann.loses('connected');
+    await until('the server notices the end of the connection', async () => !(await occupied(sdk)));
     release();
     await ann.status('connected');
-    await ann.has('Members', 'Ann');
+    await until('the page subscribes again', () => occupied(sdk));
     await sdk.trigger('news', 'headline', { text: 'Back again' });
     await ann.has('News', 'Bob wrote a message', 'Back again');
   });

@@ -97,6 +97,7 @@ test('each listener of the component names a method, and is called with what Ech
   await joined(room);
   assert.deepEqual(await calls('joining'), [members.bob]);
 
+  await page.waitForFunction(() => Object.values(window.Echo.connector.channels).every(({ subscription }) => subscription.subscribed));
   await sdk.trigger('private-room.1', 'message.sent', { from: 'Bob', text: 'Hello' });
   await sdk.trigger('news', 'headline', { text: 'Bob wrote a message' });
   assert.deepEqual(await calls('received'), [{ from: 'Bob', text: 'Hello' }]);

@@ -2,6 +2,7 @@
 
 namespace Campanile\Laravel\Tests\Support;
 
+use PHPUnit\Framework\Assert;
 use RuntimeException;
 
 /**
@@ -75,6 +76,8 @@ final class Client
                 throw new RuntimeException("{$event} was expected: {$payload}");
             }
             if (($message['event'] ?? '') === $event) {
+                Assert::assertSame($event, $message['event']);
+
                 return $message;
             }
         }
