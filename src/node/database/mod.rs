@@ -1,10 +1,10 @@
 //! The apps of a database: found when a client or a request names one, then known.
 //!
-//! A known app is found without a query, whatever the database does. One task ([`keeper`]) makes all
+//! A known app is found without a query, whatever the database does. One task ([`query_task`]) makes all
 //! queries: lookups of unknown apps, which share one query for each name, and the reading of known apps
 //! again, whose changes it applies.
 
-mod keeper;
+mod query_task;
 mod rows;
 mod unknown;
 
@@ -49,7 +49,7 @@ pub struct AppsUnavailable;
 /// The answer to a lookup.
 type Answer = Result<Option<Arc<Hub>>, AppsUnavailable>;
 
-/// A request to the keeper.
+/// A request to the query task.
 #[derive(Debug)]
 enum Request {
     /// Find an app that is not known.
@@ -76,7 +76,7 @@ pub(super) struct DatabaseApps {
     /// How long a lookup waits for its turn and for its query.
     wait_max: Duration,
     requests: mpsc::Sender<Request>,
-    /// For the keeper, once it starts.
+    /// For the query task, once it starts.
     incoming: Mutex<Option<mpsc::Receiver<Request>>>,
 }
 
@@ -171,12 +171,12 @@ impl DatabaseApps {
         for mut app in self.apps.iter_mut() {
             app.read_at = None;
         }
-        // If the queue is full, the keeper is about to run anyway.
+        // If the queue is full, the query task is about to run anyway.
         let _ = self.requests.try_send(Request::RefreshAll);
         (kept, ended)
     }
 
-    /// Asks the keeper, and waits for its answer.
+    /// Asks the query task, and waits for its answer.
     async fn ask(&self, request: impl FnOnce(oneshot::Sender<Answer>) -> Request) -> Answer {
         let (sender, answer) = oneshot::channel();
         self.requests.try_send(request(sender)).map_err(|_full| AppsUnavailable)?;

@@ -1,4 +1,4 @@
-//! The task that queries the database of apps: when, for whom, and what follows.
+//! The task that queries the database of apps, and applies the rows.
 
 use super::{Answer, AppName, AppsUnavailable, Node, Request, rows::Rows};
 use crate::{
@@ -37,18 +37,18 @@ enum Done {
 
 /// The queries of the database.
 #[derive(Debug)]
-struct Keeper {
+struct QueryTask {
     node: Arc<Node>,
     ttl: Duration,
     queries: JoinSet<Done>,
     /// Maximum number of queries at the same time, which is that of connections: further ones would
     /// wait for those, and time out.
     queries_max: usize,
-    /// The names that are looked up, with those who wait for the answer.
+    /// The names that are looked up, with the callers that wait for the answer.
     finding: HashMap<AppName, Vec<oneshot::Sender<Answer>>>,
     /// The names whose query has not begun.
     queue: VecDeque<AppName>,
-    /// Apps that are read again because of a request, with those who wait for that.
+    /// Apps that are read again because of a request, with the callers that wait for that.
     refreshing: Waiting,
     /// Whether a query reads known apps again.
     is_refreshing: bool,
@@ -75,7 +75,7 @@ impl Node {
         let Some(database) = &self.database else { return };
         let Some(requests) = database.incoming.lock().take() else { return };
         let config = database.config.load().apps_from.clone();
-        let keeper = Keeper {
+        let query_task = QueryTask {
             ttl: Duration::from_secs(config.cache_ttl_s),
             queries: JoinSet::new(),
             queries_max: config.pool_size as usize,
@@ -91,24 +91,24 @@ impl Node {
             rows: Rows::new(Arc::clone(&self)),
             node: Arc::clone(&self),
         };
-        keeper.run(requests).await;
+        query_task.run(requests).await;
     }
 }
 
-impl Keeper {
+impl QueryTask {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(request) = requests.recv() => self.step(|keeper| keeper.on_request(request)),
+                Some(request) = requests.recv() => self.step(|it| it.on_request(request)),
                 Some(done) = self.queries.join_next() => match done {
-                    Ok(done) => self.step(|keeper| keeper.on_done(done, clock::now())),
+                    Ok(done) => self.step(|it| it.on_done(done, clock::now())),
                     Err(_panicked) => self.forget_queries(),
                 },
                 _ = ticks.tick() => {}
             }
-            self.step(|keeper| keeper.query(clock::now()));
+            self.step(|it| it.query(clock::now()));
         }
     }
 
