@@ -50,8 +50,8 @@ impl Rate {
     }
 
     /// The time in which this many tokens are refilled.
-    fn refill_time(self, events: u32) -> Duration {
-        self.period.saturating_mul(events) / self.tokens
+    fn refill_time(self, tokens: u32) -> Duration {
+        self.period.saturating_mul(tokens) / self.tokens
     }
 }
 

@@ -142,7 +142,7 @@ impl Broker {
         Ok(RedisBroker::spawn(config, hubs)?.map_or(Self::Local, Self::Redis))
     }
 
-    /// The broker in Redis, if it is that one: the webhooks of its nodes use the same Redis.
+    /// The Redis broker; `None` on a single node. Webhooks use the same Redis.
     #[must_use]
     pub fn redis(&self) -> Option<&RedisBroker> {
         match self {
@@ -167,7 +167,7 @@ impl Broker {
         }
     }
 
-    /// Removes an app. Its connections have ended, or are closed.
+    /// Removes an app, whose connections the caller closes.
     pub fn remove_app(&self, app_id: &Arc<str>) {
         match self {
             Self::Local => {}

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 #[derive(Debug)]
 pub struct OccupiedChannels(pub(super) Source);
 
-/// Where a list is from.
+/// A list of channels, of one node or of all.
 #[derive(Debug)]
 pub(super) enum Source {
     /// A single node: only channels with the prefix.
@@ -19,17 +19,17 @@ pub(super) enum Source {
 }
 
 /// Maximum number of variants of a response that are kept with a list.
-const BODIES_MAX: usize = 8;
+const RESPONSES_MAX: usize = 8;
 
 /// The occupied channels of an app with their counts. Shared by concurrent requests.
 #[derive(Debug, Default)]
 pub(super) struct ChannelList {
     channels: BTreeMap<ChannelName, Counts>,
-    response_bodies: Mutex<Vec<(BodyKey, Bytes)>>,
+    responses: Mutex<Vec<(ResponseKey, Bytes)>>,
 }
 
-/// The prefix of a response, and its attributes in an order that the caller defines.
-type BodyKey = (Box<str>, [bool; 2]);
+/// The prefix and the attributes of a response, in an order that the caller defines.
+type ResponseKey = (Box<str>, [bool; 2]);
 
 impl OccupiedChannels {
     /// The response that `render` makes of the channels whose names begin with `prefix`. A list that
@@ -51,7 +51,7 @@ impl OccupiedChannels {
 
 impl ChannelList {
     pub(super) fn new(channels: BTreeMap<ChannelName, Counts>) -> Self {
-        Self { channels, response_bodies: Mutex::default() }
+        Self { channels, responses: Mutex::default() }
     }
 
     /// The channels whose names begin with `prefix`, in order.
@@ -73,14 +73,14 @@ impl ChannelList {
         attributes: [bool; 2],
         render: impl FnOnce(&mut dyn Iterator<Item = (&ChannelName, Counts)>) -> String,
     ) -> Bytes {
-        let is_same = |(key, _): &&(BodyKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
-        if let Some((_, body)) = self.response_bodies.lock().iter().find(is_same) {
+        let is_same = |(key, _): &&(ResponseKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
+        if let Some((_, body)) = self.responses.lock().iter().find(is_same) {
             return body.clone();
         }
         // The lock is released, so that other threads do not wait.
         let body = Bytes::from(render(&mut self.with_prefix(prefix)));
-        let mut bodies = self.response_bodies.lock();
-        if bodies.len() < BODIES_MAX {
+        let mut bodies = self.responses.lock();
+        if bodies.len() < RESPONSES_MAX {
             bodies.push(((prefix.into(), attributes), body.clone()));
         }
         body

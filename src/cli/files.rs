@@ -1,4 +1,4 @@
-//! Checks of the files that a configuration names.
+//! Checks of the files that a configuration names, and of `apps_from.url`.
 
 use crate::{
     app_database::AppDatabase,
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// Reads the certificates and keys that `loaded` names, and reports what is wrong with them as
+/// Checks `apps_from.url`, reads the certificates and keys that `loaded` names, and reports what is wrong with them as
 /// warnings or errors. Those of Redis are read at startup only.
 pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigError> {
     let mut errors = Vec::new();

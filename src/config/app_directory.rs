@@ -62,7 +62,7 @@ pub(super) fn read(
     if apps::has_database(raw) {
         apps::remove_unnamed(raw);
     } else if !file_names.is_empty() {
-        remove_defaults_of_no_app(raw);
+        remove_unused_app_defaults(raw);
     }
     let mut errors = ErrorCollector::default();
     for file_name in &file_names {
@@ -101,7 +101,7 @@ fn is_missing(error: &io::Error) -> bool {
 
 /// Removes what only the defaults of another server say about the first app, if it has neither id, key
 /// nor secret: other apps are in its place.
-fn remove_defaults_of_no_app(raw: &mut RawConfig) {
+fn remove_unused_app_defaults(raw: &mut RawConfig) {
     let first = KeyPath::new("apps").index(0);
     let is_default = |(key, setting): (&KeyPath, &SourcedValue)| {
         key.section() != first || matches!(setting.source, ValueSource::Compat(_))

@@ -98,13 +98,13 @@ pub(super) fn key_of(table: impl CompatVariables, name: &str) -> Option<&'static
     table.into_iter().find(|variable| variable.name() == name)?.key()
 }
 
-/// Applies the variables with the prefix `family` to `raw`, and warns about those without effect.
+/// Applies the variables with the prefix `prefix` to `raw`, and warns about those without effect.
 ///
 /// # Errors
 ///
 /// A value is not of its kind.
 pub(super) fn apply(
-    family: &str,
+    prefix: &str,
     table: impl CompatVariables,
     variables: &Variables,
     raw: &mut RawConfig,
@@ -112,7 +112,7 @@ pub(super) fn apply(
 ) -> Result<(), ConfigError> {
     let known: Vec<_> = table.clone().into_iter().map(CompatVariable::name).collect();
     let applied = apply_all(table, variables, raw, warnings);
-    for name in variables.names(family).filter(|name| !known.contains(name)) {
+    for name in variables.names(prefix).filter(|name| !known.contains(name)) {
         let unknown = unknown("variable", name, known.iter().copied());
         warnings.push(format!("{} has no effect: {unknown}", variables.source(name)));
     }

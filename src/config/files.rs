@@ -103,7 +103,7 @@ impl Files {
         named: Option<&Path>,
         dir: &Path,
         default: &str,
-        grammar: FileFormat,
+        format: FileFormat,
     ) -> Result<Option<SourceFile>, ConfigError> {
         let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
@@ -126,23 +126,16 @@ impl Files {
             Err(error) => return Err(issue(format!("cannot be read: {error}"))),
         };
         let text = text_of(bytes, &name)?;
-        let grammar = match grammar {
+        let format = match format {
             FileFormat::Toml if soketi::is_json(&name, &text) => FileFormat::Json,
-            FileFormat::Toml | FileFormat::Dotenv | FileFormat::Json => grammar,
+            FileFormat::Toml | FileFormat::Dotenv | FileFormat::Json => format,
         };
         if let Some(message) =
-            before.and_then(|before| truncation_error(&before.text, &text, grammar))
+            before.and_then(|before| truncation_error(&before.text, &text, format))
         {
             return Err(issue(message.to_owned()));
         }
-        Ok(Some(SourceFile {
-            path,
-            name,
-            text,
-            format: grammar,
-            has_apps: false,
-            is_of_folder: false,
-        }))
+        Ok(Some(SourceFile { path, name, text, format, has_apps: false, is_of_folder: false }))
     }
 
     /// The TOML file `file_name` of the folder `dir`, with the `name` in errors. Rejects a file that
@@ -156,15 +149,15 @@ impl Files {
         let path = dir.join(file_name);
         let bytes = file::read(&path)
             .map_err(|error| ConfigError::at(name, format!("cannot be read: {error}")))?;
-        let (text, grammar) = (text_of(bytes, name)?, FileFormat::Toml);
+        let (text, format) = (text_of(bytes, name)?, FileFormat::Toml);
         let before = self.get(&path);
         if let Some(message) =
-            before.and_then(|before| truncation_error(&before.text, &text, grammar))
+            before.and_then(|before| truncation_error(&before.text, &text, format))
         {
             return Err(ConfigError::at(name, message));
         }
         let name = name.to_owned();
-        Ok(SourceFile { path, name, text, format: grammar, has_apps: false, is_of_folder: true })
+        Ok(SourceFile { path, name, text, format, has_apps: false, is_of_folder: true })
     }
 }
 
@@ -199,13 +192,13 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
 ///
 /// Removing whole apps or webhooks from the end of a TOML file can't be distinguished from a file
 /// that was cut between them, and is accepted.
-fn truncation_error(before: &str, after: &str, grammar: FileFormat) -> Option<&'static str> {
+fn truncation_error(before: &str, after: &str, format: FileFormat) -> Option<&'static str> {
     if before.trim_end() == after.trim_end() {
         None
     } else if after.trim().is_empty() {
         Some("is empty; it was not at the last load")
     } else if let Some(removed) = before.strip_prefix(after) {
-        let is_deliberate = match grammar {
+        let is_deliberate = match format {
             FileFormat::Toml => {
                 (after.ends_with('\n') || removed.starts_with(['\r', '\n']))
                     && only_app_sections(removed)
@@ -218,7 +211,7 @@ fn truncation_error(before: &str, after: &str, grammar: FileFormat) -> Option<&'
         )
     } else if before.ends_with('\n')
         && !after.ends_with('\n')
-        && ends_mid_line(before, after, grammar)
+        && ends_mid_line(before, after, format)
     {
         Some("looks truncated: the last line has no line break, unlike at the last load")
     } else {
@@ -241,12 +234,12 @@ fn only_app_sections(removed: &str) -> bool {
 
 /// Whether the last line of `after`, which has no line break, may be a truncated one. A TOML file
 /// that was truncated in a string or a list is invalid anyway.
-fn ends_mid_line(before: &str, after: &str, grammar: FileFormat) -> bool {
+fn ends_mid_line(before: &str, after: &str, format: FileFormat) -> bool {
     let last = after.lines().next_back().unwrap_or_default().trim();
     let mut lines = before.lines().map(str::trim);
     let is_one = lines.clone().any(|line| line == last);
     !is_one
-        && match grammar {
+        && match format {
             FileFormat::Toml => lines.any(|line| line.starts_with(last)),
             FileFormat::Dotenv => !last.ends_with(['"', '\'']),
             FileFormat::Json => false,
@@ -260,8 +253,8 @@ mod tests {
     #[test]
     fn truncated_text_is_distinguished_from_changed_text() {
         let before = "a = 1\n# b\nc = 1000\n";
-        for grammar in [FileFormat::Toml, FileFormat::Dotenv] {
-            let is_cut_short = |before, after| truncation_error(before, after, grammar);
+        for format in [FileFormat::Toml, FileFormat::Dotenv] {
+            let is_cut_short = |before, after| truncation_error(before, after, format);
             for after in [
                 "a = 1\n# b\nc = 1000",
                 "a = 1\n# b\nc = 1000\n\n",

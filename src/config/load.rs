@@ -10,11 +10,11 @@ use super::{
     files::{FileFormat, Files},
     guessable,
     key::KeyPath,
-    php,
+    other_variables, php,
     raw_config::RawConfig,
     relations, reverb, secret_files,
     soketi::{self, SoketiFile},
-    unread_variables, unsupported,
+    unsupported,
     value_source::{CompatServer, ValueSource},
     variables::Variables,
 };
@@ -149,13 +149,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     errors.collect(campanile::read(&variables, &mut raw, &mut warnings));
     read_flags(&sources.flags, &mut raw, &mut warnings);
     if sources.pusher_env {
-        errors.collect(unread_variables::read_pusher(&variables, &mut raw));
+        errors.collect(other_variables::read_pusher(&variables, &mut raw));
     }
-    unread_variables::warn_unread(&variables, &raw, &mut warnings);
+    other_variables::warn_unread(&variables, &raw, &mut warnings);
     if sources.not_utf8.contains("PORT") && raw.get(&KeyPath::new("server.port")).is_none() {
         errors.collect(Err::<(), _>(not_utf8("PORT")));
     }
-    unread_variables::read_port(&variables, &mut raw, &mut warnings);
+    other_variables::read_port(&variables, &mut raw, &mut warnings);
     if errors.is_empty() {
         errors.collect(unsupported::reject_without_redis(&variables, &raw));
     }
@@ -177,10 +177,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let (mut config, is_restricted_to_loopback) = build_config(&mut raw, &mut warnings, errors)?;
     config.apps_from.row_defaults = row_defaults;
     if sources.pusher_env {
-        unread_variables::warn_pusher_port(&variables, config.server.port, &mut warnings);
+        other_variables::warn_pusher_port(&variables, config.server.port, &mut warnings);
     }
-    unread_variables::warn_reverb_scheme(&variables, &config, &mut warnings);
-    unread_variables::warn_websockets_php(&sources.dir, &mut warnings);
+    other_variables::warn_reverb_scheme(&variables, &config, &mut warnings);
+    other_variables::warn_websockets_php(&sources.dir, &mut warnings);
     php::report(&sources.dir, &variables, (&config, &raw), &mut infos, &mut warnings);
     Ok(Loaded { config, warnings, infos, files, raw, is_restricted_to_loopback })
 }

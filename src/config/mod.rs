@@ -32,6 +32,7 @@ mod json_schema;
 mod key;
 mod kind;
 mod load;
+mod other_variables;
 mod php;
 mod raw_config;
 mod redis;
@@ -45,7 +46,6 @@ mod secret;
 mod secret_files;
 mod settings;
 mod soketi;
-mod unread_variables;
 
 #[cfg(test)]
 mod tests;

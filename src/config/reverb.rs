@@ -14,7 +14,7 @@ use super::{
 };
 use toml::Value;
 
-/// Enables the limit that the switched variables describe.
+/// Enables the limit that the `SetsIfEnabled` variables describe.
 const RATE_LIMITING: &str = "REVERB_APP_RATE_LIMITING_ENABLED";
 
 const NO_INGEST: &str = "it is for Reverb's reports to Pulse and Telescope";

@@ -61,7 +61,7 @@ impl Variables {
     /// a `.env` file.
     fn strip_quotes(&mut self) {
         for (name, variable) in &mut self.by_name {
-            let is_ours = READ_PREFIXES.iter().any(|family| name.starts_with(family));
+            let is_ours = READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             let value = variable.value.trim();
             if is_ours
                 && !name.starts_with("REDIS_")
@@ -85,7 +85,7 @@ impl Variables {
 
     fn insert_all(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
         for (name, value) in values {
-            let ours = READ_PREFIXES.iter().any(|family| name.starts_with(family));
+            let ours = READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             // Other names with a dot are those of options without a variable.
             let is_read = if ours { !is_service_link(name, value) } else { !name.contains('.') };
             if is_read {
@@ -138,7 +138,7 @@ impl Variables {
     /// its cache, and count only if Reverb's scaling is enabled; `PORT` is handled separately.
     pub(super) fn is_read(&self, name: &str, pusher_env: bool) -> bool {
         let is_ours =
-            LARAVEL_PREFIXES.iter().chain(&READ_PREFIXES).any(|family| name.starts_with(family));
+            LARAVEL_PREFIXES.iter().chain(&READ_PREFIXES).any(|prefix| name.starts_with(prefix));
         is_ours
             && match name.split_once('_') {
                 Some(("REDIS", _)) => is_true("REVERB_SCALING_ENABLED", self).unwrap_or_default(),
@@ -147,11 +147,11 @@ impl Variables {
             }
     }
 
-    /// The value of the variable `name`, by the conventions of its family: for `REVERB_` and other
+    /// The value of the variable `name`, by the conventions of its prefix: for `REVERB_` and other
     /// variables of Laravel, `null` etc. means that nothing is set.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let value = self.by_name.get(name)?.value.as_str();
-        if LARAVEL_PREFIXES.iter().any(|family| name.starts_with(family)) {
+        if LARAVEL_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             parse_laravel(value)
         } else {
             Some(value)
@@ -180,7 +180,7 @@ impl Variables {
         self.by_name.get(name).map_or_else(missing, |variable| variable.source.clone())
     }
 
-    /// The names of the variables that begin with `family`.
+    /// The names of the variables that begin with `prefix`.
     pub(super) fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }

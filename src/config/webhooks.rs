@@ -1,4 +1,4 @@
-//! The rules for webhooks, and soketi's variables for them.
+//! Checks the webhooks of an app as a whole, and reads soketi's variables for them.
 
 use super::{
     WebhookConfig,

@@ -1,4 +1,4 @@
-//! Queries about channels, users and connections.
+//! Queries about channels, users and connections, and the commands for an app and a user.
 
 use super::{
     HttpContext,

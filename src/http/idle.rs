@@ -34,13 +34,13 @@ pub(super) struct WeakIdleTracker(Weak<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    state: Mutex<Activity>,
+    state: Mutex<TrackerState>,
     /// Notified when the connection is evicted.
     eviction: Notify,
 }
 
 #[derive(Debug)]
-struct Activity {
+struct TrackerState {
     wait_state: WaitState,
     /// When writing to the client began to block.
     blocked_since: Option<Instant>,
@@ -64,7 +64,7 @@ enum WaitState {
 
 impl IdleTracker {
     pub(super) fn new(now: Instant) -> Self {
-        let state = Mutex::new(Activity::new(WaitState::Head(now)));
+        let state = Mutex::new(TrackerState::new(WaitState::Head(now)));
         Self(Arc::new(Inner { state, eviction: Notify::new() }))
     }
 
@@ -97,7 +97,7 @@ impl IdleTracker {
         self.0.eviction.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Activity> {
+    fn lock(&self) -> MutexGuard<'_, TrackerState> {
         self.0.state.lock()
     }
 
@@ -150,7 +150,7 @@ impl WeakIdleTracker {
     }
 }
 
-impl Activity {
+impl TrackerState {
     fn new(waits_for: WaitState) -> Self {
         Self {
             wait_state: waits_for,
@@ -300,16 +300,19 @@ mod tests {
     fn idle_time_and_incomplete_heads_have_different_timeouts() {
         let timeout = Duration::from_secs(10);
         let now = Instant::now();
-        let due = |waits_for| Activity::new(waits_for).deadline(timeout).map(|at| at - now);
+        let due = |waits_for| TrackerState::new(waits_for).deadline(timeout).map(|at| at - now);
         assert_eq!(due(WaitState::Head(now)), Some(timeout));
         assert_eq!(due(WaitState::Request(now)), Some(KEEP_ALIVE_TIMEOUT));
         assert_eq!(due(WaitState::Response), None);
-        let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitState::Response) };
+        let blocked =
+            TrackerState { blocked_since: Some(now), ..TrackerState::new(WaitState::Response) };
         assert_eq!(blocked.deadline(timeout), Some(now + timeout));
         let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
         for (asked, blocked, first) in [(earlier, now, earlier), (now, earlier, earlier)] {
-            let activity =
-                Activity { blocked_since: Some(blocked), ..Activity::new(WaitState::Head(asked)) };
+            let activity = TrackerState {
+                blocked_since: Some(blocked),
+                ..TrackerState::new(WaitState::Head(asked))
+            };
             assert_eq!(activity.deadline(timeout), Some(first + timeout), "the earlier one");
         }
     }

@@ -179,7 +179,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// A route that only allows GET and HEAD.
+/// A route that allows GET, and HEAD for probes.
 fn get_only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
     let is_probe = matches!(route, Route::Up | Route::Ready | Route::Scrape);
     match *method {

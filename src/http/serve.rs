@@ -106,9 +106,8 @@ pub async fn serve(
             return http.reject_protocol(stream, other, peer).await;
         }
         let stream = WatchedStream::new(stream, received, tracker.clone());
-        let granted = Mutex::new(None);
-        let connection =
-            HttpConnection { http: context, kind, peer, is_tls, tracker, admission: granted };
+        let admission = Mutex::new(None);
+        let connection = HttpConnection { http: context, kind, peer, is_tls, tracker, admission };
         // Boxed: the memory is allocated once a head has arrived.
         Box::pin(serve_requests(Arc::new(connection), stream, permit, guard)).await;
     }
@@ -448,8 +447,8 @@ impl HttpConnection {
     async fn upgrade(&self, http: &HttpContext, parts: &Parts, key: &str) -> HttpResponse {
         let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
         match http.upgrade(parts, key, peer).await {
-            Ok((response, granted)) => {
-                *self.admission() = Some(granted);
+            Ok((response, admission)) => {
+                *self.admission() = Some(admission);
                 self.tracker.cork();
                 response
             }

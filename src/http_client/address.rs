@@ -41,7 +41,7 @@ const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
 const NOT_PUBLIC_V6: [Ipv6Net; 3] =
     [v6(0x2001, 0, 0, 23), v6(0x2001, 0xdb8, 0, 32), v6(0x3fff, 0, 0, 20)];
 const PUBLIC_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
-/// Blocks that contain mapped IPv4 addresses.
+/// Blocks that contain embedded IPv4 addresses.
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 16);
 
@@ -59,7 +59,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that is mapped in an IPv6 address.
+/// The IPv4 address that an IPv6 address contains.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [_, b, c, .., y, z] = address.segments();
     let joined = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Timeout for one of several addresses.
+/// Timeout for connecting to each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The scheme, host and port of a URL.

@@ -26,7 +26,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// Default maximum number of bytes read of the body of an answer.
+/// Default maximum number of bytes read of the body of a response.
 const BODY_MAX: usize = 64 * 1_024;
 /// Maximum number of bytes read of the head of a response.
 const HEAD_MAX: usize = 64 * 1_024;

@@ -96,7 +96,7 @@ metrics! {
     BYTES_RECEIVED = Counter "campanile_bytes_received" ["kind"]
         "Size of the messages from clients, without framing"
     MESSAGES_SENT = Counter "campanile_messages_sent" ["kind"]
-        "Messages to clients"
+        "Messages queued for clients"
     BYTES_SENT = Counter "campanile_bytes_sent" ["kind"]
         "Size of the messages to clients, with framing"
     MESSAGES_REJECTED = Counter "campanile_messages_rejected" ["kind", "reason"]

@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::{AppConfig, Config},
     hub::{Hub, Inboxes, Observer},
-    webhook::{AppPlan, PreparedWebhooks, Webhooks},
+    webhook::{PreparedAppWebhooks, PreparedWebhooks, Webhooks},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time;
@@ -96,7 +96,7 @@ impl HubFactory<'_> {
 }
 
 impl Node {
-    /// Applies another configuration: its apps and their webhooks, which are in `plan`, and the
+    /// Applies another configuration: its apps and their webhooks, which are in `webhooks`, and the
     /// limits of connections. Connections stay open, except those of removed or disabled apps,
     /// which are closed with 4003. An app with another id or key is another app. Settings that need
     /// a restart are ignored. Needs a runtime: that of the task of the database of apps, which has one
@@ -105,7 +105,7 @@ impl Node {
         self: &Arc<Self>,
         config: &Config,
         max_connections: usize,
-        plan: PreparedWebhooks,
+        webhooks: PreparedWebhooks,
     ) {
         let connection = &config.connection;
         self.connections.set_max(max_connections);
@@ -115,7 +115,7 @@ impl Node {
         let (of_database, mut ended) = match &self.database {
             Some(database) => {
                 let changed = database.reconfigure(config);
-                self.count_known(database);
+                self.update_known_apps_metric(database);
                 changed
             }
             None => (Vec::new(), Vec::new()),
@@ -132,12 +132,12 @@ impl Node {
             }
         }
         // The webhooks and the broker know a new app before its first connection.
-        self.webhooks.change(plan);
+        self.webhooks.change(webhooks);
         let known = self.database.as_ref().map(|database| database.hubs()).unwrap_or_default();
         for hub in &known {
             // The settings of all webhooks may have changed; those of the app were valid.
-            if let Ok(plan) = AppPlan::new(config, &hub.app().config) {
-                self.webhooks.change_app(plan);
+            if let Ok(webhooks) = PreparedAppWebhooks::new(config, &hub.app().config) {
+                self.webhooks.change_app(webhooks);
             }
         }
         let known = known.into_iter().map(|hub| (hub.app_id(), hub));

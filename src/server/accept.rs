@@ -227,7 +227,7 @@ impl Acceptor {
             tracing::debug!(%error, "new requests for connections can't be dropped");
         }
         let began = Instant::now();
-        let delay = |order| if order == CLOSED { CLOSE_DELAY } else { HAND_OVER_DELAY };
+        let delay = |state| if state == CLOSED { CLOSE_DELAY } else { HAND_OVER_DELAY };
         while began.elapsed() < delay(self.state()) {
             self.accept();
         }

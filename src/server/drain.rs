@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock,
     node::Node,
-    shard::drain_spread,
+    shard::stagger_duration,
     shutdown::{DrainMode, Shutdown},
     webhook::Webhooks,
 };
@@ -209,8 +209,8 @@ impl ShutdownSequence {
     /// other node may drain as well.
     async fn update_mode(&mut self) {
         self.watch_port(WATCH_INTERVAL).await;
-        let is_spread = self.shutdown.mode() == Some(DrainMode::Staggered);
-        if is_spread && !self.is_handed_over() && !self.node.broker().has_ready_node() {
+        let is_staggered = self.shutdown.mode() == Some(DrainMode::Staggered);
+        if is_staggered && !self.is_handed_over() && !self.node.broker().has_ready_node() {
             tracing::info!("no other node is ready: closing all connections with 4100");
             self.shutdown.set_mode(DrainMode::NoSuccessor);
         }
@@ -246,7 +246,7 @@ impl ShutdownSequence {
     fn log_mode(&self, mode: DrainMode, connections: usize, left: Duration) {
         let shards = self.node.inboxes().shards().count().max(1);
         let (code, over) = match mode {
-            DrainMode::Staggered => (4200, drain_spread(connections.div_ceil(shards), left)),
+            DrainMode::Staggered => (4200, stagger_duration(connections.div_ceil(shards), left)),
             DrainMode::InheritedSocket => (4200, Duration::ZERO),
             DrainMode::NoSuccessor => (4100, Duration::ZERO),
         };

@@ -29,7 +29,7 @@ pub(super) struct Listeners {
 enum SocketKind {
     /// Bound to a free port.
     Own,
-    /// Bound to a port on which another process listens too.
+    /// Inherited, or bound to a port on which another process listens too.
     Shared,
 }
 

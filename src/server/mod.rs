@@ -226,7 +226,7 @@ impl Server {
         let acceptor = accept::start(main, is_inherited, limiter, shard_senders)
             .map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(run_timers(Arc::clone(&node)));
-        let looking_up = tokio::spawn(Arc::clone(&node).keep_database_apps());
+        let looking_up = tokio::spawn(Arc::clone(&node).run_app_database());
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
         let webhook_shutdown = Shutdown::new();

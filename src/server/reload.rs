@@ -37,7 +37,7 @@ pub(super) struct CurrentConfig {
 pub struct PreparedReload {
     log_levels: (LogLevel, LogLevel),
     new: CurrentConfig,
-    plan: PreparedWebhooks,
+    webhooks: PreparedWebhooks,
     summary: ReloadSummary,
 }
 
@@ -90,7 +90,7 @@ impl Reloader {
             current.config.reload(new, self.address.ip()).map_err(ReloadError::Config)?;
         self.reject_removal_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, previous).map_err(ReloadError::Tls)?;
-        let plan = PreparedWebhooks::new(&config).map_err(ReloadError::Webhook)?;
+        let webhooks = PreparedWebhooks::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (previous, &tls) {
             (Some(previous), Some(new)) => !previous.has_same_chain(new),
             (None, None) => false,
@@ -99,7 +99,7 @@ impl Reloader {
         Ok(PreparedReload {
             log_levels: (current.config.log.level, config.log.level),
             new: CurrentConfig { config, tls: tls.map(Arc::new) },
-            plan,
+            webhooks,
             summary: ReloadSummary { changes, is_certificate_new },
         })
     }
@@ -121,8 +121,8 @@ impl Reloader {
     /// Applies a prepared configuration, and returns the changes. Connections stay open, except
     /// those of removed or disabled apps. Needs a runtime.
     pub fn apply(&self, prepared: PreparedReload) -> ReloadSummary {
-        let PreparedReload { new: next, plan, summary: reloaded, .. } = prepared;
-        let config = &next.config;
+        let PreparedReload { new, webhooks, summary, .. } = prepared;
+        let config = &new.config;
         let limits = self.descriptors.limits(&config.server);
         let metrics = self.node.metrics();
         metrics.set_limits(limits.max_connections, limits.max_http_connections);
@@ -132,12 +132,12 @@ impl Reloader {
         self.http.store(Arc::new(HttpContext::new(
             config,
             Arc::clone(&self.node),
-            next.tls.clone(),
+            new.tls.clone(),
         )));
-        self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
-        self.node.reconfigure(config, limits.max_connections, plan);
-        self.current.store(Arc::new(next));
-        reloaded
+        self.node.metrics().set_certificate_expiry(new.tls.as_deref().and_then(Tls::expiry));
+        self.node.reconfigure(config, limits.max_connections, webhooks);
+        self.current.store(Arc::new(new));
+        summary
     }
 }
 

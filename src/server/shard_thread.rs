@@ -79,9 +79,8 @@ async fn serve_connections(
     while let Some((stream, peer, pending)) = accepted.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let (http, purpose) =
-                    (Arc::clone(&http), http::ListenerKind::Main(upgraded.clone()));
-                tokio::spawn(http::serve(http, stream, peer, pending, purpose, shutdown.guard()));
+                let (http, kind) = (Arc::clone(&http), http::ListenerKind::Main(upgraded.clone()));
+                tokio::spawn(http::serve(http, stream, peer, pending, kind, shutdown.guard()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }

@@ -38,7 +38,7 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// The time over which a shard closes `connections` connections while another process serves:
 /// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
 #[must_use]
-pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
+pub fn stagger_duration(connections: usize, grace: Duration) -> Duration {
     let pace = DrainSchedule::PER_CONNECTION
         .saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
     grace.mul_f64(DrainSchedule::SPREAD_FRACTION).min(pace)
@@ -68,7 +68,7 @@ impl DrainSchedule {
         Self {
             total: connections.len(),
             started_at: now,
-            spread: drain_spread(connections.len(), remaining),
+            spread: stagger_duration(connections.len(), remaining),
             latest_drop_at: since + grace.mul_f64(Self::DROP_FRACTION),
             mode,
             backlog_capacity_left: BACKLOG_CAPACITY / shards.max(1),

@@ -52,7 +52,7 @@ mod tests;
 mod wheel;
 
 pub use connection::{AdmittedClient, SubscriptionHandle, UpgradedSocket};
-pub use drain_schedule::drain_spread;
+pub use drain_schedule::stagger_duration;
 pub use event_loop::{Shard, ShardConfig};
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16

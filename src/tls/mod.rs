@@ -101,7 +101,7 @@ impl Tls {
                 Some(format!("contains a certificate that expired on {}", date(until)))
             }
             (Some(since), None) => {
-                Some(format!("holds a certificate that is not valid before {}", date(since)))
+                Some(format!("contains a certificate that is not valid before {}", date(since)))
             }
             (None, None) => None,
         }

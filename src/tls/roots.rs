@@ -42,7 +42,9 @@ fn roots_of(setting: &'static str, file: &str) -> Result<RootCertStore, TlsError
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(file).map_err(FileError::of(setting, file))? {
         roots.add(certificate).map_err(|error| {
-            FileError::of(setting, file)(format!("holds a certificate that can't be used: {error}"))
+            FileError::of(setting, file)(format!(
+                "contains a certificate that can't be used: {error}"
+            ))
         })?;
     }
     Ok(roots)
@@ -81,7 +83,7 @@ mod tests {
             format!("{both}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         for (text, expected) in [
             (both, Ok(2)),
-            (no_certificate, Err("holds a certificate that can't be used: ")),
+            (no_certificate, Err("contains a certificate that can't be used: ")),
             ("nothing".to_owned(), Err("must contain a certificate in PEM")),
         ] {
             fs::write(&file, text).unwrap();

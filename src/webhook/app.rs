@@ -31,7 +31,7 @@ pub(super) struct AppWebhooks {
     /// True ends the app's tasks.
     pub(super) ending: watch::Sender<bool>,
     /// Whether the tasks end because the app was removed.
-    pub(super) is_gone: AtomicBool,
+    pub(super) is_removed: AtomicBool,
 }
 
 impl AppWebhooks {
@@ -44,7 +44,7 @@ impl AppWebhooks {
             lost_counted: AtomicU64::new(0),
             losses: LogThrottle::with_interval(LOG_INTERVAL),
             ending: watch::Sender::new(false),
-            is_gone: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
         }
     }
 

@@ -36,7 +36,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
     }
 
     /// Starts a delivery of each new queue. Those of removed queues have one attempt left.
-    pub(super) fn follow(&mut self, settings: &AppWebhookSettings, queues: &[Arc<Q>]) {
+    pub(super) fn apply_settings(&mut self, settings: &AppWebhookSettings, queues: &[Arc<Q>]) {
         while self.tasks.try_join_next().is_some() {}
         let is_kept = |delivery: &EndpointTask<Q>| {
             queues.iter().any(|queue| Arc::ptr_eq(queue, &delivery.queue))
@@ -73,7 +73,7 @@ impl<Q: Queue + 'static> Deliveries<Q> {
                 end.closed().await;
             }
             delivering.await;
-            if app.is_gone.load(Ordering::Relaxed) || !app.settings().has(&of) {
+            if app.is_removed.load(Ordering::Relaxed) || !app.settings().has(&of) {
                 of.count_dropped(Dropped::Removed, of.queue.all_events(), now());
             }
         });

@@ -110,7 +110,7 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
         match self.log.poll(&self.settings, &self.queues).await {
             Ok(Poll::Records(records)) => self.take(records, polled_at).await,
             Ok(Poll::Settings(settings)) => {
-                self.follow(settings);
+                self.apply_settings(settings);
                 Step::Again
             }
             Ok(Poll::StandBy(lease)) => {
@@ -174,11 +174,11 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
     }
 
     /// Applies other settings to the following records.
-    fn follow(&mut self, settings: Arc<AppWebhookSettings>) {
+    fn apply_settings(&mut self, settings: Arc<AppWebhookSettings>) {
         self.queues = self.log.queues(&settings, &self.queues);
         self.settings = settings;
         if let Some(deliveries) = &mut self.deliveries {
-            deliveries.follow(&self.settings, &self.queues);
+            deliveries.apply_settings(&self.settings, &self.queues);
         }
     }
 
@@ -193,7 +193,7 @@ impl<'a, L: EventLog> Dispatcher<'a, L> {
             }
             let (app, connector) = (Arc::clone(self.app), Arc::clone(&self.connector));
             let deliveries = self.deliveries.insert(Deliveries::new(app, connector));
-            deliveries.follow(&self.settings, &self.queues);
+            deliveries.apply_settings(&self.settings, &self.queues);
         }
     }
 

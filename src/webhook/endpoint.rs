@@ -65,11 +65,11 @@ impl Endpoint {
         self.name.load_full()
     }
 
-    /// Applies the settings of `fresh`, which has the same URL.
-    pub(super) fn follow(&self, fresh: &Self) {
-        self.name.store(fresh.name.load_full());
-        self.headers.store(fresh.headers.load_full());
-        self.signer.store(fresh.signer.load_full());
+    /// Applies the settings of `new`, which has the same URL.
+    pub(super) fn apply_settings(&self, new: &Self) {
+        self.name.store(new.name.load_full());
+        self.headers.store(new.headers.load_full());
+        self.signer.store(new.signer.load_full());
     }
 
     /// A client for this endpoint.
@@ -133,7 +133,7 @@ mod tests {
             Endpoint::new(&app, name, &webhook).unwrap()
         };
         let (old, fresh) = (endpoint("old", "1"), endpoint("fresh", "2"));
-        old.follow(&fresh);
+        old.apply_settings(&fresh);
         assert_eq!(old.name().as_str(), "fresh");
         assert_eq!(old.headers.load()["x-a"], "fresh");
         assert_eq!(old.signer.load().sign("x"), Signer::new("2").sign("x"));

@@ -29,7 +29,7 @@ const NUMBERS: [(Metric, ReadNumber); 6] = [
 ];
 
 impl WebhookMetrics {
-    /// Of each app that lives on several nodes, whether this one holds the lease.
+    /// For each app, with Redis: whether this node is the webhook leader.
     fn encode_leader(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut family = table::WEBHOOK_LEADER.describe(encoder)?;
         for app in self.0.apps() {

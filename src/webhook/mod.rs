@@ -4,8 +4,8 @@
 //!
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`store`) and returns. One
 //! task for each app (`dispatcher`) reads the log and passes it to the **debouncer** (`debouncer`), which
-//! decides which events are reported and when: paired events alternate, and absences of less than
-//! three seconds are not reported. Reported events pass the **filter** of
+//! decides which events are reported and when: paired events alternate, and absences shorter than
+//! [`Debouncer::DELAY`](debouncer::Debouncer) are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`delivery`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
@@ -97,7 +97,7 @@ pub struct PreparedWebhooks {
 
 /// The validated webhooks of one app.
 #[derive(Debug)]
-pub struct AppPlan {
+pub struct PreparedAppWebhooks {
     id: String,
     settings: AppWebhookSettings,
 }
@@ -106,7 +106,7 @@ pub struct AppPlan {
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 impl PreparedWebhooks {
-    /// Makes a plan of a configuration.
+    /// Validates the webhooks of a configuration.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl PreparedWebhooks {
     }
 }
 
-impl AppPlan {
-    /// Makes a plan of an app, and of the settings of all webhooks in `config`.
+impl PreparedAppWebhooks {
+    /// Validates the webhooks of an app with the settings of all webhooks in `config`.
     ///
     /// # Errors
     ///
@@ -154,17 +154,17 @@ impl Webhooks {
         Ok(webhooks)
     }
 
-    /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
-    pub fn change(&self, plan: PreparedWebhooks) {
-        self.connector.store(Arc::new(plan.connector));
-        for (id, settings) in plan.apps {
-            self.change_app(AppPlan { id, settings });
+    /// Applies another configuration. Apps without an entry continue until [`Webhooks::end`].
+    pub fn change(&self, prepared: PreparedWebhooks) {
+        self.connector.store(Arc::new(prepared.connector));
+        for (id, settings) in prepared.apps {
+            self.change_app(PreparedAppWebhooks { id, settings });
         }
     }
 
-    /// Applies the plan of one app.
-    pub fn change_app(&self, plan: AppPlan) {
-        let AppPlan { id, settings } = plan;
+    /// Applies the configuration of one app.
+    pub fn change_app(&self, prepared: PreparedAppWebhooks) {
+        let PreparedAppWebhooks { id, settings } = prepared;
         match self.apps.entry(id) {
             Entry::Occupied(app) => app.get().change(settings),
             Entry::Vacant(vacant) => {
@@ -192,7 +192,7 @@ impl Webhooks {
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
         if let Some((_, app)) = self.apps.remove(app_id) {
-            app.is_gone.store(true, Ordering::Relaxed);
+            app.is_removed.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
     }

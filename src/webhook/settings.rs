@@ -80,7 +80,7 @@ impl AppWebhookSettings {
                 };
                 if let Some(at) = old.iter().position(is_same) {
                     let known = old.remove(at);
-                    known.follow(endpoint);
+                    known.apply_settings(endpoint);
                     *endpoint = known;
                 }
             }

@@ -45,7 +45,7 @@ pub(super) struct Stats {
     pub(super) retried: Counter,
     /// Events that were given up, by reason.
     dropped: [Counter; Dropped::ALL.len()],
-    /// Events that wait in Redis, while this node holds the lease.
+    /// Events that wait in Redis, while this node is the webhook leader.
     pub(super) waiting: Gauge,
     /// Events of dead letters in Redis, while this node is the webhook leader.
     pub(super) dead_letters: Gauge,

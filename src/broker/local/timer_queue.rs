@@ -16,7 +16,7 @@ pub(super) enum TimerTask {
     GoOffline(Arc<str>),
 }
 
-/// Tasks ordered by time. Each channel has at most one of a kind, and each sign-out has one.
+/// Tasks ordered by time. There is at most one for each channel, and one for each sign-out.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<TimerEntry>>>);
 

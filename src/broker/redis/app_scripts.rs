@@ -139,8 +139,8 @@ impl AppScripts {
     }
 
     /// Notifies all nodes that the app's lease was released.
-    pub(crate) async fn notify_lease_released(&self) {
-        self.notify(ControlMessage::LeaseReleased { app_id: self.app_id.to_string() }).await;
+    pub(crate) async fn notify_webhook_lease_released(&self) {
+        self.notify(ControlMessage::WebhookLeaseReleased { app_id: self.app_id.to_string() }).await;
     }
 
     /// If it fails, the nodes poll a little later.
@@ -156,7 +156,7 @@ impl AppScripts {
         self.notifier.logged.notified().await;
     }
 
-    /// Waits until a node has called [`AppScripts::notify_lease_released`]. May return spuriously. Safe to
+    /// Waits until a node has called [`AppScripts::notify_webhook_lease_released`]. May return spuriously. Safe to
     /// cancel.
     pub(crate) async fn wait_lease_released(&self) {
         self.notifier.released.notified().await;

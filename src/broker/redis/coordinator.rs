@@ -148,7 +148,7 @@ impl Coordinator {
             }
             CoordinatorRequest::Unsubscribe { app_id, channel, user_id } => {
                 let channel = TopicSubject::Channel(channel);
-                self.topics.update(&app_id, channel, |topic| topic.end_one(user_id.as_ref()));
+                self.topics.update(&app_id, channel, |topic| topic.decrement(user_id.as_ref()));
             }
             CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
@@ -159,11 +159,12 @@ impl Coordinator {
             CoordinatorRequest::Connect { app_id, reply: admission } => {
                 self.topics.update(&app_id, TopicSubject::Connections, |topic| match admission {
                     Some(admission) => topic.enqueue(Waiter::Connection(admission)),
-                    None => topic.add(),
+                    None => topic.increment(),
                 });
             }
             CoordinatorRequest::Disconnect { app_id } => {
-                self.topics.update(&app_id, TopicSubject::Connections, |topic| topic.end_one(None));
+                self.topics
+                    .update(&app_id, TopicSubject::Connections, |topic| topic.decrement(None));
             }
             CoordinatorRequest::SetApps(hubs) => self.topics.set_apps(hubs),
             CoordinatorRequest::SetApp(hub) => self.topics.set_app(hub),
@@ -236,7 +237,7 @@ impl Coordinator {
             Completion::Cleaned(Cleaned { node, is_done }) => {
                 self.membership.nodes.on_cleaned(&node, is_done);
             }
-            Completion::LeaseReleased => {
+            Completion::Left => {
                 tracing::info!(node = self.membership.node(), "left the cluster");
                 self.disconnect("this node has left");
             }
@@ -352,8 +353,8 @@ impl Coordinator {
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id);
             }
-            Ok(ControlMessage::LeaseReleased { app_id }) => {
-                self.shared.notifiers.notify_lease_released(&app_id);
+            Ok(ControlMessage::WebhookLeaseReleased { app_id }) => {
+                self.shared.notifiers.notify_webhook_lease_released(&app_id);
             }
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {

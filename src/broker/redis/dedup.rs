@@ -8,7 +8,7 @@ use std::{
 
 /// The recently received envelopes, by the process that sent them.
 ///
-/// A process numbers its envelopes consecutively, so those received from it are bits behind the
+/// A process numbers its envelopes consecutively, so those received from it are bits of a map behind the
 /// highest number. A repeated envelope arrives within `broker_wait_ms` of its first attempt. With
 /// the default, the window is larger than the count of numbers assigned in that time; beyond it, Redis
 /// still recognises a duplicate by its recent ids, unless a failover has lost them.

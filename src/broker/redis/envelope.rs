@@ -57,7 +57,7 @@ pub(super) enum ControlMessage {
     /// A record was added to the empty webhook log of an app.
     WebhookLogNonEmpty { app_id: String },
     /// The lease to deliver an app's webhooks was released.
-    LeaseReleased { app_id: String },
+    WebhookLeaseReleased { app_id: String },
 }
 
 /// The error for messages that are invalid or not of a node.
@@ -187,7 +187,7 @@ impl ControlMessage {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
             Self::WebhookLogNonEmpty { app_id } => format!("L {app_id}"),
-            Self::LeaseReleased { app_id } => format!("V {app_id}"),
+            Self::WebhookLeaseReleased { app_id } => format!("V {app_id}"),
         }
     }
 
@@ -198,7 +198,7 @@ impl ControlMessage {
         }
         match kind {
             "L" => Ok(Self::WebhookLogNonEmpty { app_id: text(rest)?.to_owned() }),
-            "V" => Ok(Self::LeaseReleased { app_id: text(rest)?.to_owned() }),
+            "V" => Ok(Self::WebhookLeaseReleased { app_id: text(rest)?.to_owned() }),
             "K" => {
                 let (len, rest) = split_number(rest)?;
                 let len = usize::try_from(len).map_err(|_| DecodeError)?;
@@ -267,7 +267,7 @@ mod tests {
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Draining },
             ControlMessage::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
             ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },
-            ControlMessage::LeaseReleased { app_id: "an app".into() },
+            ControlMessage::WebhookLeaseReleased { app_id: "an app".into() },
         ] {
             assert_eq!(
                 ControlMessage::decode(control_message.encode().as_bytes()),

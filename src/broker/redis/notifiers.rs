@@ -50,7 +50,7 @@ impl AppNotifiers {
     }
 
     /// The lease was released.
-    pub(super) fn notify_lease_released(&self, app_id: &str) {
+    pub(super) fn notify_webhook_lease_released(&self, app_id: &str) {
         if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.released.notify_one();
         }
@@ -123,7 +123,7 @@ mod tests {
         assert!(second.logged.notified().now_or_never().is_none());
         assert!(notifier.released.notified().now_or_never().is_none());
         assert!(notifier.logged.notified().now_or_never().is_some());
-        notifiers.notify_lease_released("1");
+        notifiers.notify_webhook_lease_released("1");
         assert!(notifier.logged.notified().now_or_never().is_none());
         assert!(notifier.released.notified().now_or_never().is_some());
         drop((notifier, second));

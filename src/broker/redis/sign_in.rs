@@ -41,7 +41,7 @@ impl SignIns {
         match self.all.remove(&connection) {
             // The same user, possibly with another watchlist.
             Some(before) => self.unwatch(topics, connection, &before),
-            None => topics.update_by_name(&own, Topic::add),
+            None => topics.update_by_name(&own, Topic::increment),
         }
         let watched: Vec<Watched> = watchlist
             .iter()

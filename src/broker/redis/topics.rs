@@ -462,7 +462,7 @@ impl Topics {
                     // has ended, its end is still to be reported.
                     let was_admitted = admission.send(is_admitted).is_err() && !is_admitted;
                     if was_admitted {
-                        self.update_by_name(name, Topic::add);
+                        self.update_by_name(name, Topic::increment);
                     }
                 }
                 (_, _) => {}

@@ -1,6 +1,6 @@
 //! Evaluates the value that a PHP file returns, as far as that is possible without executing it.
 
-use super::token::{Placed, Token};
+use super::token::{SpannedToken, Token};
 
 /// A value and its line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,11 +36,11 @@ const DEPTH_MAX: usize = 32;
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<PhpValue>;
 
 /// The value that the file of `tokens` returns, or none if it can return another one.
-pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<PhpNode> {
+pub(super) fn returned(tokens: &[SpannedToken], env: Env<'_>) -> Option<PhpNode> {
     let is_return =
         |token: &Token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("return"));
     let at = tokens.iter().position(|(token, _)| is_return(token))?;
-    let opened = tokens[..at].iter().filter(|(token, _)| *token == Token::Sign('{')).count();
+    let opened = tokens[..at].iter().filter(|(token, _)| *token == Token::Punctuation('{')).count();
     let conditional = |token: &Token| {
         matches!(token, Token::Word(word) if ["if", "switch", "while", "for", "foreach", "goto"]
             .contains(&word.to_ascii_lowercase().as_str()))
@@ -50,11 +50,11 @@ pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<PhpNode> {
     }
     let mut parser = PhpParser { tokens: &tokens[at + 1..], env, depth: 0 };
     let node = parser.expression(false);
-    (parser.peek() == Some(&Token::Sign(';'))).then_some(node)
+    (parser.peek() == Some(&Token::Punctuation(';'))).then_some(node)
 }
 
 struct PhpParser<'a> {
-    tokens: &'a [Placed],
+    tokens: &'a [SpannedToken],
     env: Env<'a>,
     depth: usize,
 }
@@ -75,7 +75,7 @@ impl PhpParser<'_> {
     }
 
     fn take_sign(&mut self, sign: char) -> bool {
-        let is_there = self.peek() == Some(&Token::Sign(sign));
+        let is_there = self.peek() == Some(&Token::Punctuation(sign));
         if is_there {
             self.take();
         }
@@ -93,7 +93,7 @@ impl PhpParser<'_> {
 
     fn is_at_end(&self, is_key: bool) -> bool {
         match self.peek() {
-            None | Some(Token::Sign(',' | ')' | ']' | '}' | ';')) => true,
+            None | Some(Token::Punctuation(',' | ')' | ']' | '}' | ';')) => true,
             Some(Token::Arrow) => is_key,
             Some(_) => false,
         }
@@ -103,8 +103,8 @@ impl PhpParser<'_> {
         let mut open = 0_usize;
         while open > 0 || !self.is_at_end(is_key) {
             match self.take() {
-                Some(Token::Sign('(' | '[' | '{')) => open += 1,
-                Some(Token::Sign(')' | ']' | '}')) => open = open.saturating_sub(1),
+                Some(Token::Punctuation('(' | '[' | '{')) => open += 1,
+                Some(Token::Punctuation(')' | ']' | '}')) => open = open.saturating_sub(1),
                 Some(_) => {}
                 None => return,
             }
@@ -129,18 +129,18 @@ impl PhpParser<'_> {
                 self.take();
                 PhpValue::Number(number)
             }
-            Some(Token::Sign('-')) => {
+            Some(Token::Punctuation('-')) => {
                 self.take();
                 match self.take() {
                     Some(Token::Number(number)) => PhpValue::Number(-number),
                     Some(_) | None => PhpValue::Dynamic,
                 }
             }
-            Some(Token::Sign('[')) => {
+            Some(Token::Punctuation('[')) => {
                 self.take();
                 self.array(']')
             }
-            Some(Token::Sign('(')) => {
+            Some(Token::Punctuation('(')) => {
                 self.take();
                 self.parenthesis()
             }
@@ -155,7 +155,7 @@ impl PhpParser<'_> {
     /// Parses a cast, or an expression in parentheses.
     fn parenthesis(&mut self) -> PhpValue {
         let inner = self.tokens.iter().take(2).map(|(token, _)| token).collect::<Vec<_>>();
-        if let [Token::Word(word), Token::Sign(')')] = inner[..]
+        if let [Token::Word(word), Token::Punctuation(')')] = inner[..]
             && let Some(cast) = cast(&word.to_ascii_lowercase())
         {
             self.tokens = &self.tokens[2..];
@@ -184,7 +184,7 @@ impl PhpParser<'_> {
     /// Parses the arguments of a call, if all of them are values.
     fn arguments(&mut self) -> Option<Vec<PhpValue>> {
         let mut arguments = Vec::new();
-        while self.peek()? != &Token::Sign(')') {
+        while self.peek()? != &Token::Punctuation(')') {
             arguments.push(self.expression(false).value);
             if !self.take_sign(',') {
                 break;
@@ -238,7 +238,7 @@ impl PhpParser<'_> {
                 ArrayElement { key: None, node: first }
             };
             entries.push(entry);
-            if !self.take_sign(',') && self.peek() != Some(&Token::Sign(end)) {
+            if !self.take_sign(',') && self.peek() != Some(&Token::Punctuation(end)) {
                 return PhpValue::Dynamic;
             }
         }

@@ -1,7 +1,7 @@
 //! Tokenizes a PHP file, as far as a configuration needs it.
 
 /// One token and its line, counted from 1.
-pub(super) type Placed = (Token, usize);
+pub(super) type SpannedToken = (Token, usize);
 
 /// A token of PHP.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) enum Token {
     /// `=>`.
     Arrow,
     /// Any other character.
-    Sign(char),
+    Punctuation(char),
     /// A token that is not evaluated: a variable, a string with variables, a float.
     Opaque,
 }
@@ -25,7 +25,7 @@ pub(super) enum Token {
 /// # Errors
 ///
 /// The line of a comment, string or heredoc without an end, or 1 if there is no PHP.
-pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, usize> {
+pub(super) fn tokens(text: &str) -> Result<Vec<SpannedToken>, usize> {
     let mut lexer = Lexer { text, rest: text, counted: 0, line: 1, tokens: Vec::new() };
     if !lexer.skip_past("<?php") {
         return Err(1);
@@ -45,7 +45,7 @@ struct Lexer<'a> {
     /// Number of bytes whose lines are counted in `line`.
     counted: usize,
     line: usize,
-    tokens: Vec<Placed>,
+    tokens: Vec<SpannedToken>,
 }
 
 impl Lexer<'_> {
@@ -86,7 +86,7 @@ impl Lexer<'_> {
                 let word = &self.rest[..end.unwrap_or(self.rest.len())];
                 self.push(Token::Word(word.to_owned()), word.len(), line);
             }
-            (c, _) => self.push(Token::Sign(c), c.len_utf8(), line),
+            (c, _) => self.push(Token::Punctuation(c), c.len_utf8(), line),
         }
         true
     }

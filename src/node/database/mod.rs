@@ -37,7 +37,7 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// The id or the key of an app.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) struct AppName {
+pub(super) struct AppRef {
     column: AppColumn,
     value: String,
 }
@@ -53,7 +53,7 @@ type Answer = Result<Option<Arc<Hub>>, AppsUnavailable>;
 #[derive(Debug)]
 enum Request {
     /// Find an app that is not known.
-    Find(AppName, oneshot::Sender<Answer>),
+    Find(AppRef, oneshot::Sender<Answer>),
     /// Read a known app again, by its id.
     Refresh(String, oneshot::Sender<Answer>),
     /// All known apps are due, and their errors are logged again.
@@ -230,12 +230,12 @@ impl Node {
     }
 
     /// Updates the metric of known apps.
-    pub(super) fn count_known(&self, database: &DatabaseApps) {
+    pub(super) fn update_known_apps_metric(&self, database: &DatabaseApps) {
         self.metrics.app_database().set_apps(database.apps.len());
     }
 
     /// The hub of an app, if it is known.
-    fn known(&self, name: &AppName) -> Option<Arc<Hub>> {
+    fn known(&self, name: &AppRef) -> Option<Arc<Hub>> {
         match name.column {
             AppColumn::Id => self.hub(&name.value),
             AppColumn::Key => self.hub_by_key(&name.value),
@@ -252,7 +252,7 @@ impl Node {
         {
             return Ok(None);
         }
-        let name = AppName { column, value: value.to_owned() };
+        let name = AppRef { column, value: value.to_owned() };
         if database.unknown.contains(&name, clock::now()) {
             return Ok(None);
         }

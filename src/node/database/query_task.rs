@@ -1,6 +1,6 @@
 //! The task that queries the database of apps, and applies the rows.
 
-use super::{Answer, AppName, AppsUnavailable, Node, Request, rows::Rows};
+use super::{Answer, AppRef, AppsUnavailable, Node, Request, rows::Rows};
 use crate::{
     app_database::{AppRecord, DatabaseError, IDS_MAX},
     clock,
@@ -29,8 +29,8 @@ type Waiting = HashMap<String, Vec<oneshot::Sender<Answer>>>;
 
 /// The result of a query.
 #[derive(Debug)]
-enum Done {
-    Found(AppName, Result<Vec<AppRecord>, DatabaseError>),
+enum Completion {
+    Found(AppRef, Result<Vec<AppRecord>, DatabaseError>),
     Refreshed(Vec<String>, Waiting, Result<(Vec<AppRecord>, bool), DatabaseError>),
     Pinged(Result<(), DatabaseError>),
 }
@@ -40,14 +40,14 @@ enum Done {
 struct QueryTask {
     node: Arc<Node>,
     ttl: Duration,
-    queries: JoinSet<Done>,
+    queries: JoinSet<Completion>,
     /// Maximum number of queries at the same time, which is that of connections: further ones would
     /// wait for those, and time out.
     queries_max: usize,
     /// The names that are looked up, with the callers that wait for the answer.
-    finding: HashMap<AppName, Vec<oneshot::Sender<Answer>>>,
+    finding: HashMap<AppRef, Vec<oneshot::Sender<Answer>>>,
     /// The names whose query has not begun.
-    queue: VecDeque<AppName>,
+    queue: VecDeque<AppRef>,
     /// Apps that are read again because of a request, with the callers that wait for that.
     refreshing: Waiting,
     /// Whether a query reads known apps again.
@@ -71,7 +71,7 @@ struct Outage {
 
 impl Node {
     /// Looks up apps in the database and reads known ones again, if there is a database. Never ends.
-    pub async fn keep_database_apps(self: Arc<Self>) {
+    pub async fn run_app_database(self: Arc<Self>) {
         let Some(database) = &self.database else { return };
         let Some(requests) = database.incoming.lock().take() else { return };
         let config = database.config.load().apps_from.clone();
@@ -175,7 +175,7 @@ impl QueryTask {
             let connection = Arc::clone(&connection);
             self.queries.spawn(async move {
                 let rows = connection.find(name.column, &name.value).await;
-                Done::Found(name, rows)
+                Completion::Found(name, rows)
             });
         }
         if !self.is_refreshing && self.refresh_at <= now {
@@ -192,7 +192,7 @@ impl QueryTask {
                 let connection = Arc::clone(&connection);
                 self.queries.spawn(async move {
                     let rows = connection.read(&due).await;
-                    Done::Refreshed(due, waiting, rows)
+                    Completion::Refreshed(due, waiting, rows)
                 });
             }
         }
@@ -203,20 +203,20 @@ impl QueryTask {
         let Some(database) = self.node.database.as_deref() else { return };
         if !std::mem::replace(&mut self.is_pinging, true) {
             let connection = Arc::clone(&database.database);
-            self.queries.spawn(async move { Done::Pinged(connection.ping().await) });
+            self.queries.spawn(async move { Completion::Pinged(connection.ping().await) });
         }
     }
 
-    fn on_done(&mut self, done: Done, now: Instant) {
+    fn on_done(&mut self, done: Completion, now: Instant) {
         match done {
-            Done::Found(name, rows) => {
+            Completion::Found(name, rows) => {
                 let found = self.answered(rows, now).map(|rows| self.rows.found(&name, &rows, now));
                 let waiting = self.finding.remove(&name).unwrap_or_default();
                 for answer in waiting {
                     let _ = answer.send(found.clone());
                 }
             }
-            Done::Refreshed(ids, waiting, rows) => {
+            Completion::Refreshed(ids, waiting, rows) => {
                 self.is_refreshing = false;
                 self.refresh_at = now;
                 let answered = self.answered(rows, now).map(|(rows, is_complete)| {
@@ -237,7 +237,7 @@ impl QueryTask {
                     }
                 }
             }
-            Done::Pinged(result) => {
+            Completion::Pinged(result) => {
                 self.is_pinging = false;
                 if let Err(error @ DatabaseError::Rejected(_)) = &result {
                     self.begin_outage(error, now);
@@ -295,7 +295,7 @@ impl QueryTask {
         self.reject_waiting();
     }
 
-    /// Answers the lookups whose query has not begun.
+    /// Rejects the lookups whose query has not begun, and all refreshes.
     fn reject_waiting(&mut self) {
         for name in std::mem::take(&mut self.queue) {
             for answer in self.finding.remove(&name).unwrap_or_default() {

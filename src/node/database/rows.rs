@@ -1,13 +1,13 @@
 //! Applies the rows that were read: adds apps, and changes and removes known ones.
 
-use super::{AppName, DatabaseApps};
+use super::{AppRef, DatabaseApps};
 use crate::{
     app::App,
     app_database::{AppColumn, AppRecord},
     config::{AppConfig, is_app_column},
     hub::Hub,
     node::{Node, apps::HubFactory},
-    webhook::AppPlan,
+    webhook::PreparedAppWebhooks,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -26,10 +26,10 @@ pub(super) struct Rows {
     errors: HashMap<String, String>,
 }
 
-/// An app that is valid, with the plan of its webhooks.
+/// An app that is valid, with its webhooks.
 struct ValidApp {
     config: AppConfig,
-    plan: AppPlan,
+    webhooks: PreparedAppWebhooks,
 }
 
 impl Rows {
@@ -45,7 +45,7 @@ impl Rows {
     /// Takes the result of a lookup. Returns the hub of the app, which is known from now on.
     pub(super) fn found(
         &mut self,
-        name: &AppName,
+        name: &AppRef,
         rows: &[AppRecord],
         now: Instant,
     ) -> Option<Arc<Hub>> {
@@ -92,15 +92,15 @@ impl Rows {
         if database.hub_by_key(key).is_some() {
             return self.reject(id, "its key is that of another app".to_owned());
         }
-        let ValidApp { config, plan } = self.validate(database, row, id)?;
+        let ValidApp { config, webhooks } = self.validate(database, row, id)?;
         let node = &self.node;
         let factory = HubFactory { inboxes: &node.inboxes, webhooks: &node.webhooks };
         let hub = factory.hub(config);
         // The webhooks and the broker know a new app before its first connection.
-        node.webhooks.change_app(plan);
+        node.webhooks.change_app(webhooks);
         node.broker.set_app(&hub);
         database.insert(Arc::clone(&hub), now);
-        self.node.count_known(database);
+        self.node.update_known_apps_metric(database);
         tracing::info!(app = id, "app found in the database");
         Some(hub)
     }
@@ -132,7 +132,7 @@ impl Rows {
 
     fn apply(&mut self, database: &DatabaseApps, id: &str, row: &AppRecord) {
         let Some(hub) = database.hub(id) else { return };
-        let Some(ValidApp { config, plan }) = self.validate(database, row, id) else { return };
+        let Some(ValidApp { config, webhooks }) = self.validate(database, row, id) else { return };
         let before = hub.app();
         if before.config.key != config.key {
             // To clients it is another app, which they have to find.
@@ -144,7 +144,7 @@ impl Rows {
         }
         let settings = config.settings_other_than(&before.config).join(", ");
         hub.reconfigure(App::new(config));
-        self.node.webhooks.change_app(plan);
+        self.node.webhooks.change_app(webhooks);
         self.node.broker.apply_config(&hub);
         self.node.broker.set_app(&hub);
         tracing::info!(app = id, settings, "app changed in the database");
@@ -155,7 +155,7 @@ impl Rows {
         self.errors.remove(id);
         self.node.broker.remove_app(&hub.app_id());
         self.node.end_app(hub);
-        self.node.count_known(database);
+        self.node.update_known_apps_metric(database);
         tracing::info!(app = id, "{why}");
     }
 
@@ -168,8 +168,9 @@ impl Rows {
         let app = config.app_of_row(row.columns(), database.address);
         let app = app.map_err(|error| error.to_string());
         let valid = app.and_then(|app| {
-            let plan = AppPlan::new(&config, &app).map_err(|error| error.to_string())?;
-            Ok(ValidApp { config: app, plan })
+            let webhooks =
+                PreparedAppWebhooks::new(&config, &app).map_err(|error| error.to_string())?;
+            Ok(ValidApp { config: app, webhooks })
         });
         match valid {
             Ok(valid) => {

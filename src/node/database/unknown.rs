@@ -1,6 +1,6 @@
 //! Names that no app of the database has.
 
-use super::AppName;
+use super::AppRef;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ const NAMES_MAX: usize = 10_000;
 
 /// Names that were looked up lately without success.
 #[derive(Debug, Default)]
-pub(super) struct UnknownApps(Mutex<HashMap<AppName, Instant>>);
+pub(super) struct UnknownApps(Mutex<HashMap<AppRef, Instant>>);
 
 impl UnknownApps {
-    pub(super) fn contains(&self, name: &AppName, now: Instant) -> bool {
+    pub(super) fn contains(&self, name: &AppRef, now: Instant) -> bool {
         self.0.lock().get(name).is_some_and(|ends| now < *ends)
     }
 
-    pub(super) fn insert(&self, name: AppName, now: Instant) {
+    pub(super) fn insert(&self, name: AppRef, now: Instant) {
         let mut names = self.0.lock();
         if NAMES_MAX <= names.len() {
             names.clear();
@@ -41,8 +41,8 @@ mod tests {
     use super::*;
     use crate::app_database::AppColumn;
 
-    fn name(value: &str) -> AppName {
-        AppName { column: AppColumn::Key, value: value.to_owned() }
+    fn name(value: &str) -> AppRef {
+        AppRef { column: AppColumn::Key, value: value.to_owned() }
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
         };
         assert!(contains("a", 0) && contains("a", 4_999) && !contains("a", 5_000));
         assert!(!contains("b", 0));
-        let id = AppName { column: AppColumn::Id, ..name("a") };
+        let id = AppRef { column: AppColumn::Id, ..name("a") };
         assert!(!unknown.contains(&id, start), "an id is not a key");
         unknown.clear();
         assert!(!contains("a", 0));

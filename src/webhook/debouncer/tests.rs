@@ -246,7 +246,7 @@ fn only_a_departure_from_redis_is_reported_without_an_arrival() {
 }
 
 #[test]
-fn momentary_events_and_arrivals_are_reported_at_once() {
+fn unpaired_events_and_arrivals_are_reported_at_once() {
     for hub_event in one_of_each() {
         for mut debouncer in both() {
             let is_delayed = [WebhookEvent::ChannelVacated, WebhookEvent::MemberRemoved]

@@ -101,10 +101,10 @@ async fn a_moment() {
 async fn a_delivery_waits_for_earlier_ones_to_the_same_url_only() {
     let (mut deliveries, settings) = deliveries();
     let [old_a, old_b, new_a, new_b] = [(); 4].map(|()| Gate::closed());
-    deliveries.follow(&settings, &[Arc::clone(&old_a), Arc::clone(&old_b)]);
+    deliveries.apply_settings(&settings, &[Arc::clone(&old_a), Arc::clone(&old_b)]);
     a_moment().await;
     assert_eq!([&old_a, &old_b].map(|gate| gate.reads()), [1, 1]);
-    deliveries.follow(&settings, &[Arc::clone(&new_a), Arc::clone(&new_b)]);
+    deliveries.apply_settings(&settings, &[Arc::clone(&new_a), Arc::clone(&new_b)]);
     a_moment().await;
     assert_eq!([&new_a, &new_b].map(|gate| gate.reads()), [0, 0]);
     old_b.open();
@@ -121,7 +121,7 @@ async fn a_queue_that_stays_is_delivered_on() {
     let (mut deliveries, settings) = deliveries();
     let gates = [(); 2].map(|()| Gate::closed());
     for _ in 0..2 {
-        deliveries.follow(&settings, &gates);
+        deliveries.apply_settings(&settings, &gates);
         a_moment().await;
     }
     gates[0].open();
@@ -134,7 +134,7 @@ async fn a_queue_that_stays_is_delivered_on() {
 async fn the_end_waits_for_each_delivery() {
     let (mut deliveries, settings) = deliveries();
     let gates = [(); 2].map(|()| Gate::closed());
-    deliveries.follow(&settings, &gates);
+    deliveries.apply_settings(&settings, &gates);
     a_moment().await;
     let finished = deliveries.finish();
     tokio::pin!(finished);

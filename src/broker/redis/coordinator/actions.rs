@@ -90,7 +90,7 @@ impl Coordinator {
                         let reason = &*reason.text;
                         tracing::debug!(reason, "releasing the lease failed");
                     }
-                    Completion::LeaseReleased
+                    Completion::Left
                 });
             }
             // The link was lost meanwhile.

@@ -78,5 +78,5 @@ pub(in crate::broker::redis) enum Completion {
     Forwarded(Forwarded),
     Cleaned(Cleaned),
     /// The lease is released.
-    LeaseReleased,
+    Left,
 }

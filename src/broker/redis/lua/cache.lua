@@ -3,7 +3,7 @@
 --
 -- KEYS  1 the registry (see fencing.lua), 2 the channels in the order of their events, in µs
 --       3 for each channel: the time of the publish, in µs of the clock of its Redis, the bytes, when it expires in ms of this server's clock, and the id
---         of the event; under a space, the sum of the bytes
+--         of the event; in the field ' ', the sum of the bytes
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the maximum bytes   5 how long the index is kept, in ms
 --       6 the number of evicted events; for each its channel and its id
 --       then for each published event: its channel, its time, its bytes, 0 if it is not kept, its lifetime in ms,

@@ -40,7 +40,7 @@ impl Topic {
     /// What this node holds; `None` while a sync is due or in flight.
     pub(in crate::broker::redis) fn local_state(&self, now: Instant) -> Option<LocalState> {
         let is_ending = self.sign_out_times.front().is_some_and(|at| *at <= now);
-        let is_settled = self.subscription == PubSubState::Subscribed
+        let is_settled = self.pubsub_state == PubSubState::Subscribed
             && self.in_flight_waiters.is_none()
             && !self.must_sync();
         (is_settled && !is_ending).then(|| LocalState {
@@ -56,7 +56,7 @@ impl Topic {
     /// known.
     pub(in crate::broker::redis) fn withdraw_unknown(&mut self) -> bool {
         let is_unknown =
-            self.subscription == PubSubState::Unsubscribed && self.acknowledged_total == 0;
+            self.pubsub_state == PubSubState::Unsubscribed && self.acknowledged_total == 0;
         if is_unknown {
             self.acknowledged_total = 1;
             self.needs_full_sync = true;

@@ -73,7 +73,7 @@ pub(in crate::broker::redis) struct Topic {
     sends_count: bool,
     /// The total that the subscribers of this node have received.
     total_throttle: CountThrottle,
-    subscription: PubSubState,
+    pubsub_state: PubSubState,
     /// The server of the latest subscription.
     server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
@@ -119,7 +119,7 @@ impl Topic {
             partition,
             attempt: 0,
             syncs: 0,
-            subscription: PubSubState::Unsubscribed,
+            pubsub_state: PubSubState::Unsubscribed,
             server: None,
             local_count: 0,
             early_ends: 0,
@@ -202,8 +202,8 @@ impl Topic {
         self.waiters.push_back(waiter);
     }
 
-    /// Ends a subscription that was accepted.
-    pub(in crate::broker::redis) fn end_one(&mut self, user_id: Option<&Arc<str>>) {
+    /// Removes a subscription, sign-in or connection that was accepted.
+    pub(in crate::broker::redis) fn decrement(&mut self, user_id: Option<&Arc<str>>) {
         match self.local_count.checked_sub(1) {
             Some(count) => {
                 self.local_count = count;
@@ -220,8 +220,8 @@ impl Topic {
         }
     }
 
-    /// Adds a subscription without a waiter.
-    pub(in crate::broker::redis) fn add(&mut self) {
+    /// Adds a subscription, sign-in or connection without a waiter.
+    pub(in crate::broker::redis) fn increment(&mut self) {
         match self.early_ends.checked_sub(1) {
             Some(early_ends) => self.early_ends = early_ends,
             None => self.local_count += 1,
@@ -265,7 +265,7 @@ impl Topic {
 
     /// Requests that provisional state is read again. Returns false if there is none.
     pub(in crate::broker::redis) fn end_provisional(&mut self) -> bool {
-        // Topics without a subscription have no view.
+        // Topics without a pub/sub channel have no view.
         let was_provisional = !self.has_pubsub_channel()
             || self.view.as_mut().is_some_and(TopicView::end_provisional);
         self.needs_full_sync |= was_provisional;
@@ -273,7 +273,7 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn is_removable(&self) -> bool {
-        self.subscription == PubSubState::Unsubscribed
+        self.pubsub_state == PubSubState::Unsubscribed
             && !self.is_needed()
             && self.acknowledged_total == 0
     }
@@ -288,7 +288,7 @@ impl Topic {
 
     /// Resets the topic after the link is lost, or its partition has moved.
     pub(in crate::broker::redis) fn reset(&mut self) {
-        self.subscription = PubSubState::Unsubscribed;
+        self.pubsub_state = PubSubState::Unsubscribed;
         self.attempt = self.attempt.wrapping_add(1);
         for waiter in self.in_flight_waiters.take().into_iter().flatten().rev() {
             self.waiters.push_front(waiter);
@@ -311,18 +311,18 @@ impl Topic {
     }
 
     pub(in crate::broker::redis) fn on_subscribed(&mut self, server: ServerId) {
-        self.subscription = PubSubState::Subscribed;
+        self.pubsub_state = PubSubState::Subscribed;
         self.server = Some(server);
     }
 
     /// Whether messages of this server are accepted. A master that was replaced may still publish; its
     /// messages are not part of the state that was read from the new one.
     pub(in crate::broker::redis) fn accepts_from(&self, server: ServerId) -> bool {
-        self.subscription != PubSubState::Subscribed || self.server == Some(server)
+        self.pubsub_state != PubSubState::Subscribed || self.server == Some(server)
     }
 
     pub(in crate::broker::redis) fn on_unsubscribed(&mut self) {
-        self.subscription = PubSubState::Unsubscribed;
+        self.pubsub_state = PubSubState::Unsubscribed;
         self.view = None;
         self.is_live = false;
         self.needs_full_sync = false;
@@ -352,10 +352,10 @@ impl Topic {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.subscription == PubSubState::Unsubscribed
+        if self.pubsub_state == PubSubState::Unsubscribed
             && (is_needed || 0 < self.acknowledged_total)
         {
-            self.subscription = if self.has_pubsub_channel() {
+            self.pubsub_state = if self.has_pubsub_channel() {
                 PubSubState::Subscribing
             } else {
                 PubSubState::Subscribed
@@ -364,7 +364,7 @@ impl Topic {
                 return Some(TopicStep::Subscribe);
             }
         }
-        match self.subscription {
+        match self.pubsub_state {
             PubSubState::Subscribed if self.in_flight_waiters.is_some() => None,
             PubSubState::Subscribed if self.must_sync() => {
                 Some(TopicStep::Sync(self.sync_request()))
@@ -379,7 +379,7 @@ impl Topic {
                     return None;
                 }
                 self.idle_since = None;
-                self.subscription = if self.has_pubsub_channel() {
+                self.pubsub_state = if self.has_pubsub_channel() {
                     PubSubState::Unsubscribing
                 } else {
                     PubSubState::Unsubscribed

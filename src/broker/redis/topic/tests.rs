@@ -144,7 +144,7 @@ fn subject(subject: TopicSubject) -> Topic {
 fn signed_in(count: usize) -> Topic {
     let mut topic = subject(TopicSubject::User("u".into()));
     for _ in 0..count {
-        topic.add();
+        topic.increment();
     }
     topic.next_step(Instant::now());
     topic.on_subscribed(ServerId::ONLY);
@@ -156,7 +156,7 @@ fn signed_in(count: usize) -> Topic {
 /// The connections of an app, one of them on this node.
 fn counted_connection() -> Topic {
     let mut topic = subject(TopicSubject::Connections);
-    topic.add();
+    topic.increment();
     request(&mut topic);
     reply(&mut topic, synced(1, 0, 1, &[]), false);
     topic
@@ -208,7 +208,7 @@ fn members_join_and_leave_by_versions() {
 #[test]
 fn a_user_that_returns_before_its_departure_was_synced_has_not_left() {
     let mut topic = begun("presence-a", &["1"]);
-    topic.end_one(Some(&"1".into()));
+    topic.decrement(Some(&"1".into()));
     topic.enqueue(subscriber(2, Some("1")));
     let sync = request(&mut topic);
     assert!(sync.removed_users.is_empty());
@@ -220,7 +220,7 @@ fn a_departure_during_a_sync_is_part_of_the_next() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.enqueue(subscriber(3, Some("3")));
     request(&mut topic);
-    topic.end_one(Some(&"1".into()));
+    topic.decrement(Some(&"1".into()));
     assert!(topic.next_step(Instant::now()).is_none());
     reply(&mut topic, synced(5, 5, 3, &[]), false);
     let next = request(&mut topic);
@@ -232,7 +232,7 @@ fn a_user_with_another_pending_connection_stays() {
     let mut topic = begun("presence-a", &["1"]);
     topic.enqueue(subscriber(2, Some("1")));
     request(&mut topic);
-    topic.end_one(Some(&"1".into()));
+    topic.decrement(Some(&"1".into()));
     assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     let next = request(&mut topic);
     assert_eq!(next.own_total_without_joins, 1);
@@ -413,7 +413,7 @@ fn after_a_data_loss_everything_is_synced_as_new() {
 #[test]
 fn an_unused_topic_is_unsubscribed_after_a_delay() {
     let mut topic = begun("room", &["a"]);
-    topic.end_one(None);
+    topic.decrement(None);
     let sync = request(&mut topic);
     assert_eq!(sync.own_total_without_joins, 0);
     reply(&mut topic, synced(5, 5, 0, &[]), false);
@@ -432,7 +432,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     let name = TopicName { app_id: "1".into(), subject: TopicSubject::User("u".into()) };
     let mut topic = Topic::new(name, Partition::LEASES, &AppConfig::development());
     let now = Instant::now();
-    topic.add();
+    topic.increment();
     topic.next_step(now);
     topic.on_subscribed(ServerId::ONLY);
     assert_eq!(request(&mut topic).own_total_without_joins, 1);

@@ -57,7 +57,7 @@ pub(in crate::broker::redis) struct SyncRequest {
     pub(in crate::broker::redis) reply_bytes: usize,
 }
 
-/// A user that joins on this node.
+/// A user or a connection that joins on this node; a connection has an empty user id.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct UserJoin {
     pub(in crate::broker::redis) user_id: Arc<str>,

@@ -131,7 +131,7 @@ impl Topic {
         now: Instant,
     ) -> Effect {
         if is_accepted {
-            self.add();
+            self.increment();
         }
         match waiter {
             Waiter::Connection(admission) => Effect::Admit(admission, is_accepted),
@@ -323,8 +323,8 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         if !self.is_live {
-            if self.subscription == PubSubState::Subscribed
-                || self.subscription == PubSubState::Subscribing
+            if self.pubsub_state == PubSubState::Subscribed
+                || self.pubsub_state == PubSubState::Subscribing
             {
                 self.buffered.push((message, is_duplicate));
                 if BUFFERED_MAX < self.buffered.len() {

@@ -8,7 +8,7 @@ use crate::webhook::record;
 #[derive(Default)]
 struct Consumer(HashMap<DebounceKey, bool>);
 
-/// Whether the event is an arrival or a departure; `None` for momentary events.
+/// Whether the event is an arrival or a departure; `None` for unpaired events.
 fn came(hub_event: &HubEvent) -> Option<bool> {
     match hub_event.kind() {
         WebhookEvent::ChannelOccupied | WebhookEvent::MemberAdded | WebhookEvent::UserOnline => {

@@ -3,7 +3,7 @@
 //!
 //! One node at a time holds the *lease* to read an app's log. It removes records and appends the
 //! resulting requests to the queues in one step, so that nothing is lost or sent twice if it dies
-//! in between. All these keys of an app are in its home partition. Redis rejects commands of a node
+//! in between. All these keys of an app are in the app's partition. Redis rejects commands of a node
 //! whose own lease has expired (see `src/broker/redis/lua/fencing.lua`).
 
 use super::{
@@ -130,6 +130,7 @@ impl StoreClient {
             .key(self.app.key("leader"))
             .key(self.app.log_key())
             .key(self.app.log_state_key())
+            // The delayed events.
             .key(self.app.key("held"))
             .arg(lease)
             .arg(format!("{}.", self.app.process()))
@@ -222,7 +223,7 @@ impl StoreClient {
         let call = call.key(self.app.key("leader")).arg(lease);
         let Ok(mut reply) = self.run(call).await else { return };
         if self.flag(&mut reply) == Ok(true) {
-            self.app.notify_lease_released().await;
+            self.app.notify_webhook_lease_released().await;
         }
     }
 

@@ -89,7 +89,7 @@ fn an_inconsistent_hash_is_read_again() {
 fn the_hash_of_a_vacated_topic_may_expire() {
     let vacated = || {
         let mut topic = begun("room", &["a"]);
-        topic.end_one(None);
+        topic.decrement(None);
         request(&mut topic);
         reply(&mut topic, synced(5, 5, 0, &[]), false);
         receive(&mut topic, change(6, Change::Total(0)));
@@ -128,7 +128,7 @@ fn an_unknown_contribution_is_withdrawn() {
 
     let mut vacated = begun("room", &["a"]);
     assert!(!vacated.withdraw_unknown(), "the contribution is known");
-    vacated.end_one(None);
+    vacated.decrement(None);
     request(&mut vacated);
     reply(&mut vacated, synced(5, 5, 0, &[]), false);
     assert!(!vacated.withdraw_unknown(), "it is subscribed: comparisons repair it");

@@ -9,7 +9,7 @@ fn next(topic: &mut Topic) -> Option<TopicStep> {
 /// A topic whose only subscriber has left, which Redis has acknowledged.
 fn vacated() -> Topic {
     let mut topic = begun("room", &["a"]);
-    topic.end_one(None);
+    topic.decrement(None);
     request(&mut topic);
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     topic
@@ -20,20 +20,20 @@ fn an_end_before_its_reply_is_applied_later() {
     let mut topic = begun("room", &["a"]);
     topic.enqueue(subscriber(2, None));
     request(&mut topic);
-    topic.end_one(None);
-    topic.end_one(None);
+    topic.decrement(None);
+    topic.decrement(None);
     assert_eq!(reply(&mut topic, synced(5, 5, 2, &[]), false), ["accept 2"]);
     assert_eq!(request(&mut topic).own_total_without_joins, 0, "it has ended already");
     reply(&mut topic, synced(5, 5, 0, &[]), false);
-    topic.add();
+    topic.increment();
     assert_eq!(request(&mut topic).own_total_without_joins, 1, "each early end cancels one start");
 
     let mut connections = subject(TopicSubject::Connections);
     for _ in 0..2 {
-        connections.end_one(None);
+        connections.decrement(None);
     }
     for _ in 0..3 {
-        connections.add();
+        connections.increment();
     }
     assert_eq!(request(&mut connections).own_total_without_joins, 1);
 }
@@ -49,10 +49,10 @@ fn a_topic_is_withdrawn_when_nothing_is_left_in_redis_or_due() {
     request(&mut waiting);
     assert!(!waiting.is_withdrawn(), "a sync is in flight");
     let mut counted = topic("room");
-    counted.add();
+    counted.increment();
     assert!(!counted.is_withdrawn(), "a subscription is counted");
     let mut ended = begun("room", &["a"]);
-    ended.end_one(None);
+    ended.decrement(None);
     assert!(!ended.is_withdrawn(), "its end must be synced");
     assert!(vacated().is_withdrawn());
 }
@@ -101,7 +101,7 @@ fn a_topic_needed_again_restarts_its_linger_time() {
     assert!(matches!(topic.next_step(at(5)), Some(TopicStep::Sync(_))));
     assert!(topic.wake_at().is_none());
     reply(&mut topic, synced(5, 5, 1, &[]), false);
-    topic.end_one(None);
+    topic.decrement(None);
     assert!(matches!(topic.next_step(at(6)), Some(TopicStep::Sync(_))));
     reply(&mut topic, synced(5, 5, 0, &[]), false);
     assert!(topic.next_step(at(7)).is_none(), "idle from now on");
@@ -128,7 +128,7 @@ fn connections_have_no_pubsub_channel() {
     );
     reply(&mut topic, synced(1, 0, 1, &[]), true);
     assert!(next(&mut topic).is_none());
-    topic.end_one(None);
+    topic.decrement(None);
     assert_eq!(request(&mut topic).own_total_without_joins, 0);
     reply(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
@@ -211,7 +211,7 @@ fn sign_ins_end_each_at_its_time_or_all_at_once() {
 fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     let mut topic = subject(TopicSubject::User("u".into()));
     assert_eq!(topic.is_online(), None);
-    topic.add();
+    topic.increment();
     topic.next_step(Instant::now());
     topic.on_subscribed(ServerId::ONLY);
     request(&mut topic);
@@ -385,7 +385,7 @@ fn an_unused_topic_has_no_steps() {
 #[test]
 fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
-    topic.end_one(Some(&"1".into()));
+    topic.decrement(Some(&"1".into()));
     let sync = relink(&mut topic);
     assert!(sync.is_full && sync.removed_users.is_empty(), "a full sync lists all members");
     assert_eq!(sync.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);

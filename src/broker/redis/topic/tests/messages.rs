@@ -240,7 +240,7 @@ fn an_event_of_another_hash_does_not_prove_completeness() {
 #[test]
 fn a_channel_without_subscribers_forces_no_resubscribe() {
     let mut topic = begun("room", &["a"]);
-    topic.end_one(None);
+    topic.decrement(None);
     relink(&mut topic);
     assert_eq!(reply(&mut topic, synced(5, 9, 0, &[]), true), [""; 0], "and no total");
 }

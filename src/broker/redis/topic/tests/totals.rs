@@ -56,7 +56,7 @@ fn a_difference_found_after_a_lost_link_is_announced_like_a_change() {
 fn a_total_is_not_announced_without_subscribers_here() {
     let (mut topic, now) = (begun("room", &["a"]), Instant::now());
     assert_eq!(hear_total(&mut topic, 6, MANY, now), ["total later"]);
-    topic.end_one(None);
+    topic.decrement(None);
     assert_eq!(due(&mut topic, now + COUNT_INTERVAL), [""; 0]);
     assert_eq!(hear_total(&mut topic, 7, 5, now), [""; 0]);
     // The next subscriber receives the total with its subscription.

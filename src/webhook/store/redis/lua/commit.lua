@@ -1,18 +1,18 @@
 -- Puts requests into the queues, and removes the records that they contain from the log: atomically,
--- and only for the node that holds the delivery lease (see poll.lua).
+-- and only for the node that holds the webhook lease (see poll.lua).
 --
--- KEYS  1 the registry (see fencing.lua), 2 the delivery lease, 3 the log, 4 its state, 5 the held-back events, then the queues
--- ARGV  1 the generation, 2 the node, 3 its link   4 the holder of the delivery lease   5 its duration, in ms
+-- KEYS  1 the registry (see fencing.lua), 2 the webhook lease, 3 the log, 4 its state, 5 the delayed events, then the queues
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the holder of the webhook lease   5 its duration, in ms
 --       6 the number of records   7 their bytes
 --       8 the maximum bytes of a queue   9 how long a queue is kept after the last addition, in ms
---       10 the number of changes of held-back events
+--       10 the number of changes of delayed events
 --       then for each change: its name and the new value, empty to remove it
 --       then for each request: the number of its queue, the number of its events, its body
 @FENCING@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 if call_or_reset('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 'lost'} end
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local log, state, held, most = KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[8])
+local log, state, delayed, most = KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[8])
 local queues = #KEYS - 5
 call_or_reset('LTRIM', log, ARGV[6], -1)
 if redis.call('EXISTS', log) == 1 then
@@ -23,9 +23,9 @@ end
 local at = 11
 for _ = 1, ARGV[10] do
   if ARGV[at + 1] == '' then
-    call_or_reset('HDEL', held, ARGV[at])
+    call_or_reset('HDEL', delayed, ARGV[at])
   else
-    call_or_reset('HSET', held, ARGV[at], ARGV[at + 1])
+    call_or_reset('HSET', delayed, ARGV[at], ARGV[at + 1])
   end
   at = at + 2
 end

@@ -1,6 +1,6 @@
--- Takes or renews the delivery lease of an app's webhooks, and returns the first records of the log.
+-- Takes or renews the webhook lease of an app's webhooks, and returns the first records of the log.
 --
--- KEYS  1 the registry (see fencing.lua), 2 the delivery lease, 3 the log, 4 its state, 5 the held-back events
+-- KEYS  1 the registry (see fencing.lua), 2 the webhook lease, 3 the log, 4 its state, 5 the delayed events
 -- ARGV  1 the generation, 2 the node, 3 its link
 --       4 the holder: the node's process, a dot, and a random part
 --       5 the process and the dot   6 the duration of the lease, in ms

@@ -1,6 +1,6 @@
--- Releases the delivery lease of an app's webhooks (see poll.lua).
+-- Releases the webhook lease of an app's webhooks (see poll.lua).
 --
--- KEYS  1 the registry (see fencing.lua), 2 the delivery lease
+-- KEYS  1 the registry (see fencing.lua), 2 the webhook lease
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the holder
 @FENCING@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
