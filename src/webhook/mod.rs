@@ -5,7 +5,7 @@
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`store`) and returns. One
 //! task for each app (`dispatcher`) reads the log and passes it to the **debouncer** (`debouncer`), which
 //! decides which events are reported and when: paired events alternate, and absences shorter than
-//! [`Debouncer::DELAY`](debouncer::Debouncer) are not reported. Reported events pass the **filter** of
+//! `Debouncer::DELAY` are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`delivery`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
