@@ -1,0 +1,3 @@
+import { start } from './start.jsx';
+
+start(document.getElementById('app'));
