@@ -93,6 +93,12 @@ export function plural(number, singular, several = `${singular}s`) {
   return `${count(number)} ${number === 1 ? singular : several}`;
 }
 
+/** A message of the server as a sentence of its own. */
+export function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
 /** JSON with indentation if the text is an object or an array, and the text itself otherwise. */
 export function pretty(text) {
   if (typeof text !== 'string') return JSON.stringify(text, null, 2);

@@ -10,21 +10,21 @@ export const EMPTY = { latest: null, rates: {}, nodeRates: {}, samples: [] };
 /**
  * Adds an overview of the server to the earlier ones.
  *
- * Rates are the sum over nodes that are in both overviews and did not start anew in between. `gap` adds an interruption, so that
+ * A session of one app gets the connections of its app, and no nodes. Rates are the sum over nodes that are in both overviews and did not start anew in between. `gap` adds an interruption, so that
  * plots do not connect what was before and after a lost connection.
  */
 export function add(before, latest, { gap = false } = {}) {
   const usable = before.latest && !gap ? before.latest : null;
   const nodeRates = {};
-  for (const node of latest.nodes) {
-    const earlier = usable?.nodes.find((each) => each.node === node.node);
+  for (const node of latest.nodes ?? []) {
+    const earlier = usable?.nodes?.find((each) => each.node === node.node);
     const seconds = usable ? (latest.time - usable.time) / 1000 : 0;
     if (earlier && seconds > 0) nodeRates[node.node] = between(earlier, node, seconds);
   }
   const rates = sum(Object.values(nodeRates));
   const sample = {
     time: latest.time / 1000,
-    connections: total(latest.nodes, 'connections'),
+    connections: total(latest.nodes ?? latest.apps, 'connections'),
     p50: latest.latency_ms?.p50 ?? null,
     p99: latest.latency_ms?.p99 ?? null,
     ...rates,

@@ -3,6 +3,7 @@
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 
+import { sentence } from './format.js';
 import { Notice } from './parts/basics.jsx';
 import { logOut, readSession } from './session.js';
 import { Shell } from './shell.jsx';
@@ -50,7 +51,7 @@ function Failed({ error, onRetry }) {
       <div class="card">
         <h1>Campanile console</h1>
         <Notice kind="bad" role="alert" title={isOff ? 'The console is off' : 'The server does not answer'}>
-          {isOff ? 'The server does not offer the console to this address.' : error.message}
+          {isOff ? 'The server does not offer the console to this address.' : sentence(error.message)}
         </Notice>
         <button type="button" class="button" onClick={onRetry}>Try again</button>
       </div>

@@ -30,7 +30,6 @@ export function View({ route }) {
   if (route.view === 'unknown') return <Unknown />;
   const isOthers = route.app !== undefined && session.app && session.app !== route.app;
   if (session.app && (isOthers || NOT_FOR_ONE_APP.includes(route.view))) return <NotAllowed title={TITLES[route.view] ?? route.item} app={session.app} />;
-  if (route.app !== undefined && !session.apps.some(({ id }) => id === route.app)) return <UnknownApp app={route.app} />;
   const Component = COMPONENTS[route.view];
   return <Component key={`${route.app}/${route.item}`} route={route} app={route.app} item={route.item} />;
 }
@@ -42,15 +41,6 @@ function NotAllowed({ title, app }) {
       <Notice kind="warn" title="Not allowed">
         This session is limited to the app {app}. Log in with the password of the console to see everything. <a href={toApp(app, 'channels')}>Channels of {app}</a>
       </Notice>
-    </>
-  );
-}
-
-function UnknownApp({ app }) {
-  return (
-    <>
-      <Heading title="Unknown app" />
-      <Notice kind="warn" title={`There is no app ${app}`}>It may have been removed by a reload. <a href="#/apps">All apps</a></Notice>
     </>
   );
 }

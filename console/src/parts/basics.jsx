@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 
-import { clock, exact } from '../format.js';
+import { clock, exact, sentence } from '../format.js';
 import { Icon } from './icons.jsx';
 
 /** How long a button says that it has copied. */
@@ -138,7 +138,7 @@ export function Notice({ kind = 'info', title, children, role }) {
 /** Shows the state of a watch, and `children(value)` when there is a value. */
 export function Watched({ state, rows, children }) {
   if (state.status === 'loading') return <Loading rows={rows} />;
-  if (state.status === 'error') return <Problem>{state.error}</Problem>;
+  if (state.status === 'error') return <Problem>{sentence(state.error)}</Problem>;
   return children(state.value);
 }
 

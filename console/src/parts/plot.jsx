@@ -99,9 +99,10 @@ function spanOf(_, first, last) {
   return [end - span, end];
 }
 
-/** Seconds are left out where all marks are full minutes. */
-function timesOf(_, ticks, __, ___, step) {
-  return ticks.map((tick) => clock(tick * 1000).slice(-8, step < 60 ? undefined : -3));
+/** Seconds are left out where all marks are full minutes, and marks whose text would run into the other axis have none. */
+function timesOf({ scales: { x } }, ticks, __, ___, step) {
+  const first = x.min + (x.max - x.min) * 0.07;
+  return ticks.map((tick) => (tick < first ? '' : clock(tick * 1000).slice(-8, step < 60 ? undefined : -3)));
 }
 
 /** The theme in use, rendered again when it changes. */

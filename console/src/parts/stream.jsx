@@ -17,15 +17,15 @@ const SAMPLED_FOR_MS = 3000;
  * `items` have a `number` and a `type`: `event`, `members`, `in`, `out` or `closed`. The list is not announced by itself: at many
  * events a second nothing else could be heard.
  */
-export function Stream({ label, items, payloads }) {
+export function Stream({ label, items }) {
   return (
     <div class="stream" role="log" aria-live="off" aria-label={label} tabIndex={0}>
-      <ol>{items.map((item) => <Item key={item.number} item={item} payloads={payloads} />)}</ol>
+      <ol>{items.map((item) => <Item key={item.number} item={item} />)}</ol>
     </div>
   );
 }
 
-const Item = memo(({ item, payloads }) => {
+const Item = memo(({ item }) => {
   if (item.type === 'members') return <Members item={item} />;
   if (item.type === 'closed') return <Closed item={item} />;
   return (
@@ -39,7 +39,7 @@ const Item = memo(({ item, payloads }) => {
         {item.from && <Badge kind={item.from === 'client' ? 'info' : 'plain'} title={item.socket_id ? `connection ${item.socket_id}` : undefined}>{item.from}{item.user_id ? ` · ${item.user_id}` : ''}</Badge>}
         <span class="stream-size number faint">{bytes(item.bytes)}</span>
       </div>
-      {payloads && typeof item.data === 'string' && item.data !== '' && <Data text={item.data} event={item.event} />}
+      {typeof item.data === 'string' && item.data !== '' && <Data text={item.data} event={item.event} />}
     </li>
   );
 });

@@ -52,7 +52,8 @@ function idOf(user) {
 
 export function Channel({ app, item: channel }) {
   const { session } = useConsole();
-  const payloads = session.apps.find(({ id }) => id === app)?.payloads ?? false;
+  // Of an app that was looked up in a database since, the session knows nothing.
+  const hidden = session.apps.find(({ id }) => id === app)?.payloads === false;
   const state = useWatch('channel', { app, channel }, { start, next, scope: `${app}/${channel}` });
   return (
     <>
@@ -63,9 +64,9 @@ export function Channel({ app, item: channel }) {
         {(value) => (
           <>
             <State channel={channel} state={value.state} />
-            {!payloads && <Notice title="Payloads are not shown">Event names, sizes and senders are. To see data here, set <code>console_payloads = true</code> for this app.</Notice>}
+            {hidden && <Notice title="Payloads are not shown">Event names, sizes and senders are. To see data here, set <code>console_payloads = true</code> for this app.</Notice>}
             <div class={value.state.users ? 'columns' : ''}>
-              <Events value={value} payloads={payloads} />
+              <Events value={value} />
               {value.state.users && <Members users={value.state.users} total={value.state.user_count} />}
             </div>
           </>
@@ -87,7 +88,7 @@ function State({ channel, state }) {
   );
 }
 
-function Events({ value, payloads }) {
+function Events({ value }) {
   const [search, setSearch] = useState('');
   const [isPaused, setPaused] = useState(false);
   const [cleared, setCleared] = useState(0);
@@ -108,7 +109,7 @@ function Events({ value, payloads }) {
       <div class="panel-search"><Search label="Filter by event or text" value={search} onChange={setSearch} /></div>
       <Sampled sampled={value.sampled} />
       {shown.length > 0
-        ? <Stream label="Live events" items={shown} payloads={payloads} />
+        ? <Stream label="Live events" items={shown} />
         : <Empty title={needle ? 'No event matches' : 'Waiting for events'}>{needle ? 'Only events since this page was opened are searched.' : 'Events that are published to this channel appear here.'}</Empty>}
     </Panel>
   );

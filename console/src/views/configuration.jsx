@@ -3,7 +3,7 @@
 import { useEffect, useState } from 'preact/hooks';
 
 import { useConsole } from '../context.js';
-import { plural } from '../format.js';
+import { plural, sentence } from '../format.js';
 import { Badge, Choice, Empty, Heading, Loading, Panel, Problem, Search } from '../parts/basics.jsx';
 import { Table } from '../parts/table.jsx';
 
@@ -18,7 +18,7 @@ export function Configuration() {
   // A reload of the server may have changed it while the connection was lost.
   useEffect(() => {
     if (!isOpen) return;
-    live.call('configuration', {}).then((rows) => setState({ rows }), (problem) => setState({ error: problem.message }));
+    live.call('configuration', {}).then((rows) => setState({ rows }), (problem) => setState({ error: sentence(problem.message) }));
   }, [isOpen]);
   return (
     <>

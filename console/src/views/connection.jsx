@@ -3,7 +3,7 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 
 import { useConsole, useWatch } from '../context.js';
-import { bytes, count, plural } from '../format.js';
+import { bytes, count, plural, sentence } from '../format.js';
 import { Badge, Copy, Empty, Facts, Heading, Notice, Panel, Time, Watched } from '../parts/basics.jsx';
 import { Sampled, Stream } from '../parts/stream.jsx';
 import { toApp } from '../routes.js';
@@ -53,7 +53,8 @@ function withMessage(state, { type, event, channel }) {
 
 export function Connection({ app, item: socket_id }) {
   const { session } = useConsole();
-  const payloads = session.apps.find(({ id }) => id === app)?.payloads ?? false;
+  // Of an app that was looked up in a database since, the session knows nothing.
+  const hidden = session.apps.find(({ id }) => id === app)?.payloads === false;
   const state = useWatch('connection', { app, socket_id }, { start, next, scope: `${app}/${socket_id}` });
   const isOpen = state.value && state.value.state.closed_at === null;
   return (
@@ -66,9 +67,9 @@ export function Connection({ app, item: socket_id }) {
           <>
             {value.state.closed_at !== null && <End state={value.state} />}
             <About state={value.state} />
-            {!payloads && <Notice title="Payloads are not shown">Event names and sizes are. To see data here, set <code>console_payloads = true</code> for this app.</Notice>}
+            {hidden && <Notice title="Payloads are not shown">Event names and sizes are. To see data here, set <code>console_payloads = true</code> for this app.</Notice>}
             <div class="columns">
-              <Messages value={value} payloads={payloads} />
+              <Messages value={value} />
               <Subscriptions app={app} channels={value.state.channels ?? []} />
             </div>
           </>
@@ -103,7 +104,7 @@ function About({ state }) {
   );
 }
 
-function Messages({ value, payloads }) {
+function Messages({ value }) {
   const [isPaused, setPaused] = useState(false);
   const frozen = useRef([]);
   if (!isPaused) frozen.current = value.items;
@@ -118,7 +119,7 @@ function Messages({ value, payloads }) {
     <Panel title="Messages" aside={aside} flush>
       <Sampled sampled={value.sampled} />
       {frozen.current.length > 0
-        ? <Stream label="Messages" items={frozen.current} payloads={payloads} />
+        ? <Stream label="Messages" items={frozen.current} />
         : <Empty title={value.state.closed_at === null ? 'Waiting for messages' : 'The connection is closed'}>Messages since this page was opened appear here, in both directions.</Empty>}
     </Panel>
   );
@@ -145,7 +146,7 @@ function Disconnect({ app, socket_id }) {
     try {
       await live.call('disconnect', { app, socket_id });
     } catch (problem) {
-      setError(problem.message);
+      setError(sentence(problem.message));
     }
   };
   return (

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { useSeconds, useTitle } from '../context.js';
+import { sentence } from '../format.js';
 import { Notice } from '../parts/basics.jsx';
 import { logIn } from '../session.js';
 
@@ -20,7 +21,7 @@ export function LogIn({ note, onSession }) {
     try {
       onSession(await logIn(form.get('password'), forApp ? form.get('app').trim() : undefined));
     } catch (error) {
-      setState({ busy: false, error: error.status ? error.message : 'The server does not answer.', until: Date.now() + 1000 * (error.retryAfter_s ?? 0) });
+      setState({ busy: false, error: error.status ? sentence(error.message) : 'The server does not answer.', until: error.retryAfter_s ? Date.now() + 1000 * error.retryAfter_s : 0 });
       password.current.select();
     }
   };
@@ -41,7 +42,7 @@ export function LogIn({ note, onSession }) {
         )}
         <label class="check">
           <input type="checkbox" checked={forApp} onChange={(event) => setForApp(event.currentTarget.checked)} />
-          <span>The password is that of one app</span>
+          <span>Log in to one app only</span>
         </label>
         <div id="log-in-error" aria-live="assertive">
           {state.error && <Notice kind="bad">{state.error}{wait_s > 0 && ` Wait ${wait_s} s.`}</Notice>}

@@ -25,12 +25,23 @@ export function Overview() {
 
 function Content({ history }) {
   const { latest } = history;
+  if (!latest.nodes) return <OneApp history={history} />;
   return (
     <>
       <State latest={latest} />
       <Plots history={history} />
       <Nodes nodes={latest.nodes} rates={history.nodeRates} />
       <Apps apps={latest.apps} />
+    </>
+  );
+}
+
+/** What a session of one app may see. */
+function OneApp({ history }) {
+  return (
+    <>
+      <div class="plots"><ConnectionsPlot samples={history.samples} /></div>
+      <Apps apps={history.latest.apps} />
     </>
   );
 }
@@ -73,12 +84,21 @@ function Strip({ latest }) {
   );
 }
 
+function useTimes(samples) {
+  return useMemo(() => samples.map(({ time }) => time), [samples]);
+}
+
+function ConnectionsPlot({ samples }) {
+  const lines = [{ label: 'open', color: 'series-1', values: line(samples, 'connections') }];
+  return <Plot title="Connections" times={useTimes(samples)} lines={lines} format={count} axis={short} floor={4} />;
+}
+
 function Plots({ history: { samples } }) {
   const of = (name, label, color) => ({ label, color, values: line(samples, name) });
-  const times = useMemo(() => samples.map(({ time }) => time), [samples]);
+  const times = useTimes(samples);
   return (
     <div class="plots">
-      <Plot title="Connections" times={times} lines={[of('connections', 'open', 'series-1')]} format={count} axis={short} floor={4} />
+      <ConnectionsPlot samples={samples} />
       <Plot title="Delivery latency" times={times} lines={[of('p50', 'median', 'series-1'), of('p99', '99 %', 'series-2')]} format={milliseconds} axis={latencyAxis} floor={1} />
       <Plot title="Messages per second" times={times} lines={[of('messages_out', 'to clients', 'series-1'), of('messages_in', 'from clients', 'series-2'), of('publishes', 'publishes', 'series-3')]} format={rate} axis={short} floor={4} />
       <Plot title="Bytes to clients per second" times={times} lines={[of('bytes_out', 'sent', 'series-1')]} format={bytes} axis={(value) => bytes(value).replace('.0 ', ' ')} floor={1024} steps={BYTE_STEPS} />

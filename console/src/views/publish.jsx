@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 
 import { useConsole } from '../context.js';
-import { bytes, clock, plural } from '../format.js';
+import { bytes, clock, plural, sentence } from '../format.js';
 import { Heading, Notice, Panel } from '../parts/basics.jsx';
 import { toApp } from '../routes.js';
 
@@ -27,7 +27,7 @@ export function Publish({ app, route }) {
       setState({ busy: false, done: said(channels, result) });
       setSent([{ ...params, at: Date.now() }, ...sent].slice(0, MAX_SENT));
     } catch (problem) {
-      setState({ busy: false, error: problem.message });
+      setState({ busy: false, error: sentence(problem.message) });
     }
   };
   return (

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 
 import { useConsole, useWatch } from '../context.js';
-import { milliseconds, plural, pretty } from '../format.js';
+import { milliseconds, plural, pretty, sentence } from '../format.js';
 import { Badge, Choice, Code, Empty, Heading, Time, Watched } from '../parts/basics.jsx';
 import { Icon } from '../parts/icons.jsx';
 import { replaceQuery } from '../routes.js';
@@ -74,7 +74,7 @@ function Resend({ app, item }) {
       await live.call('resend_webhook', { app, id: item.id });
       setState({ said: 'Sent again' });
     } catch (problem) {
-      setState({ error: problem.message });
+      setState({ error: sentence(problem.message) });
     }
   };
   return (
