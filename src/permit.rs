@@ -37,6 +37,12 @@ impl Quota {
         self.max.store(effective_limit(max), Ordering::Relaxed);
     }
 
+    /// The limit; the largest number means none.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// The number of permits taken.
     #[must_use]
     pub fn in_use(&self) -> usize {

@@ -70,7 +70,7 @@ class Signatures(ServerTest):
                 self.assertEqual(answer.status, status, answer.text)
                 document.check_answer(operation, answer)
                 count += 1
-        self.assertEqual(count, 9)
+        self.assertEqual(count, 10)
 
     def test_a_signed_request_is_answered(self):
         self.answers_with(200, lambda method, path, body: signed(method, path, body=body))

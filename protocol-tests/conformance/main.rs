@@ -11,6 +11,7 @@ mod client_events;
 mod connection;
 mod delivery;
 mod development;
+mod diagnostics;
 mod documented_metrics;
 mod framing;
 mod hostile;

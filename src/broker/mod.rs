@@ -43,6 +43,19 @@ pub enum Broker {
     Redis(RedisBroker),
 }
 
+/// A cluster as one of its nodes knows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterView {
+    /// The name of the node's process.
+    pub process: String,
+    /// The names of the other processes that Redis lists as nodes.
+    pub others: Vec<String>,
+    /// The prefix of all keys and pub/sub channels.
+    pub prefix: String,
+    /// The version of the layout of keys.
+    pub layout: &'static str,
+}
+
 /// An event of the application.
 #[derive(Debug)]
 pub struct AppEvent<'a> {
@@ -378,6 +391,12 @@ impl Broker {
             Self::Local => None,
             Self::Redis(broker) => broker.unavailable_reason(),
         }
+    }
+
+    /// What this node knows of the cluster, if it is one of several.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterView> {
+        self.redis().map(RedisBroker::cluster)
     }
 
     /// Whether the broker's queue is over its limit. Shards then stop reading from clients.

@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod check;
 mod cors;
+mod diagnostics;
 mod head;
 mod idle;
 mod info;
@@ -34,6 +35,7 @@ use crate::{
     permit::Quota,
     tls::Tls,
 };
+use hyper::header::HeaderValue;
 use other_protocol::ProtocolLog;
 use std::{
     sync::{
@@ -63,6 +65,9 @@ pub struct HttpContext {
     any_well_known: bool,
     protocol_log: ProtocolLog,
     activity_permits: Arc<Quota>,
+    activity_timeout_s: u64,
+    /// The name of the node, for the header of signed answers.
+    node_header: HeaderValue,
     requests: AtomicU32,
     /// Random prefix of the request ids of this process.
     process_id_prefix: u32,
@@ -81,6 +86,10 @@ enum MetricsAccess {
 
 impl HttpContext {
     /// The context for connections to `node`. With `tls`, the main listener uses TLS.
+    ///
+    /// # Panics
+    ///
+    /// Never: the name of a node has hexadecimal digits only.
     #[must_use]
     pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
@@ -89,7 +98,10 @@ impl HttpContext {
             "" => MetricsAccess::Disabled,
             token => MetricsAccess::Token(token.to_owned()),
         };
+        let node_header = HeaderValue::from_str(node.name());
         Self {
+            node_header: node_header.expect("a name has hexadecimal digits only"),
+            activity_timeout_s: config.connection.activity_timeout_s,
             node,
             prefix: config.server.path.clone(),
             max_head_bytes: config.server.max_head_bytes,

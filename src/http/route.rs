@@ -37,6 +37,7 @@ pub(super) enum ApiCall<'a> {
     ChannelUsers(Cow<'a, str>),
     Connections,
     Activity,
+    Diagnostics,
     TerminateUser(Cow<'a, str>),
     Reload,
 }
@@ -49,7 +50,8 @@ impl ApiCall<'_> {
             | Self::Channel(_)
             | Self::ChannelUsers(_)
             | Self::Connections
-            | Self::Activity => "GET",
+            | Self::Activity
+            | Self::Diagnostics => "GET",
         }
     }
 }
@@ -77,6 +79,7 @@ impl<'a> Route<'a> {
                 ApiCall::ChannelUsers(_) => "channel_users",
                 ApiCall::Connections => "connections",
                 ApiCall::Activity => "activity",
+                ApiCall::Diagnostics => "diagnostics",
                 ApiCall::TerminateUser(_) => "terminate_user",
                 ApiCall::Reload => "reload",
             },
@@ -167,6 +170,7 @@ impl<'a> Route<'a> {
             ("batch_events", None, None) => ApiCall::PublishBatch,
             ("connections", None, None) => ApiCall::Connections,
             ("activity", None, None) => ApiCall::Activity,
+            ("diagnostics", None, None) => ApiCall::Diagnostics,
             ("reload", None, None) => ApiCall::Reload,
             ("channels", None, None) => ApiCall::Channels,
             ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
@@ -223,6 +227,7 @@ mod tests {
         );
         assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(ApiCall::Connections));
         assert_eq!(call(&Method::GET, "/apps/3/activity"), Some(ApiCall::Activity));
+        assert_eq!(call(&Method::GET, "/apps/3/diagnostics"), Some(ApiCall::Diagnostics));
         assert_eq!(call(&Method::POST, "/apps/3/reload"), Some(ApiCall::Reload));
         let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
         assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
@@ -302,6 +307,7 @@ mod tests {
             ("GET /apps/3/channels/a/users", "channel_users", Some("3")),
             ("GET /apps/3/connections", "connections", Some("3")),
             ("GET /apps/3/activity", "activity", Some("3")),
+            ("GET /apps/3/diagnostics", "diagnostics", Some("3")),
             ("POST /apps/3/users/7/terminate_connections", "terminate_user", Some("3")),
         ] {
             let (method, path) = path.split_once(' ').unwrap();

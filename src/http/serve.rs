@@ -1,7 +1,9 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    HttpContext, auth, body, check, cors, head,
+    HttpContext, auth, body, check, cors,
+    diagnostics::Hop,
+    head,
     idle::{IdleTracker, WatchedStream},
     limiter::PendingConnection,
     other_protocol::OtherProtocol,
@@ -33,6 +35,8 @@ use std::{
 use tokio::{net::TcpStream, sync::mpsc, time};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of the node that answered a signed request.
+const NODE: HeaderName = HeaderName::from_static("x-campanile-node");
 /// Maximum length of a client's request id that is used, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Minimum buffer size of the HTTP library, which is also how much of a body is read at once.
@@ -240,27 +244,33 @@ impl HttpContext {
         Ok(hub)
     }
 
+    /// Authenticates a call by its head, and handles it.
     async fn call(
         &self,
         hub: &Hub,
         call: ApiCall<'_>,
-        parts: &Parts,
+        (parts, hop): (&Parts, Hop),
         body: Incoming,
     ) -> HttpResponse {
-        let result = self.handle_api_call(hub, call, parts, body).await;
-        let mut response = result.unwrap_or_else(ApiError::into_response);
+        let mut response = match self.authenticate(hub, parts) {
+            Ok(parameters) => {
+                let request = (parts, hop, &parameters);
+                let result = self.handle_api_call(hub, call, request, body).await;
+                let mut response = result.unwrap_or_else(ApiError::into_response);
+                response.headers_mut().insert(NODE, self.node_header.clone());
+                response
+            }
+            Err(error) => error.into_response(),
+        };
         cors::allow(&hub.app(), &parts.headers, &mut response);
         response
     }
 
-    /// Authenticates a call by its head, then reads its body.
-    async fn handle_api_call(
-        &self,
+    fn authenticate<'p>(
+        &'p self,
         hub: &Hub,
-        call: ApiCall<'_>,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<HttpResponse, ApiError> {
+        parts: &'p Parts,
+    ) -> Result<auth::Authenticated<'p>, ApiError> {
         let line = auth::RequestLine {
             method: &parts.method,
             path: parts.uri.path(),
@@ -268,9 +278,18 @@ impl HttpContext {
             prefix: &self.prefix,
         };
         let is_known = |key: &str| self.node.hub_by_key(key).is_some();
-        let app = hub.app();
-        let parameters = auth::authenticate(&app, line, SystemTime::now(), is_known)?;
-        if !app.config.enabled {
+        auth::authenticate(&hub.app(), line, SystemTime::now(), is_known)
+    }
+
+    /// Handles an authenticated call: reads its body, and checks it.
+    async fn handle_api_call(
+        &self,
+        hub: &Hub,
+        call: ApiCall<'_>,
+        (parts, hop, parameters): (&Parts, Hop, &auth::Authenticated<'_>),
+        body: Incoming,
+    ) -> Result<HttpResponse, ApiError> {
+        if !hub.app().config.enabled {
             return Err(ApiError::new(StatusCode::FORBIDDEN, "The app is disabled"));
         }
         if self.node.is_draining() {
@@ -288,11 +307,12 @@ impl HttpContext {
             ApiCall::Publish => self.publish(hub, &body).await,
             ApiCall::PublishBatch => self.publish_batch(hub, &body).await,
             ApiCall::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
-            ApiCall::Channels => self.channels(hub, &parameters).await,
-            ApiCall::Channel(name) => self.channel(hub, &parameters, &name).await,
-            ApiCall::ChannelUsers(name) => self.channel_users(hub, &parameters, &name).await,
+            ApiCall::Channels => self.channels(hub, parameters).await,
+            ApiCall::Channel(name) => self.channel(hub, parameters, &name).await,
+            ApiCall::ChannelUsers(name) => self.channel_users(hub, parameters, &name).await,
             ApiCall::Connections => self.connections(hub).await,
-            ApiCall::Activity => self.activity(hub, &parameters).await,
+            ApiCall::Diagnostics => Ok(self.diagnostics(hub, parts, hop)),
+            ApiCall::Activity => self.activity(hub, parameters).await,
             ApiCall::Reload => self.reload(hub).await,
         }
     }
@@ -438,7 +458,10 @@ impl HttpConnection {
                 Err(error) => error.into_response(),
             },
             Route::Api { app_id, call } => match http.app_hub(&app_id, parts).await {
-                Ok(hub) => http.call(&hub, call, parts, body).await,
+                Ok(hub) => {
+                    let hop = Hop { peer: self.peer, is_tls: self.is_tls };
+                    http.call(&hub, call, (parts, hop), body).await
+                }
                 Err(error) => error.into_response(),
             },
         }

@@ -39,6 +39,9 @@ use std::{
 /// Everything the shards and the HTTP API share: apps, broker, limits, webhooks, metrics.
 #[derive(Debug)]
 pub struct Node {
+    /// The name of the process, unless the cluster gives it one.
+    name: String,
+    started_at: Instant,
     apps: ArcSwap<Apps>,
     inboxes: Arc<Inboxes>,
     metrics: Arc<Metrics>,
@@ -67,6 +70,8 @@ impl Node {
         let inboxes = Arc::new(Inboxes::new(shards));
         let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks };
         Self {
+            name: format!("{:06x}", rand::random::<u32>() >> 8),
+            started_at: Instant::now(),
             apps: ArcSwap::from_pointee(Apps::new(&config.apps, &Apps::default(), factory).0),
             metrics: Arc::new(Metrics::new(shards)),
             policy: ArcSwap::from_pointee(AdmissionPolicy::new(&config.connection)),
@@ -92,10 +97,25 @@ impl Node {
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
         self.broker = Broker::new(config, self.apps.load().by_id())?;
+        if let Some(cluster) = self.broker.cluster() {
+            self.name = cluster.process;
+        }
         if let Some(broker) = self.broker.redis() {
             self.webhooks.use_redis(broker);
         }
         Ok(())
+    }
+
+    /// The name of this process among the nodes: different for each, and for each start.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the process started.
+    #[must_use]
+    pub fn started_at(&self) -> Instant {
+        self.started_at
     }
 
     /// The broker: local or in Redis.
@@ -175,6 +195,12 @@ impl Node {
     #[must_use]
     pub fn local_connections(&self) -> usize {
         self.connections.in_use()
+    }
+
+    /// The maximum number of WebSocket connections of this node.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.connections.max()
     }
 
     /// Counts a new HTTP connection from `address` against its rate.

@@ -272,9 +272,9 @@ impl Coordinator {
             self.shared.set_round_trip(replied_at.saturating_duration_since(requested_at));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
-        let others = self.membership.nodes.other_processes.len();
-        self.shared.ready_nodes.set_process_count(others);
-        self.shared.metrics.set_others(others);
+        let others = &self.membership.nodes.other_processes;
+        self.shared.ready_nodes.set_processes(others);
+        self.shared.metrics.set_others(others.len());
         self.execute(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }

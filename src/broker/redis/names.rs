@@ -35,6 +35,11 @@ pub(super) struct KeyNames {
 }
 
 impl KeyNames {
+    /// The prefix of all names.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(super) fn new(prefix: &str, is_redis_cluster: bool) -> Self {
         Self {
             prefix: prefix.to_owned(),

@@ -42,6 +42,8 @@ pub(super) struct ReadyNodes {
     heartbeats: Mutex<HashMap<String, Instant>>,
     /// The number of other processes with a lease, ready or not.
     process_count: AtomicUsize,
+    /// These processes by name.
+    processes: Mutex<Vec<String>>,
 }
 
 /// Time without a heartbeat after which a node is not considered ready: the least
@@ -65,9 +67,18 @@ impl ReadyNodes {
         state == NodeState::Draining
     }
 
-    /// Sets the number of other processes that have a lease.
-    pub(super) fn set_process_count(&self, known: usize) {
-        self.process_count.store(known, Ordering::Relaxed);
+    /// Sets the other processes that have a lease.
+    pub(super) fn set_processes(&self, known: &[String]) {
+        self.process_count.store(known.len(), Ordering::Relaxed);
+        let mut processes = self.processes.lock();
+        if *processes != known {
+            known.clone_into(&mut processes);
+        }
+    }
+
+    /// The other processes that have a lease.
+    pub(super) fn processes(&self) -> Vec<String> {
+        self.processes.lock().clone()
     }
 
     /// Whether there are other nodes, ready or not.
@@ -111,9 +122,10 @@ mod tests {
     fn others_are_known_before_their_first_heartbeat() {
         let nodes = ReadyNodes::default();
         assert!(!nodes.has_other_nodes());
-        nodes.set_process_count(1);
+        nodes.set_processes(&["0000cd".to_owned()]);
+        assert_eq!(nodes.processes(), ["0000cd"]);
         assert!(nodes.has_other_nodes() && !nodes.has_ready(Instant::now()));
-        nodes.set_process_count(0);
+        nodes.set_processes(&[]);
         assert!(!nodes.has_other_nodes());
     }
 

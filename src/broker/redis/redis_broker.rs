@@ -7,14 +7,15 @@ use super::{
     cluster_state::ClusterState,
     coordinator::{Coordinator, CoordinatorRequest},
     link::RedisEndpoint,
+    membership::KEY_LAYOUT,
     publish::OutgoingEvent,
     query::ChannelQuery,
     topic::Waiter,
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, PublishError, SignInMessages, SubscribeRequest, Unavailable,
-        occupied_channels::ChannelList,
+        AcceptedClientEvent, AppEvent, ClusterView, PublishError, SignInMessages, SubscribeRequest,
+        Unavailable, occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
     config::{RedisConfig, WebhookEvent},
@@ -340,6 +341,16 @@ impl RedisBroker {
         user_id: &str,
     ) -> Result<(), Unavailable> {
         self.shared.terminate(&hub.app_id(), user_id).await
+    }
+
+    /// The cluster as this node knows it.
+    pub(in crate::broker) fn cluster(&self) -> ClusterView {
+        ClusterView {
+            process: self.shared.process(),
+            others: self.shared.ready_nodes.processes(),
+            prefix: self.shared.names.prefix().to_owned(),
+            layout: KEY_LAYOUT,
+        }
     }
 
     /// The reason why the node is not joined; `None` while it is.
