@@ -19,6 +19,8 @@ RUN sed -i '/^members = /d; /^default-members = /d; /^\[\[test\]\]/,$d' Cargo.to
     && cargo build --release --bin campanile \
     && rm -r src target/release/.fingerprint/campanile-*
 COPY src src
+# The page of the console.
+COPY console/dist console/dist
 # `campanile init` writes files of these.
 COPY deploy/systemd deploy/systemd
 COPY deploy/compose deploy/compose

@@ -46,6 +46,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 mod escape;
 pub mod file;
 pub mod host;

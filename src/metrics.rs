@@ -7,8 +7,10 @@ mod app_database;
 mod process;
 mod server;
 pub mod table;
+mod totals;
 
 pub use app_database::{AppDatabaseMetrics, LookupResult, QueryResult};
+pub use totals::{LatencyBuckets, NodeTotals};
 
 use crate::protocol::FrameKind;
 use prometheus_client::{

@@ -9,6 +9,7 @@ mod cache_count;
 mod cli;
 mod client_events;
 mod connection;
+mod console;
 mod delivery;
 mod development;
 mod diagnostics;

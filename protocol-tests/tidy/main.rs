@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("server", 6),
     ("shard", 5),
     ("http", 5),
+    ("console", 5),
     ("node", 4),
     ("broker", 3),
     ("webhook", 3),

@@ -49,6 +49,19 @@ impl OccupiedChannels {
     }
 }
 
+impl OccupiedChannels {
+    /// Calls `each` with all channels of the list. One of several nodes may list more than those with
+    /// the prefix that was asked for.
+    pub fn for_each(&self, mut each: impl FnMut(&ChannelName, Counts)) {
+        match &self.0 {
+            Source::Local(list) => list.iter().for_each(|(name, counts)| each(name, *counts)),
+            Source::Cluster(list) => {
+                list.channels.iter().for_each(|(name, counts)| each(name, *counts));
+            }
+        }
+    }
+}
+
 impl ChannelList {
     pub(super) fn new(channels: BTreeMap<ChannelName, Counts>) -> Self {
         Self { channels, responses: Mutex::default() }

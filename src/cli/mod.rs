@@ -4,6 +4,7 @@ mod apps;
 mod banner;
 mod doctor;
 mod files;
+mod hash_password;
 mod health;
 mod import;
 mod init;
@@ -62,6 +63,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Have a running server read an app of its database again
     Apps(apps::AppsArgs),
+    /// Print the line for `console.password` of a password on standard input
+    HashPassword,
     /// Send a sample of each event to the configured webhooks
     Webhooks(webhooks::WebhooksArgs),
     /// Print the completions of a shell
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Health(args)) => health::health(&args),
         Some(Command::Apps(args)) => apps::apps(&args),
+        Some(Command::HashPassword) => hash_password::hash(),
         Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
         Some(Command::Completions(args)) => shell::completions(&args),
         Some(Command::Man(args)) => shell::man(&args),

@@ -116,6 +116,15 @@ section! {
         max_cache_bytes: usize = 67_108_864 => { rule: Range(1_024, 1_099_511_627_776) },
         /// Maximum API requests per second and node. 0: no limit. Beyond it: 429.
         requests_per_second: u32 = 0 => { rule: Range(0, 1_000_000) },
+        /// Password of the console for this app only, as `console.password`: without other apps, the log
+        /// and the configuration. Empty: none.
+        console_password: Secret = Secret::default() => {
+            rule: Parse(values::console_password, "`$argon2…`, or at least 8 characters"),
+            is_secret: true,
+        },
+        /// Whether the console shows the data of events and members, and the bodies of webhooks. Always
+        /// with the development app.
+        console_payloads: bool = false => {},
         sections {
             /// The webhooks of this app.
             webhooks: Vec<WebhookConfig> = Vec::new(),

@@ -171,7 +171,6 @@ mod tests {
         fresh.redis.node_timeout_ms = 1;
         fresh.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
         fresh.metrics.listen = "x".into();
-        fresh.console.password = Secret::new("x");
         fresh.log.format = LogFormat::Json;
         let (next, changes) = reload(&running, fresh.clone()).unwrap();
         assert_eq!(next, running);

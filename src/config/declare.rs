@@ -32,8 +32,6 @@ pub(super) struct Setting {
     pub(super) is_secret: bool,
     /// Whether it has no default and must be set.
     pub(super) is_required: bool,
-    /// Whether values other than the default are supported by this version.
-    pub(super) is_supported: bool,
     /// A value in TOML for the documentation of settings without a useful default.
     pub(super) example: Option<&'static str>,
     /// The default beside Reverb's variables in TOML, if it differs.
@@ -115,7 +113,6 @@ impl Setting {
             unit: None,
             is_secret: false,
             is_required: false,
-            is_supported: true,
             example: None,
             reverb: None,
             soketi: None,

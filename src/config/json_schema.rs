@@ -80,9 +80,6 @@ fn property(setting: &Setting, default: &toml::Value) -> Value {
     } else {
         property["default"] = json!(default);
     }
-    if !setting.is_supported && setting.kind == ValueKind::String {
-        property["maxLength"] = 0.into();
-    }
     if let Some(example) = setting.example {
         property["examples"] = json!([parse_toml(example)]);
     }

@@ -197,7 +197,6 @@ fn build_config(
     if errors.is_empty() {
         errors.collect(check_lists(raw, warnings));
     }
-    errors.collect(unsupported::reject_keys(raw));
     errors.collect(check_values(raw));
     errors.take_result()?;
     let mut config = deserialize(raw)?;

@@ -39,7 +39,7 @@ section! {
             webhooks: WebhooksConfig = WebhooksConfig::default(),
             /// Access to the metrics.
             metrics: MetricsConfig = MetricsConfig::default(),
-            /// The console, which this version does not support.
+            /// The console, a page in the browser.
             console: ConsoleConfig = ConsoleConfig::default(),
             /// The log.
             log: LogConfig = LogConfig::default(),
@@ -274,11 +274,19 @@ section! {
 }
 
 section! {
-    /// The console, which this version does not support.
+    /// The console, a page under `/console` that shows what happens in the server: docs/console.md. Off
+    /// unless a password is set here or for an app, except with the development app on loopback, where it
+    /// needs none.
     #[derive(Debug)]
     ConsoleConfig at "console" {
-        /// The console is not implemented; setting this is a startup error.
-        password: Secret = Secret::default() => { reload: Restart, is_secret: true, is_supported: false },
+        /// Password of the console, for all apps, the log and the configuration: a line that
+        /// `campanile hash-password` prints, or the password itself. Another one ends the sessions.
+        password: Secret = Secret::default() => {
+            rule: Parse(values::console_password, "`$argon2…`, or at least 8 characters"),
+            is_secret: true,
+        },
+        /// File that contains the password, instead of `password`. A reload reads it again.
+        password_file: String = String::new() => { rule: Any("path of a file") },
     }
 }
 

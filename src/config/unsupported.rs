@@ -1,13 +1,6 @@
 //! Settings that this version does not support. They are rejected, not ignored.
 
-use super::{
-    error::{ConfigError, collect_errors},
-    key::KeyPath,
-    raw_config::RawConfig,
-    schema,
-    variables::Variables,
-};
-use toml::Value;
+use super::{error::ConfigError, key::KeyPath, raw_config::RawConfig, variables::Variables};
 
 /// The error message for a request of an unsupported feature.
 pub(super) const UNSUPPORTED: &str = "is not supported by this version of Campanile";
@@ -33,16 +26,4 @@ pub(super) fn reject_without_redis(
         }
         None => Ok(()),
     }
-}
-
-/// Rejects keys that request unsupported features.
-pub(super) fn reject_keys(raw: &RawConfig) -> Result<(), ConfigError> {
-    collect_errors(raw.iter().map(|(key, setting)| {
-        let empty = setting.value == Value::String(String::new());
-        let setting_of = schema::setting(&key.schema_path());
-        if setting_of.is_some_and(|known| !known.is_supported) && !empty {
-            return Err(ConfigError::key(&setting.source, key, UNSUPPORTED));
-        }
-        Ok(())
-    }))
 }

@@ -1,6 +1,7 @@
 //! The checks of single values, and the formats of texts. Some texts are normalized.
 
 use super::redis_url::parse::parse;
+use argon2::password_hash::phc::PasswordHash;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,6 +10,25 @@ const REDIS_PREFIX_BYTES_MAX: usize = 100;
 
 pub(super) fn not_empty(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
+}
+
+/// Minimum length of a password of the console, in characters.
+const CONSOLE_PASSWORD_MIN: usize = 8;
+
+/// A password of the console, or its hash in the PHC format.
+pub(super) fn console_password(text: &str) -> Result<String, &'static str> {
+    if text.starts_with("$argon2") {
+        let is_complete = PasswordHash::new(text).is_ok_and(|hash| hash.hash.is_some());
+        return if is_complete {
+            Ok(text.to_owned())
+        } else {
+            Err("is not a complete line of `campanile hash-password`")
+        };
+    }
+    if !text.is_empty() && text.chars().count() < CONSOLE_PASSWORD_MIN {
+        return Err("must have at least 8 characters, or be a line of `campanile hash-password`");
+    }
+    Ok(text.to_owned())
 }
 
 fn has_white_space(text: &str) -> bool {

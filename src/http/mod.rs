@@ -8,6 +8,7 @@ mod api;
 mod auth;
 mod body;
 mod check;
+mod console;
 mod cors;
 mod diagnostics;
 mod head;
@@ -24,6 +25,7 @@ mod serve;
 mod signed_paths;
 mod stream;
 mod upgrade;
+mod upgraded;
 
 pub use limiter::{HttpConnectionLimiter, PendingConnection};
 pub use probes::serve_metrics;
@@ -31,6 +33,7 @@ pub use serve::{ListenerKind, serve};
 
 use crate::{
     config::{AppConfig, Config},
+    console::Console,
     node::{Node, TrustedProxies},
     permit::Quota,
     tls::Tls,
@@ -59,6 +62,7 @@ pub struct HttpContext {
     proxies: TrustedProxies,
     tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
+    console: Arc<Console>,
     /// Whether all apps have the well-known secret.
     all_well_known: bool,
     /// Whether at least one app has the well-known secret.
@@ -91,7 +95,12 @@ impl HttpContext {
     ///
     /// Never: the name of a node has hexadecimal digits only.
     #[must_use]
-    pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
+    pub fn new(
+        config: &Config,
+        node: Arc<Node>,
+        tls: Option<Arc<Tls>>,
+        console: Arc<Console>,
+    ) -> Self {
         let token = config.metrics.token.expose();
         let metrics = match token {
             "" if config.is_development() => MetricsAccess::Public,
@@ -111,6 +120,7 @@ impl HttpContext {
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,
+            console,
             all_well_known: !config.apps_from.has_database()
                 && config.apps.iter().all(AppConfig::has_well_known_secret),
             any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),

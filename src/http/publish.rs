@@ -296,6 +296,7 @@ mod tests {
     use crate::{
         broker::SubscribeRequest,
         config::Config,
+        console::Console,
         hub::{ConnectionKey, ConnectionRef, ShardIndex},
         node::Node,
         protocol::ChannelName,
@@ -372,7 +373,8 @@ mod tests {
         let config = Config::default();
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Arc::new(Node::new(&config, 1, 0, Shutdown::new(), webhooks));
-        let http = HttpContext::new(&config, Arc::clone(&node), None);
+        let console = Arc::new(Console::new(&config, Arc::clone(&node)));
+        let http = HttpContext::new(&config, Arc::clone(&node), None, console);
         let hub = node.hub_by_key("app-key").unwrap();
         let shard = ShardIndex::new(0);
         let key = ConnectionKey { slot: 0, generation: 0 };

@@ -25,6 +25,21 @@ pub(super) enum Route<'a> {
         app_id: Cow<'a, str>,
         call: ApiCall<'a>,
     },
+    Console(ConsolePath<'a>),
+}
+
+/// A path of the console.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum ConsolePath<'a> {
+    /// The page without the slash at its end, which relative addresses in it need.
+    Redirect,
+    /// A file; the page if the name is empty.
+    Asset(Cow<'a, str>),
+    Session,
+    Login,
+    Logout,
+    /// The WebSocket.
+    Live,
 }
 
 /// A call of the HTTP API.
@@ -71,6 +86,7 @@ impl<'a> Route<'a> {
             Self::Ready => "ready",
             Self::Metrics | Self::Scrape => "metrics",
             Self::Preflight { .. } => "preflight",
+            Self::Console(_) => "console",
             Self::Api { call, .. } => match call {
                 ApiCall::Publish => "publish",
                 ApiCall::PublishBatch => "publish_batch",
@@ -91,7 +107,7 @@ impl<'a> Route<'a> {
         match self {
             Self::WebSocket { key } => Some(key),
             Self::Preflight { app_id, .. } | Self::Api { app_id, .. } => Some(app_id),
-            Self::Up | Self::Ready | Self::Metrics | Self::Scrape => None,
+            Self::Up | Self::Ready | Self::Metrics | Self::Scrape | Self::Console(_) => None,
         }
     }
 
@@ -124,6 +140,7 @@ impl<'a> Route<'a> {
             ("up", None, None) => get_only(method, Self::Up),
             ("ready", None, None) => get_only(method, Self::Ready),
             ("metrics", None, None) => get_only(method, Self::Metrics),
+            ("console", rest, None) => Self::console(method, rest).map(Self::Console),
             ("apps", Some(""), _) => Err(ApiError::bad_request("The path names no app id")),
             ("apps", Some(app_id), Some(rest)) => {
                 let call = Self::call(rest)?.ok_or_else(|| Self::nothing_at(path, prefix))?;
@@ -131,6 +148,22 @@ impl<'a> Route<'a> {
             }
             _ => Err(Self::nothing_at(path, prefix)),
         }
+    }
+
+    /// The path of the console after its name, `None` without a slash.
+    fn console(method: &Method, rest: Option<&'a str>) -> Result<ConsolePath<'a>, ApiError> {
+        let (path, allowed) = match rest {
+            None => (ConsolePath::Redirect, Method::GET),
+            Some("session") => (ConsolePath::Session, Method::GET),
+            Some("login") => (ConsolePath::Login, Method::POST),
+            Some("logout") => (ConsolePath::Logout, Method::POST),
+            Some("live") => (ConsolePath::Live, Method::GET),
+            Some(name) => (ConsolePath::Asset(decoded(name)?), Method::GET),
+        };
+        if *method == allowed {
+            return Ok(path);
+        }
+        Err(ApiError::wrong_method(if allowed == Method::GET { "GET" } else { "POST" }))
     }
 
     /// Parses the path of a request to the metrics listener.
@@ -231,6 +264,29 @@ mod tests {
         assert_eq!(call(&Method::POST, "/apps/3/reload"), Some(ApiCall::Reload));
         let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
         assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
+    }
+
+    #[test]
+    fn the_console_has_its_page_its_files_and_its_requests() {
+        let path = |method: &Method, path| {
+            let Route::Console(path) = route(method, path, "/ws")? else { return None };
+            Some(path)
+        };
+        for (of_path, expected) in [
+            ("/ws/console", ConsolePath::Redirect),
+            ("/ws/console/", ConsolePath::Asset("".into())),
+            ("/ws/console/app.js", ConsolePath::Asset("app.js".into())),
+            ("/ws/console/session", ConsolePath::Session),
+            ("/ws/console/live", ConsolePath::Live),
+        ] {
+            assert_eq!(path(&Method::GET, of_path), Some(expected));
+            assert_eq!(path(&Method::POST, of_path), None);
+        }
+        assert_eq!(path(&Method::POST, "/ws/console/login"), Some(ConsolePath::Login));
+        assert_eq!(path(&Method::POST, "/ws/console/logout"), Some(ConsolePath::Logout));
+        for other in ["/console/", "/ws/console/a/b", "/ws/console/login", "/ws/consolex"] {
+            assert_eq!(path(&Method::GET, other), None, "{other}");
+        }
     }
 
     #[test]
@@ -369,7 +425,9 @@ mod tests {
         }
         let (_, label) = include_str!("route.rs").split_once("fn label(").unwrap();
         let (label, _) = label.split_once("fn app(").unwrap();
-        let in_source = label.split('"').skip(1).step_by(2).filter(|label| *label != "preflight");
+        // The requests of the console are between its page and the server.
+        let of_api = |label: &&str| !["preflight", "console"].contains(label);
+        let in_source = label.split('"').skip(1).step_by(2).filter(of_api);
         assert_eq!(labels, in_source.collect());
     }
 }

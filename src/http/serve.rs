@@ -8,9 +8,9 @@ use super::{
     limiter::PendingConnection,
     other_protocol::OtherProtocol,
     response::{ApiError, HttpResponse, LogReason},
-    route::{ApiCall, Route},
+    route::{ApiCall, ConsolePath, Route},
     stream::{HttpStream, lingering_close},
-    upgrade::AdmissionResult,
+    upgraded::{Upgrade, UpgradedStream},
 };
 use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::DrainGuard};
 use arc_swap::ArcSwap;
@@ -23,7 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -62,8 +62,8 @@ struct HttpConnection {
     peer: SocketAddr,
     is_tls: bool,
     tracker: IdleTracker,
-    /// The admission of the WebSocket that this connection becomes; set by its handshake.
-    admission: Mutex<Option<AdmissionResult>>,
+    /// What this connection becomes; set by the handshake.
+    upgrade: Mutex<Option<Upgrade>>,
 }
 
 /// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
@@ -110,8 +110,8 @@ pub async fn serve(
             return http.reject_protocol(stream, other, peer).await;
         }
         let stream = WatchedStream::new(stream, received, tracker.clone());
-        let admission = Mutex::new(None);
-        let connection = HttpConnection { http: context, kind, peer, is_tls, tracker, admission };
+        let upgrade = Mutex::new(None);
+        let connection = HttpConnection { http: context, kind, peer, is_tls, tracker, upgrade };
         // Boxed: the memory is allocated once a head has arrived.
         Box::pin(serve_requests(Arc::new(connection), stream, permit, guard)).await;
     }
@@ -172,10 +172,12 @@ async fn serve_requests(
         // For a few errors the library generates no response.
         rejected = rejected.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
-    if connection.has_admission() {
+    let upgrade = connection.upgrade.lock().take();
+    if let Some(upgrade) = upgrade {
+        let ListenerKind::Main(shard) = &connection.kind else { return };
         let parts = hyper_connection.into_parts();
-        let (stream, received) = (parts.io.into_inner(), parts.read_buf);
-        return connection.pass_to_shard(stream, &received, permit, guard);
+        let stream = UpgradedStream::new(parts.io.into_inner(), &parts.read_buf);
+        return upgrade.pass_on(stream, &http, shard, permit, guard);
     }
     // Responses to pipelined requests may still be queued in the library; this writes them.
     let _ = time::timeout(timeout.min(shutdown_timeout()), &mut hyper_connection).await;
@@ -319,36 +321,6 @@ impl HttpContext {
 }
 
 impl HttpConnection {
-    fn admission(&self) -> MutexGuard<'_, Option<AdmissionResult>> {
-        self.admission.lock()
-    }
-
-    fn has_admission(&self) -> bool {
-        self.admission().is_some()
-    }
-
-    fn pass_to_shard(
-        &self,
-        stream: WatchedStream,
-        received: &[u8],
-        permit: Permit,
-        drain: DrainGuard,
-    ) {
-        let (stream, response, unread) = stream.into_parts();
-        let ListenerKind::Main(upgraded_sockets) = &self.kind else { return };
-        let Some(client) = self.admission().take() else { return };
-        match stream.into_parts() {
-            Ok((socket, tls)) => {
-                let received = [received, &unread].concat();
-                let upgraded =
-                    UpgradedSocket { socket, tls, response, received, client, permit, drain };
-                // The channel is closed only when the process ends.
-                let _ = upgraded_sockets.send(upgraded);
-            }
-            Err(error) => tracing::warn!(%error, "socket could not be passed to the shard"),
-        }
-    }
-
     async fn respond(&self, request: Request<Incoming>) -> HttpResponse {
         let is_first = self.tracker.request_started();
         let response = self.respond_and_log(request, is_first).await;
@@ -453,6 +425,7 @@ impl HttpConnection {
             Route::Scrape => http.metrics_page(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_response),
             Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
+            Route::Console(path) => self.console(http, path, parts, body).await,
             Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
                 Err(error) => error.into_response(),
@@ -467,11 +440,27 @@ impl HttpConnection {
         }
     }
 
+    async fn console(
+        &self,
+        http: &HttpContext,
+        path: ConsolePath<'_>,
+        parts: &Parts,
+        body: Incoming,
+    ) -> HttpResponse {
+        let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
+        let (response, ticket) = http.console_request(path, parts, body, peer).await;
+        if let Some(ticket) = ticket {
+            *self.upgrade.lock() = Some(Upgrade::Console(ticket));
+            self.tracker.cork();
+        }
+        response
+    }
+
     async fn upgrade(&self, http: &HttpContext, parts: &Parts, key: &str) -> HttpResponse {
         let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
         match http.upgrade(parts, key, peer).await {
             Ok((response, admission)) => {
-                *self.admission() = Some(admission);
+                *self.upgrade.lock() = Some(Upgrade::Client(admission));
                 self.tracker.cork();
                 response
             }

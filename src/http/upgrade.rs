@@ -89,7 +89,7 @@ fn list(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Checks the request's headers, and derives `Sec-WebSocket-Accept` from its key.
-fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
+pub(super) fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
     let headers = &parts.headers;
     let has = |name: HeaderName, token: &str| {
         let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
@@ -152,7 +152,11 @@ fn sub_protocol(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
     HeaderValue::try_from(selected).ok()
 }
 
-fn switching_protocols(accept: HeaderValue, sub_protocol: Option<HeaderValue>) -> HttpResponse {
+/// The response that opens a WebSocket.
+pub(super) fn switching_protocols(
+    accept: HeaderValue,
+    sub_protocol: Option<HeaderValue>,
+) -> HttpResponse {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

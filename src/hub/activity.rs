@@ -89,6 +89,15 @@ impl Hub {
         ChannelSequences(each.map(|channel| (channel.id(), channel.sequence())).collect())
     }
 
+    /// The number of events that a channel has delivered on this node since `before`.
+    #[must_use]
+    pub fn events_since(&self, before: &ChannelSequences, name: &ChannelName) -> u64 {
+        let now = self.channels.get(name).map(|channel| (channel.id(), channel.sequence()));
+        now.map_or(0, |(id, sequence)| {
+            sequence.saturating_sub(before.0.get(&id).copied().unwrap_or_default())
+        })
+    }
+
     /// The `max` channels that were first in `order` since `before`.
     #[must_use]
     pub fn busiest_channels(

@@ -67,6 +67,12 @@ fn open_fds() -> Option<u64> {
     Some(fs::read_dir(directory).ok()?.count() as u64)
 }
 
+/// Resident bytes and CPU seconds of this process, if they are known.
+pub(super) fn usage() -> (Option<u64>, Option<f64>) {
+    let process = Process::read();
+    (process.resident_bytes, process.cpu_seconds)
+}
+
 /// Writes the metrics of the process.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let process = Process::read();

@@ -142,7 +142,8 @@ impl AddressQuota {
 pub(super) struct OverQuota;
 
 /// The address itself, or the /64 of an IPv6 address.
-pub(super) fn rate_limit_network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn rate_limit_network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

@@ -9,7 +9,7 @@ mod database;
 mod exposition;
 mod rejections;
 
-pub use address::{ClientAddress, TrustedProxies};
+pub use address::{ClientAddress, TrustedProxies, rate_limit_network};
 pub use admission::{AdmittedClient, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
 
@@ -17,7 +17,7 @@ use crate::{
     broker::Broker,
     config::{Config, RedisConfig},
     hub::{Hub, Inboxes, ShardSet},
-    metrics::Metrics,
+    metrics::{Metrics, NodeTotals},
     permit::Quota,
     shutdown::Shutdown,
     webhook::Webhooks,
@@ -152,8 +152,26 @@ impl Node {
         configured.or_else(|| self.database.as_ref()?.hub_by_key(key))
     }
 
+    /// The webhooks of all apps.
+    #[must_use]
+    pub fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
+    }
+
+    /// The totals of this node.
+    #[must_use]
+    pub fn totals(&self) -> NodeTotals {
+        NodeTotals {
+            uptime_s: self.started_at.elapsed().as_secs(),
+            connections: self.local_connections(),
+            subscriptions: self.hubs().iter().map(|hub| hub.subscription_count()).sum(),
+            ..self.metrics.totals()
+        }
+    }
+
     /// The hubs of all known apps.
-    fn hubs(&self) -> Vec<Arc<Hub>> {
+    #[must_use]
+    pub fn hubs(&self) -> Vec<Arc<Hub>> {
         let configured = self.apps.load().hubs().cloned().collect();
         let found = self.database.as_ref().map(|database| database.hubs());
         [configured, found.unwrap_or_default()].concat()

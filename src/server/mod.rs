@@ -18,6 +18,7 @@ use crate::{
     app_database::DatabaseUrlError,
     clock,
     config::{Config, ConfigError},
+    console::Console,
     http::{self, HttpConnectionLimiter, HttpContext},
     hub::ShardIndex,
     node::Node,
@@ -50,6 +51,7 @@ pub struct Server {
     path: String,
     node: Arc<Node>,
     http: Arc<ArcSwap<HttpContext>>,
+    console: Arc<Console>,
     limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
     shard_settings: Arc<ArcSwap<ShardConfig>>,
@@ -149,6 +151,7 @@ impl Server {
         node.metrics().set_certificate_expiry(tls.as_deref().and_then(Tls::expiry));
         node.metrics().set_limits(limits.max_connections, limits.max_http_connections);
         node.metrics().loaded();
+        let console = Arc::new(Console::new(config, Arc::clone(&node)));
         Ok(Self {
             listeners,
             address,
@@ -157,7 +160,9 @@ impl Server {
                 config,
                 Arc::clone(&node),
                 tls.clone(),
+                Arc::clone(&console),
             ))),
+            console,
             limiter: Arc::new(HttpConnectionLimiter::new(
                 limits.max_http_connections,
                 descriptors.for_connections(),
@@ -186,6 +191,7 @@ impl Server {
             current: ArcSwap::from_pointee(CurrentConfig { config, tls: self.tls.clone() }),
             node: Arc::clone(&self.node),
             http: Arc::clone(&self.http),
+            console: Arc::clone(&self.console),
             limiter: Arc::clone(&self.limiter),
             shard_settings: Arc::clone(&self.shard_settings),
             descriptors: self.descriptors,

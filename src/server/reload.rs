@@ -3,6 +3,7 @@
 use super::{capacity::FileDescriptors, shard_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
+    console::Console,
     http::{HttpConnectionLimiter, HttpContext},
     node::Node,
     shard::ShardConfig,
@@ -18,6 +19,7 @@ pub struct Reloader {
     pub(super) current: ArcSwap<CurrentConfig>,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<ArcSwap<HttpContext>>,
+    pub(super) console: Arc<Console>,
     pub(super) limiter: Arc<HttpConnectionLimiter>,
     pub(super) shard_settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) descriptors: FileDescriptors,
@@ -133,7 +135,9 @@ impl Reloader {
             config,
             Arc::clone(&self.node),
             new.tls.clone(),
+            Arc::clone(&self.console),
         )));
+        self.console.reconfigure(config);
         self.node.metrics().set_certificate_expiry(new.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, webhooks);
         self.current.store(Arc::new(new));

@@ -46,6 +46,19 @@ impl WebhookMetrics {
     }
 }
 
+impl Webhooks {
+    /// The events that wait for their delivery on this node, and the requests that failed so far.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        let apps: Vec<_> = self.apps.iter().map(|app| Arc::clone(&app)).collect();
+        let endpoints = apps.iter().flat_map(|app| app.settings().endpoints.clone());
+        endpoints.fold((0, 0), |(queued, failed), endpoint| {
+            let waiting = endpoint.queue.events() as u64 + endpoint.stats.waiting.get();
+            (queued + waiting, failed + endpoint.stats.failed.get())
+        })
+    }
+}
+
 impl Collector for WebhookMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |endpoint: &Endpoint| {

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use kit::{Settings, quoted};
-
-use crate::Start as _;
-
-use super::{app_directory, app_limits, apps, connections, restart, settings, tls, webhooks};
+use super::{
+    app_directory, app_limits, apps, connections, console, restart, settings, tls, webhooks,
+};
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
-const TESTS: [(&str, fn()); 58] = [
+const TESTS: [(&str, fn()); 61] = [
     (
         "server.path",
         settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
@@ -100,6 +98,8 @@ const TESTS: [(&str, fn()); 58] = [
     ("apps[].cache_ttl_s", app_limits::cache_ttl_s_applies_to_the_next_event),
     ("apps[].max_cache_bytes", app_limits::max_cache_bytes_applies_at_once_and_to_the_next_event),
     ("apps[].requests_per_second", app_limits::requests_per_second_applies_to_the_next_request),
+    ("apps[].console_password", console::another_password_of_an_app_ends_its_sessions),
+    ("apps[].console_payloads", console::payloads_are_shown_from_the_next_session_on),
     ("apps[].webhooks[].name", webhooks::the_name_of_a_webhook_labels_its_metrics),
     ("apps[].webhooks[].url", webhooks::webhooks_are_added_changed_and_removed),
     ("apps[].webhooks[].events", webhooks::the_events_and_filters_of_a_webhook_apply_at_once),
@@ -117,7 +117,8 @@ const TESTS: [(&str, fn()); 58] = [
         settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
     ),
     ("metrics.token_file", settings::the_file_of_the_metrics_token_is_read_again),
-    ("console.password", a_console_password_is_rejected),
+    ("console.password", console::another_password_ends_sessions),
+    ("console.password_file", console::the_file_of_the_password_is_read_again),
     ("log.level", settings::the_log_level_applies_at_once),
 ];
 
@@ -173,14 +174,4 @@ fn the_documents_list_the_settings_that_need_a_restart() {
     let (named, _) = rest.split_once(';').expect("the end of the list");
     let named = named.replace(" and ", ", ");
     assert_eq!(named.split(", ").map(str::to_owned).collect::<BTreeSet<_>>(), expected);
-}
-
-#[tokio::test]
-async fn a_console_password_is_rejected() {
-    let server = Settings::new().start().await;
-    let mut client = server.client().await;
-    let report = server.reload(&Settings::new().section("console", "password", quoted("p"))).await;
-    assert!(report.contains(" ERROR ") && report.contains("console.password"), "{report}");
-    client.ping_barrier().await;
-    assert!(server.reload(&Settings::new()).await.contains(" reloaded"));
 }

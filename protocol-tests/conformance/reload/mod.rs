@@ -5,6 +5,7 @@ mod app_directory;
 mod app_limits;
 mod apps;
 mod connections;
+mod console;
 mod every_key;
 mod rejected;
 mod restart;

@@ -67,8 +67,13 @@ impl Client {
         let reply = http.reply().await;
         assert_eq!(reply.status, 101, "{reply}");
         assert_eq!(reply.header("sec-websocket-accept"), Some(WEBSOCKET_ACCEPT));
+        (Self::over(http), reply)
+    }
+
+    /// An upgraded connection.
+    pub fn over(http: RawHttp) -> Self {
         let (stream, received) = http.into_parts();
-        (Self { stream, received, sees_counts: false, socket_id: String::new() }, reply)
+        Self { stream, received, sees_counts: false, socket_id: String::new() }
     }
 
     /// Reads `pusher:connection_established` and stores the socket id. Returns the parsed `data`.

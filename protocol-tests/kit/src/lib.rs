@@ -12,6 +12,7 @@
 
 mod call;
 mod client;
+mod console;
 pub mod frames;
 mod http;
 mod nodes;
@@ -29,6 +30,9 @@ pub mod webhook_receiver;
 
 pub use call::{Call, unix_now};
 pub use client::{COUNT, Client, inner, is_event, upgrade_request};
+pub use console::{
+    ConsolePage, ConsoleSession, ORIGIN, console_file, console_login, console_request,
+};
 pub use frames::Frame;
 pub use http::{Http, RawHttp, Reply};
 pub use nodes::{

@@ -50,8 +50,8 @@ pub(super) struct ClusterState {
     memory_policy_checked: AtomicBool,
     /// The number of the link whose writes Redis rejects; 0 for none.
     fenced_link: AtomicU64,
-    /// The latest round trip of a heartbeat, in ms.
-    round_trip_ms: AtomicU64,
+    /// The latest round trip of a heartbeat, in microseconds.
+    round_trip_us: AtomicU64,
     process: u32,
     next_envelope: AtomicU64,
 }
@@ -154,7 +154,7 @@ impl ClusterState {
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),
-            round_trip_ms: AtomicU64::new(0),
+            round_trip_us: AtomicU64::new(0),
             process: u32::try_from(random::random_u64() >> 40).expect("24 bits are left"),
             next_envelope: AtomicU64::new(0),
         }
@@ -224,14 +224,18 @@ impl ClusterState {
 
     /// How long a reply may take until Redis is suspected to be down.
     pub(super) fn suspect_after(&self) -> Duration {
-        let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
-        SUSPECT_AFTER.max(3 * round_trip).min(SUSPECT_AFTER_MAX)
+        SUSPECT_AFTER.max(3 * self.round_trip()).min(SUSPECT_AFTER_MAX)
+    }
+
+    /// How long the last heartbeat took; zero before the first.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
     }
 
     /// Records how long a heartbeat took.
     pub(super) fn set_round_trip(&self, round_trip: Duration) {
-        let ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
-        self.round_trip_ms.store(ms, Ordering::Relaxed);
+        let us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        self.round_trip_us.store(us, Ordering::Relaxed);
     }
 
     /// Records that Redis rejects the writes of this link: the node has to join again.

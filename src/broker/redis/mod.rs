@@ -107,6 +107,7 @@ mod tick_context;
 mod topic;
 mod topics;
 mod unforwarded;
+mod watch;
 mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};

@@ -125,13 +125,12 @@ fn config_toml() -> String {
 const UNITS: &str =
     "Units are in the names: _s seconds, _ms milliseconds, _bytes bytes. Unknown keys are errors.";
 
-/// The supported settings that only a restart changes; a section of which that is true for all, by
+/// The settings that only a restart changes; a section of which that is true for all, by
 /// its header.
 fn restart_list() -> String {
     let mut names = Vec::new();
     for section in sections() {
-        let fixed: Vec<_> =
-            section.settings.iter().filter(|s| s.needs_restart() && s.is_supported).collect();
+        let fixed: Vec<_> = section.settings.iter().filter(|s| s.needs_restart()).collect();
         if 1 < fixed.len() && fixed.len() == section.settings.len() {
             names.push(format!("[{}]", section.path));
         } else {

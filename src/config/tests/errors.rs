@@ -75,13 +75,6 @@ fn a_named_file_must_exist() {
 }
 
 #[test]
-fn unsupported_settings_are_rejected_in_the_file() {
-    let error = Setup::default().file("[console]\npassword = \"x\"").error();
-    let message = "is not supported by this version of Campanile";
-    assert_eq!(error, format!("config.toml:2: console.password: {message}"));
-}
-
-#[test]
 fn unsupported_settings_are_rejected_in_the_environment() {
     for (name, value, what) in [
         ("SOKETI_ADAPTER_DRIVER", "nats", "an adapter other than `local` and `redis`"),
@@ -109,7 +102,6 @@ fn unsupported_settings_are_accepted_if_they_are_off() {
         ("SOKETI_ADAPTER_DRIVER", "local"),
         ("SOKETI_SSL_CERT", ""),
         ("SOKETI_DEFAULT_APP_WEBHOOKS", "[]"),
-        ("CAMPANILE_CONSOLE__PASSWORD", ""),
         ("REDIS_HOST", "redis"),
         ("REDIS_PASSWORD", "hunter2"),
         ("REDIS_PORT", "x"),

@@ -101,6 +101,16 @@ fn malformed_strings_are_rejected_with_the_rule() {
     let name = "must not contain `/`, `:`, `?`, `#` or white space";
     let space = "must not contain white space";
     for (key, value, expected) in [
+        (
+            "console.password",
+            "7 chars",
+            "must have at least 8 characters, or be a line of `campanile hash-password`",
+        ),
+        (
+            "apps[0].console_password",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
+            "is not a complete line of `campanile hash-password`",
+        ),
         ("apps[0].id", "", "must not be empty"),
         ("apps[0].key", "", "must not be empty"),
         ("apps[0].secret", "", "must not be empty"),

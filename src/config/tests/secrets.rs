@@ -71,6 +71,7 @@ fn a_value_is_masked_if_its_setting_is_declared_secret() {
     config.metrics.token = Secret::new("hunter2");
     config.console.password = Secret::new("hunter2");
     config.apps[0].secret = Secret::new("hunter2");
+    config.apps[0].console_password = Secret::new("hunter2");
     config.apps[0].webhooks = vec![WebhookConfig {
         url: "http://a/hunter2".to_owned(),
         headers: [("A".to_owned(), Secret::new("hunter2"))].into(),

@@ -1,0 +1,283 @@
+//! Who gets a session, and what protects it.
+
+use serde_json::json;
+
+use kit::{
+    APP_ID, ConsoleSession, Directory, ORIGIN, Process, Server, Settings, console_file,
+    console_login, console_request, quoted,
+};
+
+use super::{PASSWORD, with_password};
+use crate::Start as _;
+
+#[tokio::test]
+async fn without_a_password_there_is_no_console() {
+    let server = Settings::new().start().await;
+    for (method, path) in
+        [("GET", ""), ("GET", "app.js"), ("GET", "session"), ("GET", "live"), ("POST", "login")]
+    {
+        let reply = console_request(server.address, "localhost", (method, path), &[], "").await;
+        assert_eq!(reply.status, 404, "{path}: {reply}");
+        assert!(reply.text().contains("The console is off"), "{path}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_served_with_a_strict_policy() {
+    let server = with_password().start().await;
+    let redirect = console_file(server.address, "/console", &[]).await;
+    assert_eq!((redirect.status, redirect.header("location")), (308, Some("console/")));
+    for (path, kind) in [
+        ("/console/", "text/html; charset=utf-8"),
+        ("/console/app.js", "text/javascript; charset=utf-8"),
+        ("/console/app.css", "text/css; charset=utf-8"),
+        ("/console/icon.svg", "image/svg+xml"),
+    ] {
+        let plain = console_file(server.address, path, &[]).await;
+        assert_eq!((plain.status, plain.header("content-type")), (200, Some(kind)), "{path}");
+        assert_eq!(plain.header("content-encoding"), None);
+        assert_eq!(plain.header("cache-control"), Some("no-cache"));
+        assert_eq!(plain.header("x-content-type-options"), Some("nosniff"));
+        let policy = plain.header("content-security-policy").expect("each response has one");
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let gzip = [("accept-encoding", "br, gzip")];
+        let compressed = console_file(server.address, path, &gzip).await;
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"));
+        assert_eq!(compressed.body[..2], [0x1f, 0x8b]);
+        let etag = plain.header("etag").expect("each file has one");
+        for tag in [etag, &format!("\"x\", W/{etag}")] {
+            let same = console_file(server.address, path, &[("if-none-match", tag)]).await;
+            assert_eq!((same.status, same.body.len()), (304, 0), "{path}");
+        }
+    }
+    assert_eq!(console_file(server.address, "/console/other.js", &[]).await.status, 404);
+    let prefixed = with_password().server("path", quoted("/ws")).start().await;
+    assert_eq!(console_file(prefixed.address, "/ws/console/", &[]).await.status, 200);
+    assert_eq!(console_file(prefixed.address, "/console/", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_password_opens_a_session_whose_cookie_no_other_site_can_use() {
+    let server = with_password().start().await;
+    let none = console_request(server.address, "a.test", ("GET", "session"), &[], "").await;
+    assert_eq!((none.status, none.header("set-cookie")), (401, None));
+    let reply = console_login(server.address, None, PASSWORD).await;
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let cookie = reply.header("set-cookie").expect("a session has one");
+    let attributes: Vec<_> = cookie.split("; ").skip(1).collect();
+    assert_eq!(
+        attributes,
+        ["HttpOnly", "SameSite=Strict", "Path=/console", "Max-Age=43200"],
+        "without TLS"
+    );
+    let headers = [("origin", "https://a.test"), ("content-type", "application/json")];
+    let body = json!({"password": PASSWORD}).to_string();
+    let secure = console_request(server.address, "a.test", ("POST", "login"), &headers, &body);
+    let secure = secure.await;
+    assert!(secure.header("set-cookie").unwrap().ends_with("; Secure"), "{secure}");
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    assert_eq!(session.described["app"], json!(null));
+    assert_eq!(session.described["development"], false);
+    assert_eq!(session.described["apps"], json!([{"id": APP_ID, "name": null, "payloads": false}]));
+    let again = session.request("GET", "session", &[]).await;
+    assert_eq!(again.json(), session.described);
+    assert!(!server.process.output().contains(PASSWORD));
+    assert!(!server.process.output().contains(&session.csrf));
+}
+
+#[tokio::test]
+async fn a_hashed_password_is_verified() {
+    let hash = hash(PASSWORD).await;
+    assert!(hash.starts_with("$argon2id$v=19$"), "{hash}");
+    let server = Settings::new().section("console", "password", quoted(&hash)).start().await;
+    assert_eq!(console_login(server.address, None, "another").await.status, 401);
+    assert_eq!(console_login(server.address, None, &hash).await.status, 401);
+    ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    assert!(!server.process.output().contains("argon2"));
+}
+
+/// The line that `campanile hash-password` prints.
+async fn hash(password: &str) -> String {
+    let directory = Directory::new();
+    let file = directory.write("password", &format!("{password}\n"));
+    let mut command = tokio::process::Command::new(kit::program());
+    command.arg("hash-password").stdin(std::fs::File::open(file).expect("it was written"));
+    let output = command.output().await.expect("the program runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("a hash is ASCII").trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn a_log_in_needs_json_and_the_origin_of_the_server() {
+    let server = with_password().start().await;
+    let body = json!({"password": PASSWORD}).to_string();
+    let json = ("content-type", "application/json");
+    for (headers, status) in [
+        (&[json][..], 403),
+        (&[json, ("origin", "http://evil.test")], 403),
+        (&[json, ("origin", "null")], 403),
+        (&[json, ("origin", ORIGIN), ("origin", ORIGIN)], 403),
+        (&[("origin", ORIGIN)], 415),
+        (&[("origin", ORIGIN), ("content-type", "text/plain")], 415),
+        (&[json, ("origin", ORIGIN)], 200),
+    ] {
+        let host = "campanile.test";
+        let reply = console_request(server.address, host, ("POST", "login"), headers, &body).await;
+        assert_eq!(reply.status, status, "{headers:?}: {reply}");
+    }
+    for body in ["", "[]", "{}", r#"{"password":1}"#] {
+        let headers = [json, ("origin", ORIGIN)];
+        let host = "campanile.test";
+        let reply = console_request(server.address, host, ("POST", "login"), &headers, body).await;
+        assert_eq!(reply.status, 400, "{body}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn attempts_to_log_in_are_limited() {
+    let server = with_password().start().await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(console_login(server.address, None, "wrong password").await.status);
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
+    let reply = console_login(server.address, None, PASSWORD).await;
+    assert_eq!(reply.status, 429, "also with the right password: {reply}");
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=10).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn a_log_out_needs_the_token_against_forged_requests() {
+    let server = with_password().start().await;
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let csrf = ("x-csrf-token", session.csrf.as_str());
+    let origin = ("origin", ORIGIN);
+    for (headers, status) in [
+        (&[origin][..], 401),
+        (&[origin, ("x-csrf-token", "x")], 401),
+        (&[csrf], 403),
+        (&[csrf, ("origin", "http://evil.test")], 403),
+    ] {
+        assert_eq!(session.request("POST", "logout", headers).await.status, status);
+    }
+    assert_eq!(session.request("GET", "session", &[]).await.status, 200);
+    let ended = session.request("POST", "logout", &[origin, csrf]).await;
+    assert_eq!(ended.status, 204);
+    assert!(ended.header("set-cookie").unwrap().contains("campanile_console=; "), "{ended}");
+    assert_eq!(session.request("GET", "session", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn the_websocket_needs_the_session_its_token_and_the_origin() {
+    let server = with_password().start().await;
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    for (origin, csrf, status) in [
+        ("http://evil.test", session.csrf.as_str(), 403),
+        (ORIGIN, "x", 401),
+        (ORIGIN, &session.csrf[1..], 401),
+    ] {
+        let (reply, _) = session.handshake(origin, csrf).await;
+        assert_eq!(reply.status, status, "{origin} {csrf}: {reply}");
+    }
+    let stranger = ConsoleSession { cookie: "campanile_console=x".to_owned(), ..session.clone() };
+    let (reply, _) = stranger.handshake(ORIGIN, &session.csrf).await;
+    assert_eq!(reply.status, 401, "{reply}");
+    let (reply, _) = session.handshake(ORIGIN, &session.csrf).await;
+    assert_eq!(reply.status, 101, "{reply}");
+    let protocol = format!("campanile-console.{}", session.csrf);
+    assert_eq!(reply.header("sec-websocket-protocol"), Some(protocol.as_str()));
+    let plain = session.request("GET", "live", &[("origin", ORIGIN)]).await;
+    assert_eq!(plain.status, 426, "{plain}");
+}
+
+#[tokio::test]
+async fn a_password_of_an_app_shows_only_that_app() {
+    let settings = with_password().app("console_password", quoted("of the app")).add_app(
+        "4",
+        "key-of-4",
+        "secret-of-4-secret-of-4",
+    );
+    let server = settings.start().await;
+    for (app, password) in [
+        (Some(APP_ID), PASSWORD),
+        (None, "of the app"),
+        (Some("4"), "of the app"),
+        (Some("4"), ""),
+        (Some("5"), "of the app"),
+    ] {
+        let reply = console_login(server.address, app, password).await;
+        assert_eq!(reply.status, 401, "{app:?} {password}: {reply}");
+        // Attempts of one address are limited; a successful one resets the limit.
+        ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    }
+    let session = ConsoleSession::log_in(server.address, Some(APP_ID), "of the app").await;
+    assert_eq!(session.described["app"], APP_ID);
+    assert_eq!(session.described["apps"].as_array().unwrap().len(), 1);
+    let mut page = session.page().await;
+    let (_, overview) = page.watch("overview", json!({})).await;
+    assert_eq!(overview["apps"].as_array().unwrap().len(), 1);
+    assert_eq!((&overview["nodes"], &overview["webhooks"]), (&json!(null), &json!(null)));
+    page.watch("channels", json!({"app": APP_ID})).await;
+    for app in ["4", "5"] {
+        let error = page.try_watch("channels", json!({"app": app})).await.unwrap_err();
+        assert_eq!(
+            error,
+            format!("no app has the id {app:?}"),
+            "a session learns nothing of others"
+        );
+    }
+}
+
+/// A server with the development app, and nothing else.
+async fn development() -> Server {
+    let directory = Directory::new();
+    let process = Process::spawn(&["start", "--port", "0"], directory.path());
+    Server::from_process(process, directory).await
+}
+
+#[tokio::test]
+async fn the_development_app_needs_no_password_on_this_machine() {
+    let server = development().await;
+    let session = ConsoleSession::open(server.address).await;
+    assert_eq!(session.described["development"], true);
+    assert_eq!(
+        session.described["apps"][0],
+        json!({"id": "app-id", "name": null, "payloads": true})
+    );
+    let (_, overview) = session.page().await.watch("overview", json!({})).await;
+    assert_eq!(overview["nodes"][0]["ready"], true);
+    for host in ["evil.test.example", "192.168.0.7:8080"] {
+        for path in ["", "session", "live"] {
+            let reply = console_request(server.address, host, ("GET", path), &[], "").await;
+            assert_eq!(reply.status, 403, "{host} {path}: {reply}");
+        }
+    }
+    let foreign = [("origin", "http://evil.example")];
+    let reply =
+        console_request(server.address, "localhost", ("GET", "session"), &foreign, "").await;
+    assert_eq!((reply.status, reply.header("set-cookie")), (403, None), "{reply}");
+    let (reply, _) = session.handshake("http://evil.example", &session.csrf).await;
+    assert_eq!(reply.status, 403, "{reply}");
+}
+
+#[tokio::test]
+async fn sessions_are_bounded() {
+    let server = with_password().start().await;
+    let first = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let mut others = Vec::new();
+    for _ in 0..16 {
+        others.push(ConsoleSession::log_in(server.address, None, PASSWORD).await);
+    }
+    assert_eq!(first.request("GET", "session", &[]).await.status, 401, "the oldest has ended");
+    assert_eq!(others[0].request("GET", "session", &[]).await.status, 200);
+    let mut pages = Vec::new();
+    for _ in 0..16 {
+        pages.push(others[0].page().await);
+    }
+    let (reply, _) = others[0].handshake(ORIGIN, &others[0].csrf).await;
+    assert_eq!(reply.status, 503, "{reply}");
+}

@@ -1,0 +1,260 @@
+//! The WebSocket of a page: its requests, and the watches that answer them.
+
+use super::{
+    Console, channels,
+    context::Context,
+    output::{Closed, Output, error_message},
+    overview,
+    publish::publish,
+    request::{Call, Request, RequestKind, Watch},
+    sessions::Session,
+};
+use crate::permit::Permit;
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+    task::{AbortHandle, Id, JoinSet},
+    time,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message, Utf8Bytes,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+/// The subprotocol of the WebSocket, before the token against forged requests.
+pub const SUBPROTOCOL: &str = "campanile-console.";
+/// Maximum number of watches of a page.
+const WATCHES_MAX: usize = 8;
+/// Maximum number of calls of a page that are answered at the same time.
+const CALLS_MAX: usize = 8;
+/// Maximum number of messages that wait for a page.
+const QUEUE_MAX: usize = 64;
+/// Maximum size of a message of a page, in bytes.
+const MESSAGE_MAX: usize = 1 << 20;
+/// How long a page may take to read a message.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the session of a page is checked, and the page gets a ping.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The right to a WebSocket, which its handshake gives.
+#[derive(Debug)]
+pub struct LiveTicket {
+    session: Session,
+    token: String,
+    _page: Permit,
+}
+
+impl LiveTicket {
+    /// The subprotocol to select: that of the session.
+    #[must_use]
+    pub fn subprotocol(&self) -> String {
+        format!("{SUBPROTOCOL}{}", self.session.csrf)
+    }
+}
+
+/// Why a page gets no WebSocket.
+#[derive(Debug)]
+pub enum LiveError {
+    /// The session has ended, or the token against forged requests is wrong.
+    NoSession,
+    /// There are too many pages.
+    TooMany,
+}
+
+impl Console {
+    /// Grants a WebSocket to the session of `token`, if `csrf` is its token against forged requests.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError`].
+    pub fn grant_live(&self, token: &str, csrf: &str) -> Result<LiveTicket, LiveError> {
+        let session = self.session(token).filter(|_| self.has_csrf(token, csrf));
+        let session = session.ok_or(LiveError::NoSession)?;
+        let page = self.pages.try_acquire().ok_or(LiveError::TooMany)?;
+        Ok(LiveTicket { session, token: token.to_owned(), _page: page })
+    }
+
+    /// Serves a page on the thread of the console. `response` is that of the handshake, `received` what
+    /// the page has sent after its request. `permit` is held until the page is gone.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot start the thread.
+    pub fn serve_live<S>(
+        self: &Arc<Self>,
+        ticket: LiveTicket,
+        stream: S,
+        (response, received): (Vec<u8>, Vec<u8>),
+        permit: Permit,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let page = Page::new(Arc::clone(self), ticket);
+        self.worker.handle()?.spawn(async move {
+            let _permit = permit;
+            // A page that is gone needs nothing more.
+            let _gone = page.serve(stream, response, received).await;
+        });
+        Ok(())
+    }
+}
+
+/// An open page.
+struct Page {
+    console: Arc<Console>,
+    ticket: LiveTicket,
+    /// Watches and calls that are running.
+    tasks: JoinSet<()>,
+    watches: HashMap<u64, AbortHandle>,
+    queue: mpsc::Sender<String>,
+    queued: mpsc::Receiver<String>,
+}
+
+impl Page {
+    fn new(console: Arc<Console>, ticket: LiveTicket) -> Self {
+        let (queue, queued) = mpsc::channel(QUEUE_MAX);
+        let watches = HashMap::new();
+        Self { console, ticket, tasks: JoinSet::new(), watches, queue, queued }
+    }
+
+    async fn serve<S>(
+        mut self,
+        mut stream: S,
+        response: Vec<u8>,
+        received: Vec<u8>,
+    ) -> Result<(), Closed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let written = time::timeout(WRITE_TIMEOUT, stream.write_all(&response)).await;
+        written.map_err(|_| Closed)?.map_err(|_| Closed)?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_MAX))
+            .max_frame_size(Some(MESSAGE_MAX));
+        let config = Some(config);
+        let role = Role::Server;
+        let socket = WebSocketStream::from_partially_read(stream, received, role, config).await;
+        let (mut output, mut input) = socket.split();
+        let mut checks = time::interval(CHECK_INTERVAL);
+        loop {
+            let message = tokio::select! {
+                message = input.next() => match message {
+                    Some(Ok(Message::Text(text))) => {
+                        self.on_text(&text)?;
+                        continue;
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Ok(_) | Err(_)) | None => return Err(Closed),
+                },
+                Some(text) = self.queued.recv() => Message::Text(text.into()),
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    self.on_ended(id);
+                    continue;
+                }
+                _ = checks.tick() => match self.console.session(&self.ticket.token) {
+                    Some(_) => Message::Ping(Bytes::new()),
+                    None => Message::Close(Some(CloseFrame {
+                        code: CloseCode::Policy,
+                        reason: Utf8Bytes::from_static("the session has ended"),
+                    })),
+                },
+            };
+            let is_last = message.is_close();
+            let sent = time::timeout(WRITE_TIMEOUT, output.send(message)).await;
+            sent.map_err(|_| Closed)?.map_err(|_| Closed)?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn on_ended(&mut self, task: Id) {
+        self.watches.retain(|_, watch| watch.id() != task);
+    }
+
+    /// Starts what a page requests.
+    fn on_text(&mut self, text: &str) -> Result<(), Closed> {
+        let Request { id, kind } = match Request::parse(text) {
+            Ok(request) => request,
+            Err((id, error)) => return self.reject(id.unwrap_or_default(), error),
+        };
+        match kind {
+            RequestKind::Unwatch(watch) => {
+                if let Some(watch) = self.watches.remove(&watch) {
+                    watch.abort();
+                }
+                let output = Output::new(id, self.queue.clone());
+                self.tasks.spawn(async move { drop(output.result(true).await) });
+            }
+            RequestKind::Watch(watch) => {
+                if WATCHES_MAX <= self.watches.len() {
+                    let error = format!("a page may watch {WATCHES_MAX} things at once");
+                    return self.reject(id, error);
+                }
+                if self.watches.contains_key(&id) {
+                    return self.reject(id, "the id is that of another watch");
+                }
+                let (context, output) = self.context(id);
+                let watching = async move { drop(self::watch(context, watch, output).await) };
+                self.watches.insert(id, self.tasks.spawn(watching));
+            }
+            RequestKind::Call(call) => {
+                if CALLS_MAX <= self.tasks.len().saturating_sub(self.watches.len()) {
+                    return self.reject(id, "too many calls are running");
+                }
+                let (context, output) = self.context(id);
+                self.tasks.spawn(async move { drop(self::call(context, call, output).await) });
+            }
+        }
+        Ok(())
+    }
+
+    fn context(&self, id: u64) -> (Context, Output) {
+        let context = Context {
+            console: Arc::clone(&self.console),
+            scope: self.ticket.session.scope.clone(),
+        };
+        (context, Output::new(id, self.queue.clone()))
+    }
+
+    /// Rejects a request at once. A page whose queue is full does not read what it asks for.
+    fn reject(&self, id: u64, error: impl fmt::Display) -> Result<(), Closed> {
+        self.queue.try_send(error_message(id, error)).map_err(|_| Closed)
+    }
+}
+
+/// Sends what is watched until the page is gone.
+async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Closed> {
+    match watch {
+        Watch::Overview => overview::watch(&context, &output).await,
+        Watch::Channels(params) => match context.app(&params.app).await {
+            Ok(app) => channels::watch(&context, &app, &params, &output).await,
+            Err(error) => output.error(error).await,
+        },
+    }
+}
+
+/// Answers a call.
+async fn call(context: Context, call: Call, output: Output) -> Result<(), Closed> {
+    match result(&context, call).await {
+        Ok(result) => output.result(result).await,
+        Err(error) => output.error(error).await,
+    }
+}
+
+async fn result(context: &Context, call: Call) -> Result<Value, String> {
+    match call {
+        Call::Publish(params) => {
+            publish(context.node(), &context.app(&params.app).await?, &params).await
+        }
+    }
+}
