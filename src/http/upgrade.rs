@@ -27,6 +27,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(super) type AdmissionResult = Result<Box<AdmittedClient>, CloseCode>;
 
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
+/// How many characters of a received header an error repeats.
+const RECEIVED_MAX: usize = 60;
 
 impl HttpContext {
     /// The client behind a connection from `tcp_peer`, by the headers of trusted proxies.
@@ -99,10 +101,11 @@ pub(super) fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
         && has(UPGRADE, "websocket")
         && has(CONNECTION, "upgrade");
     if !is_upgrade {
-        return Err(upgrade_required(
+        return Err(upgrade_required(&format!(
             "This is a WebSocket endpoint, and the request has no upgrade: a proxy must pass on \
-             the Upgrade and Connection headers (HTTP/1.1)",
-        ));
+             the Upgrade and Connection headers (HTTP/1.1). Received: {}",
+            received_upgrade(parts)
+        )));
     }
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
         || headers.contains_key(TRANSFER_ENCODING);
@@ -125,6 +128,19 @@ pub(super) fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
     let key = Some(single(SEC_WEBSOCKET_KEY)?).filter(|key| is_key(key));
     key.and_then(|key| HeaderValue::try_from(derive_accept_key(key)).ok())
         .ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64"))
+}
+
+/// The parts of a request that make an upgrade, as they were received: which one a proxy has changed
+/// is seen only here.
+fn received_upgrade(parts: &Parts) -> String {
+    let header = |name: &str| match list(&parts.headers, name) {
+        Some(value) => {
+            let shown: String = value.chars().take(RECEIVED_MAX).collect();
+            format!("{name}: {shown}")
+        }
+        None => format!("no {name}"),
+    };
+    format!("{:?}, {}, {}", parts.version, header("Upgrade"), header("Connection"))
 }
 
 /// Whether these are sixteen bytes in base64.
@@ -249,6 +265,36 @@ mod tests {
             let expected = Err((400, connection.to_owned()));
             assert_eq!(accepted(&lines, &CONNECTION), expected, "{more:?}");
         }
+    }
+
+    #[test]
+    fn what_was_received_in_place_of_an_upgrade_is_repeated() {
+        let received = |version, lines: &[(&str, &str)]| {
+            let mut request = hyper::Request::builder().uri("/app/key").version(version);
+            for (name, value) in lines {
+                request = request.header(*name, *value);
+            }
+            let rejected = accept_key(&request.body(()).unwrap().into_parts().0).unwrap_err();
+            let text = format!("{rejected:?}");
+            let (_, after) = text.split_once("Received: ").unwrap();
+            after.split('"').next().unwrap().to_owned()
+        };
+        let one = hyper::Version::HTTP_11;
+        assert_eq!(received(one, &[]), "HTTP/1.1, no Upgrade, no Connection");
+        let upgrade = ("upgrade", "websocket");
+        assert_eq!(
+            received(one, &[upgrade, ("connection", "close")]),
+            "HTTP/1.1, Upgrade: websocket, Connection: close"
+        );
+        assert_eq!(
+            received(hyper::Version::HTTP_10, &[upgrade, ("connection", "upgrade")]),
+            "HTTP/1.0, Upgrade: websocket, Connection: upgrade"
+        );
+        let long = "x".repeat(200);
+        assert_eq!(
+            received(one, &[("upgrade", &long)]),
+            format!("HTTP/1.1, Upgrade: {}, no Connection", &long[..60])
+        );
     }
 
     #[test]
