@@ -3,6 +3,8 @@
 
 mod here;
 mod report;
+mod support;
+mod way;
 
 use kit::{APP_ID, Directory, KEY, Process, SECRET, Server, Settings, quoted};
 use serde_json::Value;
@@ -57,9 +59,11 @@ fn changes(finding: &Value) -> Vec<String> {
     changes.iter().map(line).collect()
 }
 
-/// Runs the doctor in a folder.
+/// Runs the doctor in a folder. Unless the test is about idle connections, it holds none for long.
 async fn doctor(directory: &Directory, flags: &[&str]) -> Diagnosis {
-    let arguments = [&["doctor", "--json"], flags].concat();
+    let is_about_idle = flags.iter().any(|flag| ["--quick", "--wait-idle"].contains(flag));
+    let idle = if is_about_idle { &[][..] } else { &["--wait-idle", "1"] };
+    let arguments = [&["doctor", "--json"], flags, idle].concat();
     let mut process = Process::spawn(&arguments, directory.path());
     let code = process.exit_code().await;
     let output = process.stream("out");

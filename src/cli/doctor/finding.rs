@@ -15,12 +15,53 @@ pub(super) enum Link {
     Direct,
     /// The address that the application publishes to.
     Host,
+    /// The name of the public address.
+    Dns,
+    /// A connection to the public address.
+    Tcp,
+    /// The certificate of the public address.
+    Tls,
+    /// The handshake of a WebSocket at the public address.
+    Proxy,
+    /// Whether the server accepts clients of the page.
+    Origin,
+    /// Whether the server behind the public address has the app.
+    Key,
+    /// Pings at the public address.
+    Ping,
+    /// The HTTP API at the address that the application publishes to.
+    Api,
+    /// The authentication endpoint of the application.
+    Auth,
+    /// Events from the application to clients, through all nodes.
+    Delivery,
+    /// Members of a presence channel, on all nodes.
+    Presence,
+    /// A connection on which nothing is sent.
+    Idle,
 }
 
 impl Link {
     /// All links, in order.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Configuration, Self::Server, Self::Health, Self::Direct, Self::Host];
+    pub(super) const ALL: [Self; 17] = [
+        Self::Configuration,
+        Self::Server,
+        Self::Health,
+        Self::Direct,
+        Self::Host,
+        Self::Dns,
+        Self::Tcp,
+        Self::Tls,
+        Self::Proxy,
+        Self::Origin,
+        Self::Key,
+        Self::Ping,
+        Self::Api,
+        Self::Auth,
+        Self::Delivery,
+        Self::Presence,
+        Self::Idle,
+    ];
 
     /// The name of the link in reports.
     pub(super) fn name(self) -> &'static str {
@@ -30,6 +71,18 @@ impl Link {
             Self::Health => "health",
             Self::Direct => "direct",
             Self::Host => "host",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Proxy => "proxy",
+            Self::Origin => "origin",
+            Self::Key => "key",
+            Self::Ping => "ping",
+            Self::Api => "api",
+            Self::Auth => "auth",
+            Self::Delivery => "delivery",
+            Self::Presence => "presence",
+            Self::Idle => "idle",
         }
     }
 
@@ -38,7 +91,19 @@ impl Link {
         match self {
             Self::Configuration => Way::Files,
             Self::Server | Self::Health | Self::Direct => Way::Direct,
-            Self::Host => Way::Public,
+            Self::Host
+            | Self::Dns
+            | Self::Tcp
+            | Self::Tls
+            | Self::Proxy
+            | Self::Origin
+            | Self::Key
+            | Self::Ping
+            | Self::Api
+            | Self::Auth
+            | Self::Delivery
+            | Self::Presence
+            | Self::Idle => Way::Public,
         }
     }
 }
@@ -154,7 +219,6 @@ impl Finding {
     }
 
     /// Sets the lines for another program.
-    #[expect(dead_code, reason = "for the links of proxies")]
     pub(super) fn snippet(self, of: &'static str, text: impl Into<String>) -> Self {
         Self { snippet: Some(Snippet { of, text: text.into() }), ..self }
     }

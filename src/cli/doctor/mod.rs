@@ -10,8 +10,11 @@ mod finding;
 mod inputs;
 mod links;
 mod mask;
+mod probe;
 mod progress;
+mod public;
 mod report;
+mod snippets;
 mod socket;
 
 use super::{ConfigArgs, EXIT_FAILED, print, runtime, target::AppTarget};
@@ -20,6 +23,7 @@ use finding::{Link, Severity};
 use hyper::Uri;
 use inputs::Inputs;
 use progress::Progress;
+use public::Public;
 use report::{Outcome, Report, Style};
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -45,6 +49,27 @@ pub(super) struct DoctorArgs {
     /// PEM file with the CA certificates to trust [default: those of this machine]
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
+    /// Origin of the page [default: that of --url, or of `APP_URL`]
+    #[arg(long, value_name = "https://HOST")]
+    origin: Option<String>,
+    /// Authentication endpoint of the application, for private and presence channels
+    #[arg(long, value_name = "https://HOST/broadcasting/auth")]
+    auth_endpoint: Option<Uri>,
+    /// Channel that the authentication endpoint is asked for
+    #[arg(long, value_name = "CHANNEL", requires = "auth_endpoint")]
+    channel: Option<String>,
+    /// Cookies of a user, for the authentication endpoint and the page
+    #[arg(long, value_name = "NAME=VALUE; ...")]
+    cookie: Option<String>,
+    /// Header for the authentication endpoint; several are possible
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// Skip what takes longer than a few seconds: idle connections, large publishes
+    #[arg(long)]
+    quick: bool,
+    /// How long an idle connection is held, in seconds [default: 105]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "quick")]
+    wait_idle: Option<u64>,
     #[command(flatten)]
     sources: ConfigArgs,
     /// Print the report as JSON, for programs
@@ -58,6 +83,8 @@ struct Checkup<'a> {
     inputs: Inputs<'a>,
     /// The server at the address that it listens on, once it has answered.
     direct: Option<AppTarget>,
+    /// The address that browsers connect to, once its name has been resolved.
+    public: Option<Public>,
     progress: Progress,
     report: Report,
 }
@@ -100,7 +127,13 @@ impl<'a> Checkup<'a> {
         for app in inputs.app().iter().chain(&inputs.app_of_variables()) {
             report.mask.add(app.secret.expose());
         }
-        Self { inputs, direct: None, progress: Progress::new(), report }
+        for (_, value) in inputs.args.header.iter().filter_map(|line| line.split_once(':')) {
+            report.mask.add(value);
+        }
+        for cookie in inputs.args.cookie.iter().flat_map(|all| all.split(';')) {
+            report.mask.add(cookie.split_once('=').map_or(cookie, |(_, value)| value));
+        }
+        Self { inputs, direct: None, public: None, progress: Progress::new(), report }
     }
 
     /// Checks all links.
@@ -123,6 +156,18 @@ impl<'a> Checkup<'a> {
             Link::Health => links::health::check(self).await,
             Link::Direct => links::direct::check(self).await,
             Link::Host => links::host::check(&self.inputs).await,
+            Link::Dns => links::reach::dns(self).await,
+            Link::Tcp => links::reach::tcp(self).await,
+            Link::Tls => links::reach::tls(self).await,
+            Link::Proxy => links::proxy::check(self).await,
+            Link::Origin => links::client::origin(self),
+            Link::Key => links::client::key(self),
+            Link::Ping => links::client::ping(self).await,
+            Link::Api => links::api::check(self).await,
+            Link::Auth => links::auth::check(self).await,
+            Link::Delivery => links::cluster::delivery(self).await,
+            Link::Presence => links::cluster::presence(self).await,
+            Link::Idle => links::idle::check(self).await,
         }
     }
 

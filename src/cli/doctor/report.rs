@@ -99,7 +99,6 @@ impl Report {
     }
 
     /// Whether a cause with this name was found.
-    #[expect(dead_code, reason = "for links that depend on another")]
     pub(super) fn has(&self, id: &str) -> bool {
         self.findings.iter().any(|finding| finding.cause.id == id)
     }

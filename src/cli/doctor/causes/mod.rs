@@ -1,14 +1,16 @@
 //! The causes that the doctor can name, in its own words. `docs/doctor.md` has the same table, and a
 //! test compares the two.
 
+pub(super) mod api;
 pub(super) mod local;
+pub(super) mod way;
 
 use super::finding::Cause;
 
 /// All causes, by link.
 #[cfg_attr(not(test), expect(dead_code, reason = "the table in the documentation is made of it"))]
 pub(super) fn all() -> impl Iterator<Item = &'static Cause> {
-    local::ALL.iter().copied()
+    [local::ALL, way::ALL, api::ALL].concat().into_iter()
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let Some(target) = &checkup.direct else {
         return Outcome::Skipped("the address of the server is not known".to_owned());
     };
+    if !target.origin.is_tls() && checkup.inputs.app().is_some_and(|app| app.tls_only) {
+        let why = "the app accepts clients that use TLS only, so through the proxy only";
+        return Outcome::Skipped(why.to_owned());
+    }
     match try_out(target).await {
         Ok(seen) => Outcome::Well(seen),
         Err(finding) => Outcome::from(*finding),

@@ -1,0 +1,2 @@
+pub(crate) mod certificates;
+pub(crate) mod proxies;

@@ -1,0 +1,441 @@
+//! Causes between browsers and the server: names, ports, certificates, proxies.
+
+use kit::{Directory, Server, Settings, free_port, quoted};
+use serde_json::Value;
+
+use crate::support::{
+    certificates::{Authority, Issued, Wanted},
+    proxies::{Proxy, documented, documented_file},
+};
+use crate::{changes, doctor, served};
+
+/// The links that a setup behind a proxy is well in.
+const WAY: [&str; 9] = ["dns", "tcp", "tls", "proxy", "key", "ping", "api", "delivery", "presence"];
+
+/// What was seen, as text.
+fn seen(finding: &Value) -> &str {
+    finding["seen"].as_str().expect("a text")
+}
+
+/// The text of the snippet.
+fn snippet(finding: &Value) -> &str {
+    finding["snippet"]["text"].as_str().unwrap_or_default()
+}
+
+/// The documented nginx in front of a server, with changes to the snippet.
+fn nginx(server: &Server, changed: &[(&str, &str)], authority: Option<&Authority>) -> Proxy {
+    let issued = authority.map(Authority::issue);
+    nginx_with(server, "location / { include campanile.conf; }", changed, issued.as_ref())
+}
+
+/// The documented nginx with these locations.
+fn nginx_with(
+    server: &Server,
+    locations: &str,
+    changed: &[(&str, &str)],
+    certificate: Option<&Issued>,
+) -> Proxy {
+    let upstream = documented_file(
+        "nginx",
+        "/etc/nginx/conf.d/campanile.conf",
+        &[("127.0.0.1:8080", &server.address.to_string())],
+    );
+    let snippet = documented_file("nginx", "/etc/nginx/snippets/campanile.conf", changed);
+    let locations = locations.replace("include campanile.conf;", &snippet);
+    Proxy::nginx(&upstream, &locations, certificate)
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_behind_nginx() {
+    let settings = Settings::new().app("allowed_origins", r#"["app.example.com"]"#);
+    let (server, directory) = served(&settings).await;
+    let authority = Authority::new();
+    let proxy = nginx(&server, &[], Some(&authority));
+    let flags = [
+        "--ws",
+        &proxy.tls_url(),
+        "--ca",
+        &authority.file(),
+        "--origin",
+        "https://app.example.com",
+    ];
+    let diagnosis = doctor(&directory, &flags).await;
+    diagnosis.well(&WAY);
+    diagnosis.well(&["origin", "idle"]);
+    doctor(&directory, &["--ws", &proxy.url(), "--origin", "https://app.example.com"])
+        .await
+        .well(&WAY);
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_behind_apache() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let site = documented_file(
+        "apache",
+        "/etc/apache2/campanile.conf",
+        &[("127.0.0.1:8080", &server.address.to_string())],
+    );
+    let proxy = Proxy::apache(&site, Some(&authority.issue()));
+    doctor(&directory, &["--ws", &proxy.tls_url(), "--ca", &authority.file()]).await.well(&WAY);
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_behind_haproxy() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let proxy =
+        Proxy::haproxy(&format!("  server one {}", server.address), Some(&authority.issue()));
+    doctor(&directory, &["--ws", &proxy.tls_url(), "--ca", &authority.file()]).await.well(&WAY);
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_behind_caddy() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let proxy =
+        Proxy::caddy(&format!("reverse_proxy {}", server.address), Some(&authority.issue()));
+    doctor(&directory, &["--ws", &proxy.tls_url(), "--ca", &authority.file()]).await.well(&WAY);
+}
+
+/// The documented way to share the host of an application.
+#[tokio::test]
+async fn nothing_is_wrong_beside_an_application() {
+    let (server, directory) = served(&Settings::new()).await;
+    let upstream = server.address.to_string();
+    let changed = [("127.0.0.1:8080", upstream.as_str())];
+    let nginx_routes =
+        documented("nginx", "in the server block of the application, without a path")
+            .replace("include snippets/campanile.conf;", "include campanile.conf;");
+    let page = "location / { return 404 page; }";
+    let nginx = nginx_with(&server, &format!("{nginx_routes}\n{page}"), &[], None);
+    let apache_routes = "in the virtual host of the application, without a path";
+    let apache = Proxy::apache(&documented_file("apache", apache_routes, &changed), None);
+    let caddy_routes = documented("caddy", "in the site of the application, without a path")
+        .replace("import campanile", &format!("reverse_proxy {upstream}"));
+    let caddy = Proxy::caddy(&format!("{caddy_routes}\nrespond 404"), None);
+    for proxy in [&nginx, &apache, &caddy] {
+        doctor(&directory, &["--ws", &proxy.url()]).await.well(&WAY);
+    }
+}
+
+#[tokio::test]
+async fn name_not_resolved() {
+    let (_server, directory) = served(&Settings::new()).await;
+    // A label has at most 63 characters, so no name server is asked.
+    let name = "x".repeat(64);
+    for scheme in ["ws", "wss"] {
+        let diagnosis = doctor(&directory, &["--ws", &format!("{scheme}://{name}.test")]).await;
+        let finding = diagnosis.only("name_not_resolved");
+        assert!(seen(finding).contains(&name), "{finding:#}");
+        assert_eq!(diagnosis.link("tls")["text"], "not tried, because of name_not_resolved");
+    }
+}
+
+#[tokio::test]
+async fn connection_refused() {
+    let (server, directory) = served(&Settings::new()).await;
+    let port = free_port();
+    let diagnosis = doctor(&directory, &["--ws", &format!("ws://127.0.0.1:{port}")]).await;
+    let finding = diagnosis.only("connection_refused");
+    assert!(seen(finding).contains(&format!("127.0.0.1:{port} refuses")), "{finding:#}");
+    assert!(changes(finding)[0].contains(&server.url()), "{finding:#}");
+}
+
+#[tokio::test]
+async fn tls_on_plain_port_of_the_server_and_of_proxies() {
+    let (server, directory) = served(&Settings::new()).await;
+    let nginx = nginx(&server, &[], None);
+    let apache = Proxy::apache("", None);
+    for port in [server.address.port(), nginx.port, apache.port] {
+        let diagnosis = doctor(&directory, &["--ws", &format!("wss://127.0.0.1:{port}")]).await;
+        let finding = diagnosis.only("tls_on_plain_port");
+        assert!(seen(finding).contains(&port.to_string()), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn plain_on_tls_port() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let proxy = nginx(&server, &[], Some(&authority));
+    let haproxy =
+        Proxy::haproxy(&format!("  server one {}", server.address), Some(&authority.issue()));
+    for port in [proxy.tls_port, haproxy.tls_port] {
+        let diagnosis = doctor(&directory, &["--ws", &format!("ws://127.0.0.1:{port}")]).await;
+        diagnosis.only("plain_on_tls_port");
+    }
+}
+
+/// Runs the doctor at a proxy with a certificate.
+async fn with_certificate(wanted: Wanted, name: &str) -> (String, Value) {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let issued = authority.issue_as(wanted);
+    let proxy = nginx_with(&server, "location / { include campanile.conf; }", &[], Some(&issued));
+    let diagnosis =
+        doctor(&directory, &["--ws", &proxy.tls_url(), "--ca", &authority.file()]).await;
+    let finding = diagnosis.only(name).clone();
+    (seen(&finding).to_owned(), finding)
+}
+
+#[tokio::test]
+async fn certificate_expired() {
+    let wanted = Wanted { until: Some((2021, 2, 3)), ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_expired").await;
+    assert!(seen.contains("expired on 2021-02-03"), "{seen}");
+}
+
+#[tokio::test]
+async fn certificate_name() {
+    let wanted = Wanted { name: Some("ws.example.com"), ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_name").await;
+    assert!(seen.contains("localhost") && seen.contains("ws.example.com"), "{seen}");
+}
+
+#[tokio::test]
+async fn certificate_chain_incomplete() {
+    let wanted = Wanted { without_intermediate: true, ..Wanted::default() };
+    let (seen, finding) = with_certificate(wanted, "certificate_chain_incomplete").await;
+    assert!(seen.contains("Doctor Test Intermediate"), "{seen}");
+    assert!(finding["why"].to_string().contains("cURL error 60"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn certificate_expires_soon() {
+    let wanted = Wanted { days: Some(5), ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_expires_soon").await;
+    assert!(seen.contains("valid for 4 more days"), "{seen}");
+}
+
+#[tokio::test]
+async fn certificate_untrusted() {
+    let (server, directory) = served(&Settings::new()).await;
+    let (known, other) = (Authority::new(), Authority::new());
+    let site = format!("location / {{ proxy_pass http://{}; }}", server.address);
+    for (issued, said) in [(other.issue(), "Doctor Test Root"), (other.self_signed(), "by itself")]
+    {
+        let proxy = Proxy::nginx("", &site, Some(&issued));
+        let diagnosis =
+            doctor(&directory, &["--ws", &proxy.tls_url(), "--ca", &known.file()]).await;
+        let finding = diagnosis.only("certificate_untrusted");
+        assert!(seen(finding).contains(said), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn upgrade_headers_missing_behind_nginx() {
+    let (server, directory) = served(&Settings::new()).await;
+    for (changed, said) in [
+        (
+            ("proxy_set_header Upgrade $http_upgrade;", "proxy_set_header Upgrade '';"),
+            "drops the header Upgrade",
+        ),
+        (
+            (
+                "proxy_set_header Connection $connection_upgrade;",
+                "proxy_set_header Connection close;",
+            ),
+            "replaces the header Connection",
+        ),
+        (("proxy_http_version 1.1;", "proxy_http_version 1.0;"), "speaks HTTP/1.0"),
+    ] {
+        let proxy = nginx(&server, &[changed], None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("upgrade_headers_missing");
+        assert!(changes(finding)[0].contains(said), "{finding:#}");
+        assert_eq!(finding["snippet"]["of"], "nginx", "{finding:#}");
+        assert!(
+            snippet(finding).contains("proxy_set_header Upgrade $http_upgrade;"),
+            "{finding:#}"
+        );
+        assert_eq!(diagnosis.link("ping")["state"], "skipped");
+        assert_eq!(diagnosis.link("api")["state"], "ok", "publishes need no upgrade");
+    }
+}
+
+#[tokio::test]
+async fn upgrade_headers_missing_behind_other_proxies() {
+    let (server, directory) = served(&Settings::new()).await;
+    let address = server.address;
+    let apache = Proxy::apache(&format!("ProxyPass \"/\" \"http://{address}/\" nocanon"), None);
+    let haproxy =
+        Proxy::haproxy(&format!("  http-request del-header Upgrade\n  server one {address}"), None);
+    let caddy = Proxy::caddy(&format!("request_header -Upgrade\nreverse_proxy {address}"), None);
+    for (proxy, of) in [(apache, "Apache"), (haproxy, ""), (caddy, "Caddy")] {
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("upgrade_headers_missing");
+        // HAProxy names itself in no answer that it passes on.
+        assert_eq!(finding["snippet"]["of"].as_str().unwrap_or_default(), of, "{finding:#}");
+        assert!(of.is_empty() || snippet(finding).contains(&address.to_string()), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn websocket_route_missing_when_the_application_answers() {
+    let (server, directory) = served(&Settings::new()).await;
+    let laravel = "add_header X-Powered-By PHP/8.3 always; default_type text/html;\n\
+                   location / { return 404 '<title>Not Found</title>'; }";
+    let api = "location /apps/ { include campanile.conf; }";
+    let proxy = nginx_with(&server, &format!("{laravel}\n{api}"), &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("websocket_route_missing");
+    assert!(seen(finding).contains("404 by PHP: Not Found"), "{finding:#}");
+    assert!(snippet(finding).contains("location ~ ^/apps?/ {"), "{finding:#}");
+
+    let apache =
+        Proxy::apache(&format!("ProxyPass \"/apps/\" \"http://{}/apps/\"", server.address), None);
+    let diagnosis = doctor(&directory, &["--ws", &apache.url()]).await;
+    let finding = diagnosis.only("websocket_route_missing");
+    assert_eq!(finding["snippet"]["of"], "Apache", "{finding:#}");
+}
+
+#[tokio::test]
+async fn websocket_route_missing_when_vite_answers() {
+    let (server, directory) = served(&Settings::new()).await;
+    let vite = "default_type text/html;\nlocation / { return 200 '<script src=\"/@vite/client\"></script>'; }";
+    let proxy = nginx_with(
+        &server,
+        &format!("{vite}\nlocation /apps/ {{ include campanile.conf; }}"),
+        &[],
+        None,
+    );
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("websocket_route_missing");
+    assert!(seen(finding).contains("200 by Vite"), "{finding:#}");
+    assert!(changes(finding)[0].contains("VITE_REVERB_PORT"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn websocket_route_missing_under_another_path() {
+    let (server, directory) = served(&Settings::new().server("path", quoted("/ws"))).await;
+    let proxy = nginx(&server, &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &format!("{}/socket", proxy.url())]).await;
+    assert_eq!(diagnosis.names()[0], "websocket_route_missing", "{:#}", diagnosis.report);
+    let finding = &diagnosis.report["findings"][0];
+    assert!(changes(finding)[1].contains("wsPath: '/ws'"), "{finding:#}");
+    doctor(&directory, &["--ws", &format!("{}/ws", proxy.url())]).await.well(&WAY);
+}
+
+#[tokio::test]
+async fn proxy_upstream_down() {
+    let (server, directory) = served(&Settings::new()).await;
+    let other = format!("127.0.0.1:{}", free_port());
+    let nginx = Proxy::nginx("", &format!("location / {{ proxy_pass http://{other}; }}"), None);
+    let apache =
+        Proxy::apache(&format!("ProxyPass \"/\" \"http://{other}/\" upgrade=websocket"), None);
+    let haproxy = Proxy::haproxy(&format!("  server one {other}"), None);
+    let caddy = Proxy::caddy(&format!("reverse_proxy {other}"), None);
+    for (proxy, of) in
+        [(nginx, "nginx"), (apache, "Apache"), (haproxy, "HAProxy"), (caddy, "Caddy")]
+    {
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("proxy_upstream_down");
+        assert_eq!(finding["snippet"]["of"], of, "{finding:#}");
+        assert!(snippet(finding).contains(&server.address.to_string()), "{finding:#}");
+        assert!(changes(finding)[0].contains(&server.url()), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn double_tls() {
+    let (settings, certificates) = (Settings::new(), Directory::new());
+    kit::tls::Certificate::new().write(&certificates);
+    let settings = kit::tls::with_tls(settings, &certificates);
+    let (server, directory) = served(&settings).await;
+    let address = server.address;
+    let nginx = nginx(&server, &[], None);
+    let apache =
+        Proxy::apache(&format!("ProxyPass \"/\" \"http://{address}/\" upgrade=websocket"), None);
+    let haproxy = Proxy::haproxy(&format!("  server one {address}"), None);
+    let caddy = Proxy::caddy(&format!("reverse_proxy {address}"), None);
+    for proxy in [nginx, apache, haproxy, caddy] {
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("double_tls");
+        assert!(changes(finding)[0].contains(&format!("https://{address}")), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn handshake_redirected() {
+    let (server, directory) = served(&Settings::new()).await;
+    let locations = "location /app/ { return 301 https://ws.example.com$request_uri; }\n\
+                     location /apps/ { include campanile.conf; }";
+    let proxy = nginx_with(&server, locations, &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("handshake_redirected");
+    assert!(seen(finding).contains("https://ws.example.com/app/"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn handshake_rejected() {
+    let (server, directory) = served(&Settings::new()).await;
+    let locations = "location /app/ { return 403; }\nlocation /apps/ { include campanile.conf; }";
+    let proxy = nginx_with(&server, locations, &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("handshake_rejected");
+    assert!(seen(finding).contains("403 by nginx"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn proxy_not_trusted() {
+    let settings = |trusted: &str| {
+        Settings::new().app("tls_only", true).server("trusted_proxies", format!("[{trusted:?}]"))
+    };
+    let authority = Authority::new();
+    let (server, directory) = served(&settings("10.0.0.1")).await;
+    let proxy = nginx(&server, &[], Some(&authority));
+    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file()];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("proxy_not_trusted");
+    assert!(changes(finding)[0].contains("trusted_proxies"), "{finding:#}");
+    assert!(
+        snippet(finding).contains("proxy_set_header X-Forwarded-Proto $scheme;"),
+        "{finding:#}"
+    );
+
+    let (server, directory) = served(&settings("127.0.0.1")).await;
+    let proxy = nginx(&server, &[], Some(&authority));
+    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file()];
+    doctor(&directory, &flags).await.well(&WAY);
+}
+
+#[tokio::test]
+async fn origin_rejected() {
+    let settings = Settings::new().app("allowed_origins", r#"["example.com"]"#);
+    let (server, directory) = served(&settings).await;
+    let proxy = nginx(&server, &[], None);
+    let flags = ["--ws", &proxy.url(), "--origin", "https://www.example.com"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("origin_rejected");
+    assert!(seen(finding).contains("https://www.example.com (--origin)"), "{finding:#}");
+    let line = r#"allowed_origins = ["example.com","www.example.com"]"#;
+    assert!(changes(finding)[0].ends_with(line), "{finding:#}");
+}
+
+#[tokio::test]
+async fn proxy_leads_elsewhere() {
+    let (_server, directory) = served(&Settings::new()).await;
+    let other = Settings::without_apps()
+        .add_app("1", "another-key", "another-secret-of-an-app")
+        .start_node()
+        .await;
+    let proxy = nginx(&other, &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    assert_eq!(diagnosis.names()[0], "proxy_leads_elsewhere", "{:#}", diagnosis.report);
+}
+
+#[tokio::test]
+async fn idle_timeout() {
+    let (server, directory) = served(&Settings::new()).await;
+    let proxy = nginx(&server, &[("proxy_read_timeout 90s;", "proxy_read_timeout 2s;")], None);
+    let flags = ["--ws", &proxy.url(), "--wait-idle", "4"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("idle_timeout");
+    assert!(seen(finding).contains("after 2 s"), "{finding:#}");
+    assert!(seen(finding).contains("pings after 30 s"), "{finding:#}");
+    assert_eq!(snippet(finding), "proxy_read_timeout 90s;");
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+    diagnosis.well(&WAY);
+    assert_eq!(diagnosis.link("idle")["text"], "--quick");
+}

@@ -1,0 +1,235 @@
+//! Causes between the application and the server: the HTTP API, the authentication endpoint, nodes.
+
+use super::super::finding::{
+    Cause, Link,
+    Severity::{self, Broken, Doubtful},
+};
+
+/// The causes in this file.
+pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
+    &API_ROUTE_MISSING,
+    &API_REDIRECTED,
+    &PUBLISH_THROUGH_CDN,
+    &API_UNAVAILABLE,
+    &REQUEST_CHANGED,
+    &CLOCK_DIFFERS,
+    &CLOCK_DRIFTS,
+    &BODY_LIMIT_PROXY,
+    &BODY_LIMIT_SERVER,
+    &AUTH_UNREACHABLE,
+    &AUTH_FORBIDDEN,
+    &AUTH_CSRF,
+    &AUTH_ROUTE_MISSING,
+    &AUTH_CORS,
+    &AUTH_OTHER_SECRET,
+    &PUBLISH_REACHES_OTHER_SERVER,
+    &NODES_NOT_JOINED,
+    &ROSTERS_DIFFER,
+];
+
+const fn cause(
+    id: &'static str,
+    link: Link,
+    severity: Severity,
+    [title, why, remedy]: [&'static str; 3],
+) -> Cause {
+    Cause { id, link, severity, title, why, remedy, stops: None }
+}
+
+pub(in crate::cli::doctor) const API_ROUTE_MISSING: Cause = cause(
+    "api_route_missing",
+    Link::Api,
+    Broken,
+    [
+        "Publishes of the application do not reach the server.",
+        "Another program answers requests for /apps/, with 404 or 405, and Laravel throws a BroadcastException. Clients are not concerned.",
+        "Have the proxy pass /apps/ to the server as well, or publish to the server's own address.",
+    ],
+);
+
+pub(in crate::cli::doctor) const API_REDIRECTED: Cause = cause(
+    "api_redirected",
+    Link::Api,
+    Broken,
+    [
+        "Publishes are redirected.",
+        "A redirected POST becomes a GET, and is answered with 405, or it is not followed at all.",
+        "Publish to the address to which the redirect leads: REVERB_SCHEME=https and REVERB_PORT=443 if it begins with https://.",
+    ],
+);
+
+pub(in crate::cli::doctor) const PUBLISH_THROUGH_CDN: Cause = cause(
+    "publish_through_cdn",
+    Link::Api,
+    Broken,
+    [
+        "Publishes pass through a CDN, which rejects them.",
+        "It takes the application for a robot and answers with a page, which Laravel shows in a BroadcastException. Browsers are not concerned.",
+        "Publish to the server's own address: REVERB_HOST and REVERB_PORT, with VITE_REVERB_HOST for browsers.",
+    ],
+);
+
+pub(in crate::cli::doctor) const API_UNAVAILABLE: Cause = cause(
+    "api_unavailable",
+    Link::Api,
+    Broken,
+    [
+        "A publish was not accepted.",
+        "Laravel throws a BroadcastException, and nobody receives the event.",
+        "Look at the log of the program that answered.",
+    ],
+);
+
+pub(in crate::cli::doctor) const REQUEST_CHANGED: Cause = cause(
+    "request_changed",
+    Link::Api,
+    Broken,
+    [
+        "A proxy changes what is signed.",
+        "The signature covers the path, the query and the body. The server accepts it directly, and answers 401 through the proxy.",
+        "Have the proxy pass path, query and body on as they are.",
+    ],
+);
+
+pub(in crate::cli::doctor) const CLOCK_DIFFERS: Cause = cause(
+    "clock_differs",
+    Link::Api,
+    Broken,
+    [
+        "The clocks of this machine and of the server differ.",
+        "The server accepts signed requests for ten minutes, and answers later ones with 401.",
+        "Synchronise both clocks with NTP.",
+    ],
+);
+
+pub(in crate::cli::doctor) const CLOCK_DRIFTS: Cause = cause(
+    "clock_drifts",
+    Link::Api,
+    Doubtful,
+    [
+        "The clocks of this machine and of the server begin to differ.",
+        "Signed requests are rejected when the difference has become ten minutes.",
+        "Synchronise both clocks with NTP.",
+    ],
+);
+
+pub(in crate::cli::doctor) const BODY_LIMIT_PROXY: Cause = cause(
+    "body_limit_proxy",
+    Link::Api,
+    Doubtful,
+    [
+        "The proxy rejects large publishes.",
+        "It answers 413 by itself to a batch that the server would accept, and Laravel throws a BroadcastException without the server's reason.",
+        "Raise the limit of the proxy above server.max_request_bytes.",
+    ],
+);
+
+pub(in crate::cli::doctor) const BODY_LIMIT_SERVER: Cause = cause(
+    "body_limit_server",
+    Link::Api,
+    Doubtful,
+    [
+        "The server rejects large batches.",
+        "A batch has ten events. Ten of the size that the app allows do not fit into a request, and are answered with 413.",
+        "Raise server.max_request_bytes to more than ten times the app's max_event_bytes.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = cause(
+    "auth_unreachable",
+    Link::Auth,
+    Broken,
+    [
+        "The authentication endpoint does not answer.",
+        "Private and presence channels cannot be subscribed to.",
+        "Correct the address, and look at the log of the application.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = cause(
+    "auth_forbidden",
+    Link::Auth,
+    Broken,
+    [
+        "The application does not let this user subscribe to the channel.",
+        "It answers 403, or sends guests to the page for logging in. Clients receive pusher:subscription_error.",
+        "Log in, have the callback of the channel in routes/channels.php return true, and let the endpoint use the guard of your users.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_CSRF: Cause = cause(
+    "auth_csrf",
+    Link::Auth,
+    Broken,
+    [
+        "The authentication endpoint misses the CSRF token.",
+        "Laravel answers 419. Echo takes the token from the page, and the session from its cookie.",
+        "Add the token to the head of the page, and let SESSION_DOMAIN cover the host of the page.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_ROUTE_MISSING: Cause = cause(
+    "auth_route_missing",
+    Link::Auth,
+    Broken,
+    [
+        "There is no authentication endpoint at this address.",
+        "Clients receive pusher:subscription_error for private and presence channels.",
+        "Register the routes of broadcasting, and give Echo the address as authEndpoint if it is another one.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_CORS: Cause = cause(
+    "auth_cors",
+    Link::Auth,
+    Broken,
+    [
+        "Pages of this origin may not use the authentication endpoint.",
+        "The endpoint has another origin than the page, and does not allow the page's. Browsers send no request.",
+        "Allow the path and the origin in config/cors.php, with credentials.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_OTHER_SECRET: Cause = cause(
+    "auth_other_secret",
+    Link::Auth,
+    Broken,
+    [
+        "The application signs subscriptions for another app.",
+        "The server compares the signature with its own app's secret, and answers with an error 4009.",
+        "Use the same key and secret in the application and in the server, then clear the application's cached configuration.",
+    ],
+);
+
+pub(in crate::cli::doctor) const PUBLISH_REACHES_OTHER_SERVER: Cause = cause(
+    "publish_reaches_other_server",
+    Link::Delivery,
+    Broken,
+    [
+        "An event that the server accepted did not reach a client at the public address.",
+        "Publishes and clients reach different servers, which do not share a Redis.",
+        "Have the proxy pass /app/ and /apps/ to the same servers, and give all of them the same redis.url.",
+    ],
+);
+
+pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = cause(
+    "nodes_not_joined",
+    Link::Delivery,
+    Broken,
+    [
+        "Several servers answer, and are not one cluster.",
+        "An event reaches only the clients of the server to which it was published: the others miss it without an error.",
+        "Set the same redis.url on all nodes, or run one.",
+    ],
+);
+
+pub(in crate::cli::doctor) const ROSTERS_DIFFER: Cause = cause(
+    "rosters_differ",
+    Link::Presence,
+    Broken,
+    [
+        "The nodes have different members of a presence channel.",
+        "They use different Redis servers or prefixes, so each knows its own members.",
+        "Set the same redis.url and redis.prefix on all nodes.",
+    ],
+);

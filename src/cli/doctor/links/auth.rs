@@ -1,0 +1,354 @@
+//! The authentication endpoint of the application, asked as a page asks it: with the page's token and
+//! the user's cookie.
+
+use super::{
+    super::{
+        Checkup,
+        causes::api::{
+            AUTH_CORS, AUTH_CSRF, AUTH_FORBIDDEN, AUTH_OTHER_SECRET, AUTH_ROUTE_MISSING,
+            AUTH_UNREACHABLE,
+        },
+        finding::Finding,
+        probe::{Answer, OpenClient, Peer, STEP_TIMEOUT, get_with, send},
+        public::NO_CONNECTION,
+        report::Outcome,
+    },
+    client::another,
+    proxy::quote,
+};
+use crate::{
+    config::AppConfig,
+    protocol::SocketId,
+    signature::{Signer, channel_string_to_sign},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request,
+    header::{
+        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
+        CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE,
+    },
+};
+use serde_json::json;
+
+/// The channel that is asked for unless `--channel` names one. Applications do not know it.
+const CHANNEL: &str = "private-campanile-doctor";
+const TOKEN_HEADER: &str = "X-CSRF-TOKEN";
+
+/// The endpoint, and what a page sends to it.
+struct Endpoint {
+    peer: Peer,
+    url: String,
+    channel: String,
+    is_own_channel: bool,
+    /// The token in the page, if the page was read and has one.
+    token: Option<String>,
+    was_page_read: bool,
+    cookie: Option<String>,
+    headers: Vec<(String, String)>,
+    /// The origin of the page.
+    origin: Option<String>,
+}
+
+pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
+    let Some(url) = checkup.inputs.args.auth_endpoint.clone() else {
+        return Outcome::Skipped("pass --auth-endpoint, and --cookie of a user".to_owned());
+    };
+    if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
+        return skipped;
+    }
+    let (Some(app), Ok(mut client)) = (checkup.inputs.app(), another(checkup).await) else {
+        return Outcome::Skipped("there is no connection to authenticate".to_owned());
+    };
+    let endpoint = match endpoint(checkup, &url.to_string()).await {
+        Ok(endpoint) => endpoint,
+        Err(why) => return Outcome::Skipped(why),
+    };
+    if let Some(finding) = cors(&endpoint).await {
+        return finding.into();
+    }
+    let answer = match ask(&endpoint, &client.socket_id).await {
+        Ok(answer) => answer,
+        Err(why) => return AUTH_UNREACHABLE.found(format!("{url}: {why}.")).into(),
+    };
+    let outcome = match answer.status {
+        200 => accepted(checkup, &endpoint, &app, &answer, &mut client).await,
+        403 if !endpoint.is_own_channel => Outcome::Well(
+            "answers 403 for a channel that the application does not know; --channel NAME tries one of \
+             yours"
+                .to_owned(),
+        ),
+        _ => rejected(&endpoint, &answer).into(),
+    };
+    client.socket.close().await;
+    outcome
+}
+
+/// Reads the page, if its address is known, for its token and its cookies.
+async fn endpoint(checkup: &Checkup<'_>, url: &str) -> Result<Endpoint, String> {
+    let args = checkup.inputs.args;
+    let trust = checkup.inputs.trust().client()?;
+    let peer = Peer::from_url(url, &trust)?;
+    let header = |line: &String| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    let headers = args.header.iter().filter_map(header).collect();
+    let mut endpoint = Endpoint {
+        peer,
+        url: url.to_owned(),
+        channel: args.channel.clone().unwrap_or_else(|| CHANNEL.to_owned()),
+        is_own_channel: args.channel.is_some(),
+        token: None,
+        was_page_read: false,
+        cookie: args.cookie.clone(),
+        headers,
+        origin: checkup.page_origin().map(|(origin, _)| origin),
+    };
+    let Some(page_url) = &args.url else { return Ok(endpoint) };
+    let page = Peer::from_url(&page_url.to_string(), &trust)?;
+    let path = if page.prefix.is_empty() { "/" } else { "" };
+    let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE, cookie));
+    if let Ok(answer) = get_with(&page, path, cookie).await {
+        endpoint.was_page_read = answer.status == 200;
+        endpoint.token = token_of(&answer.text());
+        endpoint.cookie = merged(endpoint.cookie.as_deref(), &answer);
+    }
+    Ok(endpoint)
+}
+
+/// The content of `<meta name="csrf-token" content="…">`.
+fn token_of(page: &str) -> Option<String> {
+    let tag = page.split("<meta").find(|tag| tag.contains("csrf-token"))?;
+    let tag = tag.split('>').next()?;
+    let (_, content) = tag.split_once("content=")?;
+    let quote = content.chars().next().filter(|c| ['"', '\''].contains(c))?;
+    Some(content[1..].split(quote).next()?.to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The cookies of the user with those that the page sets.
+fn merged(cookie: Option<&str>, page: &Answer) -> Option<String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let pair = |text: &str| {
+        let (name, value) = text.trim().split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let set = page.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let set = set.filter_map(|line| pair(line.split(';').next()?));
+    for (name, value) in cookie.unwrap_or_default().split(';').filter_map(pair).chain(set) {
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => all.push((name, value)),
+        }
+    }
+    let all: Vec<_> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Some(all.join("; ")).filter(|all| !all.is_empty())
+}
+
+/// Asks as a browser does before the request of a page of another origin.
+async fn cors(endpoint: &Endpoint) -> Option<Finding> {
+    let origin = endpoint.origin.as_ref()?;
+    let own = endpoint.peer.http_url("");
+    let own = own.strip_suffix(&endpoint.peer.prefix).unwrap_or(&own);
+    if own.eq_ignore_ascii_case(origin) {
+        return None;
+    }
+    let mut wanted = vec!["x-csrf-token".to_owned()];
+    wanted.extend(endpoint.headers.iter().map(|(name, _)| name.to_ascii_lowercase()));
+    let request = Request::builder()
+        .method(Method::OPTIONS)
+        .uri(&endpoint.peer.prefix)
+        .header(ORIGIN, origin)
+        .header(ACCESS_CONTROL_REQUEST_METHOD, "POST")
+        .header(ACCESS_CONTROL_REQUEST_HEADERS, wanted.join(","))
+        .body(Full::default())
+        .ok()?;
+    let answer = send(&endpoint.peer, request).await.ok()?;
+    let header = |name| answer.header(name).unwrap_or_default();
+    let allowed = header(ACCESS_CONTROL_ALLOW_ORIGIN);
+    let needs_credentials = endpoint.cookie.is_some();
+    let allows_headers = {
+        let list = header(ACCESS_CONTROL_ALLOW_HEADERS).to_ascii_lowercase();
+        list == "*" || wanted.iter().all(|name| list.contains(name))
+    };
+    let why = if allowed != origin && (allowed != "*" || needs_credentials) {
+        match allowed {
+            "" => "has no Access-Control-Allow-Origin".to_owned(),
+            other => format!("has Access-Control-Allow-Origin: {other}"),
+        }
+    } else if needs_credentials && header(ACCESS_CONTROL_ALLOW_CREDENTIALS) != "true" {
+        "has no Access-Control-Allow-Credentials: true, and the request has a cookie".to_owned()
+    } else if !allows_headers {
+        format!("has no Access-Control-Allow-Headers with {}", wanted.join(", "))
+    } else {
+        return None;
+    };
+    let path = endpoint.peer.prefix.trim_start_matches('/');
+    Some(
+        AUTH_CORS
+            .found(format!(
+                "The page is at {origin}, and the answer to OPTIONS {} ({}) {why}.",
+                endpoint.url, answer.status
+            ))
+            .line("config/cors.php", format!("'paths' => ['api/*', '{path}'],"))
+            .line("config/cors.php", format!("'allowed_origins' => ['{origin}'],"))
+            .line("config/cors.php", "'supports_credentials' => true,"),
+    )
+}
+
+/// Sends the request of a subscription.
+async fn ask(endpoint: &Endpoint, socket_id: &str) -> Result<Answer, String> {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .append_pair("socket_id", socket_id)
+        .append_pair("channel_name", &endpoint.channel)
+        .finish();
+    let mut request = Request::post(&endpoint.peer.prefix)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE.as_str(), cookie));
+    let origin = endpoint.origin.as_deref().map(|origin| (ORIGIN.as_str(), origin));
+    let token = endpoint.token.as_deref().map(|token| (TOKEN_HEADER, token));
+    for (name, value) in [cookie, origin, token].into_iter().flatten() {
+        request = request.header(name, value);
+    }
+    for (name, value) in &endpoint.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body)));
+    let request = request.map_err(|error| format!("--cookie or --header: {error}"))?;
+    send(&endpoint.peer, request).await.map_err(|why| why.to_string())
+}
+
+fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
+    let Endpoint { url, channel, .. } = endpoint;
+    let status = answer.status;
+    let by = answer.answered_by();
+    let seen =
+        format!("POST {url} for {channel} was answered with {status} by {by}{}", quote(answer));
+    let is_guest = endpoint.cookie.is_none() && endpoint.headers.is_empty();
+    let guest =
+        "The request was that of a guest: pass --cookie or --header with the session of a user.";
+    if let Some(location) = answer.location() {
+        let seen = format!("POST {url} was answered with {status}, to {location}.");
+        return if location.contains("login") {
+            let finding = AUTH_FORBIDDEN.found(seen);
+            if is_guest {
+                finding.advice(guest)
+            } else {
+                finding.advice("The session has ended, or is not that of this application.")
+            }
+        } else {
+            AUTH_UNREACHABLE
+                .found(seen)
+                .advice(format!("Give Echo the address {location} as authEndpoint."))
+        };
+    }
+    match status {
+        401 | 403 if is_guest => AUTH_FORBIDDEN.found(seen).advice(guest),
+        401 | 403 => AUTH_FORBIDDEN.found(seen).advice(format!(
+            "Have the callback of {} in routes/channels.php return true for this user.",
+            channel.trim_start_matches("private-").trim_start_matches("presence-")
+        )),
+        419 => csrf(endpoint, seen),
+        404 | 405 => AUTH_ROUTE_MISSING
+            .found(seen)
+            .line("bootstrap/app.php", "->withBroadcasting(__DIR__.'/../routes/channels.php')"),
+        _ => AUTH_UNREACHABLE.found(seen),
+    }
+}
+
+fn csrf(endpoint: &Endpoint, seen: String) -> Finding {
+    let finding = AUTH_CSRF.found(seen);
+    let tag = r#"<meta name="csrf-token" content="{{ csrf_token() }}">"#;
+    match (&endpoint.token, endpoint.was_page_read) {
+        (None, true) => finding
+            .advice("The page has no token.")
+            .line("resources/views/layouts/app.blade.php, in <head>", tag),
+        (None, false) => finding
+            .advice("Pass --url with a page that subscribes, for its token to be sent.")
+            .line("resources/views/layouts/app.blade.php, in <head>", tag),
+        (Some(_), _) => finding.advice(
+            "The token of the page was sent, and belongs to another session: the endpoint does not get the \
+             session's cookie. Compare SESSION_DOMAIN and SESSION_SECURE_COOKIE with the host of the page.",
+        ),
+    }
+}
+
+/// Compares the signature with that of the app, and subscribes with it.
+async fn accepted(
+    checkup: &Checkup<'_>,
+    endpoint: &Endpoint,
+    app: &AppConfig,
+    answer: &Answer,
+    client: &mut OpenClient,
+) -> Outcome {
+    let Endpoint { url, channel, .. } = endpoint;
+    let body = answer.json();
+    let Some((key, signature)) = body["auth"].as_str().and_then(|auth| auth.split_once(':')) else {
+        let seen =
+            format!("POST {url} was answered with 200 and without a signature{}", quote(answer));
+        return AUTH_ROUTE_MISSING
+            .found(seen)
+            .advice("Another route answers: a page for all paths, or BROADCAST_CONNECTION is log or null.")
+            .into();
+    };
+    let data = body["channel_data"].as_str();
+    let text = SocketId::parse(&client.socket_id)
+        .ok()
+        .flatten()
+        .map(|socket_id| channel_string_to_sign(socket_id, channel, data));
+    let is_ours =
+        text.is_some_and(|text| Signer::new(app.secret.expose()).verify(&text, signature));
+    if key != app.key || !is_ours {
+        let seen = if key == app.key {
+            format!("{url} signs for the key {key} with another secret than this app's.")
+        } else {
+            format!("{url} signs with the key {key}, and the server expects {}.", app.key)
+        };
+        return AUTH_OTHER_SECRET
+            .found(seen)
+            .line(checkup.inputs.place("REVERB_APP_KEY"), format!("REVERB_APP_KEY={}", app.key))
+            .advice("Set REVERB_APP_SECRET to the secret of the same app.")
+            .command("php artisan config:clear")
+            .into();
+    }
+    let subscription = json!({"channel": channel, "auth": body["auth"], "channel_data": data});
+    client.socket.send("pusher:subscribe", subscription).await;
+    let is_answer = |name: &str| {
+        ["pusher_internal:subscription_succeeded", "pusher:subscription_error", "pusher:error"]
+            .contains(&name)
+    };
+    match client.socket.next_event(is_answer, STEP_TIMEOUT).await {
+        Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => {
+            Outcome::Well(format!("{channel} was subscribed to with its signature"))
+        }
+        Ok((name, data)) => {
+            AUTH_OTHER_SECRET.found(format!("{channel} was rejected: {name} {data}.")).into()
+        }
+        Err(end) => {
+            AUTH_UNREACHABLE.found(format!("{channel} was not subscribed to: {end}.")).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_of_a_page_is_found() {
+        for (page, token) in [
+            (
+                r#"<head><meta charset="utf-8"><meta name="csrf-token" content="abc"></head>"#,
+                Some("abc"),
+            ),
+            ("<meta content='x' name='csrf-token'>", Some("x")),
+            (r#"<meta name="csrf-token" content="">"#, None),
+            (r#"<meta name="csrf-token"><p content="x">"#, None),
+            ("<h1>csrf-token</h1>", None),
+        ] {
+            assert_eq!(token_of(page).as_deref(), token, "{page}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A client at the public address: whether its page and its key are accepted, and its pings answered.
+
+use super::super::{
+    Checkup,
+    causes::{
+        local::{CONNECTION_CLOSED, UNKNOWN_KEY},
+        way::{ORIGIN_REJECTED, PING_NOT_ANSWERED, PROXY_LEADS_ELSEWHERE},
+    },
+    finding::Finding,
+    probe::{ClientMessage, OpenClient, Opening, STEP_TIMEOUT, open_client},
+    public::NO_CONNECTION,
+    report::Outcome,
+};
+use crate::{config::AppConfig, protocol::explain_close};
+use serde_json::json;
+use tokio::time::{self, Instant};
+
+/// Whether the page's origin is accepted.
+pub(in crate::cli::doctor) fn origin(checkup: &mut Checkup<'_>) -> Outcome {
+    if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
+        return skipped;
+    }
+    let opening = checkup.public.as_ref().and_then(|public| public.opening.as_ref());
+    let page = checkup.page_origin();
+    match (opening, page) {
+        (None, _) => Outcome::Skipped("there is no connection".to_owned()),
+        (Some(Opening::Rejected { code: 4009, message, .. }), page) => {
+            rejected_origin(checkup, page.as_ref(), message).into()
+        }
+        (Some(_), Some((origin, _))) => Outcome::Well(format!("pages of {origin} are accepted")),
+        (Some(_), None) => Outcome::Skipped(
+            "the address of the page is not known: pass --url or --origin".to_owned(),
+        ),
+    }
+}
+
+fn rejected_origin(
+    checkup: &Checkup<'_>,
+    page: Option<&(String, String)>,
+    message: &str,
+) -> Finding {
+    let seen = match page {
+        Some((origin, from)) => {
+            format!("A client of a page of {origin} ({from}) was closed with 4009: {message}.")
+        }
+        None => format!("A client without an origin was closed with 4009: {message}."),
+    };
+    let finding = ORIGIN_REJECTED.found(seen);
+    let Some(app) = checkup.inputs.app() else { return finding };
+    let host = page.and_then(|(origin, _)| {
+        let authority = origin.split_once("://")?.1;
+        Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned())
+    });
+    let Some(host) = host else { return finding };
+    let mut allowed = app.allowed_origins.clone();
+    let now = allowed.join(", ");
+    if !allowed.contains(&host) {
+        allowed.push(host);
+    }
+    let finding = if checkup.inputs.variable("REVERB_ALLOWED_ORIGINS").is_some() {
+        let text = format!("REVERB_ALLOWED_ORIGINS={}", allowed.join(","));
+        finding.line(checkup.inputs.place("REVERB_ALLOWED_ORIGINS"), text)
+    } else {
+        finding.line(
+            format!("config.toml, the app {}", app.id),
+            format!("allowed_origins = {}", json!(allowed)),
+        )
+    };
+    finding.advice(format!(
+        "Now it is: {}. Reload the server afterwards.",
+        if now.is_empty() { "empty" } else { &now }
+    ))
+}
+
+/// Whether the server behind the public address has the app.
+pub(in crate::cli::doctor) fn key(checkup: &mut Checkup<'_>) -> Outcome {
+    if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
+        return skipped;
+    }
+    let Some(app) = checkup.inputs.app() else {
+        return Outcome::Skipped("no app is configured".to_owned());
+    };
+    let key_works_directly = checkup.direct.is_some();
+    match checkup.public.as_ref().and_then(|public| public.opening.as_ref()) {
+        Some(Opening::Rejected { code: 4001, .. }) => {
+            rejected_key(checkup, &app, key_works_directly).into()
+        }
+        Some(Opening::Rejected { code, message, .. }) => {
+            let finding =
+                CONNECTION_CLOSED.found(format!("A client was closed with {code}: {message}."));
+            match explain_close(*code, message) {
+                Some(row) => finding.advice(format!("{} {}", row.meaning, row.remedy)).into(),
+                None => finding.into(),
+            }
+        }
+        Some(Opening::Established(client)) => {
+            Outcome::Well(format!("the key {} is known; socket {}", app.key, client.socket_id))
+        }
+        Some(_) | None => Outcome::Skipped("there is no connection".to_owned()),
+    }
+}
+
+fn rejected_key(checkup: &Checkup<'_>, app: &AppConfig, key_works_directly: bool) -> Finding {
+    let Some(public) = &checkup.public else { return UNKNOWN_KEY.found("") };
+    let seen =
+        format!("{} closes clients with the key {} with 4001", public.peer.ws_url(""), app.key);
+    match checkup.upstream().filter(|_| key_works_directly) {
+        Some(own) => {
+            PROXY_LEADS_ELSEWHERE.found(format!("{seen}; the server at {own} accepts it."))
+        }
+        None => UNKNOWN_KEY.found(format!("{seen}.")),
+    }
+}
+
+/// Whether both kinds of pings are answered.
+pub(in crate::cli::doctor) async fn ping(checkup: &mut Checkup<'_>) -> Outcome {
+    if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
+        return skipped;
+    }
+    let opening = checkup.public.as_mut().and_then(|public| public.opening.take());
+    let Some(Opening::Established(mut client)) = opening else {
+        return Outcome::Skipped("there is no connection".to_owned());
+    };
+    let start = Instant::now();
+    client.socket.send("pusher:ping", json!({})).await;
+    let answered = client.socket.next_event(|name| name == "pusher:pong", STEP_TIMEOUT).await;
+    let ms = start.elapsed().as_millis();
+    if let Err(end) = answered {
+        let seen = format!("pusher:ping was sent, and then: {end}.");
+        return PING_NOT_ANSWERED.found(seen).into();
+    }
+    client.socket.ping().await;
+    if !is_pong_received(&mut client).await {
+        let seen = "A ping of the WebSocket layer was sent, and no pong came back.";
+        return PING_NOT_ANSWERED.found(seen).into();
+    }
+    client.socket.close().await;
+    Outcome::Well(format!("answered in {ms} ms"))
+}
+
+async fn is_pong_received(client: &mut OpenClient) -> bool {
+    let wait = async {
+        loop {
+            match client.socket.next(STEP_TIMEOUT).await {
+                Ok(ClientMessage::Pong) => return true,
+                Ok(ClientMessage::Ping | ClientMessage::Event { .. }) => {}
+                Err(_) => return false,
+            }
+        }
+    };
+    time::timeout(STEP_TIMEOUT, wait).await.unwrap_or(false)
+}
+
+/// Opens another client at the public address, or says why there is none.
+pub(super) async fn another(checkup: &Checkup<'_>) -> Result<Box<OpenClient>, String> {
+    let (Some(app), Some(public)) = (checkup.inputs.app(), &checkup.public) else {
+        return Err("the address that browsers connect to is not known".to_owned());
+    };
+    let origin = checkup.page_origin().map(|(origin, _)| origin);
+    match open_client(&public.peer, &app.key, origin.as_deref()).await {
+        Opening::Established(client) => Ok(client),
+        Opening::Rejected { code, message, .. } => Err(format!("closed with {code}: {message}")),
+        Opening::Answered(answer) => Err(format!("answered with {}", answer.status)),
+        Opening::BadUpgrade(header) => Err(format!("the header {header} is wrong")),
+        Opening::Silent(end) => Err(end.to_string()),
+        Opening::NoAnswer(why) => Err(why.to_string()),
+    }
+}

@@ -1,0 +1,223 @@
+//! A handshake at the public address: 101, or who answered what.
+
+use super::super::{
+    Checkup,
+    causes::way::{
+        DOUBLE_TLS, HANDSHAKE_REDIRECTED, HANDSHAKE_REJECTED, PROXY_NOT_TRUSTED,
+        PROXY_UPSTREAM_DOWN, UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
+    },
+    finding::Finding,
+    probe::{Answer, AnsweredBy, NoAnswer, Opening, Peer, open_client},
+    report::Outcome,
+    snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
+};
+use crate::protocol::explain_handshake;
+
+/// How many characters of an answer a report shows.
+const SHOWN_MAX: usize = 160;
+
+pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
+    let Some(app) = checkup.inputs.app() else {
+        return Outcome::Skipped("no app is configured".to_owned());
+    };
+    let origin = checkup.page_origin().map(|(origin, _)| origin);
+    let Some(public) = &mut checkup.public else {
+        return Outcome::Skipped("the address that browsers connect to is not known".to_owned());
+    };
+    let peer = public.peer.clone();
+    let opening = open_client(&peer, &app.key, origin.as_deref()).await;
+    let headers = match &opening {
+        Opening::Established(client) => Some(&client.headers),
+        Opening::Answered(answer) => Some(&answer.headers),
+        Opening::Rejected { headers, .. } => Some(headers),
+        Opening::BadUpgrade(_) | Opening::Silent(_) | Opening::NoAnswer(_) => None,
+    };
+    if let Some(headers) = headers {
+        public.learn(headers);
+    }
+    match &opening {
+        Opening::Rejected { code: 4000, message, .. } if peer.is_tls => {
+            return not_trusted(checkup, message).into();
+        }
+        Opening::Established(_) | Opening::Rejected { .. } => {}
+        Opening::Answered(answer) => return answered(checkup, &peer, answer).into(),
+        Opening::BadUpgrade(header) => {
+            let seen = format!(
+                "{} answers with 101, and its header {header} is missing or wrong.",
+                peer.ws_url("/app/KEY")
+            );
+            let finding = UPGRADE_HEADERS_MISSING.found(seen);
+            return checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown).into();
+        }
+        Opening::Silent(end) => {
+            let seen = format!("{} answers with 101, and then: {end}.", peer.ws_url("/app/KEY"));
+            return HANDSHAKE_REJECTED.found(seen).into();
+        }
+        Opening::NoAnswer(why) => return unanswered(checkup, &peer, why).into(),
+    }
+    let front = if public.front == AnsweredBy::Unknown {
+        String::new()
+    } else {
+        format!(" through {}", public.front)
+    };
+    public.opening = Some(opening);
+    Outcome::Well(format!("{} answers with 101{front}", peer.ws_url("")))
+}
+
+/// What an answer other than 101 means.
+fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
+    let (by, status) = (answer.answered_by(), answer.status);
+    let seen =
+        format!("{} was answered with {status} by {by}{}", peer.ws_url("/app/KEY"), quote(answer));
+    if let Some(location) = answer.location() {
+        let seen = format!(
+            "{} was answered with {status} by {by}, to {location}",
+            peer.ws_url("/app/KEY")
+        );
+        return HANDSHAKE_REDIRECTED.found(seen);
+    }
+    if by == AnsweredBy::Campanile {
+        return answered_by_campanile(checkup, answer, &seen);
+    }
+    match status {
+        502..=504 => upstream_down(checkup, seen, &by),
+        // A server with TLS that is asked without answers with bytes that proxies take for a page.
+        _ if is_double_tls(checkup, answer) => double_tls(checkup, seen),
+        200 | 404 | 405 | 410 => {
+            let finding = WEBSOCKET_ROUTE_MISSING.found(seen);
+            let finding = finding.advice(if by == AnsweredBy::Vite {
+
+                    "The address is that of Vite's development server: set VITE_REVERB_PORT to the port \
+                     of the server."
+
+            } else {
+
+                    "Add the routes to the site of this host, before the application's own location."
+
+            });
+            checkup.with_lines(finding, &ROUTES, &by)
+        }
+        _ => {
+            let finding = HANDSHAKE_REJECTED.found(seen);
+            match explain_handshake(status) {
+                Some(row) => finding.advice(format!("{} {}", row.meaning, row.remedy)),
+                None => finding,
+            }
+        }
+    }
+}
+
+/// An answer of the server itself: what it received is not a handshake, or not at its path.
+fn answered_by_campanile(checkup: &Checkup<'_>, answer: &Answer, seen: &str) -> Finding {
+    match answer.status {
+        400 if is_tls_wanted(answer) => double_tls(checkup, seen.to_owned()),
+        426 => {
+            let finding = UPGRADE_HEADERS_MISSING.found(seen.to_owned());
+            let received = answer.campanile_error().unwrap_or_default();
+            let received = received.split("Received: ").nth(1).unwrap_or_default().to_owned();
+            let finding = if received.starts_with("HTTP/1.0") {
+                finding.advice("The proxy speaks HTTP/1.0 to the server, which has no upgrades.")
+            } else if received.contains("no Upgrade") {
+                finding.advice("The proxy drops the header Upgrade.")
+            } else if !received.is_empty() {
+                finding.advice("The proxy replaces the header Connection.")
+            } else {
+                finding
+            };
+            checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown)
+        }
+        404 => {
+            let finding = WEBSOCKET_ROUTE_MISSING.found(seen.to_owned());
+            let own = checkup.inputs.config().map(|config| config.server.path.clone());
+            match own {
+                Some(path) if path.is_empty() => finding.advice(
+                    "The server has no path before /app/: remove wsPath from Echo's options, and have the \
+                     proxy pass the path on without what is before /app/, with one slash.",
+                ),
+                Some(path) => finding
+                    .line("config.toml server.path", format!("path = {path:?}"))
+                    .advice(format!("Clients need wsPath: '{path}', and the proxy must leave the path as it is.")),
+                None => finding,
+            }
+        }
+        status => {
+            let finding = HANDSHAKE_REJECTED.found(seen.to_owned());
+            match explain_handshake(status) {
+                Some(row) => finding.advice(format!("{} {}", row.meaning, row.remedy)),
+                None => finding,
+            }
+        }
+    }
+}
+
+/// Whether the server says that it was asked without TLS.
+pub(super) fn is_tls_wanted(answer: &Answer) -> bool {
+    answer.campanile_error().is_some_and(|error| error.starts_with("This port requires TLS"))
+}
+
+/// Whether a proxy got no HTTP from a server that speaks TLS.
+fn is_double_tls(checkup: &Checkup<'_>, answer: &Answer) -> bool {
+    let text = answer.text().to_ascii_lowercase();
+    let says_so = ["http request to an https server", "plain http request was sent to https port"];
+    let server_is_tls = checkup.inputs.direct_target().is_ok_and(|own| own.origin.is_tls());
+    server_is_tls || says_so.iter().any(|part| text.contains(part))
+}
+
+pub(super) fn double_tls(checkup: &Checkup<'_>, seen: String) -> Finding {
+    let finding = DOUBLE_TLS.found(seen);
+    match checkup.inputs.direct_target() {
+        Ok(own) => finding.advice(format!(
+            "The server answers at {}: have the proxy use that address with https://, or remove \
+             server.tls.cert and server.tls.key.",
+            own.origin
+        )),
+        Err(_) => finding,
+    }
+}
+
+/// A proxy that answers by itself: it reaches no server, or one that speaks TLS.
+pub(super) fn upstream_down(checkup: &Checkup<'_>, seen: String, by: &AnsweredBy) -> Finding {
+    let own = checkup.inputs.direct_target().ok().filter(|_| checkup.direct.is_some());
+    if own.as_ref().is_some_and(|own| own.origin.is_tls()) {
+        return double_tls(checkup, seen);
+    }
+    let finding = PROXY_UPSTREAM_DOWN.found(seen);
+    let finding = match own {
+        Some(own) => finding.advice(format!("The server answers at {}.", own.origin)),
+        None => finding,
+    };
+    checkup.with_lines(finding, &UPSTREAMS, by)
+}
+
+fn not_trusted(checkup: &Checkup<'_>, message: &str) -> Finding {
+    let seen = format!("A client that uses TLS was closed with 4000: {message}.");
+    let finding = PROXY_NOT_TRUSTED
+        .found(seen)
+        .line("config.toml [server]", "trusted_proxies = [\"127.0.0.1\"]");
+    checkup.with_lines(finding, &FORWARDED, &AnsweredBy::Unknown)
+}
+
+/// No answer at all, although the port accepts connections.
+pub(super) fn unanswered(checkup: &Checkup<'_>, peer: &Peer, why: &NoAnswer) -> Finding {
+    let seen = format!("{} was not answered: {why}.", peer.ws_url("/app/KEY"));
+    let server_is_tls = checkup.inputs.direct_target().is_ok_and(|own| own.origin.is_tls());
+    if server_is_tls && matches!(why, NoAnswer::Http(_)) {
+        return double_tls(checkup, seen);
+    }
+    HANDSHAKE_REJECTED.found(seen)
+}
+
+/// The beginning of an answer's text: the message of an error, or the title of a page.
+pub(super) fn quote(answer: &Answer) -> String {
+    let text = answer.text();
+    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    let error = answer.campanile_error();
+    let words = match (&error, title) {
+        (Some(error), _) => error.as_str(),
+        (None, Some((title, _))) => title,
+        (None, None) if text.contains('<') || text.contains('\u{fffd}') => "",
+        (None, None) => &text,
+    };
+    let words: String = words.trim().chars().take(SHOWN_MAX).collect();
+    if words.is_empty() { ".".to_owned() } else { format!(": {words}") }
+}

@@ -1,0 +1,139 @@
+//! What is wrong with a chain of certificates, each fault apart from the others.
+
+use crate::tls;
+use rustls::{
+    RootCertStore,
+    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use x509_cert::{
+    Certificate,
+    der::{Decode, asn1::ObjectIdentifier},
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
+
+/// Why clients reject a chain of certificates.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::cli::doctor) enum CertificateProblem {
+    /// It expired then.
+    Expired(SystemTime),
+    /// It is not valid before then.
+    NotYetValid(SystemTime),
+    /// It has these names, and not the one that was asked for.
+    OtherName(Vec<String>),
+    /// It was issued by this authority, whose certificate is missing from the chain.
+    ChainIncomplete(String),
+    /// It is signed by itself.
+    SelfSigned,
+    /// It was issued by this authority, which is not trusted.
+    Untrusted(String),
+}
+
+/// Where the issuer's certificate is (RFC 5280, 4.2.2.1). Public authorities must name it, so a
+/// certificate without it is of a private one.
+const AUTHORITY_INFORMATION_ACCESS: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
+
+/// Checks a chain, the server's certificate first, for a server called `host`.
+pub(in crate::cli::doctor) fn check_chain(
+    chain: &[CertificateDer<'_>],
+    host: &str,
+    roots: &RootCertStore,
+    now: SystemTime,
+) -> Vec<CertificateProblem> {
+    let parsed: Vec<Certificate> =
+        chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    let (Some(first), Some(leaf)) = (chain.first(), parsed.first()) else {
+        return vec![CertificateProblem::Untrusted("an unreadable certificate".to_owned())];
+    };
+    let Ok(end_entity) = ParsedCertificate::try_from(first) else {
+        return vec![CertificateProblem::Untrusted("an unreadable certificate".to_owned())];
+    };
+    let mut problems = Vec::new();
+    let (since, until) = (not_before(leaf), not_after(leaf));
+    // The chain is verified within the period of the certificate, so that an expired one is not
+    // called untrusted as well.
+    let mut at = now;
+    if until < now {
+        problems.push(CertificateProblem::Expired(until));
+        at = until - Duration::from_secs(1);
+    } else if now < since {
+        problems.push(CertificateProblem::NotYetValid(since));
+        at = since + Duration::from_secs(1);
+    }
+    let is_named =
+        ServerName::try_from(host).is_ok_and(|name| verify_server_name(&end_entity, &name).is_ok());
+    if !is_named {
+        problems.push(CertificateProblem::OtherName(names(leaf)));
+    }
+    let provider = tls::provider();
+    let algorithms = provider.signature_verification_algorithms.all;
+    let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let verified =
+        verify_server_cert_signed_by_trust_anchor(&end_entity, roots, &chain[1..], at, algorithms);
+    if verified.is_err() {
+        problems.push(why_untrusted(&parsed));
+    }
+    problems
+}
+
+/// How many days the certificate that expires first of a chain is still valid.
+pub(in crate::cli::doctor) fn days_left(
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Option<u64> {
+    let parsed = chain.iter().filter_map(|der| Certificate::from_der(der).ok());
+    let until = parsed.map(|certificate| not_after(&certificate)).min()?;
+    Some(until.duration_since(now).ok()?.as_secs() / 86_400)
+}
+
+/// Why no trusted authority was found from a chain.
+fn why_untrusted(chain: &[Certificate]) -> CertificateProblem {
+    let is_self_signed = |certificate: &Certificate| {
+        let tbs = certificate.tbs_certificate();
+        tbs.issuer() == tbs.subject()
+    };
+    let Some((leaf, last)) = chain.first().zip(chain.last()) else {
+        return CertificateProblem::SelfSigned;
+    };
+    if is_self_signed(leaf) {
+        return CertificateProblem::SelfSigned;
+    }
+    let issuer = last.tbs_certificate().issuer().to_string();
+    let names_its_issuer = last.tbs_certificate().extensions().is_some_and(|extensions| {
+        extensions.iter().any(|extension| extension.extn_id == AUTHORITY_INFORMATION_ACCESS)
+    });
+    if names_its_issuer && !is_self_signed(last) {
+        return CertificateProblem::ChainIncomplete(issuer);
+    }
+    CertificateProblem::Untrusted(issuer)
+}
+
+fn not_before(certificate: &Certificate) -> SystemTime {
+    UNIX_EPOCH + certificate.tbs_certificate().validity().not_before.to_unix_duration()
+}
+
+fn not_after(certificate: &Certificate) -> SystemTime {
+    UNIX_EPOCH + certificate.tbs_certificate().validity().not_after.to_unix_duration()
+}
+
+/// The names and addresses of a certificate.
+fn names(certificate: &Certificate) -> Vec<String> {
+    let found = certificate.tbs_certificate().get_extension::<SubjectAltName>();
+    let Ok(Some((_, SubjectAltName(all)))) = found else { return Vec::new() };
+    let name = |name: &GeneralName| {
+        if let GeneralName::DnsName(name) = name {
+            return Some(name.to_string());
+        }
+        let GeneralName::IpAddress(bytes) = name else { return None };
+        let v4 = <[u8; 4]>::try_from(bytes.as_bytes()).ok().map(IpAddr::from);
+        let v6 = <[u8; 16]>::try_from(bytes.as_bytes()).ok().map(IpAddr::from);
+        Some(v4.or(v6)?.to_string())
+    };
+    all.iter().filter_map(name).collect()
+}

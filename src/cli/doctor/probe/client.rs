@@ -1,0 +1,273 @@
+//! A client of the protocol, of which every step is seen: the answer to its handshake with all
+//! headers, the first message, each message, and how it ended.
+
+use super::{Answer, NoAnswer, Peer, STEP_TIMEOUT, http};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Request, StatusCode,
+    header::{
+        CONNECTION, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+    upgrade::Upgraded,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::{fmt, time::Duration};
+use tokio::time;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::Role,
+    },
+};
+
+/// What came of opening a connection.
+#[derive(Debug)]
+pub(in crate::cli::doctor) enum Opening {
+    /// The connection is established.
+    Established(Box<OpenClient>),
+    /// The server upgraded the connection, and closed it with this code and message.
+    Rejected { code: u16, message: String, headers: HeaderMap },
+    /// The handshake was answered with something else than 101.
+    Answered(Answer),
+    /// The answer is 101, but this header of it is wrong.
+    BadUpgrade(&'static str),
+    /// The connection ended, or nothing came in time, after 101.
+    Silent(ClientEnd),
+    /// There was no answer.
+    NoAnswer(NoAnswer),
+}
+
+/// An established client.
+#[derive(Debug)]
+pub(in crate::cli::doctor) struct OpenClient {
+    pub(in crate::cli::doctor) socket_id: String,
+    /// The headers of the answer with 101.
+    pub(in crate::cli::doctor) headers: HeaderMap,
+    /// The silence after which the server pings.
+    pub(in crate::cli::doctor) activity_timeout: Duration,
+    pub(in crate::cli::doctor) socket: SocketClient,
+}
+
+/// The messages of a connection.
+#[derive(Debug)]
+pub(in crate::cli::doctor) struct SocketClient(WebSocketStream<TokioIo<Upgraded>>);
+
+/// What a client received.
+#[derive(Debug)]
+pub(in crate::cli::doctor) enum ClientMessage {
+    Event {
+        name: String,
+        data: Value,
+    },
+    /// A ping of the WebSocket layer, which was answered.
+    Ping,
+    /// A pong of the WebSocket layer.
+    Pong,
+}
+
+/// How a connection ended, or that nothing was received.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::cli::doctor) enum ClientEnd {
+    /// With a close frame.
+    Closed { code: Option<u16>, reason: String },
+    /// Without a close frame; browsers call it 1006.
+    Ended,
+    /// Nothing was received in time.
+    Timeout,
+}
+
+/// Opens a connection of the app with this key, as a page of `origin` does.
+pub(in crate::cli::doctor) async fn open_client(
+    peer: &Peer,
+    key: &str,
+    origin: Option<&str>,
+) -> Opening {
+    let sec_key = generate_key();
+    let version = env!("CARGO_PKG_VERSION");
+    let path =
+        format!("{}/app/{key}?protocol=7&client=campanile-doctor&version={version}", peer.prefix);
+    let mut request = Request::get(path)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, &sec_key);
+    if let Some(origin) = origin {
+        request = request.header(ORIGIN, origin);
+    }
+    let Ok(request) = request.body(Full::<Bytes>::default()) else {
+        return Opening::BadUpgrade("Origin");
+    };
+    match time::timeout(STEP_TIMEOUT, handshake(peer, request, &sec_key)).await {
+        Ok(Ok((socket, headers))) => establish(socket, headers).await,
+        Ok(Err(opening)) => opening,
+        Err(_elapsed) => Opening::NoAnswer(NoAnswer::Timeout),
+    }
+}
+
+async fn handshake(
+    peer: &Peer,
+    request: Request<Full<Bytes>>,
+    sec_key: &str,
+) -> Result<(SocketClient, HeaderMap), Opening> {
+    let (_sender, mut response) = http::exchange(peer, request).await.map_err(Opening::NoAnswer)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(http::read(response).await.map_or_else(Opening::NoAnswer, Opening::Answered));
+    }
+    if let Some(wrong) = wrong_header(response.headers(), sec_key) {
+        return Err(Opening::BadUpgrade(wrong));
+    }
+    let upgraded = hyper::upgrade::on(&mut response).await;
+    let upgraded = upgraded.map_err(|error| Opening::NoAnswer(NoAnswer::Http(error)))?;
+    let io = TokioIo::new(upgraded);
+    let socket = SocketClient(WebSocketStream::from_raw_socket(io, Role::Client, None).await);
+    Ok((socket, response.headers().clone()))
+}
+
+/// The header of an answer with 101 that RFC 6455, 4.1 requires to be otherwise.
+fn wrong_header(headers: &HeaderMap, sec_key: &str) -> Option<&'static str> {
+    let is = |name, wanted: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
+    };
+    let accept = derive_accept_key(sec_key.as_bytes());
+    if !is(UPGRADE, "websocket") {
+        return Some("Upgrade");
+    }
+    if !is(CONNECTION, "upgrade") {
+        return Some("Connection");
+    }
+    let sent = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    (sent != Some(accept.as_bytes())).then_some("Sec-WebSocket-Accept")
+}
+
+/// Reads the first message: the connection is established, or rejected.
+async fn establish(mut socket: SocketClient, headers: HeaderMap) -> Opening {
+    loop {
+        let (name, data) = match socket.next(STEP_TIMEOUT).await {
+            Ok(ClientMessage::Event { name, data, .. }) => (name, data),
+            Ok(ClientMessage::Ping | ClientMessage::Pong) => continue,
+            Err(ClientEnd::Closed { code: Some(code), reason }) => {
+                return Opening::Rejected { code, message: reason, headers };
+            }
+            Err(end) => return Opening::Silent(end),
+        };
+        match &*name {
+            "pusher:connection_established" => {
+                let socket_id = data["socket_id"].as_str().unwrap_or_default().to_owned();
+                let seconds = data["activity_timeout"].as_u64().unwrap_or(120);
+                let activity_timeout = Duration::from_secs(seconds);
+                return Opening::Established(Box::new(OpenClient {
+                    socket_id,
+                    headers,
+                    activity_timeout,
+                    socket,
+                }));
+            }
+            "pusher:error" => {
+                let code = data["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+                let message = data["message"].as_str().unwrap_or_default().to_owned();
+                return Opening::Rejected { code: code.unwrap_or_default(), message, headers };
+            }
+            _ => {}
+        }
+    }
+}
+
+impl SocketClient {
+    /// The next message, within `timeout`.
+    pub(in crate::cli::doctor) async fn next(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<ClientMessage, ClientEnd> {
+        loop {
+            let received = time::timeout(timeout, self.0.next()).await;
+            return match received.map_err(|_elapsed| ClientEnd::Timeout)? {
+                Some(Ok(Message::Text(text))) => Ok(event(&text)),
+                Some(Ok(Message::Ping(_))) => {
+                    // The answer is queued, and written by a flush.
+                    let _ = self.0.flush().await;
+                    Ok(ClientMessage::Ping)
+                }
+                Some(Ok(Message::Pong(_))) => Ok(ClientMessage::Pong),
+                Some(Ok(Message::Close(Some(frame)))) => Err(ClientEnd::Closed {
+                    code: Some(frame.code.into()),
+                    reason: frame.reason.to_string(),
+                }),
+                Some(Ok(Message::Close(None))) => {
+                    Err(ClientEnd::Closed { code: None, reason: String::new() })
+                }
+                Some(Ok(Message::Binary(_) | Message::Frame(_))) => continue,
+                Some(Err(_)) | None => Err(ClientEnd::Ended),
+            };
+        }
+    }
+
+    /// The next event with this name, within `timeout` in all.
+    pub(in crate::cli::doctor) async fn next_event(
+        &mut self,
+        wanted: impl Fn(&str) -> bool,
+        timeout: Duration,
+    ) -> Result<(String, Value), ClientEnd> {
+        let search = async {
+            loop {
+                match self.next(timeout).await? {
+                    ClientMessage::Event { name, data, .. } if wanted(&name) => {
+                        return Ok((name, data));
+                    }
+                    ClientMessage::Event { name, .. } if name == "pusher:ping" => {
+                        self.send("pusher:pong", json!({})).await;
+                    }
+                    ClientMessage::Event { .. } | ClientMessage::Ping | ClientMessage::Pong => {}
+                }
+            }
+        };
+        time::timeout(timeout, search).await.unwrap_or(Err(ClientEnd::Timeout))
+    }
+
+    /// Sends an event. That the connection has ended is seen when it is read.
+    pub(in crate::cli::doctor) async fn send(&mut self, name: &str, data: Value) {
+        let text = json!({"event": name, "data": data}).to_string();
+        let _ = self.0.send(Message::text(text)).await;
+    }
+
+    /// Sends a ping of the WebSocket layer.
+    pub(in crate::cli::doctor) async fn ping(&mut self) {
+        let _ = self.0.send(Message::Ping(Bytes::from_static(b"campanile-doctor"))).await;
+    }
+
+    /// Closes the connection.
+    pub(in crate::cli::doctor) async fn close(mut self) {
+        let _ = time::timeout(Duration::from_secs(1), self.0.close(None)).await;
+    }
+}
+
+/// Parses an event, whose data is JSON, or JSON in a string.
+fn event(text: &str) -> ClientMessage {
+    let mut message: Value = serde_json::from_str(text).unwrap_or_default();
+    let mut data = message["data"].take();
+    if let Some(inner) = data.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+        data = inner;
+    }
+    let name = message["event"].as_str().unwrap_or_default().to_owned();
+    ClientMessage::Event { name, data }
+}
+
+impl fmt::Display for ClientEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed { code: Some(code), reason } if reason.is_empty() => {
+                write!(f, "closed with {code}")
+            }
+            Self::Closed { code: Some(code), reason } => write!(f, "closed with {code}: {reason}"),
+            Self::Closed { code: None, .. } => f.write_str("closed without a code"),
+            Self::Ended => f.write_str("ended without a close frame, which browsers call 1006"),
+            Self::Timeout => f.write_str("nothing was received"),
+        }
+    }
+}
