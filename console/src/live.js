@@ -23,6 +23,7 @@ export class Live {
   #attempts = 0;
   #nextId = 1;
   #ended = false;
+  #status = 'connecting';
   #calls = new Map();
   #watches = new Map();
 
@@ -55,10 +56,10 @@ export class Live {
     this.#report('ended');
   }
 
-  /** Calls an operation of the server. Rejects with a sentence for the user. */
+  /** Calls an operation of the server, when the connection is open. Rejects with a sentence for the user. */
   call(name, params) {
     return new Promise((resolve, reject) => {
-      if (this.#socket?.readyState !== WebSocket.OPEN) {
+      if (this.#status === 'lost' || this.#status === 'ended') {
         reject(new Error('The connection to the server is lost.'));
         return;
       }
@@ -67,8 +68,9 @@ export class Live {
         this.#calls.delete(id);
         reject(new Error('The server has not answered in time. Whether it did what you asked is unknown.'));
       }, CALL_DEADLINE_MS);
-      this.#calls.set(id, { resolve, reject, timer });
-      this.#send({ id, call: name, params });
+      const message = { id, call: name, params };
+      this.#calls.set(id, { resolve, reject, timer, message });
+      if (this.#status === 'open') this.#send(message);
     });
   }
 
@@ -100,22 +102,28 @@ export class Live {
       this.#attempts = 0;
       this.#report('open');
       for (const watch of this.#watches.values()) this.#begin(watch);
+      for (const { message } of this.#calls.values()) this.#send(message);
     };
     socket.onmessage = (message) => this.#receive(JSON.parse(message.data));
     socket.onclose = () => {
       this.#socket = null;
-      for (const { reject, timer } of this.#calls.values()) {
-        clearTimeout(timer);
-        reject(new Error('The connection to the server was lost before it answered.'));
-      }
-      this.#calls.clear();
+      this.#rejectCalls();
       for (const watch of this.#watches.values()) watch.id = 0;
       if (!this.#ended) this.#retry(opened ? 'The connection to the server is lost.' : NEVER_OPENED);
     };
   }
 
+  #rejectCalls() {
+    for (const { reject, timer } of this.#calls.values()) {
+      clearTimeout(timer);
+      reject(new Error('The connection to the server was lost before it answered.'));
+    }
+    this.#calls.clear();
+  }
+
   #retry(detail) {
     if (this.#ended) return;
+    this.#rejectCalls();
     const delay_ms = Math.min(FIRST_DELAY_MS * 2 ** this.#attempts, MAX_DELAY_MS) * (0.8 + 0.4 * Math.random());
     this.#attempts += 1;
     this.#timer = setTimeout(() => this.open(), delay_ms);
@@ -150,6 +158,7 @@ export class Live {
   }
 
   #report(status, more = {}) {
+    this.#status = status;
     this.#onState({ status, ...more });
   }
 }
