@@ -21,7 +21,7 @@
 //!    channel                  the state of a channel and its transitions
 //!    app_database             queries of the apps in a database
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
-//!    http_client  backoff  escape
+//!    http_client  backoff  escape  snippet
 //! ```
 //!
 //! # The path of an event
@@ -63,6 +63,7 @@ pub mod session;
 pub mod shard;
 pub mod shutdown;
 pub mod signature;
+pub mod snippet;
 pub mod throttle;
 pub mod tls;
 pub mod webhook;

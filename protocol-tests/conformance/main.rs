@@ -33,6 +33,7 @@ mod metrics;
 mod presence;
 mod reload;
 mod restart;
+mod root_page;
 mod run_script;
 mod shutdown;
 mod signin;

@@ -1,10 +1,10 @@
 //! The text that is printed at startup.
 
-use crate::config::{AppConfig, Config};
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
+use crate::{
+    config::{AppConfig, Config},
+    snippet::EchoOptions,
 };
+use std::net::{IpAddr, SocketAddr};
 
 /// The server's URL, and for the development app everything that is needed to try it.
 pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
@@ -17,54 +17,6 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
             format!("{listens}\n\n{}", development(app, address, path, is_tls))
         }
         Some(_) | None => listens,
-    }
-}
-
-/// Connection options for Laravel Echo and pusher-js.
-pub(super) struct EchoOptions<'a, Port: fmt::Display> {
-    pub(super) key: &'a str,
-    /// The host as written in a URL.
-    pub(super) host: &'a str,
-    pub(super) port: Port,
-    /// The prefix of every path, or empty.
-    pub(super) path: &'a str,
-    pub(super) is_tls: bool,
-}
-
-impl<Port: fmt::Display> fmt::Display for EchoOptions<'_, Port> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, host, port, path, is_tls } = self;
-        let port_name = if *is_tls { "wssPort" } else { "wsPort" };
-        let ws_path =
-            if path.is_empty() { String::new() } else { format!("\n    wsPath: '{path}',") };
-        write!(
-            f,
-            r"// Laravel Echo: npm install laravel-echo pusher-js
-import Echo from 'laravel-echo';
-import Pusher from 'pusher-js';
-window.Pusher = Pusher;
-window.Echo = new Echo({{
-    broadcaster: 'reverb',
-    key: '{key}',
-    wsHost: '{host}',
-    {port_name}: {port},{ws_path}
-    forceTLS: {is_tls},
-    enabledTransports: ['ws', 'wss'],
-}});
-window.Echo.channel('my-channel').listen('.hello', (data) => console.log(data));
-
-// pusher-js: npm install pusher-js
-import Pusher from 'pusher-js';
-const pusher = new Pusher('{key}', {{
-    cluster: '',
-    wsHost: '{host}',
-    {port_name}: {port},{ws_path}
-    forceTLS: {is_tls},
-    enabledTransports: ['ws', 'wss'],
-}});
-pusher.subscribe('my-channel').bind('hello', (data) => console.log(data));
-"
-        )
     }
 }
 

@@ -2,8 +2,11 @@
 
 mod deployment;
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, banner::EchoOptions, fail, print, print_error};
-use crate::config::{self, Files, Flags};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, print_error};
+use crate::{
+    config::{self, Files, Flags},
+    snippet::EchoOptions,
+};
 use clap::Args;
 use deployment::{ComposeValues, File, compose, is_hidden, units};
 use std::{

@@ -164,7 +164,7 @@ mod tests {
         }
         let declared: BTreeSet<_> = settings().map(|setting| setting.key.to_owned()).collect();
         assert_eq!(fields, declared);
-        assert_eq!(settings().count(), 79);
+        assert_eq!(settings().count(), 80);
         let shown = flatten(&config).into_iter().map(|(key, _)| key.schema_path());
         assert_eq!(shown.collect::<Vec<_>>(), settings().map(|s| s.key).collect::<Vec<_>>());
     }

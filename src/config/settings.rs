@@ -72,6 +72,9 @@ section! {
         reuse_port: bool = false => { reload: Restart },
         /// Prefix of all routes, such as `/ws`. Empty: none. Calls of the HTTP API may lack it.
         path: String = String::new() => { rule: Parse(values::path, "path"), reload: NewRequests },
+        /// `true`: `GET /` answers programs with 200, for health checks of load balancers that ask for it.
+        /// Browsers get a page either way.
+        health_at_root: bool = false => { reload: NewRequests, soketi: Some("true") },
         /// Threads that serve connections. 0: one per core.
         shards: usize = 0 => { rule: Range(0, 64), reload: Restart },
         /// Maximum WebSocket connections of this node. 0: as many as the file descriptor limit allows. Beyond

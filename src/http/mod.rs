@@ -20,6 +20,7 @@ mod other_protocol;
 mod probes;
 mod publish;
 mod response;
+mod root_page;
 mod route;
 mod serve;
 mod signed_paths;
@@ -40,6 +41,7 @@ use crate::{
 };
 use hyper::header::HeaderValue;
 use other_protocol::ProtocolLog;
+use root_page::RootPage;
 use std::{
     sync::{
         Arc,
@@ -63,6 +65,7 @@ pub struct HttpContext {
     tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
     console: Arc<Console>,
+    root_page: RootPage,
     /// Whether all apps have the well-known secret.
     all_well_known: bool,
     /// Whether at least one app has the well-known secret.
@@ -121,6 +124,7 @@ impl HttpContext {
             tls,
             metrics,
             console,
+            root_page: RootPage::new(config),
             all_well_known: !config.apps_from.has_database()
                 && config.apps.iter().all(AppConfig::has_well_known_secret),
             any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),

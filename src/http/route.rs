@@ -11,6 +11,8 @@ pub(super) enum Route<'a> {
     WebSocket {
         key: Cow<'a, str>,
     },
+    /// The path that all others begin with.
+    Root,
     Up,
     Ready,
     Metrics,
@@ -82,6 +84,7 @@ impl<'a> Route<'a> {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::WebSocket { .. } => "websocket",
+            Self::Root => "root",
             Self::Up => "up",
             Self::Ready => "ready",
             Self::Metrics | Self::Scrape => "metrics",
@@ -107,7 +110,12 @@ impl<'a> Route<'a> {
         match self {
             Self::WebSocket { key } => Some(key),
             Self::Preflight { app_id, .. } | Self::Api { app_id, .. } => Some(app_id),
-            Self::Up | Self::Ready | Self::Metrics | Self::Scrape | Self::Console(_) => None,
+            Self::Root
+            | Self::Up
+            | Self::Ready
+            | Self::Metrics
+            | Self::Scrape
+            | Self::Console(_) => None,
         }
     }
 
@@ -129,7 +137,7 @@ impl<'a> Route<'a> {
         let inner = path
             .strip_prefix(prefix)
             .or(is_call_without_prefix.then_some(path))
-            .and_then(|path| path.strip_prefix('/'))
+            .and_then(|path| if path.is_empty() { Some("") } else { path.strip_prefix('/') })
             .ok_or_else(|| Self::nothing_at(path, prefix))?;
         let mut segments = inner.splitn(3, '/');
         let first = segments.next().unwrap_or_default();
@@ -137,6 +145,7 @@ impl<'a> Route<'a> {
             ("app", Some(key), None) if !key.is_empty() => {
                 get_only(method, Self::WebSocket { key: decoded(key)? })
             }
+            ("", None, None) => get_only(method, Self::Root),
             ("up", None, None) => get_only(method, Self::Up),
             ("ready", None, None) => get_only(method, Self::Ready),
             ("metrics", None, None) => get_only(method, Self::Metrics),
@@ -178,7 +187,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    fn nothing_at(path: &str, prefix: &str) -> ApiError {
+    pub(super) fn nothing_at(path: &str, prefix: &str) -> ApiError {
         let path = &path[..path.floor_char_boundary(100)];
         ApiError::not_found(format!(
             "Nothing at {path}: the API is under {prefix}/apps/APP_ID/, \
@@ -218,7 +227,7 @@ impl<'a> Route<'a> {
 
 /// A route that allows GET, and HEAD for probes.
 fn get_only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
-    let is_probe = matches!(route, Route::Up | Route::Ready | Route::Scrape);
+    let is_probe = matches!(route, Route::Root | Route::Up | Route::Ready | Route::Scrape);
     match *method {
         Method::GET => Ok(route),
         Method::HEAD if is_probe => Ok(route),
@@ -244,6 +253,11 @@ mod tests {
     #[test]
     fn every_endpoint_is_parsed() {
         assert_eq!(route(&Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
+        for (path, prefix) in [("/", ""), ("/ws", "/ws"), ("/ws/", "/ws")] {
+            assert_eq!(route(&Method::HEAD, path, prefix), Some(Route::Root));
+            assert_eq!(route(&Method::POST, path, prefix), None);
+        }
+        assert_eq!(route(&Method::GET, "/", "/ws"), None);
         assert_eq!(route(&Method::HEAD, "/up", ""), Some(Route::Up));
         assert_eq!(route(&Method::GET, "/ready", ""), Some(Route::Ready));
         assert_eq!(route(&Method::GET, "/metrics", ""), Some(Route::Metrics));
@@ -292,7 +306,7 @@ mod tests {
     #[test]
     fn unknown_paths_are_not_found() {
         for path in [
-            "/",
+            "//",
             "/app",
             "/app/",
             "/app/K/x",
@@ -352,6 +366,7 @@ mod tests {
     fn a_route_has_its_label_for_the_log_and_its_app() {
         for (path, label, app) in [
             ("GET /app/K", "websocket", Some("K")),
+            ("GET /", "root", None),
             ("GET /up", "up", None),
             ("GET /ready", "ready", None),
             ("GET /metrics", "metrics", None),

@@ -397,8 +397,10 @@ impl HttpConnection {
         headers: &HeaderMap,
         is_first: bool,
     ) -> Option<HttpResponse> {
-        let is_exempt =
-            matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready | Route::Scrape);
+        let is_exempt = matches!(
+            route,
+            Route::WebSocket { .. } | Route::Root | Route::Up | Route::Ready | Route::Scrape
+        );
         if is_exempt || !is_first {
             return None;
         }
@@ -420,6 +422,12 @@ impl HttpConnection {
         body: Incoming,
     ) -> HttpResponse {
         match route {
+            Route::Root => {
+                let is_tls = http.peer(&parts.headers, self.peer.ip(), self.is_tls).is_tls;
+                http.root(&parts.headers, is_tls).unwrap_or_else(|| {
+                    Route::nothing_at(parts.uri.path(), &http.prefix).into_response()
+                })
+            }
             Route::Up => HttpContext::up(),
             Route::Ready => http.ready(),
             Route::Scrape => http.metrics_page(),

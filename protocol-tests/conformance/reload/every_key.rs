@@ -7,11 +7,12 @@ use super::{
 };
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
-const TESTS: [(&str, fn()); 61] = [
+const TESTS: [(&str, fn()); 62] = [
     (
         "server.path",
         settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
     ),
+    ("server.health_at_root", crate::root_page::health_at_root_applies_at_once),
     ("server.max_connections", settings::connection_limits_of_the_node_apply_to_new_connections),
     ("server.max_http_connections", connections::max_http_connections_applies_to_new_connections),
     ("server.max_head_bytes", connections::max_head_bytes_applies_to_new_connections),
