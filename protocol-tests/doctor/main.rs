@@ -1,6 +1,8 @@
 //! `campanile doctor` in setups that are each broken in one way. It must name that cause and no other,
 //! and none in a setup that works.
 
+mod api;
+mod auth;
 mod here;
 mod report;
 mod support;
@@ -61,10 +63,19 @@ fn changes(finding: &Value) -> Vec<String> {
 
 /// Runs the doctor in a folder. Unless the test is about idle connections, it holds none for long.
 async fn doctor(directory: &Directory, flags: &[&str]) -> Diagnosis {
+    doctor_with(directory, flags, &[]).await
+}
+
+/// As [`doctor`], with environment variables.
+async fn doctor_with(
+    directory: &Directory,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Diagnosis {
     let is_about_idle = flags.iter().any(|flag| ["--quick", "--wait-idle"].contains(flag));
     let idle = if is_about_idle { &[][..] } else { &["--wait-idle", "1"] };
     let arguments = [&["doctor", "--json"], flags, idle].concat();
-    let mut process = Process::spawn(&arguments, directory.path());
+    let mut process = Process::spawn_with(&arguments, directory.path(), environment);
     let code = process.exit_code().await;
     let output = process.stream("out");
     let report = serde_json::from_str(&output);

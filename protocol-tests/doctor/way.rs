@@ -10,26 +10,31 @@ use crate::support::{
 use crate::{changes, doctor, served};
 
 /// The links that a setup behind a proxy is well in.
-const WAY: [&str; 9] = ["dns", "tcp", "tls", "proxy", "key", "ping", "api", "delivery", "presence"];
+pub(crate) const WAY: [&str; 10] =
+    ["dns", "tcp", "tls", "proxy", "key", "ping", "api", "nodes", "delivery", "presence"];
 
 /// What was seen, as text.
-fn seen(finding: &Value) -> &str {
+pub(crate) fn seen(finding: &Value) -> &str {
     finding["seen"].as_str().expect("a text")
 }
 
 /// The text of the snippet.
-fn snippet(finding: &Value) -> &str {
+pub(crate) fn snippet(finding: &Value) -> &str {
     finding["snippet"]["text"].as_str().unwrap_or_default()
 }
 
 /// The documented nginx in front of a server, with changes to the snippet.
-fn nginx(server: &Server, changed: &[(&str, &str)], authority: Option<&Authority>) -> Proxy {
+pub(crate) fn nginx(
+    server: &Server,
+    changed: &[(&str, &str)],
+    authority: Option<&Authority>,
+) -> Proxy {
     let issued = authority.map(Authority::issue);
     nginx_with(server, "location / { include campanile.conf; }", changed, issued.as_ref())
 }
 
 /// The documented nginx with these locations.
-fn nginx_with(
+pub(crate) fn nginx_with(
     server: &Server,
     locations: &str,
     changed: &[(&str, &str)],

@@ -43,7 +43,7 @@ pub use previous::{PREVIOUS_PROGRAM, previous_program};
 pub use process::{Directory, Process};
 pub use program::{PROGRAM, program, root};
 pub use proxy::{LinkFault, Proxy};
-pub use redis::{Redis, free_port};
+pub use redis::{Redis, clock_library, free_port};
 pub use resp::{RedisClient, Resp};
 pub use server::{KeptAlive, Server};
 pub use settings::{APP_ID, KEY, SECRET, Settings, quoted};

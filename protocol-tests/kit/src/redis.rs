@@ -276,7 +276,7 @@ fn has_protected_settings() -> bool {
 
 /// The library that shifts the clock of a process, compiled once. The C compiler is present, since Rust needs one to
 /// link these tests.
-fn clock_library() -> &'static Path {
+pub fn clock_library() -> &'static Path {
     static LIBRARY: OnceLock<(Directory, PathBuf)> = OnceLock::new();
     let (_, path) = LIBRARY.get_or_init(|| {
         let directory = Directory::new();

@@ -33,6 +33,8 @@ pub(super) enum Link {
     Api,
     /// The authentication endpoint of the application.
     Auth,
+    /// The nodes behind the address that the application publishes to.
+    Nodes,
     /// Events from the application to clients, through all nodes.
     Delivery,
     /// Members of a presence channel, on all nodes.
@@ -43,7 +45,7 @@ pub(super) enum Link {
 
 impl Link {
     /// All links, in order.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Configuration,
         Self::Server,
         Self::Health,
@@ -58,6 +60,7 @@ impl Link {
         Self::Ping,
         Self::Api,
         Self::Auth,
+        Self::Nodes,
         Self::Delivery,
         Self::Presence,
         Self::Idle,
@@ -80,6 +83,7 @@ impl Link {
             Self::Ping => "ping",
             Self::Api => "api",
             Self::Auth => "auth",
+            Self::Nodes => "nodes",
             Self::Delivery => "delivery",
             Self::Presence => "presence",
             Self::Idle => "idle",
@@ -101,6 +105,7 @@ impl Link {
             | Self::Ping
             | Self::Api
             | Self::Auth
+            | Self::Nodes
             | Self::Delivery
             | Self::Presence
             | Self::Idle => Way::Public,

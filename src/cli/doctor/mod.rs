@@ -165,6 +165,7 @@ impl<'a> Checkup<'a> {
             Link::Ping => links::client::ping(self).await,
             Link::Api => links::api::check(self).await,
             Link::Auth => links::auth::check(self).await,
+            Link::Nodes => links::nodes::check(self).await,
             Link::Delivery => links::cluster::delivery(self).await,
             Link::Presence => links::cluster::presence(self).await,
             Link::Idle => links::idle::check(self).await,

@@ -214,7 +214,7 @@ pub(in crate::cli::doctor) const PUBLISH_REACHES_OTHER_SERVER: Cause = cause(
 
 pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = cause(
     "nodes_not_joined",
-    Link::Delivery,
+    Link::Nodes,
     Broken,
     [
         "Several servers answer, and are not one cluster.",
@@ -225,11 +225,11 @@ pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = cause(
 
 pub(in crate::cli::doctor) const ROSTERS_DIFFER: Cause = cause(
     "rosters_differ",
-    Link::Presence,
+    Link::Nodes,
     Broken,
     [
-        "The nodes have different members of a presence channel.",
-        "They use different Redis servers or prefixes, so each knows its own members.",
+        "The nodes are several clusters.",
+        "They use different Redis servers or prefixes: lists of members differ, and events reach only some of the clients.",
         "Set the same redis.url and redis.prefix on all nodes.",
     ],
 );

@@ -13,6 +13,7 @@ use super::{
         },
         finding::Finding,
         probe::{Answer, AnsweredBy, NoAnswer, Peer, SignedAnswer, call},
+        public::NO_API,
         report::Outcome,
         snippets::{BODIES, ROUTES, UNCHANGED},
     },
@@ -49,9 +50,7 @@ pub(super) fn publish_peer(checkup: &Checkup<'_>) -> Result<(Peer, String), Stri
 }
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
-    if let Some(skipped) =
-        checkup.blocked(&["proxy_upstream_down", "double_tls", "host_unreachable"])
-    {
+    if let Some(skipped) = checkup.blocked(NO_API) {
         return skipped;
     }
     let Some(app) = checkup.inputs.app() else {

@@ -47,6 +47,8 @@ struct Endpoint {
     token: Option<String>,
     was_page_read: bool,
     cookie: Option<String>,
+    /// Whether neither a cookie nor a header of a user was passed.
+    is_guest: bool,
     headers: Vec<(String, String)>,
     /// The origin of the page.
     origin: Option<String>,
@@ -104,6 +106,7 @@ async fn endpoint(checkup: &Checkup<'_>, url: &str) -> Result<Endpoint, String> 
         token: None,
         was_page_read: false,
         cookie: args.cookie.clone(),
+        is_guest: args.cookie.is_none() && args.header.is_empty(),
         headers,
         origin: checkup.page_origin().map(|(origin, _)| origin),
     };
@@ -226,14 +229,13 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
     let by = answer.answered_by();
     let seen =
         format!("POST {url} for {channel} was answered with {status} by {by}{}", quote(answer));
-    let is_guest = endpoint.cookie.is_none() && endpoint.headers.is_empty();
     let guest =
         "The request was that of a guest: pass --cookie or --header with the session of a user.";
     if let Some(location) = answer.location() {
         let seen = format!("POST {url} was answered with {status}, to {location}.");
         return if location.contains("login") {
             let finding = AUTH_FORBIDDEN.found(seen);
-            if is_guest {
+            if endpoint.is_guest {
                 finding.advice(guest)
             } else {
                 finding.advice("The session has ended, or is not that of this application.")
@@ -245,7 +247,7 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
         };
     }
     match status {
-        401 | 403 if is_guest => AUTH_FORBIDDEN.found(seen).advice(guest),
+        401 | 403 if endpoint.is_guest => AUTH_FORBIDDEN.found(seen).advice(guest),
         401 | 403 => AUTH_FORBIDDEN.found(seen).advice(format!(
             "Have the callback of {} in routes/channels.php return true for this user.",
             channel.trim_start_matches("private-").trim_start_matches("presence-")

@@ -26,6 +26,8 @@ const CLIENTS: usize = 4;
 const PUBLISHES: usize = 4;
 /// How long an event or a member may take to be seen everywhere.
 const SEEN_WITHIN: Duration = Duration::from_secs(3);
+/// The causes of events and members that are not seen everywhere.
+const APART: [&str; 3] = ["nodes_not_joined", "rosters_differ", "publish_reaches_other_server"];
 const NODE_HEADER: &str = "x-campanile-node";
 
 /// Clients at the public address, subscribed to one channel.
@@ -47,6 +49,9 @@ struct Arrivals {
 
 /// Publishes as the application does, and has several clients wait for the events as browsers do.
 pub(in crate::cli::doctor) async fn delivery(checkup: &mut Checkup<'_>) -> Outcome {
+    if let Some(skipped) = checkup.blocked(&APART) {
+        return skipped;
+    }
     let mut trial = match trial(checkup, "private").await {
         Ok(trial) => trial,
         Err(skipped) => return skipped,
@@ -88,8 +93,7 @@ fn judge(checkup: &Checkup<'_>, peer: &Peer, arrivals: &Arrivals) -> Outcome {
 
 /// Has two users join a channel, and asks for its members again and again: all nodes must know both.
 pub(in crate::cli::doctor) async fn presence(checkup: &mut Checkup<'_>) -> Outcome {
-    let differs = ["nodes_not_joined", "rosters_differ", "publish_reaches_other_server"];
-    if let Some(skipped) = checkup.blocked(&differs) {
+    if let Some(skipped) = checkup.blocked(&APART) {
         return skipped;
     }
     let trial = match trial(checkup, "presence").await {

@@ -3,7 +3,10 @@
 
 use super::super::{
     Checkup,
-    causes::local::{CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, UNKNOWN_KEY},
+    causes::{
+        api::CLOCK_DIFFERS,
+        local::{CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, UNKNOWN_KEY},
+    },
     finding::Finding,
     report::Outcome,
     socket::{PusherSocket, SocketError, data_of},
@@ -98,6 +101,9 @@ fn wrong_secret(target: &AppTarget, said: &str) -> Finding {
     let error: Value = serde_json::from_str(said).unwrap_or_default();
     let said = error["error"].as_str().unwrap_or(said);
     let said: String = said.chars().take(200).collect();
+    if said.starts_with("Timestamp expired") {
+        return CLOCK_DIFFERS.found(said);
+    }
     let seen = format!("The app {} of the server has another id or secret: {said}", target.app_id);
     SIGNATURE_DIFFERS.found(seen)
 }

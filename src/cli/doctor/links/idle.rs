@@ -31,7 +31,8 @@ struct Held {
 }
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
-    if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
+    let without_pings = || checkup.blocked(&["ping_not_answered"]);
+    if let Some(skipped) = checkup.blocked(NO_CONNECTION).or_else(without_pings) {
         return skipped;
     }
     let args = checkup.inputs.args;

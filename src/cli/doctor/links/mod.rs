@@ -9,6 +9,7 @@ pub(super) mod direct;
 pub(super) mod health;
 pub(super) mod host;
 pub(super) mod idle;
+pub(super) mod nodes;
 pub(super) mod proxy;
 pub(super) mod reach;
 pub(super) mod server;

@@ -211,7 +211,8 @@ pub(super) fn unanswered(checkup: &Checkup<'_>, peer: &Peer, why: &NoAnswer) -> 
 pub(super) fn quote(answer: &Answer) -> String {
     let text = answer.text();
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
-    let error = answer.campanile_error();
+    let body = answer.json();
+    let error = answer.campanile_error().or_else(|| Some(body["message"].as_str()?.to_owned()));
     let words = match (&error, title) {
         (Some(error), _) => error.as_str(),
         (None, Some((title, _))) => title,

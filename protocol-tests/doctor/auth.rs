@@ -1,0 +1,103 @@
+//! Causes at the authentication endpoint of the application.
+
+use kit::{KEY, Server, Settings};
+
+use crate::support::application::{Application, Auth, SESSION};
+use crate::way::seen;
+use crate::{Diagnosis, changes, doctor, served};
+
+const CHANNEL: [&str; 2] = ["--channel", "private-orders.1"];
+
+/// Runs the doctor for an application with one mistake, as a user who has logged in.
+async fn at_application(auth: Auth, more: &[&str]) -> (Diagnosis, Application, Server) {
+    let (server, directory) = served(&Settings::new()).await;
+    let application = Application::start(auth).await;
+    let (page, endpoint, ws) =
+        (application.url(), application.auth_endpoint(), format!("ws://{}", server.address));
+    let flags = ["--url", &page, "--auth-endpoint", &endpoint, "--ws", &ws, "--quick"];
+    let diagnosis = doctor(&directory, &[&flags[..], more].concat()).await;
+    (diagnosis, application, server)
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_with_an_endpoint_that_signs() {
+    for channel in ["private-orders.1", "presence-room.1"] {
+        let flags = ["--cookie", SESSION, "--channel", channel];
+        let (diagnosis, _application, _server) = at_application(Auth::Right, &flags).await;
+        diagnosis.well(&["auth"]);
+    }
+    let (diagnosis, ..) = at_application(Auth::Right, &["--cookie", SESSION]).await;
+    diagnosis.well(&["auth"]);
+}
+
+#[tokio::test]
+async fn auth_forbidden() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    let (diagnosis, ..) = at_application(Auth::Forbidden, &flags).await;
+    let finding = diagnosis.only("auth_forbidden");
+    assert!(changes(finding)[0].contains("callback of orders.1"), "{finding:#}");
+    assert!(!diagnosis.report.to_string().contains("of-ann"), "cookies are masked");
+
+    let (diagnosis, ..) = at_application(Auth::Right, &CHANNEL).await;
+    let finding = diagnosis.only("auth_forbidden");
+    assert!(changes(finding)[0].contains("that of a guest"), "{finding:#}");
+
+    let (diagnosis, ..) = at_application(Auth::RedirectsToLogin, &CHANNEL).await;
+    let finding = diagnosis.only("auth_forbidden");
+    assert!(seen(finding).contains("302, to /login"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn auth_csrf() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    let (diagnosis, ..) = at_application(Auth::NoToken, &flags).await;
+    let finding = diagnosis.only("auth_csrf");
+    assert!(seen(finding).contains("419"), "{finding:#}");
+    assert!(changes(finding)[1].contains(r#"<meta name="csrf-token""#), "{finding:#}");
+}
+
+#[tokio::test]
+async fn auth_route_missing() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    for (auth, said) in [(Auth::NoRoute, "404 by Laravel"), (Auth::Page, "without a signature")] {
+        let (diagnosis, ..) = at_application(auth, &flags).await;
+        let finding = diagnosis.only("auth_route_missing");
+        assert!(seen(finding).contains(said), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn auth_cors() {
+    let other = ["--origin", "https://app.example.com", "--cookie", SESSION];
+    let flags = [&other[..], &CHANNEL].concat();
+    let (diagnosis, ..) = at_application(Auth::Right, &flags).await;
+    let finding = diagnosis.only("auth_cors");
+    assert!(seen(finding).contains("no Access-Control-Allow-Origin"), "{finding:#}");
+    assert!(changes(finding)[0].contains("'broadcasting/auth'"), "{finding:#}");
+    let (diagnosis, ..) = at_application(Auth::AllowsOrigin, &flags).await;
+    diagnosis.well(&["auth"]);
+}
+
+#[tokio::test]
+async fn auth_other_secret() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    for (auth, said) in [
+        (Auth::OtherSecret, format!("signs for the key {KEY} with another secret")),
+        (Auth::OtherKey, format!("signs with the key another-key, and the server expects {KEY}")),
+    ] {
+        let (diagnosis, ..) = at_application(auth, &flags).await;
+        let finding = diagnosis.only("auth_other_secret");
+        assert!(seen(finding).contains(&said), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn auth_unreachable() {
+    let (server, directory) = served(&Settings::new()).await;
+    let endpoint = format!("http://127.0.0.1:{}/broadcasting/auth", kit::free_port());
+    let ws = format!("ws://{}", server.address);
+    let flags = ["--auth-endpoint", &endpoint, "--ws", &ws, "--quick"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("auth_unreachable");
+    assert!(seen(finding).contains("Connection refused"), "{finding:#}");
+}
