@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use campanile::signature::Signer;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use kit::webhook_receiver::{Request, WebhookReceiver};
 use kit::{Client, Http, KEY, Redis, SECRET, Server, Settings, eventually, free_port, quoted};
@@ -175,12 +175,4 @@ pub(crate) async fn received(receiver: &mut WebhookReceiver, count: usize) -> Ve
     }
     assert_eq!(events.len(), count, "{events:?}");
     events
-}
-
-pub(crate) fn of_channel(name: &str, channel: &str) -> Value {
-    json!({ "name": name, "channel": channel })
-}
-
-pub(crate) fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
-    json!({ "name": name, "channel": channel, "user_id": user_id })
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::group::{Group, of_channel, of_member, received, request, sample, until, webhooks};
-use kit::webhook_receiver::WebhookReceiver;
+use crate::group::{Group, received, request, sample, until, webhooks};
+use kit::webhook_receiver::{WebhookReceiver, of_channel, of_member};
 
 const R: &str = "presence-r";
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::group::{Group, of_channel, of_member, received, request, until, webhooks};
+use crate::group::{Group, received, request, until, webhooks};
 use kit::Client;
-use kit::webhook_receiver::WebhookReceiver;
+use kit::webhook_receiver::{WebhookReceiver, of_channel, of_member};
 use kit::{Redis, Resp};
 
 const R: &str = "presence-r";

@@ -1,7 +1,7 @@
 //! Webhooks that are changed by reloads, node by node.
 
-use crate::group::{Group, is_ready, of_channel, received, until, webhooks};
-use kit::webhook_receiver::WebhookReceiver;
+use crate::group::{Group, is_ready, received, until, webhooks};
+use kit::webhook_receiver::{WebhookReceiver, of_channel};
 use kit::{LinkFault, Proxy, Redis, Settings, quoted};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -204,7 +204,7 @@ async fn c18_a_silent_client_is_pinged_then_closed_4201_and_removed() {
     let mut client = server.client().await;
     let start = Instant::now();
     client.subscribe("my-channel").await;
-    assert!(is_ping(&client.frame().await.unwrap()), "a ping is sent first");
+    assert!(client.frame().await.unwrap().is_ping(), "a ping is sent first");
     assert!(Duration::from_secs(1) <= start.elapsed(), "a ping after {:?}", start.elapsed());
     assert_eq!(client.closed_eventually().await.0, 4201);
     assert!(Duration::from_secs(4) <= start.elapsed(), "closed after {:?}", start.elapsed());
@@ -432,20 +432,12 @@ async fn stays_while_it_answers(mut client: Client, answer: impl Fn(&Frame) -> O
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
         let frame = client.frame().await.expect("the connection stays");
-        assert!(is_ping(&frame), "{frame:?}");
+        assert!(frame.is_ping(), "{frame:?}");
         if let Some(answer) = answer(&frame) {
             client.bytes(answer).await;
         }
     }
     client.ping_barrier().await;
-}
-
-fn is_ping(frame: &Frame) -> bool {
-    match frame {
-        Frame::Ping(_) => true,
-        Frame::Text(text) => is_event(text, "pusher:ping"),
-        Frame::Pong(_) | Frame::Close(..) => false,
-    }
 }
 
 fn is_socket_id(text: &str) -> bool {

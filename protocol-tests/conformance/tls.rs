@@ -16,7 +16,7 @@ use kit::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_
 use crate::Start as _;
 use kit::{
     Directory, Frame, Http, KEY, Process, RawHttp, SECRET, Server, Settings, eventually, frames,
-    upgrade_request, within,
+    head_end, upgrade_request, within,
 };
 
 /// A server with TLS, and its certificate.
@@ -82,8 +82,8 @@ impl TlsConnection {
 
     async fn head(&mut self) {
         loop {
-            if let Some(end) = self.received.windows(4).position(|found| found == b"\r\n\r\n") {
-                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+            if let Some(end) = head_end(&self.received) {
+                let head: Vec<u8> = self.received.drain(..end).collect();
                 return assert!(head.starts_with(b"HTTP/1.1 101"), "{head:?}");
             }
             assert!(self.receive().await.is_ok_and(|count| count > 0));

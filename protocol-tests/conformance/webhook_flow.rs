@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use kit::{Server, Settings};
 
 use crate::Start as _;
-use kit::webhook_receiver::WebhookReceiver;
-
-const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
+use kit::webhook_receiver::{ALL_EVENTS, WebhookReceiver, of_channel, of_member};
 
 /// A server that sends `events`, a TOML list, to a receiver.
 async fn with_webhook(events: &str) -> (Server, WebhookReceiver) {
@@ -25,14 +23,6 @@ async fn received(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     }
     assert_eq!(events.len(), count, "{events:?}");
     events
-}
-
-fn of_channel(name: &str, channel: &str) -> Value {
-    json!({ "name": name, "channel": channel })
-}
-
-fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
-    json!({ "name": name, "channel": channel, "user_id": user_id })
 }
 
 #[tokio::test]
@@ -193,7 +183,7 @@ async fn a_user_is_online_with_the_first_connection_and_offline_after_the_last()
 
 #[tokio::test]
 async fn a_stopping_server_reports_all_departures() {
-    let (mut server, mut receiver) = with_webhook(ALL).await;
+    let (mut server, mut receiver) = with_webhook(ALL_EVENTS).await;
     let mut client = server.client().await;
     client.join("presence-r", "1").await;
     let mut events = received(&mut receiver, 2).await;
@@ -209,7 +199,7 @@ async fn a_stopping_server_reports_all_departures() {
 #[tokio::test]
 async fn a_hanging_endpoint_does_not_delay_a_server_without_successor() {
     let mut receiver = WebhookReceiver::answering(|_| None).await;
-    let webhooks = format!(r#"[{{ url = "{}", events = {ALL} }}]"#, receiver.url());
+    let webhooks = format!(r#"[{{ url = "{}", events = {ALL_EVENTS} }}]"#, receiver.url());
     let settings = Settings::new().app("webhooks", webhooks).server("shutdown_grace_s", 60);
     let mut server = settings.start().await;
     let mut client = server.client().await;

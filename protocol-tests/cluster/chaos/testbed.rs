@@ -9,15 +9,13 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::support::{RedisCluster, Watched, WebhookRequest};
-use kit::webhook_receiver::WebhookReceiver;
+use kit::webhook_receiver::{ALL_EVENTS, WebhookReceiver};
 use kit::{Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, unready_node};
 
 use super::world::World;
 
 /// Streams of random numbers below this one belong to the clients.
 const PART: u64 = 1_000_000;
-const WEBHOOKS: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
-
 /// The processes of a run. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]
 pub(super) struct Testbed {
@@ -93,7 +91,7 @@ impl Testbed {
         let (webhook, requests) = receive_webhooks().await;
         let settings = cluster_settings()
             .app("client_events_per_second", 1_000)
-            .app("webhooks", format!(r#"[{{ url = "{webhook}", events = {WEBHOOKS} }}]"#));
+            .app("webhooks", format!(r#"[{{ url = "{webhook}", events = {ALL_EVENTS} }}]"#));
         let random = world.random(PART);
         let mut bed = Self {
             nodes: Vec::new(),

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use kit::Call;
+use kit::head_end;
 
 /// Longer than any response may take, however long Redis is unreachable or a node is paused.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -81,8 +82,8 @@ impl Api {
         stream.write_all(&call.bytes()).await.ok()?;
         let mut received = Vec::new();
         let end = loop {
-            if let Some(at) = received.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
+            if let Some(end) = head_end(&received) {
+                break end;
             }
             if stream.read_buf(&mut received).await.ok()? == 0 {
                 return None;

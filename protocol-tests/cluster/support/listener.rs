@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use kit::{Client, Frame, KEY, SECRET, Server, frames, inner, sign, upgrade_request};
+use kit::{Client, Frame, KEY, SECRET, Server, frames, head_end, inner, sign, upgrade_request};
 
 /// Something that a client received or sent.
 #[derive(Clone, Debug)]
@@ -98,12 +98,14 @@ impl Listener {
             let request = upgrade_request(&format!("/app/{KEY}?protocol=7"), &[]);
             stream.write_all(request.as_bytes()).await.ok()?;
             let mut received = Vec::new();
-            while !received.windows(4).any(|window| window == b"\r\n\r\n") {
+            let end = loop {
+                if let Some(end) = head_end(&received) {
+                    break end;
+                }
                 if stream.read_buf(&mut received).await.ok()? == 0 {
                     return None;
                 }
-            }
-            let end = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+            };
             let head: Vec<u8> = received.drain(..end).collect();
             head.starts_with(b"HTTP/1.1 101").then_some(())?;
             loop {

@@ -1,6 +1,6 @@
 //! Limits of connections, requests and messages: each is changed by a reload, and the running server applies it.
 
-use kit::{Call, Frame, Http, KEY, RawHttp, Server, Settings, eventually, frames, within};
+use kit::{Call, Http, KEY, RawHttp, Server, Settings, eventually, frames, within};
 
 use crate::Start as _;
 
@@ -21,7 +21,10 @@ pub(super) async fn activity_and_pong_timeouts_apply_to_connections_that_begin()
     // The connection answers no ping: `closed_eventually` reads without answering.
     assert_eq!(impatient.closed_eventually().await.0, 4201);
     // The first connection was pinged equally early, but has a longer pong timeout.
-    assert!(is_ping(patient_one.frame().await.as_ref()), "pinged after a second");
+    assert!(
+        patient_one.frame().await.is_some_and(|frame| frame.is_ping()),
+        "pinged after a second"
+    );
     patient_one.ping_barrier().await;
     // The last one was not pinged.
     silent.ping_barrier().await;
@@ -187,12 +190,4 @@ async fn http_connection(server: &Server) -> RawHttp {
 async fn up_on(http: &mut RawHttp) -> u16 {
     http.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
     http.reply().await.status
-}
-
-fn is_ping(frame: Option<&Frame>) -> bool {
-    match frame {
-        Some(Frame::Ping(_)) => true,
-        Some(Frame::Text(text)) => text.contains("pusher:ping"),
-        _ => false,
-    }
 }

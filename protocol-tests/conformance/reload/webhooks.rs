@@ -1,11 +1,11 @@
 //! Webhooks that are added, removed and changed.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use kit::{Client, Settings, eventually, frames, sign};
 
 use crate::Start as _;
-use kit::webhook_receiver::WebhookReceiver;
+use kit::webhook_receiver::{WebhookReceiver, of_channel};
 
 use super::{OTHER, client_of_other, with_other};
 
@@ -24,10 +24,6 @@ fn events(list: &str) -> String {
 async fn occupies(client: &mut Client, receiver: &mut WebhookReceiver, channel: &str) {
     client.subscribe(channel).await;
     assert_eq!(receiver.next().await.events(), [of_channel("channel_occupied", channel)]);
-}
-
-fn of_channel(name: &str, channel: &str) -> Value {
-    json!({ "name": name, "channel": channel })
 }
 
 #[tokio::test]

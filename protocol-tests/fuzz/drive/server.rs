@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use campanile::config::Config;
 use campanile::server::Server;
 use campanile::signature::{Signer, body_md5, request_string_to_sign};
+use kit::head_end;
 
 /// The maximum time of an answer: beyond it, something hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -172,7 +173,7 @@ pub(crate) fn frames(input: &[u8]) {
         return;
     }
     assert_eq!(status(&received), Some(101));
-    let end = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head") + 4;
+    let end = head_end(&received).expect("a whole head");
     let mut rest = &received[end..];
     let mut is_closed = false;
     while let Some((first, payload, after)) = frame(rest) {

@@ -1,5 +1,7 @@
 //! WebSocket frames, byte by byte. Sent frames may be invalid on purpose; received frames must be valid.
 
+use crate::is_event;
+
 /// The first byte of a frame: the FIN flag, and the opcodes.
 pub const FIN: u8 = 0x80;
 /// The opcode of a fragment after the first.
@@ -33,6 +35,17 @@ pub enum Frame {
     Pong(Vec<u8>),
     /// A close frame with its code and reason.
     Close(u16, String),
+}
+
+impl Frame {
+    /// Whether the server expects a pong: a ping of the WebSocket or of the protocol.
+    pub fn is_ping(&self) -> bool {
+        match self {
+            Self::Ping(_) => true,
+            Self::Text(text) => is_event(text, "pusher:ping"),
+            Self::Pong(_) | Self::Close(..) => false,
+        }
+    }
 }
 
 /// A complete text message in one masked frame.

@@ -173,10 +173,8 @@ impl RawHttp {
 
     async fn reply_with_body(&mut self, has_body: bool) -> Reply {
         let end = loop {
-            if let Some(position) =
-                self.received.windows(4).position(|window| window == b"\r\n\r\n")
-            {
-                break position + 4;
+            if let Some(end) = head_end(&self.received) {
+                break end;
             }
             assert!(
                 self.receive().await,
@@ -222,6 +220,11 @@ impl RawHttp {
             .await
             .is_ok_and(|count| count > 0)
     }
+}
+
+/// The length of the head of a request or response, with its empty line; `None` while it is incomplete.
+pub fn head_end(received: &[u8]) -> Option<usize> {
+    received.windows(4).position(|window| window == b"\r\n\r\n").map(|position| position + 4)
 }
 
 fn parse_head(head: &[u8]) -> (u16, HeaderMap) {

@@ -34,7 +34,7 @@ pub use console::{
     ConsolePage, ConsoleSession, ORIGIN, console_file, console_login, console_request,
 };
 pub use frames::Frame;
-pub use http::{Http, RawHttp, Reply};
+pub use http::{Http, RawHttp, Reply, head_end};
 pub use nodes::{
     Metrics, becomes_ready, becomes_unready, cluster_settings, metrics, node, node_with_peers,
     readiness, unready_node,

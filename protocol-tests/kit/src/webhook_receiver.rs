@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::within;
+use crate::{http::head_end, within};
 
 /// A request that the endpoint has received.
 #[derive(Debug)]
@@ -153,11 +153,23 @@ async fn serve(
     }
 }
 
+/// All events of webhooks, as a TOML list.
+pub const ALL_EVENTS: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
+
+/// The event `name` of a channel.
+pub fn of_channel(name: &str, channel: &str) -> Value {
+    json!({ "name": name, "channel": channel })
+}
+
+/// The event `name` of a member of a channel.
+pub fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
+    json!({ "name": name, "channel": channel, "user_id": user_id })
+}
+
 async fn read(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<Request> {
     loop {
-        let end = received.windows(4).position(|window| window == b"\r\n\r\n");
-        if let Some(end) = end {
-            let head = String::from_utf8(received[..end + 2].to_vec()).expect("a head is ASCII");
+        if let Some(end) = head_end(received) {
+            let head = String::from_utf8(received[..end - 2].to_vec()).expect("a head is ASCII");
             let (line, head) = head.split_once("\r\n").expect("a head has a first line");
             let mut request = Request {
                 at: Instant::now(),
@@ -167,8 +179,8 @@ async fn read(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<Request>
             };
             let length = request.header("content-length").first().map_or("0", |length| *length);
             let length: usize = length.parse().expect("a length is a number");
-            if end + 4 + length <= received.len() {
-                let body = received.drain(..end + 4 + length).skip(end + 4).collect();
+            if end + length <= received.len() {
+                let body = received.drain(..end + length).skip(end).collect();
                 request.body = String::from_utf8(body).expect("a body is UTF-8");
                 return Some(request);
             }
