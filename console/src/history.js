@@ -25,8 +25,9 @@ export function add(before, latest, { gap = false } = {}) {
   const sample = {
     time: latest.time / 1000,
     connections: total(latest.nodes ?? latest.apps, 'connections'),
-    p50: latest.latency_ms?.p50 ?? null,
-    p99: latest.latency_ms?.p99 ?? null,
+    // Zero is not on a logarithmic axis.
+    p50: latest.latency_ms?.p50 || null,
+    p99: latest.latency_ms?.p99 || null,
     ...rates,
   };
   const interruption = gap && before.samples.length ? [{ time: sample.time - 0.001 }] : [];

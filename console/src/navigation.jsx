@@ -6,6 +6,7 @@ import { useConsole } from './context.js';
 import { Choice } from './parts/basics.jsx';
 import { Icon } from './parts/icons.jsx';
 import { APP_VIEWS, SERVER_VIEWS, toApp, toServer } from './routes.js';
+import { keep, recall } from './storage.js';
 import { chooseTheme, chosenTheme, THEMES } from './theme.js';
 
 /** With more apps, the list of apps has a view of its own, with a search. */
@@ -23,13 +24,25 @@ export const TITLES = {
   publish: 'Publish',
 };
 
+const LAST_APP = 'campanile-console-app';
+
+/** The app that was looked at last in this browser, or the first one. */
+function lastApp(apps) {
+  const kept = recall(LAST_APP);
+  return apps.some(({ id }) => id === kept) ? kept : apps[0]?.id;
+}
+
 /** The view of the app that shows an item of it. */
 const LISTS = { channel: 'channels', connection: 'connections' };
 
 export function Navigation({ route, isOpen, onLogOut }) {
   const { session } = useConsole();
-  const [last, setLast] = useState(session.apps[0]?.id);
-  useEffect(() => { if (route.app) setLast(route.app); }, [route.app]);
+  const [last, setLast] = useState(() => lastApp(session.apps));
+  useEffect(() => {
+    if (!route.app) return;
+    setLast(route.app);
+    keep(LAST_APP, route.app);
+  }, [route.app]);
   const app = route.app ?? last;
   const current = LISTS[route.view] ?? route.view;
   const server = SERVER_VIEWS.filter((view) => !session.app || view === 'overview');

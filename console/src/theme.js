@@ -1,5 +1,7 @@
 // The theme: that of the system, or the one that was chosen. `data-theme` of the document is `light` or `dark`.
 
+import { keep, recall } from './storage.js';
+
 const KEY = 'campanile-console-theme';
 const SYSTEM = matchMedia('(prefers-color-scheme: dark)');
 
@@ -7,20 +9,12 @@ export const THEMES = [['auto', 'Auto'], ['light', 'Light'], ['dark', 'Dark']];
 
 /** The theme that was chosen, or `auto`. */
 export function chosenTheme() {
-  try {
-    const theme = localStorage.getItem(KEY);
-    return THEMES.some(([each]) => each === theme) ? theme : 'auto';
-  } catch {
-    return 'auto';
-  }
+  const theme = recall(KEY);
+  return THEMES.some(([each]) => each === theme) ? theme : 'auto';
 }
 
 export function chooseTheme(theme) {
-  try {
-    localStorage.setItem(KEY, theme);
-  } catch {
-    // Without storage the choice lasts as long as the page.
-  }
+  keep(KEY, theme);
   apply(theme);
 }
 

@@ -13,6 +13,8 @@ const MIN_SPAN_S = 60;
 const MAX_SPAN_S = 300;
 /** Distances of marks on the axis of time. */
 const TIME_STEPS_S = [15, 30, 60, 120];
+/** The smallest value on an axis of powers of ten. */
+const LOG_MIN = 0.01;
 /** Distances of marks that are round numbers of bytes. */
 export const BYTE_STEPS = Array.from({ length: 40 }, (_, power) => 2 ** power);
 const SYNC = uPlot.sync('overview');
@@ -20,16 +22,17 @@ const SYNC = uPlot.sync('overview');
 /**
  * A plot of `lines`, `{ name, label, color, values }`, over `times` in seconds. The colour is the name of a CSS property.
  *
- * `format` makes the texts of values, `axis` those of the axis. The figure above shows the last values, or those under the pointer.
+ * `format` makes the texts of values, `axis` those of the axis, which starts at zero and reaches to `floor` at least; its marks are
+ * `steps` apart. With `log`, each mark is ten times the one below. The figure above shows the last values, or those under the pointer.
  */
-export function Plot({ title, times, lines, format, axis, floor = 1, steps }) {
+export function Plot({ title, times, lines, format, axis, floor = 1, steps, log = false }) {
   const frame = useRef();
   const plot = useRef();
   const [index, setIndex] = useState(null);
   const theme = useTheme();
   useEffect(() => {
     const element = frame.current;
-    const options = optionsOf({ lines, axis, floor, steps, width: element.clientWidth, onCursor: setIndex });
+    const options = optionsOf({ lines, axis, floor, steps, log, width: element.clientWidth, onCursor: setIndex });
     const made = new uPlot(options, dataOf(times, lines), element);
     plot.current = made;
     const resized = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
@@ -63,7 +66,7 @@ function dataOf(times, lines) {
   return [times, ...lines.map(({ values }) => values)];
 }
 
-function optionsOf({ lines, axis, floor, steps, width, onCursor }) {
+function optionsOf({ lines, axis, floor, steps, log, width, onCursor }) {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(`--${name}`).trim();
   const common = { stroke: color('faint'), font: AXIS_FONT, ticks: { show: false } };
@@ -76,11 +79,11 @@ function optionsOf({ lines, axis, floor, steps, width, onCursor }) {
     hooks: { setCursor: [(plot) => onCursor(plot.cursor.left >= 0 ? plot.cursor.idx ?? null : null)] },
     scales: {
       x: { time: true, range: spanOf },
-      y: { range: (_, __, max) => [0, Math.max(floor, (max ?? 0) * 1.15)] },
+      y: log ? { distr: 3, log: 10, range: (_, __, max) => [LOG_MIN, powerAbove(Math.max(floor, max ?? 0))] } : { range: (_, __, max) => [0, Math.max(floor, (max ?? 0) * 1.15)] },
     },
     axes: [
       { ...common, size: 24, gap: 4, space: 70, grid: { show: false }, values: timesOf, incrs: TIME_STEPS_S },
-      { ...common, size: AXIS_WIDTH, gap: 6, space: 30, grid: { stroke: color('grid'), width: 1 }, values: (_, ticks) => ticks.map(axis), ...(steps && { incrs: steps }) },
+      { ...common, size: AXIS_WIDTH, gap: 6, space: 30, grid: { stroke: color('grid'), width: 1 }, values: (_, ticks) => ticks.map(axis), ...(steps && { incrs: steps }), ...(log && { splits: (plot) => powersTo(plot.scales.y.max), filter: (_, marks) => marks }) },
     ],
     series: [{}, ...lines.map((each) => ({
       label: each.label,
@@ -91,6 +94,16 @@ function optionsOf({ lines, axis, floor, steps, width, onCursor }) {
       spanGaps: false,
     }))],
   };
+}
+
+function powerAbove(value) {
+  return 10 ** Math.ceil(Math.log10(value) - 1e-9);
+}
+
+function powersTo(max) {
+  const all = [];
+  for (let power = LOG_MIN; power <= max * 1.001; power *= 10) all.push(Number(power.toPrecision(3)));
+  return all;
 }
 
 function spanOf(_, first, last) {

@@ -99,7 +99,7 @@ function Plots({ history: { samples } }) {
   return (
     <div class="plots">
       <ConnectionsPlot samples={samples} />
-      <Plot title="Delivery latency" times={times} lines={[of('p50', 'median', 'series-1'), of('p99', '99 %', 'series-2')]} format={milliseconds} axis={latencyAxis} floor={1} />
+      <Plot title="Delivery latency" times={times} lines={[of('p50', 'median', 'series-1'), of('p99', '99 %', 'series-2')]} format={milliseconds} axis={latencyAxis} floor={10} log />
       <Plot title="Messages per second" times={times} lines={[of('messages_out', 'to clients', 'series-1'), of('messages_in', 'from clients', 'series-2'), of('publishes', 'publishes', 'series-3')]} format={rate} axis={short} floor={4} />
       <Plot title="Bytes to clients per second" times={times} lines={[of('bytes_out', 'sent', 'series-1')]} format={bytes} axis={(value) => bytes(value).replace('.0 ', ' ')} floor={1024} steps={BYTE_STEPS} />
     </div>
@@ -107,12 +107,12 @@ function Plots({ history: { samples } }) {
 }
 
 function latencyAxis(value) {
-  return value === 0 ? '0' : milliseconds(value).replace(/\.0+ /, ' ').replace(/(\.\d)0 /, '$1 ');
+  return value < 1000 ? `${value} ms` : `${value / 1000} s`;
 }
 
 function Nodes({ nodes, rates }) {
   const columns = [
-    { name: 'node', title: 'Node', cell: (node) => <><span class="mono">{node.node}</span>{node.is_this && <span class="faint"> this one</span>}</> },
+    { name: 'node', title: 'Node', cell: ({ node, is_this }) => <><span class="mono">{node}</span>{is_this && nodes.length > 1 && <span class="faint number"> this one</span>}</> },
     { name: 'ready', title: 'State', cell: ({ ready, reasons }) => (ready ? <Badge kind="good">ready</Badge> : <Badge kind="bad" title={reasons.join('; ')}>not ready</Badge>) },
     { name: 'connections', title: 'Connections', number: true, cell: ({ connections }) => count(connections) },
     { name: 'out', title: 'Messages out/s', number: true, cell: ({ node }) => rate(rates[node]?.messages_out) },
