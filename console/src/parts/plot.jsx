@@ -83,7 +83,7 @@ function optionsOf({ lines, axis, floor, steps, log, width, onCursor }) {
     },
     axes: [
       { ...common, size: 24, gap: 4, space: 70, grid: { show: false }, values: timesOf, incrs: TIME_STEPS_S },
-      { ...common, size: AXIS_WIDTH, gap: 6, space: 30, grid: { stroke: color('grid'), width: 1 }, values: (_, ticks) => ticks.map(axis), ...(steps && { incrs: steps }), ...(log && { splits: (plot) => powersTo(plot.scales.y.max), filter: (_, marks) => marks }) },
+      { ...common, size: AXIS_WIDTH, gap: 6, space: 22, grid: { stroke: color('grid'), width: 1 }, values: (_, ticks) => ticks.map(axis), ...(steps && { incrs: steps }), ...(log && { splits: (plot) => powersTo(plot.scales.y.max), filter: (_, marks) => marks }) },
     ],
     series: [{}, ...lines.map((each) => ({
       label: each.label,
