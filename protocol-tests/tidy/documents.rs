@@ -20,6 +20,8 @@ const FOLDERS: [&str; 8] = [
 ];
 /// The README is for readers who see the project for the first time.
 const README_LINES_MAX: usize = 150;
+/// The folder of images in `docs`.
+const IMAGES: &str = "images";
 const ARCHITECTURE: &str = "docs/architecture.md";
 
 struct Document {
@@ -192,9 +194,22 @@ fn the_index_has_every_document() {
     let missing: Vec<String> = files_below(&folder)
         .iter()
         .map(|path| path.strip_prefix(&folder).expect("below the folder").display().to_string())
-        .filter(|name| name != "README.md" && !named.contains(name.as_str()))
+        .filter(|name| name != "README.md" && !name.starts_with(IMAGES))
+        .filter(|name| !named.contains(name.as_str()))
         .collect();
     assert!(missing.is_empty(), "docs/README.md lacks {missing:?}");
+}
+
+#[test]
+fn every_image_is_shown_by_a_document() {
+    let folder = root().join("docs");
+    let text: String = documents().iter().map(|document| document.text.as_str()).collect();
+    let unused: Vec<String> = files_below(&folder.join(IMAGES))
+        .iter()
+        .map(|path| path.strip_prefix(&folder).expect("below the folder").display().to_string())
+        .filter(|name| !text.contains(&format!("{name}\"")) && !text.contains(&format!("{name})")))
+        .collect();
+    assert!(unused.is_empty(), "no document shows {unused:?}");
 }
 
 #[test]

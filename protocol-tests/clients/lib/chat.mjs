@@ -50,8 +50,8 @@ export async function startApplication(server, folder, args) {
   return { url, close: async () => { child.kill('SIGTERM'); await within(exited, 'the end of the application'); } };
 }
 
-export function openBrowser() {
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, chromiumSandbox: false });
+export function openBrowser(options) {
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, chromiumSandbox: false, ...options });
 }
 
 /** Opens windows of two users in the same room; each shows the other. */
