@@ -295,6 +295,21 @@ async fn websocket_route_missing_when_the_application_answers() {
     assert_eq!(finding["snippet"]["of"], "Apache", "{finding:#}");
 }
 
+/// What is wrong with both paths is one cause.
+#[tokio::test]
+async fn a_site_that_does_not_know_the_server_has_one_cause() {
+    let (_server, directory) = served(&Settings::new()).await;
+    for (answer, cause) in [
+        ("404", "websocket_route_missing"),
+        ("301 https://ws.example.com$request_uri", "handshake_redirected"),
+        ("401", "handshake_rejected"),
+        ("502", "proxy_upstream_down"),
+    ] {
+        let proxy = Proxy::nginx("", &format!("location / {{ return {answer}; }}"), None);
+        doctor(&directory, &["--ws", &proxy.url()]).await.only(cause);
+    }
+}
+
 #[tokio::test]
 async fn websocket_route_missing_when_vite_answers() {
     let (server, directory) = served(&Settings::new()).await;
@@ -316,8 +331,7 @@ async fn websocket_route_missing_under_another_path() {
     let (server, directory) = served(&Settings::new().server("path", quoted("/ws"))).await;
     let proxy = nginx(&server, &[], None);
     let diagnosis = doctor(&directory, &["--ws", &format!("{}/socket", proxy.url())]).await;
-    assert_eq!(diagnosis.names()[0], "websocket_route_missing", "{:#}", diagnosis.report);
-    let finding = &diagnosis.report["findings"][0];
+    let finding = diagnosis.only("websocket_route_missing");
     assert!(changes(finding)[1].contains("wsPath: '/ws'"), "{finding:#}");
     doctor(&directory, &["--ws", &format!("{}/ws", proxy.url())]).await.well(&WAY);
 }
@@ -406,6 +420,29 @@ async fn proxy_not_trusted() {
 }
 
 #[tokio::test]
+async fn clients_share_address() {
+    let settings = |trusted: &str| {
+        let settings = Settings::new().connection("max_connections_per_ip", 100);
+        settings.server("trusted_proxies", trusted)
+    };
+    let (server, directory) = served(&settings("[]")).await;
+    let without = ("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;", "");
+    for (changed, said) in
+        [(&[][..], "X-Forwarded-For: 127.0.0.1"), (&[without], "no X-Forwarded-For")]
+    {
+        let proxy = nginx(&server, changed, None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("clients_share_address");
+        assert!(seen(finding).contains(said), "{finding:#}");
+        assert!(changes(finding)[0].contains(r#"trusted_proxies = ["127.0.0.1"]"#), "{finding:#}");
+        assert_eq!(diagnosis.link("delivery")["state"], "ok", "{finding:#}");
+    }
+    let (server, directory) = served(&settings(r#"["127.0.0.0/8"]"#)).await;
+    let proxy = nginx(&server, &[], None);
+    doctor(&directory, &["--ws", &proxy.url()]).await.well(&WAY);
+}
+
+#[tokio::test]
 async fn origin_rejected() {
     let settings = Settings::new().app("allowed_origins", r#"["example.com"]"#);
     let (server, directory) = served(&settings).await;
@@ -420,14 +457,15 @@ async fn origin_rejected() {
 
 #[tokio::test]
 async fn proxy_leads_elsewhere() {
-    let (_server, directory) = served(&Settings::new()).await;
+    let (server, directory) = served(&Settings::new()).await;
     let other = Settings::without_apps()
         .add_app("1", "another-key", "another-secret-of-an-app")
         .start_node()
         .await;
     let proxy = nginx(&other, &[], None);
     let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-    assert_eq!(diagnosis.names()[0], "proxy_leads_elsewhere", "{:#}", diagnosis.report);
+    let finding = diagnosis.only("proxy_leads_elsewhere");
+    assert!(seen(finding).contains(&server.address.to_string()), "{finding:#}");
 }
 
 #[tokio::test]

@@ -143,4 +143,5 @@ pub(super) const NO_API: &[&str] = &[
     "clock_differs",
     "host_unreachable",
     "unknown_key",
+    "proxy_leads_elsewhere",
 ];

@@ -25,6 +25,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &HANDSHAKE_REDIRECTED,
     &HANDSHAKE_REJECTED,
     &PROXY_NOT_TRUSTED,
+    &CLIENTS_SHARE_ADDRESS,
     &ORIGIN_REJECTED,
     &PROXY_LEADS_ELSEWHERE,
     &PING_NOT_ANSWERED,
@@ -222,6 +223,17 @@ pub(in crate::cli::doctor) const PROXY_NOT_TRUSTED: Cause = cause(
         "The server does not know that the client uses TLS.",
         "The app has tls_only, and the server uses X-Forwarded-Proto from listed proxies only: it closes all connections with 4000.",
         "Add the address of the proxy to server.trusted_proxies, and have the proxy set X-Forwarded-Proto.",
+    ],
+);
+
+pub(in crate::cli::doctor) const CLIENTS_SHARE_ADDRESS: Cause = cause(
+    "clients_share_address",
+    Link::Proxy,
+    Broken,
+    [
+        "The server takes all clients for one.",
+        "It limits connections by address, and uses X-Forwarded-For from listed proxies only: all clients have the address of the proxy, and the limit of one.",
+        "Add the address of the proxy to server.trusted_proxies, and have the proxy set X-Forwarded-For.",
     ],
 );
 

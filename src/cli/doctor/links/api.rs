@@ -41,9 +41,7 @@ pub(super) fn channel() -> String {
 
 /// The address that the application publishes to, or that of browsers, and where it is written.
 pub(super) fn publish_peer(checkup: &Checkup<'_>) -> Result<(Peer, String), String> {
-    let args = checkup.inputs.args;
-    let of_options = args.ws.is_some() || args.url.is_some();
-    match checkup.inputs.publish_address().filter(|_| !of_options) {
+    match checkup.inputs.publish_address() {
         Some(address) => Ok((checkup.peer_of(&address)?, address.from)),
         None => checkup.public_peer().map(|public| (public.peer, public.from)),
     }
@@ -71,13 +69,27 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     if called.answer.status != 200
         || called.answer.answered_by() != AnsweredBy::Campanile && !called.answer.json().is_object()
     {
-        return rejected(checkup, &peer, &app, &called).into();
+        return or_same(checkup, rejected(checkup, &peer, &app, &called));
     }
     let mut findings: Vec<Finding> = clock(&called.answer, SystemTime::now()).into_iter().collect();
     if !checkup.inputs.args.quick {
         findings.extend(large_body(checkup, &peer, &app).await);
     }
     Outcome::of(findings, format!("a publish to {} was accepted", peer.http_url("")))
+}
+
+/// A finding, unless it is what has been found at the same address with the handshake already.
+fn or_same(checkup: &Checkup<'_>, finding: Finding) -> Outcome {
+    let same = match finding.cause.id {
+        "api_route_missing" => "websocket_route_missing",
+        "api_redirected" => "handshake_redirected",
+        "api_unavailable" => "handshake_rejected",
+        _ => return finding.into(),
+    };
+    if !checkup.report.has(same) {
+        return finding.into();
+    }
+    Outcome::Skipped(format!("publishes fail as well, because of {same}"))
 }
 
 fn unanswered(checkup: &Checkup<'_>, peer: &Peer, why: &NoAnswer) -> Finding {

@@ -232,6 +232,8 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
     let guest =
         "The request was that of a guest: pass --cookie or --header with the session of a user.";
     if let Some(location) = answer.location() {
+        // The query may have a token.
+        let location = location.split('?').next().unwrap_or_default();
         let seen = format!("POST {url} was answered with {status}, to {location}.");
         return if location.contains("login") {
             let finding = AUTH_FORBIDDEN.found(seen);

@@ -128,8 +128,9 @@ fn cut(checkup: &Checkup<'_>, held: &Held, end: &ClientEnd, activity: Duration) 
         "An idle connection was cut after {seconds} s ({end}); the server pings after {pings} s.{whose}"
     );
     let half = (held.after / 2).as_secs().max(1);
-    let finding = IDLE_TIMEOUT.found(seen).advice(format!(
-        "Raise the timeout of the proxy, or set activity_timeout_s = {half} in [connection] of config.toml."
-    ));
+    let finding = IDLE_TIMEOUT
+        .found(seen)
+        .advice("Raise the timeout of the proxy, or have the server ping earlier:")
+        .line("config.toml [connection]", format!("activity_timeout_s = {half}"));
     checkup.with_lines(finding, &IDLE, &AnsweredBy::Unknown)
 }

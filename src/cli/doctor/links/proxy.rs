@@ -3,15 +3,17 @@
 use super::super::{
     Checkup,
     causes::way::{
-        DOUBLE_TLS, HANDSHAKE_REDIRECTED, HANDSHAKE_REJECTED, PROXY_NOT_TRUSTED,
-        PROXY_UPSTREAM_DOWN, UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
+        CLIENTS_SHARE_ADDRESS, DOUBLE_TLS, HANDSHAKE_REDIRECTED, HANDSHAKE_REJECTED,
+        PROXY_NOT_TRUSTED, PROXY_UPSTREAM_DOWN, UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
     },
     finding::Finding,
-    probe::{Answer, AnsweredBy, NoAnswer, Opening, Peer, open_client},
+    probe::{Answer, AnsweredBy, NoAnswer, Opening, Peer, call, open_client},
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
 };
-use crate::protocol::explain_handshake;
+use crate::{config::AppConfig, protocol::explain_handshake};
+use hyper::Method;
+use std::net::IpAddr;
 
 /// How many characters of an answer a report shows.
 const SHOWN_MAX: usize = 160;
@@ -61,7 +63,42 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         format!(" through {}", public.front)
     };
     public.opening = Some(opening);
+    if let Some(finding) = shared_address(checkup, &peer, &app).await {
+        return finding.into();
+    }
     Outcome::Well(format!("{} answers with 101{front}", peer.ws_url("")))
+}
+
+/// Whether the server counts clients by the address of the proxy, if it limits them by address.
+async fn shared_address(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig) -> Option<Finding> {
+    let limits = &checkup.inputs.config()?.connection;
+    let limit = match (limits.max_connections_per_ip, limits.new_connections_per_second_per_ip) {
+        (0, 0) => return None,
+        (0, _) => "new_connections_per_second_per_ip",
+        (_, _) => "max_connections_per_ip",
+    };
+    // Without an HTTP API at this address, nothing is known.
+    let called = call(peer, app, Method::GET, "diagnostics", String::new()).await.ok()?;
+    let received = &called.answer.json()["request"];
+    let address = |name: &str| received[name].as_str()?.parse::<IpAddr>().ok();
+    let (hop, client) = (address("peer")?, address("client")?);
+    let forwarded = received["forwarded"]["x-forwarded-for"][0].as_str();
+    let is_proxy = forwarded.is_some() || checkup.public.as_ref()?.front != AnsweredBy::Unknown;
+    if hop != client || !is_proxy {
+        return None;
+    }
+    // A client on the machine of the proxy has the same address, and may be counted rightly.
+    let trusted = &checkup.inputs.config()?.server.trusted_proxies;
+    if forwarded.is_some() && trusted.iter().any(|network| network.contains(&hop)) {
+        return None;
+    }
+    let header = forwarded.map_or("no X-Forwarded-For".to_owned(), |value| {
+        format!("X-Forwarded-For: {value}, which it does not use")
+    });
+    let finding = CLIENTS_SHARE_ADDRESS
+        .found(format!("{limit} is set, and the server receives clients from {hop} with {header}."))
+        .line("config.toml [server]", format!("trusted_proxies = [\"{hop}\"]"));
+    Some(checkup.with_lines(finding, &FORWARDED, &AnsweredBy::Unknown))
 }
 
 /// What an answer other than 101 means.
@@ -70,6 +107,7 @@ fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
     let seen =
         format!("{} was answered with {status} by {by}{}", peer.ws_url("/app/KEY"), quote(answer));
     if let Some(location) = answer.location() {
+        let location = location.split('?').next().unwrap_or_default();
         let seen = format!(
             "{} was answered with {status} by {by}, to {location}",
             peer.ws_url("/app/KEY")
@@ -77,7 +115,7 @@ fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
         return HANDSHAKE_REDIRECTED.found(seen);
     }
     if by == AnsweredBy::Campanile {
-        return answered_by_campanile(checkup, answer, &seen);
+        return answered_by_campanile(checkup, peer, answer, &seen);
     }
     match status {
         502..=504 => upstream_down(checkup, seen, &by),
@@ -108,24 +146,15 @@ fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
 }
 
 /// An answer of the server itself: what it received is not a handshake, or not at its path.
-fn answered_by_campanile(checkup: &Checkup<'_>, answer: &Answer, seen: &str) -> Finding {
+fn answered_by_campanile(
+    checkup: &Checkup<'_>,
+    peer: &Peer,
+    answer: &Answer,
+    seen: &str,
+) -> Finding {
     match answer.status {
         400 if is_tls_wanted(answer) => double_tls(checkup, seen.to_owned()),
-        426 => {
-            let finding = UPGRADE_HEADERS_MISSING.found(seen.to_owned());
-            let received = answer.campanile_error().unwrap_or_default();
-            let received = received.split("Received: ").nth(1).unwrap_or_default().to_owned();
-            let finding = if received.starts_with("HTTP/1.0") {
-                finding.advice("The proxy speaks HTTP/1.0 to the server, which has no upgrades.")
-            } else if received.contains("no Upgrade") {
-                finding.advice("The proxy drops the header Upgrade.")
-            } else if !received.is_empty() {
-                finding.advice("The proxy replaces the header Connection.")
-            } else {
-                finding
-            };
-            checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown)
-        }
+        426 => upgrade_missing(checkup, peer, answer),
         404 => {
             let finding = WEBSOCKET_ROUTE_MISSING.found(seen.to_owned());
             let own = checkup.inputs.config().map(|config| config.server.path.clone());
@@ -148,6 +177,27 @@ fn answered_by_campanile(checkup: &Checkup<'_>, answer: &Answer, seen: &str) -> 
             }
         }
     }
+}
+
+/// The proxy passes the request on without its upgrade. The server says what it received.
+fn upgrade_missing(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
+    let error = answer.campanile_error().unwrap_or_default();
+    let received = error.split("Received: ").nth(1).unwrap_or_default();
+    let finding = UPGRADE_HEADERS_MISSING.found(format!(
+        "{} was answered with 426 by the server, which received: {}.",
+        peer.ws_url("/app/KEY"),
+        if received.is_empty() { "a request without an upgrade" } else { received }
+    ));
+    let finding = if received.starts_with("HTTP/1.0") {
+        finding.advice("The proxy speaks HTTP/1.0 to the server, which has no upgrades.")
+    } else if received.contains("no Upgrade") {
+        finding.advice("The proxy drops the header Upgrade.")
+    } else if received.is_empty() {
+        finding
+    } else {
+        finding.advice("The proxy replaces the header Connection.")
+    };
+    checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown)
 }
 
 /// Whether the server says that it was asked without TLS.
@@ -183,7 +233,10 @@ pub(super) fn upstream_down(checkup: &Checkup<'_>, seen: String, by: &AnsweredBy
     }
     let finding = PROXY_UPSTREAM_DOWN.found(seen);
     let finding = match own {
-        Some(own) => finding.advice(format!("The server answers at {}.", own.origin)),
+        Some(own) => finding.advice(format!(
+            "The server answers at {}. Have the proxy connect to that address.",
+            own.origin
+        )),
         None => finding,
     };
     checkup.with_lines(finding, &UPSTREAMS, by)
