@@ -79,6 +79,7 @@ mod fencing_token;
 mod forwarding;
 mod heartbeat;
 mod in_flight;
+mod inspect;
 mod link;
 mod link_state;
 mod list_reads;
@@ -111,6 +112,8 @@ mod watch;
 mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
+pub use inspect::inspect;
+pub use link::RedisFacts;
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub(in crate::broker) use redis_broker::ClusterPermit;
 pub use redis_broker::RedisBroker;

@@ -8,6 +8,7 @@
 
 mod client;
 mod events;
+mod facts;
 mod pending;
 mod routing;
 mod sentinel;
@@ -17,6 +18,8 @@ mod stream;
 
 #[cfg(test)]
 mod tests;
+
+pub use facts::RedisFacts;
 
 pub(super) use events::{LinkEvent, LinkEvents, ServerId};
 #[cfg(test)]
@@ -222,6 +225,12 @@ impl RedisConnection {
         let servers = self.servers().await.ok()?;
         let warnings = join_all(servers.iter().map(|server| server.memory_warning())).await;
         warnings.into_iter().flatten().next()
+    }
+
+    /// What each server says of itself.
+    pub(super) async fn facts(&self) -> RedisResult<Vec<RedisFacts>> {
+        let servers = self.servers().await?;
+        try_join_all(servers.iter().map(|server| server.facts())).await
     }
 
     async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {

@@ -3,6 +3,7 @@
 use super::{
     client::{Incoming, RespClient},
     events::ServerId,
+    facts::RedisFacts,
     stream::{ROUND_TRIP_TIMEOUT, RedisDialer, ServerAddress, timed_out},
 };
 use crate::{
@@ -160,6 +161,16 @@ impl RedisServer {
             Some("slave") => Err(io::Error::other("this Redis is a replica").into()),
             _ => Ok(()),
         }
+    }
+
+    /// What the server says of itself; nothing if the user may not ask.
+    pub(super) async fn facts(&self) -> RedisResult<RedisFacts> {
+        let info = match with_timeout(self.request(&cmd("INFO"))).await {
+            Ok(info) => from_redis_value(info).unwrap_or_default(),
+            Err(error) if was_rejected(&error) => String::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(RedisFacts::from_info(self.address.to_string(), &info))
     }
 
     /// A warning if the server may evict keys.
