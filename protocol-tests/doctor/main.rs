@@ -2,13 +2,16 @@
 //! and none in a setup that works.
 
 mod api;
+mod application;
 mod auth;
 mod here;
+mod machine;
+mod redis;
 mod report;
 mod support;
 mod way;
 
-use kit::{APP_ID, Directory, KEY, Process, SECRET, Server, Settings, quoted};
+use kit::{APP_ID, Directory, Http, KEY, Process, SECRET, Server, Settings, quoted};
 use serde_json::Value;
 use std::process::Command;
 
@@ -89,6 +92,11 @@ async fn served(settings: &Settings) -> (Server, Directory) {
     let directory = Directory::new();
     directory.write("config.toml", &at(&server, settings).toml());
     (server, directory)
+}
+
+/// Whether a node takes traffic.
+async fn is_ready(server: &Server) -> bool {
+    Http::plain(server.address, "GET", "/ready", &[]).await.status == 200
 }
 
 /// The settings with the address of a server.

@@ -88,7 +88,7 @@ impl HttpContext {
         Some(json!({
             "is_joined": self.node.broker().unavailable_reason().is_none(),
             "layout": cluster.layout,
-            "prefix_hash": hash(&cluster.prefix),
+            "prefix_hash": prefix_hash(&cluster.prefix),
             "nodes": nodes,
         }))
     }
@@ -103,8 +103,9 @@ fn values_of(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     headers.get_all(name).iter().map(text).collect()
 }
 
-/// A short hash, with which two nodes can be compared.
-fn hash(text: &str) -> String {
+/// A short hash of `redis.prefix`, with which two nodes can be compared.
+#[must_use]
+pub fn prefix_hash(text: &str) -> String {
     Sha256::digest(text).iter().take(6).fold(String::new(), |mut hash, byte| {
         // A write to a String does not fail.
         let _ = write!(hash, "{byte:02x}");
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_hash_differs_with_its_text() {
-        assert_eq!(hash("campanile").len(), 12);
-        assert_ne!(hash("campanile"), hash("campanile2"));
+        assert_eq!(prefix_hash("campanile").len(), 12);
+        assert_ne!(prefix_hash("campanile"), prefix_hash("campanile2"));
     }
 }

@@ -28,6 +28,7 @@ mod stream;
 mod upgrade;
 mod upgraded;
 
+pub use diagnostics::prefix_hash;
 pub use limiter::{HttpConnectionLimiter, PendingConnection};
 pub use probes::serve_metrics;
 pub use serve::{ListenerKind, serve};

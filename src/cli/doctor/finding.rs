@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 pub(super) enum Link {
     /// The configuration of the server and the variables of the application.
     Configuration,
+    /// The built assets of the application.
+    Assets,
+    /// The Redis of the configuration.
+    Redis,
     /// The process of the server on this machine.
     Server,
     /// Whether the server is ready.
@@ -15,6 +19,8 @@ pub(super) enum Link {
     Direct,
     /// The address that the application publishes to.
     Host,
+    /// The configuration of a proxy on this machine.
+    Upstream,
     /// The name of the public address.
     Dns,
     /// A connection to the public address.
@@ -41,16 +47,23 @@ pub(super) enum Link {
     Presence,
     /// A connection on which nothing is sent.
     Idle,
+    /// The queue of the application.
+    Queue,
+    /// File descriptors and ports.
+    Limits,
 }
 
 impl Link {
     /// All links, in order.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Configuration,
+        Self::Assets,
+        Self::Redis,
         Self::Server,
         Self::Health,
         Self::Direct,
         Self::Host,
+        Self::Upstream,
         Self::Dns,
         Self::Tcp,
         Self::Tls,
@@ -64,16 +77,21 @@ impl Link {
         Self::Delivery,
         Self::Presence,
         Self::Idle,
+        Self::Queue,
+        Self::Limits,
     ];
 
     /// The name of the link in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
+            Self::Assets => "assets",
+            Self::Redis => "redis",
             Self::Server => "server",
             Self::Health => "health",
             Self::Direct => "direct",
             Self::Host => "host",
+            Self::Upstream => "upstream",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -87,14 +105,18 @@ impl Link {
             Self::Delivery => "delivery",
             Self::Presence => "presence",
             Self::Idle => "idle",
+            Self::Queue => "queue",
+            Self::Limits => "limits",
         }
     }
 
     /// What must work for the link to be checked.
     pub(super) fn way(self) -> Way {
         match self {
-            Self::Configuration => Way::Files,
-            Self::Server | Self::Health | Self::Direct => Way::Direct,
+            Self::Configuration | Self::Assets | Self::Redis | Self::Queue => Way::Files,
+            Self::Server | Self::Health | Self::Direct | Self::Upstream | Self::Limits => {
+                Way::Direct
+            }
             Self::Host
             | Self::Dns
             | Self::Tcp

@@ -5,11 +5,15 @@
 //! can stop a [`Way`](finding::Way), so that links that would fail for the same reason are skipped:
 //! the report names causes, not their consequences.
 
+mod assets;
 mod causes;
+mod compose;
 mod finding;
 mod inputs;
 mod links;
+mod machine;
 mod mask;
+mod nginx;
 mod probe;
 mod progress;
 mod public;
@@ -25,7 +29,7 @@ use inputs::Inputs;
 use progress::Progress;
 use public::Public;
 use report::{Outcome, Report, Style};
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 /// Exit code if nothing is broken, but something is doubtful.
 const EXIT_DOUBTFUL: u8 = 3;
@@ -70,6 +74,9 @@ pub(super) struct DoctorArgs {
     /// How long an idle connection is held, in seconds [default: 105]
     #[arg(long, value_name = "SECONDS", conflicts_with = "quick")]
     wait_idle: Option<u64>,
+    /// Configuration of nginx on this machine [default: /etc/nginx/nginx.conf]
+    #[arg(long, value_name = "FILE")]
+    nginx_config: Option<PathBuf>,
     #[command(flatten)]
     sources: ConfigArgs,
     /// Print the report as JSON, for programs
@@ -152,6 +159,8 @@ impl<'a> Checkup<'a> {
     async fn check(&mut self, link: Link) -> Outcome {
         match link {
             Link::Configuration => links::configuration::check(&self.inputs),
+            Link::Assets => links::assets::check(&self.inputs),
+            Link::Redis => links::redis::check(&self.inputs).await,
             Link::Server => links::server::check(self).await,
             Link::Health => links::health::check(self).await,
             Link::Direct => links::direct::check(self).await,
@@ -169,6 +178,9 @@ impl<'a> Checkup<'a> {
             Link::Delivery => links::cluster::delivery(self).await,
             Link::Presence => links::cluster::presence(self).await,
             Link::Idle => links::idle::check(self).await,
+            Link::Upstream => links::upstream::check(self).await,
+            Link::Queue => links::queue::check(&self.inputs),
+            Link::Limits => links::limits::check(self).await,
         }
     }
 

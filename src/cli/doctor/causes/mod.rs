@@ -2,7 +2,10 @@
 //! test compares the two.
 
 pub(super) mod api;
+pub(super) mod files;
 pub(super) mod local;
+pub(super) mod machine;
+pub(super) mod redis;
 pub(super) mod way;
 
 use super::finding::Cause;
@@ -10,7 +13,8 @@ use super::finding::Cause;
 /// All causes, by link.
 #[cfg_attr(not(test), expect(dead_code, reason = "the table in the documentation is made of it"))]
 pub(super) fn all() -> impl Iterator<Item = &'static Cause> {
-    [local::ALL, way::ALL, api::ALL].concat().into_iter()
+    let all = [local::ALL, files::ALL, machine::ALL, redis::ALL, way::ALL, api::ALL];
+    all.into_iter().flatten().copied()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The configuration of the server and the variables of the application.
 
-use super::super::{
-    causes::local::{BROADCASTING_NOT_CONFIGURED, CONFIGURATION_INVALID, HOST_IS_BIND_ADDRESS},
-    finding::Finding,
-    inputs::Inputs,
-    report::Outcome,
+use super::{
+    super::{
+        causes::local::{BROADCASTING_NOT_CONFIGURED, CONFIGURATION_INVALID, HOST_IS_BIND_ADDRESS},
+        finding::Finding,
+        inputs::Inputs,
+        report::Outcome,
+    },
+    cached::configuration_cached,
 };
 use crate::config::Loaded;
 use std::net::IpAddr;
@@ -23,6 +26,7 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
     };
     findings.extend(host_is_bind_address(inputs));
     findings.extend(broadcasting(inputs));
+    findings.extend(configuration_cached(inputs));
     Outcome::of(findings, seen)
 }
 

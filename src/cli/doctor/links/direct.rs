@@ -1,15 +1,18 @@
 //! A client and a publisher at the address that the server listens on: connect, subscribe, publish,
 //! receive.
 
-use super::super::{
-    Checkup,
-    causes::{
-        api::CLOCK_DIFFERS,
-        local::{CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, UNKNOWN_KEY},
+use super::{
+    super::{
+        Checkup,
+        causes::{
+            api::CLOCK_DIFFERS,
+            local::{CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, UNKNOWN_KEY},
+        },
+        finding::Finding,
+        report::Outcome,
+        socket::{PusherSocket, SocketError, data_of},
     },
-    finding::Finding,
-    report::Outcome,
-    socket::{PusherSocket, SocketError, data_of},
+    stale::not_read_again,
 };
 use crate::cli::target::AppTarget;
 use hyper::{Method, StatusCode};
@@ -29,8 +32,17 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     }
     match try_out(target).await {
         Ok(seen) => Outcome::Well(seen),
+        // A server that has not read the files again does not know their key or secret.
+        Err(finding) if is_credentials(&finding) => {
+            not_read_again(&checkup.inputs).unwrap_or(*finding).into()
+        }
         Err(finding) => Outcome::from(*finding),
     }
+}
+
+/// Whether the server rejects the key or the secret.
+fn is_credentials(finding: &Finding) -> bool {
+    [UNKNOWN_KEY.id, SIGNATURE_DIFFERS.id].contains(&finding.cause.id)
 }
 
 /// Connects, subscribes, publishes and receives. Returns what was seen.

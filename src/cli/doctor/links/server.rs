@@ -2,46 +2,110 @@
 
 use super::super::{
     Checkup,
-    causes::local::{SERVER_IS_OTHER, SERVER_NOT_RUNNING},
+    causes::{
+        local::{SERVER_IS_OTHER, SERVER_NOT_RUNNING},
+        machine::{PORT_IN_USE, PORT_NOT_PUBLISHED},
+    },
+    compose::ComposeFile,
+    finding::Finding,
+    inputs::Inputs,
+    machine,
     report::Outcome,
 };
 use crate::{cli::target::AppTarget, http_client::ClientResponse};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
+use std::net::UdpSocket;
+use tokio::net::lookup_host;
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
-    let target = match checkup.inputs.direct_target() {
+    let inputs = &checkup.inputs;
+    let target = match inputs.direct_target() {
         Ok(target) => target,
         Err(why) => return Outcome::Skipped(why),
     };
     if let Err(error) = target.connect().await {
-        let seen = format!("No connection to {}: {error}.", target.origin);
-        let finding = SERVER_NOT_RUNNING.found(seen);
-        return match checkup.inputs.args.server {
-            None => finding.command("campanile start"),
-            Some(_) => finding,
-        }
-        .into();
+        return not_running(inputs, &target, &error.to_string()).await;
     }
-    let answered = target.request(Method::GET, "/up", String::new()).await;
-    let other =
-        |seen: String| Outcome::from(SERVER_IS_OTHER.found(format!("{} {seen}", target.origin)));
-    match answered {
-        Err(error) => return other(format!("does not answer GET /up: {error}.")),
-        Ok(answer) if answer.status != StatusCode::OK || !is_up(&answer) => {
-            return other(format!("answers GET /up with {}{}.", answer.status, program(&answer)));
-        }
-        Ok(answer) if !is_ours(&target).await => {
-            return other(format!(
-                "answers as another server of the Pusher protocol{}.",
-                program(&answer)
-            ));
-        }
-        Ok(_) => {}
+    if let Some(seen) = other_program(&target).await {
+        return other(inputs, &seen).into();
     }
     let seen = format!("Campanile answers at {}{}", target.origin, target.prefix);
     checkup.direct = Some(target);
     Outcome::Well(seen)
+}
+
+/// Nothing listens at the address of the server.
+async fn not_running(inputs: &Inputs<'_>, target: &AppTarget, error: &str) -> Outcome {
+    let seen = format!("No connection to {}: {error}.", target.origin);
+    if inputs.args.server.is_some() {
+        return SERVER_NOT_RUNNING.found(seen).into();
+    }
+    if is_elsewhere(inputs).await {
+        let why = format!(
+            "nothing listens at {}; if the server runs on another machine, pass --server",
+            target.origin
+        );
+        return Outcome::Skipped(why);
+    }
+    let port = inputs.config().map_or(0, |config| config.server.port);
+    // Laravel Sail sets the variable in its container, where the port needs no publishing.
+    let is_in_container = std::env::var_os("LARAVEL_SAIL").is_some();
+    let compose = ComposeFile::find(&inputs.dir).filter(|_| !is_in_container);
+    match compose.filter(|file| !file.publishes(port)) {
+        Some(file) => {
+            let line = file.line_of_ports().map_or_else(String::new, |line| format!(":{line}"));
+            PORT_NOT_PUBLISHED
+                .found(format!("{seen} {} publishes no port {port}.", file.name))
+                .line(format!("{}{line}, ports", file.name), format!("- \"{port}:{port}\""))
+                .command("docker compose up -d")
+                .into()
+        }
+        None => SERVER_NOT_RUNNING.found(seen).command("campanile start").into(),
+    }
+}
+
+/// Whether the server probably runs on another machine: no file configures one here, and clients
+/// connect to another machine.
+async fn is_elsewhere(inputs: &Inputs<'_>) -> bool {
+    if inputs.args.sources.config.is_some() || inputs.dir.join("config.toml").exists() {
+        return false;
+    }
+    let Some(public) = inputs.public_address() else { return false };
+    let Ok(addresses) = lookup_host((public.host.as_str(), public.port)).await else { return true };
+    // Only an address of this machine can be bound.
+    !addresses.into_iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+}
+
+/// What shows that another program than Campanile answers.
+async fn other_program(target: &AppTarget) -> Option<String> {
+    let origin = &target.origin;
+    match target.request(Method::GET, "/up", String::new()).await {
+        Err(error) => Some(format!("{origin} does not answer GET /up: {error}.")),
+        Ok(answer) if answer.status != StatusCode::OK || !is_up(&answer) => {
+            Some(format!("{origin} answers GET /up with {}{}.", answer.status, program(&answer)))
+        }
+        Ok(answer) if !is_ours(target).await => {
+            let program = program(&answer);
+            Some(format!("{origin} answers as another server of the Pusher protocol{program}."))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// The finding about another program: with its process, if that is on this machine.
+fn other(inputs: &Inputs<'_>, seen: &str) -> Finding {
+    let port = inputs.config().filter(|_| inputs.args.server.is_none());
+    match port.and_then(|config| machine::listener(config.server.port)) {
+        None => SERVER_IS_OTHER.found(seen),
+        Some(process) => {
+            let (id, command) = (process.id, &process.command);
+            PORT_IN_USE
+                .found(format!("{seen} Process {id} has the port: {command}."))
+                .command(format!("kill {id}"))
+                .advice("If it starts again, remove it from Supervisor, systemd or PM2.")
+        }
+    }
 }
 
 /// Whether the answer to `/up` is that of Campanile, which is Reverb's as well.

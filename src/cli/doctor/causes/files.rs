@@ -1,0 +1,77 @@
+//! Causes in the files of an application: cached configuration, built assets, the proxy's files.
+
+use super::super::finding::{
+    Cause, Link,
+    Severity::{Broken, Doubtful},
+    Way,
+};
+
+/// The causes in this file.
+pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
+    &CONFIGURATION_CACHED,
+    &ASSETS_OUTDATED,
+    &ASSETS_USE_HOSTED_PUSHER,
+    &MIXED_CONTENT,
+    &PROXY_PORT_DIFFERS,
+    &PROXY_CONNECTIONS_LOW,
+];
+
+pub(in crate::cli::doctor) const CONFIGURATION_CACHED: Cause = Cause {
+    id: "configuration_cached",
+    link: Link::Configuration,
+    severity: Broken,
+    title: "A running program uses an older configuration than the files have.",
+    why: "Laravel reads .env only without a cached configuration; the server reads its files at a start and on SIGHUP.",
+    remedy: "Run `php artisan config:clear`; reload or restart the server.",
+    stops: None,
+};
+
+pub(in crate::cli::doctor) const ASSETS_OUTDATED: Cause = Cause {
+    id: "assets_outdated",
+    link: Link::Assets,
+    severity: Broken,
+    title: "The built assets have other values than .env.",
+    why: "Vite writes the values of VITE_* into the files when they are built. Browsers use those, whatever .env says now.",
+    remedy: "Run `npm run build`, and deploy public/build.",
+    stops: None,
+};
+
+pub(in crate::cli::doctor) const ASSETS_USE_HOSTED_PUSHER: Cause = Cause {
+    id: "assets_use_hosted_pusher",
+    link: Link::Assets,
+    severity: Broken,
+    title: "The built assets connect to pusher.com.",
+    why: "Without wsHost, pusher-js connects to hosted Pusher, which closes the connection with 4001: it has no app with this key.",
+    remedy: "Set wsHost, wsPort, wssPort, forceTLS and enabledTransports of Echo, and build the assets.",
+    stops: None,
+};
+
+pub(in crate::cli::doctor) const MIXED_CONTENT: Cause = Cause {
+    id: "mixed_content",
+    link: Link::Assets,
+    severity: Broken,
+    title: "The page uses https, and the address of the server does not.",
+    why: "Browsers block ws:// on a page with https, and pusher-js uses wss:// there, which a port without TLS does not answer.",
+    remedy: "Set REVERB_SCHEME=https and REVERB_PORT=443, have the proxy serve that address, and build the assets.",
+    stops: Some(Way::Public),
+};
+
+pub(in crate::cli::doctor) const PROXY_PORT_DIFFERS: Cause = Cause {
+    id: "proxy_port_differs",
+    link: Link::Upstream,
+    severity: Broken,
+    title: "The proxy passes requests to a port on which nothing listens.",
+    why: "It answers 502.",
+    remedy: "Set the port of the server in the configuration of the proxy, and reload the proxy.",
+    stops: Some(Way::Public),
+};
+
+pub(in crate::cli::doctor) const PROXY_CONNECTIONS_LOW: Cause = Cause {
+    id: "proxy_connections_low",
+    link: Link::Upstream,
+    severity: Doubtful,
+    title: "nginx serves few connections at a time.",
+    why: "Each client needs two of worker_connections. At the limit, nginx closes connections.",
+    remedy: "Raise worker_connections and worker_rlimit_nofile.",
+    stops: None,
+};

@@ -1,0 +1,70 @@
+//! The limits of this machine: file descriptors and ports for outgoing connections.
+
+use super::super::{
+    Checkup,
+    causes::machine::{DESCRIPTORS_LOW, PORTS_FEW},
+    finding::Finding,
+    machine,
+    report::Outcome,
+};
+use crate::cli::target::AppTarget;
+
+/// Fewer descriptors than this stop a site at about a thousand visitors.
+const DESCRIPTORS_MIN: u64 = 4_096;
+/// Linux has 28,232 ports for outgoing connections by default.
+const PORTS_MIN: u32 = 20_000;
+
+pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
+    let of_server = match &checkup.direct {
+        Some(target) => max_descriptors(target).await,
+        None => None,
+    };
+    let Some(descriptors) = of_server else {
+        return Outcome::Skipped("the server did not say its limits".to_owned());
+    };
+    let ports = machine::outgoing_ports();
+    let findings = judge(descriptors, ports, checkup.inputs.public_address().is_some());
+    Outcome::of(findings, format!("the server may open {descriptors} files"))
+}
+
+/// The limit of open files that the running server reports.
+async fn max_descriptors(target: &AppTarget) -> Option<u64> {
+    target.diagnostics().await.ok()?["limits"]["max_descriptors"].as_u64()
+}
+
+/// What is too low. Ports matter for a proxy on this machine: it opens one for each client.
+fn judge(descriptors: u64, ports: Option<u32>, has_proxy: bool) -> Vec<Finding> {
+    let low = (descriptors < DESCRIPTORS_MIN).then(|| {
+        DESCRIPTORS_LOW
+            .found(format!("The server may open {descriptors} files."))
+            .line("systemd unit, [Service]", "LimitNOFILE=1048576")
+            .line("or supervisord.conf, [supervisord]", "minfds=1048576")
+    });
+    let few = ports.filter(|ports| has_proxy && *ports < PORTS_MIN).map(|ports| {
+        PORTS_FEW
+            .found(format!("This machine has {ports} ports for outgoing connections."))
+            .line("/etc/sysctl.d/campanile.conf", "net.ipv4.ip_local_port_range = 1024 65535")
+    });
+    low.into_iter().chain(few).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_limits_are_found() {
+        for (descriptors, ports, has_proxy, expected) in [
+            (4_096, Some(28_232), true, &[][..]),
+            (4_095, Some(28_232), true, &["descriptors_low"]),
+            (1_048_576, Some(19_999), true, &["ports_few"]),
+            (1_048_576, Some(19_999), false, &[]),
+            (1_048_576, None, true, &[]),
+            (1_024, Some(1), true, &["descriptors_low", "ports_few"]),
+        ] {
+            let found = judge(descriptors, ports, has_proxy);
+            let ids: Vec<_> = found.iter().map(|finding| finding.cause.id).collect();
+            assert_eq!(ids, expected, "{descriptors} {ports:?} {has_proxy}");
+        }
+    }
+}
