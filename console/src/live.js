@@ -51,6 +51,7 @@ export class Live {
   /** Closes the connection for good. */
   end() {
     this.#ended = true;
+    this.#rejectCalls();
     clearTimeout(this.#timer);
     this.#socket?.close();
     this.#report('ended');
@@ -107,7 +108,6 @@ export class Live {
     socket.onmessage = (message) => this.#receive(JSON.parse(message.data));
     socket.onclose = () => {
       this.#socket = null;
-      this.#rejectCalls();
       for (const watch of this.#watches.values()) watch.id = 0;
       if (!this.#ended) this.#retry(opened ? 'The connection to the server is lost.' : NEVER_OPENED);
     };

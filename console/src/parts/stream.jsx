@@ -35,16 +35,16 @@ const Item = memo(({ item }) => {
         {item.type === 'in' && <Badge kind="info" title="from the client"><Icon name="out" />from client</Badge>}
         {item.type === 'out' && <Badge title="to the client"><Icon name="in" />to client</Badge>}
         <span class="mono stream-event break">{item.event}</span>
-        {item.channel && <span class="faint mono break">{item.channel}</span>}
+        {item.type !== 'event' && item.channel && <span class="faint mono break">{item.channel}</span>}
         {item.from && <Badge kind={item.from === 'client' ? 'info' : 'plain'} title={item.socket_id ? `connection ${item.socket_id}` : undefined}>{item.from}{item.user_id ? ` · ${item.user_id}` : ''}</Badge>}
         <span class="stream-size number faint">{bytes(item.bytes)}</span>
       </div>
-      {typeof item.data === 'string' && item.data !== '' && <Data text={item.data} event={item.event} />}
+      {typeof item.data === 'string' && item.data !== '' && <Data item={item} />}
     </li>
   );
 });
 
-function Data({ text, event }) {
+function Data({ item: { data: text, event, is_cut, bytes: size } }) {
   if (text.length <= MAX_OPEN_DATA) {
     return <div class="stream-data"><code class="break">{text}</code><Copy text={text} label={`the data of ${event}`} /></div>;
   }
@@ -52,6 +52,7 @@ function Data({ text, event }) {
     <details class="stream-data">
       <summary><code>{text.slice(0, PREVIEW).replace(/\s+/g, ' ')}…</code></summary>
       <div class="code"><pre tabIndex={0} role="region" aria-label={`Data of ${event}`}><code>{pretty(text)}</code></pre><Copy text={text} label={`the data of ${event}`} /></div>
+      {is_cut && <p class="faint">Only the beginning of {bytes(size)} is shown.</p>}
     </details>
   );
 }

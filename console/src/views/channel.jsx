@@ -43,7 +43,8 @@ function withMembers(state, { added, removed }) {
   const gone = new Set(removed.map(idOf));
   const news = added.filter((user) => !state.users.some(({ id }) => id === idOf(user)));
   const users = [...state.users.filter(({ id }) => !gone.has(id)), ...news.map((user) => (typeof user === 'object' ? user : { id: user, info: null }))];
-  return { ...state, users, user_count: users.length };
+  // Not all members of a large channel are listed; their number comes with the next state.
+  return { ...state, users };
 }
 
 function idOf(user) {
