@@ -6,6 +6,7 @@ mod application;
 mod auth;
 mod here;
 mod machine;
+mod proxies;
 mod redis;
 mod report;
 mod support;

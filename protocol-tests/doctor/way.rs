@@ -1,10 +1,10 @@
 //! Causes between browsers and the server: names, ports, certificates, proxies.
 
-use kit::{Directory, Server, Settings, free_port, quoted};
+use kit::{Directory, Server, Settings, free_port};
 use serde_json::Value;
 
 use crate::support::{
-    certificates::{Authority, Issued, Wanted},
+    certificates::{Authority, Issued, Wanted, path_text},
     proxies::{Proxy, documented, documented_file},
 };
 use crate::{changes, doctor, served};
@@ -229,197 +229,6 @@ async fn certificate_untrusted() {
 }
 
 #[tokio::test]
-async fn upgrade_headers_missing_behind_nginx() {
-    let (server, directory) = served(&Settings::new()).await;
-    for (changed, said) in [
-        (
-            ("proxy_set_header Upgrade $http_upgrade;", "proxy_set_header Upgrade '';"),
-            "drops the header Upgrade",
-        ),
-        (
-            (
-                "proxy_set_header Connection $connection_upgrade;",
-                "proxy_set_header Connection close;",
-            ),
-            "replaces the header Connection",
-        ),
-        (("proxy_http_version 1.1;", "proxy_http_version 1.0;"), "speaks HTTP/1.0"),
-    ] {
-        let proxy = nginx(&server, &[changed], None);
-        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-        let finding = diagnosis.only("upgrade_headers_missing");
-        assert!(changes(finding)[0].contains(said), "{finding:#}");
-        assert_eq!(finding["snippet"]["of"], "nginx", "{finding:#}");
-        assert!(
-            snippet(finding).contains("proxy_set_header Upgrade $http_upgrade;"),
-            "{finding:#}"
-        );
-        assert_eq!(diagnosis.link("ping")["state"], "skipped");
-        assert_eq!(diagnosis.link("api")["state"], "ok", "publishes need no upgrade");
-    }
-}
-
-#[tokio::test]
-async fn upgrade_headers_missing_behind_other_proxies() {
-    let (server, directory) = served(&Settings::new()).await;
-    let address = server.address;
-    let apache = Proxy::apache(&format!("ProxyPass \"/\" \"http://{address}/\" nocanon"), None);
-    let haproxy =
-        Proxy::haproxy(&format!("  http-request del-header Upgrade\n  server one {address}"), None);
-    let caddy = Proxy::caddy(&format!("request_header -Upgrade\nreverse_proxy {address}"), None);
-    for (proxy, of) in [(apache, "Apache"), (haproxy, ""), (caddy, "Caddy")] {
-        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-        let finding = diagnosis.only("upgrade_headers_missing");
-        // HAProxy names itself in no answer that it passes on.
-        assert_eq!(finding["snippet"]["of"].as_str().unwrap_or_default(), of, "{finding:#}");
-        assert!(of.is_empty() || snippet(finding).contains(&address.to_string()), "{finding:#}");
-    }
-}
-
-#[tokio::test]
-async fn websocket_route_missing_when_the_application_answers() {
-    let (server, directory) = served(&Settings::new()).await;
-    let laravel = "add_header X-Powered-By PHP/8.3 always; default_type text/html;\n\
-                   location / { return 404 '<title>Not Found</title>'; }";
-    let api = "location /apps/ { include campanile.conf; }";
-    let proxy = nginx_with(&server, &format!("{laravel}\n{api}"), &[], None);
-    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-    let finding = diagnosis.only("websocket_route_missing");
-    assert!(seen(finding).contains("404 by PHP: Not Found"), "{finding:#}");
-    assert!(snippet(finding).contains("location ~ ^/apps?/ {"), "{finding:#}");
-
-    let apache =
-        Proxy::apache(&format!("ProxyPass \"/apps/\" \"http://{}/apps/\"", server.address), None);
-    let diagnosis = doctor(&directory, &["--ws", &apache.url()]).await;
-    let finding = diagnosis.only("websocket_route_missing");
-    assert_eq!(finding["snippet"]["of"], "Apache", "{finding:#}");
-}
-
-/// What is wrong with both paths is one cause.
-#[tokio::test]
-async fn a_site_that_does_not_know_the_server_has_one_cause() {
-    let (_server, directory) = served(&Settings::new()).await;
-    for (answer, cause) in [
-        ("404", "websocket_route_missing"),
-        ("301 https://ws.example.com$request_uri", "handshake_redirected"),
-        ("401", "handshake_rejected"),
-        ("502", "proxy_upstream_down"),
-    ] {
-        let proxy = Proxy::nginx("", &format!("location / {{ return {answer}; }}"), None);
-        doctor(&directory, &["--ws", &proxy.url()]).await.only(cause);
-    }
-}
-
-#[tokio::test]
-async fn websocket_route_missing_when_vite_answers() {
-    let (server, directory) = served(&Settings::new()).await;
-    let vite = "default_type text/html;\nlocation / { return 200 '<script src=\"/@vite/client\"></script>'; }";
-    let proxy = nginx_with(
-        &server,
-        &format!("{vite}\nlocation /apps/ {{ include campanile.conf; }}"),
-        &[],
-        None,
-    );
-    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-    let finding = diagnosis.only("websocket_route_missing");
-    assert!(seen(finding).contains("200 by Vite"), "{finding:#}");
-    assert!(changes(finding)[0].contains("VITE_REVERB_PORT"), "{finding:#}");
-}
-
-#[tokio::test]
-async fn websocket_route_missing_under_another_path() {
-    let (server, directory) = served(&Settings::new().server("path", quoted("/ws"))).await;
-    let proxy = nginx(&server, &[], None);
-    let diagnosis = doctor(&directory, &["--ws", &format!("{}/socket", proxy.url())]).await;
-    let finding = diagnosis.only("websocket_route_missing");
-    assert!(changes(finding)[1].contains("wsPath: '/ws'"), "{finding:#}");
-    doctor(&directory, &["--ws", &format!("{}/ws", proxy.url())]).await.well(&WAY);
-}
-
-#[tokio::test]
-async fn proxy_upstream_down() {
-    let (server, directory) = served(&Settings::new()).await;
-    let other = format!("127.0.0.1:{}", free_port());
-    let nginx = Proxy::nginx("", &format!("location / {{ proxy_pass http://{other}; }}"), None);
-    let apache =
-        Proxy::apache(&format!("ProxyPass \"/\" \"http://{other}/\" upgrade=websocket"), None);
-    let haproxy = Proxy::haproxy(&format!("  server one {other}"), None);
-    let caddy = Proxy::caddy(&format!("reverse_proxy {other}"), None);
-    for (proxy, of) in
-        [(nginx, "nginx"), (apache, "Apache"), (haproxy, "HAProxy"), (caddy, "Caddy")]
-    {
-        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-        let finding = diagnosis.only("proxy_upstream_down");
-        assert_eq!(finding["snippet"]["of"], of, "{finding:#}");
-        assert!(snippet(finding).contains(&server.address.to_string()), "{finding:#}");
-        assert!(changes(finding)[0].contains(&server.url()), "{finding:#}");
-    }
-}
-
-#[tokio::test]
-async fn double_tls() {
-    let (settings, certificates) = (Settings::new(), Directory::new());
-    kit::tls::Certificate::new().write(&certificates);
-    let settings = kit::tls::with_tls(settings, &certificates);
-    let (server, directory) = served(&settings).await;
-    let address = server.address;
-    let nginx = nginx(&server, &[], None);
-    let apache =
-        Proxy::apache(&format!("ProxyPass \"/\" \"http://{address}/\" upgrade=websocket"), None);
-    let haproxy = Proxy::haproxy(&format!("  server one {address}"), None);
-    let caddy = Proxy::caddy(&format!("reverse_proxy {address}"), None);
-    for proxy in [nginx, apache, haproxy, caddy] {
-        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-        let finding = diagnosis.only("double_tls");
-        assert!(changes(finding)[0].contains(&format!("https://{address}")), "{finding:#}");
-    }
-}
-
-#[tokio::test]
-async fn handshake_redirected() {
-    let (server, directory) = served(&Settings::new()).await;
-    let locations = "location /app/ { return 301 https://ws.example.com$request_uri; }\n\
-                     location /apps/ { include campanile.conf; }";
-    let proxy = nginx_with(&server, locations, &[], None);
-    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-    let finding = diagnosis.only("handshake_redirected");
-    assert!(seen(finding).contains("https://ws.example.com/app/"), "{finding:#}");
-}
-
-#[tokio::test]
-async fn handshake_rejected() {
-    let (server, directory) = served(&Settings::new()).await;
-    let locations = "location /app/ { return 403; }\nlocation /apps/ { include campanile.conf; }";
-    let proxy = nginx_with(&server, locations, &[], None);
-    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
-    let finding = diagnosis.only("handshake_rejected");
-    assert!(seen(finding).contains("403 by nginx"), "{finding:#}");
-}
-
-#[tokio::test]
-async fn proxy_not_trusted() {
-    let settings = |trusted: &str| {
-        Settings::new().app("tls_only", true).server("trusted_proxies", format!("[{trusted:?}]"))
-    };
-    let authority = Authority::new();
-    let (server, directory) = served(&settings("10.0.0.1")).await;
-    let proxy = nginx(&server, &[], Some(&authority));
-    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file()];
-    let diagnosis = doctor(&directory, &flags).await;
-    let finding = diagnosis.only("proxy_not_trusted");
-    assert!(changes(finding)[0].contains("trusted_proxies"), "{finding:#}");
-    assert!(
-        snippet(finding).contains("proxy_set_header X-Forwarded-Proto $scheme;"),
-        "{finding:#}"
-    );
-
-    let (server, directory) = served(&settings("127.0.0.1")).await;
-    let proxy = nginx(&server, &[], Some(&authority));
-    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file()];
-    doctor(&directory, &flags).await.well(&WAY);
-}
-
-#[tokio::test]
 async fn clients_share_address() {
     let settings = |trusted: &str| {
         let settings = Settings::new().connection("max_connections_per_ip", 100);
@@ -481,4 +290,26 @@ async fn idle_timeout() {
     let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
     diagnosis.well(&WAY);
     assert_eq!(diagnosis.link("idle")["text"], "--quick");
+}
+
+/// The server speaks TLS itself.
+#[tokio::test]
+async fn nothing_is_wrong_with_tls_without_a_proxy() {
+    let certificates = Directory::new();
+    kit::tls::Certificate::new().write(&certificates);
+    let (server, directory) = served(&kit::tls::with_tls(Settings::new(), &certificates)).await;
+    let ws = format!("wss://localhost:{}", server.address.port());
+    let authority = path_text(&certificates.path().join("cert.pem"));
+    doctor(&directory, &["--ws", &ws, "--ca", &authority]).await.well(&WAY);
+}
+
+/// The doctor connects and asks more often than some servers allow.
+#[tokio::test]
+async fn nothing_is_wrong_with_a_server_that_limits_rates() {
+    let settings = Settings::new()
+        .connection("new_connections_per_second_per_ip", 8)
+        .app("requests_per_second", 6);
+    let (server, directory) = served(&settings).await;
+    let ws = format!("ws://{}", server.address);
+    doctor(&directory, &["--ws", &ws]).await.well(&WAY);
 }

@@ -26,6 +26,10 @@ use tokio_tungstenite::{
     },
 };
 
+/// How often a connection is tried again, and after which time.
+const RETRIES: usize = 4;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// What came of opening a connection.
 #[derive(Debug)]
 pub(in crate::cli::doctor) enum Opening {
@@ -82,12 +86,26 @@ pub(in crate::cli::doctor) enum ClientEnd {
     Timeout,
 }
 
-/// Opens a connection of the app with this key, as a page of `origin` does.
+/// Opens a connection of the app with this key, as a page of `origin` does. If the rate of new
+/// connections is exceeded, it tries again: the doctor opens many in a short time.
 pub(in crate::cli::doctor) async fn open_client(
     peer: &Peer,
     key: &str,
     origin: Option<&str>,
 ) -> Opening {
+    let mut opening = open_once(peer, key, origin).await;
+    for _ in 0..RETRIES {
+        let Opening::Rejected { code: 4100, message, .. } = &opening else { break };
+        if !message.starts_with("Too many new connections") {
+            break;
+        }
+        time::sleep(RETRY_AFTER).await;
+        opening = open_once(peer, key, origin).await;
+    }
+    opening
+}
+
+async fn open_once(peer: &Peer, key: &str, origin: Option<&str>) -> Opening {
     let sec_key = generate_key();
     let version = env!("CARGO_PKG_VERSION");
     let path =

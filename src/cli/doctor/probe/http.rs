@@ -251,3 +251,42 @@ impl fmt::Display for NoAnswer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by(headers: &[(&'static str, &'static str)], body: &'static str) -> AnsweredBy {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let body = Bytes::from_static(body.as_bytes());
+        Answer { status: 404, headers: headers.collect(), body }.answered_by()
+    }
+
+    #[test]
+    fn the_program_that_answered_is_told_by_its_body_and_its_headers() {
+        let nginx = ("server", "nginx/1.22.1");
+        for (headers, body, expected) in [
+            (&[nginx][..], r#"{"error":"Nothing at /","code":404}"#, AnsweredBy::Campanile),
+            (&[nginx, ("x-campanile-node", "c50e12")], "{}", AnsweredBy::Campanile),
+            (&[nginx], "<center>nginx</center>", AnsweredBy::Nginx),
+            (&[nginx, ("cf-ray", "8f2a")], "<h1>Sorry", AnsweredBy::Cloudflare),
+            (&[nginx, ("x-powered-by", "PHP/8.3.0")], "<h1>", AnsweredBy::Php),
+            (&[nginx, ("set-cookie", "laravel_session=x; path=/")], "", AnsweredBy::Laravel),
+            (&[nginx], r#"{"message":"The route app/k could not be found."}"#, AnsweredBy::Laravel),
+            (&[("x-powered-by", "Laravel Reverb")], "Not found.", AnsweredBy::Reverb),
+            (&[], r#"<script src="/@vite/client">"#, AnsweredBy::Vite),
+            (&[("server", "Apache/2.4.62 (Debian)")], "", AnsweredBy::Apache),
+            (&[("server", "Caddy")], "", AnsweredBy::Caddy),
+            (&[("via", "1.1 Caddy")], "", AnsweredBy::Caddy),
+            (&[("server", "envoy")], "", AnsweredBy::Envoy),
+            (&[], "<html><body><h1>503 Service Unavailable</h1>", AnsweredBy::HaProxy),
+            (&[], "404 page not found\n", AnsweredBy::Traefik),
+            (&[("server", "Kestrel")], "", AnsweredBy::Other("Kestrel".to_owned())),
+            (&[], "", AnsweredBy::Unknown),
+        ] {
+            assert_eq!(by(headers, body), expected, "{headers:?} {body}");
+        }
+    }
+}

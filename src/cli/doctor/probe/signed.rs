@@ -7,8 +7,16 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Request, header::CONTENT_TYPE};
-use std::time::{SystemTime, UNIX_EPOCH};
+use hyper::{
+    Method, Request,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time;
+
+/// How often a request is sent again, and the longest wait before that.
+const RETRIES: usize = 4;
+const RETRY_AFTER_MAX_S: u64 = 5;
 
 /// An answer to a signed request, and what was signed.
 #[derive(Debug)]
@@ -18,11 +26,32 @@ pub(in crate::cli::doctor) struct SignedAnswer {
     pub(in crate::cli::doctor) signed: String,
 }
 
-/// Sends a signed request for a path of the app, such as `events`.
+/// Sends a signed request for a path of the app, such as `events`. If a rate is exceeded, it waits as
+/// long as the server asks for: the doctor sends many requests in a short time.
 pub(in crate::cli::doctor) async fn call(
     peer: &Peer,
     app: &AppConfig,
     method: Method,
+    path: &str,
+    body: String,
+) -> Result<SignedAnswer, NoAnswer> {
+    let mut called = call_once(peer, app, &method, path, body.clone()).await?;
+    for _ in 0..RETRIES {
+        let seconds = called.answer.header(RETRY_AFTER).and_then(|value| value.parse().ok());
+        let Some(seconds @ ..=RETRY_AFTER_MAX_S) = seconds.filter(|_| called.answer.status == 429)
+        else {
+            break;
+        };
+        time::sleep(Duration::from_secs(seconds)).await;
+        called = call_once(peer, app, &method, path, body.clone()).await?;
+    }
+    Ok(called)
+}
+
+async fn call_once(
+    peer: &Peer,
+    app: &AppConfig,
+    method: &Method,
     path: &str,
     body: String,
 ) -> Result<SignedAnswer, NoAnswer> {
