@@ -58,6 +58,7 @@ pub mod node;
 pub mod permit;
 pub mod protocol;
 pub mod rate;
+pub mod recent;
 pub mod server;
 pub mod session;
 pub mod shard;

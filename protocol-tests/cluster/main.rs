@@ -10,6 +10,7 @@ mod cases;
 mod channels;
 mod chaos;
 mod commands;
+mod console;
 mod failure;
 mod latency;
 mod model_check;

@@ -39,6 +39,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("host", 0),
     ("http_client", 0),
     ("rate", 0),
+    ("recent", 0),
     ("permit", 0),
     ("metrics", 0),
     ("shutdown", 0),

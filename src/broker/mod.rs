@@ -8,11 +8,13 @@ mod error;
 mod local;
 mod occupied_channels;
 pub mod redis;
+mod watch;
 
 pub use error::{PublishError, Unavailable};
 pub use local::CacheStats;
 pub use occupied_channels::OccupiedChannels;
 pub use redis::RedisBroker;
+pub use watch::BrokerWatch;
 
 use crate::{
     channel::{ChannelSummary, Counts},

@@ -1,6 +1,6 @@
 //! The log of the process, and its level at runtime.
 
-use super::log_line::LogLine;
+use super::{log_line::LogLine, log_warnings::RecordWarnings};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use std::{
     env,
@@ -27,7 +27,7 @@ pub(super) fn init(config: &LogConfig) -> (LogLevelHandle, WorkerGuard) {
         LogFormat::Json => LogLine::Json,
     };
     let lines = fmt::layer().with_writer(writer).event_format(form);
-    let set = set_global_default(registry().with(level).with(lines));
+    let set = set_global_default(registry().with(level).with(lines).with(RecordWarnings));
     // It fails only if a program that embeds the server has installed a logger before.
     let _ = set;
     (LogLevelHandle(switch), guard)

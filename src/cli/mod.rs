@@ -11,6 +11,7 @@ mod init;
 mod listen;
 mod log;
 mod log_line;
+mod log_warnings;
 mod publish;
 mod reload;
 mod shell;

@@ -22,6 +22,8 @@ pub(super) struct SighupTask {
 struct LoadOutcome {
     warnings: Vec<String>,
     files: Files,
+    /// The effective configuration with its sources.
+    report: serde_json::Value,
 }
 
 /// The error of a rejected reload.
@@ -46,6 +48,7 @@ impl SighupTask {
             match task::spawn_blocking(move || reading.prepare_counted(previous)).await {
                 Ok(Ok((read, prepared))) => {
                     files = read.files;
+                    this.reloader.console().set_configuration(&read.report["settings"]);
                     this.apply(&read.warnings, prepared);
                 }
                 Ok(Err(ReloadRejected::Config(error))) => reject(error),
@@ -68,9 +71,10 @@ impl SighupTask {
         let mut loaded =
             self.sources.read(self.flags.clone(), previous).map_err(ReloadRejected::Config)?;
         files::check(&mut loaded, false).map_err(ReloadRejected::Config)?;
+        let report = loaded.to_json();
         let Loaded { config, warnings, files, .. } = loaded;
         let prepared = self.reloader.prepare(config).map_err(ReloadRejected::Reload)?;
-        Ok((LoadOutcome { warnings, files }, prepared))
+        Ok((LoadOutcome { warnings, files, report }, prepared))
     }
 
     fn apply(&self, warnings: &[String], prepared: PreparedReload) {

@@ -60,6 +60,7 @@ fn flags(args: &StartArgs) -> Flags {
 }
 
 async fn serve(args: &StartArgs, loaded: Loaded, level: LogLevelHandle) -> ExitCode {
+    let report = loaded.to_json();
     let Loaded { config, files, .. } = loaded;
     // Before the first connection, so that no signal is missed.
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
@@ -82,6 +83,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LogLevelHandle) -> ExitC
         }
         Err(error) => return fail(EXIT_FAILED, error),
     };
+    server.console().set_configuration(&report["settings"]);
     print_line(banner::banner(&config, server.address()));
     server.log_listening(&config);
     systemd::ready();

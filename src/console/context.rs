@@ -1,6 +1,6 @@
 //! What a watch or a call of a page may use.
 
-use super::{Console, sessions::Scope};
+use super::{Console, sessions::Scope, shows_payloads};
 use crate::{hub::Hub, node::Node};
 use std::sync::Arc;
 
@@ -17,9 +17,21 @@ pub(super) struct SeenApp {
     pub(super) hub: Arc<Hub>,
 }
 
+impl SeenApp {
+    /// Whether payloads are shown.
+    pub(super) fn shows_payloads(&self) -> bool {
+        self.hub.read_config(shows_payloads)
+    }
+}
+
 impl Context {
     pub(super) fn node(&self) -> &Arc<Node> {
         &self.console.node
+    }
+
+    /// Whether the session may see all apps, the log and the configuration.
+    pub(super) fn sees_server(&self) -> bool {
+        self.scope == Scope::Server
     }
 
     /// The app with this id, if the session may see it. Says nothing about other apps.

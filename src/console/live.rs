@@ -1,11 +1,12 @@
 //! The WebSocket of a page: its requests, and the watches that answer them.
 
 use super::{
-    Console, channels,
+    Console, channel, channels, connection, connections,
     context::Context,
     output::{Closed, Output, error_message},
     overview,
     publish::publish,
+    records,
     request::{Call, Request, RequestKind, Watch},
     sessions::Session,
 };
@@ -187,6 +188,10 @@ impl Page {
             Ok(request) => request,
             Err((id, error)) => return self.reject(id.unwrap_or_default(), error),
         };
+        // A watch that has ended counts no more.
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.on_ended(ended.map_or_else(|error| error.id(), |(id, ())| id));
+        }
         match kind {
             RequestKind::Unwatch(watch) => {
                 if let Some(watch) = self.watches.remove(&watch) {
@@ -232,14 +237,41 @@ impl Page {
     }
 }
 
+/// The error for a session of one app that asks for more.
+const NOT_ALLOWED: &str =
+    "the session is limited to one app: log in with the password of the console";
+
 /// Sends what is watched until the page is gone.
 async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Closed> {
-    match watch {
-        Watch::Overview => overview::watch(&context, &output).await,
-        Watch::Channels(params) => match context.app(&params.app).await {
-            Ok(app) => channels::watch(&context, &app, &params, &output).await,
-            Err(error) => output.error(error).await,
-        },
+    let app = match watch.app() {
+        None if matches!(watch, Watch::Log) && !context.sees_server() => {
+            Err(NOT_ALLOWED.to_owned())
+        }
+        None => Ok(None),
+        Some(id) => context.app(id).await.map(Some),
+    };
+    let (context, output) = (&context, &output);
+    match (watch, app) {
+        (_, Err(error)) => output.error(error).await,
+        (Watch::Overview, _) => overview::watch(context, output).await,
+        (Watch::Log, _) => records::log(output).await,
+        (Watch::Channels(params), Ok(Some(app))) => {
+            channels::watch(context, &app, &params, output).await
+        }
+        (Watch::Channel(params), Ok(Some(app))) => {
+            channel::watch(context, &app, &params, output).await
+        }
+        (Watch::Connections(params), Ok(Some(app))) => {
+            connections::watch(context, &app, &params, output).await
+        }
+        (Watch::Connection(params), Ok(Some(app))) => {
+            connection::watch(&app, &params, output).await
+        }
+        (Watch::Authorizations(_), Ok(Some(app))) => {
+            records::authorizations(context, &app, output).await
+        }
+        (Watch::Webhooks(_), Ok(Some(app))) => records::webhooks(&app, output).await,
+        (_, Ok(None)) => output.error("the request names no app").await,
     }
 }
 
@@ -256,5 +288,15 @@ async fn result(context: &Context, call: Call) -> Result<Value, String> {
         Call::Publish(params) => {
             publish(context.node(), &context.app(&params.app).await?, &params).await
         }
+        Call::ResendWebhook(params) => {
+            records::resend(context, &context.app(&params.app).await?, params.id).await
+        }
+        Call::Disconnect(params) => {
+            let app = context.app(&params.app).await?;
+            app.hub.disconnect(connection::socket_id(&params)?);
+            Ok(Value::Bool(true))
+        }
+        Call::Configuration if context.sees_server() => Ok(context.console.configuration()),
+        Call::Configuration => Err(NOT_ALLOWED.to_owned()),
     }
 }

@@ -5,15 +5,22 @@
 //! nothing of it runs while nobody looks.
 
 mod assets;
+mod channel;
 mod channels;
+mod connection;
+mod connections;
 mod context;
+mod event;
+mod explain;
 mod live;
 mod login_limit;
 mod output;
 mod overview;
 mod password;
 mod publish;
+mod records;
 mod request;
+mod sampler;
 mod sessions;
 mod worker;
 
@@ -26,6 +33,7 @@ use crate::{
     hub::Hub,
     node::{AppsUnavailable, Node},
     permit::Quota,
+    recent,
 };
 use arc_swap::ArcSwap;
 use login_limit::LoginLimit;
@@ -58,6 +66,8 @@ pub struct Console {
     verifying: Arc<Semaphore>,
     worker: Worker,
     pages: Arc<Quota>,
+    /// The effective configuration, as the page shows it.
+    configuration: ArcSwap<Value>,
 }
 
 /// The configuration of the console.
@@ -98,20 +108,40 @@ impl Console {
     /// The console of `node`, as configured.
     #[must_use]
     pub fn new(config: &Config, node: Arc<Node>) -> Self {
+        let settings = Settings::new(config);
+        recent::set_on(settings.is_on());
         Self {
             node,
-            settings: ArcSwap::from_pointee(Settings::new(config)),
+            settings: ArcSwap::from_pointee(settings),
             sessions: Mutex::default(),
             login_limit: Mutex::new(LoginLimit::new(Instant::now())),
             verifying: Arc::new(Semaphore::new(1)),
             worker: Worker::default(),
             pages: Quota::new(LIVE_MAX),
+            configuration: ArcSwap::default(),
         }
     }
 
     /// Applies another configuration. Sessions whose password has changed end.
     pub fn reconfigure(&self, config: &Config) {
-        self.settings.store(Arc::new(Settings::new(config)));
+        let settings = Settings::new(config);
+        recent::set_on(settings.is_on());
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Sets the effective configuration that the page shows: the masked value and the source of each
+    /// setting, by its key.
+    pub fn set_configuration(&self, settings: &Value) {
+        let rows = settings.as_object().into_iter().flatten().map(|(key, setting)| {
+            let value = &setting["value"];
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            json!({"key": key, "value": value, "source": setting["source"]})
+        });
+        self.configuration.store(Arc::new(rows.collect()));
+    }
+
+    fn configuration(&self) -> Value {
+        (**self.configuration.load()).clone()
     }
 
     /// Whether there is a console: a password is set, or only the development app is served.

@@ -24,12 +24,21 @@ pub(super) enum RequestKind {
 #[derive(Debug, PartialEq)]
 pub(super) enum Call {
     Publish(PublishParams),
+    ResendWebhook(WebhookParams),
+    Disconnect(ConnectionParams),
+    Configuration,
 }
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Watch {
     Overview,
     Channels(ChannelsParams),
+    Channel(ChannelParams),
+    Connections(SearchParams),
+    Connection(ConnectionParams),
+    Authorizations(AppParams),
+    Webhooks(AppParams),
+    Log,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -49,6 +58,37 @@ pub(super) struct ChannelsParams {
     pub(super) search: String,
     #[serde(default)]
     pub(super) order: ChannelOrder,
+}
+
+/// The app of a request.
+#[derive(Debug, Deserialize, PartialEq)]
+pub(super) struct AppParams {
+    pub(super) app: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+pub(super) struct SearchParams {
+    pub(super) app: String,
+    #[serde(default)]
+    pub(super) search: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+pub(super) struct ConnectionParams {
+    pub(super) app: String,
+    pub(super) socket_id: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+pub(super) struct WebhookParams {
+    pub(super) app: String,
+    pub(super) id: u64,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+pub(super) struct ChannelParams {
+    pub(super) app: String,
+    pub(super) channel: String,
 }
 
 /// By what channels are ordered.
@@ -97,16 +137,38 @@ impl Call {
     fn parse(name: &str, params: Value) -> Result<Self, String> {
         Ok(match name {
             "publish" => Self::Publish(parameters(params)?),
+            "resend_webhook" => Self::ResendWebhook(parameters(params)?),
+            "disconnect" => Self::Disconnect(parameters(params)?),
+            "configuration" => Self::Configuration,
             _ => return Err(format!("there is no call `{}`", shortened(name))),
         })
     }
 }
 
 impl Watch {
+    /// The app that it is about.
+    pub(super) fn app(&self) -> Option<&str> {
+        match self {
+            Self::Overview | Self::Log => None,
+            Self::Channels(ChannelsParams { app, .. })
+            | Self::Channel(ChannelParams { app, .. })
+            | Self::Connections(SearchParams { app, .. })
+            | Self::Connection(ConnectionParams { app, .. })
+            | Self::Authorizations(AppParams { app })
+            | Self::Webhooks(AppParams { app }) => Some(app),
+        }
+    }
+
     fn parse(name: &str, params: Value) -> Result<Self, String> {
         Ok(match name {
             "overview" => Self::Overview,
             "channels" => Self::Channels(parameters(params)?),
+            "channel" => Self::Channel(parameters(params)?),
+            "connections" => Self::Connections(parameters(params)?),
+            "connection" => Self::Connection(parameters(params)?),
+            "authorizations" => Self::Authorizations(parameters(params)?),
+            "webhooks" => Self::Webhooks(parameters(params)?),
+            "log" => Self::Log,
             _ => return Err(format!("there is no watch `{}`", shortened(name))),
         })
     }

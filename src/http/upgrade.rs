@@ -7,6 +7,7 @@ use super::{
 use crate::{
     node::{ClientAddress, ConnectRequest},
     protocol::{CloseCode, Version},
+    recent::{self, RejectedConnection, cut},
     shard::AdmittedClient,
 };
 use bytes::Bytes;
@@ -50,6 +51,15 @@ impl HttpContext {
             return;
         }
         let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
+        recent::REJECTED.record(|| RejectedConnection {
+            app: app.clone(),
+            address: *address,
+            key: cut(key),
+            origin: origin.map(cut),
+            code: code.number(),
+            reason: code.label(),
+            message: code.to_string(),
+        });
         let (app, reason, code) = (app.as_deref(), code.label(), code.number());
         tracing::info!(reason, code, key, app, %address, origin, "connection rejected");
     }

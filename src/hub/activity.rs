@@ -5,9 +5,15 @@
 
 use super::{
     ChannelId, Delivery, Hub,
+    connections::{
+        ConnectionFilter, ConnectionState, ConnectionWatch, ConnectionWatcher, ConnectionsQuery,
+    },
     slow::{SlowConnection, SlowConnectionsQuery, largest},
 };
-use crate::{permit::Permit, protocol::ChannelName};
+use crate::{
+    permit::Permit,
+    protocol::{ChannelName, SocketId},
+};
 use std::collections::HashMap;
 use tokio::sync::mpsc;
 
@@ -117,6 +123,38 @@ impl Hub {
         let mut busiest = largest(each, max, rank);
         busiest.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.name.cmp(&b.name)));
         busiest
+    }
+
+    fn push_to_all_shards(&self, delivery: &Delivery) {
+        for shard in self.inboxes.shards() {
+            self.inboxes.inbox(shard).push(delivery.clone());
+        }
+    }
+
+    /// Connections of this node, at most `max` of each shard. Asks each shard, and waits for all.
+    pub async fn connections(&self, filter: ConnectionFilter, max: usize) -> Vec<ConnectionState> {
+        let (reply, mut replies) = mpsc::unbounded_channel();
+        let query = ConnectionsQuery::new(self.app_id(), filter, max, reply);
+        self.push_to_all_shards(&Delivery::ReportConnections(query));
+        let mut all = Vec::new();
+        while let Some(of_shard) = replies.recv().await {
+            all.extend(of_shard);
+        }
+        all
+    }
+
+    /// Watches a connection of this node.
+    #[must_use]
+    pub fn watch_connection(&self, socket_id: SocketId) -> ConnectionWatcher {
+        let (watch, watcher) = ConnectionWatch::new(self.app_id(), socket_id);
+        self.push_to_all_shards(&Delivery::WatchConnection(watch));
+        watcher
+    }
+
+    /// Closes a connection of this node, as if the application had terminated its user.
+    pub fn disconnect(&self, socket_id: SocketId) {
+        let app_id = self.app_id();
+        self.push_to_all_shards(&Delivery::Disconnect { app_id, socket_id });
     }
 
     /// The `max` connections with the most waiting bytes. Asks each shard, and waits for all.

@@ -1,6 +1,9 @@
 //! The inboxes of the shards: queues of deliveries from the hubs.
 
-use super::{ChannelId, Hub, RegisteredSubscription, SlowConnectionsQuery};
+use super::{
+    ChannelId, ChannelWatches, ConnectionWatch, ConnectionsQuery, Hub, RegisteredSubscription,
+    SlowConnectionsQuery,
+};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
 use parking_lot::Mutex;
 use std::{
@@ -82,6 +85,17 @@ pub enum Delivery {
     CloseApp(Arc<Hub>),
     /// Answers which connections of an app are slow.
     ReportSlow(SlowConnectionsQuery),
+    /// Answers which connections an app has.
+    ReportConnections(ConnectionsQuery),
+    /// Reports the messages of a connection.
+    WatchConnection(ConnectionWatch),
+    /// Closes a connection.
+    Disconnect {
+        /// The id of its app.
+        app_id: Arc<str>,
+        /// Its socket id.
+        socket_id: SocketId,
+    },
     /// Closes individual connections.
     Close {
         /// The connections to close.
@@ -121,8 +135,9 @@ pub struct Inbox {
 /// The inboxes of all shards of the node.
 #[derive(Debug)]
 pub struct Inboxes {
-    inboxes: Vec<Inbox>,
+    of_shards: Vec<Inbox>,
     ids: AtomicU64,
+    watches: Arc<ChannelWatches>,
 }
 
 impl ShardIndex {
@@ -249,24 +264,28 @@ impl Inboxes {
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let inboxes = (0..shards).map(|_| Inbox::default()).collect();
-        Self { inboxes, ids: AtomicU64::new(0) }
+        Self { of_shards: inboxes, ids: AtomicU64::new(0), watches: Arc::default() }
     }
 
     /// The indexes of all shards.
     pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
-        (0..self.inboxes.len()).map(ShardIndex::new)
+        (0..self.of_shards.len()).map(ShardIndex::new)
     }
 
     /// The inbox of a shard.
     #[must_use]
     pub fn inbox(&self, shard: ShardIndex) -> &Inbox {
-        &self.inboxes[shard.get()]
+        &self.of_shards[shard.get()]
     }
 
     /// Whether the inbox of any shard is so long that clients should not be read.
     #[must_use]
     pub fn pauses_reads(&self) -> bool {
-        self.inboxes.iter().any(Inbox::pauses_reads)
+        self.of_shards.iter().any(Inbox::pauses_reads)
+    }
+
+    pub(super) fn watches(&self) -> &Arc<ChannelWatches> {
+        &self.watches
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -279,11 +298,11 @@ impl Inboxes {
         connections: impl Iterator<Item = ConnectionRef>,
         delivery: impl Fn(Vec<ConnectionKey>) -> Delivery,
     ) {
-        let mut keys: Vec<Vec<ConnectionKey>> = vec![Vec::new(); self.inboxes.len()];
+        let mut keys: Vec<Vec<ConnectionKey>> = vec![Vec::new(); self.of_shards.len()];
         for connection in connections {
             keys[connection.shard.get()].push(connection.key);
         }
-        for (inbox, keys) in self.inboxes.iter().zip(keys) {
+        for (inbox, keys) in self.of_shards.iter().zip(keys) {
             if !keys.is_empty() {
                 inbox.push(delivery(keys));
             }

@@ -10,6 +10,7 @@
 
 mod activity;
 mod channel;
+mod connections;
 mod hub_event;
 mod inbox;
 mod results;
@@ -19,9 +20,14 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod users;
+mod watch;
 
 pub use activity::{ActivityOrder, ChannelActivity, ChannelSequences};
 pub use channel::LockedChannel;
+pub use connections::{
+    ConnectionFilter, ConnectionState, ConnectionWatch, ConnectionWatcher, ConnectionsQuery,
+    WatchedMessage,
+};
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
 pub use hub_event::{HubEvent, Observer};
@@ -31,6 +37,7 @@ pub use inbox::{
 };
 pub use results::InitialMessages;
 pub use slow::{SlowConnection, SlowConnectionsQuery};
+pub use watch::{ChannelWatcher, ChannelWatches, WatchedEvent};
 
 use crate::{
     app::App,
@@ -261,6 +268,12 @@ impl Hub {
         if let Some(mut channel) = self.lock(name) {
             channel.deliver(frame, except);
         }
+    }
+
+    /// The channels that are watched on this node, of all apps.
+    #[must_use]
+    pub fn watches(&self) -> &Arc<ChannelWatches> {
+        self.inboxes.watches()
     }
 
     /// Reads the state of the local broker of a channel with subscribers.

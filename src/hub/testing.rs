@@ -81,6 +81,11 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             }
             Delivery::CloseApp(_) => ("app closed".to_owned(), Value::Null),
             Delivery::ReportSlow(_) => ("slow connections".to_owned(), Value::Null),
+            Delivery::ReportConnections(_) => ("connections".to_owned(), Value::Null),
+            Delivery::WatchConnection(_) => ("watch".to_owned(), Value::Null),
+            Delivery::Disconnect { socket_id, .. } => {
+                (format!("disconnect {socket_id}"), Value::Null)
+            }
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(accepted) => decoded(&accepted.subscribed.succeeded_frame),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),

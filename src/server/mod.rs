@@ -184,6 +184,12 @@ impl Server {
         self.address
     }
 
+    /// The console.
+    #[must_use]
+    pub fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
     /// A handle to reconfigure the server, which was built from `config`.
     #[must_use]
     pub fn reloader(&self, config: Config) -> Reloader {

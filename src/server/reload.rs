@@ -77,6 +77,12 @@ impl Reloader {
         self.node.local_connections()
     }
 
+    /// The console.
+    #[must_use]
+    pub fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
     /// Validates and prepares `new`. Changes nothing. Reads files.
     ///
     /// # Errors

@@ -310,6 +310,12 @@ impl<H> Session<H> {
         self.subscriptions.remove(channel);
     }
 
+    /// The channels of all subscriptions, including pending ones.
+    #[must_use]
+    pub fn channels(&self) -> impl ExactSizeIterator<Item = &ChannelName> {
+        self.subscriptions.keys()
+    }
+
     /// Removes and returns all subscriptions.
     pub fn take_subscriptions(&mut self) -> HashMap<ChannelName, Subscription<H>> {
         std::mem::take(&mut self.subscriptions)

@@ -3,6 +3,7 @@
 use crate::{
     node::{AdmittedClient, ClientInfo},
     protocol::{CloseCode, SocketId},
+    recent::{self, ClosedConnection},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -39,6 +40,22 @@ impl ClosedClient {
             code,
             "connection closed"
         );
+        recent::CLOSED.record(|| self.closed_connection(close, now));
+    }
+
+    fn closed_connection(&self, close: &CloseReason, now: Instant) -> ClosedConnection {
+        let duration = now.saturating_duration_since(self.from.admitted_at);
+        ClosedConnection {
+            app: Arc::clone(&self.app),
+            socket_id: self.socket_id,
+            address: self.from.address,
+            origin: self.from.origin.clone(),
+            user_id: self.user.clone(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            code: Some(close.code()).filter(|code| *code != 0),
+            reason: close.label(),
+            message: Some(close.message()).filter(|message| !message.is_empty()),
+        }
     }
 }
 
@@ -66,6 +83,16 @@ impl CloseReason {
             Self::NetworkError => "network_error",
             Self::Panic => "panic",
             Self::ByServer(code) => code.label(),
+        }
+    }
+
+    /// The message of the server's close frame; empty if the server sent none.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::ByServer(code) => code.to_string(),
+            Self::ByClient(_) | Self::Disconnected | Self::NetworkError | Self::Panic => {
+                String::new()
+            }
         }
     }
 

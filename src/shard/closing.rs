@@ -129,6 +129,7 @@ impl Shard {
             Phase::Open(client) => (reason, Some(self.leave(reference, *client))),
         };
         self.node.metrics().connection_ended(reason.label(), reason.code());
+        self.watch_end(reference.key, reason.code(), &reason.message());
         // A rejected connection was logged at its rejection.
         if let Some(client) = client {
             client.log_close(&reason, self.now);

@@ -8,7 +8,13 @@ use super::{
     socket::Socket,
     subscribers::SubscriberIndex,
 };
-use crate::{hub::ConnectionKey, node, permit::Permit, protocol::CloseCode, shutdown::DrainGuard};
+use crate::{
+    hub::{ConnectionKey, ConnectionWatch},
+    node,
+    permit::Permit,
+    protocol::CloseCode,
+    shutdown::DrainGuard,
+};
 use rustls::ServerConnection;
 use std::time::{Duration, Instant};
 
@@ -69,6 +75,9 @@ pub(super) struct Connection {
     /// Delays the end of a shutdown until it is dropped.
     pub(super) drain: DrainGuard,
 }
+
+/// The watched connections of a shard.
+pub(super) type Watches = Vec<(ConnectionKey, ConnectionWatch)>;
 
 /// Whether a connection is open or closing.
 #[derive(Debug)]

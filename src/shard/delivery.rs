@@ -39,6 +39,9 @@ impl Shard {
                 }
                 Delivery::CloseApp(hub) => self.evict_all(&hub),
                 Delivery::ReportSlow(query) => self.report_slow(&query),
+                Delivery::ReportConnections(query) => self.report_connections(&query),
+                Delivery::WatchConnection(watch) => self.watch_connection(watch),
+                Delivery::Disconnect { app_id, socket_id } => self.disconnect(&app_id, socket_id),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
             remaining = remaining.saturating_sub(count + 1);
@@ -75,6 +78,7 @@ impl Shard {
             sent += 1;
         }
         self.metrics().sent(frame.kind(), sent, frame.bytes().len());
+        self.watch_fan_out(channel, sequence, frame, except);
         for slot in full {
             self.flush_or_close(slot);
         }

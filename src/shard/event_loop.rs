@@ -5,6 +5,7 @@ use super::{
     close_reason::CloseReason,
     connection::{
         Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
+        Watches,
     },
     decoder::Decoder,
     dirty::{Dirty, Queued, Urgency},
@@ -12,6 +13,7 @@ use super::{
     readiness::{Readiness, Ready},
     socket::Socket,
     subscribers::Subscribers,
+    wait::{mode_chosen, sleep_until},
     wheel::Wheel,
 };
 use crate::{
@@ -32,7 +34,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task, time};
+use tokio::{sync::mpsc, task};
 
 /// The settings of a shard.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,7 @@ pub struct Shard {
     generation: u32,
     pub(super) subscribers: Subscribers,
     pub(super) dirty: Dirty,
+    pub(super) watches: Watches,
     wheel: Wheel,
     readiness: Readiness,
     pub(super) decoder: Decoder,
@@ -112,6 +115,7 @@ impl Shard {
             generation: 0,
             subscribers: Subscribers::default(),
             dirty: Dirty::default(),
+            watches: Watches::new(),
             wheel: Wheel::new(now),
             readiness: Readiness::new()?,
             decoder: Decoder::new(config.max_message_bytes),
@@ -413,6 +417,7 @@ impl Shard {
 
     /// Queues a frame for one connection, unless it is closing: nothing follows a close frame.
     pub(super) fn send(&mut self, slot: u32, frame: Frame) {
+        self.watch_out(slot, &frame);
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return };
         self.node.metrics().shard(self.index.get()).sent(frame.kind(), 1, frame.bytes().len());
@@ -480,21 +485,5 @@ impl Shard {
             }
             self.flush(slot);
         }
-    }
-}
-
-/// Waits until the mode of the drain is chosen; never completes afterwards.
-async fn mode_chosen(drain: &mut Option<DrainGuard>) {
-    match drain {
-        Some(drain) => drain.mode_chosen().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sleeps until `deadline`; without one, never completes.
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }

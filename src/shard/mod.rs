@@ -42,6 +42,7 @@ mod dirty;
 mod drain_schedule;
 mod event_loop;
 mod frame_validator;
+mod observe;
 mod outbox;
 mod readiness;
 mod receive;
@@ -49,6 +50,7 @@ mod socket;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod wheel;
 
 pub use connection::{AdmittedClient, SubscriptionHandle, UpgradedSocket};

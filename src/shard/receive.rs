@@ -248,6 +248,7 @@ impl Shard {
     }
 
     fn on_text(&mut self, slot: u32, text: &str) {
+        self.watch_in(slot, text);
         let now = self.now;
         let Some(client) = self.client(slot) else { return };
         match client.session.on_text(text, now) {
@@ -271,6 +272,7 @@ impl Shard {
         let (kind, reason) = error.labels();
         self.node.metrics().message_rejected(kind, reason);
         self.log_rejected(slot, error, kind, reason);
+        self.record_authorization(slot, error);
         if let ProtocolError::Subscription { channel, rejection } = error
             && let Some((kind, status)) = rejection.subscription_error()
         {

@@ -5,6 +5,7 @@ use super::{
     endpoint::Endpoint,
     envelope::{self, WebhookRequest},
     queue::{LIFETIME, Queue, RequestId},
+    resend::post_recorded,
     restart_on_panic,
     retry::{Failure, Retries, RetryContext, RetryDecision},
     stats::Dropped,
@@ -96,8 +97,9 @@ async fn attempt(
     post: &mut impl Post,
     endpoint: &Endpoint,
     request: &WebhookRequest,
+    is_retry: bool,
 ) -> DeliveryAttempt {
-    let (failure, error) = match post.post(request).await {
+    let (failure, error) = match post_recorded(post, endpoint, request, is_retry).await {
         Ok(response) if response.status.is_success() => return DeliveryAttempt::Delivered,
         Ok(response) => {
             (Failure::from_status(response.status), format!("status {}", response.status.as_u16()))
@@ -227,10 +229,11 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
         request_id: RequestId,
         request: &WebhookRequest,
     ) -> DeliveryAttempt {
-        if self.retries.record_attempt(request_id) {
+        let is_retry = self.retries.record_attempt(request_id);
+        if is_retry {
             self.endpoint.stats.retried.add(1);
         }
-        let attempt = attempt(&mut self.post, &self.endpoint, request).await;
+        let attempt = attempt(&mut self.post, &self.endpoint, request, is_retry).await;
         if matches!(attempt, DeliveryAttempt::Delivered) {
             self.queue.ack(request_id).await;
             delivered(&self.endpoint, request);
@@ -244,7 +247,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
     async fn probe(&mut self) -> RetryDecision {
         let probe = WebhookRequest::probe(&self.endpoint.signer.load(), envelope::time_ms(), now());
         let is_accepted = matches!(
-            attempt(&mut self.post, &self.endpoint, &probe).await,
+            attempt(&mut self.post, &self.endpoint, &probe, true).await,
             DeliveryAttempt::Delivered
         );
         self.retries.probed(is_accepted, self.context())
@@ -348,7 +351,7 @@ impl<P: Post, Q: Queue> DeadLetterDelivery<P, Q> {
     /// Returns true if the request was delivered: then the next one has its position.
     async fn attempt(&mut self, request_id: RequestId, request: &WebhookRequest) -> bool {
         self.endpoint.stats.retried.add(1);
-        match attempt(&mut self.post, &self.endpoint, request).await {
+        match attempt(&mut self.post, &self.endpoint, request, true).await {
             DeliveryAttempt::Delivered => {
                 self.queue.ack_dead_letter(request_id).await;
                 delivered(&self.endpoint, request);

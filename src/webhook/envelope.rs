@@ -88,6 +88,12 @@ impl WebhookRequest {
         Self::new(signer, ("", 0), time_ms, now)
     }
 
+    /// A request with a body that was sent before, signed anew.
+    pub(super) fn again(signer: &Signer, body: Bytes, created_at: Instant) -> Self {
+        let signature = signer.sign(std::str::from_utf8(&body).unwrap_or_default());
+        Self { body, signature, events: 0, created_at }
+    }
+
     /// The name and the channel of its first event.
     pub(super) fn label(&self) -> (String, String) {
         let first = || {

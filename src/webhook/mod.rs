@@ -33,6 +33,7 @@ mod metrics;
 mod name;
 mod queue;
 mod record;
+mod resend;
 mod retry;
 mod settings;
 mod stats;

@@ -2,14 +2,10 @@
 
 use serde_json::{Value, json};
 
-use kit::{APP_ID, ConsolePage, ConsoleSession, Server};
+use kit::{APP_ID, ConsolePage, Server};
 
-use super::{PASSWORD, with_password};
+use super::{page, with_password};
 use crate::Start as _;
-
-async fn page(server: &Server) -> ConsolePage {
-    ConsoleSession::log_in(server.address, None, PASSWORD).await.page().await
-}
 
 #[tokio::test]
 async fn the_overview_has_totals_of_the_node() {
@@ -103,4 +99,112 @@ async fn requests_and_watches_of_a_page_are_bounded() {
     // A watch that is rejected is none.
     page.try_watch("channels", json!({"app": "none"})).await.unwrap_err();
     page.watch("overview", json!({})).await;
+}
+
+/// A page that watches a channel of the test app; the watch, and the channel's state.
+async fn watching(server: &Server, channel: &str) -> (ConsolePage, u64, Value) {
+    let mut page = page(server).await;
+    let params = json!({"app": APP_ID, "channel": channel});
+    let (watch, state) = page.watch("channel", params).await;
+    (page, watch, state)
+}
+
+fn is_event(data: &Value) -> bool {
+    data["type"] == "event"
+}
+
+#[tokio::test]
+async fn events_of_a_watched_channel_arrive_without_their_data() {
+    let server = with_password().start().await;
+    let (mut page, watch, state) = watching(&server, "private-a").await;
+    let vacant = json!({
+        "channel": "private-a", "occupied": false, "subscriptions": 0, "users": null, "user_count": null, "cached": false
+    });
+    assert_eq!(state, vacant);
+    server.publish("private-a", "e", "secret text").await;
+    let event = page.data_where(watch, is_event).await;
+    assert_eq!((&event["event"], &event["from"]), (&json!("e"), &json!("server")));
+    assert_eq!((&event["data"], &event["bytes"]), (&json!(null), &json!(11)));
+    assert!(!event.to_string().contains("secret text"), "{event}");
+    let mut client = server.client().await;
+    client.subscribe("private-a").await;
+    let state = page.data_where(watch, |data| data["type"] == "state").await;
+    assert_eq!((&state["occupied"], &state["subscriptions"]), (&json!(true), &json!(1)));
+    client.whisper("client-x", "private-a", json!({"a": 1})).await;
+    let event = page.data_where(watch, is_event).await;
+    assert_eq!((&event["event"], &event["from"]), (&json!("client-x"), &json!("client")));
+    assert_eq!((&event["socket_id"], &event["data"]), (&json!(client.socket_id), &json!(null)));
+    server.publish("other", "e", "1").await;
+    server.publish("private-a", "last", "1").await;
+    let event = page.data_where(watch, is_event).await;
+    assert_eq!(event["event"], "last", "events of other channels are not sent");
+}
+
+#[tokio::test]
+async fn an_app_may_allow_that_payloads_are_shown() {
+    let server = with_password().app("console_payloads", true).start().await;
+    let mut client = server.client().await;
+    client.join_with("presence-a", r#"{"user_id":"7","user_info":{"name":"Ada"}}"#).await;
+    let (mut page, watch, state) = watching(&server, "presence-a").await;
+    assert_eq!(state["users"], json!([{"id": "7", "info": {"name": "Ada"}}]));
+    server.publish("presence-a", "e", "{\"x\":1}").await;
+    let event = page.data_where(watch, is_event).await;
+    assert_eq!(event["data"], "{\"x\":1}");
+}
+
+#[tokio::test]
+async fn members_of_a_watched_channel_come_and_go() {
+    let server = with_password().start().await;
+    let (mut page, watch, state) = watching(&server, "presence-room").await;
+    assert_eq!((&state["users"], &state["user_count"]), (&json!([]), &json!(0)));
+    let mut client = server.client().await;
+    client.join_with("presence-room", r#"{"user_id":"7","user_info":{"name":"Ada"}}"#).await;
+    let is_change = |data: &Value| data["type"] == "members";
+    let joined = page.data_where(watch, is_change).await;
+    let members = json!([{"id": "7", "info": null}]);
+    assert_eq!(joined, json!({"type": "members", "added": members, "removed": []}));
+    client.unsubscribe("presence-room").await;
+    let left = page.data_where(watch, is_change).await;
+    assert_eq!(left, json!({"type": "members", "added": [], "removed": ["7"]}));
+}
+
+#[tokio::test]
+async fn events_above_fifty_a_second_are_sampled() {
+    let server = with_password().start().await;
+    let (mut page, watch, _) = watching(&server, "a").await;
+    let events: Vec<_> =
+        (0..10).map(|_| json!({"name": "e", "channel": "a", "data": "1"})).collect();
+    for _ in 0..30 {
+        let reply = server.post("batch_events", &json!({"batch": events})).await;
+        assert_eq!(reply.status, 200, "{reply}");
+    }
+    let (mut shown, mut counted) = (0, 0);
+    // The events may fall into several periods, of which the last may be complete.
+    while counted <= 250 {
+        let data = page.data(watch).await;
+        if data["type"] == "event" {
+            shown += 1;
+        } else {
+            assert_eq!((&data["type"], &data["shown"]), (&json!("sampled"), &json!(50)), "{data}");
+            counted += data["of"].as_u64().unwrap();
+        }
+    }
+    assert!((50..300).contains(&shown), "{shown}");
+}
+
+#[tokio::test]
+async fn a_watch_is_no_subscription() {
+    let server = with_password().start().await;
+    let (mut page, watch, _) = watching(&server, "cache-a").await;
+    let channel = server.channel("cache-a", "subscription_count").await;
+    assert_eq!(channel, json!({"occupied": false, "subscription_count": 0}));
+    let list = server.get("channels", &[]).await.json();
+    assert_eq!(list, json!({"channels": {}}));
+    page.unwatch(watch).await;
+    server.publish("cache-a", "e", "1").await;
+    let (_, state) = page.watch("channel", json!({"app": APP_ID, "channel": "cache-a"})).await;
+    assert_eq!(state["cached"], true);
+    for channel in ["", "a b", "#server-to-user"] {
+        page.try_watch("channel", json!({"app": APP_ID, "channel": channel})).await.unwrap_err();
+    }
 }

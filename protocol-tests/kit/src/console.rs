@@ -1,6 +1,7 @@
 //! The console's page, as far as a test needs it: a session, and the WebSocket.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -179,6 +180,12 @@ impl ConsolePage {
                 return data;
             }
         }
+    }
+
+    /// Whether data of a watch that is `wanted` arrives within a tenth of a second.
+    pub async fn saw(&mut self, watch: u64, wanted: impl Fn(&Value) -> bool) -> bool {
+        let within = Duration::from_millis(100);
+        tokio::time::timeout(within, self.data_where(watch, wanted)).await.is_ok()
     }
 
     /// Sends a text that is no request, and returns the error.

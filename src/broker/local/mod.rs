@@ -156,6 +156,9 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
         });
         for name in &event.channels {
             let frame = event::app_event(&event.name, name, &event.data, now);
+            if hub.watches().is_active() {
+                hub.watches().event(&hub.app_id(), name, &frame, event.except);
+            }
             let mut deliver = |channel: &mut LockedChannel<'_>| {
                 channel.deliver(&frame, event.except);
                 shards = shards.union(channel.shards());
@@ -178,7 +181,11 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
 
 /// Delivers a client event to the other subscribers.
 pub(super) fn publish_client_event(hub: &Hub, event: AcceptedClientEvent<'_>, now: Instant) {
-    hub.deliver(event.channel, &event.frame(now), Some(event.sender));
+    let frame = event.frame(now);
+    if hub.watches().is_active() {
+        hub.watches().event(&hub.app_id(), event.channel, &frame, Some(event.sender));
+    }
+    hub.deliver(event.channel, &frame, Some(event.sender));
     hub.observe(WebhookEvent::ClientEvent, || event.hub_event());
 }
 

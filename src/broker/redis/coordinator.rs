@@ -14,6 +14,7 @@ mod inputs;
 pub(super) mod testbed;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 pub(super) use inputs::{Completion, CoordinatorRequest};
 
@@ -52,6 +53,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time,
 };
+use watches::WatchedTopics;
 
 /// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
@@ -71,6 +73,7 @@ pub(super) struct Coordinator {
     pub(super) comparison: Comparison,
     forwarding: Forwarding,
     dedup: DedupWindow,
+    watched: WatchedTopics,
     /// The number of inputs in the queue, for the shards.
     backlog: Arc<AtomicUsize>,
     /// Dropped once the node has left the cluster.
@@ -96,6 +99,7 @@ impl Coordinator {
             comparison: Comparison::default(),
             forwarding: Forwarding::default(),
             dedup: DedupWindow::default(),
+            watched: WatchedTopics::default(),
             backlog,
             stopped: None,
         };
@@ -169,6 +173,8 @@ impl Coordinator {
             CoordinatorRequest::SetApps(hubs) => self.topics.set_apps(hubs),
             CoordinatorRequest::SetApp(hub) => self.topics.set_app(hub),
             CoordinatorRequest::RemoveApp(app_id) => self.topics.remove_app(app_id),
+            CoordinatorRequest::Watch { app_id, channel } => self.watch(app_id, channel),
+            CoordinatorRequest::Unwatch { app_id, channel } => self.unwatch(&app_id, &channel),
             CoordinatorRequest::AnnounceDrain => {
                 let action = self.membership.on_drain(now());
                 self.execute(action);
@@ -310,6 +316,8 @@ impl Coordinator {
             // The topic is not needed any more, or it is the control channel.
             if pubsub_channel == self.shared.names.control_channel().as_bytes() {
                 self.on_control_message(bytes, now);
+            } else if self.has_watches() {
+                self.on_watched_message(pubsub_channel, bytes, now);
             }
             return;
         };
@@ -333,6 +341,12 @@ impl Coordinator {
             Message::Change { .. } | Message::Evicted(_) => false,
         };
         let name = Arc::clone(name);
+        if self.has_watches()
+            && !is_duplicate
+            && let Message::Event { envelope, .. } = &message
+        {
+            self.on_watched_event(&name, envelope);
+        }
         self.topics.on_message(&name, message, is_duplicate, self.membership.is_joined(), now);
         self.sign_ins.send_ready_watchlists(&mut self.topics);
     }
@@ -397,6 +411,7 @@ impl Coordinator {
     fn on_tick(&mut self, now: Instant) {
         self.topics.on_tick(now);
         self.tick_membership(now);
+        self.renew_watches(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
             let context = TickContext {
                 shared: &self.shared,

@@ -120,6 +120,7 @@ pub use redis_broker::RedisBroker;
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
+pub(in crate::broker) use watch::RedisWatch;
 
 // The modules read the time through this name, see above.
 use crate::clock;

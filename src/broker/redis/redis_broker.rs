@@ -112,6 +112,11 @@ impl RedisBroker {
         (Self { shared, requests, client_events: Arc::default() }, tasks)
     }
 
+    /// Sends a request to the coordinator.
+    pub(super) fn request(&self, request: CoordinatorRequest) {
+        self.requests.send(request);
+    }
+
     /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
     /// connections end.
     pub(crate) fn set_apps(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {

@@ -56,6 +56,16 @@ pub(in crate::broker::redis) enum CoordinatorRequest {
     SetApp(Arc<Hub>),
     /// Removes an app once it has no topics.
     RemoveApp(Arc<str>),
+    /// A channel is watched for the console.
+    Watch {
+        app_id: Arc<str>,
+        channel: ChannelName,
+    },
+    /// A watch has ended.
+    Unwatch {
+        app_id: Arc<str>,
+        channel: ChannelName,
+    },
     /// The node drains; notify the others.
     AnnounceDrain,
     /// Everything has ended: leave the cluster.

@@ -216,7 +216,10 @@ impl SimNode {
             Delivery::Connections { .. }
             | Delivery::Close { .. }
             | Delivery::CloseApp(_)
-            | Delivery::ReportSlow(_) => {}
+            | Delivery::ReportSlow(_)
+            | Delivery::ReportConnections(_)
+            | Delivery::WatchConnection(_)
+            | Delivery::Disconnect { .. } => {}
         }
     }
 }

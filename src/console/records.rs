@@ -1,0 +1,213 @@
+//! The watches of records: failed authorizations, webhooks, and the warnings of the log.
+
+use super::{
+    context::{Context, SeenApp},
+    explain::explain_warning,
+    output::{Closed, Output},
+};
+use crate::recent::{self, FailedAuthorization, Recent, Recorded, Warning, WebhookAttempt};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time;
+
+/// How often new records are sent.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Sends the records that `describe` shows, the oldest first, and then new ones until the page is gone.
+async fn watch<T>(
+    recent: &Recent<T>,
+    describe: impl Fn(&Recorded<T>) -> Option<Value>,
+    output: &Output,
+) -> Result<(), Closed> {
+    let known = recent.since(0);
+    let mut latest = known.last().map_or(0, |record| record.number);
+    let shown: Vec<_> = known.iter().filter_map(|record| describe(record)).collect();
+    drop(known);
+    output.result(shown).await?;
+    let mut ticks = time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for record in recent.since(latest) {
+            latest = record.number;
+            if let Some(item) = describe(&record) {
+                output.data(item).await?;
+            }
+        }
+    }
+}
+
+/// The watch `authorizations`.
+pub(super) async fn authorizations(
+    context: &Context,
+    app: &SeenApp,
+    output: &Output,
+) -> Result<(), Closed> {
+    let app_id = app.hub.app_id();
+    let describe = |failed: &Recorded<FailedAuthorization>| {
+        let is_of_app = failed.record.app == app_id;
+        is_of_app.then(|| authorization(context, app, failed))
+    };
+    watch(&recent::AUTHORIZATIONS, describe, output).await
+}
+
+fn authorization(
+    context: &Context,
+    app: &SeenApp,
+    failed: &Recorded<FailedAuthorization>,
+) -> Value {
+    let Recorded { time_ms, record, .. } = failed;
+    let kind = match record.channel.as_deref() {
+        None => "signin",
+        Some(channel) if channel.starts_with("presence-") => "presence",
+        Some(_) => "private",
+    };
+    let received = record
+        .key
+        .as_ref()
+        .map(|key| format!("{key}:{}", record.signature.as_deref().unwrap_or("\u{2026}")));
+    let string_to_sign = record.string_to_sign.as_deref();
+    json!({
+        "time": time_ms,
+        "socket_id": record.socket_id.to_string(),
+        "channel": record.channel,
+        "kind": kind,
+        "received": received,
+        "string_to_sign": string_to_sign.map(|text| shown(text, record, app.shows_payloads())),
+        "key": record.key,
+        "why": record.why,
+        "hint": hint(context, record),
+    })
+}
+
+/// The string to sign, without the data of the member or the user unless it is shown.
+fn shown(text: &str, record: &FailedAuthorization, shows_payloads: bool) -> String {
+    let prefix = match &record.channel {
+        Some(channel) => format!("{}:{channel}:", record.socket_id),
+        None => format!("{}::user::", record.socket_id),
+    };
+    if shows_payloads || !text.starts_with(&prefix) { text.to_owned() } else { prefix + "***" }
+}
+
+fn hint(context: &Context, record: &FailedAuthorization) -> &'static str {
+    let is_hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_known = |key: &String| context.sees_server() && context.node().hub_by_key(key).is_some();
+    match (&record.key, &record.signature) {
+        (Some(_), Some(signature)) if !is_hex(signature) => {
+            "A signature has 64 hexadecimal digits: HMAC-SHA256 of the string, with the secret of the app."
+        }
+        (Some(_), Some(_)) => {
+            "Most often the application signs with another secret: compare the secret in its \
+             configuration with that of the app. The string must be signed byte for byte, and for \
+             this socket id."
+        }
+        (Some(key), None) if is_known(key) => {
+            "The key is that of another app of this server: page and application use different apps."
+        }
+        (Some(_), None) => "The application signs with the key of another server, or an old one.",
+        (None, _) => {
+            "The answer of the application's endpoint has no `auth`, or not in the form \
+             KEY:SIGNATURE: an error page or a redirect is a frequent cause."
+        }
+    }
+}
+
+/// The watch `webhooks`.
+pub(super) async fn webhooks(app: &SeenApp, output: &Output) -> Result<(), Closed> {
+    let app_id = app.hub.app_id();
+    let describe = |attempt: &Recorded<WebhookAttempt>| {
+        let is_of_app = *attempt.record.app == *app_id;
+        is_of_app.then(|| webhook(attempt, app.shows_payloads()))
+    };
+    watch(&recent::WEBHOOKS, describe, output).await
+}
+
+fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
+    let Recorded { number, time_ms, record } = attempt;
+    let is_delivered = record.status.is_some_and(|status| (200..300).contains(&status));
+    let body = record.body.as_ref().and_then(|body| std::str::from_utf8(body).ok());
+    json!({
+        "id": number,
+        "time": time_ms,
+        "webhook": record.webhook,
+        "url": record.endpoint,
+        "events": event_names(body.unwrap_or_default()),
+        "attempt": if record.is_retry { 2 } else { 1 },
+        "status": record.status,
+        "error": record.error,
+        "took_ms": record.took_ms,
+        "state": if is_delivered { "delivered" } else { "retrying" },
+        "can_resend": record.body.is_some(),
+        "body": body.filter(|_| shows_payloads),
+    })
+}
+
+/// The distinct names of the events in a body.
+fn event_names(body: &str) -> BTreeSet<String> {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let events = body["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    events.iter().filter_map(|event| event["name"].as_str()).map(str::to_owned).collect()
+}
+
+/// Sends the body of a recorded attempt again.
+pub(super) async fn resend(context: &Context, app: &SeenApp, number: u64) -> Result<Value, String> {
+    let app_id = app.hub.app_id();
+    let recorded = recent::WEBHOOKS.since(number.saturating_sub(1));
+    let found = recorded.iter().find(|attempt| attempt.number == number);
+    let found = found.filter(|attempt| *attempt.record.app == *app_id);
+    let attempt = &found.ok_or("the attempt is not kept any more")?.record;
+    let body = attempt.body.clone().ok_or("the body was too large to be kept")?;
+    let status = context.node().webhooks().resend(&app_id, &attempt.webhook, body).await?;
+    Ok(json!({"status": status}))
+}
+
+/// The watch `log`.
+pub(super) async fn log(output: &Output) -> Result<(), Closed> {
+    let describe = |warning: &Recorded<Warning>| {
+        let Recorded { time_ms, record, .. } = warning;
+        Some(json!({
+            "time": time_ms,
+            "level": record.level,
+            "message": record.message,
+            "fields": record.fields,
+            "explanation": explain_warning(&record.message),
+        }))
+    };
+    watch(&recent::WARNINGS, describe, output).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::SocketId;
+
+    #[test]
+    fn the_data_of_a_member_is_masked_in_the_string_to_sign() {
+        let record = |channel: Option<&str>| FailedAuthorization {
+            app: "1".into(),
+            socket_id: SocketId::from_random(7),
+            channel: channel.map(str::to_owned),
+            key: None,
+            signature: None,
+            string_to_sign: None,
+            why: String::new(),
+        };
+        let id = SocketId::from_random(7);
+        let member = format!("{id}:presence-a:{{\"user_id\":\"7\"}}");
+        let shown_for = |text: &str, channel, shows| shown(text, &record(channel), shows);
+        let masked = format!("{id}:presence-a:***");
+        assert_eq!(shown_for(&member, Some("presence-a"), false), masked);
+        assert_eq!(shown_for(&member, Some("presence-a"), true), member);
+        let user = format!("{id}::user::{{\"id\":\"7\"}}");
+        assert_eq!(shown_for(&user, None, false), format!("{id}::user::***"));
+        let private = format!("{id}:private-a");
+        assert_eq!(shown_for(&private, Some("private-a"), false), private);
+    }
+
+    #[test]
+    fn events_of_a_body_are_named_once() {
+        let body = r#"{"time_ms":1,"events":[{"name":"b"},{"name":"a"},{"name":"b"},{}]}"#;
+        assert_eq!(event_names(body).into_iter().collect::<String>(), "ab");
+        assert!(event_names("").is_empty());
+    }
+}

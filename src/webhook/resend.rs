@@ -1,0 +1,62 @@
+//! Records the attempts to deliver for the console, and sends a body again on request.
+
+use super::{Webhooks, client::Post, endpoint::Endpoint, envelope::WebhookRequest};
+use crate::{
+    clock,
+    http_client::{ClientResponse, HttpError},
+    recent::{self, BODY_MAX, WebhookAttempt},
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+
+/// Posts a request once, and records the attempt if there is a console.
+pub(super) async fn post_recorded(
+    post: &mut impl Post,
+    endpoint: &Endpoint,
+    request: &WebhookRequest,
+    is_retry: bool,
+) -> Result<ClientResponse, HttpError> {
+    let began = clock::now();
+    let result = post.post(request).await;
+    let took = clock::now().saturating_duration_since(began);
+    recent::WEBHOOKS.record(|| record(endpoint, request, is_retry, &result, took));
+    result
+}
+
+fn record(
+    endpoint: &Endpoint,
+    request: &WebhookRequest,
+    is_retry: bool,
+    result: &Result<ClientResponse, HttpError>,
+    took: Duration,
+) -> WebhookAttempt {
+    WebhookAttempt {
+        app: endpoint.app_id.clone(),
+        webhook: endpoint.name().to_string(),
+        endpoint: endpoint.target.origin.authority().to_owned(),
+        body: Some(&request.body).filter(|body| body.len() <= BODY_MAX).cloned(),
+        is_retry,
+        status: result.as_ref().ok().map(|response| response.status.as_u16()),
+        error: result.as_ref().err().map(ToString::to_string),
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+impl Webhooks {
+    /// Sends a body again to a webhook of an app, once, with a signature of the current secret. Returns the
+    /// status of the response.
+    ///
+    /// # Errors
+    ///
+    /// The webhook is no longer configured, or there was no response.
+    pub async fn resend(&self, app_id: &str, webhook: &str, body: Bytes) -> Result<u16, String> {
+        let app = self.apps.get(app_id).map(|app| Arc::clone(&app));
+        let endpoints = app.map(|app| app.settings().endpoints.clone()).unwrap_or_default();
+        let endpoint = endpoints.iter().find(|endpoint| *endpoint.name() == webhook);
+        let endpoint = endpoint.ok_or("the webhook is not configured any more")?;
+        let request = WebhookRequest::again(&endpoint.signer.load(), body, clock::now());
+        let mut client = endpoint.client(Arc::clone(&self.connector));
+        let response = post_recorded(&mut client, endpoint, &request, true).await;
+        response.map(|response| response.status.as_u16()).map_err(|error| error.to_string())
+    }
+}
