@@ -38,6 +38,18 @@ async fn configuration_invalid_names_each_line() {
 }
 
 #[tokio::test]
+async fn configuration_invalid_is_the_only_cause_if_env_has_a_syntax_error() {
+    let directory =
+        laravel("REVERB_APP_KEY=a b\nBROADCAST_CONNECTION=log\nQUEUE_CONNECTION=redis\n");
+    let diagnosis = doctor(&directory, &[]).await;
+    let finding = diagnosis.only("configuration_invalid");
+    assert!(
+        finding["seen"].to_string().contains(".env:1: a value with white space"),
+        "{finding:#}"
+    );
+}
+
+#[tokio::test]
 async fn server_not_running() {
     let directory = Directory::new();
     let port = free_port();
@@ -116,4 +128,18 @@ async fn host_unreachable_has_the_address_that_works() {
     let finding = diagnosis.only("host_unreachable");
     assert!(finding["seen"].to_string().contains(&format!("127.0.0.1:{closed}")), "{finding:#}");
     assert_eq!(changes(finding), [format!(".env:7 REVERB_PORT={port}")]);
+}
+
+#[tokio::test]
+async fn host_unreachable_keeps_the_address_of_browsers() {
+    let server = Settings::new().start_node().await;
+    let (port, url) = (server.address.port(), server.url());
+    // No machine has this name, by RFC 6761.
+    let env = laravel_env(&server).replace("HOST=127.0.0.1", "HOST=reverb.invalid");
+    let env = env + "VITE_REVERB_HOST=\"${REVERB_HOST}\"\n";
+    let diagnosis = doctor(&laravel(&env), &["--server", &url]).await;
+    let finding = diagnosis.only("host_unreachable");
+    assert!(finding["seen"].to_string().contains(&format!("reverb.invalid:{port}")), "{finding:#}");
+    let lines = [".env:6 REVERB_HOST=127.0.0.1", ".env:9 VITE_REVERB_HOST=reverb.invalid"];
+    assert_eq!(changes(finding), lines);
 }

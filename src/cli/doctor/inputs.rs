@@ -8,7 +8,7 @@ use crate::{
 };
 use hyper::Uri;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// The inputs of all links.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Inputs<'a> {
     pub(super) dotenv: Option<(String, String)>,
     /// The variables as the application sees them.
     variables: Map<String, Value>,
+    /// Whether the variables could be read.
+    pub(super) has_variables: bool,
     /// The configuration that a server in this folder would have.
     pub(super) loaded: Result<Loaded, ConfigError>,
 }
@@ -45,11 +47,13 @@ impl<'a> Inputs<'a> {
     }
 
     fn from_sources(args: &'a DoctorArgs, sources: &Sources) -> Self {
+        let variables = config::laravel_variables(sources);
         Self {
             args,
             dir: sources.dir.clone(),
             dotenv: config::dotenv_file(sources),
-            variables: config::laravel_variables(sources).unwrap_or_default(),
+            has_variables: variables.is_ok(),
+            variables: variables.unwrap_or_default(),
             loaded: config::load(sources),
         }
     }
@@ -203,6 +207,13 @@ fn address_of(url: &Uri, from: &str) -> Option<ServerAddress> {
         _ => url.path().trim_end_matches('/').to_owned(),
     };
     Some(ServerAddress { is_tls, host, port, path, from: from.to_owned() })
+}
+
+/// Whether a host is this machine for any machine.
+pub(super) fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip.is_unspecified());
+    is_loopback || host == "localhost" || host.ends_with(".localhost")
 }
 
 /// The number of the last line of a `.env` file that sets a variable.

@@ -125,7 +125,7 @@ impl Report {
 
     /// The report for people. `heading` says what was looked at.
     pub(super) fn to_text(&self, heading: &str, style: Style) -> String {
-        let mut text = format!("{}\n\n", self.shown(heading));
+        let mut text = format!("{}\n\n", self.shown(heading.trim_end()));
         for (state, names, words) in self.joined_rows() {
             let label = style.colored(state, &format!("{:<8}", state.name()));
             let names = if names.is_empty() { names } else { format!("{names:<NAME$}  ") };
@@ -135,7 +135,9 @@ impl Report {
             // A write to a String does not fail.
             let _ = writeln!(text, "{label}  {names}{words}");
         }
-        for finding in &self.findings {
+        let mut findings: Vec<_> = self.findings.iter().collect();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.cause.severity));
+        for finding in findings {
             self.write_finding(finding, style, &mut text);
         }
         let count = |severity| {
@@ -149,35 +151,35 @@ impl Report {
         text
     }
 
-    /// The rows, of which those that were skipped for one reason one after the other are one.
+    /// The rows as they are shown: those that were skipped for one reason are one.
     fn joined_rows(&self) -> Vec<(RowState, String, String)> {
-        let mut joined: Vec<(RowState, String, String)> = Vec::new();
-        for row in &self.rows {
-            match joined.last_mut() {
-                Some((RowState::Skipped, names, why))
-                    if row.state == RowState::Skipped && *why == row.text =>
-                {
-                    names.push_str(", ");
-                    names.push_str(row.link.name());
-                }
-                Some(_) | None => {
-                    joined.push((row.state, row.link.name().to_owned(), row.text.clone()));
-                }
+        let mut joined: Vec<(RowState, Vec<&str>, &str)> = Vec::new();
+        for Row { link, state, text } in &self.rows {
+            let same = joined.iter_mut().find(|(of, _, why)| {
+                *state == RowState::Skipped && of == state && *why == text.as_str()
+            });
+            match same {
+                Some((_, names, _)) => names.push(link.name()),
+                None => joined.push((*state, vec![link.name()], text)),
             }
         }
-        // The names of several links take the place of the text, which follows them.
-        for (_, names, why) in &mut joined {
-            if NAME < names.len() {
-                *why = format!("{}: {why}", std::mem::take(names));
+        let shown = |(state, names, text): (RowState, Vec<&str>, &str)| match names.as_slice() {
+            [name] => (state, (*name).to_owned(), text.to_owned()),
+            // The names of several links come before the text, and not in their column.
+            [first, second, others @ ..] if 2 < others.len() => {
+                let text = format!("{first}, {second} and {} others: {text}", others.len());
+                (state, String::new(), text)
             }
-        }
-        joined
+            names => (state, String::new(), format!("{}: {text}", names.join(", "))),
+        };
+        joined.into_iter().map(shown).collect()
     }
 
     fn write_finding(&self, finding: &Finding, style: Style, text: &mut String) {
         let cause = finding.cause;
         let severity = style.colored(RowState::Found(cause.severity), cause.severity.name());
-        let _ = writeln!(text, "\n{severity}: {}: {}", cause.id, cause.title);
+        let title = wrap(&format!("{}: {}", cause.id, cause.title), style.width - 10, "  ");
+        let _ = writeln!(text, "\n{severity}: {title}");
         let mut line = |label: &str, words: &str| {
             let indent = " ".repeat(10);
             let width = style.width.saturating_sub(indent.len());
@@ -236,4 +238,65 @@ fn wrap(text: &str, width: usize, indent: &str) -> String {
         column += word.chars().count();
     }
     wrapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::causes::local, *};
+
+    const STYLE: Style = Style { width: 60, has_colors: false };
+
+    fn skipped(why: &str) -> Outcome {
+        Outcome::Skipped(why.to_owned())
+    }
+
+    #[test]
+    fn a_report_groups_what_was_skipped_and_begins_with_the_worst() {
+        let mut report = Report::default();
+        report.mask.add("hunter2");
+        report.add(Link::Configuration, Outcome::Well("read from .env".to_owned()));
+        report.add(Link::Redis, skipped("no Redis"));
+        let doubtful = local::EVENT_NOT_DELIVERED.found("late");
+        report.add(Link::Direct, doubtful.into());
+        let broken = local::SERVER_NOT_RUNNING.found("with hunter2 \u{1b}[2J");
+        report.add(Link::Server, broken.line(".env:3", "A=1").command("campanile start").into());
+        for link in [Link::Host, Link::Dns, Link::Tcp, Link::Tls, Link::Proxy] {
+            report.add(link, skipped("not tried"));
+        }
+        let text = report.to_text("doctor  ", STYLE);
+        let (rows, findings) = text.split_once("\n\nbroken: ").unwrap();
+        let rows: Vec<_> = rows.lines().collect();
+        assert_eq!(rows[0], "doctor");
+        assert_eq!(rows[2], "ok        configuration  read from .env");
+        assert_eq!(rows[3], "skipped   redis          no Redis");
+        assert_eq!(rows.last(), Some(&"skipped   host, dns and 3 others: not tried"));
+        assert!(findings.starts_with("server_not_running: "), "{text}");
+        for line in
+            ["  seen    with *** \\u{1b}[2J", "  change  .env:3:  A=1", "  run     campanile start"]
+        {
+            assert!(findings.contains(&format!("{line}\n")), "{line} {text}");
+        }
+        assert!(text.ends_with("\n1 broken, 1 doubtful."), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert_eq!(report.worst(), Some(Severity::Broken));
+        assert_eq!(report.to_json()["findings"][1]["seen"], "with *** \u{1b}[2J");
+    }
+
+    #[test]
+    fn a_cause_stops_its_way_and_the_later_ones() {
+        let mut report = Report::default();
+        report.add(Link::Server, local::HOST_IS_BIND_ADDRESS.found("").into());
+        let ways = [Way::Files, Way::Direct, Way::Public];
+        assert_eq!(ways.map(|way| report.stopped(way).is_some()), [false, false, true]);
+        report.add(Link::Server, local::SERVER_NOT_RUNNING.found("").into());
+        assert_eq!(ways.map(|way| report.stopped(way).is_some()), [false, true, true]);
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrap("a bc def", 4, "  "), "a bc\n  def");
+        assert_eq!(wrap("abcdefgh ij", 4, ""), "abcdefgh\nij");
+        assert_eq!(wrap("A=1  B", 10, ""), "A=1  B");
+        assert_eq!(wrap("", 4, ""), "");
+    }
 }

@@ -4,11 +4,11 @@ use super::super::{
     assets::{self, BuiltClient},
     causes::files::{ASSETS_OUTDATED, ASSETS_USE_HOSTED_PUSHER, MIXED_CONTENT},
     finding::Finding,
-    inputs::Inputs,
+    inputs::{Inputs, is_local},
     report::Outcome,
 };
 use hyper::Uri;
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 /// The folders of built assets, of Vite and of Mix.
 const FOLDERS: [&str; 2] = ["public/build/assets", "public/js"];
@@ -20,6 +20,9 @@ const BYTES_MAX: u64 = 16 << 20;
 type Built = (String, BuiltClient);
 
 pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
+    if !inputs.has_variables {
+        return Outcome::Skipped("the variables of the application cannot be read".to_owned());
+    }
     if inputs.dir.join("public/hot").exists() {
         return mixed_content(inputs).map_or_else(
             || Outcome::Skipped("Vite serves the assets: public/hot exists".to_owned()),
@@ -161,11 +164,4 @@ fn mixed_content(inputs: &Inputs<'_>) -> Option<Finding> {
 /// The page that uses the assets: `--url`, or `APP_URL`.
 fn page(inputs: &Inputs<'_>) -> Option<Uri> {
     inputs.args.url.clone().or_else(|| inputs.variable("APP_URL")?.parse().ok())
-}
-
-/// Whether a host is this machine for any machine.
-fn is_local(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    let is_loopback = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip.is_unspecified());
-    is_loopback || host == "localhost" || host.ends_with(".localhost")
 }

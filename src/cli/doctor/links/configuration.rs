@@ -10,7 +10,7 @@ use super::{
     cached::configuration_cached,
 };
 use crate::config::Loaded;
-use std::net::IpAddr;
+use std::{fs, net::IpAddr, path::Path};
 
 pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
     let mut findings: Vec<Finding> = Vec::new();
@@ -35,7 +35,12 @@ fn read_from(loaded: &Loaded) -> String {
     let names: Vec<_> = loaded.files.paths().map(|path| path.display().to_string()).collect();
     let names = if names.is_empty() { "no files".to_owned() } else { names.join(", ") };
     let app = if loaded.is_development() { "; the development app" } else { "" };
-    format!("read from {names}{app}")
+    let warnings = match loaded.warnings.len() {
+        0 => String::new(),
+        1 => "; a warning: campanile check".to_owned(),
+        count => format!("; {count} warnings: campanile check"),
+    };
+    format!("read from {names}{app}{warnings}")
 }
 
 /// An address to listen on in place of one to connect to.
@@ -57,12 +62,13 @@ fn host_is_bind_address(inputs: &Inputs<'_>) -> Option<Finding> {
 
 /// Another way of broadcasting than this server, in an application of Laravel.
 fn broadcasting(inputs: &Inputs<'_>) -> Option<Finding> {
-    if !inputs.dir.join("artisan").exists() {
+    if !inputs.dir.join("artisan").exists() || !inputs.has_variables {
         return None;
     }
     let names = ["BROADCAST_CONNECTION", "BROADCAST_DRIVER"];
     let (name, value) = match inputs.first_of(&names) {
         Some((name, value)) => (name, value),
+        None if has_default(&inputs.dir) => return None,
         None => (names[0], String::new()),
     };
     let seen = match value.as_str() {
@@ -73,4 +79,41 @@ fn broadcasting(inputs: &Inputs<'_>) -> Option<Finding> {
     let connection = if inputs.variable("REVERB_APP_KEY").is_some() { "reverb" } else { "pusher" };
     let finding = BROADCASTING_NOT_CONFIGURED.found(seen);
     Some(finding.line(inputs.place(name), format!("{name}={connection}")))
+}
+
+/// Whether the application broadcasts without a variable: by the default in its own
+/// `config/broadcasting.php`.
+fn has_default(dir: &Path) -> bool {
+    let text = fs::read_to_string(dir.join("config/broadcasting.php")).unwrap_or_default();
+    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let Some((_, rest)) = text.split_once("'default'=>") else { return false };
+    let value = rest.split(['\n', ';']).next().unwrap_or_default();
+    let default = value
+        .strip_prefix("env(")
+        .map_or(value, |call| call.split_once(',').map_or("", |(_name, default)| default));
+    ["'reverb'", "'pusher'"].iter().any(|name| default.starts_with(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_of_the_application_is_read_without_php() {
+        let dir = std::env::temp_dir().join(format!("campanile-doctor-{}", std::process::id()));
+        fs::create_dir_all(dir.join("config")).unwrap();
+        for (line, expected) in [
+            ("'default' => env('BROADCAST_CONNECTION', 'reverb'),", true),
+            ("'default'=>'pusher',", true),
+            ("'default' => env('BROADCAST_CONNECTION', 'null'),", false),
+            ("'default' => env('BROADCAST_CONNECTION'),", false),
+            ("'connections' => ['reverb' => []],", false),
+        ] {
+            let text = format!("<?php\nreturn [\n    {line}\n    'connections' => [],\n];\n");
+            fs::write(dir.join("config/broadcasting.php"), text).unwrap();
+            assert_eq!(has_default(&dir), expected, "{line}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(!has_default(&dir));
+    }
 }

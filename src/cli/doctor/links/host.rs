@@ -3,7 +3,7 @@
 use super::super::{
     causes::local::HOST_UNREACHABLE,
     finding::Finding,
-    inputs::{Inputs, ServerAddress},
+    inputs::{Inputs, ServerAddress, is_local},
     report::Outcome,
 };
 use crate::http_client::{Connector, Origin};
@@ -27,18 +27,29 @@ pub(in crate::cli::doctor) async fn check(inputs: &Inputs<'_>) -> Outcome {
 
 fn unreachable(inputs: &Inputs<'_>, address: &ServerAddress, why: &str) -> Finding {
     let ServerAddress { host, port, from, .. } = address;
-    let finding = HOST_UNREACHABLE
-        .found(format!("The application publishes to {host}:{port} ({from}): {why}."));
+    let seen = format!("The application publishes to {host}:{port} ({from}): {why}.");
+    let finding = HOST_UNREACHABLE.found(seen);
     let Ok(target) = inputs.direct_target() else { return finding };
     // The server has answered, so these values work on this machine.
-    let origin = &target.origin;
-    let Some((host, port)) = origin.authority().rsplit_once(':') else { return finding };
-    let scheme = if origin.is_tls() { "https" } else { "http" };
-    let values = [("REVERB_HOST", host), ("REVERB_PORT", port), ("REVERB_SCHEME", scheme)];
-    values.into_iter().fold(finding, |finding, (name, value)| {
-        if inputs.variable(name).as_deref() == Some(value) {
+    let Some((own_host, own_port)) = target.origin.authority().rsplit_once(':') else {
+        return finding;
+    };
+    let scheme = if target.origin.is_tls() { "https" } else { "http" };
+    // Another name of this machine is as good.
+    let own_host = if is_local(host) && is_local(own_host) { host } else { own_host };
+    let family = if from.contains("PUSHER") { "PUSHER" } else { "REVERB" };
+    let values = [("HOST", own_host), ("PORT", own_port), ("SCHEME", scheme)];
+    let finding = values.into_iter().fold(finding, |finding, (part, value)| {
+        let name = format!("{family}_{part}");
+        if inputs.variable(&name).as_deref() == Some(value) {
             return finding;
         }
-        finding.line(inputs.place(name), format!("{name}={value}"))
-    })
+        finding.line(inputs.place(&name), format!("{name}={value}"))
+    });
+    // Browsers keep the address that they have.
+    let for_browsers = format!("VITE_{family}_HOST");
+    if own_host == host || inputs.variable(&for_browsers).is_none_or(|value| value != *host) {
+        return finding;
+    }
+    finding.line(inputs.place(&for_browsers), format!("{for_browsers}={host}"))
 }

@@ -11,6 +11,9 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
     if !inputs.dir.join("artisan").exists() {
         return Outcome::Skipped("no application of Laravel here".to_owned());
     }
+    if !inputs.has_variables {
+        return Outcome::Skipped("the variables of the application cannot be read".to_owned());
+    }
     match inputs.variable("QUEUE_CONNECTION").as_deref() {
         None => Outcome::Skipped("QUEUE_CONNECTION is not set".to_owned()),
         Some("sync" | "deferred" | "background") => {
