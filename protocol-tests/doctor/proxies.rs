@@ -234,3 +234,26 @@ async fn idle_timeout_of_haproxy() {
     assert!(seen(finding).contains("after 2 s"), "{finding:#}");
     assert!(changes(finding)[1].ends_with("activity_timeout_s = 1"), "{finding:#}");
 }
+
+#[tokio::test]
+async fn upgrade_headers_missing_from_the_answer() {
+    let (server, directory) = served(&Settings::new()).await;
+    let hidden = "proxy_http_version 1.1; proxy_hide_header Sec-WebSocket-Accept;";
+    let proxy = nginx(&server, &[("proxy_http_version 1.1;", hidden)], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("upgrade_headers_missing");
+    assert!(seen(finding).contains("its header Sec-WebSocket-Accept"), "{finding:#}");
+}
+
+/// The upstream accepts connections and never answers.
+#[tokio::test]
+async fn proxy_upstream_down_without_an_answer() {
+    let (_server, directory) = served(&Settings::new()).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    let address = silent.local_addr().expect("it is bound");
+    let site = format!("location / {{ proxy_pass http://{address}; proxy_read_timeout 1s; }}");
+    let proxy = Proxy::nginx("", &site, None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    let finding = diagnosis.only("proxy_upstream_down");
+    assert!(seen(finding).contains("504 by nginx"), "{finding:#}");
+}

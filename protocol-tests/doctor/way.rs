@@ -7,7 +7,7 @@ use crate::support::{
     certificates::{Authority, Issued, Wanted, path_text},
     proxies::{Proxy, documented, documented_file},
 };
-use crate::{changes, doctor, served};
+use crate::{changes, doctor, doctor_with, laravel, laravel_env, served};
 
 /// The links that a setup behind a proxy is well in.
 pub(crate) const WAY: [&str; 10] =
@@ -312,4 +312,25 @@ async fn nothing_is_wrong_with_a_server_that_limits_rates() {
     let (server, directory) = served(&settings).await;
     let ws = format!("ws://{}", server.address);
     doctor(&directory, &["--ws", &ws]).await.well(&WAY);
+}
+
+#[tokio::test]
+async fn certificate_untrusted_by_php() {
+    let (server, authority) = (Settings::new().start_node().await, Authority::new());
+    let proxy = nginx(&server, &[], Some(&authority));
+    let env = laravel_env(&server)
+        .replace("REVERB_HOST=127.0.0.1", "REVERB_HOST=localhost")
+        .replace(&server.address.port().to_string(), &proxy.tls_port.to_string())
+        .replace("REVERB_SCHEME=http", "REVERB_SCHEME=https");
+    let directory = laravel(&env);
+    let (ini, other) = (Directory::new(), Authority::new());
+    let flags = ["--server", &server.url(), "--ca", &authority.file()];
+    let scanned = path_text(ini.path());
+    let environment = [("PHP_INI_SCAN_DIR", scanned.as_str())];
+    ini.write("a.ini", &format!("openssl.cafile = {}\n", other.file()));
+    let diagnosis = doctor_with(&directory, &flags, &environment).await;
+    let finding = diagnosis.only("certificate_untrusted_by_php");
+    assert!(seen(finding).contains(&other.file()), "{finding:#}");
+    ini.write("a.ini", &format!("openssl.cafile = {}\n", authority.file()));
+    doctor_with(&directory, &flags, &environment).await.well(&["tls", "proxy"]);
 }

@@ -18,6 +18,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &CERTIFICATE_UNTRUSTED,
     &CERTIFICATE_CHAIN_INCOMPLETE,
     &CERTIFICATE_EXPIRES_SOON,
+    &CERTIFICATE_UNTRUSTED_BY_PHP,
     &UPGRADE_HEADERS_MISSING,
     &WEBSOCKET_ROUTE_MISSING,
     &PROXY_UPSTREAM_DOWN,
@@ -146,6 +147,17 @@ pub(in crate::cli::doctor) const CERTIFICATE_EXPIRES_SOON: Cause = cause(
         "The certificate expires soon.",
         "Automatic renewal replaces certificates a month before they expire, so it probably does not work.",
         "Renew it, and look at why that did not happen by itself.",
+    ],
+);
+
+pub(in crate::cli::doctor) const CERTIFICATE_UNTRUSTED_BY_PHP: Cause = cause(
+    "certificate_untrusted_by_php",
+    Link::Tls,
+    Broken,
+    [
+        "PHP does not trust the certificate, although this machine does.",
+        "php.ini names a file of authorities of its own. Publishes fail with cURL error 60, and browsers are not concerned.",
+        "Replace that file with the machine's, or with a new one, or remove the setting. Restart PHP-FPM and queue workers afterwards.",
     ],
 );
 

@@ -4,8 +4,8 @@ use super::super::{
     Checkup,
     causes::way::{
         CERTIFICATE_CHAIN_INCOMPLETE, CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES_SOON,
-        CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED, CONNECTION_REFUSED, NAME_NOT_RESOLVED,
-        PLAIN_ON_TLS_PORT, TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
+        CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED, CERTIFICATE_UNTRUSTED_BY_PHP, CONNECTION_REFUSED,
+        NAME_NOT_RESOLVED, PLAIN_ON_TLS_PORT, TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
     },
     finding::Finding,
     probe::{
@@ -19,7 +19,13 @@ use super::super::{
 use crate::{cli::doctor::probe::AnsweredBy, tls};
 use humantime::format_rfc3339_seconds;
 use rustls::{RootCertStore, pki_types::CertificateDer};
-use std::{io, net::SocketAddr, time::SystemTime};
+use std::{
+    io,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 use tokio::{net::TcpStream, time};
 
 /// Certificates that are renewed by themselves are renewed earlier than this.
@@ -159,12 +165,62 @@ fn certificates(checkup: &Checkup<'_>, peer: &Peer, chain: &[CertificateDer<'_>]
     if !findings.is_empty() {
         return Outcome::Found(findings);
     }
+    if let Some(finding) = php_finding(checkup, peer, chain, now) {
+        return finding.into();
+    }
     let days = days_left(chain, now).unwrap_or_default();
     if days < SOON_DAYS {
         let seen = format!("The certificate of {} is valid for {days} more days.", peer.host);
         return CERTIFICATE_EXPIRES_SOON.found(seen).into();
     }
     Outcome::Well(format!("the certificate of {} is valid for {days} days", peer.host))
+}
+
+/// Whether PHP trusts the certificate, if the application publishes to this host.
+fn php_finding(
+    checkup: &Checkup<'_>,
+    peer: &Peer,
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Option<Finding> {
+    let publishes_here =
+        checkup.inputs.publish_address().is_some_and(|address| address.host == peer.host);
+    let (setting, file) = php_authorities().filter(|_| publishes_here)?;
+    let finding = |why: &str| {
+        CERTIFICATE_UNTRUSTED_BY_PHP
+            .found(format!("{setting} of php.ini is {file}: {why}."))
+            .command("php --ini")
+    };
+    let roots = match tls::file_roots(&file) {
+        Ok(roots) => roots,
+        Err(error) => return Some(finding(&error.to_string())),
+    };
+    let problems = check_chain(chain, &peer.host, &roots, now);
+    (!problems.is_empty())
+        .then(|| finding(&format!("the certificate of {} is of no authority in it", peer.host)))
+}
+
+/// The file of authorities that PHP is set up with, and the name of the setting. Without one, it has
+/// those of the machine.
+fn php_authorities() -> Option<(&'static str, String)> {
+    let script = "echo ini_get('curl.cainfo'), \"\\n\", ini_get('openssl.cafile');";
+    let mut command = Command::new("php");
+    command.args(["-r", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut php = command.spawn().ok()?;
+    let start = Instant::now();
+    while php.try_wait().ok()?.is_none() {
+        if STEP_TIMEOUT < start.elapsed() {
+            // Whether it still runs is of no interest.
+            let _ended = php.kill().and_then(|()| php.wait());
+            return None;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let text = io::read_to_string(php.stdout.take()?).ok()?;
+    ["curl.cainfo", "openssl.cafile"]
+        .into_iter()
+        .zip(text.lines().map(|line| line.trim().to_owned()))
+        .find(|(_, file)| !file.is_empty())
 }
 
 fn roots(checkup: &Checkup<'_>) -> Result<RootCertStore, String> {
