@@ -38,6 +38,8 @@ export function useRoute() {
   useEffect(() => {
     const change = () => setHash(location.hash);
     addEventListener('hashchange', change);
+    // The address may have changed between the rendering and this.
+    change();
     return () => removeEventListener('hashchange', change);
   }, []);
   return parse(hash);

@@ -125,6 +125,7 @@ function useTheme() {
   useEffect(() => {
     const observer = new MutationObserver(() => setTheme(root.dataset.theme));
     observer.observe(root, { attributeFilter: ['data-theme'] });
+    setTheme(root.dataset.theme);
     return () => observer.disconnect();
   }, []);
   return theme;

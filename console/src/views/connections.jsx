@@ -77,7 +77,7 @@ function Open({ app, rows, total, search }) {
 }
 
 function Closed({ app, rows, search }) {
-  if (rows.length === 0) return <Empty title={search ? 'No closed connection matches' : 'No connection was closed'}>The last closed connections of this node are kept here while a console is open.</Empty>;
+  if (rows.length === 0) return <Empty title={search ? 'No closed connection matches' : 'No connection was closed'}>The last closed connections of this node appear here.</Empty>;
   const columns = [
     socket(app),
     client,
