@@ -17,13 +17,13 @@ const DESKTOP = { width: 1280, height: 860 };
 
 /** A server in which each view has something to show. */
 async function busyServer(stage) {
-  const { server, backend } = await stage.set(withConsole());
+  const { server, sdk, backend } = await stage.set(withConsole());
   const pusher = stage.pusher(server, { backend, user: 'ann' });
   await subscribed(pusher.subscribe('presence-room.with-a-rather-long-name-that-does-not-fit-on-a-phone'));
   const stranger = await stage.backend(openSdk(server, { secret: 'another-secret' }));
   await assert.rejects(subscribed(stage.pusher(server, { backend: stranger, user: 'bob' }).subscribe('presence-hall')));
   stage.pusher(server, { key: 'a-stale-key-of-another-environment' });
-  return { server, pusher };
+  return { server, sdk, pusher };
 }
 
 /** The addresses of all views, with those of a channel and of a connection. */
@@ -40,7 +40,7 @@ function everyView(pusher) {
 for (const colorScheme of ['light', 'dark']) {
   for (const [device, viewport] of [['a desktop', DESKTOP], ['a phone', PHONE]]) {
     test(`axe-core finds nothing in any view, ${colorScheme}, on ${device}`, async (stage) => {
-      const { server, pusher } = await busyServer(stage);
+      const { server, sdk, pusher } = await busyServer(stage);
       const problems = {};
       const entrance = stage.closing(await openConsole(browser, server, { colorScheme, viewport }));
       await entrance.page.getByLabel('Password').waitFor();
@@ -48,6 +48,10 @@ for (const colorScheme of ['light', 'dark']) {
       const window = stage.closing(await logIn(browser, server, { colorScheme, viewport }));
       for (const [view, hash] of Object.entries(everyView(pusher))) {
         await window.goTo(hash);
+        if (view === 'channel') {
+          await sdk.trigger(pusher.allChannels()[0].name, 'headline', { text: 'hello', list: Array(40).fill('long') });
+          await window.main.getByRole('log').getByText('headline').waitFor();
+        }
         problems[view] = await window.axeProblems();
       }
 
