@@ -1,8 +1,12 @@
 //! The console of one node shows the others.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use kit::{APP_ID, ConsoleSession, Redis, Server, Settings, quoted};
+
+use crate::support::Monitor;
 
 const PASSWORD: &str = "correct horse";
 
@@ -42,6 +46,7 @@ async fn events_of_a_watched_channel_arrive_from_every_node() {
     // With a subscriber on the node of the page, each event arrives once.
     let mut local = first.client().await;
     local.join("presence-room", "8").await;
+    page.data_where(watch, |data| data["type"] == "members").await;
     second.publish("presence-room", "third", "1").await;
     second.publish("presence-room", "fourth", "1").await;
     let mut seen = Vec::new();
@@ -58,4 +63,37 @@ async fn events_of_a_watched_channel_arrive_from_every_node() {
         page.saw(watch, is_event("fifth")).await
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_overview_has_all_nodes_and_costs_no_command_while_nobody_looks() {
+    let redis = Redis::start().await;
+    let (first, second) = two_nodes(&redis).await;
+    let mut client = second.client().await;
+    client.subscribe("a").await;
+    let session = ConsoleSession::log_in(first.address, None, PASSWORD).await;
+    let mut page = session.page().await;
+    let (watch, state) = page.watch("overview", json!({})).await;
+    assert_eq!(state["nodes"][0]["is_this"], true);
+    assert_eq!(state["redis"]["connected"], true);
+    let both = page.data_where(watch, |data| data["nodes"].as_array().unwrap().len() == 2).await;
+    let other = &both["nodes"][1];
+    assert_eq!((&other["is_this"], &other["ready"]), (&json!(false), &json!(true)));
+    assert_eq!((&other["connections"], &other["subscriptions"]), (&json!(1), &json!(1)));
+    assert_ne!(other["node"], both["nodes"][0]["node"]);
+    page.unwatch(watch).await;
+    drop(page);
+    // Reports are sent for a few seconds after the last request for them.
+    let mut monitor = Monitor::start(&redis).await;
+    let mut has_seen_some = false;
+    kit::eventually("no more reports are published", async || {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let lines = monitor.since_last().await;
+        let is_report = |line: &&String| line.contains(r#""W""#) || line.contains(r#""I "#);
+        let reports = lines.iter().filter(is_report).count();
+        has_seen_some |= 0 < reports;
+        reports == 0
+    })
+    .await;
+    assert!(has_seen_some, "the test knows what a report looks like");
 }

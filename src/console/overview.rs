@@ -5,7 +5,11 @@ use super::{
     output::{Closed, Output},
     sessions::Scope,
 };
-use crate::metrics::LatencyBuckets;
+use crate::{
+    clock,
+    metrics::LatencyBuckets,
+    node::{Node, NodeReport},
+};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use tokio::time;
@@ -46,7 +50,7 @@ fn totals(context: &Context, latency: &LatencyBuckets) -> Value {
     let mut data = json!({"time": now_ms(), "apps": apps});
     // The totals of a node are those of all its apps.
     if context.scope == Scope::Server {
-        data["nodes"] = json!([this_node(context)]);
+        data["nodes"] = nodes(node).into();
         data["latency_ms"] = latency
             .percentile_ms(0.5)
             .zip(latency.percentile_ms(0.99))
@@ -64,15 +68,17 @@ fn totals(context: &Context, latency: &LatencyBuckets) -> Value {
     data
 }
 
-fn this_node(context: &Context) -> Value {
-    let node = context.node();
-    let reasons = node.not_ready_reasons();
-    let mut totals = json!(node.totals());
-    totals["node"] = node.name().into();
-    totals["is_this"] = true.into();
-    totals["ready"] = reasons.is_empty().into();
-    totals["reasons"] = reasons.into();
-    totals
+/// The nodes: this one first, then the others by name.
+fn nodes(node: &Node) -> Vec<Value> {
+    let mut others = node.reports_of_others(clock::now());
+    others.sort_by(|one, other| one.node.cmp(&other.node));
+    let with = |report: &NodeReport, is_this: bool| {
+        let mut report = json!(report);
+        report["is_this"] = is_this.into();
+        report
+    };
+    let others = others.iter().map(|report| with(report, false));
+    [with(&node.report(), true)].into_iter().chain(others).collect()
 }
 
 /// The time in milliseconds since 1970.

@@ -8,10 +8,12 @@ mod connection_rate;
 mod database;
 mod exposition;
 mod rejections;
+mod report;
 
 pub use address::{ClientAddress, TrustedProxies, rate_limit_network};
 pub use admission::{AdmittedClient, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
+pub use report::NodeReport;
 
 use crate::{
     broker::Broker,
@@ -242,6 +244,7 @@ impl Node {
         for hub in self.hubs() {
             self.broker.on_tick(&hub, now);
         }
+        self.send_due_report(now);
         self.connection_rates.remove_full_buckets(now);
         self.rejections.on_tick(now);
     }

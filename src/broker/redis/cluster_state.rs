@@ -15,6 +15,7 @@ use super::{
     published_sequences::PublishedSequences,
     random,
     ready::ReadyNodes,
+    reports::NodeReports,
     scripts::Scripts,
     unforwarded::Unforwarded,
 };
@@ -44,6 +45,7 @@ pub(super) struct ClusterState {
     pub(super) log_throttles: LogThrottles,
     pub(super) ready_nodes: ReadyNodes,
     pub(super) list_reads: ListReads,
+    pub(super) reports: NodeReports,
     pub(super) unforwarded: Unforwarded,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
@@ -150,6 +152,7 @@ impl ClusterState {
             log_throttles: LogThrottles::default(),
             ready_nodes: ReadyNodes::default(),
             list_reads: ListReads::new(is_redis_cluster),
+            reports: NodeReports::default(),
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),

@@ -364,6 +364,10 @@ impl Coordinator {
                 let actions = self.membership.on_node_heartbeat(&node, now);
                 self.execute(actions);
             }
+            Ok(ControlMessage::ReportsWanted) => self.shared.reports.want(now),
+            Ok(ControlMessage::Report { process, report }) => {
+                self.shared.reports.receive(&process, &report, now);
+            }
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id);
             }

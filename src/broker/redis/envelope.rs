@@ -52,6 +52,10 @@ pub(super) enum Change {
 pub(super) enum ControlMessage {
     /// A heartbeat of a node.
     Heartbeat { node: String, state: NodeState },
+    /// A console shows the nodes: each is to report its totals.
+    ReportsWanted,
+    /// The report of a process.
+    Report { process: String, report: String },
     /// Closes the connections of a user.
     Terminate { app_id: String, user_id: String },
     /// A record was added to the empty webhook log of an app.
@@ -183,6 +187,8 @@ impl ControlMessage {
     pub(super) fn encode(&self) -> String {
         match self {
             Self::Heartbeat { node, state } => format!("{} {node}", state.code()),
+            Self::ReportsWanted => "W".to_owned(),
+            Self::Report { process, report } => format!("I {process} {report}"),
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
@@ -192,6 +198,9 @@ impl ControlMessage {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes == b"W" {
+            return Ok(Self::ReportsWanted);
+        }
         let (kind, rest) = split_word(bytes)?;
         if let Some(state) = NodeState::from_code(kind) {
             return Ok(Self::Heartbeat { node: text(rest)?.to_owned(), state });
@@ -199,6 +208,10 @@ impl ControlMessage {
         match kind {
             "L" => Ok(Self::WebhookLogNonEmpty { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::WebhookLeaseReleased { app_id: text(rest)?.to_owned() }),
+            "I" => {
+                let (process, report) = split_word(rest)?;
+                Ok(Self::Report { process: process.to_owned(), report: text(report)?.to_owned() })
+            }
             "K" => {
                 let (len, rest) = split_number(rest)?;
                 let len = usize::try_from(len).map_err(|_| DecodeError)?;
@@ -266,6 +279,8 @@ mod tests {
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Draining },
             ControlMessage::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
+            ControlMessage::ReportsWanted,
+            ControlMessage::Report { process: "0a1b2c".into(), report: r#"{"a": 1}"#.into() },
             ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },
             ControlMessage::WebhookLeaseReleased { app_id: "an app".into() },
         ] {

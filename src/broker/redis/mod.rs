@@ -97,6 +97,7 @@ mod random;
 mod ready;
 mod reason;
 mod redis_broker;
+mod reports;
 mod restore;
 mod scheduler;
 mod scripts;
