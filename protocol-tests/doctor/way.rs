@@ -7,7 +7,7 @@ use crate::support::{
     certificates::{Authority, Issued, Wanted, path_text},
     proxies::{Proxy, documented, documented_file},
 };
-use crate::{changes, doctor, doctor_with, laravel, laravel_env, served};
+use crate::{at, changes, doctor, doctor_with, laravel, laravel_env, served};
 
 /// The links that a setup behind a proxy is well in.
 pub(crate) const WAY: [&str; 10] =
@@ -261,6 +261,12 @@ async fn origin_rejected() {
     let finding = diagnosis.only("origin_rejected");
     assert!(seen(finding).contains("https://www.example.com (--origin)"), "{finding:#}");
     let line = r#"allowed_origins = ["example.com","www.example.com"]"#;
+    assert!(changes(finding)[0].ends_with(line), "{finding:#}");
+
+    // The configuration here is not that of the server, which says what it allows.
+    directory.write("config.toml", &at(&server, &Settings::new()).toml());
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("origin_rejected");
     assert!(changes(finding)[0].ends_with(line), "{finding:#}");
 }
 

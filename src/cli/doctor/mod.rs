@@ -169,7 +169,7 @@ impl<'a> Checkup<'a> {
             Link::Tcp => links::reach::tcp(self).await,
             Link::Tls => links::reach::tls(self).await,
             Link::Proxy => links::proxy::check(self).await,
-            Link::Origin => links::client::origin(self),
+            Link::Origin => links::client::origin(self).await,
             Link::Key => links::client::key(self),
             Link::Ping => links::client::ping(self).await,
             Link::Api => links::api::check(self).await,

@@ -12,11 +12,12 @@ use super::super::{
     report::Outcome,
 };
 use crate::{config::AppConfig, protocol::explain_close};
-use serde_json::json;
+use hyper::Method;
+use serde_json::{Value, json};
 use tokio::time::{self, Instant};
 
 /// Whether the page's origin is accepted.
-pub(in crate::cli::doctor) fn origin(checkup: &mut Checkup<'_>) -> Outcome {
+pub(in crate::cli::doctor) async fn origin(checkup: &mut Checkup<'_>) -> Outcome {
     if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
         return skipped;
     }
@@ -25,7 +26,8 @@ pub(in crate::cli::doctor) fn origin(checkup: &mut Checkup<'_>) -> Outcome {
     match (opening, page) {
         (None, _) => Outcome::Skipped("there is no connection".to_owned()),
         (Some(Opening::Rejected { code: 4009, message, .. }), page) => {
-            rejected_origin(checkup, page.as_ref(), message).into()
+            let allowed = allowed_origins(checkup).await;
+            rejected_origin(checkup, page.as_ref(), message, allowed).into()
         }
         (Some(_), Some((origin, _))) => Outcome::Well(format!("pages of {origin} are accepted")),
         (Some(_), None) => Outcome::Skipped(
@@ -34,10 +36,22 @@ pub(in crate::cli::doctor) fn origin(checkup: &mut Checkup<'_>) -> Outcome {
     }
 }
 
+/// The origins that the running server allows, or else those of the configuration.
+async fn allowed_origins(checkup: &Checkup<'_>) -> Vec<String> {
+    let of_config = || checkup.inputs.app().map(|app| app.allowed_origins).unwrap_or_default();
+    let Some(direct) = &checkup.direct else { return of_config() };
+    let answer = direct.call(Method::GET, "diagnostics", &[], String::new()).await;
+    let body = answer.ok().and_then(|answer| serde_json::from_slice::<Value>(&answer.body).ok());
+    let of_server =
+        body.and_then(|body| serde_json::from_value(body["allowed_origins"].clone()).ok());
+    of_server.unwrap_or_else(of_config)
+}
+
 fn rejected_origin(
     checkup: &Checkup<'_>,
     page: Option<&(String, String)>,
     message: &str,
+    mut allowed: Vec<String>,
 ) -> Finding {
     let seen = match page {
         Some((origin, from)) => {
@@ -52,7 +66,6 @@ fn rejected_origin(
         Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned())
     });
     let Some(host) = host else { return finding };
-    let mut allowed = app.allowed_origins.clone();
     let now = allowed.join(", ");
     if !allowed.contains(&host) {
         allowed.push(host);
