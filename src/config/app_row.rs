@@ -100,10 +100,18 @@ impl Config {
             let message = "rejects all clients unless server.tls or server.trusted_proxies is set";
             return Err(ConfigError::key(&self.column("tls_only"), key("tls_only"), message));
         }
-        match guessable::weakness(&app).filter(|_| !address.to_canonical().is_loopback()) {
-            Some(message) => Err(ConfigError::key(&self.column("secret"), key("secret"), message)),
-            None => Ok(app),
+        if address.to_canonical().is_loopback() {
+            return Ok(app);
         }
+        for (name, weakness) in [
+            ("secret", guessable::weakness(&app)),
+            ("console_password", guessable::console_weakness(&app)),
+        ] {
+            if let Some(message) = weakness {
+                return Err(ConfigError::key(&self.column(name), key(name), message));
+            }
+        }
+        Ok(app)
     }
 
     fn column(&self, name: &str) -> ValueSource {

@@ -1,7 +1,7 @@
 //! Guessable secrets: published in documentation, or equal to other parts of the configuration.
 
 use super::{
-    AppConfig, Config,
+    AppConfig, Config, Secret,
     apps::is_loopback_bind_address,
     error::{ConfigError, collect_errors},
     key::KeyPath,
@@ -66,12 +66,28 @@ const SHORT_SECRET_LEN: usize = 16;
 
 /// Why the secret of `app` is guessable, if it is.
 pub(super) fn weakness(app: &AppConfig) -> Option<&'static str> {
-    let secret = app.secret.expose().trim();
+    weakness_of(&app.secret, &[&app.key, &app.id])
+}
+
+/// Why the password of the console of `app` is guessable, if one is set and it is.
+pub(super) fn console_weakness(app: &AppConfig) -> Option<&'static str> {
+    password_weakness(&app.console_password, &[&app.key, &app.id])
+}
+
+/// Why a password is guessable, if it is set and is. Nobody sees the password of a hash.
+fn password_weakness(password: &Secret, public: &[&str]) -> Option<&'static str> {
+    let is_set = !password.is_empty() && !password.expose().starts_with("$argon2");
+    if is_set { weakness_of(password, public) } else { None }
+}
+
+/// Why a secret of an app with these `public` values is guessable, if it is.
+fn weakness_of(secret: &Secret, public: &[&str]) -> Option<&'static str> {
+    let secret = secret.expose().trim();
     let text: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     let is_enclosed = |open: &str, close: &str| secret.starts_with(open) && secret.ends_with(close);
     if secret.is_empty() {
         Some("is white space only")
-    } else if secret == app.key || secret == app.id {
+    } else if public.contains(&secret) {
         Some("is the app's key or id, which is public")
     } else if PUBLISHED.contains(&text.as_str())
         || [("<", ">"), ("${", "}"), ("{{", "}}")]
@@ -95,9 +111,14 @@ pub(super) fn reject(
     if is_loopback_bind_address(host) {
         return Ok(());
     }
-    collect_errors(config.apps.iter().enumerate().map(|(index, app)| match weakness(app) {
+    let of_apps = config.apps.iter().enumerate().flat_map(|(index, app)| {
+        let key = |name| KeyPath::new("apps").index(index).child(name);
+        [(key("secret"), weakness(app)), (key("console_password"), console_weakness(app))]
+    });
+    let of_console = password_weakness(&config.console.password, &[]);
+    let all = of_apps.chain([(KeyPath::new("console.password"), of_console)]);
+    collect_errors(all.map(|(key, message)| match message {
         Some(message) => {
-            let key = KeyPath::new("apps").index(index).child("secret");
             let message = format!("{message}: choose another, or listen on 127.0.0.1");
             Err(match raw {
                 Some(raw) => ConfigError::key(&raw.source(&key), key, message),

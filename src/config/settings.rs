@@ -53,6 +53,12 @@ impl Config {
     pub fn is_development(&self) -> bool {
         matches!(self.apps.as_slice(), [app] if app.is_development())
     }
+
+    /// True if nothing but the development app can be served: there are no apps in a database either.
+    #[must_use]
+    pub fn serves_only_development(&self) -> bool {
+        self.is_development() && !self.apps_from.has_database()
+    }
 }
 
 section! {

@@ -33,6 +33,13 @@ static ASSETS: [Asset; 4] = [
     asset("icon.svg", "image/svg+xml", include_bytes!("../../console/dist/icon.svg")),
 ];
 
+/// Compresses all files, so that requests need not.
+pub(super) fn prepare() {
+    for asset in &ASSETS {
+        asset.encoded();
+    }
+}
+
 impl Asset {
     /// The file with this name; the page for an empty one.
     #[must_use]

@@ -5,6 +5,7 @@ use super::{
     context::Context,
     output::{Closed, Output, error_message},
     overview,
+    page_limits::PagePermit,
     publish::publish,
     records,
     request::{Call, Request, RequestKind, Watch},
@@ -49,7 +50,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub struct LiveTicket {
     session: Session,
     token: String,
-    _page: Permit,
+    _page: PagePermit,
 }
 
 impl LiveTicket {
@@ -78,7 +79,7 @@ impl Console {
     pub fn grant_live(&self, token: &str, csrf: &str) -> Result<LiveTicket, LiveError> {
         let session = self.session(token).filter(|_| self.has_csrf(token, csrf));
         let session = session.ok_or(LiveError::NoSession)?;
-        let page = self.pages.try_acquire().ok_or(LiveError::TooMany)?;
+        let page = self.pages.try_acquire(&session.scope).ok_or(LiveError::TooMany)?;
         Ok(LiveTicket { session, token: token.to_owned(), _page: page })
     }
 

@@ -16,6 +16,7 @@ mod live;
 mod login_limit;
 mod output;
 mod overview;
+mod page_limits;
 mod password;
 mod publish;
 mod records;
@@ -32,11 +33,11 @@ use crate::{
     config::{AppConfig, Config, Secret},
     hub::Hub,
     node::{AppsUnavailable, Node},
-    permit::Quota,
     recent,
 };
 use arc_swap::ArcSwap;
-use login_limit::LoginLimit;
+use login_limit::{LoginLimit, LoginSource};
+use page_limits::PageLimits;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sessions::{Hash, Scope, Session, Sessions, hash};
@@ -50,8 +51,6 @@ use worker::Worker;
 
 /// How long a session lasts; the age of its cookie.
 pub const SESSION_MAX: Duration = sessions::SESSION_MAX;
-/// Maximum number of open pages of a node.
-const LIVE_MAX: usize = 16;
 /// How long an attempt to log in waits for others that are verified.
 const VERIFY_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -65,7 +64,7 @@ pub struct Console {
     /// Verifying a hash takes memory and a core, so it is done for one attempt at a time.
     verifying: Arc<Semaphore>,
     worker: Worker,
-    pages: Arc<Quota>,
+    pages: PageLimits,
     /// The effective configuration, as the page shows it.
     configuration: ArcSwap<Value>,
 }
@@ -96,7 +95,11 @@ impl Settings {
         let has_app_password = config.apps.iter().any(|app| !app.console_password.is_empty());
         let password = config.console.password.clone();
         let has_password = has_app_password || !password.is_empty();
-        Self { password, has_app_password, is_open: config.is_development() && !has_password }
+        Self {
+            password,
+            has_app_password,
+            is_open: config.serves_only_development() && !has_password,
+        }
     }
 
     fn is_on(&self) -> bool {
@@ -109,7 +112,7 @@ impl Console {
     #[must_use]
     pub fn new(config: &Config, node: Arc<Node>) -> Self {
         let settings = Settings::new(config);
-        recent::set_on(settings.is_on());
+        prepare(&settings);
         Self {
             node,
             settings: ArcSwap::from_pointee(settings),
@@ -117,7 +120,7 @@ impl Console {
             login_limit: Mutex::new(LoginLimit::new(Instant::now())),
             verifying: Arc::new(Semaphore::new(1)),
             worker: Worker::default(),
-            pages: Quota::new(LIVE_MAX),
+            pages: PageLimits::default(),
             configuration: ArcSwap::default(),
         }
     }
@@ -125,7 +128,7 @@ impl Console {
     /// Applies another configuration. Sessions whose password has changed end.
     pub fn reconfigure(&self, config: &Config) {
         let settings = Settings::new(config);
-        recent::set_on(settings.is_on());
+        prepare(&settings);
         self.settings.store(Arc::new(settings));
     }
 
@@ -179,14 +182,15 @@ impl Console {
         sent: &str,
         network: IpAddr,
     ) -> Result<String, LoginError> {
-        self.login_limit.lock().take(network, Instant::now()).map_err(LoginError::TooMany)?;
         let scope = app_id.map_or(Scope::Server, |id| Scope::App(id.to_owned()));
+        let source = LoginSource { network, is_for_server: app_id.is_none() };
+        self.login_limit.lock().take(source, Instant::now()).map_err(LoginError::TooMany)?;
         let configured = self.password_of(&scope).await.map_err(LoginError::Apps)?;
         let Some(configured) = configured else { return Err(LoginError::WrongPassword) };
         if !self.verify(&configured, sent).await? {
             return Err(LoginError::WrongPassword);
         }
-        self.login_limit.lock().forget(network, Instant::now());
+        self.login_limit.lock().refund(source, Instant::now());
         Ok(self.open(scope, &configured))
     }
 
@@ -213,7 +217,7 @@ impl Console {
             let _one_at_a_time = permit;
             password::verify(&configured, &sent)
         });
-        Ok(verifying.await.unwrap_or_default())
+        verifying.await.map_err(|_panicked| LoginError::TooMany(VERIFY_WAIT_MAX))
     }
 
     /// Ends the session of a token.
@@ -268,6 +272,15 @@ impl Console {
             "node": self.node.name(),
             "development": self.is_open(),
         }))
+    }
+}
+
+/// Starts or ends what a console needs before a page asks for it. The files of the page are compressed
+/// now, since that takes some milliseconds that no shard should spend.
+fn prepare(settings: &Settings) {
+    recent::set_on(settings.is_on());
+    if settings.is_on() {
+        assets::prepare();
     }
 }
 

@@ -8,8 +8,11 @@ use std::{
 
 /// How long a session lasts, used or not.
 pub(super) const SESSION_MAX: Duration = Duration::from_hours(12);
-/// Maximum number of sessions. A further one ends the oldest.
-pub(super) const SESSIONS_MAX: usize = 16;
+/// Maximum number of sessions of the server, of each app, and of all apps together. A further one ends
+/// the oldest of its kind, so that nobody who may see one app ends the sessions of the operator.
+const OF_SERVER_MAX: usize = 8;
+const OF_APP_MAX: usize = 4;
+const OF_APPS_MAX: usize = 64;
 
 /// What a session may see.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,14 +62,27 @@ impl Sessions {
     /// Opens a session, and returns its token.
     pub(super) fn open(&mut self, scope: Scope, credential: Hash, now: Instant) -> String {
         self.remove_expired(now);
-        if SESSIONS_MAX <= self.0.len() {
-            self.0.pop_front();
+        let is_app = |of: &Scope| matches!(of, Scope::App(_));
+        match scope {
+            Scope::Server => self.make_room(OF_SERVER_MAX, |of| *of == Scope::Server),
+            Scope::App(_) => {
+                self.make_room(OF_APP_MAX, |of| *of == scope);
+                self.make_room(OF_APPS_MAX, is_app);
+            }
         }
         let token = random_token();
         let session =
             Session { scope, csrf: random_token(), credential, expires_at: now + SESSION_MAX };
         self.0.push_back((hash(&token), session));
         token
+    }
+
+    /// Ends the oldest sessions of a kind until there is room for one more.
+    fn make_room(&mut self, max: usize, is_counted: impl Fn(&Scope) -> bool) {
+        while max <= self.0.iter().filter(|(_, session)| is_counted(&session.scope)).count() {
+            let oldest = self.0.iter().position(|(_, session)| is_counted(&session.scope));
+            oldest.and_then(|at| self.0.remove(at));
+        }
     }
 
     /// The session of a token.
@@ -117,12 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn a_further_session_ends_the_oldest() {
+    fn a_further_session_ends_the_oldest_of_its_kind() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let tokens: Vec<_> =
-            (0..=SESSIONS_MAX).map(|_| sessions.open(Scope::Server, hash("p"), now)).collect();
-        assert_eq!(sessions.find(&tokens[0], now), None);
-        assert!(tokens[1..].iter().all(|token| sessions.find(token, now).is_some()));
+        let app = |id: usize| Scope::App(id.to_string());
+        let server: Vec<_> =
+            (0..=OF_SERVER_MAX).map(|_| sessions.open(Scope::Server, hash("p"), now)).collect();
+        let of_one: Vec<_> =
+            (0..=OF_APP_MAX).map(|_| sessions.open(app(0), hash("p"), now)).collect();
+        for opened in [&server, &of_one] {
+            assert_eq!(sessions.find(&opened[0], now), None);
+            assert!(opened[1..].iter().all(|token| sessions.find(token, now).is_some()));
+        }
+        for id in 1..=OF_APPS_MAX {
+            sessions.open(app(id), hash("p"), now);
+        }
+        assert_eq!(sessions.0.len(), OF_SERVER_MAX + OF_APPS_MAX);
+        assert!(server[1..].iter().all(|token| sessions.find(token, now).is_some()));
+        assert!(of_one.iter().all(|token| sessions.find(token, now).is_none()));
         let later = now + SESSION_MAX;
         sessions.open(Scope::Server, hash("p"), later);
         assert_eq!(sessions.0.len(), 1, "expired sessions are removed");

@@ -28,6 +28,8 @@ use serde::Deserialize;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const COOKIE_NAME: &str = "campanile_console";
+/// Headers that proxies add.
+const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "forwarded", "via"];
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Maximum size of a log-in, in bytes.
 const LOGIN_MAX: usize = 4_096;
@@ -73,6 +75,9 @@ impl HttpContext {
         if !self.console.is_on() {
             return Err(ApiError::not_found("The console is off: set console.password"));
         }
+        if self.console.is_open() {
+            check_local(&parts.headers, peer)?;
+        }
         let response = match path {
             ConsolePath::Redirect => redirect(),
             ConsolePath::Asset(name) => asset(&name, &parts.headers)?,
@@ -90,7 +95,7 @@ impl HttpContext {
         headers: &HeaderMap,
         peer: ClientAddress,
     ) -> Result<HttpResponse, ApiError> {
-        if let Some(session) = token(headers).and_then(|token| self.console.describe(token)) {
+        if let Some(session) = tokens(headers).find_map(|token| self.console.describe(token)) {
             return Ok(ok(session.to_string()));
         }
         match self.console.open_session() {
@@ -120,7 +125,10 @@ impl HttpContext {
         let app = body.app.as_deref().filter(|app| !app.is_empty());
         let network = rate_limit_network(peer.address);
         let token = self.console.log_in(app, &body.password, network).await;
-        Ok(self.with_session(&token.map_err(|error| login_error(&error))?, is_https))
+        let token = token.map_err(|error| login_error(&error))?;
+        tokens(headers).for_each(|before| self.console.log_out(before));
+        tracing::info!(app, address = %peer.address, "console session opened");
+        Ok(self.with_session(&token, is_https))
     }
 
     /// The session of a new token, with its cookie.
@@ -128,20 +136,17 @@ impl HttpContext {
         let session = self.console.describe(token).unwrap_or_default();
         let mut response = ok(session.to_string());
         let max_age = SESSION_MAX.as_secs();
-        self.set_cookie(&mut response, token, max_age, is_https);
+        Self::set_cookie(&mut response, token, max_age, is_https);
         response
     }
 
-    fn set_cookie(&self, response: &mut HttpResponse, token: &str, max_age: u64, is_https: bool) {
+    fn set_cookie(response: &mut HttpResponse, token: &str, max_age: u64, is_https: bool) {
         let secure = if is_https { "; Secure" } else { "" };
-        let cookie = format!(
-            "{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path={}/console; Max-Age={max_age}{secure}",
-            self.prefix
-        );
-        // A prefix that a header cannot contain is none that a client can request.
-        if let Ok(cookie) = HeaderValue::try_from(cookie) {
-            response.headers_mut().insert(SET_COOKIE, cookie);
-        }
+        // Without a path it is that of the request, also behind a proxy that removes a prefix.
+        let cookie =
+            format!("{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}");
+        let cookie = HeaderValue::try_from(cookie).expect("digits and letters");
+        response.headers_mut().insert(SET_COOKIE, cookie);
     }
 
     /// `POST logout`.
@@ -152,12 +157,12 @@ impl HttpContext {
     ) -> Result<HttpResponse, ApiError> {
         let is_https = check_origin(headers)? || peer.is_tls;
         let csrf = headers.get(CSRF).and_then(|value| value.to_str().ok());
-        let token =
-            token(headers).zip(csrf).filter(|(token, csrf)| self.console.has_csrf(token, csrf));
-        let Some((token, _)) = token else { return Err(no_session()) };
+        let csrf = csrf.ok_or_else(no_session)?;
+        let token = tokens(headers).find(|token| self.console.has_csrf(token, csrf));
+        let token = token.ok_or_else(no_session)?;
         self.console.log_out(token);
         let mut response = json_response(StatusCode::NO_CONTENT, Bytes::new());
-        self.set_cookie(&mut response, "", 0, is_https);
+        Self::set_cookie(&mut response, "", 0, is_https);
         Ok(response)
     }
 
@@ -169,7 +174,9 @@ impl HttpContext {
         let csrf = offered
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().strip_prefix(SUBPROTOCOL));
-        let (token, csrf) = token(&parts.headers).zip(csrf).ok_or_else(no_session)?;
+        let csrf = csrf.ok_or_else(no_session)?;
+        let token = tokens(&parts.headers).find(|token| self.console.has_csrf(token, csrf));
+        let token = token.ok_or_else(no_session)?;
         let ticket = self.console.grant_live(token, csrf).map_err(|error| match error {
             LiveError::NoSession => no_session(),
             LiveError::TooMany => ApiError::new(
@@ -202,10 +209,25 @@ fn login_error(error: &LoginError) -> ApiError {
     }
 }
 
-/// The token in the cookie.
-fn token(headers: &HeaderMap) -> Option<&str> {
+/// Checks that a console without a password is asked by a page of its own, on this machine. A proxy
+/// may have written the loopback address into `Host`, and a page of another site may send requests.
+fn check_local(headers: &HeaderMap, peer: ClientAddress) -> Result<(), ApiError> {
+    let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    let of_page = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let is_own_page = matches!(of_page, None | Some(b"same-origin" | b"none"));
+    if is_own_page && !is_forwarded && peer.address.is_loopback() {
+        return Ok(());
+    }
+    let message = "The console of the development app is for pages of its own on this machine, without a \
+                   proxy: set console.password";
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+/// The tokens in the cookies. There may be several of one name: another server on this host, or a page
+/// of a subdomain, can set one.
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).find_map(|cookie| {
+    lines.flat_map(|line| line.split(';')).filter_map(|cookie| {
         let (name, value) = cookie.trim().split_once('=')?;
         (name == COOKIE_NAME).then_some(value)
     })
@@ -326,10 +348,11 @@ mod tests {
     #[test]
     fn the_token_is_found_among_other_cookies() {
         let mut headers = HeaderMap::new();
-        assert_eq!(token(&headers), None);
+        let found = |headers: &HeaderMap| tokens(headers).map(str::to_owned).collect::<Vec<_>>();
         headers.append(COOKIE, HeaderValue::from_static("a=b; xcampanile_console=c"));
-        assert_eq!(token(&headers), None);
+        assert_eq!(found(&headers), [""; 0]);
         headers.append(COOKIE, HeaderValue::from_static("d=e;campanile_console=f; g=h"));
-        assert_eq!(token(&headers), Some("f"));
+        headers.append(COOKIE, HeaderValue::from_static("campanile_console=i"));
+        assert_eq!(found(&headers), ["f", "i"]);
     }
 }

@@ -107,7 +107,7 @@ impl HttpContext {
     ) -> Self {
         let token = config.metrics.token.expose();
         let metrics = match token {
-            "" if config.is_development() => MetricsAccess::Public,
+            "" if config.serves_only_development() => MetricsAccess::Public,
             "" => MetricsAccess::Disabled,
             token => MetricsAccess::Token(token.to_owned()),
         };

@@ -27,7 +27,7 @@ pub(super) struct RootPage {
 
 impl RootPage {
     pub(super) fn new(config: &Config) -> Self {
-        let development = config.apps.first().filter(|_| config.is_development());
+        let development = config.apps.first().filter(|_| config.serves_only_development());
         Self {
             is_health_check: config.server.health_at_root,
             development_key: development.map(|app| app.key.clone()),

@@ -228,6 +228,8 @@ impl HttpContext {
             Some(Route::WebSocket { .. }) => false,
             // The metrics cover all apps, and need no token.
             Some(Route::Scrape) => self.any_well_known,
+            // Needs no password then, whatever else is served.
+            Some(Route::Console(_)) => self.all_well_known || self.console().is_open(),
             _ => self.all_well_known,
         };
         if is_limited { check::check_loopback(parts) } else { Ok(()) }

@@ -68,11 +68,8 @@ async fn a_password_opens_a_session_whose_cookie_no_other_site_can_use() {
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let cookie = reply.header("set-cookie").expect("a session has one");
     let attributes: Vec<_> = cookie.split("; ").skip(1).collect();
-    assert_eq!(
-        attributes,
-        ["HttpOnly", "SameSite=Strict", "Path=/console", "Max-Age=43200"],
-        "without TLS"
-    );
+    let expected = ["HttpOnly", "SameSite=Strict", "Max-Age=43200"];
+    assert_eq!(attributes, expected, "without TLS; the path is that of the request");
     let headers = [("origin", "https://a.test"), ("content-type", "application/json")];
     let body = json!({"password": PASSWORD}).to_string();
     let secure = console_request(server.address, "a.test", ("POST", "login"), &headers, &body);
@@ -269,15 +266,127 @@ async fn sessions_are_bounded() {
     let server = with_password().start().await;
     let first = ConsoleSession::log_in(server.address, None, PASSWORD).await;
     let mut others = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
         others.push(ConsoleSession::log_in(server.address, None, PASSWORD).await);
     }
     assert_eq!(first.request("GET", "session", &[]).await.status, 401, "the oldest has ended");
     assert_eq!(others[0].request("GET", "session", &[]).await.status, 200);
     let mut pages = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
         pages.push(others[0].page().await);
     }
     let (reply, _) = others[0].handshake(ORIGIN, &others[0].csrf).await;
     assert_eq!(reply.status, 503, "{reply}");
+}
+
+/// Whoever may see one app can neither end the sessions of the operator nor take all pages.
+#[tokio::test]
+async fn the_sessions_and_pages_of_an_app_leave_room_for_the_operator() {
+    let settings = with_password().app("console_password", quoted("the password of the app"));
+    let server = settings.start().await;
+    let operator = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let app = async || {
+        ConsoleSession::log_in(server.address, Some(APP_ID), "the password of the app").await
+    };
+    let first = app().await;
+    let mut pages = Vec::new();
+    for _ in 0..4 {
+        pages.push(app().await.page().await);
+    }
+    assert_eq!(first.request("GET", "session", &[]).await.status, 401);
+    let last = app().await;
+    let (reply, _) = last.handshake(ORIGIN, &last.csrf).await;
+    assert_eq!(reply.status, 503, "{reply}");
+    operator.page().await.watch("overview", json!({})).await;
+}
+
+/// A log-in ends the session that the browser had; of several cookies of the name, the valid one counts.
+#[tokio::test]
+async fn one_browser_has_one_session_whatever_other_cookies_it_sends() {
+    let server = with_password().start().await;
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let foreign = ConsoleSession {
+        cookie: format!("campanile_console=x; {}", session.cookie),
+        ..session.clone()
+    };
+    assert_eq!(foreign.request("GET", "session", &[]).await.status, 200);
+    foreign.page().await.watch("overview", json!({})).await;
+    let headers =
+        [("origin", ORIGIN), ("content-type", "application/json"), ("cookie", &session.cookie)];
+    let body = json!({"password": PASSWORD}).to_string();
+    let again =
+        console_request(server.address, "campanile.test", ("POST", "login"), &headers, &body);
+    assert_eq!(again.await.status, 200);
+    assert_eq!(session.request("GET", "session", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_right_password_refunds_only_its_own_attempt() {
+    let settings = with_password().app("console_password", quoted("the password of the app"));
+    let server = settings.start().await;
+    let guess = async || console_login(server.address, None, "wrong").await.status;
+    let mut guesses = Vec::new();
+    for _ in 0..6 {
+        guesses.push(guess().await);
+        let of_app = console_login(server.address, Some(APP_ID), "the password of the app").await;
+        assert_eq!(of_app.status, 200);
+    }
+    assert_eq!(guesses, [401, 401, 401, 401, 401, 429]);
+}
+
+/// A proxy may write the loopback address into `Host`, and other sites may send requests.
+#[tokio::test]
+async fn without_a_password_neither_proxies_nor_other_sites_get_a_session() {
+    let server = development().await;
+    for (name, value) in [
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-host", "localhost"),
+        ("forwarded", "for=203.0.113.7"),
+        ("via", "1.1 proxy"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        let headers = [(name, value)];
+        let request =
+            console_request(server.address, "localhost", ("GET", "session"), &headers, "");
+        let reply = request.await;
+        assert_eq!((reply.status, reply.header("set-cookie")), (403, None), "{name}: {reply}");
+    }
+    for site in ["same-origin", "none"] {
+        let headers = [("sec-fetch-site", site)];
+        let request =
+            console_request(server.address, "localhost", ("GET", "session"), &headers, "");
+        assert_eq!(request.await.status, 200, "{site}");
+    }
+}
+
+/// With apps in a database others than the development app are served.
+#[tokio::test]
+async fn beside_a_database_of_apps_the_development_app_needs_a_password() {
+    let directory = Directory::new();
+    directory.write("config.toml", "[apps_from]\nurl = \"sqlite://apps.db\"\n[[apps]]\nid = \"app-id\"\nkey = \"app-key\"\nsecret = \"app-secret\"\n");
+    let process =
+        Process::spawn(&["start", "--host", "127.0.0.1", "--port", "0"], directory.path());
+    let server = Server::from_process(process, directory).await;
+    let request = console_request(server.address, "localhost", ("GET", "session"), &[], "");
+    assert_eq!(request.await.status, 404);
+    let metrics = kit::Http::plain(server.address, "GET", "/metrics", &[]).await;
+    assert_eq!(metrics.status, 404, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_guessable_password_is_rejected_where_others_can_reach_the_server() {
+    for (password, why) in [
+        ("changeme", "is a published placeholder"),
+        ("<the password>", "is a published placeholder"),
+        ("        ", "is white space only"),
+    ] {
+        let directory = Directory::new();
+        let config = with_password().section("console", "password", quoted(password));
+        directory.write("config.toml", &config.toml());
+        let mut process = Process::spawn(&["check", "--host", "0.0.0.0"], directory.path());
+        assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
+        let error = format!("console.password: {why}: choose another, or listen on 127.0.0.1");
+        assert!(process.output().contains(&error), "{}", process.output());
+    }
 }
