@@ -72,9 +72,11 @@ impl Shard {
         }
     }
 
-    /// Reports a frame for one client, if it is watched.
+    /// Reports a frame for one client, if it is watched. A closing connection is sent none.
     pub(super) fn watch_out(&mut self, slot: u32, frame: &Frame) {
-        if !self.watches.is_empty() {
+        if !self.watches.is_empty()
+            && self.connections.get(slot as usize).is_some_and(Connection::is_open)
+        {
             self.report_watched(slot, || WatchedMessage::Out(frame.clone()));
         }
     }
