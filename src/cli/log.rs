@@ -1,7 +1,10 @@
 //! The log of the process, and its level at runtime.
 
 use super::{log_line::LogLine, log_warnings::RecordWarnings};
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::{
+    config::{LogConfig, LogFormat, LogLevel},
+    recent,
+};
 use std::{
     env,
     ffi::OsStr,
@@ -27,6 +30,8 @@ pub(super) fn init(config: &LogConfig) -> (LogLevelHandle, WorkerGuard) {
         LogFormat::Json => LogLine::Json,
     };
     let lines = fmt::layer().with_writer(writer).event_format(form);
+    // Warnings of the start are kept until the console decides whether they are shown.
+    recent::set_on(true);
     let set = set_global_default(registry().with(level).with(lines).with(RecordWarnings));
     // It fails only if a program that embeds the server has installed a logger before.
     let _ = set;

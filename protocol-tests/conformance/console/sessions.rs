@@ -87,7 +87,11 @@ async fn a_password_opens_a_session_whose_cookie_no_other_site_can_use() {
 
 #[tokio::test]
 async fn a_hashed_password_is_verified() {
-    let hash = hash(PASSWORD).await;
+    for other in ["", "7 chars", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ"] {
+        let (status, _) = hash(other).await;
+        assert_eq!(status, Some(2), "{other}");
+    }
+    let (_, hash) = hash(PASSWORD).await;
     assert!(hash.starts_with("$argon2id$v=19$"), "{hash}");
     let server = Settings::new().section("console", "password", quoted(&hash)).start().await;
     assert_eq!(console_login(server.address, None, "another").await.status, 401);
@@ -96,15 +100,15 @@ async fn a_hashed_password_is_verified() {
     assert!(!server.process.output().contains("argon2"));
 }
 
-/// The line that `campanile hash-password` prints.
-async fn hash(password: &str) -> String {
+/// The exit code of `campanile hash-password`, and the line that it prints.
+async fn hash(password: &str) -> (Option<i32>, String) {
     let directory = Directory::new();
     let file = directory.write("password", &format!("{password}\n"));
     let mut command = tokio::process::Command::new(kit::program());
     command.arg("hash-password").stdin(std::fs::File::open(file).expect("it was written"));
     let output = command.output().await.expect("the program runs");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("a hash is ASCII").trim_end().to_owned()
+    let hash = String::from_utf8(output.stdout).expect("a hash is ASCII");
+    (output.status.code(), hash.trim_end().to_owned())
 }
 
 #[tokio::test]
