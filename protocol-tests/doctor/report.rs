@@ -1,6 +1,6 @@
 //! The report for people.
 
-use crate::{command, served};
+use crate::{command, laravel, laravel_env, served};
 use kit::{Directory, KEY, SECRET, Settings};
 
 #[tokio::test]
@@ -28,4 +28,36 @@ async fn a_finding_is_a_block_that_fits_a_screen() {
     assert!(text.ends_with("\n1 broken, 0 doubtful.\n"), "{text}");
     assert!(text.lines().count() <= 24, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+/// In each state: without a server, with one that has another secret, and with one that has this.
+#[tokio::test]
+async fn no_report_contains_a_secret() {
+    let server = Settings::new().start_node().await;
+    let url = server.url();
+    let secrets =
+        ["a-secret-of-the-app", "a-password-of-redis", "a-cookie", "a-header", "base64:an-app-key"];
+    for (flags, secret) in [
+        (&[][..], secrets[0]),
+        (&["--server", &url][..], secrets[0]),
+        (&["--server", &url], SECRET),
+    ] {
+        let env = laravel_env(&server).replace(SECRET, secret);
+        let redis = format!("REDIS_PASSWORD={}\nAPP_KEY={}\n", secrets[1], secrets[4]);
+        let directory = laravel(&(env + &redis));
+        for json in [&["--json"][..], &[]] {
+            let given =
+                ["--cookie", "session=a-cookie", "--header", "Authorization: a-header", "--quick"];
+            let endpoint = ["--auth-endpoint", "http://127.0.0.1:9/broadcasting/auth"];
+            let mut command = command(&directory);
+            command.arg("doctor").args(flags).args(json).args(given).args(endpoint);
+            let output = command.output().expect("the program runs");
+            let text =
+                String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("configuration"), "{text}");
+            for secret in secrets.iter().chain([&SECRET]) {
+                assert!(!text.contains(secret), "{secret} is in:\n{text}");
+            }
+        }
+    }
 }

@@ -10,6 +10,9 @@ use hyper::Uri;
 use serde_json::{Map, Value};
 use std::{net::IpAddr, path::PathBuf};
 
+/// Minimum length of a secret that is searched for in reports, in bytes.
+const SECRET_MIN: usize = 6;
+
 /// The inputs of all links.
 #[derive(Debug)]
 pub(super) struct Inputs<'a> {
@@ -97,6 +100,28 @@ impl<'a> Inputs<'a> {
             Some(id) => of_id(id),
             None => apps.first().cloned().or_else(|| self.app_of_variables()),
         }
+    }
+
+    /// The secrets of the configuration and of the application's variables, which a report must not
+    /// contain.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let names = [
+            "APP_KEY",
+            "REVERB_APP_SECRET",
+            "PUSHER_APP_SECRET",
+            "SOKETI_DEFAULT_APP_SECRET",
+            "REDIS_PASSWORD",
+        ];
+        let mut secrets: Vec<_> = names.iter().filter_map(|name| self.variable(name)).collect();
+        if let Some(config) = self.config() {
+            secrets.extend(config.apps.iter().map(|app| app.secret.expose().to_owned()));
+            secrets.push(config.metrics.token.expose().to_owned());
+            let password = config.redis.target().and_then(|target| target.password.clone());
+            secrets.extend(password.map(|password| password.expose().to_owned()));
+        }
+        // Shorter ones are words of ordinary texts.
+        secrets.retain(|secret| SECRET_MIN <= secret.len());
+        secrets
     }
 
     /// The app of the application's variables.

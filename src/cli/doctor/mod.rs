@@ -131,8 +131,8 @@ fn style() -> Style {
 impl<'a> Checkup<'a> {
     fn new(inputs: Inputs<'a>) -> Self {
         let mut report = Report::default();
-        for app in inputs.app().iter().chain(&inputs.app_of_variables()) {
-            report.mask.add(app.secret.expose());
+        for secret in inputs.secrets() {
+            report.mask.add(&secret);
         }
         for (_, value) in inputs.args.header.iter().filter_map(|line| line.split_once(':')) {
             report.mask.add(value);
