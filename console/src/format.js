@@ -45,6 +45,7 @@ export function bytes(value) {
 /** Milliseconds: `0.12 ms`, `4.2 ms`, `1.3 s`. */
 export function milliseconds(value) {
   if (!isNumber(value)) return NONE;
+  if (value === 0) return '< 1 ms';
   if (value >= 1000) return `${ONE_DIGIT.format(value / 1000)} s`;
   if (value >= 100) return `${WHOLE.format(value)} ms`;
   return value < 1 ? `${TWO_DIGITS.format(value)} ms` : `${ONE_DIGIT.format(value)} ms`;
@@ -93,9 +94,14 @@ export function plural(number, singular, several = `${singular}s`) {
   return `${count(number)} ${number === 1 ? singular : several}`;
 }
 
+/** A text with a capital at its beginning. */
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** A message of the server as a sentence of its own. */
 export function sentence(text) {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const first = capital(text);
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 

@@ -26,7 +26,7 @@ test('numbers are short, and have a unit', () => {
   assert.deepEqual([0, 0.44, 9.94, 9.96, 1234.5].map(rate), ['0', '0.4', '9.9', '10', '1,235']);
   assert.deepEqual([0, 2500, 12_500, 250_000, 3_400_000].map(short), ['0', '2,500', '12.5k', '250k', '3.4M']);
   assert.deepEqual([0, 999, 1010, 153_600, 5_368_709_120].map(bytes), ['0 B', '999 B', '1.0 KiB', '150 KiB', '5.0 GiB']);
-  assert.deepEqual([0.123, 4.25, 150, 1300].map(milliseconds), ['0.12 ms', '4.3 ms', '150 ms', '1.3 s']);
+  assert.deepEqual([0, 0.123, 4.25, 150, 1300].map(milliseconds), ['< 1 ms', '0.12 ms', '4.3 ms', '150 ms', '1.3 s']);
   assert.deepEqual([0.5, 59, 60, 3725, 90_061, 86_400].map(duration), ['0 s', '59 s', '1 min', '1 h 2 min', '1 d 1 h', '1 d']);
   for (const format of [count, rate, short, bytes, milliseconds, duration]) assert.equal(format(null), '–');
   assert.match(exact(Date.UTC(2026, 0, 31, 12)), /^2026-0[12]-\d\d \d\d:\d\d:00\.000 [+−]\d\d:\d\d$/);

@@ -1,6 +1,7 @@
 // Failed authorizations: what was received, and what should have been signed.
 
 import { useWatch } from '../context.js';
+import { sentence } from '../format.js';
 import { Badge, Code, Empty, Facts, Heading, Notice, Time, Watched } from '../parts/basics.jsx';
 import { toApp } from '../routes.js';
 
@@ -38,8 +39,8 @@ function Failure({ app, item }) {
         <span class="panel-tools"><Badge kind="bad">{KINDS[item.kind] ?? item.kind}</Badge><Time at={item.time} /></span>
       </header>
       <div class="panel-body failure">
-        <p class="failure-why">{item.why}</p>
-        {item.hint && <Notice kind="info" title="Probable cause">{item.hint}</Notice>}
+        <p class="failure-why">{sentence(item.why)}</p>
+        {item.hint && <Notice kind="info" title="Probable cause">{sentence(item.hint)}</Notice>}
         <Facts of={[
           ['Connection', <a class="mono" href={toApp(app, 'connections', item.socket_id)}>{item.socket_id}</a>],
           ['Key of the app', <span class="mono break">{item.key}</span>],

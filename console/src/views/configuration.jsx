@@ -42,8 +42,8 @@ function matches({ key, value, source }, search, show) {
 function Settings({ rows }) {
   if (rows.length === 0) return <Empty title="No setting matches" />;
   const columns = [
-    { name: 'key', title: 'Setting', medium: true, cell: ({ key }) => <span class="mono break">{key}</span> },
-    { name: 'value', title: 'Value', wide: true, cell: ({ value }) => (value === '***' ? <Badge>masked</Badge> : <span class="mono break">{value}</span>) },
+    { name: 'key', title: 'Setting', wide: true, cell: ({ key }) => <span class="mono break">{key}</span> },
+    { name: 'value', title: 'Value', medium: true, cell: ({ value }) => (value === '***' ? <Badge>masked</Badge> : <span class="mono break">{value}</span>) },
     { name: 'source', title: 'Source', cell: ({ source }) => (source === 'default' ? <span class="faint">default</span> : <span class="source break">{source}</span>) },
   ];
   return <Panel title={plural(rows.length, 'setting')} flush><Table label="Settings" stacked columns={columns} rows={rows} id={({ key }) => key} rowClass={({ source }) => (source === 'default' ? undefined : 'set')} /></Panel>;

@@ -43,12 +43,11 @@ function keep(value, item) {
 
 /** Subscriptions follow from the messages: the list of channels is in the first state only. */
 function withMessage(state, { type, event, channel }) {
-  const messages_in = state.messages_in + (type === 'in' ? 1 : 0);
   let channels = state.channels ?? [];
   if (type === 'out' && event === SUBSCRIBED && channel && !channels.includes(channel)) channels = [...channels, channel];
   if (type === 'in' && event === UNSUBSCRIBE && channel) channels = channels.filter((each) => each !== channel);
   const subscriptions = state.subscriptions + channels.length - (state.channels ?? []).length;
-  return { ...state, messages_in, channels, subscriptions };
+  return { ...state, channels, subscriptions };
 }
 
 export function Connection({ app, item: socket_id }) {
@@ -94,12 +93,12 @@ function About({ state }) {
       ['State', state.closed_at === null ? <Badge kind="good">open</Badge> : <Badge kind="bad">closed</Badge>],
       ['Connected', <Time at={state.connected_at} />],
       ['Address', <span class="mono">{state.address}</span>],
-      ['Client', state.client ?? 'unknown'],
+      ['Client', state.client],
       ['Origin', state.origin && <span class="break">{state.origin}</span>],
       ['User', state.user_id && <span class="mono break">{state.user_id}</span>],
-      ['Subscriptions', count(state.subscriptions)],
-      ['Messages received', count(state.messages_in)],
-      ['Waiting to be sent', <span class={state.waiting_bytes > 0 ? 'warn-text' : ''}>{bytes(state.waiting_bytes)}</span>],
+      // Of a closed connection neither is known.
+      ['Subscriptions', state.subscriptions === null ? null : count(state.subscriptions)],
+      ['Waiting to be sent', state.waiting_bytes === null ? null : <span class={state.waiting_bytes > 0 ? 'warn-text' : ''}>{bytes(state.waiting_bytes)}</span>],
     ]} />
   );
 }
@@ -152,7 +151,7 @@ function Disconnect({ app, socket_id }) {
   return (
     <>
       <button type="button" class="button danger" onClick={() => dialog.current.showModal()}>Disconnect</button>
-      <span role="alert" class="bad-text">{error}</span>
+      {error && <span role="alert" class="bad-text">{error}</span>}
       <dialog ref={dialog} aria-labelledby="disconnect-title">
         <h2 id="disconnect-title">Disconnect {socket_id}?</h2>
         <p>The server closes the connection with code 4009, after which Pusher's clients do not connect again by themselves.</p>

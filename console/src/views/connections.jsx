@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 
 import { useDelayed, useWatch } from '../context.js';
-import { bytes, count, plural } from '../format.js';
+import { bytes, capital, count, plural } from '../format.js';
 import { Badge, Choice, Empty, Heading, Panel, Search, Time, Watched } from '../parts/basics.jsx';
 import { Table } from '../parts/table.jsx';
 import { replaceQuery, toApp } from '../routes.js';
@@ -51,9 +51,9 @@ const socket = (app) => ({
   ),
 });
 
-const client = {
-  name: 'client', title: 'Client', minor: true, medium: true,
-  cell: ({ client: name, origin }) => <>{name ?? <span class="faint">unknown</span>}{origin && <span class="under break">{origin}</span>}</>,
+const origin = {
+  name: 'origin', title: 'Origin', minor: true, medium: true,
+  cell: ({ client, origin: text }) => <>{text ? <span class="break">{text}</span> : <span class="faint">none</span>}{client && <span class="under">{client}</span>}</>,
 };
 
 function Open({ app, rows, total, search }) {
@@ -62,10 +62,9 @@ function Open({ app, rows, total, search }) {
   }
   const columns = [
     { ...socket(app), medium: false, wide: true },
-    client,
+    origin,
     { name: 'since', title: 'Since', number: true, minor: true, cell: ({ connected_at }) => <Time at={connected_at} /> },
     { name: 'subscriptions', title: 'Subscriptions', number: true, minor: true, cell: ({ subscriptions }) => count(subscriptions) },
-    { name: 'messages', title: 'Received', number: true, minor: true, cell: ({ messages_in }) => count(messages_in) },
     { name: 'waiting', title: 'Waiting', number: true, cell: ({ waiting_bytes }) => (waiting_bytes > 0 ? <span class="warn-text">{bytes(waiting_bytes)}</span> : <span class="faint">0 B</span>) },
   ];
   return (
@@ -80,7 +79,7 @@ function Closed({ app, rows, search }) {
   if (rows.length === 0) return <Empty title={search ? 'No closed connection matches' : 'No connection was closed'}>The last closed connections of this node appear here.</Empty>;
   const columns = [
     socket(app),
-    client,
+    origin,
     { name: 'closed', title: 'Closed', number: true, cell: ({ closed_at }) => <Time at={closed_at} /> },
     { name: 'why', title: 'Why', wide: true, cell: Why },
   ];
@@ -111,7 +110,7 @@ export function Why({ code, reason, explanation }) {
   const isNormal = code === 1000 || code === 1001 || code === null;
   return (
     <div class="why">
-      <p>{code !== null && code !== undefined && <Badge kind={isNormal ? 'plain' : 'bad'}>{code}</Badge>} {reason}</p>
+      <p>{code !== null && code !== undefined && <Badge kind={isNormal ? 'plain' : 'bad'}>{code}</Badge>} {reason && capital(reason)}</p>
       {explanation && <p class="why-explanation">{explanation}</p>}
     </div>
   );
