@@ -4,7 +4,10 @@ use crate::protocol::explain_close as of_table;
 
 /// The explanation of a close code with its message.
 pub(super) fn explain_close(code: u16, message: &str) -> Option<String> {
-    of_table(code, message).map(|row| format!("{} {}", row.meaning, row.remedy))
+    of_table(code, message).map(|row| match row.remedy {
+        "Nothing." => row.meaning.to_owned(),
+        remedy => format!("{} {remedy}", row.meaning),
+    })
 }
 
 /// The message of a close frame, or the label of the reason in words if there was none.
@@ -44,6 +47,7 @@ mod tests {
     #[test]
     fn codes_and_warnings_are_explained() {
         assert!(explain_close(4001, "").unwrap().len() > 20);
+        assert!(explain_close(1000, "").unwrap().ends_with("closed the connection."));
         assert_eq!(explain_close(2, ""), None);
         assert!(explain_warning("webhook failed").unwrap().contains("2xx"));
         assert_eq!(explain_warning("another"), None);
