@@ -21,8 +21,8 @@ const MAX_BYTES = 150 * 1024;
 /** The time that the plots of the overview show. */
 const RECORDED_MS = 65_000;
 const APP = { id: 'shop', key: 'shop-key', secret: 'a-secret-of-the-pictures' };
-const DESKTOP = { viewport: { width: 1180, height: 800 } };
-const PHONE = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const DESKTOP = { viewport: { width: 1180, height: 720 } };
+const PHONE = { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const OURS = { key: APP.key };
 const NAMES = ['ada', 'bruno', 'chiara', 'dmitri', 'elena', 'farid', 'greta', 'hugo', 'ines', 'jonas', 'katya', 'luis', 'maria', 'nils'];
 const ORDERS = [1042, 1043, 1047, 1051, 1058];
@@ -52,19 +52,22 @@ async function takePictures({ server, room, socketId }) {
     await window.goTo(`${app}/channels`);
     await window.goTo('#/overview');
   }
-  await openSlowClient(stage, server, 'ticker', APP.key);
   await delay(RECORDED_MS);
   await save('overview', await light.page.screenshot());
   await save('overview-dark', await dark.page.screenshot());
   const phones = [await phone.page.screenshot()];
   for (const [name, hash, wait_ms] of [
-    ['channels', `${app}/channels`, 2500],
+    ['channels', `${app}/channels`, 2500], ['channel', `${app}/channels/${encodeURIComponent(room)}`, 9000],
+    ['connection', `${app}/connections/${socketId}`, 6000],
+    ['closed', `${app}/connections?show=closed`, 2500], ['authorizations', `${app}/authorizations`, 500],
+    ['webhooks', `${app}/webhooks`, 500], ['configuration', '#/configuration', 500],
   ]) {
+    if (name === 'closed') await overflowSlowClient(server);
     await Promise.all([light, dark, phone].map((window) => window.goTo(hash)));
     await delay(wait_ms);
     await Promise.all([light, dark].map(({ page }) => page.mouse.move(0, 0)));
     await save(name, await (['channel', 'authorizations', 'configuration'].includes(name) ? dark : light).page.screenshot());
-    phones.push(await phone.page.screenshot());
+    if (['channel', 'closed'].includes(name)) phones.push(await phone.page.screenshot());
   }
   await save('phone', await sideBySide(phones));
   await Promise.all([light, dark, phone].map((window) => window.close()));
@@ -108,9 +111,9 @@ async function busyServer() {
 
 /** A client with a stale key, one whose application signs with another secret, and one that signs without the channel data. */
 async function mistakes(server) {
+  const sdk = openSdk(server, APP);
   stage.pusher(server, { key: 'key-of-staging' });
   const otherSecret = openSdk(server, { ...APP, secret: 'secret-of-staging' });
-  const sdk = openSdk(server, APP);
   const forgets = ({ user, socketId, channel }) => {
     const { auth } = sdk.authorizeChannel(socketId, channel);
     return { auth, channel_data: JSON.stringify({ user_id: user, user_info: { name: 'Otto' } }) };
@@ -119,6 +122,16 @@ async function mistakes(server) {
   const channels = ['private-orders.1042', 'presence-room.lobby'];
   for (const [at, backend] of backends.entries()) {
     await subscribed(stage.pusher(server, { ...OURS, backend, user: 'otto' }).subscribe(channels[at])).catch(() => {});
+  }
+}
+
+/** A client that does not read what is published to its channel. */
+async function overflowSlowClient(server) {
+  const sdk = openSdk(server, APP);
+  await openSlowClient(stage, server, 'exports', APP.key);
+  // More than the system buffers for it.
+  for (let number = 0; number < 220; number += 1) {
+    await Promise.all(Array.from({ length: 10 }, () => sdk.trigger('exports', 'rows', 'x'.repeat(8_000))));
   }
 }
 
@@ -138,7 +151,7 @@ async function keepBusy({ server, sdk, backend, members, room }) {
     if (turn % 13 === 0) await sdk.trigger(room, 'App\\Events\\MessageSent', { author: NAMES[turn % NAMES.length], text: 'Who takes the late shift in the tower today?' });
     if (turn % 17 === 0) members[turn % members.length].channel(room).trigger('client-typing', { typing: true });
     if (turn % 31 === 0) guests.push(stage.pusher(server, { ...OURS, backend, user: `visitor-${turn}` }).subscribe(room));
-    if (turn % 47 === 0) guests.shift()?.pusher.disconnect();
+    if (turn % 83 === 0) guests.shift()?.pusher.disconnect();
   }
 }
 
