@@ -3,7 +3,7 @@
 use super::{
     Console, channel, channels, connection, connections,
     context::Context,
-    output::{Closed, Output, error_message},
+    output::{Closed, Output, error_message, result_message},
     overview,
     page_limits::PagePermit,
     publish::publish,
@@ -11,11 +11,19 @@ use super::{
     request::{Call, Request, RequestKind, Watch},
     sessions::Session,
 };
-use crate::permit::Permit;
+use crate::{
+    permit::Permit,
+    rate::{Rate, TokenBucket},
+};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::mpsc,
@@ -44,6 +52,11 @@ const MESSAGE_MAX: usize = 1 << 20;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the session of a page is checked, and the page gets a ping.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a page may be silent, although it gets pings.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Requests of a page in a second, and at once: more than a person makes.
+const REQUESTS_PER_SECOND: u32 = 20;
 
 /// The right to a WebSocket, which its handshake gives.
 #[derive(Debug)]
@@ -116,6 +129,9 @@ struct Page {
     /// Watches and calls that are running.
     tasks: JoinSet<()>,
     watches: HashMap<u64, AbortHandle>,
+    /// The watch of channels, which costs a number for each channel: a page has one.
+    channels_watch: Option<u64>,
+    requests: TokenBucket,
     queue: mpsc::Sender<String>,
     queued: mpsc::Receiver<String>,
 }
@@ -124,7 +140,16 @@ impl Page {
     fn new(console: Arc<Console>, ticket: LiveTicket) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_MAX);
         let watches = HashMap::new();
-        Self { console, ticket, tasks: JoinSet::new(), watches, queue, queued }
+        Self {
+            console,
+            ticket,
+            tasks: JoinSet::new(),
+            watches,
+            channels_watch: None,
+            requests: TokenBucket::full(Instant::now()),
+            queue,
+            queued,
+        }
     }
 
     async fn serve<S>(
@@ -146,15 +171,17 @@ impl Page {
         let socket = WebSocketStream::from_partially_read(stream, received, role, config).await;
         let (mut output, mut input) = socket.split();
         let mut checks = time::interval(CHECK_INTERVAL);
+        let mut heard_at = Instant::now();
         loop {
             let message = tokio::select! {
-                message = input.next() => match message {
-                    Some(Ok(Message::Text(text))) => {
-                        self.on_text(&text)?;
-                        continue;
+                message = input.next() => {
+                    heard_at = Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => self.on_text(&text)?,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        Some(Ok(_) | Err(_)) | None => return Err(Closed),
                     }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(_) | Err(_)) | None => return Err(Closed),
+                    continue;
                 },
                 Some(text) = self.queued.recv() => Message::Text(text.into()),
                 Some(ended) = self.tasks.join_next_with_id() => {
@@ -163,6 +190,8 @@ impl Page {
                     continue;
                 }
                 _ = checks.tick() => match self.console.session(&self.ticket.token) {
+                    // A browser that is there answers each ping.
+                    Some(_) if SILENCE_MAX < heard_at.elapsed() => return Err(Closed),
                     Some(_) => Message::Ping(Bytes::new()),
                     None => Message::Close(Some(CloseFrame {
                         code: CloseCode::Policy,
@@ -185,6 +214,10 @@ impl Page {
 
     /// Starts what a page requests.
     fn on_text(&mut self, text: &str) -> Result<(), Closed> {
+        if self.requests.take(Rate::per_second(REQUESTS_PER_SECOND), Instant::now()).is_err() {
+            let id = Request::parse(text).map_or_else(|(id, _)| id, |request| Some(request.id));
+            return self.reject(id.unwrap_or_default(), "too many requests: try again");
+        }
         let Request { id, kind } = match Request::parse(text) {
             Ok(request) => request,
             Err((id, error)) => return self.reject(id.unwrap_or_default(), error),
@@ -198,8 +231,7 @@ impl Page {
                 if let Some(watch) = self.watches.remove(&watch) {
                     watch.abort();
                 }
-                let output = Output::new(id, self.queue.clone());
-                self.tasks.spawn(async move { drop(output.result(true).await) });
+                self.reply(result_message(id, true))?;
             }
             RequestKind::Watch(watch) => {
                 if WATCHES_MAX <= self.watches.len() {
@@ -208,6 +240,13 @@ impl Page {
                 }
                 if self.watches.contains_key(&id) {
                     return self.reject(id, "the id is that of another watch");
+                }
+                if matches!(watch, Watch::Channels(_)) {
+                    let is_open = |watch: u64| self.watches.contains_key(&watch);
+                    if self.channels_watch.is_some_and(is_open) {
+                        return self.reject(id, "a page may watch the channels of one app at once");
+                    }
+                    self.channels_watch = Some(id);
                 }
                 let (context, output) = self.context(id);
                 let watching = async move { drop(self::watch(context, watch, output).await) };
@@ -234,7 +273,11 @@ impl Page {
 
     /// Rejects a request at once. A page whose queue is full does not read what it asks for.
     fn reject(&self, id: u64, error: impl fmt::Display) -> Result<(), Closed> {
-        self.queue.try_send(error_message(id, error)).map_err(|_| Closed)
+        self.reply(error_message(id, error))
+    }
+
+    fn reply(&self, message: String) -> Result<(), Closed> {
+        self.queue.try_send(message).map_err(|_| Closed)
     }
 }
 

@@ -33,7 +33,7 @@ impl Output {
     ///
     /// [`Closed`].
     pub(super) async fn result(&self, result: impl Serialize) -> Result<(), Closed> {
-        self.send(json!({"id": self.id, "result": result}).to_string()).await
+        self.send(result_message(self.id, result)).await
     }
 
     /// Rejects the request.
@@ -53,6 +53,11 @@ impl Output {
     pub(super) async fn data(&self, data: impl Serialize) -> Result<(), Closed> {
         self.send(json!({"watch": self.id, "data": data}).to_string()).await
     }
+}
+
+/// The result of a request.
+pub(super) fn result_message(id: u64, result: impl Serialize) -> String {
+    json!({"id": id, "result": result}).to_string()
 }
 
 /// A rejection, which says in a sentence what was expected.

@@ -8,7 +8,7 @@ use crate::{
     protocol::{ChannelName, EventData, SocketId},
 };
 use serde_json::{Value, json};
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, time::Instant};
 
 /// Publishes an event, as a request to the HTTP API does. Returns the number of subscriptions that it was
 /// published to.
@@ -21,6 +21,12 @@ pub(super) async fn publish(
     let config = &config.config;
     if !config.enabled {
         return Err("the app is disabled".to_owned());
+    }
+    if node.is_draining() {
+        return Err("the server is shutting down".to_owned());
+    }
+    if app.hub.admit_request(Instant::now()).is_err() {
+        return Err("requests_per_second of the app is exceeded".to_owned());
     }
     let token = json!(params.data).to_string();
     let events = [AppEvent {

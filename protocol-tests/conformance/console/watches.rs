@@ -1,10 +1,11 @@
 //! What a page watches and calls.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
-use kit::{APP_ID, ConsolePage, Server};
+use kit::{APP_ID, ConsolePage, ConsoleSession, ORIGIN, Server, within};
 
-use super::{page, with_password};
+use super::{PASSWORD, page, with_password};
 use crate::Start as _;
 
 #[tokio::test]
@@ -44,7 +45,7 @@ async fn channels_are_listed_with_their_counts_and_events() {
     client.subscribe("quiet").await;
     client.join("presence-room", "7").await;
     let mut page = page(&server).await;
-    let (_, all) = page.watch("channels", json!({"app": APP_ID, "order": "name"})).await;
+    let (first, all) = page.watch("channels", json!({"app": APP_ID, "order": "name"})).await;
     assert_eq!(all["total"], 3);
     let channel = |name: &str, users: Value| json!({"channel": name, "subscriptions": 1, "users": users, "events": 0});
     assert_eq!(
@@ -56,6 +57,9 @@ async fn channels_are_listed_with_their_counts_and_events() {
         ])
     );
     let params = json!({"app": APP_ID, "order": "events", "search": "u"});
+    let error = page.try_watch("channels", params.clone()).await.unwrap_err();
+    assert_eq!(error, "a page may watch the channels of one app at once");
+    page.unwatch(first).await;
     let (watch, found) = page.watch("channels", params).await;
     assert_eq!(found["total"], 2);
     server.publish("busy", "e", "1").await;
@@ -79,6 +83,43 @@ async fn an_event_is_published_within_the_limits_of_its_app() {
         page.try_call("publish", with(channels, data, json!(null))).await.unwrap_err();
     }
     client.ping_barrier().await;
+}
+
+#[tokio::test]
+async fn events_of_the_console_count_as_requests_of_the_app() {
+    let server = with_password().app("requests_per_second", 2).start().await;
+    let mut page = page(&server).await;
+    let event = json!({"app": APP_ID, "channels": ["a"], "event": "e", "data": "1"});
+    let mut results = Vec::new();
+    for _ in 0..10 {
+        results.push(page.try_call("publish", event.clone()).await);
+    }
+    let exceeded = Err("requests_per_second of the app is exceeded".to_owned());
+    assert!(results[0].is_ok() && results.contains(&exceeded), "{results:?}");
+}
+
+/// A suspended machine or a lost network must not keep the place of a page.
+#[tokio::test]
+async fn a_page_that_answers_no_ping_is_closed() {
+    let server = with_password().start().await;
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let (reply, silent) = session.handshake(ORIGIN, &session.csrf).await;
+    assert_eq!(reply.status, 101);
+    let (mut stream, mut pings) = silent.into_parts();
+    let read = stream.read_to_end(&mut pings);
+    within("the page to be closed", read).await.expect("the server closes the connection");
+    assert!(pings.starts_with(&[0x89, 0]), "{pings:?}");
+}
+
+#[tokio::test]
+async fn more_requests_than_a_person_makes_are_rejected() {
+    let server = with_password().start().await;
+    let mut page = page(&server).await;
+    let mut errors = Vec::new();
+    for _ in 0..60 {
+        errors.extend(page.try_call("configuration", json!({})).await.err());
+    }
+    assert!(errors.iter().any(|error| error == "too many requests: try again"), "{errors:?}");
 }
 
 #[tokio::test]
