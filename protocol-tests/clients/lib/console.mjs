@@ -46,6 +46,8 @@ export async function openConsole(browser, server, { path = '', hash = '', ...op
 export async function logIn(browser, server, { app, password = PASSWORD, ...options } = {}) {
   const window = await openConsole(browser, server, options);
   await window.logIn(password, app);
+  // On a phone it is there and hidden; the form has none.
+  await window.page.locator('#navigation').waitFor({ state: 'attached' });
   await window.heading().waitFor();
   return window;
 }
