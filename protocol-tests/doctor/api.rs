@@ -57,6 +57,24 @@ async fn publish_through_cdn() {
     assert_eq!(changes(finding)[1], format!(".env:7 REVERB_PORT={}", server.address.port()));
 }
 
+/// Cloudflare adds its header to every answer, whoever wrote it.
+#[tokio::test]
+async fn not_all_answers_of_a_cdn_are_its_own() {
+    let (server, directory) = served(&Settings::new()).await;
+    let ray = "add_header cf-ray 8f2a always; default_type text/html;";
+    let challenge = "return 403 '<title>Just a moment...</title>';";
+    for (locations, cause) in [
+        (format!("{CLIENTS}\nlocation / {{ return 404; }}"), "api_route_missing"),
+        (format!("{CLIENTS}\nlocation / {{ return 403; }}"), "api_unavailable"),
+        (format!("{CLIENTS}\nlocation / {{ return 525; }}"), "proxy_upstream_down"),
+        ("location / { return 521; }".to_owned(), "proxy_upstream_down"),
+        (format!("location / {{ {challenge} }}"), "handshake_rejected"),
+    ] {
+        let proxy = nginx_with(&server, &format!("{ray}\n{locations}"), &[], None);
+        doctor(&directory, &["--ws", &proxy.url()]).await.only(cause);
+    }
+}
+
 #[tokio::test]
 async fn request_changed_names_the_part() {
     let (server, directory) = served(&Settings::new()).await;

@@ -153,6 +153,25 @@ async fn double_tls() {
     }
 }
 
+/// That the server has TLS does not mean that the proxy connects to it without.
+#[tokio::test]
+async fn a_server_with_tls_has_other_causes_than_double_tls() {
+    let (settings, certificates) = (Settings::new(), Directory::new());
+    kit::tls::Certificate::new().write(&certificates);
+    let (server, directory) = served(&kit::tls::with_tls(settings, &certificates)).await;
+    let dead = format!("proxy_pass http://127.0.0.1:{};", free_port());
+    let api = format!("location /apps/ {{ proxy_pass https://{}; }}", server.address);
+    for (clients, cause) in [
+        ("return 404;", "websocket_route_missing"),
+        ("return 403;", "handshake_rejected"),
+        ("return 444;", "handshake_rejected"),
+        (dead.as_str(), "proxy_upstream_down"),
+    ] {
+        let proxy = Proxy::nginx("", &format!("location /app/ {{ {clients} }}\n{api}"), None);
+        doctor(&directory, &["--ws", &proxy.url()]).await.only(cause);
+    }
+}
+
 #[tokio::test]
 async fn handshake_redirected() {
     let (server, directory) = served(&Settings::new()).await;

@@ -189,7 +189,7 @@ pub(in crate::cli::doctor) const PROXY_UPSTREAM_DOWN: Cause = cause(
     Broken,
     [
         "The proxy does not reach the server.",
-        "It answers 502, 503 or 504 by itself. Clients retry after 15 seconds, then after 30.",
+        "It answers 502, 503 or 504 by itself, Cloudflare 520 to 526. Clients retry after 15 seconds, then after 30.",
         "Set the upstream of the proxy to the address and port that the server listens on, and let the proxy connect to it.",
     ],
 );
@@ -200,7 +200,7 @@ pub(in crate::cli::doctor) const DOUBLE_TLS: Cause = cause(
     Broken,
     [
         "The server speaks TLS, and the proxy connects to it without.",
-        "The proxy decrypts TLS already. The server does not understand what it receives, and the proxy answers 400 or 502.",
+        "The proxy decrypts TLS already. The server does not understand what it receives, and answers 400.",
         "Remove server.tls.cert and server.tls.key from the configuration, or have the proxy use https:// for its upstream.",
     ],
 );

@@ -61,7 +61,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let body = json!({"name": EVENT, "channel": channel(), "data": "{}"}).to_string();
     let called = match call(&peer, &app, Method::POST, "events", body).await {
         Ok(called) => called,
-        Err(why) => return unanswered(checkup, &peer, &why).into(),
+        Err(why) => return unanswered(&peer, &why).into(),
     };
     if let Some(public) = &mut checkup.public {
         public.learn(&called.answer.headers);
@@ -69,7 +69,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     if called.answer.status != 200
         || called.answer.answered_by() != AnsweredBy::Campanile && !called.answer.json().is_object()
     {
-        return or_same(checkup, rejected(checkup, &peer, &app, &called));
+        return or_same(checkup, &peer, rejected(checkup, &peer, &app, &called));
     }
     let mut findings: Vec<Finding> = clock(&called.answer, SystemTime::now()).into_iter().collect();
     if !checkup.inputs.args.quick {
@@ -79,25 +79,25 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
 }
 
 /// A finding, unless it is what has been found at the same address with the handshake already.
-fn or_same(checkup: &Checkup<'_>, finding: Finding) -> Outcome {
+fn or_same(checkup: &Checkup<'_>, peer: &Peer, finding: Finding) -> Outcome {
+    let is_same_address = checkup
+        .public
+        .as_ref()
+        .is_some_and(|public| public.peer.full_authority() == peer.full_authority());
     let same = match finding.cause.id {
         "api_route_missing" => "websocket_route_missing",
         "api_redirected" => "handshake_redirected",
-        "api_unavailable" => "handshake_rejected",
+        "api_unavailable" | "publish_through_cdn" => "handshake_rejected",
         _ => return finding.into(),
     };
-    if !checkup.report.has(same) {
+    if !is_same_address || !checkup.report.has(same) {
         return finding.into();
     }
     Outcome::Skipped(format!("publishes fail as well, because of {same}"))
 }
 
-fn unanswered(checkup: &Checkup<'_>, peer: &Peer, why: &NoAnswer) -> Finding {
+fn unanswered(peer: &Peer, why: &NoAnswer) -> Finding {
     let seen = format!("A publish to {} was not answered: {why}.", peer.http_url(""));
-    let server_is_tls = checkup.inputs.direct_target().is_ok_and(|own| own.origin.is_tls());
-    if server_is_tls && !peer.is_tls && matches!(why, NoAnswer::Http(_)) {
-        return double_tls(checkup, seen);
-    }
     API_UNAVAILABLE.found(seen)
 }
 
@@ -118,15 +118,14 @@ fn rejected(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig, called: &Signed
             .line(checkup.inputs.place("REVERB_SCHEME"), "REVERB_SCHEME=https")
             .line(checkup.inputs.place("REVERB_PORT"), "REVERB_PORT=443");
     }
-    let is_cdn = answer.headers.contains_key("cf-ray") || by == AnsweredBy::Cloudflare;
-    if is_cdn && by != AnsweredBy::Campanile {
+    if answer.is_challenge() {
         return through_cdn(checkup, seen);
     }
     if by == AnsweredBy::Campanile {
         return rejected_by_campanile(checkup, peer, app, called, seen);
     }
     match status {
-        502..=504 => upstream_down(checkup, seen, &by),
+        502..=504 | 520..=526 => upstream_down(checkup, seen, &by),
         200 | 404 | 405 | 410 | 419 => {
             let finding = API_ROUTE_MISSING.found(seen);
             checkup.with_lines(finding, &ROUTES, &by)

@@ -55,7 +55,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
             let seen = format!("{} answers with 101, and then: {end}.", peer.ws_url("/app/KEY"));
             return HANDSHAKE_REJECTED.found(seen).into();
         }
-        Opening::NoAnswer(why) => return unanswered(checkup, &peer, why).into(),
+        Opening::NoAnswer(why) => return unanswered(&peer, why).into(),
     }
     let front = if public.front == AnsweredBy::Unknown {
         String::new()
@@ -118,9 +118,8 @@ fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
         return answered_by_campanile(checkup, peer, answer, &seen);
     }
     match status {
-        502..=504 => upstream_down(checkup, seen, &by),
-        // A server with TLS that is asked without answers with bytes that proxies take for a page.
-        _ if is_double_tls(checkup, answer) => double_tls(checkup, seen),
+        502..=504 | 520..=526 if !answer.is_challenge() => upstream_down(checkup, seen, &by),
+        400 if is_double_tls(checkup, answer) => double_tls(checkup, seen),
         200 | 404 | 405 | 410 => {
             let finding = WEBSOCKET_ROUTE_MISSING.found(seen);
             let finding = finding.advice(if by == AnsweredBy::Vite {
@@ -205,7 +204,7 @@ pub(super) fn is_tls_wanted(answer: &Answer) -> bool {
     answer.campanile_error().is_some_and(|error| error.starts_with("This port requires TLS"))
 }
 
-/// Whether a proxy got no HTTP from a server that speaks TLS.
+/// Whether an answer with 400 is that of a port with TLS to a request without.
 fn is_double_tls(checkup: &Checkup<'_>, answer: &Answer) -> bool {
     let text = answer.text().to_ascii_lowercase();
     let says_so = ["http request to an https server", "plain http request was sent to https port"];
@@ -225,12 +224,10 @@ pub(super) fn double_tls(checkup: &Checkup<'_>, seen: String) -> Finding {
     }
 }
 
-/// A proxy that answers by itself: it reaches no server, or one that speaks TLS.
+/// A proxy that answers by itself, since it reaches no server. (A server with TLS that is asked without
+/// answers 400.)
 pub(super) fn upstream_down(checkup: &Checkup<'_>, seen: String, by: &AnsweredBy) -> Finding {
     let own = checkup.inputs.direct_target().ok().filter(|_| checkup.direct.is_some());
-    if own.as_ref().is_some_and(|own| own.origin.is_tls()) {
-        return double_tls(checkup, seen);
-    }
     let finding = PROXY_UPSTREAM_DOWN.found(seen);
     let finding = match own {
         Some(own) => finding.advice(format!(
@@ -251,12 +248,8 @@ fn not_trusted(checkup: &Checkup<'_>, message: &str) -> Finding {
 }
 
 /// No answer at all, although the port accepts connections.
-pub(super) fn unanswered(checkup: &Checkup<'_>, peer: &Peer, why: &NoAnswer) -> Finding {
+fn unanswered(peer: &Peer, why: &NoAnswer) -> Finding {
     let seen = format!("{} was not answered: {why}.", peer.ws_url("/app/KEY"));
-    let server_is_tls = checkup.inputs.direct_target().is_ok_and(|own| own.origin.is_tls());
-    if server_is_tls && matches!(why, NoAnswer::Http(_)) {
-        return double_tls(checkup, seen);
-    }
     HANDSHAKE_REJECTED.found(seen)
 }
 

@@ -8,7 +8,7 @@ use hyper::{
     HeaderMap, Request, Response,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
-    header::{HOST, HeaderName, HeaderValue, LOCATION, SERVER, USER_AGENT, VIA},
+    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, SERVER, USER_AGENT, VIA},
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -125,6 +125,18 @@ impl Answer {
     /// Where a redirect leads.
     pub(in crate::cli::doctor) fn location(&self) -> Option<&str> {
         self.header(LOCATION).filter(|_| (300..400).contains(&self.status))
+    }
+
+    /// Whether Cloudflare wrote the answer to keep out programs: a page for people, or a block.
+    pub(in crate::cli::doctor) fn is_challenge(&self) -> bool {
+        let titles = ["Just a moment", "Attention Required", "used Cloudflare to restrict access"];
+        let is_page = self.header(CONTENT_TYPE).is_some_and(|value| value.starts_with("text/html"));
+        let text = self.text();
+        [403, 429, 503].contains(&self.status)
+            && is_page
+            && self.answered_by() == AnsweredBy::Cloudflare
+            && (self.headers.contains_key("cf-mitigated")
+                || titles.iter().any(|title| text.contains(title)))
     }
 
     /// The body as text.
@@ -262,6 +274,32 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let body = Bytes::from_static(body.as_bytes());
         Answer { status: 404, headers: headers.collect(), body }.answered_by()
+    }
+
+    #[test]
+    fn a_challenge_has_its_status_its_page_and_its_mark() {
+        let answer = |status, headers: &[(&'static str, &'static str)], body: &'static str| {
+            let headers = headers.iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            Answer { status, headers: headers.collect(), body: Bytes::from_static(body.as_bytes()) }
+        };
+        let (ray, page) = (("cf-ray", "8f2a"), ("content-type", "text/html; charset=UTF-8"));
+        let wait = "<title>Just a moment...</title>";
+        for (status, headers, body, expected) in [
+            (403, &[ray, page][..], wait, true),
+            (503, &[ray, page], wait, true),
+            (429, &[ray, page, ("cf-mitigated", "challenge")], "<h1>Wait", true),
+            (404, &[ray, page], wait, false),
+            (521, &[ray, page], wait, false),
+            (403, &[ray], wait, false),
+            (403, &[page], wait, false),
+            (403, &[ray, page], "<title>403 Forbidden</title>", false),
+            (403, &[ray, page, ("x-powered-by", "PHP/8.3")], wait, false),
+        ] {
+            let found = answer(status, headers, body).is_challenge();
+            assert_eq!(found, expected, "{status} {headers:?} {body}");
+        }
     }
 
     #[test]
