@@ -143,9 +143,23 @@ impl Connector {
     ///
     /// [`ConnectError`] if there is none, or the TLS handshake fails.
     pub async fn connect(&self, origin: &Origin) -> Result<Box<dyn ByteStream>, ConnectError> {
+        self.connect_within(origin, Duration::MAX).await
+    }
+
+    /// As [`connect`](Self::connect), with a deadline for the TCP connections that all addresses share:
+    /// each gets its part of the time that is left.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if there is none, or the TLS handshake fails.
+    pub async fn connect_within(
+        &self,
+        origin: &Origin,
+        limit: Duration,
+    ) -> Result<Box<dyn ByteStream>, ConnectError> {
         let found = lookup_host((origin.host.as_str(), origin.port)).await;
         let addresses = self.allowed(found.map_err(ConnectError::Resolve)?)?;
-        let stream = connect(&addresses).await.map_err(ConnectError::Connect)?;
+        let stream = connect(&addresses, limit).await.map_err(ConnectError::Connect)?;
         match (&self.tls, &origin.tls_name) {
             (Some(tls), Some(name)) => {
                 let stream = tls.connect(name.clone(), stream).await.map_err(ConnectError::Tls)?;
@@ -171,10 +185,13 @@ impl Connector {
     }
 }
 
-async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    let start = time::Instant::now();
+    let mut remaining = (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        let share = limit.saturating_sub(start.elapsed()) / remaining.next().unwrap_or(1);
+        match time::timeout(share.min(CONNECT_TIMEOUT), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
@@ -305,17 +322,16 @@ mod tests {
             [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = [&gone, &first, &second].map(|listener| listener.local_addr().unwrap());
         drop(gone);
-        let stream = connect(&addresses).await.unwrap();
+        let stream = connect(&addresses, Duration::MAX).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
         assert!(stream.nodelay().unwrap());
-        let rejected = connect(&addresses[..1]).await.unwrap_err();
+        let rejected = connect(&addresses[..1], Duration::MAX).await.unwrap_err();
         assert_eq!(rejected.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(connect(&[]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(connect(&[], Duration::MAX).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
-    /// The system drops requests for a connection while the queue of a listener is full.
-    #[tokio::test]
-    async fn an_address_that_does_not_answer_times_out_after_three_seconds() {
+    /// A listener that does not answer: the system drops requests for a connection while its queue is full.
+    async fn silent() -> (tokio::net::TcpListener, Vec<TcpStream>) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -327,9 +343,29 @@ mod tests {
             queued.push(stream.unwrap());
             assert!(queued.len() < 100, "the queue is never full");
         }
+        (listener, queued)
+    }
+
+    #[tokio::test]
+    async fn addresses_that_do_not_answer_leave_time_for_the_others() {
+        let (silent, _queued) = silent().await;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (silent, good) = (silent.local_addr().unwrap(), listener.local_addr().unwrap());
         time::pause();
         let start = time::Instant::now();
-        let error = connect(&[address]).await.unwrap_err();
+        let stream = connect(&[silent, silent, good], Duration::from_millis(2_400)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let allowed = Duration::from_millis(1_600)..Duration::from_millis(1_650);
+        assert!(allowed.contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_times_out_after_three_seconds() {
+        let (listener, _queued) = silent().await;
+        let address = listener.local_addr().unwrap();
+        time::pause();
+        let start = time::Instant::now();
+        let error = connect(&[address], Duration::MAX).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let allowed = Duration::from_secs(3)..Duration::from_millis(3_050);
         assert!(allowed.contains(&start.elapsed()), "{:?}", start.elapsed());

@@ -164,47 +164,43 @@ fn wrong_header(headers: &HeaderMap, sec_key: &str) -> Option<&'static str> {
     (sent != Some(accept.as_bytes())).then_some("Sec-WebSocket-Accept")
 }
 
-/// Reads the first message: the connection is established, or rejected.
+/// Reads the first message of the protocol: the connection is established, or rejected. Other messages
+/// do not extend the deadline: another kind of server may send some again and again.
 async fn establish(mut socket: SocketClient, headers: HeaderMap) -> Opening {
-    loop {
-        let (name, data) = match socket.next(STEP_TIMEOUT).await {
-            Ok(ClientMessage::Event { name, data, .. }) => (name, data),
-            Ok(ClientMessage::Ping | ClientMessage::Pong) => continue,
-            Err(ClientEnd::Closed { code: Some(code), reason }) => {
-                return Opening::Rejected { code, message: reason, headers };
-            }
-            Err(end) => return Opening::Silent(end),
-        };
-        match &*name {
-            "pusher:connection_established" => {
-                let socket_id = data["socket_id"].as_str().unwrap_or_default().to_owned();
-                let seconds = data["activity_timeout"].as_u64().unwrap_or(120);
-                let activity_timeout = Duration::from_secs(seconds);
-                return Opening::Established(Box::new(OpenClient {
-                    socket_id,
-                    headers,
-                    activity_timeout,
-                    socket,
-                }));
-            }
-            "pusher:error" => {
-                let code = data["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-                let message = data["message"].as_str().unwrap_or_default().to_owned();
-                return Opening::Rejected { code: code.unwrap_or_default(), message, headers };
-            }
-            _ => {}
+    let is_first = |name: &str| ["pusher:connection_established", "pusher:error"].contains(&name);
+    match socket.next_event(is_first, STEP_TIMEOUT).await {
+        Ok((name, data)) if name == "pusher:error" => {
+            let code = data["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+            let message = data["message"].as_str().unwrap_or_default().to_owned();
+            Opening::Rejected { code: code.unwrap_or_default(), message, headers }
         }
+        Ok((_established, data)) => {
+            let socket_id = data["socket_id"].as_str().unwrap_or_default().to_owned();
+            let seconds = data["activity_timeout"].as_u64().unwrap_or(120);
+            let activity_timeout = Duration::from_secs(seconds);
+            Opening::Established(Box::new(OpenClient {
+                socket_id,
+                headers,
+                activity_timeout,
+                socket,
+            }))
+        }
+        Err(ClientEnd::Closed { code: Some(code), reason }) => {
+            Opening::Rejected { code, message: reason, headers }
+        }
+        Err(end) => Opening::Silent(end),
     }
 }
 
 impl SocketClient {
-    /// The next message, within `timeout`.
+    /// The next message, within `timeout` in all.
     pub(in crate::cli::doctor) async fn next(
         &mut self,
         timeout: Duration,
     ) -> Result<ClientMessage, ClientEnd> {
+        let deadline = time::Instant::now() + timeout;
         loop {
-            let received = time::timeout(timeout, self.0.next()).await;
+            let received = time::timeout_at(deadline, self.0.next()).await;
             return match received.map_err(|_elapsed| ClientEnd::Timeout)? {
                 Some(Ok(Message::Text(text))) => Ok(event(&text)),
                 Some(Ok(Message::Ping(_))) => {
@@ -287,5 +283,39 @@ impl fmt::Display for ClientEnd {
             Self::Ended => f.write_str("ended without a close frame, which browsers call 1006"),
             Self::Timeout => f.write_str("nothing was received"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::trust::Trust;
+    use tokio::net::TcpListener;
+
+    /// A WebSocket server that is not of the protocol, and always has something to say.
+    #[tokio::test]
+    async fn messages_of_another_protocol_do_not_extend_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            loop {
+                for message in
+                    [Message::text("{}"), Message::binary("x"), Message::Ping("x".into())]
+                {
+                    if socket.send(message).await.is_err() {
+                        return;
+                    }
+                    time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        });
+        let trust = Trust::SystemRoots.client().unwrap();
+        let peer = Peer::new(false, "127.0.0.1", port, "", &trust).unwrap();
+        time::pause();
+        let opening = time::timeout(Duration::from_secs(60), open_client(&peer, "key", None)).await;
+        let opening = opening.expect("it ends");
+        assert!(matches!(opening, Opening::Silent(ClientEnd::Timeout)), "{opening:?}");
     }
 }

@@ -90,9 +90,11 @@ impl Peer {
         if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
     }
 
-    /// Opens a connection, verified if it is TLS.
+    /// Opens a connection, verified if it is TLS. The addresses of the host share a part of the time, so
+    /// that one that does not answer leaves some for the others and for TLS.
     pub(super) async fn connect(&self) -> Result<Box<dyn ByteStream>, ConnectError> {
-        let connected = time::timeout(super::STEP_TIMEOUT, self.connector.connect(&self.origin));
+        let connecting = self.connector.connect_within(&self.origin, super::STEP_TIMEOUT / 2);
+        let connected = time::timeout(super::STEP_TIMEOUT, connecting);
         connected.await.unwrap_or_else(|_| {
             Err(ConnectError::Connect(io::Error::from(io::ErrorKind::TimedOut)))
         })
