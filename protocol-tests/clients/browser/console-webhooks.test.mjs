@@ -1,5 +1,6 @@
-// Deliveries of webhooks in the console, and a second attempt at one that the endpoint has rejected.
+// Deliveries of webhooks in the console, and sending one again.
 
+import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { after } from 'node:test';
@@ -14,13 +15,13 @@ import { inbox } from '../lib/waiting.mjs';
 const browser = await openBrowser();
 after(() => browser.close());
 
-/** An endpoint that answers with `endpoint.status`, and records the bodies that it receives. */
-async function startEndpoint(stage) {
-  const endpoint = { status: 400, received: inbox('a webhook') };
+/** An endpoint that answers with `status`, and records the bodies that it receives. */
+async function startEndpoint(stage, status) {
+  const endpoint = { received: inbox('a webhook') };
   const server = createServer(async (request, response) => {
     const parts = [];
     for await (const part of request) parts.push(part);
-    response.writeHead(endpoint.status).end();
+    response.writeHead(status).end();
     endpoint.received(Buffer.concat(parts).toString());
   });
   server.listen(0, '127.0.0.1');
@@ -30,8 +31,8 @@ async function startEndpoint(stage) {
   return endpoint;
 }
 
-test('a webhook that the endpoint rejects is shown, and delivered when it is sent again', async (stage) => {
-  const endpoint = await startEndpoint(stage);
+/** A server with one webhook at `endpoint`, and its console at the view of webhooks. */
+async function webhooksOf(stage, endpoint) {
   const app = Object.entries({ ...APP, console_payloads: true }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   const server = await stage.serverAmong({ 'config.toml': [
     '[server]', 'shutdown_grace_s = 2', '[console]', `password = "${PASSWORD}"`, '[[apps]]', ...app,
@@ -40,13 +41,28 @@ test('a webhook that the endpoint rejects is shown, and delivered when it is sen
   const window = stage.closing(await logIn(browser, server));
   await window.goTo(VIEWS.webhooks);
   await window.sees('No webhook was sent');
+  return { server, window };
+}
 
+test('a webhook that the endpoint rejects is shown with its status', async (stage) => {
+  const endpoint = await startEndpoint(stage, 400);
+  const { server, window } = await webhooksOf(stage, endpoint);
   await subscribed(stage.pusher(server).subscribe('news'));
+
   const rejected = window.main.getByRole('listitem').filter({ hasText: 'The endpoint answered 400' }).first();
   await rejected.waitFor();
   await rejected.getByText('channel_occupied').first().waitFor();
-  endpoint.status = 204;
-  await rejected.getByRole('button', { name: 'Send again' }).click();
+});
 
-  await window.main.getByRole('listitem').filter({ hasText: 'The endpoint answered 204' }).first().waitFor();
+// The server itself does not repeat what the endpoint has accepted.
+test('a webhook that is sent again arrives with the same body', async (stage) => {
+  const endpoint = await startEndpoint(stage, 204);
+  const { server, window } = await webhooksOf(stage, endpoint);
+  await subscribed(stage.pusher(server).subscribe('news'));
+  const body = await endpoint.received.next();
+
+  const delivered = window.main.getByRole('listitem').filter({ hasText: 'The endpoint answered 204' });
+  await delivered.getByRole('button', { name: 'Send again' }).click();
+  assert.equal(await endpoint.received.next(), body);
+  await delivered.nth(1).waitFor();
 });
