@@ -222,7 +222,8 @@ async fn a_password_of_an_app_shows_only_that_app() {
     let (_, overview) = page.watch("overview", json!({})).await;
     assert_eq!(overview["apps"].as_array().unwrap().len(), 1);
     assert_eq!((&overview["nodes"], &overview["webhooks"]), (&json!(null), &json!(null)));
-    page.watch("channels", json!({"app": APP_ID})).await;
+    let (watch, _) = page.watch("channels", json!({"app": APP_ID})).await;
+    page.unwatch(watch).await;
     for app in ["4", "5"] {
         let error = page.try_watch("channels", json!({"app": app})).await.unwrap_err();
         assert_eq!(
