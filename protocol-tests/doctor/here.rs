@@ -17,6 +17,29 @@ async fn nothing_is_wrong_with_an_application_of_laravel() {
     doctor(&directory, &["--server", &url]).await.well(&["configuration", "direct", "host"]);
 }
 
+/// The driver `pusher`: no file of the server is beside the application.
+#[tokio::test]
+async fn nothing_is_wrong_with_an_application_that_has_variables_of_pusher() {
+    let server = Settings::new().start_node().await;
+    let directory =
+        laravel(&laravel_env(&server).replace("REVERB_", "PUSHER_").replace("reverb", "pusher"));
+    let url = server.url();
+    doctor(&directory, &["--server", &url]).await.well(&["configuration", "direct", "host", "api"]);
+}
+
+/// The application publishes to the loopback address, and the page has another one.
+#[tokio::test]
+async fn the_address_of_a_page_is_not_that_of_publishes() {
+    let server = Settings::new().start_node().await;
+    let env = laravel_env(&server).replace("http://localhost", "https://app.invalid");
+    let (directory, url) = (laravel(&env), server.url());
+    doctor(&directory, &["--server", &url]).await.well(&["direct", "host"]);
+    let flags = ["--server", &url, "--url", "https://app.invalid"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("name_not_resolved");
+    assert!(finding["seen"].to_string().contains("app.invalid (--url)"), "{finding:#}");
+}
+
 #[tokio::test]
 async fn the_development_server_of_an_empty_folder_is_well() {
     let server = Settings::without_apps().start_node().await;

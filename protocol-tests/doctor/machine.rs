@@ -43,7 +43,24 @@ async fn port_in_use_names_the_process() {
     let id = std::process::id();
     assert!(seen.contains(&format!("Process {id} has the port: doctor-")), "{seen}");
     assert!(seen.contains("404") && seen.contains("is other"), "{seen}");
-    assert_eq!(changes(finding)[0], format!("kill {id}"));
+    assert!(changes(finding)[0].contains("another server.port"), "{finding:#}");
+    assert!(!diagnosis.report.to_string().contains("kill"), "{finding:#}");
+}
+
+/// The default port of this machine belongs to a program that has nothing to do with the server.
+#[tokio::test]
+async fn another_program_is_no_cause_if_the_server_is_elsewhere() {
+    let port = other_program().port();
+    let env = format!(
+        "BROADCAST_CONNECTION=reverb\nREVERB_APP_ID=1\nREVERB_APP_KEY={KEY}\nREVERB_APP_SECRET={SECRET}\n\
+         REVERB_HOST=ws.invalid\n"
+    );
+    let directory = laravel(&format!("{env}REVERB_SERVER_PORT={port}\n"));
+    let diagnosis = doctor(&directory, &[]).await;
+    diagnosis.only("host_unreachable");
+    let server = diagnosis.link("server");
+    assert_eq!(server["state"], "skipped", "{server:#}");
+    assert!(server["text"].to_string().contains("pass --server"), "{server:#}");
 }
 
 #[tokio::test]

@@ -91,15 +91,21 @@ impl<'a> Inputs<'a> {
         self.loaded.as_ref().ok().map(|loaded| &loaded.config)
     }
 
-    /// The app to try: that of `--app-id`, or the first of the configuration, or that of the
-    /// application's variables.
+    /// The app to try: that of `--app-id`; the one that the variables of the application name; or the
+    /// first of the configuration.
     pub(super) fn app(&self) -> Option<AppConfig> {
         let apps = self.config().map_or(&[][..], |config| &config.apps);
         let of_id = |id: &str| apps.iter().find(|app| app.id == id).cloned();
-        match &self.args.app_id {
-            Some(id) => of_id(id),
-            None => apps.first().cloned().or_else(|| self.app_of_variables()),
+        let of_variables = self.app_of_variables();
+        if let Some(id) = &self.args.app_id {
+            return of_id(id).or_else(|| of_variables.filter(|app| app.id == *id));
         }
+        // The development app is only the absence of a configured one.
+        if self.loaded.as_ref().is_ok_and(Loaded::is_development) {
+            return of_variables.or_else(|| apps.first().cloned());
+        }
+        let same = of_variables.as_ref().and_then(|app| of_id(&app.id));
+        same.or_else(|| apps.first().cloned()).or(of_variables)
     }
 
     /// The secrets of the configuration and of the application's variables, which a report must not
@@ -126,7 +132,12 @@ impl<'a> Inputs<'a> {
 
     /// The app of the application's variables.
     pub(super) fn app_of_variables(&self) -> Option<AppConfig> {
-        ["REVERB", "PUSHER"].iter().find_map(|family| {
+        let connection = self.first_of(&["BROADCAST_CONNECTION", "BROADCAST_DRIVER"]);
+        let families = match connection {
+            Some((_, connection)) if connection == "pusher" => ["PUSHER", "REVERB"],
+            Some(_) | None => ["REVERB", "PUSHER"],
+        };
+        families.iter().find_map(|family| {
             let value = |name: &str| self.variable(&format!("{family}_APP_{name}"));
             Some(AppConfig {
                 id: value("ID")?,
@@ -169,19 +180,31 @@ impl<'a> Inputs<'a> {
         self.args.ca.clone().map_or(Trust::SystemRoots, Trust::CaFile)
     }
 
-    /// The address that browsers connect to: `--ws`, or what the variables for Vite or Mix say, or the
-    /// host of `--url`.
+    /// The address that browsers connect to: `--ws`; what the variables for Vite or Mix say; the
+    /// address that the application publishes to, unless only this machine can use it; or the host
+    /// of `--url`.
     pub(super) fn public_address(&self) -> Option<ServerAddress> {
         if let Some(url) = &self.args.ws {
             return address_of(url, "--ws");
         }
-        let families = ["VITE_REVERB", "REVERB", "VITE_PUSHER", "MIX_PUSHER"]
-            .map(|family| self.address(family));
+        let mut families = ["VITE_REVERB", "VITE_PUSHER", "MIX_PUSHER"].into_iter();
         families
-            .into_iter()
-            .flatten()
-            .next()
+            .find_map(|family| self.address(family))
+            .or_else(|| self.address("REVERB").filter(|address| self.is_for_browsers(address)))
             .or_else(|| address_of(self.args.url.as_ref()?, "--url"))
+    }
+
+    /// Whether browsers can use the address that the application publishes to. Applications often
+    /// publish to the loopback address, while browsers use the host of the page.
+    fn is_for_browsers(&self, address: &ServerAddress) -> bool {
+        let has_remote_page =
+            self.page().is_some_and(|page| page.host().is_some_and(|host| !is_local(host)));
+        !(is_local(&address.host) && has_remote_page)
+    }
+
+    /// The page of the application: `--url`, or `APP_URL`.
+    pub(super) fn page(&self) -> Option<Uri> {
+        self.args.url.clone().or_else(|| self.variable("APP_URL")?.parse().ok())
     }
 
     /// The address that the application publishes to.
@@ -262,23 +285,36 @@ mod tests {
         DoctorArgs::from_arg_matches(&matches).unwrap()
     }
 
-    fn public(flags: &[&str], env: &[(&str, &str)]) -> Option<String> {
-        let args = args(flags);
+    fn inputs<'a>(args: &'a DoctorArgs, env: &[(&str, &str)]) -> Inputs<'a> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let dir = PathBuf::from("/nonexistent");
         let sources = Sources { env: env.collect(), dir, ..Sources::default() };
-        Inputs::from_sources(&args, &sources).public_address().map(|address| address.url())
+        Inputs::from_sources(args, &sources)
+    }
+
+    fn public(flags: &[&str], env: &[(&str, &str)]) -> Option<String> {
+        inputs(&args(flags), env).public_address().map(|address| address.url())
     }
 
     #[test]
     fn the_public_address_is_that_of_an_option_or_of_the_variables_for_browsers() {
         let reverb = ("REVERB_HOST", "ws.test");
+        let local = ("REVERB_HOST", "127.0.0.1");
         for (flags, env, expected) in [
             (&[][..], &[][..], None),
             (&["--ws", "wss://a.test"], &[reverb], Some("wss://a.test:443")),
             (&["--ws", "ws://a.test:81/x/"], &[], Some("ws://a.test:81/x")),
             (&["--url", "https://app.test/login"], &[], Some("wss://app.test:443")),
             (&["--url", "https://app.test"], &[reverb], Some("wss://ws.test:443")),
+            (&["--url", "https://app.test"], &[local], Some("wss://app.test:443")),
+            (
+                &["--url", "https://app.test"],
+                &[local, ("VITE_REVERB_HOST", "b.test")],
+                Some("wss://b.test:443"),
+            ),
+            (&[], &[local, ("APP_URL", "https://app.test")], None),
+            (&[], &[local, ("APP_URL", "http://localhost")], Some("wss://127.0.0.1:443")),
+            (&[], &[local], Some("wss://127.0.0.1:443")),
             (&[], &[reverb, ("REVERB_SCHEME", "http")], Some("ws://ws.test:443")),
             (&[], &[reverb, ("REVERB_PORT", "8080")], Some("wss://ws.test:8080")),
             (&[], &[reverb, ("VITE_REVERB_HOST", "b.test")], Some("wss://b.test:443")),
@@ -290,6 +326,29 @@ mod tests {
         ] {
             assert_eq!(public(flags, env).as_deref(), expected, "{flags:?} {env:?}");
         }
+    }
+
+    #[test]
+    fn the_app_is_that_of_the_application() {
+        let pusher = [("PUSHER_APP_ID", "7"), ("PUSHER_APP_KEY", "p"), ("PUSHER_APP_SECRET", "s")];
+        let reverb = [("REVERB_APP_ID", "8"), ("REVERB_APP_KEY", "r"), ("REVERB_APP_SECRET", "s")];
+        let both = [&pusher[..], &reverb].concat();
+        let by_pusher = [&both[..], &[("BROADCAST_CONNECTION", "pusher")]].concat();
+        for (flags, env, expected) in [
+            (&[][..], &[][..], Some("app-key")),
+            (&[], &pusher, Some("p")),
+            (&[], &reverb, Some("r")),
+            (&[], &both, Some("r")),
+            (&["--app-id", "7"], &pusher, Some("p")),
+            (&["--app-id", "9"], &pusher, None),
+        ] {
+            let args = args(flags);
+            let app = inputs(&args, env).app();
+            assert_eq!(app.map(|app| app.key).as_deref(), expected, "{flags:?} {env:?}");
+        }
+        let args = args(&[]);
+        let app = inputs(&args, &by_pusher).app_of_variables();
+        assert_eq!(app.map(|app| app.key).as_deref(), Some("p"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) struct DoctorArgs {
     /// The server as it listens, without a proxy [default: the listen address of the configuration]
     #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
     server: Option<Uri>,
-    /// The app to try [default: the first of the configuration]
+    /// The app to try [default: that of .env, or the first of the configuration]
     #[arg(long, value_name = "ID")]
     app_id: Option<String>,
     /// PEM file with the CA certificates to trust [default: those of this machine]

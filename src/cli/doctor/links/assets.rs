@@ -7,7 +7,6 @@ use super::super::{
     inputs::{Inputs, is_local},
     report::Outcome,
 };
-use hyper::Uri;
 use std::{fs, path::PathBuf};
 
 /// The folders of built assets, of Vite and of Mix.
@@ -124,7 +123,7 @@ fn difference(inputs: &Inputs<'_>, client: &BuiltClient) -> Option<(String, Stri
 
 /// A client for this machine on a page that others open.
 fn local_address(inputs: &Inputs<'_>, built: &[Built]) -> Option<Finding> {
-    let page = page(inputs)?;
+    let page = inputs.page()?;
     let page_host = page.host().filter(|host| !is_local(host))?;
     let (file, client) =
         built.iter().find(|(_, client)| client.host.as_deref().is_some_and(is_local))?;
@@ -138,7 +137,7 @@ fn local_address(inputs: &Inputs<'_>, built: &[Built]) -> Option<Finding> {
 
 /// An address without TLS for a page with TLS.
 fn mixed_content(inputs: &Inputs<'_>) -> Option<Finding> {
-    let page = page(inputs)?;
+    let page = inputs.page()?;
     let address = inputs.public_address()?;
     if page.scheme_str() != Some("https") || address.is_tls {
         return None;
@@ -159,9 +158,4 @@ fn mixed_content(inputs: &Inputs<'_>) -> Option<Finding> {
             .line(inputs.place(&port), format!("{port}=443"))
             .command("npm run build"),
     )
-}
-
-/// The page that uses the assets: `--url`, or `APP_URL`.
-fn page(inputs: &Inputs<'_>) -> Option<Uri> {
-    inputs.args.url.clone().or_else(|| inputs.variable("APP_URL")?.parse().ok())
 }

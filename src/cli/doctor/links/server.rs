@@ -7,16 +7,18 @@ use super::super::{
         machine::{PORT_IN_USE, PORT_NOT_PUBLISHED},
     },
     compose::ComposeFile,
-    finding::Finding,
-    inputs::Inputs,
+    inputs::{Inputs, ServerAddress},
     machine,
     report::Outcome,
 };
-use crate::{cli::target::AppTarget, http_client::ClientResponse};
+use crate::{
+    cli::target::{AppTarget, TIMEOUT},
+    http_client::ClientResponse,
+};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::net::UdpSocket;
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time};
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
     let inputs = &checkup.inputs;
@@ -28,7 +30,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         return not_running(inputs, &target, &error.to_string()).await;
     }
     if let Some(seen) = other_program(&target).await {
-        return other(inputs, &seen).into();
+        return other(inputs, &target, &seen).await;
     }
     let seen = format!("Campanile answers at {}{}", target.origin, target.prefix);
     checkup.direct = Some(target);
@@ -65,16 +67,25 @@ async fn not_running(inputs: &Inputs<'_>, target: &AppTarget, error: &str) -> Ou
     }
 }
 
-/// Whether the server probably runs on another machine: no file configures one here, and clients
-/// connect to another machine.
+/// Whether the server probably runs on another machine: no file configures one here, and clients or
+/// the application connect to another machine.
 async fn is_elsewhere(inputs: &Inputs<'_>) -> bool {
     if inputs.args.sources.config.is_some() || inputs.dir.join("config.toml").exists() {
         return false;
     }
-    let Some(public) = inputs.public_address() else { return false };
-    let Ok(addresses) = lookup_host((public.host.as_str(), public.port)).await else { return true };
+    for address in [inputs.public_address(), inputs.publish_address()].into_iter().flatten() {
+        if !is_of_this_machine(&address).await {
+            return true;
+        }
+    }
+    false
+}
+
+async fn is_of_this_machine(address: &ServerAddress) -> bool {
+    let resolving = lookup_host((address.host.as_str(), address.port));
+    let Ok(Ok(addresses)) = time::timeout(TIMEOUT, resolving).await else { return false };
     // Only an address of this machine can be bound.
-    !addresses.into_iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+    addresses.into_iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
 }
 
 /// What shows that another program than Campanile answers.
@@ -93,19 +104,35 @@ async fn other_program(target: &AppTarget) -> Option<String> {
     }
 }
 
-/// The finding about another program: with its process, if that is on this machine.
-fn other(inputs: &Inputs<'_>, seen: &str) -> Finding {
+/// What to say about another program: with its process, if that is on this machine.
+async fn other(inputs: &Inputs<'_>, target: &AppTarget, seen: &str) -> Outcome {
     let port = inputs.config().filter(|_| inputs.args.server.is_none());
-    match port.and_then(|config| machine::listener(config.server.port)) {
-        None => SERVER_IS_OTHER.found(seen),
-        Some(process) => {
-            let (id, command) = (process.id, &process.command);
-            PORT_IN_USE
-                .found(format!("{seen} Process {id} has the port: {command}."))
-                .command(format!("kill {id}"))
-                .advice("If it starts again, remove it from Supervisor, systemd or PM2.")
-        }
+    let process = port.and_then(|config| machine::listener(config.server.port));
+    let is_replaceable = process.as_ref().is_some_and(|process| is_server(&process.command));
+    // Then the port is only the default, and its program has nothing to do with the server.
+    if inputs.args.server.is_none() && !is_replaceable && is_elsewhere(inputs).await {
+        return Outcome::Skipped(format!(
+            "another program listens at {}; if the server runs on another machine, pass --server",
+            target.origin
+        ));
     }
+    let Some(process) = process else { return SERVER_IS_OTHER.found(seen).into() };
+    let (id, command) = (process.id, &process.command);
+    let finding = PORT_IN_USE.found(format!("{seen} Process {id} has the port: {command}."));
+    if !is_replaceable {
+        let advice = "Set another server.port, and the same in the proxy and the application.";
+        return finding.advice(advice).into();
+    }
+    finding
+        .command(format!("kill {id}"))
+        .advice("If it starts again, remove it from Supervisor, systemd or PM2.")
+        .into()
+}
+
+/// Whether a command runs a server that Campanile replaces. Other programs must keep running.
+fn is_server(command: &str) -> bool {
+    let mut words = command.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
+    words.any(|word| ["reverb:start", "soketi", "soketi-server", "campanile"].contains(&word))
 }
 
 /// Whether the answer to `/up` is that of Campanile, which is Reverb's as well.
@@ -129,4 +156,27 @@ async fn is_ours(target: &AppTarget) -> bool {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         body["code"] == 404 && body["error"].is_string()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_server;
+
+    #[test]
+    fn only_servers_of_the_protocol_are_to_be_stopped() {
+        for command in
+            ["php artisan reverb:start", "node /usr/bin/soketi start", "campanile start", "soketi"]
+        {
+            assert!(is_server(command), "{command}");
+        }
+        for command in [
+            "java jenkins.war",
+            "php artisan serve",
+            "nginx",
+            "vim soketi.json",
+            "an unknown program",
+        ] {
+            assert!(!is_server(command), "{command}");
+        }
+    }
 }
