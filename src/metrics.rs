@@ -4,7 +4,7 @@
 //! another core; a scrape adds them up.
 
 mod app_database;
-mod process;
+pub(crate) mod process;
 mod server;
 pub mod table;
 mod totals;

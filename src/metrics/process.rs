@@ -22,20 +22,29 @@ impl Process {
         let text = |path| fs::read_to_string(path).ok();
         let stat = text("/proc/self/stat");
         let stat = stat.as_deref().and_then(parse_stat);
-        let booted_at = text("/proc/stat").and_then(|text| number_after(&text, "btime "));
         let status = text("/proc/self/status");
         Self {
             cpu_seconds: stat.map(|(cpu_ticks, _)| cpu_ticks / TICKS_PER_SECOND),
             resident_bytes: status
                 .and_then(|text| number_after(&text, "VmRSS:"))
                 .map(|kib| kib.saturating_mul(1_024)),
-            started_at: booted_at.zip(stat).map(|(booted_at, (_, start_ticks))| {
-                seconds(booted_at) + start_ticks / TICKS_PER_SECOND
-            }),
+            started_at: stat.and_then(|(_, start_ticks)| since_1970(start_ticks)),
             open_fds: open_fds(),
             max_fds: rlimit::Resource::NOFILE.get_soft().ok(),
         }
     }
+}
+
+/// When a process started, in seconds since 1970, at most a second too early.
+pub(crate) fn started_at(id: u32) -> Option<f64> {
+    let (_, start_ticks) = parse_stat(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)?;
+    since_1970(start_ticks)
+}
+
+/// A time in ticks since boot, in seconds since 1970.
+fn since_1970(ticks: f64) -> Option<f64> {
+    let booted_at = number_after(&fs::read_to_string("/proc/stat").ok()?, "btime ")?;
+    Some(seconds(booted_at) + ticks / TICKS_PER_SECOND)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are below 2^52")]
@@ -115,6 +124,7 @@ mod tests {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
         let started_at = process.started_at.unwrap();
         assert!(now - 3_600.0 < started_at && started_at < now + 2.0, "{started_at} {now}");
+        assert_eq!(super::started_at(std::process::id()), process.started_at);
         assert!(1 << 20 < process.resident_bytes.unwrap());
         let (open, max) = (process.open_fds.unwrap(), process.max_fds.unwrap());
         assert!(3 <= open && open < max, "{open} of {max}");

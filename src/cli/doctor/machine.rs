@@ -1,8 +1,10 @@
 //! This machine as `/proc` shows it: which process listens on a port, limits of processes.
 
+use crate::metrics::process;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 /// A process.
@@ -58,13 +60,14 @@ pub(super) fn outgoing_ports() -> Option<u32> {
 }
 
 /// When a file was changed.
-pub(super) fn changed_at(path: &Path) -> Option<std::time::SystemTime> {
+pub(super) fn changed_at(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// When a process started: its folder in `/proc` is made then.
-pub(super) fn started_at(id: u32) -> Option<std::time::SystemTime> {
-    changed_at(Path::new(&format!("/proc/{id}")))
+/// When a process started. The time of its folder in `/proc` is that of the first look at it.
+pub(super) fn started_at(id: u32) -> Option<SystemTime> {
+    let since_1970 = Duration::try_from_secs_f64(process::started_at(id)?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
 }
 
 fn process_ids() -> impl Iterator<Item = u32> {
@@ -123,6 +126,18 @@ mod tests {
         assert!(working_directory(found.id).is_some());
         drop(listener_of_test);
         assert_eq!(listener(port), None);
+    }
+
+    /// The folder in `/proc` of a process that was not looked at before is as old as the look.
+    #[test]
+    fn a_process_is_as_old_as_it_is() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(1_100));
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let started_at = started_at(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(started_at.unwrap() < before, "{started_at:?} {before:?}");
     }
 
     #[test]
