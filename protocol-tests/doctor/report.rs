@@ -1,6 +1,6 @@
 //! The report for people.
 
-use crate::{command, laravel, laravel_env, served};
+use crate::{command, doctor, laravel, laravel_env, served};
 use kit::{Directory, KEY, SECRET, Settings};
 
 #[tokio::test]
@@ -60,4 +60,47 @@ async fn no_report_contains_a_secret() {
             }
         }
     }
+}
+
+/// What cannot be tried is no success.
+#[test]
+fn unusable_options_are_wrong_usage() {
+    let directory = Directory::new();
+    for (flags, said) in [
+        (&["--ws", "ws.example.com"][..], "--ws must begin with wss:// or ws://"),
+        (&["--ws", "ftp://ws.example.com"], "--ws must begin"),
+        (&["--url", "app.example.com"], "--url must begin with https:// or http://"),
+        (&["--server", "127.0.0.1:8080"], "--server must begin"),
+        (&["--auth-endpoint", "wss://app.example.com/auth"], "--auth-endpoint must begin"),
+        (&["--app-id", "typo"], "--app-id typo is no app"),
+        (&["--header", "a-secret-header"], "--header must be NAME: VALUE"),
+        (&["--ca", "missing.pem"], "--ca missing.pem cannot be read"),
+        (&["--nginx-config", "missing.conf"], "--nginx-config missing.conf cannot be read"),
+    ] {
+        let output = command(&directory).arg("doctor").args(flags).output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
+        assert!(output.stdout.is_empty(), "{flags:?}");
+        assert!(error.contains(said) && !error.contains("a-secret"), "{flags:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn short_cookies_leave_the_report_readable() {
+    let (_server, directory) = served(&Settings::new()).await;
+    let diagnosis = doctor(&directory, &["--cookie", "theme=1; l=en"]).await;
+    diagnosis.well(&["server"]);
+    assert!(diagnosis.report.to_string().contains("127.0.0.1"), "{:#}", diagnosis.report);
+}
+
+#[tokio::test]
+async fn a_url_in_a_report_has_no_password_and_no_token() {
+    let (_server, directory) = served(&Settings::new()).await;
+    let page = "https://staging:a-password@localhost/?token=a-token-of-a-page";
+    let diagnosis = doctor(&directory, &["--url", page, "--ws", "ws://127.0.0.1:9"]).await;
+    let finding = diagnosis.only("mixed_content");
+    let seen = finding["seen"].to_string();
+    assert!(seen.contains("https://***@localhost/?token=***"), "{seen}");
+    let report = diagnosis.report.to_string();
+    assert!(!report.contains("a-password") && !report.contains("a-token"), "{report}");
 }

@@ -1,6 +1,10 @@
 //! What the doctor reads before it looks: options, variables of the application, the configuration.
 
-use super::{super::target::AppTarget, DoctorArgs};
+use super::{
+    super::target::AppTarget,
+    DoctorArgs,
+    mask::{Mask, is_secret},
+};
 use crate::{
     cli::{target::reachable, trust::Trust},
     config::{self, AppConfig, Config, ConfigError, Files, Flags, Loaded, Sources},
@@ -9,9 +13,6 @@ use crate::{
 use hyper::Uri;
 use serde_json::{Map, Value};
 use std::{net::IpAddr, path::PathBuf};
-
-/// Minimum length of a secret that is searched for in reports, in bytes.
-const SECRET_MIN: usize = 6;
 
 /// The inputs of all links.
 #[derive(Debug)]
@@ -108,26 +109,54 @@ impl<'a> Inputs<'a> {
         same.or_else(|| apps.first().cloned()).or(of_variables)
     }
 
-    /// The secrets of the configuration and of the application's variables, which a report must not
-    /// contain.
-    pub(super) fn secrets(&self) -> Vec<String> {
-        let names = [
-            "APP_KEY",
-            "REVERB_APP_SECRET",
-            "PUSHER_APP_SECRET",
-            "SOKETI_DEFAULT_APP_SECRET",
-            "REDIS_PASSWORD",
-        ];
-        let mut secrets: Vec<_> = names.iter().filter_map(|name| self.variable(name)).collect();
-        if let Some(config) = self.config() {
-            secrets.extend(config.apps.iter().map(|app| app.secret.expose().to_owned()));
-            secrets.push(config.metrics.token.expose().to_owned());
-            let password = config.redis.target().and_then(|target| target.password.clone());
-            secrets.extend(password.map(|password| password.expose().to_owned()));
+    /// What a report must not contain: the secrets of the options, of the configuration and of the
+    /// application's variables.
+    pub(super) fn mask(&self) -> Mask {
+        let mut mask = Mask::default();
+        let args = self.args;
+        for (_, value) in args.header.iter().filter_map(|line| line.split_once(':')) {
+            mask.add(value);
         }
-        // Shorter ones are words of ordinary texts.
-        secrets.retain(|secret| SECRET_MIN <= secret.len());
-        secrets
+        for cookie in args.cookie.iter().flat_map(|all| all.split(';')) {
+            mask.add(cookie.split_once('=').map_or(cookie, |(_, value)| value));
+        }
+        let urls = [&args.url, &args.ws, &args.server, &args.auth_endpoint];
+        urls.into_iter().flatten().for_each(|url| mask.add_url(url));
+        let is_other = |name: &str| ["APP_KEY", "REDIS_URL", "APP_URL"].contains(&name);
+        for name in self.variables.keys().filter(|name| is_secret(name) || is_other(name)) {
+            let Some(value) = self.variable(name) else { continue };
+            match value.parse::<Uri>() {
+                Ok(url) if url.scheme().is_some() && url.host().is_some() => mask.add_url(&url),
+                Ok(_) | Err(_) => mask.add(&value),
+            }
+        }
+        match self.config() {
+            Some(config) => {
+                config.apps.iter().for_each(|app| {
+                    mask.add(app.secret.expose());
+                    mask.add(app.console_password.expose());
+                });
+                mask.add(config.metrics.token.expose());
+                let password = config.redis.target().and_then(|target| target.password.clone());
+                if let Some(password) = password {
+                    mask.add(password.expose());
+                }
+            }
+            None => self.secrets_of_file().iter().for_each(|secret| mask.add(secret)),
+        }
+        mask
+    }
+
+    /// The values in a configuration that is not valid, by the names of their lines.
+    fn secrets_of_file(&self) -> Vec<String> {
+        let path = self.args.sources.config.clone().unwrap_or_else(|| "config.toml".into());
+        let text = std::fs::read_to_string(self.dir.join(path)).unwrap_or_default();
+        let value = |line: &str| {
+            let (name, value) = line.split_once('=')?;
+            let quoted = value.trim().trim_matches(['"', '\'']);
+            is_secret(name).then(|| quoted.to_owned())
+        };
+        text.lines().filter_map(value).collect()
     }
 
     /// The app of the application's variables.

@@ -14,6 +14,7 @@ mod links;
 mod machine;
 mod mask;
 mod nginx;
+mod options;
 mod probe;
 mod progress;
 mod public;
@@ -21,7 +22,7 @@ mod report;
 mod snippets;
 mod socket;
 
-use super::{ConfigArgs, EXIT_FAILED, print, runtime, target::AppTarget};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime, target::AppTarget};
 use clap::Args;
 use finding::{Link, Severity};
 use hyper::Uri;
@@ -97,11 +98,15 @@ struct Checkup<'a> {
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> ExitCode {
+    let inputs = Inputs::read(args);
+    if let Err(why) = options::check(&inputs) {
+        return fail(EXIT_USAGE, inputs.mask().apply(&why));
+    }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(code) => return code,
     };
-    let mut checkup = Checkup::new(Inputs::read(args));
+    let mut checkup = Checkup::new(inputs);
     runtime.block_on(checkup.run());
     // The system may still resolve a name, which is not waited for.
     runtime.shutdown_background();
@@ -131,15 +136,7 @@ fn style() -> Style {
 impl<'a> Checkup<'a> {
     fn new(inputs: Inputs<'a>) -> Self {
         let mut report = Report::default();
-        for secret in inputs.secrets() {
-            report.mask.add(&secret);
-        }
-        for (_, value) in inputs.args.header.iter().filter_map(|line| line.split_once(':')) {
-            report.mask.add(value);
-        }
-        for cookie in inputs.args.cookie.iter().flat_map(|all| all.split(';')) {
-            report.mask.add(cookie.split_once('=').map_or(cookie, |(_, value)| value));
-        }
+        report.mask = inputs.mask();
         Self { inputs, direct: None, public: None, progress: Progress::new(), report }
     }
 
