@@ -157,9 +157,16 @@ pub static WEBHOOKS: Recent<WebhookAttempt> = Recent::new();
 /// The latest warnings and errors.
 pub static WARNINGS: Recent<Warning> = Recent::new();
 
-/// Sets whether there is a console.
+/// Sets whether there is a console. Without one nothing is kept.
 pub fn set_on(is_on: bool) {
     IS_ON.store(is_on, Ordering::Relaxed);
+    if !is_on {
+        CLOSED.clear();
+        REJECTED.clear();
+        AUTHORIZATIONS.clear();
+        WEBHOOKS.clear();
+        WARNINGS.clear();
+    }
 }
 
 /// Whether there is a console.
@@ -186,6 +193,10 @@ impl<T> Recent<T> {
         {
             records.add(make, Instant::now());
         }
+    }
+
+    fn clear(&self) {
+        self.0.lock().latest.clear();
     }
 
     /// The records after the one with this number, the oldest first.

@@ -1,7 +1,7 @@
 //! The watch `channel`: the state, the members and the events of one channel.
 
 use super::{
-    context::{Context, SeenApp},
+    context::{APP_CHANGED, Context, SeenApp},
     event::{describe, origin},
     output::{Closed, Output},
     overview::now_ms,
@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
-/// How often the counts and the members are read.
+/// How often the counts and the members are read, and how often those of many members.
 const INTERVAL: Duration = Duration::from_secs(1);
+const LARGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of members that are shown.
 const USERS_MAX: usize = 1_000;
 
@@ -51,6 +52,7 @@ pub(super) async fn watch(
     };
     output.result(state_of(&name, &state)).await?;
     let mut sampler = Sampler::new(Instant::now().into());
+    let mut read_at = Instant::now();
     let mut ticks = time::interval_at(Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -62,9 +64,17 @@ pub(super) async fn watch(
                 }
             }
             _ = ticks.tick() => {
+                if !app.is_current() {
+                    return output.error(APP_CHANGED).await;
+                }
                 if let Some(sampled) = sampler.end_period(Instant::now().into(), watch.take_missed()) {
                     output.data(sampled).await?;
                 }
+                let is_large = state.user_count.is_some_and(|users| USERS_MAX < users);
+                if is_large && read_at.elapsed() < LARGE_INTERVAL {
+                    continue;
+                }
+                read_at = Instant::now();
                 // An outage is shown by the overview; the channel is read again after it.
                 if let Ok(now) = read_state(context, app, &name).await {
                     send_changes(&name, &state, &now, output).await?;

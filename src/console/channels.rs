@@ -1,7 +1,7 @@
 //! The watch `channels`: the occupied channels of an app, and what they have delivered.
 
 use super::{
-    context::{Context, SeenApp},
+    context::{APP_CHANGED, Context, SeenApp},
     output::{Closed, Output},
     request::{ChannelOrder, ChannelsParams},
 };
@@ -32,6 +32,9 @@ pub(super) async fn watch(
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if !app.is_current() {
+            return output.error(APP_CHANGED).await;
+        }
         let listed = list(context, app, params, &before.0).await;
         let now = (app.hub.channel_sequences(), Instant::now());
         let interval_ms = u64::try_from((now.1 - before.1).as_millis()).unwrap_or(u64::MAX);

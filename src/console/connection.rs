@@ -2,7 +2,7 @@
 
 use super::{
     connections::{closed_connection, connection},
-    context::SeenApp,
+    context::{Context, SeenApp},
     event::describe,
     explain::{explain_close, sentence_of},
     output::{Closed, Output},
@@ -34,6 +34,7 @@ pub(super) fn socket_id(params: &ConnectionParams) -> Result<SocketId, &'static 
 
 /// Sends the connection and its messages until it is closed, or the page is gone.
 pub(super) async fn watch(
+    context: &Context,
     app: &SeenApp,
     params: &ConnectionParams,
     output: &Output,
@@ -43,8 +44,10 @@ pub(super) async fn watch(
         Err(error) => return output.error(error).await,
     };
     // Before the state is read, so that no message after it is missed.
+    let question = context.question().await;
     let mut watcher = app.hub.watch_connection(socket_id);
     let found = app.hub.connections(ConnectionFilter::One(socket_id), 1).await;
+    drop(question);
     let Some(open) = found.first() else {
         return match closed(app, socket_id) {
             Some(closed) => output.result(closed).await,
@@ -78,6 +81,30 @@ pub(super) async fn watch(
             }
         }
     }
+}
+
+/// Closes a connection.
+///
+/// # Errors
+///
+/// There is no such connection.
+pub(super) async fn disconnect(
+    context: &Context,
+    app: &SeenApp,
+    params: &ConnectionParams,
+) -> Result<Value, String> {
+    let socket_id = socket_id(params)?;
+    let _question = context.question().await;
+    let one = || app.hub.connections(ConnectionFilter::One(socket_id), 1);
+    if one().await.is_empty() {
+        return Err("this node has no such connection".to_owned());
+    }
+    app.hub.disconnect(socket_id);
+    // The shards have done it when they answer again.
+    one().await;
+    let app_id = app.hub.app_id();
+    tracing::info!(app = &*app_id, %socket_id, "console closed a connection");
+    Ok(Value::Bool(true))
 }
 
 /// A connection that was closed lately.

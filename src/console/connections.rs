@@ -1,7 +1,7 @@
 //! The watch `connections`: the open, the closed and the rejected connections of an app on this node.
 
 use super::{
-    context::{Context, SeenApp},
+    context::{APP_CHANGED, Context, SeenApp},
     explain::{explain_close, sentence_of},
     output::{Closed, Output},
     overview::now_ms,
@@ -35,6 +35,9 @@ pub(super) async fn watch(
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if !app.is_current() {
+            return output.error(APP_CHANGED).await;
+        }
         let data = lists(context, app, &params.search).await;
         if std::mem::take(&mut is_first) {
             output.result(data).await?;
@@ -46,7 +49,9 @@ pub(super) async fn watch(
 
 async fn lists(context: &Context, app: &SeenApp, search: &str) -> Value {
     let filter = ConnectionFilter::Contains(search.into());
+    let question = context.question().await;
     let mut open = app.hub.connections(filter, CONNECTIONS_MAX).await;
+    drop(question);
     open.sort_by_key(|connection| std::cmp::Reverse(connection.admitted_at));
     open.truncate(CONNECTIONS_MAX);
     let app_id = app.hub.app_id();

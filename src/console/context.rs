@@ -3,6 +3,7 @@
 use super::{Console, sessions::Scope, shows_payloads};
 use crate::{hub::Hub, node::Node};
 use std::sync::Arc;
+use tokio::sync::SemaphorePermit;
 
 /// The console, and what the session of a page may see of it.
 #[derive(Debug)]
@@ -14,19 +15,33 @@ pub(super) struct Context {
 /// An app that the session may see.
 #[derive(Debug)]
 pub(super) struct SeenApp {
+    node: Arc<Node>,
     pub(super) hub: Arc<Hub>,
 }
 
+/// The app of a watch is not the one that is served any more.
+pub(super) const APP_CHANGED: &str = "the app was changed or removed: open the view again";
+
 impl SeenApp {
+    /// Whether the app is still served by this hub. One with another key is another app.
+    pub(super) fn is_current(&self) -> bool {
+        self.node.hub(&self.hub.app_id()).is_some_and(|hub| Arc::ptr_eq(&hub, &self.hub))
+    }
+
     /// Whether payloads are shown.
     pub(super) fn shows_payloads(&self) -> bool {
-        self.hub.read_config(shows_payloads)
+        self.is_current() && self.hub.read_config(shows_payloads)
     }
 }
 
 impl Context {
     pub(super) fn node(&self) -> &Arc<Node> {
         &self.console.node
+    }
+
+    /// Waits until no other question to the shards is open.
+    pub(super) async fn question(&self) -> SemaphorePermit<'_> {
+        self.console.questions.acquire().await.expect("it is never closed")
     }
 
     /// Whether the session may see all apps, the log and the configuration.
@@ -47,6 +62,7 @@ impl Context {
         }
         let found = self.node().find_hub(id).await;
         let found = found.map_err(|_| "the database of apps does not answer".to_owned())?;
-        found.map(|hub| SeenApp { hub }).ok_or_else(unknown)
+        let node = Arc::clone(self.node());
+        found.map(|hub| SeenApp { node, hub }).ok_or_else(unknown)
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Console, channel, channels, connection, connections,
     context::Context,
-    output::{Closed, Output, error_message, result_message},
+    output::{Closed, Output, Queued, WAITING_MAX, error_message, result_message},
     overview,
     page_limits::PagePermit,
     publish::publish,
@@ -26,7 +26,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{AbortHandle, Id, JoinSet},
     time,
 };
@@ -132,8 +132,9 @@ struct Page {
     /// The watch of channels, which costs a number for each channel: a page has one.
     channels_watch: Option<u64>,
     requests: TokenBucket,
-    queue: mpsc::Sender<String>,
-    queued: mpsc::Receiver<String>,
+    queue: mpsc::Sender<Queued>,
+    queued: mpsc::Receiver<Queued>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Page {
@@ -149,6 +150,7 @@ impl Page {
             requests: TokenBucket::full(Instant::now()),
             queue,
             queued,
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         }
     }
 
@@ -173,6 +175,7 @@ impl Page {
         let mut checks = time::interval(CHECK_INTERVAL);
         let mut heard_at = Instant::now();
         loop {
+            let mut share = None;
             let message = tokio::select! {
                 message = input.next() => {
                     heard_at = Instant::now();
@@ -183,7 +186,10 @@ impl Page {
                     }
                     continue;
                 },
-                Some(text) = self.queued.recv() => Message::Text(text.into()),
+                Some(queued) = self.queued.recv() => {
+                    share = queued.share;
+                    Message::Text(queued.text.into())
+                }
                 Some(ended) = self.tasks.join_next_with_id() => {
                     let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
                     self.on_ended(id);
@@ -202,6 +208,7 @@ impl Page {
             let is_last = message.is_close();
             let sent = time::timeout(WRITE_TIMEOUT, output.send(message)).await;
             sent.map_err(|_| Closed)?.map_err(|_| Closed)?;
+            drop(share);
             if is_last {
                 return Ok(());
             }
@@ -268,7 +275,7 @@ impl Page {
             console: Arc::clone(&self.console),
             scope: self.ticket.session.scope.clone(),
         };
-        (context, Output::new(id, self.queue.clone()))
+        (context, Output::new(id, self.queue.clone(), Arc::clone(&self.waiting)))
     }
 
     /// Rejects a request at once. A page whose queue is full does not read what it asks for.
@@ -277,7 +284,7 @@ impl Page {
     }
 
     fn reply(&self, message: String) -> Result<(), Closed> {
-        self.queue.try_send(message).map_err(|_| Closed)
+        self.queue.try_send(message.into()).map_err(|_| Closed)
     }
 }
 
@@ -309,7 +316,7 @@ async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Clo
             connections::watch(context, &app, &params, output).await
         }
         (Watch::Connection(params), Ok(Some(app))) => {
-            connection::watch(&app, &params, output).await
+            connection::watch(context, &app, &params, output).await
         }
         (Watch::Authorizations(_), Ok(Some(app))) => {
             records::authorizations(context, &app, output).await
@@ -336,9 +343,7 @@ async fn result(context: &Context, call: Call) -> Result<Value, String> {
             records::resend(context, &context.app(&params.app).await?, params.id).await
         }
         Call::Disconnect(params) => {
-            let app = context.app(&params.app).await?;
-            app.hub.disconnect(connection::socket_id(&params)?);
-            Ok(Value::Bool(true))
+            connection::disconnect(context, &context.app(&params.app).await?, &params).await
         }
         Call::Configuration if context.sees_server() => Ok(context.console.configuration()),
         Call::Configuration => Err(NOT_ALLOWED.to_owned()),

@@ -64,6 +64,8 @@ pub struct Console {
     /// Verifying a hash takes memory and a core, so it is done for one attempt at a time.
     verifying: Arc<Semaphore>,
     worker: Worker,
+    /// Questions to the shards take some milliseconds of each, so there is one at a time.
+    questions: Semaphore,
     pages: PageLimits,
     /// The effective configuration, as the page shows it.
     configuration: ArcSwap<Value>,
@@ -120,6 +122,7 @@ impl Console {
             login_limit: Mutex::new(LoginLimit::new(Instant::now())),
             verifying: Arc::new(Semaphore::new(1)),
             worker: Worker::default(),
+            questions: Semaphore::new(1),
             pages: PageLimits::default(),
             configuration: ArcSwap::default(),
         }

@@ -2,29 +2,51 @@
 
 use serde::Serialize;
 use serde_json::json;
-use std::fmt::Display;
-use tokio::sync::mpsc;
+use std::{fmt::Display, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// The page is gone.
 #[derive(Debug)]
 pub(super) struct Closed;
 
-/// The answers to one request of a page. The queue behind it is bounded: a page that does not read
-/// delays its own watches only.
+/// A message in the queue of a page, with its share of the bytes that may wait.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) text: String,
+    /// Held until the message is written.
+    pub(super) share: Option<OwnedSemaphorePermit>,
+}
+
+impl From<String> for Queued {
+    /// A short message, which is not counted.
+    fn from(text: String) -> Self {
+        Self { text, share: None }
+    }
+}
+
+/// Maximum size of the messages that wait for a page, in bytes. A larger one waits alone.
+pub(super) const WAITING_MAX: usize = 4 << 20;
+
+/// The answers to one request of a page. The queue behind it is bounded in messages and in bytes: a page
+/// that does not read delays its own watches only.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     id: u64,
-    queue: mpsc::Sender<String>,
+    queue: mpsc::Sender<Queued>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Output {
     /// The answers to the request `id`.
-    pub(super) fn new(id: u64, queue: mpsc::Sender<String>) -> Self {
-        Self { id, queue }
+    pub(super) fn new(id: u64, queue: mpsc::Sender<Queued>, waiting: Arc<Semaphore>) -> Self {
+        Self { id, queue, waiting }
     }
 
-    async fn send(&self, message: String) -> Result<(), Closed> {
-        self.queue.send(message).await.map_err(|_| Closed)
+    async fn send(&self, text: String) -> Result<(), Closed> {
+        let bytes = u32::try_from(text.len().clamp(1, WAITING_MAX)).map_err(|_| Closed)?;
+        let share = Arc::clone(&self.waiting).acquire_many_owned(bytes).await;
+        let share = Some(share.map_err(|_| Closed)?);
+        self.queue.send(Queued { text, share }).await.map_err(|_| Closed)
     }
 
     /// Answers the request: the result of a call, or the first state of a watch.

@@ -11,11 +11,17 @@ use crate::{
     node::{Node, NodeReport},
 };
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime},
+};
 use tokio::time;
 
 /// The interval of the totals.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of apps that are shown: those with the most connections.
+const APPS_MAX: usize = 200;
 
 /// Sends the totals until the page is gone.
 pub(super) async fn watch(context: &Context, output: &Output) -> Result<(), Closed> {
@@ -42,12 +48,15 @@ fn totals(context: &Context, latency: &LatencyBuckets) -> Value {
         Scope::Server => node.hubs(),
         Scope::App(id) => node.hub(id).into_iter().collect(),
     };
+    let apps_total = apps.len();
+    apps.sort_by_cached_key(|hub| (Reverse(hub.connection_count()), hub.app_id()));
+    apps.truncate(APPS_MAX);
     apps.sort_by_key(|hub| hub.app_id());
     let apps: Vec<_> = apps
         .iter()
         .map(|hub| json!({"id": &*hub.app_id(), "connections": hub.connection_count()}))
         .collect();
-    let mut data = json!({"time": now_ms(), "apps": apps});
+    let mut data = json!({"time": now_ms(), "apps": apps, "apps_total": apps_total});
     // The totals of a node are those of all its apps.
     if context.scope == Scope::Server {
         data["nodes"] = nodes(node).into();

@@ -1,7 +1,7 @@
 //! The watches of records: failed authorizations, webhooks, and the warnings of the log.
 
 use super::{
-    context::{Context, SeenApp},
+    context::{APP_CHANGED, Context, SeenApp},
     explain::explain_warning,
     output::{Closed, Output},
 };
@@ -16,6 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Sends the records that `describe` shows, the oldest first, and then new ones until the page is gone.
 async fn watch<T>(
     recent: &Recent<T>,
+    app: Option<&SeenApp>,
     describe: impl Fn(&Recorded<T>) -> Option<Value>,
     output: &Output,
 ) -> Result<(), Closed> {
@@ -28,6 +29,9 @@ async fn watch<T>(
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if app.is_some_and(|app| !app.is_current()) {
+            return output.error(APP_CHANGED).await;
+        }
         for record in recent.since(latest) {
             latest = record.number;
             if let Some(item) = describe(&record) {
@@ -48,7 +52,7 @@ pub(super) async fn authorizations(
         let is_of_app = failed.record.app == app_id;
         is_of_app.then(|| authorization(context, app, failed))
     };
-    watch(&recent::AUTHORIZATIONS, describe, output).await
+    watch(&recent::AUTHORIZATIONS, Some(app), describe, output).await
 }
 
 fn authorization(
@@ -67,14 +71,19 @@ fn authorization(
         .as_ref()
         .map(|key| format!("{key}:{}", record.signature.as_deref().unwrap_or("\u{2026}")));
     let string_to_sign = record.string_to_sign.as_deref();
+    let shown = string_to_sign.map(|text| shown(text, record, app.shows_payloads()));
+    let is_complete = shown.as_deref() == string_to_sign
+        && string_to_sign.is_some_and(|text| text.len() < recent::TEXT_MAX - 3);
     json!({
         "time": time_ms,
         "socket_id": record.socket_id.to_string(),
         "channel": record.channel,
         "kind": kind,
         "received": received,
-        "string_to_sign": string_to_sign.map(|text| shown(text, record, app.shows_payloads())),
-        "key": record.key,
+        "string_to_sign": shown,
+        // Of another key it is not known whose it is.
+        "key": string_to_sign.and(record.key.as_ref()),
+        "is_complete": is_complete,
         "why": record.why,
         "hint": hint(context, record),
     })
@@ -119,7 +128,7 @@ pub(super) async fn webhooks(app: &SeenApp, output: &Output) -> Result<(), Close
         let is_of_app = *attempt.record.app == *app_id;
         is_of_app.then(|| webhook(attempt, app.shows_payloads()))
     };
-    watch(&recent::WEBHOOKS, describe, output).await
+    watch(&recent::WEBHOOKS, Some(app), describe, output).await
 }
 
 fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
@@ -173,7 +182,7 @@ pub(super) async fn log(output: &Output) -> Result<(), Closed> {
             "explanation": explain_warning(&record.message),
         }))
     };
-    watch(&recent::WARNINGS, describe, output).await
+    watch(&recent::WARNINGS, None, describe, output).await
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing is watched most of the time, which costs a publish one relaxed load.
 
 use crate::protocol::{ChannelName, Frame, SocketId};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::{
     Arc,
@@ -14,7 +15,10 @@ use tokio::sync::mpsc;
 #[derive(Debug, Default)]
 pub struct ChannelWatches {
     is_active: AtomicBool,
-    watches: Mutex<Vec<ChannelWatch>>,
+    /// Publishes of all threads read it, so it is replaced and not locked.
+    watches: ArcSwap<Vec<Arc<ChannelWatch>>>,
+    /// Held while it is replaced.
+    changing: Mutex<()>,
     ids: AtomicU64,
 }
 
@@ -46,7 +50,7 @@ pub struct ChannelWatcher {
 }
 
 /// Maximum number of events that wait for a watcher; further ones are counted and dropped.
-const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 64;
 
 impl ChannelWatches {
     /// Whether any channel of any app is watched.
@@ -61,17 +65,18 @@ impl ChannelWatches {
     pub fn watch(self: &Arc<Self>, app_id: Arc<str>, channel: ChannelName) -> ChannelWatcher {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let (id, missed) = (self.ids.fetch_add(1, Ordering::Relaxed), Arc::<AtomicU64>::default());
-        let mut watches = self.watches.lock();
-        watches.push(ChannelWatch {
-            id,
-            app_id,
-            channel,
-            events: sender,
-            missed: Arc::clone(&missed),
-        });
-        self.is_active.store(true, Ordering::Relaxed);
-        drop(watches);
+        let counted = Arc::clone(&missed);
+        let watch = ChannelWatch { id, app_id, channel, events: sender, missed: counted };
+        self.change(|watches| watches.push(Arc::new(watch)));
         ChannelWatcher { id, watches: Arc::clone(self), events, missed }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<ChannelWatch>>)) {
+        let _changing = self.changing.lock();
+        let mut watches = Vec::clone(&self.watches.load());
+        change(&mut watches);
+        self.is_active.store(!watches.is_empty(), Ordering::Relaxed);
+        self.watches.store(Arc::new(watches));
     }
 
     /// Gives an event to the watchers of its channel. Never waits for them. Called if
@@ -84,7 +89,7 @@ impl ChannelWatches {
         frame: &Frame,
         except: Option<SocketId>,
     ) {
-        for watch in &*self.watches.lock() {
+        for watch in self.watches.load().iter() {
             if *watch.app_id == *app_id && watch.channel == *channel {
                 let event = WatchedEvent { frame: frame.clone(), except };
                 if watch.events.try_send(event).is_err() {
@@ -110,9 +115,7 @@ impl ChannelWatcher {
 
 impl Drop for ChannelWatcher {
     fn drop(&mut self) {
-        let mut watches = self.watches.watches.lock();
-        watches.retain(|watch| watch.id != self.id);
-        self.watches.is_active.store(!watches.is_empty(), Ordering::Relaxed);
+        self.watches.change(|watches| watches.retain(|watch| watch.id != self.id));
     }
 }
 

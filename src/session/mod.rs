@@ -310,6 +310,11 @@ impl<H> Session<H> {
         self.subscriptions.remove(channel);
     }
 
+    /// The handles of all subscriptions, including pending ones.
+    pub fn handles(&self) -> impl Iterator<Item = &H> {
+        self.subscriptions.values().map(|subscription| &subscription.handle)
+    }
+
     /// The channels of all subscriptions, including pending ones.
     #[must_use]
     pub fn channels(&self) -> impl ExactSizeIterator<Item = &ChannelName> {

@@ -1,7 +1,7 @@
 //! Answers the questions of the console. Without a watched connection, a message costs a comparison.
 
 use super::{
-    connection::{AdmittedClient, Connection, Phase},
+    connection::{AdmittedClient, Connection, Phase, SubscriptionState},
     event_loop::Shard,
 };
 use crate::{
@@ -20,15 +20,16 @@ use crate::{
 const LOOKED_AT_MAX: usize = 20_000;
 
 impl Shard {
-    /// Answers which connections an app has.
+    /// Answers which connections an app has. Returns what that has cost, in frames.
     pub(super) fn report_connections(&self, query: &ConnectionsQuery) -> usize {
-        let open = self.connections.iter().take(LOOKED_AT_MAX);
+        let is_one = matches!(query.filter, ConnectionFilter::One(_));
+        let looked_at_max = if is_one { usize::MAX } else { LOOKED_AT_MAX };
+        let open = self.connections.iter().take(looked_at_max);
         let open = open.filter_map(|(_, connection)| Some((connection, connection.client()?)));
         let of_app = open.filter(|(_, client)| client.hub.app_id() == query.app_id);
         let found = of_app.filter(|(_, client)| matches(client, &query.filter)).take(query.max);
-        let is_one = matches!(query.filter, ConnectionFilter::One(_));
         query.answer(found.map(|(connection, client)| state(connection, client, is_one)).collect());
-        0
+        self.connections.len().min(looked_at_max)
     }
 
     fn find(&self, app_id: &str, socket_id: SocketId) -> Option<ConnectionKey> {
@@ -41,21 +42,21 @@ impl Shard {
         found.map(|(_, connection)| connection.key)
     }
 
-    /// Watches a connection, if this shard has it.
+    /// Watches a connection, if this shard has it. Returns what that has cost, in frames.
     pub(super) fn watch_connection(&mut self, watch: ConnectionWatch) -> usize {
         self.watches.retain(|(_, watch)| !watch.is_closed());
         if let Some(key) = self.find(&watch.app_id, watch.socket_id) {
             self.watches.push((key, watch));
         }
-        0
+        self.connections.len()
     }
 
-    /// Closes a connection, if this shard has it.
+    /// Closes a connection, if this shard has it. Returns what that has cost, in frames.
     pub(super) fn disconnect(&mut self, app_id: &str, socket_id: SocketId) -> usize {
         if let Some(key) = self.find(app_id, socket_id) {
             self.close(key.slot, &CloseCode::Terminated);
         }
-        0
+        self.connections.len()
     }
 
     #[cold]
@@ -92,10 +93,17 @@ impl Shard {
         if self.watches.is_empty() {
             return;
         }
-        let subscribers = self.subscribers.get(channel);
+        // A connection has fewer subscriptions than a channel may have subscribers.
         let receives = |key: &ConnectionKey| {
-            let mut of_slot = subscribers.iter().filter(|other| other.connection == key.slot);
-            of_slot.any(|other| other.after_sequence < sequence && Some(other.socket_id) != except)
+            let client = self.connections.get(key.slot as usize).and_then(Connection::client);
+            let mut handles = client.into_iter().flat_map(|client| client.session.handles());
+            let subscriber = handles.find_map(|handle| match handle.0 {
+                SubscriptionState::Active(at) if at.channel == channel => self.subscribers.at(at),
+                SubscriptionState::Active(_) | SubscriptionState::Pending { .. } => None,
+            });
+            subscriber.is_some_and(|subscriber| {
+                subscriber.after_sequence < sequence && Some(subscriber.socket_id) != except
+            })
         };
         self.watches.retain(|(key, watch)| {
             if receives(key) {

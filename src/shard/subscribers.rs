@@ -46,6 +46,11 @@ impl Subscribers {
         moved
     }
 
+    /// The subscriber at a position.
+    pub(super) fn at(&self, position: SubscriberIndex) -> Option<&Subscriber> {
+        self.get(position.channel).get(position.index as usize)
+    }
+
     /// The subscribers of a channel; empty if it has none on this shard.
     pub(super) fn get(&self, channel: ChannelId) -> &[Subscriber] {
         self.0.get(&channel).map_or(&[], Vec::as_slice)

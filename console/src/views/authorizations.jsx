@@ -32,6 +32,7 @@ export function Authorizations({ app }) {
 
 function Failure({ app, item }) {
   const title = item.channel ?? 'Sign-in';
+  const text = command(item);
   return (
     <li class="panel">
       <header class="panel-head">
@@ -43,14 +44,20 @@ function Failure({ app, item }) {
         {item.hint && <Notice kind="info" title="Probable cause">{sentence(item.hint)}</Notice>}
         <Facts of={[
           ['Connection', <a class="mono" href={toApp(app, 'connections', item.socket_id)}>{item.socket_id}</a>],
-          ['Key of the app', <span class="mono break">{item.key}</span>],
+          ...(item.key ? [['Key of the app', <span class="mono break">{item.key}</span>]] : []),
         ]} />
-        <Labelled title="The string that should have been signed"><Code text={item.string_to_sign} label={`the string that should have been signed for ${title}`} tone="good" /></Labelled>
-        <Labelled title="Received, as KEY:SIGNATURE"><Code text={item.received} label={`what was received for ${title}`} tone="bad" /></Labelled>
-        <details>
-          <summary>Compute the right signature yourself</summary>
-          <Code text={command(item)} label={`the command that computes the signature for ${title}`} />
-        </details>
+        {item.string_to_sign && (
+          <Labelled title="The string that should have been signed"><Code text={item.string_to_sign} label={`the string that should have been signed for ${title}`} tone="good" /></Labelled>
+        )}
+        {item.received && (
+          <Labelled title="Received, as KEY:SIGNATURE"><Code text={item.received} label={`what was received for ${title}`} tone="bad" /></Labelled>
+        )}
+        {text && (
+          <details>
+            <summary>Compute the right signature yourself</summary>
+            <Code text={text} label={`the command that computes the signature for ${title}`} />
+          </details>
+        )}
       </div>
     </li>
   );
@@ -60,8 +67,20 @@ function Labelled({ title, children }) {
   return <div class="labelled"><p class="label">{title}</p>{children}</div>;
 }
 
-/** A command of a shell that prints what the application should have answered. */
-function command({ key, string_to_sign }) {
-  const quoted = `'${string_to_sign.replaceAll("'", "'\\''")}'`;
-  return `printf '%s' ${quoted} \\\n  | openssl dgst -sha256 -hmac "$APP_SECRET" -r \\\n  | sed 's/^/${key}:/; s/ .*//'`;
+/** Characters that a terminal may take for more than text when they are pasted. */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+
+/** A text as one word of a shell. */
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * A command of a shell that prints what the application should have answered; `null` if the string is unknown, is not shown whole, or
+ * has characters that a terminal would interpret.
+ */
+export function command({ key, string_to_sign, is_complete }) {
+  if (!key || !string_to_sign || !is_complete || CONTROL.test(key + string_to_sign)) return null;
+  const signature = `printf '%s' ${quoted(string_to_sign)} | openssl dgst -sha256 -hmac "$APP_SECRET" -r | cut -c 1-64`;
+  return `printf '%s:%s\\n' ${quoted(key)} \\\n  "$(${signature})"`;
 }

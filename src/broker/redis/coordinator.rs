@@ -35,7 +35,7 @@ use super::{
     reason::UnavailableReason,
     sign_in::SignIns,
     tick_context::TickContext,
-    topic::Waiter,
+    topic::{Topic, Waiter},
     topics::{TopicReply, Topics},
     unforwarded::PartitionLog,
 };
@@ -243,6 +243,9 @@ impl Coordinator {
             Completion::Cleaned(Cleaned { node, is_done }) => {
                 self.membership.nodes.on_cleaned(&node, is_done);
             }
+            Completion::Unwatched(name) => {
+                self.topics.update_by_name(&name, Topic::on_unsubscribed);
+            }
             Completion::Left => {
                 tracing::info!(node = self.membership.node(), "left the cluster");
                 self.disconnect("this node has left");
@@ -366,7 +369,9 @@ impl Coordinator {
             }
             Ok(ControlMessage::ReportsWanted) => self.shared.reports.want(now),
             Ok(ControlMessage::Report { process, report }) => {
-                self.shared.reports.receive(&process, &report, now);
+                if self.membership.nodes.other_processes.contains(&process) {
+                    self.shared.reports.receive(&process, &report, now);
+                }
             }
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id);

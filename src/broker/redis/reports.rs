@@ -27,7 +27,7 @@ const SHOWN: Duration = Duration::from_secs(5);
 /// Maximum number of nodes whose reports are kept.
 const NODES_MAX: usize = 1_000;
 /// Maximum length of a report, in bytes.
-const REPORT_MAX: usize = 16 * 1_024;
+const REPORT_MAX: usize = 2 * 1_024;
 
 impl NodeReports {
     /// Records that a console wants reports.
@@ -50,7 +50,8 @@ impl NodeReports {
     pub(super) fn receive(&self, process: &str, report: &str, now: Instant) {
         let received = &mut self.0.lock().received;
         received.retain(|_, (at, _)| now < *at + SHOWN);
-        if received.len() < NODES_MAX && report.len() <= REPORT_MAX {
+        let has_room = received.len() < NODES_MAX || received.contains_key(process);
+        if has_room && report.len() <= REPORT_MAX {
             received.insert(process.to_owned(), (now, report.to_owned()));
         }
     }

@@ -89,4 +89,6 @@ pub(in crate::broker::redis) enum Completion {
     Cleaned(Cleaned),
     /// The lease is released.
     Left,
+    /// The node has unsubscribed from the pub/sub channel of a topic that was watched only.
+    Unwatched(Arc<str>),
 }

@@ -67,10 +67,9 @@ impl Coordinator {
         let connection = self.link.connection.clone();
         if let Some(connection) = connection.filter(|_| !self.topics.all.contains_key(&name)) {
             self.link.spawn(async move {
-                match connection.unsubscribe(partition, &[name]).await {
-                    Ok(()) => Completion::Subscribed,
-                    Err(_) => Completion::TimedOut,
-                }
+                // A topic that begins meanwhile may have subscribed before.
+                let _result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
+                Completion::Unwatched(name)
             });
         }
     }
