@@ -1,8 +1,11 @@
 // The parts of the console's page that need no browser: addresses, numbers, rates, and the live connection with a pretended WebSocket.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { mock, test } from 'node:test';
 
+import { command } from '../../console/src/command.js';
 import { bytes, count, duration, exact, milliseconds, pretty, rate, sentence, short } from '../../console/src/format.js';
 import { add, EMPTY, line } from '../../console/src/history.js';
 import { Live } from '../../console/src/live.js';
@@ -187,4 +190,23 @@ test('a connection that never opens is explained', async (t) => {
   await live.open();
   sockets[0].close();
   assert.match(states.at(-1).detail, /does not pass WebSocket upgrades/);
+});
+
+test('the command prints the right authorization, whatever is in the key and the string', () => {
+  for (const [key, string_to_sign] of [['key', '1.2:private-a'], ["k'$(date)`&;\\", `1.2:presence-a:{"user_id":"'$(date)' \\\\"}`]]) {
+    const signature = createHmac('sha256', "a 's' $secret").update(string_to_sign).digest('hex');
+    const text = command({ key, string_to_sign, is_complete: true });
+    const printed = execFileSync('/bin/sh', ['-c', text], { env: { ...process.env, APP_SECRET: "a 's' $secret" } });
+    assert.equal(String(printed), `${key}:${signature}\n`);
+  }
+});
+
+test('there is no command for a string that is unknown, not whole, or not for a terminal', () => {
+  const of = { key: 'key', string_to_sign: '1.2:private-a', is_complete: true };
+  assert.notEqual(command(of), null);
+  for (const change of [
+    { string_to_sign: null }, { key: null }, { is_complete: false }, { string_to_sign: '\u0003rm' }, { string_to_sign: '\u001b[201~' }, { key: 'a\u202eb' },
+  ]) {
+    assert.equal(command({ ...of, ...change }), null, JSON.stringify(change));
+  }
 });

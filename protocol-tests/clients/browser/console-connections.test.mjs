@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
 import { openBrowser } from '../lib/chat.mjs';
-import { openSdk, subscribed } from '../lib/clients.mjs';
+import { inState, openSdk, subscribed } from '../lib/clients.mjs';
 import { logIn, VIEWS, withConsole } from '../lib/console.mjs';
 import { openSlowClient } from '../lib/slow.mjs';
 import { test } from '../lib/stage.mjs';
@@ -83,4 +83,17 @@ test('a failed authorization shows the string that should have been signed', asy
   await failure.getByText(`${pusher.connection.socket_id}:private-orders`, { exact: true }).waitFor();
   const received = wrong.authorizeChannel(pusher.connection.socket_id, 'private-orders').auth;
   await failure.getByText(received, { exact: true }).waitFor();
+});
+
+test('an authorization without a signature is shown without a string, and breaks nothing', async (stage) => {
+  const { server } = await stage.set(withConsole());
+  const window = await opened(stage, server);
+  await window.goTo(VIEWS.authorizations);
+  const pusher = stage.pusher(server);
+  await inState(pusher, 'connected');
+  pusher.send_event('pusher:subscribe', { channel: 'private-without' });
+
+  const failure = window.main.getByRole('listitem').filter({ hasText: 'private-without' });
+  await failure.getByText('No authorization was sent').waitFor();
+  assert.equal(await failure.getByText('should have been signed').count(), 0);
 });
