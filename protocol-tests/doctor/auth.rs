@@ -38,13 +38,48 @@ async fn auth_forbidden() {
     assert!(changes(finding)[0].contains("callback of orders.1"), "{finding:#}");
     assert!(!diagnosis.report.to_string().contains("of-ann"), "cookies are masked");
 
-    let (diagnosis, ..) = at_application(Auth::Right, &CHANNEL).await;
-    let finding = diagnosis.only("auth_forbidden");
-    assert!(changes(finding)[0].contains("that of a guest"), "{finding:#}");
-
-    let (diagnosis, ..) = at_application(Auth::RedirectsToLogin, &CHANNEL).await;
+    let flags = [&["--cookie", "laravel_session=of-nobody"][..], &CHANNEL].concat();
+    let (diagnosis, ..) = at_application(Auth::RedirectsToLogin, &flags).await;
     let finding = diagnosis.only("auth_forbidden");
     assert!(seen(finding).contains("302, to /login"), "{finding:#}");
+}
+
+/// A guest who is rejected is as it should be.
+#[tokio::test]
+async fn auth_needs_user() {
+    for (auth, flags, said) in [
+        (Auth::Right, &CHANNEL[..], "403 by PHP"),
+        (Auth::Unauthorized, &[], "401 by PHP"),
+        (Auth::RedirectsToLogin, &[], "302, to /login"),
+    ] {
+        let (diagnosis, ..) = at_application(auth, flags).await;
+        let finding = diagnosis.only("auth_needs_user");
+        assert_eq!(finding["severity"], "doubtful");
+        assert!(seen(finding).contains(said), "{finding:#}");
+        assert!(changes(finding)[0].contains("--cookie"), "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_with_a_token_in_a_cookie() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    let (diagnosis, ..) = at_application(Auth::Sanctum, &flags).await;
+    diagnosis.well(&["auth"]);
+    assert!(diagnosis.link("auth")["text"].to_string().contains("X-XSRF-TOKEN"));
+}
+
+/// It needs no token, no request before that of a page of another origin, and its whole path.
+#[tokio::test]
+async fn nothing_is_wrong_with_an_endpoint_that_is_not_laravel() {
+    let (server, directory) = served(&Settings::new()).await;
+    let application = Application::start(Auth::Node).await;
+    let (page, ws) = (application.url(), format!("ws://{}", server.address));
+    let endpoint = format!("{page}/pusher/auth/?tenant=1");
+    let flags = ["--url", &page, "--auth-endpoint", &endpoint, "--ws", &ws, "--quick"];
+    let other = ["--origin", "https://app.example.com:443/"];
+    for more in [&CHANNEL[..], &[&CHANNEL[..], &other].concat()] {
+        doctor(&directory, &[&flags[..], more].concat()).await.well(&["auth"]);
+    }
 }
 
 #[tokio::test]

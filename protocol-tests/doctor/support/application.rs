@@ -29,6 +29,12 @@ pub(crate) enum Auth {
     Page,
     /// It lets pages of this other origin use it.
     AllowsOrigin,
+    /// It answers guests with 401.
+    Unauthorized,
+    /// As Laravel with Sanctum: the token is in a cookie, and the page has none.
+    Sanctum,
+    /// It is not Laravel: no token, a path with a slash and a query, and CORS for its answers only.
+    Node,
 }
 
 /// A running application.
@@ -117,17 +123,22 @@ fn answer(request: &Request, auth: Auth) -> (u16, String, String) {
     let html = "Content-Type: text/html\r\n".to_owned();
     match (request.path.as_str(), request.method.as_str()) {
         ("/", _) => {
-            let token = if auth == Auth::NoToken {
+            let token = if [Auth::NoToken, Auth::Sanctum, Auth::Node].contains(&auth) {
                 String::new()
             } else {
                 format!(r#"<meta name="csrf-token" content="{TOKEN}">"#)
             };
             let page = format!("<!doctype html><head>{token}</head><h1>Application</h1>");
-            (200, format!("{html}Set-Cookie: XSRF-TOKEN=x; path=/\r\n"), page)
+            let cookie = match auth {
+                Auth::Node => "",
+                _ => "Set-Cookie: XSRF-TOKEN=x%3D%3D; path=/\r\n",
+            };
+            (200, format!("{html}{cookie}"), page)
         }
         ("/broadcasting/auth", "OPTIONS") if auth == Auth::AllowsOrigin => {
             (204, allowed_origin(request), String::new())
         }
+        ("/pusher/auth/?tenant=1", "POST") if auth == Auth::Node => authorize(request, auth),
         ("/broadcasting/auth", "POST") if auth != Auth::NoRoute => authorize(request, auth),
         _ => (404, html, "<!doctype html><title>Not Found</title><!-- laravel -->".to_owned()),
     }
@@ -148,10 +159,18 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
     if auth == Auth::RedirectsToLogin && !has_session {
         return (302, "Location: /login\r\n".to_owned(), String::new());
     }
-    if header(&request.head, "x-csrf-token") != Some(TOKEN) {
+    if auth == Auth::Unauthorized && !has_session {
+        return (401, json, json!({"message": "Unauthenticated."}).to_string());
+    }
+    let has_token = match auth {
+        Auth::Node => true,
+        Auth::Sanctum => header(&request.head, "x-xsrf-token") == Some("x=="),
+        _ => header(&request.head, "x-csrf-token") == Some(TOKEN),
+    };
+    if !has_token {
         return (419, json, json!({"message": "CSRF token mismatch."}).to_string());
     }
-    if !has_session || auth == Auth::Forbidden {
+    if !has_session && auth != Auth::Node || auth == Auth::Forbidden {
         return (403, json, json!({"message": ""}).to_string());
     }
     if auth == Auth::Page {
@@ -176,7 +195,10 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
         | Auth::NoRoute
         | Auth::RedirectsToLogin
         | Auth::Page
-        | Auth::AllowsOrigin => (KEY, SECRET),
+        | Auth::AllowsOrigin
+        | Auth::Unauthorized
+        | Auth::Sanctum
+        | Auth::Node => (KEY, SECRET),
     };
     let channel = field("channel_name");
     let data = channel.starts_with("presence-").then_some(r#"{"user_id":"7","user_info":{}}"#);
@@ -185,6 +207,10 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
     if let Some(data) = data {
         body["channel_data"] = data.into();
     }
-    let cors = if auth == Auth::AllowsOrigin { allowed_origin(request) } else { String::new() };
+    let cors = if [Auth::AllowsOrigin, Auth::Node].contains(&auth) {
+        allowed_origin(request)
+    } else {
+        String::new()
+    };
     (200, format!("{json}{cors}"), body.to_string())
 }

@@ -88,13 +88,13 @@ impl Checkup<'_> {
     pub(super) fn page_origin(&self) -> Option<(String, String)> {
         let args = self.inputs.args;
         if let Some(origin) = &args.origin {
-            return Some((origin.clone(), "--origin".to_owned()));
+            return Some((normal(origin), "--origin".to_owned()));
         }
         let of_url = |url: &str| {
             let (scheme, rest) = url.split_once("://")?;
             let authority = rest.split(['/', '?', '#']).next()?;
             let authority = authority.rsplit('@').next()?;
-            Some(format!("{scheme}://{authority}")).filter(|_| !authority.is_empty())
+            Some(normal(&format!("{scheme}://{authority}"))).filter(|_| !authority.is_empty())
         };
         if let Some(url) = &args.url {
             return Some((of_url(&url.to_string())?, "--url".to_owned()));
@@ -108,6 +108,17 @@ impl Checkup<'_> {
         let found = causes.iter().find(|id| self.report.has(id))?;
         Some(Outcome::Skipped(format!("not tried, because of {found}")))
     }
+}
+
+/// An origin as browsers write it: without a slash, and without the port that the scheme has anyway.
+fn normal(origin: &str) -> String {
+    let origin = origin.trim_end_matches('/');
+    let without = match origin.split_once("://") {
+        Some(("https", rest)) => rest.strip_suffix(":443").map(|host| format!("https://{host}")),
+        Some(("http", rest)) => rest.strip_suffix(":80").map(|host| format!("http://{host}")),
+        Some(_) | None => None,
+    };
+    without.unwrap_or_else(|| origin.to_owned())
 }
 
 /// Why nothing about the public address is checked.

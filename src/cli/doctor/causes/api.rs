@@ -17,6 +17,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &BODY_LIMIT_PROXY,
     &BODY_LIMIT_SERVER,
     &AUTH_UNREACHABLE,
+    &AUTH_NEEDS_USER,
     &AUTH_FORBIDDEN,
     &AUTH_CSRF,
     &AUTH_ROUTE_MISSING,
@@ -146,13 +147,24 @@ pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = cause(
     ],
 );
 
+pub(in crate::cli::doctor) const AUTH_NEEDS_USER: Cause = cause(
+    "auth_needs_user",
+    Link::Auth,
+    Doubtful,
+    [
+        "The authentication endpoint rejects guests, so its signature is not checked.",
+        "It answered a request without a session, as it should for private and presence channels.",
+        "Pass --cookie or --header with the session of a user, and --channel with a channel of theirs.",
+    ],
+);
+
 pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = cause(
     "auth_forbidden",
     Link::Auth,
     Broken,
     [
         "The application does not let this user subscribe to the channel.",
-        "It answers 403, or sends guests to the page for logging in. Clients receive pusher:subscription_error.",
+        "It answers 401 or 403, or redirects to the login page. Clients receive pusher:subscription_error.",
         "Log in, have the callback of the channel in routes/channels.php return true, and let the endpoint use the guard of your users.",
     ],
 );

@@ -5,8 +5,8 @@ use super::{
     super::{
         Checkup,
         causes::api::{
-            AUTH_CORS, AUTH_CSRF, AUTH_FORBIDDEN, AUTH_OTHER_SECRET, AUTH_ROUTE_MISSING,
-            AUTH_UNREACHABLE,
+            AUTH_CORS, AUTH_CSRF, AUTH_FORBIDDEN, AUTH_NEEDS_USER, AUTH_OTHER_SECRET,
+            AUTH_ROUTE_MISSING, AUTH_UNREACHABLE,
         },
         finding::Finding,
         probe::{Answer, OpenClient, Peer, STEP_TIMEOUT, get_with, send},
@@ -24,31 +24,39 @@ use crate::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request,
+    Method, Request, Uri,
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
         CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE,
     },
 };
+use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use serde_json::json;
 
 /// The channel that is asked for unless `--channel` names one. Applications do not know it.
 const CHANNEL: &str = "private-campanile-doctor";
 const TOKEN_HEADER: &str = "X-CSRF-TOKEN";
+/// The cookie of Laravel whose value a page without a token sends back, and the header for it.
+const TOKEN_COOKIE: &str = "XSRF-TOKEN";
+const COOKIE_HEADER: &str = "X-XSRF-TOKEN";
 
 /// The endpoint, and what a page sends to it.
 struct Endpoint {
     peer: Peer,
+    /// The path and the query.
+    path: String,
+    /// The address for reports, without the query.
     url: String,
     channel: String,
     is_own_channel: bool,
-    /// The token in the page, if the page was read and has one.
-    token: Option<String>,
+    /// The header with the token of the page or of a cookie, if there is one.
+    token: Option<(&'static str, String)>,
     was_page_read: bool,
     cookie: Option<String>,
-    /// Whether neither a cookie nor a header of a user was passed.
-    is_guest: bool,
+    /// Whether a cookie of a user was passed, so that requests have credentials.
+    has_user_cookie: bool,
     headers: Vec<(String, String)>,
     /// The origin of the page.
     origin: Option<String>,
@@ -64,17 +72,20 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let (Some(app), Ok(mut client)) = (checkup.inputs.app(), another(checkup).await) else {
         return Outcome::Skipped("there is no connection to authenticate".to_owned());
     };
-    let endpoint = match endpoint(checkup, &url.to_string()).await {
+    let endpoint = match endpoint(checkup, &url).await {
         Ok(endpoint) => endpoint,
         Err(why) => return Outcome::Skipped(why),
     };
-    if let Some(finding) = cors(&endpoint).await {
+    if let Some(finding) = preflight(&endpoint).await {
         return finding.into();
     }
     let answer = match ask(&endpoint, &client.socket_id).await {
         Ok(answer) => answer,
-        Err(why) => return AUTH_UNREACHABLE.found(format!("{url}: {why}.")).into(),
+        Err(why) => return AUTH_UNREACHABLE.found(format!("{}: {why}.", endpoint.url)).into(),
     };
+    if let Some(finding) = cors_of_answer(&endpoint, &answer) {
+        return finding.into();
+    }
     let outcome = match answer.status {
         200 => accepted(checkup, &endpoint, &app, &answer, &mut client).await,
         403 if !endpoint.is_own_channel => Outcome::Well(
@@ -89,37 +100,55 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
 }
 
 /// Reads the page, if its address is known, for its token and its cookies.
-async fn endpoint(checkup: &Checkup<'_>, url: &str) -> Result<Endpoint, String> {
+async fn endpoint(checkup: &Checkup<'_>, url: &Uri) -> Result<Endpoint, String> {
     let args = checkup.inputs.args;
     let trust = checkup.inputs.trust().client()?;
-    let peer = Peer::from_url(url, &trust)?;
+    let (peer, path) = peer_and_path(url, &trust)?;
     let header = |line: &String| {
         let (name, value) = line.split_once(':')?;
         Some((name.trim().to_owned(), value.trim().to_owned()))
     };
     let headers = args.header.iter().filter_map(header).collect();
     let mut endpoint = Endpoint {
+        url: peer.http_url(path.split('?').next().unwrap_or_default()),
         peer,
-        url: url.to_owned(),
+        path,
         channel: args.channel.clone().unwrap_or_else(|| CHANNEL.to_owned()),
         is_own_channel: args.channel.is_some(),
         token: None,
         was_page_read: false,
         cookie: args.cookie.clone(),
-        is_guest: args.cookie.is_none() && args.header.is_empty(),
+        has_user_cookie: args.cookie.is_some(),
         headers,
         origin: checkup.page_origin().map(|(origin, _)| origin),
     };
-    let Some(page_url) = &args.url else { return Ok(endpoint) };
-    let page = Peer::from_url(&page_url.to_string(), &trust)?;
-    let path = if page.prefix.is_empty() { "/" } else { "" };
-    let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE, cookie));
-    if let Ok(answer) = get_with(&page, path, cookie).await {
-        endpoint.was_page_read = answer.status == 200;
-        endpoint.token = token_of(&answer.text());
-        endpoint.cookie = merged(endpoint.cookie.as_deref(), &answer);
+    if let Some(page_url) = &args.url {
+        let (page, path) = peer_and_path(page_url, &trust)?;
+        let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE, cookie));
+        if let Ok(answer) = get_with(&page, &path, cookie).await {
+            endpoint.was_page_read = answer.status == 200;
+            endpoint.token = token_of(&answer.text()).map(|token| (TOKEN_HEADER, token));
+            endpoint.cookie = merged(endpoint.cookie.as_deref(), &answer);
+        }
     }
+    let of_cookie = || Some((COOKIE_HEADER, token_of_cookie(endpoint.cookie.as_deref()?)?));
+    endpoint.token = endpoint.token.take().or_else(of_cookie);
     Ok(endpoint)
+}
+
+/// The server of a URL, and its path and query as they are: a slash at the end may matter.
+fn peer_and_path(url: &Uri, trust: &ClientConfig) -> Result<(Peer, String), String> {
+    let mut peer = Peer::from_url(&url.to_string(), trust)?;
+    peer.prefix.clear();
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    Ok((peer, if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
+}
+
+/// The value of the cookie with the token, as a script of the page decodes it.
+fn token_of_cookie(cookies: &str) -> Option<String> {
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == TOKEN_COOKIE)?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 /// The content of `<meta name="csrf-token" content="…">`.
@@ -150,28 +179,63 @@ fn merged(cookie: Option<&str>, page: &Answer) -> Option<String> {
     Some(all.join("; ")).filter(|all| !all.is_empty())
 }
 
-/// Asks as a browser does before the request of a page of another origin.
-async fn cors(endpoint: &Endpoint) -> Option<Finding> {
-    let origin = endpoint.origin.as_ref()?;
-    let own = endpoint.peer.http_url("");
-    let own = own.strip_suffix(&endpoint.peer.prefix).unwrap_or(&own);
-    if own.eq_ignore_ascii_case(origin) {
+impl Endpoint {
+    /// Whether neither a cookie nor a header of a user was passed.
+    fn is_guest(&self) -> bool {
+        !self.has_user_cookie && self.headers.is_empty()
+    }
+
+    /// The origin of the page, if it is not that of the endpoint.
+    fn other_origin(&self) -> Option<&str> {
+        let own = self.peer.http_url("");
+        self.origin.as_deref().filter(|origin| !own.eq_ignore_ascii_case(origin))
+    }
+
+    /// The headers that a browser asks for before it sends them to another origin.
+    fn special_headers(&self) -> Vec<String> {
+        let token = self.token.as_ref().map(|(name, _)| *name);
+        let passed = self.headers.iter().map(|(name, _)| name.as_str());
+        token.into_iter().chain(passed).map(str::to_ascii_lowercase).collect()
+    }
+}
+
+/// Asks as a browser does before the request of a page of another origin, if it has special headers.
+async fn preflight(endpoint: &Endpoint) -> Option<Finding> {
+    let origin = endpoint.other_origin()?;
+    let wanted = endpoint.special_headers();
+    if wanted.is_empty() {
         return None;
     }
-    let mut wanted = vec!["x-csrf-token".to_owned()];
-    wanted.extend(endpoint.headers.iter().map(|(name, _)| name.to_ascii_lowercase()));
     let request = Request::builder()
         .method(Method::OPTIONS)
-        .uri(&endpoint.peer.prefix)
+        .uri(&endpoint.path)
         .header(ORIGIN, origin)
         .header(ACCESS_CONTROL_REQUEST_METHOD, "POST")
         .header(ACCESS_CONTROL_REQUEST_HEADERS, wanted.join(","))
         .body(Full::default())
         .ok()?;
     let answer = send(&endpoint.peer, request).await.ok()?;
+    cors(endpoint, origin, "OPTIONS", &answer, &wanted)
+}
+
+/// Without special headers, browsers ask nothing before, and look at the answer itself.
+fn cors_of_answer(endpoint: &Endpoint, answer: &Answer) -> Option<Finding> {
+    let origin = endpoint.other_origin().filter(|_| endpoint.special_headers().is_empty())?;
+    // That a request is rejected has causes of its own.
+    (answer.status == 200).then(|| cors(endpoint, origin, "POST", answer, &[]))?
+}
+
+/// Whether an answer lets a page of another origin send these headers, and read the answer.
+fn cors(
+    endpoint: &Endpoint,
+    origin: &str,
+    method: &str,
+    answer: &Answer,
+    wanted: &[String],
+) -> Option<Finding> {
     let header = |name| answer.header(name).unwrap_or_default();
     let allowed = header(ACCESS_CONTROL_ALLOW_ORIGIN);
-    let needs_credentials = endpoint.cookie.is_some();
+    let needs_credentials = endpoint.has_user_cookie;
     let allows_headers = {
         let list = header(ACCESS_CONTROL_ALLOW_HEADERS).to_ascii_lowercase();
         list == "*" || wanted.iter().all(|name| list.contains(name))
@@ -188,11 +252,11 @@ async fn cors(endpoint: &Endpoint) -> Option<Finding> {
     } else {
         return None;
     };
-    let path = endpoint.peer.prefix.trim_start_matches('/');
+    let path = endpoint.path.split('?').next().unwrap_or_default().trim_start_matches('/');
     Some(
         AUTH_CORS
             .found(format!(
-                "The page is at {origin}, and the answer to OPTIONS {} ({}) {why}.",
+                "The page is at {origin}, and the answer to {method} {} ({}) {why}.",
                 endpoint.url, answer.status
             ))
             .line("config/cors.php", format!("'paths' => ['api/*', '{path}'],"))
@@ -207,11 +271,11 @@ async fn ask(endpoint: &Endpoint, socket_id: &str) -> Result<Answer, String> {
         .append_pair("socket_id", socket_id)
         .append_pair("channel_name", &endpoint.channel)
         .finish();
-    let mut request = Request::post(&endpoint.peer.prefix)
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let mut request =
+        Request::post(&endpoint.path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE.as_str(), cookie));
     let origin = endpoint.origin.as_deref().map(|origin| (ORIGIN.as_str(), origin));
-    let token = endpoint.token.as_deref().map(|token| (TOKEN_HEADER, token));
+    let token = endpoint.token.as_ref().map(|(name, token)| (*name, token.as_str()));
     for (name, value) in [cookie, origin, token].into_iter().flatten() {
         request = request.header(name, value);
     }
@@ -229,27 +293,11 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
     let by = answer.answered_by();
     let seen =
         format!("POST {url} for {channel} was answered with {status} by {by}{}", quote(answer));
-    let guest =
-        "The request was that of a guest: pass --cookie or --header with the session of a user.";
     if let Some(location) = answer.location() {
-        // The query may have a token.
-        let location = location.split('?').next().unwrap_or_default();
-        let seen = format!("POST {url} was answered with {status}, to {location}.");
-        return if location.contains("login") {
-            let finding = AUTH_FORBIDDEN.found(seen);
-            if endpoint.is_guest {
-                finding.advice(guest)
-            } else {
-                finding.advice("The session has ended, or is not that of this application.")
-            }
-        } else {
-            AUTH_UNREACHABLE
-                .found(seen)
-                .advice(format!("Give Echo the address {location} as authEndpoint."))
-        };
+        return redirected(endpoint, status, location);
     }
     match status {
-        401 | 403 if endpoint.is_guest => AUTH_FORBIDDEN.found(seen).advice(guest),
+        401 | 403 if endpoint.is_guest() => AUTH_NEEDS_USER.found(seen),
         401 | 403 => AUTH_FORBIDDEN.found(seen).advice(format!(
             "Have the callback of {} in routes/channels.php return true for this user.",
             channel.trim_start_matches("private-").trim_start_matches("presence-")
@@ -262,10 +310,33 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
     }
 }
 
+/// A redirect to the same path is about the address, and one to another path is to a page to log in.
+fn redirected(endpoint: &Endpoint, status: u16, location: &str) -> Finding {
+    // The query may have a token.
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let seen = format!("POST {} was answered with {status}, to {location}.", endpoint.url);
+    let path_of = |url: &str| {
+        let uri: Option<Uri> = url.parse().ok();
+        uri.map(|uri| uri.path().trim_end_matches('/').to_owned())
+    };
+    if path_of(location) == path_of(&endpoint.path) {
+        return AUTH_UNREACHABLE
+            .found(seen)
+            .advice(format!("Give Echo the address {location} as authEndpoint."));
+    }
+    if endpoint.is_guest() {
+        return AUTH_NEEDS_USER.found(seen);
+    }
+    AUTH_FORBIDDEN.found(seen).advice("The session has ended, or is not that of this application.")
+}
+
 fn csrf(endpoint: &Endpoint, seen: String) -> Finding {
     let finding = AUTH_CSRF.found(seen);
     let tag = r#"<meta name="csrf-token" content="{{ csrf_token() }}">"#;
     match (&endpoint.token, endpoint.was_page_read) {
+        (Some((COOKIE_HEADER, _)), _) => finding
+            .advice("The cookie XSRF-TOKEN was sent as X-XSRF-TOKEN, and belongs to another session. The page has no token.")
+            .line("resources/views/layouts/app.blade.php, in <head>", tag),
         (None, true) => finding
             .advice("The page has no token.")
             .line("resources/views/layouts/app.blade.php, in <head>", tag),
@@ -325,7 +396,13 @@ async fn accepted(
     };
     match client.socket.next_event(is_answer, STEP_TIMEOUT).await {
         Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => {
-            Outcome::Well(format!("{channel} was subscribed to with its signature"))
+            let how = match &endpoint.token {
+                Some((COOKIE_HEADER, _)) => {
+                    "; the page has no csrf-token, and must send the cookie as X-XSRF-TOKEN itself"
+                }
+                Some(_) | None => "",
+            };
+            Outcome::Well(format!("{channel} was subscribed to with its signature{how}"))
         }
         Ok((name, data)) => {
             AUTH_OTHER_SECRET.found(format!("{channel} was rejected: {name} {data}.")).into()
