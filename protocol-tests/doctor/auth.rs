@@ -42,6 +42,26 @@ async fn auth_forbidden() {
     let (diagnosis, ..) = at_application(Auth::RedirectsToLogin, &flags).await;
     let finding = diagnosis.only("auth_forbidden");
     assert!(seen(finding).contains("302, to /login"), "{finding:#}");
+
+    let flags = ["--cookie", SESSION, "--channel", "presence-room.1"];
+    let (diagnosis, ..) = at_application(Auth::NoMember, &flags).await;
+    let finding = diagnosis.only("auth_forbidden");
+    assert!(seen(finding).contains("without channel_data"), "{finding:#}");
+}
+
+#[tokio::test]
+async fn a_presence_channel_is_not_joined() {
+    let (server, directory) = served(&Settings::new()).await;
+    let application = Application::start(Auth::Right).await;
+    let (page, endpoint, ws) =
+        (application.url(), application.auth_endpoint(), format!("ws://{}", server.address));
+    let mut member = server.client().await;
+    member.join("presence-room.1", "1").await;
+    let flags = ["--url", &page, "--auth-endpoint", &endpoint, "--ws", &ws, "--quick"];
+    let user = ["--cookie", SESSION, "--channel", "presence-room.1"];
+    let diagnosis = doctor(&directory, &[&flags[..], &user].concat()).await;
+    diagnosis.well(&["auth"]);
+    member.ping_barrier().await;
 }
 
 /// A guest who is rejected is as it should be.

@@ -33,6 +33,8 @@ pub(crate) enum Auth {
     Unauthorized,
     /// As Laravel with Sanctum: the token is in a cookie, and the page has none.
     Sanctum,
+    /// It signs presence channels without saying who the member is.
+    NoMember,
     /// It is not Laravel: no token, a path with a slash and a query, and CORS for its answers only.
     Node,
 }
@@ -198,10 +200,12 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
         | Auth::AllowsOrigin
         | Auth::Unauthorized
         | Auth::Sanctum
+        | Auth::NoMember
         | Auth::Node => (KEY, SECRET),
     };
     let channel = field("channel_name");
-    let data = channel.starts_with("presence-").then_some(r#"{"user_id":"7","user_info":{}}"#);
+    let has_member = channel.starts_with("presence-") && auth != Auth::NoMember;
+    let data = has_member.then_some(r#"{"user_id":"7","user_info":{}}"#);
     let signed = sign::channel_auth(key, secret, &field("socket_id"), &channel, data);
     let mut body = json!({"auth": signed});
     if let Some(data) = data {

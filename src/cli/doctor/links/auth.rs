@@ -33,7 +33,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The channel that is asked for unless `--channel` names one. Applications do not know it.
 const CHANNEL: &str = "private-campanile-doctor";
@@ -350,7 +350,27 @@ fn csrf(endpoint: &Endpoint, seen: String) -> Finding {
     }
 }
 
-/// Compares the signature with that of the app, and subscribes with it.
+/// A presence channel is not joined: its members and webhooks would see that.
+fn signed_member(endpoint: &Endpoint, data: Option<&str>) -> Outcome {
+    let Endpoint { url, channel, .. } = endpoint;
+    let data: Value = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+    if data["user_id"].is_string() || data["user_id"].is_number() {
+        let text = format!(
+            "{channel} has the right signature; it was not joined, since its members would see that"
+        );
+        return Outcome::Well(text);
+    }
+    AUTH_FORBIDDEN
+        .found(format!(
+            "POST {url} for {channel} was answered without channel_data with a user_id."
+        ))
+        .advice(
+            "Have the endpoint answer presence channels with channel_data, which has the user_id.",
+        )
+        .into()
+}
+
+/// Compares the signature with that of the app, and subscribes with it to a private channel.
 async fn accepted(
     checkup: &Checkup<'_>,
     endpoint: &Endpoint,
@@ -387,6 +407,9 @@ async fn accepted(
             .advice("Set REVERB_APP_SECRET to the secret of the same app.")
             .command("php artisan config:clear")
             .into();
+    }
+    if channel.starts_with("presence-") {
+        return signed_member(endpoint, data);
     }
     let subscription = json!({"channel": channel, "auth": body["auth"], "channel_data": data});
     client.socket.send("pusher:subscribe", subscription).await;
