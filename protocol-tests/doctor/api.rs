@@ -175,6 +175,42 @@ fn in_turn(one: &str, other: &str) -> Proxy {
     Proxy::nginx(&upstream, location, None)
 }
 
+/// Every second request of one kind reaches a site that cannot answer it.
+#[tokio::test]
+async fn failures_after_the_first_success_are_found() {
+    let (server, directory) = served(&Settings::new()).await;
+    for (path, status, cause, link) in [
+        ("/app/", "502", "proxy_upstream_down", "delivery"),
+        ("/app/", "403", "handshake_rejected", "delivery"),
+        ("/apps/", "502", "proxy_upstream_down", "nodes"),
+        ("~ /events$", "504", "proxy_upstream_down", "delivery"),
+        ("~ /events$", "403", "api_unavailable", "delivery"),
+        ("~ /users$", "500", "api_unavailable", "presence"),
+    ] {
+        let other = Proxy::nginx("", &format!("location / {{ return {status}; }}"), None);
+        let nodes = format!(
+            "upstream nodes {{ server {}; server 127.0.0.1:{}; }}",
+            server.address, other.port
+        );
+        let pass = |to: &str| {
+            format!(
+                "{{ proxy_pass http://{to}; proxy_http_version 1.1;\n\
+                 proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection; }}"
+            )
+        };
+        let locations = format!(
+            "location {path} {}\nlocation / {}",
+            pass("nodes"),
+            pass(&server.address.to_string())
+        );
+        let proxy = Proxy::nginx(&nodes, &locations, None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+        let finding = diagnosis.only(cause);
+        assert!(seen(finding).starts_with("The first one succeeded"), "{finding:#}");
+        assert_eq!(diagnosis.link(link)["text"], cause, "{:#}", diagnosis.report);
+    }
+}
+
 #[tokio::test]
 async fn nodes_not_joined() {
     let (one, directory) = served(&Settings::new()).await;

@@ -17,6 +17,7 @@ use super::{
         report::Outcome,
         snippets::{BODIES, ROUTES, UNCHANGED},
     },
+    client::later,
     proxy::{double_tls, is_tls_wanted, quote, upstream_down},
 };
 use crate::config::AppConfig;
@@ -94,6 +95,23 @@ fn or_same(checkup: &Checkup<'_>, peer: &Peer, finding: Finding) -> Outcome {
         return finding.into();
     }
     Outcome::Skipped(format!("publishes fail as well, because of {same}"))
+}
+
+/// What it means that a request fails after a publish was accepted.
+pub(super) fn failed_later(
+    checkup: &Checkup<'_>,
+    peer: &Peer,
+    app: &AppConfig,
+    called: Result<SignedAnswer, NoAnswer>,
+) -> Outcome {
+    match called {
+        // The doctor's own requests may exceed a limit.
+        Ok(called) if called.answer.status == 429 => {
+            Outcome::Skipped("the rate of requests is limited".to_owned())
+        }
+        Ok(called) => later(rejected(checkup, peer, app, &called)),
+        Err(why) => later(unanswered(peer, &why)),
+    }
 }
 
 fn unanswered(peer: &Peer, why: &NoAnswer) -> Finding {

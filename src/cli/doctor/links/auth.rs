@@ -69,8 +69,12 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     if let Some(skipped) = checkup.blocked(NO_CONNECTION) {
         return skipped;
     }
-    let (Some(app), Ok(mut client)) = (checkup.inputs.app(), another(checkup).await) else {
-        return Outcome::Skipped("there is no connection to authenticate".to_owned());
+    let Some(app) = checkup.inputs.app() else {
+        return Outcome::Skipped("no app is configured".to_owned());
+    };
+    let mut client = match another(checkup).await {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
     };
     let endpoint = match endpoint(checkup, &url).await {
         Ok(endpoint) => endpoint,

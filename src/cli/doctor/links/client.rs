@@ -11,6 +11,7 @@ use super::super::{
     public::NO_CONNECTION,
     report::Outcome,
 };
+use super::proxy;
 use crate::{config::AppConfig, protocol::explain_close};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -164,18 +165,34 @@ async fn is_pong_received(client: &mut OpenClient) -> bool {
     time::timeout(STEP_TIMEOUT, wait).await.unwrap_or(false)
 }
 
-/// Opens another client at the public address, or says why there is none.
-pub(super) async fn another(checkup: &Checkup<'_>) -> Result<Box<OpenClient>, String> {
+/// Opens another client at the public address. That one is not opened as the first was is a finding:
+/// one of several servers behind a proxy may be down.
+pub(super) async fn another(checkup: &Checkup<'_>) -> Result<Box<OpenClient>, Outcome> {
     let (Some(app), Some(public)) = (checkup.inputs.app(), &checkup.public) else {
-        return Err("the address that browsers connect to is not known".to_owned());
+        let why = "the address that browsers connect to is not known";
+        return Err(Outcome::Skipped(why.to_owned()));
     };
+    let peer = &public.peer;
     let origin = checkup.page_origin().map(|(origin, _)| origin);
     match open_client(&public.peer, &app.key, origin.as_deref()).await {
         Opening::Established(client) => Ok(client),
-        Opening::Rejected { code, message, .. } => Err(format!("closed with {code}: {message}")),
-        Opening::Answered(answer) => Err(format!("answered with {}", answer.status)),
-        Opening::BadUpgrade(header) => Err(format!("the header {header} is wrong")),
-        Opening::Silent(end) => Err(end.to_string()),
-        Opening::NoAnswer(why) => Err(why.to_string()),
+        Opening::Rejected { code: code @ 4000..=4099, message, .. } => {
+            let seen = format!("A client was closed with {code}: {message}.");
+            Err(later(CONNECTION_CLOSED.found(seen)))
+        }
+        // The doctor's own clients may exceed a limit, and servers restart.
+        Opening::Rejected { code, message, .. } => {
+            Err(Outcome::Skipped(format!("closed with {code}: {message}")))
+        }
+        Opening::Answered(answer) => Err(later(proxy::answered(checkup, peer, &answer))),
+        Opening::BadUpgrade(header) => Err(later(proxy::bad_upgrade(checkup, peer, header))),
+        Opening::Silent(end) => Err(later(proxy::silent(peer, &end))),
+        Opening::NoAnswer(why) => Err(later(proxy::unanswered(peer, &why))),
     }
+}
+
+/// A finding about a request that succeeded before.
+pub(super) fn later(mut finding: Finding) -> Outcome {
+    finding.seen = format!("The first one succeeded, and a later one did not: {}", finding.seen);
+    finding.into()
 }

@@ -3,12 +3,15 @@
 use super::{
     super::{
         Checkup,
-        causes::api::{NODES_NOT_JOINED, PUBLISH_REACHES_OTHER_SERVER, ROSTERS_DIFFER},
-        probe::{OpenClient, Peer, STEP_TIMEOUT, call},
+        causes::{
+            api::{NODES_NOT_JOINED, PUBLISH_REACHES_OTHER_SERVER, ROSTERS_DIFFER},
+            local::EVENT_NOT_DELIVERED,
+        },
+        probe::{OpenClient, Peer, STEP_TIMEOUT, SignedAnswer, call},
         public::{NO_API, NO_CONNECTION},
         report::Outcome,
     },
-    api::{EVENT, publish_peer},
+    api::{EVENT, failed_later, publish_peer},
     client::another,
 };
 use crate::{
@@ -56,9 +59,12 @@ pub(in crate::cli::doctor) async fn delivery(checkup: &mut Checkup<'_>) -> Outco
         Ok(trial) => trial,
         Err(skipped) => return skipped,
     };
-    let arrivals = match trial.publish_and_receive().await {
+    let arrivals = match trial.publish_and_receive(checkup).await {
         Ok(arrivals) => arrivals,
-        Err(why) => return Outcome::Skipped(why),
+        Err(outcome) => {
+            trial.close().await;
+            return outcome;
+        }
     };
     let peer = trial.peer.clone();
     trial.close().await;
@@ -103,9 +109,12 @@ pub(in crate::cli::doctor) async fn presence(checkup: &mut Checkup<'_>) -> Outco
     let start = Instant::now();
     let mut answers = BTreeSet::new();
     while start.elapsed() < SEEN_WITHIN {
-        answers = match trial.rosters().await {
+        answers = match trial.rosters(checkup).await {
             Ok(answers) => answers,
-            Err(why) => return Outcome::Skipped(why),
+            Err(outcome) => {
+                trial.close().await;
+                return outcome;
+            }
         };
         if answers == BTreeSet::from([CLIENTS]) {
             break;
@@ -136,9 +145,18 @@ async fn trial(checkup: &Checkup<'_>, kind: &str) -> Result<Trial, Outcome> {
     let channel = format!("{kind}-campanile-doctor-{:x}", rand::random::<u64>());
     let mut trial = Trial { app, peer, channel, clients: Vec::new() };
     for number in 0..CLIENTS {
-        let client = another(checkup).await.map_err(Outcome::Skipped)?;
-        trial.clients.push(*client);
-        trial.subscribe(number).await.map_err(Outcome::Skipped)?;
+        let opened = match another(checkup).await {
+            Ok(client) => {
+                trial.clients.push(*client);
+                let failed = |seen| EVENT_NOT_DELIVERED.found(seen).into();
+                trial.subscribe(number).await.map_err(failed)
+            }
+            Err(outcome) => Err(outcome),
+        };
+        if let Err(outcome) = opened {
+            trial.close().await;
+            return Err(outcome);
+        }
     }
     Ok(trial)
 }
@@ -151,7 +169,7 @@ impl Trial {
             json!({"user_id": format!("campanile-doctor-{number}"), "user_info": {}}).to_string()
         });
         let socket_id = SocketId::parse(&client.socket_id).ok().flatten();
-        let socket_id = socket_id.ok_or("the socket id is none")?;
+        let socket_id = socket_id.ok_or("A client got an invalid socket id.")?;
         let text = channel_string_to_sign(socket_id, &self.channel, data.as_deref());
         let auth =
             format!("{}:{}", self.app.key, Signer::new(self.app.secret.expose()).sign(&text));
@@ -163,25 +181,26 @@ impl Trial {
         };
         match client.socket.next_event(is_answer, STEP_TIMEOUT).await {
             Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => Ok(()),
-            Ok((name, data)) => Err(format!("a subscription was answered with {name} {data}")),
-            Err(end) => Err(format!("a subscription was not answered: {end}")),
+            Ok((name, data)) => Err(format!("A subscription was answered with {name} {data}.")),
+            Err(end) => Err(format!("A subscription was not answered: {end}.")),
         }
     }
 
     /// Publishes numbered events, each over its own connection, and collects what arrives.
-    async fn publish_and_receive(&mut self) -> Result<Arrivals, String> {
+    async fn publish_and_receive(&mut self, checkup: &Checkup<'_>) -> Result<Arrivals, Outcome> {
         let start = Instant::now();
         let mut nodes = BTreeSet::new();
         for number in 0..PUBLISHES {
             let data = json!({"number": number}).to_string();
             let body = json!({"name": EVENT, "channel": self.channel, "data": data}).to_string();
             let called = call(&self.peer, &self.app, Method::POST, "events", body).await;
-            let answer = called.map_err(|why| why.to_string())?.answer;
-            if answer.status != 200 {
-                return Err(format!("a publish was answered with {}", answer.status));
-            }
+            let called = match called {
+                Ok(called) if called.answer.status == 200 => called,
+                failed => return Err(failed_later(checkup, &self.peer, &self.app, failed)),
+            };
             nodes.extend(
-                answer
+                called
+                    .answer
                     .headers
                     .get(NODE_HEADER)
                     .and_then(|node| Some(node.to_str().ok()?.to_owned())),
@@ -206,15 +225,17 @@ impl Trial {
     }
 
     /// The numbers of members that several requests were answered with.
-    async fn rosters(&self) -> Result<BTreeSet<usize>, String> {
+    async fn rosters(&self, checkup: &Checkup<'_>) -> Result<BTreeSet<usize>, Outcome> {
         let path = format!("channels/{}/users", self.channel);
         let mut counts = BTreeSet::new();
         for _ in 0..PUBLISHES {
             let called = call(&self.peer, &self.app, Method::GET, &path, String::new()).await;
-            let answer = called.map_err(|why| why.to_string())?.answer;
-            let body = answer.json();
-            let users = body["users"].as_array();
-            counts.insert(users.ok_or_else(|| format!("answered with {}", answer.status))?.len());
+            let users =
+                |called: &SignedAnswer| Some(called.answer.json()["users"].as_array()?.len());
+            match called.as_ref().ok().and_then(users) {
+                Some(count) => counts.insert(count),
+                None => return Err(failed_later(checkup, &self.peer, &self.app, called)),
+            };
         }
         Ok(counts)
     }

@@ -48,7 +48,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let held_for = args.wait_idle.map_or(HELD, Duration::from_secs);
     let (silent, pinging) = match (another(checkup).await, another(checkup).await) {
         (Ok(silent), Ok(pinging)) => (silent, pinging),
-        (Err(why), _) | (_, Err(why)) => return Outcome::Skipped(why),
+        (Err(outcome), _) | (_, Err(outcome)) => return outcome,
     };
     let activity = silent.activity_timeout;
     let (mut silent, mut pinging) = (silent, pinging);

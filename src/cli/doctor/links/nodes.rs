@@ -9,7 +9,7 @@ use super::{
         public::{NO_API, NO_PUBLIC_ADDRESS},
         report::Outcome,
     },
-    api::publish_peer,
+    api::{failed_later, publish_peer},
 };
 use crate::config::AppConfig;
 use hyper::Method;
@@ -27,21 +27,30 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let (Some(app), Ok((peer, _))) = (checkup.inputs.app(), publish_peer(checkup)) else {
         return Outcome::Skipped(NO_PUBLIC_ADDRESS.to_owned());
     };
-    match nodes(&peer, &app).await {
+    match nodes(checkup, &peer, &app).await {
         Ok(nodes) => judge(&peer, &nodes),
-        Err(why) => Outcome::Skipped(why),
+        Err(outcome) => outcome,
     }
 }
 
 /// What each node says of itself, by its name.
-async fn nodes(peer: &Peer, app: &AppConfig) -> Result<BTreeMap<String, Value>, String> {
+async fn nodes(
+    checkup: &Checkup<'_>,
+    peer: &Peer,
+    app: &AppConfig,
+) -> Result<BTreeMap<String, Value>, Outcome> {
     let mut nodes = BTreeMap::new();
     for _ in 0..ASKED {
         let called = call(peer, app, Method::GET, "diagnostics", String::new()).await;
-        let answer = called.map_err(|why| why.to_string())?.answer;
-        let body = answer.json();
+        let called = match called {
+            Ok(called) if called.answer.status < 500 => called,
+            failed => return Err(failed_later(checkup, peer, app, failed)),
+        };
+        let body = called.answer.json();
         let Some(name) = body["node"].as_str().map(str::to_owned) else {
-            return Err(format!("the server does not describe itself: {}", answer.status));
+            let status = called.answer.status;
+            let why = format!("the server does not describe itself: {status}");
+            return Err(Outcome::Skipped(why));
         };
         nodes.insert(name, body);
     }

@@ -7,7 +7,7 @@ use super::super::{
         PROXY_NOT_TRUSTED, PROXY_UPSTREAM_DOWN, UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
     },
     finding::Finding,
-    probe::{Answer, AnsweredBy, NoAnswer, Opening, Peer, call, open_client},
+    probe::{Answer, AnsweredBy, ClientEnd, NoAnswer, Opening, Peer, call, open_client},
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
 };
@@ -43,18 +43,8 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         }
         Opening::Established(_) | Opening::Rejected { .. } => {}
         Opening::Answered(answer) => return answered(checkup, &peer, answer).into(),
-        Opening::BadUpgrade(header) => {
-            let seen = format!(
-                "{} answers with 101, and its header {header} is missing or wrong.",
-                peer.ws_url("/app/KEY")
-            );
-            let finding = UPGRADE_HEADERS_MISSING.found(seen);
-            return checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown).into();
-        }
-        Opening::Silent(end) => {
-            let seen = format!("{} answers with 101, and then: {end}.", peer.ws_url("/app/KEY"));
-            return HANDSHAKE_REJECTED.found(seen).into();
-        }
+        Opening::BadUpgrade(header) => return bad_upgrade(checkup, &peer, header).into(),
+        Opening::Silent(end) => return silent(&peer, end).into(),
         Opening::NoAnswer(why) => return unanswered(&peer, why).into(),
     }
     let front = if public.front == AnsweredBy::Unknown {
@@ -101,8 +91,24 @@ async fn shared_address(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig) -> 
     Some(checkup.with_lines(finding, &FORWARDED, &AnsweredBy::Unknown))
 }
 
+/// A header of an answer with 101 is wrong.
+pub(super) fn bad_upgrade(checkup: &Checkup<'_>, peer: &Peer, header: &str) -> Finding {
+    let seen = format!(
+        "{} answers with 101, and its header {header} is missing or wrong.",
+        peer.ws_url("/app/KEY")
+    );
+    let finding = UPGRADE_HEADERS_MISSING.found(seen);
+    checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown)
+}
+
+/// After the answer with 101, the connection was not established.
+pub(super) fn silent(peer: &Peer, end: &ClientEnd) -> Finding {
+    HANDSHAKE_REJECTED
+        .found(format!("{} answers with 101, and then: {end}.", peer.ws_url("/app/KEY")))
+}
+
 /// What an answer other than 101 means.
-fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
+pub(super) fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Finding {
     let (by, status) = (answer.answered_by(), answer.status);
     let seen =
         format!("{} was answered with {status} by {by}{}", peer.ws_url("/app/KEY"), quote(answer));
@@ -248,7 +254,7 @@ fn not_trusted(checkup: &Checkup<'_>, message: &str) -> Finding {
 }
 
 /// No answer at all, although the port accepts connections.
-fn unanswered(peer: &Peer, why: &NoAnswer) -> Finding {
+pub(super) fn unanswered(peer: &Peer, why: &NoAnswer) -> Finding {
     let seen = format!("{} was not answered: {why}.", peer.ws_url("/app/KEY"));
     HANDSHAKE_REJECTED.found(seen)
 }
