@@ -194,3 +194,42 @@ async fn proxy_port_differs_and_proxy_connections_low() {
         assert!(!diagnosis.report.to_string().contains(SECRET), "{KEY}");
     }
 }
+
+/// nginx in front of a server that it reaches, whatever else its files have.
+#[tokio::test]
+async fn nothing_is_wrong_with_other_sites_spare_servers_and_ipv6() {
+    let ipv6 = TcpListener::bind("[::1]:0").expect("there is IPv6");
+    let of_ipv6 = ipv6.local_addr().expect("it is bound").port();
+    let server = Settings::new().start_node().await;
+    let (port, url) = (server.address.port(), server.url());
+    let (env, dead) = (laravel_env(&server), free_port());
+    let group = |servers: &str| format!("upstream ws {{ {servers} }} ");
+    let site = |name: &str, pass: &str| {
+        format!("server {{ server_name {name}; location /app {{ proxy_pass http://{pass}; }} }} ")
+    };
+    let location = |pass: &str| site("_", pass);
+    let spare = format!("server 127.0.0.1:{dead} down; server 127.0.0.1:{dead} backup;");
+    let other = site("other.example.com", &format!("127.0.0.1:{dead}"));
+    let own = site("127.0.0.1", &format!("127.0.0.1:{port}"));
+    for (http, name) in [
+        (location(&format!("[::1]:{of_ipv6}")), ""),
+        (group(&format!("server 127.0.0.1:{port}; {spare}")) + &location("ws"), ""),
+        (
+            group(&format!("server 127.0.0.1:{dead}; server 127.0.0.1:{port};")) + &location("ws"),
+            "",
+        ),
+        (other + &own, ""),
+        (group(&format!("server 127.0.0.1:{dead};")) + &location("ws"), "proxy_port_differs"),
+    ] {
+        let directory = laravel(&env);
+        let text = format!("events {{ worker_connections 65536; }}\nhttp {{ {http} }}\n");
+        let file = directory.write("nginx.conf", &text);
+        let file = file.to_str().expect("UTF-8");
+        let diagnosis = doctor(&directory, &["--server", &url, "--nginx-config", file]).await;
+        if name.is_empty() {
+            diagnosis.well(&["upstream"]);
+        } else {
+            diagnosis.only(name);
+        }
+    }
+}

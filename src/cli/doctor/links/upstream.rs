@@ -7,7 +7,10 @@ use super::super::{
     nginx::{self, Directive},
     report::Outcome,
 };
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 use tokio::{net::TcpStream, time};
 
 /// The usual place of nginx's configuration.
@@ -20,8 +23,12 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let Some(config) = nginx::read(file) else {
         return Outcome::Skipped(format!("no {} that can be read", file.display()));
     };
-    let passes: Vec<_> =
-        config.all("location").filter(|location| is_for_clients(location)).collect();
+    let host = checkup.inputs.public_address().map(|address| address.host);
+    let passes: Vec<_> = sites(&config, host.as_deref())
+        .into_iter()
+        .flat_map(|site| site.all("location"))
+        .filter(|location| is_for_clients(location))
+        .collect();
     let Some(location) = passes.first() else {
         return Outcome::Skipped(format!("{} passes no WebSockets on", file.display()));
     };
@@ -39,16 +46,40 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     Outcome::of(findings, format!("nginx passes {} on", location.argument()))
 }
 
+/// The sites with the name of the server, or all if none has it.
+fn sites<'a>(config: &'a Directive, host: Option<&str>) -> Vec<&'a Directive> {
+    let sites: Vec<_> = config.all("server").filter(|site| !site.block.is_empty()).collect();
+    let has_name = |site: &&Directive| {
+        let mut names = site.block.iter().filter(|inner| inner.name() == "server_name");
+        names.any(|names| {
+            names.words[1..].iter().any(|name| match name.strip_prefix('*') {
+                Some(domain) => host.is_some_and(|host| host.ends_with(domain)),
+                None => host == Some(name),
+            })
+        })
+    };
+    let named: Vec<_> = sites.iter().copied().filter(has_name).collect();
+    if named.is_empty() { sites } else { named }
+}
+
 /// Whether a location passes connections of clients on.
 fn is_for_clients(location: &Directive) -> bool {
     let sets_upgrade = location.block.iter().any(|inner| {
         inner.name() == "proxy_set_header" && inner.argument().eq_ignore_ascii_case("upgrade")
     });
     let has_pass = location.block.iter().any(|inner| inner.name() == "proxy_pass");
-    has_pass && (sets_upgrade || location.words.last().is_some_and(|path| path.starts_with("/app")))
+    has_pass && (sets_upgrade || location.words.last().is_some_and(|path| is_path(path)))
 }
 
-/// A port of this machine on which nothing listens.
+/// Whether a path is `/app` or `/apps`, and not `/appointments`.
+fn is_path(path: &str) -> bool {
+    let Some(rest) = path.trim_start_matches('^').strip_prefix('/') else { return false };
+    let word = rest.split(|c: char| !c.is_ascii_alphanumeric()).next();
+    word == Some("app") || word == Some("apps")
+}
+
+/// Ports of this machine on which nothing listens. A group of servers serves clients as long as one
+/// of them is there.
 async fn port_differs(
     config: &Directive,
     location: &Directive,
@@ -58,44 +89,55 @@ async fn port_differs(
     let (scheme, rest) = pass.argument().split_once("://")?;
     let authority = rest.split('/').next()?;
     let upstream = config.all("upstream").find(|upstream| upstream.argument() == authority);
-    let servers: Vec<&Directive> = match upstream {
-        Some(upstream) => upstream.all("server").collect(),
-        None => vec![pass],
+    let servers: Vec<(&Directive, &str)> = match upstream {
+        Some(upstream) => members(upstream).map(|server| (server, server.argument())).collect(),
+        None => vec![(pass, authority)],
     };
-    for directive in servers {
-        let address = if upstream.is_some() { directive.argument() } else { authority };
-        if let Some(dead) = local_port(address)
-            && !accepts(dead).await
-        {
-            let place = format!("{}:{}", directive.file, directive.line);
-            let seen = format!(
-                "nginx passes connections to {address} ({place}), and nothing listens there."
-            );
-            let finding = PROXY_PORT_DIFFERS.found(seen);
-            let Some(port) = port else { return Some(finding) };
-            let line = match upstream {
-                Some(_) => format!("server 127.0.0.1:{port};"),
-                None => format!("proxy_pass {scheme}://127.0.0.1:{port};"),
-            };
-            return Some(finding.line(place, line).command("nginx -t && nginx -s reload"));
+    for (_, address) in &servers {
+        let (host, port) = local_address(address)?;
+        if accepts(&host, port).await {
+            return None;
         }
     }
-    None
+    let (directive, address) = servers.first()?;
+    let place = format!("{}:{}", directive.file, directive.line);
+    let seen =
+        format!("nginx passes connections to {address} ({place}), and nothing listens there.");
+    let finding = PROXY_PORT_DIFFERS.found(seen);
+    let Some(port) = port else { return Some(finding) };
+    let line = match upstream {
+        Some(_) => format!("server 127.0.0.1:{port};"),
+        None => format!("proxy_pass {scheme}://127.0.0.1:{port};"),
+    };
+    Some(finding.line(place, line).command("nginx -t && nginx -s reload"))
 }
 
-/// The port of an address of this machine; none for other machines, sockets and variables.
-fn local_port(address: &str) -> Option<u16> {
+/// The servers of a group that nginx uses while all are up.
+fn members(upstream: &Directive) -> impl Iterator<Item = &Directive> {
+    let is_spare = |word: &String| word == "down" || word == "backup";
+    upstream.all("server").filter(move |server| !server.words.iter().any(is_spare))
+}
+
+/// Host and port of an address of this machine; none for other machines, sockets and variables.
+fn local_address(address: &str) -> Option<(String, u16)> {
     let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()?),
-        None => (address, 80),
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        Some(_) | None => (address, 80),
     };
     let host = host.trim_matches(['[', ']']);
-    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-    (host == "localhost" || host.parse().is_ok_and(is_local)).then_some(port)
+    if host == "localhost" {
+        return Some((host.to_owned(), port));
+    }
+    let host = match host.parse::<IpAddr>().ok()? {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    host.is_loopback().then(|| (host.to_string(), port))
 }
 
-async fn accepts(port: u16) -> bool {
-    let connecting = TcpStream::connect(("127.0.0.1", port));
+async fn accepts(host: &str, port: u16) -> bool {
+    let connecting = TcpStream::connect((host, port));
     matches!(time::timeout(crate::cli::target::TIMEOUT, connecting).await, Ok(Ok(_)))
 }
 
@@ -118,17 +160,31 @@ mod tests {
     #[test]
     fn only_ports_of_this_machine_are_tried() {
         for (address, expected) in [
-            ("127.0.0.1:8080", Some(8080)),
-            ("localhost:6001", Some(6001)),
-            ("0.0.0.0:8080", Some(8080)),
-            ("[::1]:8080", Some(8080)),
-            ("localhost", Some(80)),
+            ("127.0.0.1:8080", Some(("127.0.0.1", 8080))),
+            ("127.0.0.2:8080", Some(("127.0.0.2", 8080))),
+            ("localhost:6001", Some(("localhost", 6001))),
+            ("0.0.0.0:8080", Some(("127.0.0.1", 8080))),
+            ("[::1]:8080", Some(("::1", 8080))),
+            ("[::]:8080", Some(("::1", 8080))),
+            ("[::1]", Some(("::1", 80))),
+            ("localhost", Some(("localhost", 80))),
             ("10.0.0.1:8080", None),
             ("unix:/run/a.sock", None),
             ("$upstream", None),
             ("campanile:8080", None),
         ] {
-            assert_eq!(local_port(address), expected, "{address}");
+            let expected = expected.map(|(host, port)| (host.to_owned(), port));
+            assert_eq!(local_address(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn paths_of_other_pages_are_not_for_clients() {
+        for path in ["/app", "/app/", "/apps/", "^/apps?/", "/app/(.*)"] {
+            assert!(is_path(path), "{path}");
+        }
+        for path in ["/", "/appointments", "/app2", "/application/", "app"] {
+            assert!(!is_path(path), "{path}");
         }
     }
 }
