@@ -166,3 +166,19 @@ async fn host_unreachable_keeps_the_address_of_browsers() {
     let lines = [".env:6 REVERB_HOST=127.0.0.1", ".env:9 VITE_REVERB_HOST=reverb.invalid"];
     assert_eq!(changes(finding), lines);
 }
+
+/// The name is right for the application, which runs in a container.
+#[tokio::test]
+async fn host_of_container() {
+    let server = Settings::new().start_node().await;
+    let env = laravel_env(&server).replace("HOST=127.0.0.1", "HOST=reverb.invalid");
+    let (directory, url) = (laravel(&env), server.url());
+    directory.write(
+        "compose.yaml",
+        "services:\n  php:\n    image: php\n  reverb.invalid:\n    image: x\n",
+    );
+    let diagnosis = doctor(&directory, &["--server", &url]).await;
+    let finding = diagnosis.only("host_of_container");
+    assert!(finding["seen"].to_string().contains("a service reverb.invalid"), "{finding:#}");
+    assert!(!diagnosis.report.to_string().contains("REVERB_HOST=127"), "{finding:#}");
+}

@@ -30,6 +30,19 @@ impl ComposeFile {
         self.text.lines().position(is_ports).map(|at| at + 1)
     }
 
+    /// Whether a service has this name, which its containers resolve and this machine does not.
+    pub(super) fn has_service(&self, name: &str) -> bool {
+        let lines = self.text.lines().map(|line| without_comment(line).trim_end());
+        let lines = lines.filter(|line| !line.is_empty());
+        let mut services = lines.skip_while(|line| *line != "services:").skip(1).peekable();
+        let indent_of = |line: &str| line.len() - line.trim_start().len();
+        let indent = services.peek().map_or(0, |line| indent_of(line));
+        let mut services = services.take_while(|line| 0 < indent_of(line));
+        services.any(|line| {
+            indent_of(line) == indent && line.trim_start().strip_suffix(':') == Some(name)
+        })
+    }
+
     /// Whether a service publishes a port of this machine with this number.
     pub(super) fn publishes(&self, port: u16) -> bool {
         let mut indent_of_ports = None;
@@ -97,6 +110,18 @@ fn defaults(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_are_found_by_name() {
+        let text = "services:\n  # two\n  php:\n    image: php\n  reverb: # this\n    image: campanile\n\
+                    volumes:\n  data:\n";
+        let file = ComposeFile { name: "compose.yaml", text: text.to_owned() };
+        for (name, expected) in
+            [("php", true), ("reverb", true), ("image", false), ("data", false), ("volumes", false)]
+        {
+            assert_eq!(file.has_service(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn published_ports_are_found_in_each_notation() {

@@ -1,7 +1,8 @@
 //! The address that the application publishes to: whether this machine reaches it.
 
 use super::super::{
-    causes::local::HOST_UNREACHABLE,
+    causes::local::{HOST_OF_CONTAINER, HOST_UNREACHABLE},
+    compose::ComposeFile,
     finding::Finding,
     inputs::{Inputs, ServerAddress, is_local},
     report::Outcome,
@@ -28,6 +29,10 @@ pub(in crate::cli::doctor) async fn check(inputs: &Inputs<'_>) -> Outcome {
 fn unreachable(inputs: &Inputs<'_>, address: &ServerAddress, why: &str) -> Finding {
     let ServerAddress { host, port, from, .. } = address;
     let seen = format!("The application publishes to {host}:{port} ({from}): {why}.");
+    // A change of the name would break the application in its container.
+    if let Some(file) = ComposeFile::find(&inputs.dir).filter(|file| file.has_service(host)) {
+        return HOST_OF_CONTAINER.found(format!("{seen} {} has a service {host}.", file.name));
+    }
     let finding = HOST_UNREACHABLE.found(seen);
     let Ok(target) = inputs.direct_target() else { return finding };
     // The server has answered, so these values work on this machine.
