@@ -145,7 +145,7 @@ pub(in crate::cli::doctor) const CERTIFICATE_EXPIRES_SOON: Cause = cause(
     Doubtful,
     [
         "The certificate expires soon.",
-        "Automatic renewal replaces certificates a month before they expire, so it probably does not work.",
+        "Less than two weeks are left, or a fifth of its lifetime. Automatic renewal happens earlier, so it probably does not work.",
         "Renew it, and look at why that did not happen by itself.",
     ],
 );

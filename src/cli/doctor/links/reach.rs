@@ -9,8 +9,8 @@ use super::super::{
     },
     finding::Finding,
     probe::{
-        CertificateProblem, Peer, STEP_TIMEOUT, Spoken, TlsView, check_chain, days_left,
-        look_at_tls, spoken,
+        CertificateProblem, Peer, STEP_TIMEOUT, Spoken, TlsView, check_chain, look_at_tls, spoken,
+        time_left,
     },
     public::{NO_PUBLIC_ADDRESS, Public},
     report::Outcome,
@@ -27,9 +27,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{net::TcpStream, time};
-
-/// Certificates that are renewed by themselves are renewed earlier than this.
-const SOON_DAYS: u64 = 14;
 
 /// Resolves the name.
 pub(in crate::cli::doctor) async fn dns(checkup: &mut Checkup<'_>) -> Outcome {
@@ -168,12 +165,16 @@ fn certificates(checkup: &Checkup<'_>, peer: &Peer, chain: &[CertificateDer<'_>]
     if let Some(finding) = php_finding(checkup, peer, chain, now) {
         return finding.into();
     }
-    let days = days_left(chain, now).unwrap_or_default();
-    if days < SOON_DAYS {
-        let seen = format!("The certificate of {} is valid for {days} more days.", peer.host);
+    let (left, is_soon) = time_left(chain, now).unwrap_or_default();
+    let left = match left.as_secs() / 3_600 {
+        hours @ ..48 => format!("{hours} more hours"),
+        hours => format!("{} more days", hours / 24),
+    };
+    if is_soon {
+        let seen = format!("The certificate of {} is valid for {left}.", peer.host);
         return CERTIFICATE_EXPIRES_SOON.found(seen).into();
     }
-    Outcome::Well(format!("the certificate of {} is valid for {days} days", peer.host))
+    Outcome::Well(format!("the certificate of {} is valid for {left}", peer.host))
 }
 
 /// Whether PHP trusts the certificate, if the application publishes to this host.

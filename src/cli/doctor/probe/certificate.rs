@@ -34,6 +34,9 @@ pub(in crate::cli::doctor) enum CertificateProblem {
     Untrusted(String),
 }
 
+/// The time left of a certificate for a year or for 90 days that should have been renewed.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
 /// Where the issuer's certificate is (RFC 5280, 4.2.2.1). Public authorities must name it, so a
 /// certificate without it is of a private one.
 const AUTHORITY_INFORMATION_ACCESS: ObjectIdentifier =
@@ -82,14 +85,17 @@ pub(in crate::cli::doctor) fn check_chain(
     problems
 }
 
-/// How many days the certificate that expires first of a chain is still valid.
-pub(in crate::cli::doctor) fn days_left(
+/// How long a valid chain is still valid, and whether that is little. The server's certificate decides:
+/// servers may send expired others, and clients find a way without them.
+pub(in crate::cli::doctor) fn time_left(
     chain: &[CertificateDer<'_>],
     now: SystemTime,
-) -> Option<u64> {
-    let parsed = chain.iter().filter_map(|der| Certificate::from_der(der).ok());
-    let until = parsed.map(|certificate| not_after(&certificate)).min()?;
-    Some(until.duration_since(now).ok()?.as_secs() / 86_400)
+) -> Option<(Duration, bool)> {
+    let leaf = Certificate::from_der(chain.first()?).ok()?;
+    let left = not_after(&leaf).duration_since(now).ok()?;
+    let lifetime = not_after(&leaf).duration_since(not_before(&leaf)).ok()?;
+    // Certificates that live for days or hours are renewed after two thirds of that.
+    Some((left, left < SOON.min(lifetime / 5)))
 }
 
 /// Why no trusted authority was found from a chain.
@@ -136,4 +142,39 @@ fn names(certificate: &Certificate) -> Vec<String> {
         Some(v4.or(v6)?.to_string())
     };
     all.iter().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn certificate(since: SystemTime, until: SystemTime) -> CertificateDer<'static> {
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (parameters.not_before, parameters.not_after) = (since.into(), until.into());
+        parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn the_servers_certificate_expires_soon_by_a_share_of_its_lifetime() {
+        let now = UNIX_EPOCH + DAY * 20_000;
+        for (lifetime, left, is_soon) in [
+            (DAY * 365, DAY * 15, false),
+            (DAY * 365, DAY * 13, true),
+            (DAY * 90, DAY * 15, false),
+            (DAY * 90, DAY * 13, true),
+            (DAY * 6, DAY * 2, false),
+            (DAY * 6, DAY, true),
+            (DAY / 2, DAY / 6, false),
+            (DAY / 2, DAY / 12, true),
+        ] {
+            let leaf = certificate(now + left - lifetime, now + left);
+            let expired = certificate(now - DAY * 9, now - DAY);
+            let found = time_left(&[leaf, expired], now);
+            assert_eq!(found, Some((left, is_soon)), "{lifetime:?} {left:?}");
+        }
+        assert_eq!(time_left(&[certificate(now - DAY * 9, now - DAY)], now), None);
+    }
 }
