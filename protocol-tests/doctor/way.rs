@@ -159,6 +159,33 @@ async fn tls_on_plain_port_of_the_server_and_of_proxies() {
     }
 }
 
+/// Browsers have an address of their own, and only publishes fail.
+#[tokio::test]
+async fn causes_of_tls_at_the_address_for_publishes() {
+    let server = Settings::new().start_node().await;
+    let (known, other) = (Authority::new(), Authority::new());
+    let proxy = nginx(&server, &[], Some(&other));
+    let port = server.address.port();
+    let of_browsers =
+        format!("VITE_REVERB_HOST=127.0.0.1\nVITE_REVERB_PORT={port}\nVITE_REVERB_SCHEME=http\n");
+    let env = laravel_env(&server).replace("REVERB_SCHEME=http\n", "") + &of_browsers;
+    let flags = ["--server", &server.url(), "--ca", &known.file(), "--quick"];
+    let diagnosis = doctor(&laravel(&env), &flags).await;
+    let finding = diagnosis.only("tls_on_plain_port");
+    assert!(seen(finding).contains("The application publishes to"), "{finding:#}");
+    assert!(changes(finding)[0].ends_with("REVERB_SCHEME=http"), "{finding:#}");
+    assert_eq!(diagnosis.link("ping")["state"], "ok", "{finding:#}");
+
+    let env = env.replacen(
+        &format!("REVERB_HOST=127.0.0.1\nREVERB_PORT={port}"),
+        &format!("REVERB_HOST=localhost\nREVERB_PORT={}", proxy.tls_port),
+        1,
+    );
+    let diagnosis = doctor(&laravel(&env), &flags).await;
+    let finding = diagnosis.only("certificate_untrusted");
+    assert_eq!(diagnosis.link("api")["state"], "broken", "{finding:#}");
+}
+
 #[tokio::test]
 async fn plain_on_tls_port() {
     let (server, directory) = served(&Settings::new()).await;

@@ -19,8 +19,9 @@ use super::{
     },
     client::later,
     proxy::{double_tls, is_tls_wanted, quote, upstream_down},
+    reach,
 };
-use crate::config::AppConfig;
+use crate::{config::AppConfig, http_client::ConnectError};
 use hyper::{Method, header::DATE};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -55,13 +56,18 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let Some(app) = checkup.inputs.app() else {
         return Outcome::Skipped("no app is configured".to_owned());
     };
-    let peer = match publish_peer(checkup) {
-        Ok((peer, _)) => peer,
+    let (peer, from) = match publish_peer(checkup) {
+        Ok(found) => found,
         Err(why) => return Outcome::Skipped(why),
     };
     let body = json!({"name": EVENT, "channel": channel(), "data": "{}"}).to_string();
     let called = match call(&peer, &app, Method::POST, "events", body).await {
         Ok(called) => called,
+        Err(NoAnswer::Connect(ConnectError::Tls(error))) => {
+            let why = NoAnswer::Connect(ConnectError::Tls(error));
+            let fault = reach::tls_fault(checkup, &peer, &from).await;
+            return fault.unwrap_or_else(|| unanswered(&peer, &why).into());
+        }
         Err(why) => return unanswered(&peer, &why).into(),
     };
     if let Some(public) = &mut checkup.public {

@@ -122,6 +122,30 @@ pub(in crate::cli::doctor) async fn tls(checkup: &mut Checkup<'_>) -> Outcome {
     }
 }
 
+/// Why TLS fails at the address that the application publishes to, if that is not the public one.
+pub(super) async fn tls_fault(checkup: &Checkup<'_>, peer: &Peer, from: &str) -> Option<Outcome> {
+    let address = *peer.resolve().await.ok()?.first()?;
+    if let Ok(Spoken::Http) = spoken(peer, address).await {
+        let seen = format!(
+            "The application publishes to {} ({from}), which answers the beginning of a TLS connection with \
+             plain HTTP.",
+            peer.http_url("")
+        );
+        let family = if from.ends_with("PUSHER_HOST") { "PUSHER" } else { "REVERB" };
+        let name = format!("{family}_SCHEME");
+        let finding = TLS_ON_PLAIN_PORT.found(seen);
+        return Some(
+            finding
+                .line(checkup.inputs.place(&name), format!("{name}=http"))
+                .command("php artisan config:clear")
+                .into(),
+        );
+    }
+    let Ok(TlsView::Certificates(chain)) = look_at_tls(peer, address).await else { return None };
+    let outcome = certificates(checkup, peer, &chain);
+    matches!(outcome, Outcome::Found(_)).then_some(outcome)
+}
+
 fn tls_on_plain(checkup: &Checkup<'_>, public: &Public, peer: &Peer) -> Finding {
     let seen = format!(
         "{} ({}) answers the beginning of a TLS connection with plain HTTP.",
