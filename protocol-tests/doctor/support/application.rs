@@ -131,10 +131,9 @@ fn answer(request: &Request, auth: Auth) -> (u16, String, String) {
                 format!(r#"<meta name="csrf-token" content="{TOKEN}">"#)
             };
             let page = format!("<!doctype html><head>{token}</head><h1>Application</h1>");
-            let cookie = match auth {
-                Auth::Node => "",
-                _ => "Set-Cookie: XSRF-TOKEN=x%3D%3D; path=/\r\n",
-            };
+            let sets_cookie = auth != Auth::Node;
+            let cookie =
+                if sets_cookie { "Set-Cookie: XSRF-TOKEN=x%3D%3D; path=/\r\n" } else { "" };
             (200, format!("{html}{cookie}"), page)
         }
         ("/broadcasting/auth", "OPTIONS") if auth == Auth::AllowsOrigin => {
@@ -164,11 +163,9 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
     if auth == Auth::Unauthorized && !has_session {
         return (401, json, json!({"message": "Unauthenticated."}).to_string());
     }
-    let has_token = match auth {
-        Auth::Node => true,
-        Auth::Sanctum => header(&request.head, "x-xsrf-token") == Some("x=="),
-        _ => header(&request.head, "x-csrf-token") == Some(TOKEN),
-    };
+    let (name, token) =
+        if auth == Auth::Sanctum { ("x-xsrf-token", "x==") } else { ("x-csrf-token", TOKEN) };
+    let has_token = auth == Auth::Node || header(&request.head, name) == Some(token);
     if !has_token {
         return (419, json, json!({"message": "CSRF token mismatch."}).to_string());
     }
