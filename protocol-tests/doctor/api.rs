@@ -57,7 +57,7 @@ async fn publish_through_cdn() {
     assert_eq!(changes(finding)[1], format!(".env:7 REVERB_PORT={}", server.address.port()));
 }
 
-/// Cloudflare adds its header to every answer, whoever wrote it.
+/// Cloudflare adds its header to every response, also to those of the server.
 #[tokio::test]
 async fn not_all_answers_of_a_cdn_are_its_own() {
     let (server, directory) = served(&Settings::new()).await;

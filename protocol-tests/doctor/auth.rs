@@ -38,7 +38,7 @@ async fn auth_forbidden() {
     assert!(changes(finding)[0].contains("callback of orders.1"), "{finding:#}");
     assert!(!diagnosis.report.to_string().contains("of-ann"), "cookies are masked");
 
-    let flags = [&["--cookie", "laravel_session=of-nobody"][..], &CHANNEL].concat();
+    let flags = [&["--cookie", "laravel_session=of-no-user"][..], &CHANNEL].concat();
     let (diagnosis, ..) = at_application(Auth::RedirectsToLogin, &flags).await;
     let finding = diagnosis.only("auth_forbidden");
     assert!(seen(finding).contains("302, to /login"), "{finding:#}");
@@ -64,7 +64,7 @@ async fn a_presence_channel_is_not_joined() {
     member.ping_barrier().await;
 }
 
-/// A guest who is rejected is as it should be.
+/// An endpoint that rejects guests is no fault.
 #[tokio::test]
 async fn auth_needs_user() {
     for (auth, flags, said) in [

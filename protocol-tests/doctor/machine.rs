@@ -195,7 +195,7 @@ async fn proxy_port_differs_and_proxy_connections_low() {
     }
 }
 
-/// nginx in front of a server that it reaches, whatever else its files have.
+/// nginx in front of a server that it reaches; other parts of its files name other servers.
 #[tokio::test]
 async fn nothing_is_wrong_with_other_sites_spare_servers_and_ipv6() {
     let ipv6 = TcpListener::bind("[::1]:0").expect("there is IPv6");

@@ -74,7 +74,7 @@ pub(super) fn console_weakness(app: &AppConfig) -> Option<&'static str> {
     password_weakness(&app.console_password, &[&app.key, &app.id])
 }
 
-/// Why a password is guessable, if it is set and is. Nobody sees the password of a hash.
+/// Why a password is guessable, if it is set and is. The password of a hash is not known here.
 fn password_weakness(password: &Secret, public: &[&str]) -> Option<&'static str> {
     let is_set = !password.is_empty() && !password.expose().starts_with("$argon2");
     if is_set { weakness_of(password, public) } else { None }

@@ -2,7 +2,7 @@
 //!
 //! The HTTP module serves the page and its requests; this module has the passwords, the sessions and
 //! what the page is sent over its WebSocket (`live`). All of that runs on a thread of its own, and
-//! nothing of it runs while nobody looks.
+//! nothing of it runs while no page is open.
 
 mod assets;
 mod channel;

@@ -9,7 +9,7 @@ use std::{
 /// How long a session lasts, used or not.
 pub(super) const SESSION_MAX: Duration = Duration::from_hours(12);
 /// Maximum number of sessions of the server, of each app, and of all apps together. A further one ends
-/// the oldest of its kind, so that nobody who may see one app ends the sessions of the operator.
+/// the oldest of its kind, so that a log-in to one app ends no session of the operator.
 const OF_SERVER_MAX: usize = 8;
 const OF_APP_MAX: usize = 4;
 const OF_APPS_MAX: usize = 64;

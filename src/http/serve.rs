@@ -228,7 +228,7 @@ impl HttpContext {
             Some(Route::WebSocket { .. }) => false,
             // The metrics cover all apps, and need no token.
             Some(Route::Scrape) => self.any_well_known,
-            // Needs no password then, whatever else is served.
+            // An open console needs no password.
             Some(Route::Console(_)) => self.all_well_known || self.console().is_open(),
             _ => self.all_well_known,
         };

@@ -282,7 +282,7 @@ async fn sessions_are_bounded() {
     assert_eq!(reply.status, 503, "{reply}");
 }
 
-/// Whoever may see one app can neither end the sessions of the operator nor take all pages.
+/// A user of one app's password can neither end the sessions of the operator nor take all pages.
 #[tokio::test]
 async fn the_sessions_and_pages_of_an_app_leave_room_for_the_operator() {
     let settings = with_password().app("console_password", quoted("the password of the app"));

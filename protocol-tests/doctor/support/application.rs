@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// What the application does with a request to its authentication endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Auth {
-    /// It signs for whoever has the cookie and the token of the page, as Laravel does.
+    /// It signs requests with the cookie and the token of the page, as Laravel does.
     Right,
     /// It rejects users whom it knows.
     Forbidden,

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_report_is_due_once_in_an_interval_while_it_is_wanted() {
         let (reports, now) = (NodeReports::default(), Instant::now());
-        assert!(!reports.take_due(now), "nobody wants it");
+        assert!(!reports.take_due(now), "no report is wanted");
         reports.want(now);
         assert!(reports.take_due(now) && !reports.take_due(now));
         assert!(reports.take_due(now + INTERVAL));

@@ -184,6 +184,18 @@ pub(super) struct Cause {
     pub(super) stops: Option<Way>,
 }
 
+impl Cause {
+    /// A cause that leaves the later links to be checked: its title, why it matters, and the remedy.
+    pub(super) const fn new(
+        id: &'static str,
+        link: Link,
+        severity: Severity,
+        [title, why, remedy]: [&'static str; 3],
+    ) -> Self {
+        Self { id, link, severity, title, why, remedy, stops: None }
+    }
+}
+
 /// A cause that was found.
 #[derive(Debug)]
 pub(super) struct Finding {

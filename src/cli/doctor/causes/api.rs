@@ -2,7 +2,7 @@
 
 use super::super::finding::{
     Cause, Link,
-    Severity::{self, Broken, Doubtful},
+    Severity::{Broken, Doubtful},
 };
 
 /// The causes in this file.
@@ -28,27 +28,18 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &ROSTERS_DIFFER,
 ];
 
-const fn cause(
-    id: &'static str,
-    link: Link,
-    severity: Severity,
-    [title, why, remedy]: [&'static str; 3],
-) -> Cause {
-    Cause { id, link, severity, title, why, remedy, stops: None }
-}
-
-pub(in crate::cli::doctor) const API_ROUTE_MISSING: Cause = cause(
+pub(in crate::cli::doctor) const API_ROUTE_MISSING: Cause = Cause::new(
     "api_route_missing",
     Link::Api,
     Broken,
     [
         "Publishes of the application do not reach the server.",
-        "Another program answers requests for /apps/, with 404 or 405, and Laravel throws a BroadcastException. Clients are not concerned.",
+        "Another program answers requests for /apps/, with 404 or 405, and Laravel throws a BroadcastException. Clients are not affected.",
         "Have the proxy pass /apps/ to the server as well, or publish to the server's own address.",
     ],
 );
 
-pub(in crate::cli::doctor) const API_REDIRECTED: Cause = cause(
+pub(in crate::cli::doctor) const API_REDIRECTED: Cause = Cause::new(
     "api_redirected",
     Link::Api,
     Broken,
@@ -59,29 +50,29 @@ pub(in crate::cli::doctor) const API_REDIRECTED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PUBLISH_THROUGH_CDN: Cause = cause(
+pub(in crate::cli::doctor) const PUBLISH_THROUGH_CDN: Cause = Cause::new(
     "publish_through_cdn",
     Link::Api,
     Broken,
     [
         "Publishes pass through a CDN, which rejects them.",
-        "It takes the application for a robot and answers with a page, which Laravel shows in a BroadcastException. Browsers are not concerned.",
+        "It takes the application for a bot and answers with a page, which Laravel shows in a BroadcastException. Browsers are not affected.",
         "Publish to the server's own address: REVERB_HOST and REVERB_PORT, with VITE_REVERB_HOST for browsers.",
     ],
 );
 
-pub(in crate::cli::doctor) const API_UNAVAILABLE: Cause = cause(
+pub(in crate::cli::doctor) const API_UNAVAILABLE: Cause = Cause::new(
     "api_unavailable",
     Link::Api,
     Broken,
     [
         "A publish was not accepted.",
-        "Laravel throws a BroadcastException, and nobody receives the event.",
+        "Laravel throws a BroadcastException, and no client receives the event.",
         "Look at the log of the program that answered.",
     ],
 );
 
-pub(in crate::cli::doctor) const REQUEST_CHANGED: Cause = cause(
+pub(in crate::cli::doctor) const REQUEST_CHANGED: Cause = Cause::new(
     "request_changed",
     Link::Api,
     Broken,
@@ -92,7 +83,7 @@ pub(in crate::cli::doctor) const REQUEST_CHANGED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const CLOCK_DIFFERS: Cause = cause(
+pub(in crate::cli::doctor) const CLOCK_DIFFERS: Cause = Cause::new(
     "clock_differs",
     Link::Api,
     Broken,
@@ -103,7 +94,7 @@ pub(in crate::cli::doctor) const CLOCK_DIFFERS: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const CLOCK_DRIFTS: Cause = cause(
+pub(in crate::cli::doctor) const CLOCK_DRIFTS: Cause = Cause::new(
     "clock_drifts",
     Link::Api,
     Doubtful,
@@ -114,7 +105,7 @@ pub(in crate::cli::doctor) const CLOCK_DRIFTS: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const BODY_LIMIT_PROXY: Cause = cause(
+pub(in crate::cli::doctor) const BODY_LIMIT_PROXY: Cause = Cause::new(
     "body_limit_proxy",
     Link::Api,
     Doubtful,
@@ -125,7 +116,7 @@ pub(in crate::cli::doctor) const BODY_LIMIT_PROXY: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const BODY_LIMIT_SERVER: Cause = cause(
+pub(in crate::cli::doctor) const BODY_LIMIT_SERVER: Cause = Cause::new(
     "body_limit_server",
     Link::Api,
     Doubtful,
@@ -136,7 +127,7 @@ pub(in crate::cli::doctor) const BODY_LIMIT_SERVER: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = Cause::new(
     "auth_unreachable",
     Link::Auth,
     Broken,
@@ -147,7 +138,7 @@ pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_NEEDS_USER: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_NEEDS_USER: Cause = Cause::new(
     "auth_needs_user",
     Link::Auth,
     Doubtful,
@@ -158,7 +149,7 @@ pub(in crate::cli::doctor) const AUTH_NEEDS_USER: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = Cause::new(
     "auth_forbidden",
     Link::Auth,
     Broken,
@@ -169,7 +160,7 @@ pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_CSRF: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_CSRF: Cause = Cause::new(
     "auth_csrf",
     Link::Auth,
     Broken,
@@ -180,7 +171,7 @@ pub(in crate::cli::doctor) const AUTH_CSRF: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_ROUTE_MISSING: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_ROUTE_MISSING: Cause = Cause::new(
     "auth_route_missing",
     Link::Auth,
     Broken,
@@ -191,7 +182,7 @@ pub(in crate::cli::doctor) const AUTH_ROUTE_MISSING: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_CORS: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_CORS: Cause = Cause::new(
     "auth_cors",
     Link::Auth,
     Broken,
@@ -202,7 +193,7 @@ pub(in crate::cli::doctor) const AUTH_CORS: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const AUTH_OTHER_SECRET: Cause = cause(
+pub(in crate::cli::doctor) const AUTH_OTHER_SECRET: Cause = Cause::new(
     "auth_other_secret",
     Link::Auth,
     Broken,
@@ -213,7 +204,7 @@ pub(in crate::cli::doctor) const AUTH_OTHER_SECRET: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PUBLISH_REACHES_OTHER_SERVER: Cause = cause(
+pub(in crate::cli::doctor) const PUBLISH_REACHES_OTHER_SERVER: Cause = Cause::new(
     "publish_reaches_other_server",
     Link::Delivery,
     Broken,
@@ -224,7 +215,7 @@ pub(in crate::cli::doctor) const PUBLISH_REACHES_OTHER_SERVER: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = cause(
+pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = Cause::new(
     "nodes_not_joined",
     Link::Nodes,
     Broken,
@@ -235,7 +226,7 @@ pub(in crate::cli::doctor) const NODES_NOT_JOINED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const ROSTERS_DIFFER: Cause = cause(
+pub(in crate::cli::doctor) const ROSTERS_DIFFER: Cause = Cause::new(
     "rosters_differ",
     Link::Nodes,
     Broken,

@@ -31,7 +31,7 @@ pub(in crate::cli::doctor) const ASSETS_OUTDATED: Cause = Cause {
     link: Link::Assets,
     severity: Broken,
     title: "The built assets have other values than .env.",
-    why: "Vite writes the values of VITE_* into the files when they are built. Browsers use those, whatever .env says now.",
+    why: "Vite writes the values of VITE_* into the files when they are built. Browsers use those, and not what .env says now.",
     remedy: "Run `npm run build`, and deploy public/build.",
     stops: None,
 };

@@ -2,7 +2,7 @@
 
 use super::super::finding::{
     Cause, Link,
-    Severity::{self, Broken, Doubtful},
+    Severity::{Broken, Doubtful},
     Way,
 };
 
@@ -33,16 +33,6 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &PING_ANSWERED_BY_PROXY,
     &IDLE_TIMEOUT,
 ];
-
-/// A cause that leaves the later links to be checked.
-const fn cause(
-    id: &'static str,
-    link: Link,
-    severity: Severity,
-    [title, why, remedy]: [&'static str; 3],
-) -> Cause {
-    Cause { id, link, severity, title, why, remedy, stops: None }
-}
 
 /// A cause because of which nothing is known of the later links.
 const fn end(id: &'static str, link: Link, [title, why, remedy]: [&'static str; 3]) -> Cause {
@@ -123,9 +113,9 @@ pub(in crate::cli::doctor) const CERTIFICATE_UNTRUSTED: Cause = end(
     "certificate_untrusted",
     Link::Tls,
     [
-        "The certificate is not of an authority that this machine trusts.",
+        "The certificate is not of a certificate authority (CA) that this machine trusts.",
         "Browsers report ERR_CERT_AUTHORITY_INVALID, without a button to continue for WebSockets, and PHP reports cURL error 60.",
-        "Use a certificate of a public authority, or install your authority in all clients and pass it with --ca.",
+        "Use a certificate of a public CA, or install your CA in all clients and pass it with --ca.",
     ],
 );
 
@@ -133,13 +123,13 @@ pub(in crate::cli::doctor) const CERTIFICATE_CHAIN_INCOMPLETE: Cause = end(
     "certificate_chain_incomplete",
     Link::Tls,
     [
-        "The certificate of an intermediate authority is missing.",
+        "The certificate of an intermediate CA is missing.",
         "Some browsers fetch it by themselves. PHP (cURL error 60), phones and other clients do not, and reject the connection.",
         "Serve the certificate together with the intermediate ones: the file is usually called fullchain.pem.",
     ],
 );
 
-pub(in crate::cli::doctor) const CERTIFICATE_EXPIRES_SOON: Cause = cause(
+pub(in crate::cli::doctor) const CERTIFICATE_EXPIRES_SOON: Cause = Cause::new(
     "certificate_expires_soon",
     Link::Tls,
     Doubtful,
@@ -150,18 +140,18 @@ pub(in crate::cli::doctor) const CERTIFICATE_EXPIRES_SOON: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const CERTIFICATE_UNTRUSTED_BY_PHP: Cause = cause(
+pub(in crate::cli::doctor) const CERTIFICATE_UNTRUSTED_BY_PHP: Cause = Cause::new(
     "certificate_untrusted_by_php",
     Link::Tls,
     Broken,
     [
         "PHP does not trust the certificate, although this machine does.",
-        "php.ini names a file of authorities of its own. Publishes fail with cURL error 60, and browsers are not concerned.",
+        "php.ini names a CA file of its own. Publishes fail with cURL error 60, and browsers are not affected.",
         "Replace that file with the machine's, or with a new one, or remove the setting. Restart PHP-FPM and queue workers afterwards.",
     ],
 );
 
-pub(in crate::cli::doctor) const UPGRADE_HEADERS_MISSING: Cause = cause(
+pub(in crate::cli::doctor) const UPGRADE_HEADERS_MISSING: Cause = Cause::new(
     "upgrade_headers_missing",
     Link::Proxy,
     Broken,
@@ -172,7 +162,7 @@ pub(in crate::cli::doctor) const UPGRADE_HEADERS_MISSING: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const WEBSOCKET_ROUTE_MISSING: Cause = cause(
+pub(in crate::cli::doctor) const WEBSOCKET_ROUTE_MISSING: Cause = Cause::new(
     "websocket_route_missing",
     Link::Proxy,
     Broken,
@@ -183,7 +173,7 @@ pub(in crate::cli::doctor) const WEBSOCKET_ROUTE_MISSING: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PROXY_UPSTREAM_DOWN: Cause = cause(
+pub(in crate::cli::doctor) const PROXY_UPSTREAM_DOWN: Cause = Cause::new(
     "proxy_upstream_down",
     Link::Proxy,
     Broken,
@@ -194,7 +184,7 @@ pub(in crate::cli::doctor) const PROXY_UPSTREAM_DOWN: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const DOUBLE_TLS: Cause = cause(
+pub(in crate::cli::doctor) const DOUBLE_TLS: Cause = Cause::new(
     "double_tls",
     Link::Proxy,
     Broken,
@@ -205,7 +195,7 @@ pub(in crate::cli::doctor) const DOUBLE_TLS: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const HANDSHAKE_REDIRECTED: Cause = cause(
+pub(in crate::cli::doctor) const HANDSHAKE_REDIRECTED: Cause = Cause::new(
     "handshake_redirected",
     Link::Proxy,
     Broken,
@@ -216,7 +206,7 @@ pub(in crate::cli::doctor) const HANDSHAKE_REDIRECTED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const HANDSHAKE_REJECTED: Cause = cause(
+pub(in crate::cli::doctor) const HANDSHAKE_REJECTED: Cause = Cause::new(
     "handshake_rejected",
     Link::Proxy,
     Broken,
@@ -227,7 +217,7 @@ pub(in crate::cli::doctor) const HANDSHAKE_REJECTED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PROXY_NOT_TRUSTED: Cause = cause(
+pub(in crate::cli::doctor) const PROXY_NOT_TRUSTED: Cause = Cause::new(
     "proxy_not_trusted",
     Link::Proxy,
     Broken,
@@ -238,18 +228,18 @@ pub(in crate::cli::doctor) const PROXY_NOT_TRUSTED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const CLIENTS_SHARE_ADDRESS: Cause = cause(
+pub(in crate::cli::doctor) const CLIENTS_SHARE_ADDRESS: Cause = Cause::new(
     "clients_share_address",
     Link::Proxy,
     Broken,
     [
-        "The server takes all clients for one.",
+        "The server counts all clients under one address.",
         "It limits connections by address, and uses X-Forwarded-For from listed proxies only: all clients have the address of the proxy, and the limit of one.",
         "Add the address of the proxy to server.trusted_proxies, and have the proxy set X-Forwarded-For.",
     ],
 );
 
-pub(in crate::cli::doctor) const ORIGIN_REJECTED: Cause = cause(
+pub(in crate::cli::doctor) const ORIGIN_REJECTED: Cause = Cause::new(
     "origin_rejected",
     Link::Origin,
     Broken,
@@ -260,7 +250,7 @@ pub(in crate::cli::doctor) const ORIGIN_REJECTED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PROXY_LEADS_ELSEWHERE: Cause = cause(
+pub(in crate::cli::doctor) const PROXY_LEADS_ELSEWHERE: Cause = Cause::new(
     "proxy_leads_elsewhere",
     Link::Key,
     Broken,
@@ -271,7 +261,7 @@ pub(in crate::cli::doctor) const PROXY_LEADS_ELSEWHERE: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PING_NOT_ANSWERED: Cause = cause(
+pub(in crate::cli::doctor) const PING_NOT_ANSWERED: Cause = Cause::new(
     "ping_not_answered",
     Link::Ping,
     Broken,
@@ -282,7 +272,7 @@ pub(in crate::cli::doctor) const PING_NOT_ANSWERED: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const PING_ANSWERED_BY_PROXY: Cause = cause(
+pub(in crate::cli::doctor) const PING_ANSWERED_BY_PROXY: Cause = Cause::new(
     "ping_answered_by_proxy",
     Link::Idle,
     Doubtful,
@@ -293,7 +283,7 @@ pub(in crate::cli::doctor) const PING_ANSWERED_BY_PROXY: Cause = cause(
     ],
 );
 
-pub(in crate::cli::doctor) const IDLE_TIMEOUT: Cause = cause(
+pub(in crate::cli::doctor) const IDLE_TIMEOUT: Cause = Cause::new(
     "idle_timeout",
     Link::Idle,
     Broken,

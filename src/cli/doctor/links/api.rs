@@ -36,7 +36,7 @@ const BODY_MAX: usize = 8 << 20;
 /// A difference of clocks beyond which something is wrong.
 const DRIFT: Duration = Duration::from_secs(30);
 
-/// A channel that nobody subscribes to.
+/// A channel without subscribers.
 pub(super) fn channel() -> String {
     format!("private-campanile-doctor-{:x}", rand::random::<u64>())
 }
@@ -267,7 +267,7 @@ fn httpdate(text: &str) -> Option<SystemTime> {
 }
 
 /// Sends a body as large as a batch of ten events, which the server reads and then rejects for having
-/// no events: nobody receives it.
+/// no events: no client receives it.
 async fn large_body(checkup: &mut Checkup<'_>, peer: &Peer, app: &AppConfig) -> Option<Finding> {
     checkup.progress.show(format_args!("sending a large publish"));
     let size = (BATCH * app.max_event_bytes + BATCH_REST).min(BODY_MAX);

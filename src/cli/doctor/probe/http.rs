@@ -210,7 +210,7 @@ impl Answer {
 }
 
 impl AnsweredBy {
-    /// The proxy that names itself in the headers of an answer, whoever wrote it.
+    /// The proxy that names itself in the headers of a response, also of one that it passes on.
     pub(in crate::cli::doctor) fn front(headers: &HeaderMap) -> Self {
         let text = |name: HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
