@@ -132,6 +132,21 @@ test('a user whose connections are terminated is closed with 4009 and does not r
   await settled(bob);
 });
 
+test('a user who is forced to reconnect signs in again', async (stage) => {
+  const { server, sdk, backend } = await stage.set();
+  const door = await stage.relay(server);
+  const ann = await signedIn(stage, door, backend, 'ann');
+  const [errors, before] = [errorsOf(ann), ann.connection.socket_id];
+
+  assert.equal((await sdk.post({ path: '/users/ann/force_reconnect', body: {} })).status, 200);
+  assert.equal((await errors.next()).code, 4200);
+  await inState(ann, 'connected');
+  await within(ann.user.signinDonePromise, 'the next sign-in of ann');
+
+  assert.notEqual(ann.connection.socket_id, before);
+  assert.equal(door.attempts.all.length, 2);
+});
+
 test('terminating a user who is not connected is no error', async (stage) => {
   const { sdk } = await stage.set();
 

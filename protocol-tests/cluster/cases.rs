@@ -106,6 +106,21 @@ async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
 }
 
 #[tokio::test]
+async fn u14_a_user_is_forced_to_reconnect_on_all_nodes() {
+    let group = Group::of(2).await;
+    let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
+    let mut other = group.nodes[1].client().await;
+    a.sign_in(r#"{"id":"ann"}"#).await;
+    b.sign_in(r#"{"id":"ann"}"#).await;
+    other.sign_in(r#"{"id":"bob"}"#).await;
+    let reply = group.nodes[0].post("users/ann/force_reconnect", &json!({})).await;
+    assert_eq!((reply.status, reply.json()), (200, json!({})));
+    a.rejected(4200).await;
+    b.rejected(4200).await;
+    other.ping_barrier().await;
+}
+
+#[tokio::test]
 async fn u11_a_watcher_receives_changes_of_users_on_other_nodes() {
     let group = Group::of(2).await;
     let mut watcher = group.nodes[0].client().await;

@@ -197,6 +197,7 @@ async fn a_wrong_method_is_405_with_the_allowed_ones() {
         ("POST", "channels/presence-a/users", "GET"),
         ("POST", "connections", "GET"),
         ("GET", "users/1/terminate_connections", "POST"),
+        ("GET", "users/1/force_reconnect", "POST"),
     ] {
         let reply = Call::new(method, &format!("/apps/3/{path}"), "").send(&server).await;
         reply.error(405);

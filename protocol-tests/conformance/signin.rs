@@ -128,9 +128,9 @@ async fn u05_another_user_may_not_and_the_first_one_stays() {
     client.sign_in(r#"{"id":"12345"}"#).await;
     client.send_sign_in(r#"{"id":"6"}"#).await;
     client.error().await;
-    terminate(&server, "6").await;
+    close(&server, "6", "terminate_connections").await;
     client.ping_barrier().await;
-    terminate(&server, "12345").await;
+    close(&server, "12345", "terminate_connections").await;
     client.rejected(4009).await;
 }
 
@@ -177,25 +177,45 @@ async fn u08_a_server_to_user_channel_is_not_listed_and_rejects_client_events() 
     assert_eq!(server.get("channels", &[]).await.json(), json!({ "channels": {} }));
 }
 
+/// Two connections of the user 12345, one that has only joined a channel as it, and one of another user.
+async fn users(server: &Server) -> [Client; 4] {
+    let mut clients = [
+        server.client().await,
+        server.client().await,
+        server.client().await,
+        server.client().await,
+    ];
+    clients[0].sign_in(r#"{"id":"12345"}"#).await;
+    clients[1].sign_in(r#"{"id":"12345"}"#).await;
+    clients[2].join("presence-r", "12345").await;
+    clients[3].sign_in(r#"{"id":"1234"}"#).await;
+    clients
+}
+
 #[tokio::test]
 async fn u09_terminating_a_user_closes_its_connections_and_no_others() {
     let server = Settings::new().start().await;
-    let (mut a, mut b, mut member, mut other) = (
-        server.client().await,
-        server.client().await,
-        server.client().await,
-        server.client().await,
-    );
-    a.sign_in(r#"{"id":"12345"}"#).await;
-    b.sign_in(r#"{"id":"12345"}"#).await;
-    member.join("presence-r", "12345").await;
-    other.sign_in(r#"{"id":"1234"}"#).await;
-    terminate(&server, "12345").await;
+    let [mut a, mut b, mut member, mut other] = users(&server).await;
+    close(&server, "12345", "terminate_connections").await;
     a.rejected(4009).await;
     b.rejected(4009).await;
     member.ping_barrier().await;
     other.ping_barrier().await;
-    terminate(&server, "nobody").await;
+    close(&server, "nobody", "terminate_connections").await;
+}
+
+#[tokio::test]
+async fn u14_a_user_who_is_forced_to_reconnect_is_closed_and_no_others() {
+    let server = Settings::new().start().await;
+    let [mut a, mut b, mut member, mut other] = users(&server).await;
+    close(&server, "12345", "force_reconnect").await;
+    a.rejected(4200).await;
+    b.rejected(4200).await;
+    member.ping_barrier().await;
+    other.ping_barrier().await;
+    close(&server, "nobody", "force_reconnect").await;
+    let mut again = server.client().await;
+    again.sign_in(r#"{"id":"12345"}"#).await;
 }
 
 #[tokio::test]
@@ -282,8 +302,8 @@ async fn is_rejected_the_inbox(client: &mut Client) {
     client.ping_barrier().await;
 }
 
-async fn terminate(server: &Server, user_id: &str) {
-    let reply = server.post(&format!("users/{user_id}/terminate_connections"), &json!({})).await;
+async fn close(server: &Server, user_id: &str, how: &str) {
+    let reply = server.post(&format!("users/{user_id}/{how}"), &json!({})).await;
     assert_eq!((reply.status, reply.json()), (200, json!({})));
 }
 

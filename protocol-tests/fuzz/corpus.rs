@@ -102,6 +102,7 @@ const QUERIES: &[&str] = &[
     "channels/presence-a/users\n",
     "connections\nk[]=b&k[]=a&Zebra=1",
     "users/7/terminate_connections\nbody_md5=d41d8cd98f00b204e9800998ecf8427e",
+    "users/7/force_reconnect\nbody_md5=d41d8cd98f00b204e9800998ecf8427e",
     "events\nk%5B0%5D=a+b&&=&auth_version=2.0",
 ];
 

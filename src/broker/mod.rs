@@ -20,7 +20,7 @@ use crate::{
     channel::{ChannelSummary, Counts},
     clock,
     config::RedisConfig,
-    hub::{ConnectionRef, Hub, HubEvent, RegisteredSubscription, ShardIndex, ShardSet},
+    hub::{ConnectionRef, Hub, HubEvent, RegisteredSubscription, ShardIndex, ShardSet, UserClose},
     protocol::{
         ChannelName, EventData, Frame, Member, SocketId, SubscriptionRejection, User, event,
     },
@@ -378,10 +378,15 @@ impl Broker {
     /// # Errors
     ///
     /// [`Unavailable`].
-    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
+    pub async fn close_user(
+        &self,
+        hub: &Hub,
+        user_id: &str,
+        close: UserClose,
+    ) -> Result<(), Unavailable> {
         match self {
-            Self::Local => hub.terminate(user_id),
-            Self::Redis(broker) => broker.terminate(hub, user_id).await?,
+            Self::Local => hub.close_user(user_id, close),
+            Self::Redis(broker) => broker.close_user(hub, user_id, close).await?,
         }
         Ok(())
     }

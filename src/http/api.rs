@@ -8,7 +8,7 @@ use super::{
     response::{ApiError, HttpResponse, ok},
 };
 use crate::{
-    hub::Hub,
+    hub::{Hub, UserClose},
     protocol::{ChannelName, InvalidChannelName},
 };
 use serde_json::json;
@@ -104,13 +104,14 @@ impl HttpContext {
         Ok(ok(json!({"source": source}).to_string()))
     }
 
-    /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
+    /// `POST /apps/{id}/users/{user_id}/terminate_connections`, and `force_reconnect`, which is Sockudo's.
     /// Ids with characters that a user id cannot have are accepted: no connection is signed in with
     /// them.
-    pub(super) async fn terminate(
+    pub(super) async fn close_user(
         &self,
         hub: &Hub,
         user_id: &str,
+        close: UserClose,
     ) -> Result<HttpResponse, ApiError> {
         let max = hub.app().config.max_channel_name_length;
         if let Err(rule @ InvalidChannelName::UserIdTooLong { .. }) =
@@ -118,7 +119,7 @@ impl HttpContext {
         {
             return Err(ApiError::bad_request(format!("Invalid user id: {rule}")));
         }
-        self.node.broker().terminate(hub, user_id).await?;
+        self.node.broker().close_user(hub, user_id, close).await?;
         Ok(ok("{}"))
     }
 }

@@ -1,6 +1,7 @@
 //! Parses a request's path and method into a route.
 
 use super::response::ApiError;
+use crate::hub::UserClose;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -55,14 +56,14 @@ pub(super) enum ApiCall<'a> {
     Connections,
     Activity,
     Diagnostics,
-    TerminateUser(Cow<'a, str>),
+    CloseUser(Cow<'a, str>, UserClose),
     Reload,
 }
 
 impl ApiCall<'_> {
     fn allowed(&self) -> &'static str {
         match self {
-            Self::Publish | Self::PublishBatch | Self::TerminateUser(_) | Self::Reload => "POST",
+            Self::Publish | Self::PublishBatch | Self::CloseUser(..) | Self::Reload => "POST",
             Self::Channels
             | Self::Channel(_)
             | Self::ChannelUsers(_)
@@ -99,7 +100,8 @@ impl<'a> Route<'a> {
                 ApiCall::Connections => "connections",
                 ApiCall::Activity => "activity",
                 ApiCall::Diagnostics => "diagnostics",
-                ApiCall::TerminateUser(_) => "terminate_user",
+                ApiCall::CloseUser(_, UserClose::Terminate) => "terminate_user",
+                ApiCall::CloseUser(_, UserClose::Reconnect) => "force_reconnect",
                 ApiCall::Reload => "reload",
             },
         }
@@ -218,7 +220,10 @@ impl<'a> Route<'a> {
             ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
             ("channels", Some(name), Some("users")) => ApiCall::ChannelUsers(decoded(name)?),
             ("users", Some(user_id), Some("terminate_connections")) => {
-                ApiCall::TerminateUser(decoded(user_id)?)
+                ApiCall::CloseUser(decoded(user_id)?, UserClose::Terminate)
+            }
+            ("users", Some(user_id), Some("force_reconnect")) => {
+                ApiCall::CloseUser(decoded(user_id)?, UserClose::Reconnect)
             }
             _ => return Ok(None),
         }))
@@ -276,8 +281,12 @@ mod tests {
         assert_eq!(call(&Method::GET, "/apps/3/activity"), Some(ApiCall::Activity));
         assert_eq!(call(&Method::GET, "/apps/3/diagnostics"), Some(ApiCall::Diagnostics));
         assert_eq!(call(&Method::POST, "/apps/3/reload"), Some(ApiCall::Reload));
-        let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
-        assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
+        for (path, close) in [
+            ("/apps/3/users/7/terminate_connections", UserClose::Terminate),
+            ("/apps/3/users/7/force_reconnect", UserClose::Reconnect),
+        ] {
+            assert_eq!(call(&Method::POST, path), Some(ApiCall::CloseUser("7".into(), close)));
+        }
     }
 
     #[test]
@@ -380,6 +389,7 @@ mod tests {
             ("GET /apps/3/activity", "activity", Some("3")),
             ("GET /apps/3/diagnostics", "diagnostics", Some("3")),
             ("POST /apps/3/users/7/terminate_connections", "terminate_user", Some("3")),
+            ("POST /apps/3/users/7/force_reconnect", "force_reconnect", Some("3")),
         ] {
             let (method, path) = path.split_once(' ').unwrap();
             let route = route(&method.parse().unwrap(), path, "").unwrap();

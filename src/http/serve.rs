@@ -310,7 +310,7 @@ impl HttpContext {
         match call {
             ApiCall::Publish => self.publish(hub, &body).await,
             ApiCall::PublishBatch => self.publish_batch(hub, &body).await,
-            ApiCall::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
+            ApiCall::CloseUser(user_id, close) => self.close_user(hub, &user_id, close).await,
             ApiCall::Channels => self.channels(hub, parameters).await,
             ApiCall::Channel(name) => self.channel(hub, parameters, &name).await,
             ApiCall::ChannelUsers(name) => self.channel_users(hub, parameters, &name).await,

@@ -37,6 +37,7 @@ pub use inbox::{
 };
 pub use results::InitialMessages;
 pub use slow::{SlowConnection, SlowConnectionsQuery};
+pub use users::UserClose;
 pub use watch::{ChannelWatcher, ChannelWatches, WatchedEvent};
 
 use crate::{

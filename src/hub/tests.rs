@@ -203,12 +203,13 @@ fn a_connection_signs_in_and_out_once() {
     let (user_id, [a, b]) = (Arc::from("ann"), [connection(0, 1), connection(1, 2)]);
     assert!(hub.sign_in(&user_id, a) && !hub.sign_in(&user_id, a));
     assert!(hub.sign_in(&user_id, b));
-    hub.terminate("ann");
+    hub.close_user("ann", UserClose::Reconnect);
     for index in 0..2 {
-        let Some(Delivery::Close { keys, .. }) = deliveries(&hub.inboxes, index).pop_front() else {
+        let Some(Delivery::Close { keys, code }) = deliveries(&hub.inboxes, index).pop_front()
+        else {
             panic!("it is closed")
         };
-        assert_eq!(keys.len(), 1);
+        assert_eq!((keys.len(), code), (1, CloseCode::ReconnectRequested));
     }
     assert!(hub.sign_out("ann", a) && !hub.sign_out("ann", a));
     assert!(hub.sign_out("ann", b) && !hub.sign_out("ann", b));

@@ -16,6 +16,24 @@ impl SignedInConnections {
     }
 }
 
+/// How the application closes the connections of a user.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UserClose {
+    /// With 4009: clients do not reconnect.
+    Terminate,
+    /// With 4200: clients reconnect at once, and are authorized anew.
+    Reconnect,
+}
+
+impl UserClose {
+    fn code(self) -> CloseCode {
+        match self {
+            Self::Terminate => CloseCode::Terminated,
+            Self::Reconnect => CloseCode::ReconnectRequested,
+        }
+    }
+}
+
 impl Hub {
     /// Records that a connection is signed in as `user_id`. Returns false if it was already.
     pub fn sign_in(&self, user_id: &Arc<str>, connection: ConnectionRef) -> bool {
@@ -36,11 +54,11 @@ impl Hub {
     }
 
     /// Closes all connections that are signed in as `user_id`.
-    pub fn terminate(&self, user_id: &str) {
+    pub fn close_user(&self, user_id: &str, close: UserClose) {
         let Some(connections) = self.signed_in.0.get(user_id) else { return };
         self.inboxes.push_per_shard(connections.iter().copied(), |keys| Delivery::Close {
             keys,
-            code: CloseCode::Terminated,
+            code: close.code(),
         });
     }
 }

@@ -203,6 +203,12 @@ pub const CLOSE_EXPLANATIONS: &[CloseExplanation] = &[
         "The node was disconnected from Redis, so the client may have missed events.",
         "Repair the connection to Redis if this repeats.",
     ),
+    message(
+        4200,
+        "Reconnect requested",
+        "The application asked the connections of this user to reconnect.",
+        RECONNECTS,
+    ),
     code(4200, "The server asks the client to reconnect at once.", RECONNECTS),
     code(
         4201,
@@ -347,6 +353,7 @@ mod tests {
             ShuttingDown,
             Draining,
             EventsMissed,
+            ReconnectRequested,
             PongTimeout,
         ]
     }

@@ -67,6 +67,8 @@ pub enum CloseCode {
     Draining,
     /// The client may have missed events, because the node was disconnected from Redis.
     EventsMissed,
+    /// The application asked the user's connections to reconnect.
+    ReconnectRequested,
     /// The client did not reply to a ping.
     PongTimeout,
 }
@@ -99,7 +101,7 @@ impl CloseCode {
             | Self::TooManyMessages
             | Self::MessageTimeout
             | Self::ShuttingDown => 4100,
-            Self::Draining | Self::EventsMissed => 4200,
+            Self::Draining | Self::EventsMissed | Self::ReconnectRequested => 4200,
             Self::PongTimeout => 4201,
         }
     }
@@ -131,6 +133,7 @@ impl CloseCode {
             Self::ShuttingDown => "shutting_down",
             Self::Draining => "draining",
             Self::EventsMissed => "events_missed",
+            Self::ReconnectRequested => "reconnect_requested",
             Self::PongTimeout => "pong_timeout",
         }
     }
@@ -179,6 +182,9 @@ impl fmt::Display for CloseCode {
             Self::ShuttingDown => "Server is shutting down: please reconnect shortly",
             Self::Draining => "Please reconnect immediately",
             Self::EventsMissed => "Events may have been missed: please reconnect immediately",
+            Self::ReconnectRequested => {
+                "Reconnect requested by the application: please reconnect immediately"
+            }
             Self::PongTimeout => "Pong reply not received",
         })
     }

@@ -379,9 +379,9 @@ impl Coordinator {
             Ok(ControlMessage::WebhookLeaseReleased { app_id }) => {
                 self.shared.notifiers.notify_webhook_lease_released(&app_id);
             }
-            Ok(ControlMessage::Terminate { app_id, user_id }) => {
+            Ok(ControlMessage::CloseUser { app_id, user_id, close }) => {
                 if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
-                    hub.terminate(&user_id);
+                    hub.close_user(&user_id, close);
                 }
             }
             Err(_) => self.shared.metrics.count_unexpected_data("a control message"),

@@ -4,7 +4,10 @@
 //! Redis cannot make a node send invalid data to its clients.
 
 use super::ready::NodeState;
-use crate::protocol::{Frame, FrameKind, Member, SocketId};
+use crate::{
+    hub::UserClose,
+    protocol::{Frame, FrameKind, Member, SocketId},
+};
 use std::{sync::Arc, time::Instant};
 
 /// Identifies a publish in the cluster: 24 bits for the process, 40 bits for a counter.
@@ -57,7 +60,7 @@ pub(super) enum ControlMessage {
     /// The report of a process.
     Report { process: String, report: String },
     /// Closes the connections of a user.
-    Terminate { app_id: String, user_id: String },
+    CloseUser { app_id: String, user_id: String, close: UserClose },
     /// A record was added to the empty webhook log of an app.
     WebhookLogNonEmpty { app_id: String },
     /// The lease to deliver an app's webhooks was released.
@@ -189,8 +192,12 @@ impl ControlMessage {
             Self::Heartbeat { node, state } => format!("{} {node}", state.code()),
             Self::ReportsWanted => "W".to_owned(),
             Self::Report { process, report } => format!("I {process} {report}"),
-            Self::Terminate { app_id, user_id } => {
-                format!("K {} {app_id}{user_id}", app_id.len())
+            Self::CloseUser { app_id, user_id, close } => {
+                let kind = match close {
+                    UserClose::Terminate => "K",
+                    UserClose::Reconnect => "C",
+                };
+                format!("{kind} {} {app_id}{user_id}", app_id.len())
             }
             Self::WebhookLogNonEmpty { app_id } => format!("L {app_id}"),
             Self::WebhookLeaseReleased { app_id } => format!("V {app_id}"),
@@ -212,13 +219,15 @@ impl ControlMessage {
                 let (process, report) = split_word(rest)?;
                 Ok(Self::Report { process: process.to_owned(), report: text(report)?.to_owned() })
             }
-            "K" => {
+            "K" | "C" => {
                 let (len, rest) = split_number(rest)?;
                 let len = usize::try_from(len).map_err(|_| DecodeError)?;
                 let (app_id, user_id) = rest.split_at_checked(len).ok_or(DecodeError)?;
-                Ok(Self::Terminate {
+                let close = if kind == "K" { UserClose::Terminate } else { UserClose::Reconnect };
+                Ok(Self::CloseUser {
                     app_id: text(app_id)?.to_owned(),
                     user_id: text(user_id)?.to_owned(),
+                    close,
                 })
             }
             _ => Err(DecodeError),
@@ -274,11 +283,17 @@ mod tests {
 
     #[test]
     fn control_messages_are_decoded_as_they_were_encoded() {
+        let close_user = |close| ControlMessage::CloseUser {
+            app_id: "an app".into(),
+            user_id: "u 1".into(),
+            close,
+        };
         for control_message in [
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Joining },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Draining },
-            ControlMessage::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
+            close_user(UserClose::Terminate),
+            close_user(UserClose::Reconnect),
             ControlMessage::ReportsWanted,
             ControlMessage::Report { process: "0a1b2c".into(), report: r#"{"a": 1}"#.into() },
             ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },

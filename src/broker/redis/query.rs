@@ -15,6 +15,7 @@ use super::{
 use crate::{
     broker::error::Unavailable,
     channel::{ChannelSummary, Counts},
+    hub::UserClose,
     protocol::{ChannelName, Member, replace_lone_surrogates},
 };
 use serde::Deserialize;
@@ -94,9 +95,14 @@ impl ClusterState {
     }
 
     /// Makes every node close the connections that are signed in as the user.
-    pub(super) async fn terminate(&self, app_id: &str, user_id: &str) -> Result<(), Unavailable> {
-        let control_message =
-            ControlMessage::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
+    pub(super) async fn close_user(
+        &self,
+        app_id: &str,
+        user_id: &str,
+        close: UserClose,
+    ) -> Result<(), Unavailable> {
+        let (app_id, user_id) = (app_id.to_owned(), user_id.to_owned());
+        let control_message = ControlMessage::CloseUser { app_id, user_id, close }.encode();
         self.publish_control(&control_message).await
     }
 

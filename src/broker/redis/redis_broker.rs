@@ -19,7 +19,7 @@ use crate::{
     },
     channel::{ChannelSummary, Counts},
     config::{RedisConfig, WebhookEvent},
-    hub::{ConnectionRef, Hub, ShardIndex, ShardSet},
+    hub::{ConnectionRef, Hub, ShardIndex, ShardSet, UserClose},
     protocol::{ChannelName, User, event},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -340,12 +340,13 @@ impl RedisBroker {
     /// # Errors
     ///
     /// [`Unavailable`].
-    pub(in crate::broker) async fn terminate(
+    pub(in crate::broker) async fn close_user(
         &self,
         hub: &Hub,
         user_id: &str,
+        close: UserClose,
     ) -> Result<(), Unavailable> {
-        self.shared.terminate(&hub.app_id(), user_id).await
+        self.shared.close_user(&hub.app_id(), user_id, close).await
     }
 
     /// The cluster as this node knows it.

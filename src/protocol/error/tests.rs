@@ -32,6 +32,7 @@ fn every_close_code_has_its_number_and_its_label() {
         (CloseCode::ShuttingDown, 4100, "shutting_down"),
         (CloseCode::Draining, 4200, "draining"),
         (CloseCode::EventsMissed, 4200, "events_missed"),
+        (CloseCode::ReconnectRequested, 4200, "reconnect_requested"),
         (CloseCode::PongTimeout, 4201, "pong_timeout"),
     ];
     let mut texts: Vec<String> = cases.iter().map(|(code, ..)| code.to_string()).collect();

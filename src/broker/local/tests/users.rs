@@ -1,6 +1,7 @@
 //! Users and their watchlists.
 
 use super::*;
+use crate::{hub::UserClose, protocol::CloseCode};
 
 pub(super) fn user(id: &str, watchlist: &[&str]) -> User {
     User {
@@ -73,9 +74,9 @@ fn terminating_a_user_closes_all_its_connections() {
     for slot in 0..3 {
         let _ = sign_in(&test.hub, connection(1, slot), &user("a", &[]), "{}", None);
     }
-    test.hub.terminate("a");
-    test.hub.terminate("unknown");
-    let Some(Delivery::Close { keys, .. }) = test.deliveries(1).pop_front() else { panic!() };
-    assert_eq!(keys.len(), 3);
+    test.hub.close_user("a", UserClose::Terminate);
+    test.hub.close_user("unknown", UserClose::Terminate);
+    let Some(Delivery::Close { keys, code }) = test.deliveries(1).pop_front() else { panic!() };
+    assert_eq!((keys.len(), code), (3, CloseCode::Terminated));
     assert!(test.deliveries(0).is_empty());
 }

@@ -8,7 +8,7 @@ use crate::{
     clock,
     config::AppConfig,
     hub::{
-        Inboxes,
+        Inboxes, UserClose,
         testing::{NoopObserver, connection, decoded, name, received, shard},
     },
 };
@@ -53,7 +53,7 @@ impl TestBroker {
 
     /// How many connections of the hub are signed in as the user: those that it would close.
     fn signed_in(&self, user_id: &str) -> usize {
-        self.hub.terminate(user_id);
+        self.hub.close_user(user_id, UserClose::Terminate);
         received(&self.inboxes, 0).len()
     }
 }
