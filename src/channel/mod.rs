@@ -6,10 +6,14 @@
 //! a [`CountThrottle`] for the total.
 
 mod count_throttle;
+mod log;
 mod online;
 mod roster;
 
 pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, CountThrottle};
+pub use log::{
+    ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LoggedEvent, Position, ReplayLimits,
+};
 pub use online::{OFFLINE_GRACE, OnlineState};
 pub use roster::Roster;
 

@@ -1,0 +1,275 @@
+//! The latest events of one channel, in order, for clients that return and for new subscribers.
+
+use crate::protocol::{Frame, SocketId};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A place in the log of a channel: after the event with this sequence.
+///
+/// Sequences ascend within an epoch. A log that was lost begins again in another epoch, in which the
+/// positions of the previous one mean nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Position {
+    /// The epoch of the log.
+    pub epoch: Arc<str>,
+    /// The sequence of the latest event before the position; 0 before the first event.
+    pub sequence: u64,
+}
+
+/// What a log keeps at most. It drops the oldest events first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogLimits {
+    /// Number of events.
+    pub events: usize,
+    /// Bytes of the events, with [`LOG_OVERHEAD_BYTES`] for each.
+    pub bytes: usize,
+    /// Age of the oldest event.
+    pub age: Duration,
+}
+
+/// The bytes that an event of a log counts in addition to its frame.
+pub const LOG_OVERHEAD_BYTES: usize = 64;
+
+/// An event of a log.
+#[derive(Clone, Debug)]
+pub struct LoggedEvent {
+    /// The event's sequence, from 1.
+    pub sequence: u64,
+    /// When it was published.
+    pub published_at: Instant,
+    /// The event as its subscribers received it.
+    pub frame: Frame,
+    /// The connection that did not receive it.
+    pub except: Option<SocketId>,
+}
+
+/// How much is replayed at most, for one channel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReplayLimits {
+    /// Number of events.
+    pub events: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+}
+
+/// Why the events after a position are not replayed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Gap {
+    /// The log of the position was lost: a restart, or another Redis.
+    Epoch,
+    /// The log does not reach back to the position.
+    Trimmed,
+    /// There are more events or bytes than are replayed.
+    TooMuch,
+}
+
+impl Gap {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::Epoch, Self::Trimmed, Self::TooMuch];
+
+    /// The value of the label in the metrics and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Epoch => "log_lost",
+            Self::Trimmed => "log_trimmed",
+            Self::TooMuch => "too_much",
+        }
+    }
+}
+
+/// The latest events of one channel.
+#[derive(Debug)]
+pub struct ChannelLog {
+    epoch: Arc<str>,
+    /// The sequence of the latest event.
+    sequence: u64,
+    events: VecDeque<LoggedEvent>,
+    bytes: usize,
+}
+
+impl ChannelLog {
+    /// An empty log, whose `epoch` no log of the channel had before.
+    #[must_use]
+    pub fn new(epoch: Arc<str>) -> Self {
+        Self { epoch, sequence: 0, events: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The position after the latest event.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        Position { epoch: Arc::clone(&self.epoch), sequence: self.sequence }
+    }
+
+    /// The bytes that the log counts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the oldest event was published.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.events.front().map(|event| event.published_at)
+    }
+
+    /// The events, from the oldest to the latest.
+    #[must_use]
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &LoggedEvent> {
+        self.events.iter()
+    }
+
+    /// Adds an event, and returns its sequence.
+    pub fn append(&mut self, frame: Frame, except: Option<SocketId>, now: Instant) -> u64 {
+        self.sequence += 1;
+        self.bytes += frame.bytes().len() + LOG_OVERHEAD_BYTES;
+        let sequence = self.sequence;
+        self.events.push_back(LoggedEvent { sequence, published_at: now, frame, except });
+        sequence
+    }
+
+    /// Drops what exceeds the limits. Returns how many events the limits of events and bytes dropped.
+    pub fn trim(&mut self, limits: LogLimits, now: Instant) -> usize {
+        let mut dropped = 0;
+        while let Some(oldest) = self.events.front() {
+            let is_over = limits.events < self.events.len() || limits.bytes < self.bytes;
+            if !is_over && now.saturating_duration_since(oldest.published_at) <= limits.age {
+                break;
+            }
+            dropped += usize::from(is_over);
+            self.drop_oldest();
+        }
+        dropped
+    }
+
+    /// Drops the oldest event. Returns the bytes that it counted; 0 if there is none.
+    pub fn drop_oldest(&mut self) -> usize {
+        let Some(oldest) = self.events.pop_front() else { return 0 };
+        let bytes = oldest.frame.bytes().len() + LOG_OVERHEAD_BYTES;
+        self.bytes -= bytes;
+        if self.events.len() * 4 < self.events.capacity() {
+            self.events.shrink_to(self.events.len() * 2);
+        }
+        bytes
+    }
+
+    /// All events after `position` that `receiver` is to receive, or none.
+    ///
+    /// # Errors
+    ///
+    /// Why they can't be replayed.
+    pub fn after(
+        &self,
+        position: &Position,
+        receiver: SocketId,
+        limits: ReplayLimits,
+    ) -> Result<Vec<Frame>, Gap> {
+        if position.epoch != self.epoch || self.sequence < position.sequence {
+            return Err(Gap::Epoch);
+        }
+        let missed =
+            usize::try_from(self.sequence - position.sequence).map_err(|_| Gap::TooMuch)?;
+        if self.events.len() < missed {
+            return Err(Gap::Trimmed);
+        }
+        let events = self.events.range(self.events.len() - missed..);
+        let included = events.filter(|event| event.except != Some(receiver));
+        let frames: Vec<Frame> = included.map(|event| event.frame.clone()).collect();
+        let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+        if limits.events < frames.len() || limits.bytes < bytes {
+            return Err(Gap::TooMuch);
+        }
+        Ok(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::FrameKind;
+
+    const NO_LIMIT: ReplayLimits = ReplayLimits { events: usize::MAX, bytes: usize::MAX };
+    const KEEP_ALL: LogLimits =
+        LogLimits { events: usize::MAX, bytes: usize::MAX, age: Duration::MAX };
+
+    fn socket(bits: u64) -> SocketId {
+        SocketId::from_random(1 << 32 | bits)
+    }
+
+    fn at(sequence: u64) -> Position {
+        Position { epoch: "a".into(), sequence }
+    }
+
+    /// A log of events named by their sequence, the even ones not for socket 2.
+    fn log(events: u64, now: Instant) -> ChannelLog {
+        let mut log = ChannelLog::new("a".into());
+        for number in 1..=events {
+            let except = (number % 2 == 0).then(|| socket(2));
+            let frame = Frame::text(FrameKind::Event, &number.to_string());
+            assert_eq!(log.append(frame, except, now), number);
+        }
+        log
+    }
+
+    fn texts(frames: Result<Vec<Frame>, Gap>) -> Result<String, Gap> {
+        let text = |frame: &Frame| frame.as_text().unwrap_or_default().to_owned();
+        frames.map(|frames| frames.iter().map(text).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn events_after_a_position_are_replayed_without_those_that_exclude_the_receiver() {
+        let log = log(5, Instant::now());
+        let after = |sequence, who| texts(log.after(&at(sequence), socket(who), NO_LIMIT));
+        assert_eq!(after(0, 1), Ok("1 2 3 4 5".into()));
+        assert_eq!(after(3, 1), Ok("4 5".into()));
+        assert_eq!(after(2, 2), Ok("3 5".into()));
+        assert_eq!(after(5, 1), Ok(String::new()));
+        assert_eq!(log.end(), at(5));
+    }
+
+    #[test]
+    fn positions_of_another_log_are_a_gap() {
+        let log = log(5, Instant::now());
+        let other = Position { epoch: "b".into(), sequence: 2 };
+        assert_eq!(texts(log.after(&other, socket(1), NO_LIMIT)), Err(Gap::Epoch));
+        assert_eq!(texts(log.after(&at(6), socket(1), NO_LIMIT)), Err(Gap::Epoch));
+    }
+
+    #[test]
+    fn a_replay_is_whole_or_a_gap() {
+        let log = log(5, Instant::now());
+        let after = |events, bytes, who| {
+            texts(log.after(&at(1), socket(who), ReplayLimits { events, bytes }))
+        };
+        // Each frame has a header of two bytes and one letter.
+        assert_eq!(after(4, 12, 1), Ok("2 3 4 5".into()));
+        assert_eq!(after(3, 12, 1), Err(Gap::TooMuch));
+        assert_eq!(after(4, 11, 1), Err(Gap::TooMuch));
+        assert_eq!(after(2, 6, 2), Ok("3 5".into()), "only what is received counts");
+    }
+
+    #[test]
+    fn a_trimmed_log_has_a_gap_before_its_oldest_event_only() {
+        let start = Instant::now();
+        let mut log = log(5, start);
+        assert_eq!(log.trim(KEEP_ALL, start), 0);
+        assert_eq!(log.trim(LogLimits { events: 4, ..KEEP_ALL }, start), 1);
+        let after =
+            |log: &ChannelLog, sequence| texts(log.after(&at(sequence), socket(1), NO_LIMIT));
+        assert_eq!(after(&log, 0), Err(Gap::Trimmed));
+        assert_eq!(after(&log, 1), Ok("2 3 4 5".into()));
+        assert_eq!(log.bytes(), 4 * (3 + LOG_OVERHEAD_BYTES));
+        assert_eq!(log.trim(LogLimits { bytes: 3 * 67, ..KEEP_ALL }, start), 1);
+        assert_eq!(after(&log, 1), Err(Gap::Trimmed));
+        let aged = LogLimits { age: Duration::from_secs(2), ..KEEP_ALL };
+        assert_eq!(log.trim(aged, start + Duration::from_secs(2)), 0);
+        assert_eq!(log.oldest(), Some(start));
+        assert_eq!(log.trim(aged, start + Duration::from_millis(2_001)), 0, "age is no overrun");
+        assert_eq!((log.oldest(), log.bytes(), log.drop_oldest()), (None, 0, 0));
+        assert_eq!(after(&log, 4), Err(Gap::Trimmed));
+        assert_eq!(after(&log, 5), Ok(String::new()));
+    }
+}
