@@ -70,5 +70,5 @@ pub use row_defaults::RowDefaults;
 pub use secret::Secret;
 pub use settings::{
     AppsFromConfig, Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel,
-    MetricsConfig, RedisConfig, ServerConfig, TlsConfig, WebhooksConfig,
+    MetricsConfig, RedisConfig, ResumeAck, ServerConfig, TlsConfig, WebhooksConfig,
 };

@@ -16,7 +16,7 @@ use super::{
 use ipnet::IpNet;
 
 setting_types! {
-    String: RedisUrl, LogFormat, LogLevel;
+    String: RedisUrl, LogFormat, LogLevel, ResumeAck;
 }
 
 section! {
@@ -170,6 +170,28 @@ section! {
         /// Reject clients whose `?protocol=` is missing or not a number. Versions below 4 are always
         /// rejected.
         strict_protocol: bool = false => { reload: NewConnections },
+        /// How long a lost connection with a token can be resumed, and the events of its channels are kept.
+        /// 0: not at all.
+        resume_s: u64 = 120 => { rule: Range(0, 86_400), reload: Restart },
+        /// Maximum events of one channel that a resumed connection receives, and 256 KiB. Beyond it: none, and
+        /// the event `campanile:gap`.
+        resume_max_events: usize = 300 => { rule: Range(1, 100_000), unit: Some("events"), reload: Restart },
+        /// What proves that a client has received an event: `pusher`, its answer to a `pusher:ping` message;
+        /// `websocket`, its answer to a ping frame, which is cheaper, and no proof if the client is a browser.
+        resume_ack: ResumeAck = ResumeAck::Pusher => { rule: OneOf(ResumeAck::NAMES), reload: Restart },
+        /// How long a member whose connection was lost stays in a presence channel, so that it can return. 0:
+        /// not at all.
+        presence_grace_s: u64 = 10 => { rule: Range(0, 3_600), reload: Restart },
+    }
+}
+
+string_enum! {
+    /// What proves that a client with a token has received an event.
+    ResumeAck {
+        /// The answer of the client's code to a `pusher:ping` message.
+        Pusher = "pusher",
+        /// The answer of the client's WebSocket implementation to a ping frame.
+        Websocket = "websocket",
     }
 }
 

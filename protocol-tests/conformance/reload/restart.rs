@@ -6,11 +6,15 @@ use kit::tls::Certificate;
 use kit::{Directory, Process, Server, Settings, eventually, quoted};
 
 /// Each setting that requires a restart, with a value other than its default.
-pub(super) const KEYS: [(&str, &str, &str); 18] = [
+pub(super) const KEYS: [(&str, &str, &str); 22] = [
     ("server", "host", r#""127.0.0.2""#),
     ("server", "port", "1"),
     ("server", "reuse_port", "true"),
     ("server", "shards", "3"),
+    ("connection", "resume_s", "3"),
+    ("connection", "resume_max_events", "3"),
+    ("connection", "resume_ack", r#""websocket""#),
+    ("connection", "presence_grace_s", "3"),
     ("metrics", "listen", r#""127.0.0.1:1""#),
     ("log", "format", r#""json""#),
     ("apps_from", "url", ""),
