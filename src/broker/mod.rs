@@ -6,30 +6,31 @@
 
 mod error;
 mod local;
+mod log_settings;
 mod occupied_channels;
 pub mod redis;
+mod requests;
 mod watch;
 
 pub use error::{PublishError, Unavailable};
-pub use local::CacheStats;
+pub use local::{CacheStats, LocalBroker};
+pub use log_settings::{LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
 pub use redis::RedisBroker;
+pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 pub use watch::BrokerWatch;
 
 use crate::{
     channel::{ChannelSummary, Counts},
     clock,
-    config::RedisConfig,
-    hub::{ConnectionRef, Hub, HubEvent, RegisteredSubscription, ShardIndex, ShardSet, UserClose},
-    protocol::{
-        ChannelName, EventData, Frame, Member, SocketId, SubscriptionRejection, User, event,
-    },
+    config::{ConnectionConfig, RedisConfig},
+    hub::{ConnectionRef, Hub, RegisteredSubscription, ShardIndex, ShardSet, UserClose},
+    protocol::{ChannelName, SubscriptionRejection, User},
 };
 use occupied_channels::Source;
 use prometheus_client::registry::Registry;
 use redis::ClusterPermit;
 use std::{
-    borrow::Cow,
     collections::HashMap,
     io,
     sync::Arc,
@@ -40,7 +41,7 @@ use std::{
 #[derive(Debug)]
 pub enum Broker {
     /// Decides for this node, which is the only one.
-    Local,
+    Local(LocalBroker),
     /// Decides for all nodes, in Redis.
     Redis(RedisBroker),
 }
@@ -56,58 +57,6 @@ pub struct ClusterView {
     pub prefix: String,
     /// The version of the layout of keys.
     pub layout: &'static str,
-}
-
-/// An event of the application.
-#[derive(Debug)]
-pub struct AppEvent<'a> {
-    /// The event's name, at most `max_event_name_length` characters.
-    pub name: Cow<'a, str>,
-    /// The event's data, at most `max_event_bytes`.
-    pub data: EventData<'a>,
-    /// The channels, without duplicates.
-    pub channels: Vec<ChannelName>,
-    /// The connection that does not receive the event: usually the one whose action caused it.
-    pub except: Option<SocketId>,
-}
-
-/// An accepted client event.
-#[derive(Clone, Copy, Debug)]
-pub struct AcceptedClientEvent<'a> {
-    /// The connection that sent it.
-    pub connection: ConnectionRef,
-    /// The channel that it was sent on.
-    pub channel: &'a ChannelName,
-    /// The event's name, which begins with `client-`.
-    pub name: &'a str,
-    /// The event's data as the client sent it.
-    pub data: &'a EventData<'a>,
-    /// The socket id of the sender, which does not receive its own event.
-    pub sender: SocketId,
-    /// On a presence channel, the member that sent it.
-    pub user_id: Option<&'a Arc<str>>,
-}
-
-/// A request of a connection to subscribe.
-#[derive(Clone, Copy, Debug)]
-pub struct SubscribeRequest<'a> {
-    /// The connection that receives the result.
-    pub connection: ConnectionRef,
-    /// Identifies the request if its result arrives later.
-    pub ticket: u32,
-    /// The channel, which the connection may subscribe to.
-    pub channel: &'a ChannelName,
-    /// On a presence channel, the member that joins.
-    pub member: &'a Option<Member>,
-}
-
-/// The messages for a connection that has signed in.
-#[derive(Debug)]
-pub struct SignInMessages {
-    /// The `pusher:signin_success` message.
-    pub success: Frame,
-    /// The online state of the watched users, if there are any and it is known at once.
-    pub watchlist: Option<Frame>,
 }
 
 /// The bytes that a cached event counts in addition to its name and data, and a channel with a cached event in
@@ -127,41 +76,31 @@ pub struct BrokerPermit(
     Option<ClusterPermit>,
 );
 
-impl AcceptedClientEvent<'_> {
-    /// The event as clients receive it.
-    fn frame(&self, now: Instant) -> Frame {
-        let user_id = self.user_id.map(|id| &**id);
-        event::client_event(self.name, self.channel, self.data, user_id, now)
-    }
-
-    /// The event as webhooks report it.
-    fn hub_event(&self) -> HubEvent {
-        HubEvent::ClientEvent {
-            channel: self.channel.clone(),
-            name: self.name.to_owned(),
-            data: self.data.token().to_owned(),
-            socket_id: self.sender,
-            user_id: self.user_id.map(Arc::clone),
-        }
-    }
-}
-
 impl Broker {
-    /// The broker for `config`, which serves `hubs` (by app id). A broker in Redis connects in the
-    /// background, and retries without end. Needs a runtime.
+    /// The broker of a single node. `connection` are the limits of its connections.
+    #[must_use]
+    pub fn local(connection: &ConnectionConfig) -> Self {
+        Self::Local(LocalBroker::new(connection))
+    }
+
+    /// The broker in the Redis of `config`, if one is configured, which serves `hubs` (by app id). It connects in
+    /// the background, and retries without end. Needs a runtime.
     ///
     /// # Errors
     ///
     /// The file that `redis.ca` names can't be read.
-    pub fn new(config: &RedisConfig, hubs: HashMap<Arc<str>, Arc<Hub>>) -> io::Result<Self> {
-        Ok(RedisBroker::spawn(config, hubs)?.map_or(Self::Local, Self::Redis))
+    pub fn in_redis(
+        config: &RedisConfig,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+    ) -> io::Result<Option<Self>> {
+        Ok(RedisBroker::spawn(config, hubs)?.map(Self::Redis))
     }
 
     /// The Redis broker; `None` on a single node. Webhooks use the same Redis.
     #[must_use]
     pub fn redis(&self) -> Option<&RedisBroker> {
         match self {
-            Self::Local => None,
+            Self::Local(_) => None,
             Self::Redis(broker) => Some(broker),
         }
     }
@@ -169,7 +108,7 @@ impl Broker {
     /// Replaces the apps, by their ids.
     pub fn set_apps(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.set_apps(hubs),
         }
     }
@@ -177,7 +116,7 @@ impl Broker {
     /// Adds an app, or replaces its hub.
     pub fn set_app(&self, hub: &Arc<Hub>) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.set_app(Arc::clone(hub)),
         }
     }
@@ -185,7 +124,7 @@ impl Broker {
     /// Removes an app, whose connections the caller closes.
     pub fn remove_app(&self, app_id: &Arc<str>) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.remove_app(Arc::clone(app_id)),
         }
     }
@@ -193,7 +132,7 @@ impl Broker {
     /// Applies a changed configuration of the hub's app.
     pub fn apply_config(&self, hub: &Hub) {
         match self {
-            Self::Local => local::apply_config(hub),
+            Self::Local(_) => local::apply_config(hub),
             Self::Redis(broker) => broker.trim_cache(hub),
         }
     }
@@ -201,7 +140,7 @@ impl Broker {
     /// Runs the due timers of the hub's app. Must be called a few times a second.
     pub fn on_tick(&self, hub: &Hub, now: Instant) {
         match self {
-            Self::Local => local::on_tick(hub, now),
+            Self::Local(local) => local::on_tick(local, hub, now),
             // The coordinator runs its own timers.
             Self::Redis(_) => {}
         }
@@ -210,7 +149,7 @@ impl Broker {
     /// Drops the state of a removed app, once its connections have ended.
     pub fn remove_app_state(&self, app_id: &str) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.remove_app_state(app_id),
         }
     }
@@ -219,7 +158,7 @@ impl Broker {
     pub async fn acquire_permit(&self, hub: &Hub) -> Option<BrokerPermit> {
         match self {
             // The hub has counted it.
-            Self::Local => Some(BrokerPermit(None)),
+            Self::Local(_) => Some(BrokerPermit(None)),
             Self::Redis(broker) => Some(BrokerPermit(Some(broker.acquire_permit(hub).await?))),
         }
     }
@@ -233,7 +172,7 @@ impl Broker {
         now: Instant,
     ) -> Option<Result<RegisteredSubscription, SubscriptionRejection>> {
         match self {
-            Self::Local => Some(local::subscribe(hub, request, now)),
+            Self::Local(local) => Some(local::subscribe(local, hub, request, now)),
             Self::Redis(broker) => {
                 broker.subscribe(hub, request);
                 None
@@ -251,8 +190,18 @@ impl Broker {
         now: Instant,
     ) {
         match self {
-            Self::Local => local::unsubscribe(hub, shard, channel, user_id, now),
+            Self::Local(_) => local::unsubscribe(hub, shard, channel, user_id, now),
             Self::Redis(broker) => broker.unsubscribe(hub, shard, channel, user_id),
+        }
+    }
+
+    /// Ends the use of a channel's log by a subscription with [`LogRequest::Begin`] or [`LogRequest::After`]: the
+    /// connection is lost or unsubscribes. It may resume for `connection.resume_s`.
+    pub fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {
+        match self {
+            Self::Local(local) => local::release_log(local, hub, channel, now),
+            // No log was begun.
+            Self::Redis(_) => {}
         }
     }
 
@@ -268,7 +217,7 @@ impl Broker {
         previous: Option<&User>,
     ) -> SignInMessages {
         match self {
-            Self::Local => local::sign_in(hub, connection, user, user_data, previous),
+            Self::Local(_) => local::sign_in(hub, connection, user, user_data, previous),
             Self::Redis(broker) => broker.sign_in(hub, connection, user, user_data),
         }
     }
@@ -276,7 +225,7 @@ impl Broker {
     /// Signs a connection out that was signed in as `user`.
     pub fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
         match self {
-            Self::Local => local::sign_out(hub, connection, user, now),
+            Self::Local(_) => local::sign_out(hub, connection, user, now),
             Self::Redis(broker) => broker.sign_out(hub, connection, user),
         }
     }
@@ -293,7 +242,7 @@ impl Broker {
         events: &[AppEvent<'_>],
     ) -> Result<(Vec<Counts>, ShardSet), PublishError> {
         match self {
-            Self::Local => Ok(local::publish(hub, events, clock::now())),
+            Self::Local(local) => Ok(local::publish(local, hub, events, clock::now())),
             Self::Redis(broker) => broker.publish(hub, events, clock::now()).await,
         }
     }
@@ -306,7 +255,7 @@ impl Broker {
         now: Instant,
     ) {
         match self {
-            Self::Local => local::publish_client_event(hub, event, now),
+            Self::Local(_) => local::publish_client_event(hub, event, now),
             Self::Redis(broker) => broker.publish_client_event(hub, event, now),
         }
     }
@@ -318,7 +267,7 @@ impl Broker {
     /// [`Unavailable`].
     pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<OccupiedChannels, Unavailable> {
         match self {
-            Self::Local => {
+            Self::Local(_) => {
                 Ok(OccupiedChannels(Source::Local(local::occupied_channels(hub, prefix))))
             }
             Self::Redis(broker) => {
@@ -338,7 +287,7 @@ impl Broker {
         name: &ChannelName,
     ) -> Result<ChannelSummary, Unavailable> {
         match self {
-            Self::Local => Ok(local::channel(hub, name, clock::now())),
+            Self::Local(_) => Ok(local::channel(hub, name, clock::now())),
             Self::Redis(broker) => broker.channel(hub, name).await,
         }
     }
@@ -356,7 +305,7 @@ impl Broker {
         with_info: bool,
     ) -> Result<Vec<(Arc<str>, Arc<str>)>, Unavailable> {
         match self {
-            Self::Local => Ok(local::users(hub, name)),
+            Self::Local(_) => Ok(local::users(hub, name)),
             Self::Redis(broker) => broker.users(hub, name, with_info).await,
         }
     }
@@ -368,7 +317,7 @@ impl Broker {
     /// [`Unavailable`].
     pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
         match self {
-            Self::Local => Ok(hub.connection_count()),
+            Self::Local(_) => Ok(hub.connection_count()),
             Self::Redis(broker) => broker.connections(hub).await,
         }
     }
@@ -385,7 +334,7 @@ impl Broker {
         close: UserClose,
     ) -> Result<(), Unavailable> {
         match self {
-            Self::Local => hub.close_user(user_id, close),
+            Self::Local(_) => hub.close_user(user_id, close),
             Self::Redis(broker) => broker.close_user(hub, user_id, close).await?,
         }
         Ok(())
@@ -395,7 +344,7 @@ impl Broker {
     #[must_use]
     pub fn unavailable_reason(&self) -> Option<Arc<str>> {
         match self {
-            Self::Local => None,
+            Self::Local(_) => None,
             Self::Redis(broker) => broker.unavailable_reason(),
         }
     }
@@ -410,7 +359,7 @@ impl Broker {
     #[must_use]
     pub fn is_backlogged(&self) -> bool {
         match self {
-            Self::Local => false,
+            Self::Local(_) => false,
             Self::Redis(broker) => broker.is_backlogged(),
         }
     }
@@ -418,7 +367,7 @@ impl Broker {
     /// Notifies the other nodes that this one takes no more connections.
     pub fn announce_drain(&self) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.announce_drain(),
         }
     }
@@ -427,7 +376,7 @@ impl Broker {
     #[must_use]
     pub fn has_other_nodes(&self) -> bool {
         match self {
-            Self::Local => false,
+            Self::Local(_) => false,
             Self::Redis(broker) => broker.has_other_nodes(),
         }
     }
@@ -436,7 +385,7 @@ impl Broker {
     #[must_use]
     pub fn has_ready_node(&self) -> bool {
         match self {
-            Self::Local => false,
+            Self::Local(_) => false,
             Self::Redis(broker) => broker.has_ready_node(),
         }
     }
@@ -444,7 +393,7 @@ impl Broker {
     /// Leaves the cluster, once every connection has ended. Takes `limit` at most.
     pub async fn leave(&self, limit: Duration) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.leave(limit).await,
         }
     }
@@ -453,16 +402,25 @@ impl Broker {
     #[must_use]
     pub fn cache_stats(&self, hub: &Hub) -> CacheStats {
         match self {
-            Self::Local => local::cache_stats(hub),
+            Self::Local(_) => local::cache_stats(hub),
             // Redis has them, and the broker's own metrics count them.
             Self::Redis(_) => CacheStats::default(),
+        }
+    }
+
+    /// Counters of the logs of the app's channels in the memory of this node.
+    #[must_use]
+    pub fn log_stats(&self, hub: &Hub) -> LogStats {
+        match self {
+            Self::Local(_) => local::log_stats(hub),
+            Self::Redis(_) => LogStats::default(),
         }
     }
 
     /// Adds the broker's metrics to those of a scrape.
     pub fn register_metrics(&self, registry: &mut Registry) {
         match self {
-            Self::Local => {}
+            Self::Local(_) => {}
             Self::Redis(broker) => broker.register_metrics(registry),
         }
     }

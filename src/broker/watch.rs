@@ -20,7 +20,7 @@ impl Broker {
     pub fn watch(&self, hub: &Hub, channel: &ChannelName) -> BrokerWatch {
         let watcher = hub.watches().watch(hub.app_id(), channel.clone());
         let of_cluster = match self {
-            Self::Local => None,
+            Self::Local(_) => None,
             Self::Redis(broker) => Some(broker.watch(hub, channel.clone())),
         };
         BrokerWatch { watcher, _of_cluster: of_cluster }

@@ -81,6 +81,15 @@ impl Gap {
     }
 }
 
+/// Where a subscription begins in the log of its channel.
+#[derive(Clone, Debug)]
+pub struct LogStart {
+    /// The position after the latest event before the subscription.
+    pub end: Position,
+    /// The events that the subscriber has missed, or why they are not replayed.
+    pub replay: Result<Vec<Frame>, Gap>,
+}
+
 /// The latest events of one channel.
 #[derive(Debug)]
 pub struct ChannelLog {

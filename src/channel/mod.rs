@@ -12,7 +12,7 @@ mod roster;
 
 pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, CountThrottle};
 pub use log::{
-    ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LoggedEvent, Position, ReplayLimits,
+    ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LogStart, LoggedEvent, Position, ReplayLimits,
 };
 pub use online::{OFFLINE_GRACE, OnlineState};
 pub use roster::Roster;

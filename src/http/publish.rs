@@ -294,7 +294,7 @@ fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError>
 mod tests {
     use super::*;
     use crate::{
-        broker::SubscribeRequest,
+        broker::{LogRequest, SubscribeRequest},
         config::Config,
         console::Console,
         hub::{ConnectionKey, ConnectionRef, ShardIndex},
@@ -380,7 +380,14 @@ mod tests {
         let key = ConnectionKey { slot: 0, generation: 0 };
         let connection = ConnectionRef { shard, key };
         let channel = ChannelName::parse("c", 200).unwrap();
-        let request = SubscribeRequest { connection, ticket: 0, channel: &channel, member: &None };
+        let request = SubscribeRequest {
+            connection,
+            socket_id: SocketId::from_random(1),
+            ticket: 0,
+            channel: &channel,
+            member: &None,
+            log: LogRequest::No,
+        };
         node.broker().subscribe(&hub, request, Instant::now()).unwrap().unwrap();
         let inbox = node.inboxes().inbox(shard);
         let mut delivered = VecDeque::new();

@@ -68,7 +68,7 @@ impl Channel {
         self.shards.is_empty()
     }
 
-    fn deliver(&mut self, inboxes: &Inboxes, frame: &Frame, except: Option<SocketId>) {
+    fn deliver(&mut self, inboxes: &Inboxes, frame: &Frame, except: Option<SocketId>, logged: u64) {
         self.sequence += 1;
         for shard in self.shards.iter() {
             inboxes.inbox(shard).push(Delivery::Channel {
@@ -76,6 +76,7 @@ impl Channel {
                 sequence: self.sequence,
                 frame: frame.clone(),
                 except,
+                logged,
             });
         }
     }
@@ -130,7 +131,13 @@ impl<'a> LockedChannel<'a> {
     /// Pushes `frame` to the shards with subscribers, which deliver it to all except `except`. The
     /// order of these calls is the channel's order.
     pub fn deliver(&mut self, frame: &Frame, except: Option<SocketId>) {
-        self.channel.deliver(&self.hub.inboxes, frame, except);
+        self.channel.deliver(&self.hub.inboxes, frame, except, 0);
+    }
+
+    /// Like [`LockedChannel::deliver`], for an event that has the sequence `logged` in the channel's log; 0
+    /// if it is not in one.
+    pub fn deliver_logged(&mut self, frame: &Frame, except: Option<SocketId>, logged: u64) {
+        self.channel.deliver(&self.hub.inboxes, frame, except, logged);
     }
 
     /// Adds a subscriber on a shard. It receives the deliveries with later sequences.

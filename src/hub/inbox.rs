@@ -55,6 +55,8 @@ pub enum Delivery {
         frame: Frame,
         /// The connection that does not receive it: usually the one whose action caused it.
         except: Option<SocketId>,
+        /// The event's sequence in the channel's log; 0 if it is not in one.
+        logged: u64,
     },
     /// A frame for individual connections.
     Connections {

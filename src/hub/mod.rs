@@ -42,7 +42,7 @@ pub use watch::{ChannelWatcher, ChannelWatches, WatchedEvent};
 
 use crate::{
     app::App,
-    channel::ChannelState,
+    channel::{ChannelState, LogStart},
     config::{AppConfig, WebhookEvent},
     permit::{Permit, Quota},
     protocol::{ChannelName, Frame, SocketId},
@@ -101,6 +101,9 @@ pub struct RegisteredSubscription {
     pub count: Option<Frame>,
     /// The bytes that other subscribers receive because of this one.
     pub broadcast_bytes: usize,
+    /// Where it begins in the channel's log, if it uses it. The replay is sent after the acknowledgement, and
+    /// before later deliveries.
+    pub log: Option<LogStart>,
 }
 
 impl Hub {

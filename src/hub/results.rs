@@ -40,6 +40,7 @@ impl Hub {
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),
             broadcast_bytes: initial.broadcast_bytes,
+            log: None,
         };
         let accepted = AcceptedSubscription { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.

@@ -83,6 +83,10 @@ metrics! {
         "Size of the cached events in memory, on a single node"
     CACHE_EVENTS_DROPPED = Counter "campanile_cache_events_dropped" ["app", "reason"]
         "Cached events dropped because of `max_cache_bytes`, on a single node: `evicted`, `too_large`"
+    LOG_BYTES = Gauge "campanile_log_bytes" ["app"]
+        "Size of the logs of channels in memory, on a single node"
+    LOG_EVENTS_DROPPED = Counter "campanile_log_events_dropped" ["app", "reason"]
+        "Events dropped from the logs of channels before their time, on a single node: `channel_full`, `node_full`"
     CERTIFICATE_EXPIRY = Gauge "campanile_tls_certificate_expiry_timestamp_seconds" []
         "Expiry time of the certificate of `server.tls`, since the Unix epoch"
     MAX_CONNECTIONS = Gauge "campanile_max_connections" []

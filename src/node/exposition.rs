@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::{
-    broker::{Broker, CacheStats},
+    broker::{Broker, CacheStats, LogStats},
     hub::Hub,
     metrics::{Metrics, table},
 };
@@ -21,6 +21,7 @@ struct AppCollector(Vec<AppStats>);
 struct AppStats {
     hub: Arc<Hub>,
     cache: CacheStats,
+    log: LogStats,
 }
 
 /// The metrics of the node, which outlive the registry of one scrape.
@@ -54,17 +55,25 @@ impl Collector for NodeMetrics {
 
 impl AppCollector {
     fn new(hubs: Vec<Arc<Hub>>, broker: &Broker) -> Self {
-        let gauges = hubs.into_iter().map(|hub| AppStats { cache: broker.cache_stats(&hub), hub });
-        Self(gauges.collect())
+        let stats = hubs.into_iter().map(|hub| AppStats {
+            cache: broker.cache_stats(&hub),
+            log: broker.log_stats(&hub),
+            hub,
+        });
+        Self(stats.collect())
     }
 
-    /// Writes the counters of cached events that were not kept until they expired.
-    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = table::CACHE_EVENTS_DROPPED.describe(encoder)?;
-        for AppStats { hub, cache } in &self.0 {
-            let CacheStats { evicted, too_large, .. } = *cache;
-            for (reason, count) in [("evicted", evicted), ("too_large", too_large)] {
-                let labels = [("app", hub.app_id().to_string()), ("reason", reason.to_owned())];
+    /// Writes a counter of events that were not kept for their time, by the reason.
+    fn encode_dropped(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        metric: &table::Metric,
+        by_reason: fn(&AppStats) -> [(&str, u64); 2],
+    ) -> fmt::Result {
+        let mut family = metric.describe(encoder)?;
+        for app in &self.0 {
+            for (reason, count) in by_reason(app) {
+                let labels = [("app", app.hub.app_id().to_string()), ("reason", reason.to_owned())];
                 family
                     .encode_family(&labels)?
                     .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
@@ -77,11 +86,12 @@ impl AppCollector {
 impl Collector for AppCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type ReadGauge = fn(&AppStats) -> usize;
-        let gauges: [(table::Metric, ReadGauge); 4] = [
+        let gauges: [(table::Metric, ReadGauge); 5] = [
             (table::CONNECTIONS, |app| app.hub.connection_count()),
             (table::SUBSCRIPTIONS, |app| app.hub.subscription_count()),
             (table::CHANNELS, |app| app.hub.channel_count()),
             (table::CACHE_BYTES, |app| app.cache.bytes),
+            (table::LOG_BYTES, |app| app.log.bytes),
         ];
         for (metric, read) in gauges {
             let mut family = metric.describe(&mut encoder)?;
@@ -90,6 +100,11 @@ impl Collector for AppCollector {
                 family.encode_family(&labels)?.encode_gauge(&(read(app) as u64))?;
             }
         }
-        self.encode_cache(&mut encoder)
+        self.encode_dropped(&mut encoder, &table::CACHE_EVENTS_DROPPED, |app| {
+            [("evicted", app.cache.evicted), ("too_large", app.cache.too_large)]
+        })?;
+        self.encode_dropped(&mut encoder, &table::LOG_EVENTS_DROPPED, |app| {
+            [("channel_full", app.log.dropped_of_channel), ("node_full", app.log.dropped_of_node)]
+        })
     }
 }

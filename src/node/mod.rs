@@ -86,7 +86,7 @@ impl Node {
             shutdown,
             webhooks,
             inboxes,
-            broker: Broker::Local,
+            broker: Broker::local(&config.connection),
             database: None,
         }
     }
@@ -98,7 +98,9 @@ impl Node {
     ///
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        self.broker = Broker::new(config, self.apps.load().by_id())?;
+        if let Some(broker) = Broker::in_redis(config, self.apps.load().by_id())? {
+            self.broker = broker;
+        }
         if let Some(cluster) = self.broker.cluster() {
             self.name = cluster.process;
         }

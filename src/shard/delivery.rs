@@ -27,7 +27,7 @@ impl Shard {
         while 0 < remaining {
             let Some(delivery) = self.batch.pop_front() else { return };
             let count = match delivery {
-                Delivery::Channel { channel, sequence, frame, except } => {
+                Delivery::Channel { channel, sequence, frame, except, .. } => {
                     self.fan_out(channel, sequence, &frame, except)
                 }
                 Delivery::Connections { keys, frame } => self.send_each(&keys, &frame),

@@ -142,8 +142,7 @@ impl Shard {
             return;
         };
         let Some(client) = self.client(slot) else { return };
-        let app = client.hub.app_id();
-        recent::AUTHORIZATIONS.record(Some(&app), || failed_authorization(client, channel, auth));
+        recent::AUTHORIZATIONS.record(|| failed_authorization(client, channel, auth));
     }
 }
 
@@ -163,7 +162,6 @@ fn failed_authorization(
     FailedAuthorization {
         app: client.hub.app_id(),
         socket_id: client.session.socket_id(),
-        address: client.info.address,
         channel: channel.map(|channel| cut(channel)),
         key,
         signature,

@@ -12,7 +12,7 @@ use super::{
     subscribers::Subscriber,
 };
 use crate::{
-    broker::{AcceptedClientEvent, SubscribeRequest},
+    broker::{AcceptedClientEvent, LogRequest, SubscribeRequest},
     hub::RegisteredSubscription,
     metrics::ReceivedKind,
     protocol::{
@@ -331,7 +331,14 @@ impl Shard {
         let ticket = self.tickets;
         let node = Arc::clone(&self.node);
         let Some(client) = self.client(slot) else { return };
-        let request = SubscribeRequest { connection, ticket, channel: &channel, member: &member };
+        let request = SubscribeRequest {
+            connection,
+            socket_id: client.session.socket_id(),
+            ticket,
+            channel: &channel,
+            member: &member,
+            log: LogRequest::No,
+        };
         match node.broker().subscribe(&client.hub, request, now) {
             Some(Ok(subscribed)) => {
                 let user_id = member.map(|member| member.user_id);

@@ -4,6 +4,7 @@
 //! and observer receive the transitions in order.
 
 mod cache;
+mod logs;
 #[cfg(test)]
 mod tests;
 mod timer_queue;
@@ -11,16 +12,19 @@ mod user_states;
 
 pub use cache::CacheStats;
 
-use super::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
+use super::{
+    AcceptedClientEvent, AppEvent, LogRequest, LogStats, SignInMessages, SubscribeRequest,
+};
 use crate::{
     channel::{ChannelState, ChannelSummary, CountAction, Counts, supports_subscription_count},
-    config::WebhookEvent,
+    config::{ConnectionConfig, WebhookEvent},
     hub::{
         ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
     },
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
 use cache::{Cache, EventToCache};
+use logs::{Logs, NodeLogs};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -28,10 +32,24 @@ use std::{
 use timer_queue::{TimerQueue, TimerTask};
 use user_states::UserStates;
 
+/// What a single node has for all apps.
+#[derive(Debug)]
+pub struct LocalBroker {
+    logs: Arc<NodeLogs>,
+}
+
+impl LocalBroker {
+    /// A broker without apps. `connection` are the limits of its connections.
+    pub(super) fn new(connection: &ConnectionConfig) -> Self {
+        Self { logs: NodeLogs::new(connection) }
+    }
+}
+
 /// The state of one app that does not belong to one channel.
 #[derive(Debug)]
 struct AppState {
     cache: Cache,
+    logs: Logs,
     users: UserStates,
     timers: TimerQueue,
 }
@@ -39,6 +57,7 @@ struct AppState {
 fn app_state(hub: &Hub) -> &AppState {
     hub.broker_state(|| AppState {
         cache: Cache::new(hub.read_config(|config| config.max_cache_bytes)),
+        logs: Logs::new(rand::random()),
         users: UserStates::default(),
         timers: TimerQueue::default(),
     })
@@ -51,11 +70,12 @@ pub(super) fn apply_config(hub: &Hub) {
 
 /// Registers a subscription, and notifies the other subscribers.
 pub(super) fn subscribe(
+    broker: &LocalBroker,
     hub: &Hub,
     request: SubscribeRequest<'_>,
     now: Instant,
 ) -> Result<RegisteredSubscription, SubscriptionRejection> {
-    let SubscribeRequest { connection, channel: name, member, .. } = request;
+    let SubscribeRequest { connection, socket_id, channel: name, member, log, .. } = request;
     let member = member.as_ref();
     let mut channel = hub.lock_or_create(name);
     // Only an existing channel can be full, so a rejection never creates one.
@@ -76,13 +96,18 @@ pub(super) fn subscribe(
         });
     }
     channel.add_subscriber(connection.shard);
+    let log = app_state(hub).logs.subscribe(&broker.logs, name, log, socket_id, now);
+    let is_replayed = matches!(request.log, LogRequest::After(_))
+        && log.as_ref().is_some_and(|start| start.replay.is_ok());
     let subscribed = RegisteredSubscription {
         channel: channel.id(),
         after_sequence: channel.sequence(),
         succeeded_frame: channel.state().succeeded_frame(name),
-        cached: name.is_cache().then(|| cached_or_miss(hub, name, now)),
+        // The replay ends with the cached event, unless the client has it.
+        cached: (name.is_cache() && !is_replayed).then(|| cached_or_miss(hub, name, now)),
         count: None,
         broadcast_bytes,
+        log,
     };
     send_count(hub, &mut channel, now);
     Ok(subscribed)
@@ -145,7 +170,13 @@ fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
 
 /// Publishes events, each on its channels, in this order. Returns the counts of each channel, and
 /// the shards that have deliveries.
-pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<Counts>, ShardSet) {
+pub(super) fn publish(
+    broker: &LocalBroker,
+    hub: &Hub,
+    events: &[AppEvent<'_>],
+    now: Instant,
+) -> (Vec<Counts>, ShardSet) {
+    let logs = &app_state(hub).logs;
     let mut shards = ShardSet::default();
     let mut counts = Vec::new();
     for event in events {
@@ -159,19 +190,26 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
             if hub.watches().is_active() {
                 hub.watches().event(&hub.app_id(), name, &frame, event.except);
             }
-            let mut deliver = |channel: &mut LockedChannel<'_>| {
-                channel.deliver(&frame, event.except);
+            let mut deliver = |channel: &mut LockedChannel<'_>, logged: u64| {
+                channel.deliver_logged(&frame, event.except, logged);
                 shards = shards.union(channel.shards());
                 channel.state().counts()
             };
-            let channel_counts = match to_cache.as_ref().filter(|_| name.is_cache()) {
-                // It is cached even without subscribers, and under the lock, so that no new
+            let log = || logs.append(&broker.logs, name, &frame, event.except, now);
+            let to_cache = to_cache.as_ref().filter(|_| name.is_cache());
+            let channel_counts = if to_cache.is_some() || logs.is_active() {
+                // It is cached and logged even without subscribers, and under the lock, so that no new
                 // subscriber misses the event or receives it twice.
-                Some((cache, to_cache, expires_at)) => hub.with_lock(name, |channel| {
-                    cache.insert(name, to_cache, &frame, *expires_at);
-                    channel.map(deliver)
-                }),
-                None => hub.lock(name).map(|mut channel| deliver(&mut channel)),
+                hub.with_lock(name, |channel| {
+                    if let Some((cache, to_cache, expires_at)) = to_cache {
+                        cache.insert(name, to_cache, &frame, *expires_at);
+                    }
+                    let logged = log();
+                    channel.map(|channel| deliver(channel, logged))
+                })
+            } else {
+                // Under the lock again: a first subscriber may have begun a log.
+                hub.lock(name).map(|mut channel| deliver(&mut channel, log()))
             };
             counts.push(channel_counts.unwrap_or_default());
         }
@@ -251,10 +289,21 @@ pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
     app_state(hub).cache.stats()
 }
 
+/// Ends the use of a channel's log by a subscription.
+pub(super) fn release_log(broker: &LocalBroker, hub: &Hub, channel: &ChannelName, now: Instant) {
+    app_state(hub).logs.release(&broker.logs, channel, now);
+}
+
+/// Counters of the logs of channels.
+pub(super) fn log_stats(hub: &Hub) -> LogStats {
+    app_state(hub).logs.stats()
+}
+
 /// Runs the due timers, and removes expired events.
-pub(super) fn on_tick(hub: &Hub, now: Instant) {
+pub(super) fn on_tick(broker: &LocalBroker, hub: &Hub, now: Instant) {
     let state = app_state(hub);
     state.cache.expire(now);
+    state.logs.expire(&broker.logs, now);
     while let Some(task) = state.timers.pop_due(now) {
         match task {
             TimerTask::SendCount(name) => {

@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use std::{borrow::Cow, collections::VecDeque};
 
 mod cache;
+mod logs;
 mod model;
 mod observed;
 mod users;
 
 /// A hub with two shards, and a simulated clock.
 struct TestBroker {
+    broker: LocalBroker,
     hub: Arc<Hub>,
     inboxes: Arc<Inboxes>,
     now: Instant,
@@ -34,7 +36,8 @@ fn bench_with(change: impl FnOnce(&mut AppConfig), observer: Arc<dyn Observer>) 
     let now = Instant::now();
     let inboxes = Arc::new(Inboxes::new(2));
     let hub = Hub::new(App::new(config), Arc::clone(&inboxes), observer, now);
-    TestBroker { hub: Arc::new(hub), inboxes, now }
+    let broker = LocalBroker::new(&ConnectionConfig::default());
+    TestBroker { broker, hub: Arc::new(hub), inboxes, now }
 }
 
 impl TestBroker {
@@ -46,8 +49,9 @@ impl TestBroker {
     ) -> Result<RegisteredSubscription, SubscriptionRejection> {
         let (connection, channel) = (connection(index, 0), &name(channel));
         let member = &member.cloned();
-        let request = SubscribeRequest { connection, ticket: 0, channel, member };
-        subscribe(&self.hub, request, self.now)
+        let (socket_id, log) = (SocketId::from_random(1), LogRequest::No);
+        let request = SubscribeRequest { connection, socket_id, ticket: 0, channel, member, log };
+        subscribe(&self.broker, &self.hub, request, self.now)
     }
 
     fn subscribe(&self, index: usize, channel: &str, user: Option<&str>) -> RegisteredSubscription {
@@ -76,7 +80,7 @@ impl TestBroker {
             channels: vec![name(channel)],
             except,
         };
-        let (counts, shards) = publish(&self.hub, &[event], self.now);
+        let (counts, shards) = publish(&self.broker, &self.hub, &[event], self.now);
         (counts[0], shards)
     }
 
@@ -201,13 +205,13 @@ fn a_large_count_is_sent_every_five_seconds_at_most() {
     let at_once = test.received(0).len();
     assert_eq!(at_once, COUNT_UNTHROTTLED_MAX);
     test.now += COUNT_INTERVAL - Duration::from_millis(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), []);
     test.now += Duration::from_millis(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0).last().unwrap().1, json!({"subscription_count": 150}));
     test.now += COUNT_INTERVAL * 2;
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), [], "nothing has changed");
 }
 
@@ -288,7 +292,7 @@ fn the_events_of_a_batch_have_one_order_and_each_its_counts() {
         except: None,
     };
     let events = [event("first", &["a", "none", "b"]), event("second", &["a"])];
-    let (counts, shards) = publish(&test.hub, &events, test.now);
+    let (counts, shards) = publish(&test.broker, &test.hub, &events, test.now);
     let counts: Vec<usize> = counts.iter().map(|counts| counts.subscriptions).collect();
     assert_eq!((counts, shards.iter().count()), (vec![1, 0, 1, 1], 2));
     let names = |index| test.received(index).into_iter().map(|(name, _)| name).collect::<Vec<_>>();

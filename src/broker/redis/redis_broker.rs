@@ -164,7 +164,7 @@ impl RedisBroker {
     /// Requests a subscription. The result arrives in the inbox of the connection's shard, under
     /// the ticket of the request.
     pub(crate) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
-        let SubscribeRequest { connection, ticket, channel, member } = request;
+        let SubscribeRequest { connection, ticket, channel, member, .. } = request;
         let waiter = Waiter::Subscriber { connection, ticket, member: member.clone() };
         self.requests.send(CoordinatorRequest::Subscribe {
             app_id: hub.app_id(),

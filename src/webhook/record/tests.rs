@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     app::App,
     broker::{
-        SubscribeRequest,
+        LogRequest, SubscribeRequest,
         redis::{SimulatedNode, SimulatedRedis},
     },
     channel::OFFLINE_GRACE,
@@ -12,7 +12,7 @@ use crate::{
         hub_event_tests::{channel, one_of_each},
         testing::AllEventsObserver,
     },
-    protocol::{Member, User},
+    protocol::{Member, SocketId, User},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -96,11 +96,13 @@ async fn logged() -> Vec<String> {
         watchlist_truncated: false,
     };
     let (plain, room) = (channel("t"), channel("presence-room"));
-    let request = SubscribeRequest { connection, ticket: 1, channel: &plain, member: &None };
-    node.broker.subscribe(&hub, request);
+    let request = |ticket, channel, member| {
+        let (socket_id, log) = (SocketId::from_random(1), LogRequest::No);
+        SubscribeRequest { connection, socket_id, ticket, channel, member, log }
+    };
+    node.broker.subscribe(&hub, request(1, &plain, &None));
     sleep(WRITTEN).await;
-    let request = SubscribeRequest { connection, ticket: 2, channel: &room, member: &Some(member) };
-    node.broker.subscribe(&hub, request);
+    node.broker.subscribe(&hub, request(2, &room, &Some(member)));
     sleep(WRITTEN).await;
     node.broker.sign_in(&hub, connection, &user, "{}");
     sleep(WRITTEN).await;

@@ -10,7 +10,7 @@ fn a_cache_channel_keeps_its_last_event_until_it_expires() {
     test.publish("cache-c", "2");
     test.unsubscribe(0, "cache-c", None);
     test.now += Duration::from_secs(9);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(decoded(&test.subscribe(0, "cache-c", None).cached.unwrap()).1, json!(2));
     let (data, ttl) = channel(&test.hub, &name("cache-c"), test.now).cached.unwrap();
     assert_eq!((data.as_str(), ttl), (r#""2""#, Duration::from_secs(1)));
@@ -26,11 +26,11 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
     test.now += Duration::from_secs(5);
     test.publish("cache-c", "2");
     test.now += Duration::from_secs(6);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert!(channel(&test.hub, &name("cache-c"), test.now).cached.is_some());
     assert!(test.has_no_channels(), "no connection is subscribed");
     test.now += Duration::from_secs(5);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(cache_stats(&test.hub).bytes, 0);
 }
 

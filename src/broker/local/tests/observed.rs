@@ -107,10 +107,10 @@ fn a_count_is_sent_to_subscribers_and_observer() {
     assert_eq!(at_once.last().unwrap(), "subscription_count 100");
     assert_eq!(test.received(0).len(), 100);
     test.now += Duration::from_millis(4_999);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert!(observed_events.take().is_empty());
     test.now += Duration::from_millis(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 150"]);
     assert_eq!(test.received(0).len(), 1);
 }
@@ -128,15 +128,15 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
     // The user has another connection.
     sign_out(&test.hub, first, &ann, test.now);
     test.now += Duration::from_secs(10);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert!(observed_events.take().is_empty() && test.received(0).is_empty());
     // Back within three seconds, to stay.
     sign_out(&test.hub, second, &ann, test.now);
     test.now += Duration::from_millis(2_999);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     let _ = sign_in(&test.hub, first, &ann, "{}", None);
     test.now += Duration::from_secs(10);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert!(
         observed_events.take().is_empty() && test.received(0).is_empty(),
         "it returned in time"
@@ -144,9 +144,9 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
     // Offline for three seconds.
     sign_out(&test.hub, first, &ann, test.now);
     test.now += Duration::from_secs(3);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(observed_events.take(), ["user_offline ann"]);
-    on_tick(&test.hub, test.now + Duration::from_secs(60));
+    on_tick(&test.broker, &test.hub, test.now + Duration::from_secs(60));
     assert!(observed_events.take().is_empty(), "once");
     assert_eq!(test.received(0).len(), 1);
     let _ = sign_in(&test.hub, first, &ann, "{}", None);
@@ -162,14 +162,14 @@ fn unsubscribing_does_not_send_a_large_count_at_once() {
     }
     observed_events.take();
     test.now += Duration::from_secs(5);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 150"]);
     for _ in 0..2 {
         test.unsubscribe(0, "c", None);
     }
     assert!(observed_events.take().is_empty());
     test.now += Duration::from_secs(5);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(observed_events.take(), ["subscription_count 148"]);
 }
 
@@ -219,7 +219,7 @@ fn transitions_are_reported_under_the_lock_that_made_them() {
             sign_out(&hub, connection(0, slot), user, now);
         }
         now += OFFLINE_GRACE;
-        on_tick(&hub, now);
+        on_tick(&test.broker, &hub, now);
     }
     test.subscribe(0, "presence-r", Some("1"));
     test.unsubscribe(0, "presence-r", Some("1"));

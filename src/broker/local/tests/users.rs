@@ -30,10 +30,10 @@ fn a_watcher_receives_the_current_state_and_then_changes() {
 
     sign_out(&test.hub, c, &user("c", &[]), test.now);
     test.now += OFFLINE_GRACE - Duration::from_millis(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), [], "a page may be reloading");
     test.now += Duration::from_millis(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0)[0].1, json!({"events": [{"name": "offline", "user_ids": ["c"]}]}));
 }
 
@@ -48,10 +48,10 @@ fn a_page_reload_is_not_reported() {
     let _ = sign_in(&test.hub, again, &user("c", &[]), "{}", None);
     sign_out(&test.hub, again, &user("c", &[]), test.now);
     test.now += Duration::from_secs(2);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), [], "the second delay runs from the second end");
     test.now += Duration::from_secs(1);
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0).len(), 1);
 }
 
@@ -64,7 +64,7 @@ fn unused_users_take_no_memory() {
     assert!(!app_state(&test.hub).users.knows("b") && app_state(&test.hub).users.knows("d"));
     sign_out(&test.hub, a, &user("a", &["c", "d"]), test.now);
     test.now += OFFLINE_GRACE;
-    on_tick(&test.hub, test.now);
+    on_tick(&test.broker, &test.hub, test.now);
     assert!(["a", "b", "c", "d"].iter().all(|id| !app_state(&test.hub).users.knows(id)));
 }
 

@@ -1,9 +1,13 @@
 //! A broker with one hub, on a simulated Redis.
 
 use super::*;
+use crate::protocol::SocketId;
 use crate::{
     app::App,
-    broker::redis::{SimulatedNode, SimulatedRedis},
+    broker::{
+        LogRequest,
+        redis::{SimulatedNode, SimulatedRedis},
+    },
     channel::OFFLINE_GRACE,
     clock,
     config::AppConfig,
@@ -112,6 +116,8 @@ async fn an_ended_subscription_is_removed_from_the_hub_and_from_redis() {
         ticket: slot,
         channel: &room,
         member: &None,
+        socket_id: SocketId::from_random(1),
+        log: LogRequest::No,
     };
     test.broker.subscribe(&test.hub, request(1));
     test.broker.subscribe(&test.hub, request(2));

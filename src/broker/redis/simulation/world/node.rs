@@ -4,7 +4,7 @@
 use crate::{
     app::App,
     broker::{
-        SubscribeRequest,
+        LogRequest, SubscribeRequest,
         redis::{
             RedisBroker,
             cluster_state::ClusterState,
@@ -16,7 +16,7 @@ use crate::{
         ConnectionKey, ConnectionRef, Delivery, Hub, Inboxes, ShardIndex,
         testing::AllEventsObserver,
     },
-    protocol::{ChannelName, Member},
+    protocol::{ChannelName, Member, SocketId},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -126,6 +126,8 @@ impl SimNode {
             ticket: slot,
             channel,
             member: &member,
+            socket_id: SocketId::from_random(1),
+            log: LogRequest::No,
         };
         self.broker.subscribe(&self.hub, request);
     }

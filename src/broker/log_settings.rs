@@ -1,0 +1,78 @@
+//! How a subscription uses the log of its channel, and what logs keep.
+
+use crate::{
+    channel::{LogLimits, Position, ReplayLimits},
+    config::ConnectionConfig,
+};
+use std::time::Duration;
+
+/// How a subscription uses the log of its channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum LogRequest<'a> {
+    /// The connection does not resume: it reads nothing.
+    #[default]
+    No,
+    /// The connection may resume later: events are logged from now on.
+    Begin,
+    /// The connection resumes: it receives the events after the position.
+    After(&'a Position),
+}
+
+/// Counters of the logs of an app's channels in the memory of this node.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogStats {
+    /// Bytes in the logs.
+    pub bytes: usize,
+    /// Events that were dropped before their time because a channel's log was full.
+    pub dropped_of_channel: u64,
+    /// Events that were dropped before their time because the logs of the node were full.
+    pub dropped_of_node: u64,
+}
+
+/// Maximum size of the log of one channel, in bytes.
+const CHANNEL_BYTES_MAX: usize = 1024 * 1024;
+/// Maximum size of one replay, in bytes.
+const REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// Time between the loss of a connection's last events and the time at which the connection is known to be
+/// lost, in addition to the time-outs.
+const DETECTION_MARGIN: Duration = Duration::from_secs(10);
+
+/// What the logs of the node's channels keep for connections that resume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct LogSettings {
+    /// How long a log is kept after its last reader.
+    pub(super) kept: Duration,
+    /// Age up to which a log has its events.
+    age: Duration,
+    /// Maximum number of events of a replay.
+    max_events: usize,
+}
+
+impl LogSettings {
+    /// The settings of logs that follow from those of connections.
+    pub(super) fn new(connection: &ConnectionConfig) -> Self {
+        let seconds = Duration::from_secs;
+        // A line that carries nothing is known to be lost only when a ping was not answered, and the
+        // client has missed events since before it.
+        let detection = seconds(connection.activity_timeout_s)
+            + seconds(connection.pong_timeout_s)
+            + DETECTION_MARGIN;
+        let kept = seconds(connection.resume_s) + DETECTION_MARGIN;
+        Self { kept, age: kept + detection, max_events: connection.resume_max_events }
+    }
+
+    /// What a log keeps at most while connections may resume from it.
+    pub(super) fn log_limits(&self) -> LogLimits {
+        LogLimits {
+            // Events that exclude the connection do not count for its replay, but are in the log.
+            events: self.max_events.saturating_mul(2),
+            bytes: CHANNEL_BYTES_MAX,
+            age: self.age,
+        }
+    }
+
+    /// How much a connection that resumes receives of one channel at most.
+    pub(super) fn replay_limits(&self) -> ReplayLimits {
+        ReplayLimits { events: self.max_events, bytes: REPLAY_BYTES_MAX }
+    }
+}
