@@ -1,0 +1,104 @@
+// Compares what a client recorded with what was published.
+//
+// The order of a channel is that of a witness, a client whose line is never cut. For each channel:
+// - nothing is missing, unless a gap notice stands in its place;
+// - the order is the witness's, also in what is received again;
+// - an event is received again only after a reconnection, and only if it can have been in flight: the client has not answered
+//   for it, or the server may not have received that answer.
+
+/** The order of a channel according to the witness, which must have everything: `published` is `[{ from, n, channel, except }]`. */
+export function orderOf(witness, channel, published) {
+  const names = new Map(published.filter((event) => event.channel === channel).map((event) => [nameOf(event), event]));
+  const order = witness.filter((entry) => entry.kind === 'event' && entry.channel === channel).map((entry) => names.get(nameOf(entry)));
+  const latest = new Map();
+  for (const event of order) {
+    if (event.n <= (latest.get(event.from) ?? -1)) throw new Error(`the witness received ${nameOf(event)} out of order`);
+    latest.set(event.from, event.n);
+  }
+  if (order.length !== names.size) throw new Error(`the witness has ${order.length} of ${names.size} events of ${channel}`);
+  return order;
+}
+
+/** Compares a client's `log` with the order of `channel`. Returns `{ violations, received, repeated, gaps, missed }`. */
+export function check(log, channel, order) {
+  const { socketId } = log.find(({ kind }) => kind === 'connected') ?? {};
+  const wanted = order.filter(({ except }) => !except || except !== socketId);
+  const reader = new Reader(channel, new Map(wanted.map((event, at) => [nameOf(event), at])));
+  for (const entry of log) reader.read(entry);
+  return reader.result(wanted.length);
+}
+
+function nameOf({ from, n }) {
+  return `${from}/${n}`;
+}
+
+/** Reads a log in order. */
+class Reader {
+  #channel;
+  #places;
+  #violations = [];
+  #counts = { received: 0, repeated: 0, gaps: 0, missed: 0 };
+  /** The place after the latest event, and after the highest. */
+  #next = 0;
+  #highest = 0;
+  /** Events below this place are acknowledged for certain. */
+  #acknowledged = 0;
+  /** What the answer to the latest ping acknowledges, unless it is lost. */
+  #answered = 0;
+  /** The place after the latest event of this connection. What only an earlier one received is not acknowledged on this one. */
+  #here = 0;
+  #isReturn = false;
+  #hasGap = false;
+
+  constructor(channel, places) {
+    this.#channel = channel;
+    this.#places = places;
+  }
+
+  read(entry) {
+    if (entry.kind === 'connected') [this.#isReturn, this.#answered, this.#here] = [true, this.#acknowledged, this.#acknowledged];
+    // The server has at most one ping unanswered, so this one proves that it has the answer to the one before it.
+    if (entry.kind === 'ping') [this.#acknowledged, this.#answered] = [this.#answered, this.#here];
+    if (entry.channel !== this.#channel) return;
+    if (entry.kind === 'gap') [this.#hasGap, this.#counts.gaps] = [true, this.#counts.gaps + 1];
+    if (entry.kind === 'event') this.#event(nameOf(entry));
+  }
+
+  result(wanted) {
+    if (this.#highest < wanted) this.#missing(wanted, 'at the end');
+    return { violations: this.#violations, ...this.#counts };
+  }
+
+  #event(name) {
+    const at = this.#places.get(name);
+    if (at === undefined) {
+      this.#violation(`received ${name}, which is not for this client`);
+      return;
+    }
+    this.#counts.received += 1;
+    if (at < this.#highest) this.#again(at, name);
+    else if (this.#highest < at) this.#missing(at, `before ${name}`);
+    this.#next = at + 1;
+    this.#here = at + 1;
+    this.#highest = Math.max(this.#highest, this.#next);
+    [this.#isReturn, this.#hasGap] = [false, false];
+  }
+
+  #again(at, name) {
+    this.#counts.repeated += 1;
+    const places = this.#acknowledged - at;
+    if (places > 0) this.#violation(`${name} again, which was acknowledged: ${places} places before the acknowledged position`);
+    // A replay may begin anywhere, and then goes on without a hole.
+    else if (!this.#isReturn && at !== this.#next) this.#violation(`${name} again or out of order, outside of a replay`);
+  }
+
+  #missing(to, where) {
+    const missing = to - this.#highest;
+    this.#counts.missed += missing;
+    if (!this.#hasGap) this.#violation(`${missing} missing ${where}, without a gap notice`);
+  }
+
+  #violation(text) {
+    this.#violations.push(`${this.#channel}: ${text}`);
+  }
+}

@@ -1,0 +1,39 @@
+// Publishers that number what they publish.
+
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { EVENT } from './recorder.mjs';
+
+/** A publisher: one event at a time, numbered for each channel. */
+export class Publisher {
+  #numbers = new Map();
+
+  constructor(sdk, from, published) {
+    Object.assign(this, { sdk, from, published });
+  }
+
+  /** Publishes to one channel; `except` is the socket id of a client that does not receive it. */
+  async publish(channel, { except, pad } = {}) {
+    const n = (this.#numbers.get(channel) ?? 0) + 1;
+    this.#numbers.set(channel, n);
+    await this.sdk.trigger(channel, EVENT, { from: this.from, n, ...(pad && { pad }) }, except && { socket_id: except });
+    this.published.push({ channel, from: this.from, n, except });
+  }
+
+  /** Publishes to all `channels` in turn, with pauses of `pause_ms()`, until the returned function is called. */
+  start(channels, pause_ms, options = () => ({})) {
+    let isOver = false;
+    const run = async () => {
+      for (let turn = 0; !isOver; turn += 1) {
+        await this.publish(channels[turn % channels.length], options());
+        await delay(pause_ms());
+      }
+    };
+    const running = run();
+    running.catch(() => {});
+    return () => {
+      isOver = true;
+      return running;
+    };
+  }
+}
