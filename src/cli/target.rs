@@ -18,7 +18,6 @@ use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, Uri, header::AUTHORIZATION};
-use serde_json::Value;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -317,12 +316,6 @@ impl AppTarget {
             .append_pair("auth_signature", &signature)
             .finish();
         self.request(method, &format!("{path}?{query}"), body).await
-    }
-
-    /// What the node that responds says of itself and of the request.
-    pub(super) async fn diagnostics(&self) -> Result<Value, String> {
-        let response = self.call(Method::GET, "diagnostics", &[], String::new()).await?;
-        serde_json::from_str(&body_of(&response)?).map_err(|error| error.to_string())
     }
 
     /// Sends one request to the server; `path` follows the prefix.

@@ -159,7 +159,21 @@ impl Connector {
     ) -> Result<Box<dyn ByteStream>, ConnectError> {
         let found = lookup_host((origin.host.as_str(), origin.port)).await;
         let addresses = self.allowed(found.map_err(ConnectError::Resolve)?)?;
-        let stream = connect(&addresses, limit).await.map_err(ConnectError::Connect)?;
+        self.connect_to(origin, &addresses, limit).await
+    }
+
+    /// As [`connect_within`](Self::connect_within), at these addresses of `origin`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if none accepts a connection, or the TLS handshake fails.
+    pub async fn connect_to(
+        &self,
+        origin: &Origin,
+        addresses: &[SocketAddr],
+        limit: Duration,
+    ) -> Result<Box<dyn ByteStream>, ConnectError> {
+        let stream = connect(addresses, limit).await.map_err(ConnectError::Connect)?;
         match (&self.tls, &origin.tls_name) {
             (Some(tls), Some(name)) => {
                 let stream = tls.connect(name.clone(), stream).await.map_err(ConnectError::Tls)?;

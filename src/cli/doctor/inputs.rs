@@ -1,14 +1,13 @@
 //! What the doctor reads before it looks: options, variables of the application, the configuration.
 
 use super::{
-    super::target::AppTarget,
     DoctorArgs,
     mask::{Mask, is_secret},
+    probe::Peer,
 };
 use crate::{
     cli::{target::reachable, trust::Trust},
     config::{self, AppConfig, Config, ConfigError, Files, Flags, Loaded, Sources},
-    http_client::{Connector, Origin},
 };
 use hyper::Uri;
 use serde_json::{Map, Value};
@@ -50,7 +49,7 @@ impl<'a> Inputs<'a> {
         Self::from_sources(args, &sources)
     }
 
-    fn from_sources(args: &'a DoctorArgs, sources: &Sources) -> Self {
+    pub(super) fn from_sources(args: &'a DoctorArgs, sources: &Sources) -> Self {
         let variables = config::laravel_variables(sources);
         Self {
             args,
@@ -179,29 +178,24 @@ impl<'a> Inputs<'a> {
 
     /// The server at the address that it listens on: `--server`, or the address of the
     /// configuration. The error says why there is none.
-    pub(super) fn direct_target(&self) -> Result<AppTarget, String> {
-        let app = self.app().ok_or("no app is configured: pass --app-id, or set REVERB_APP_ID")?;
-        let (origin, trust, prefix) = match (&self.args.server, self.config()) {
-            (Some(url), _) => {
-                let origin = Origin::from_uri(url)
-                    .ok_or("--server must be http:// or https:// with a host")?;
-                let prefix = url.path().trim_end_matches('/').to_owned();
-                (origin, self.trust(), prefix)
-            }
+    pub(super) fn direct_peer(&self) -> Result<Peer, String> {
+        if self.app().is_none() {
+            return Err("no app is configured: pass --app-id, or set REVERB_APP_ID".to_owned());
+        }
+        match (&self.args.server, self.config()) {
+            (Some(url), _) => Peer::from_url(&url.to_string(), &self.trust()),
             (None, Some(config)) => {
                 let server = &config.server;
                 if server.port == 0 {
                     return Err("server.port is 0, any free port: pass --server".to_owned());
                 }
                 let is_tls = !server.tls.cert.is_empty();
-                let origin = Origin::new(is_tls, &reachable(&server.host), server.port)
-                    .ok_or("server.host is neither a name nor an address: pass --server")?;
-                (origin, Trust::Pinned(server.tls.cert.clone()), server.path.clone())
+                let trust = Trust::Pinned(server.tls.cert.clone());
+                Peer::new(is_tls, &reachable(&server.host), server.port, &server.path, &trust)
+                    .map_err(|why| format!("server.host: {why}: pass --server"))
             }
-            (None, None) => return Err("the configuration is not valid: pass --server".to_owned()),
-        };
-        let tls = origin.is_tls().then(|| trust.client()).transpose()?;
-        Ok(AppTarget::new(origin, Connector::new(tls, false), prefix, &app))
+            (None, None) => Err("the configuration is not valid: pass --server".to_owned()),
+        }
     }
 
     /// The certificates that are trusted outside of this machine.
@@ -305,14 +299,7 @@ fn line_of(text: &str, name: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use clap::{Args as _, FromArgMatches as _};
-
-    fn args(flags: &[&str]) -> DoctorArgs {
-        let command = DoctorArgs::augment_args(clap::Command::new("doctor"));
-        let matches = command.get_matches_from([&["doctor"], flags].concat());
-        DoctorArgs::from_arg_matches(&matches).unwrap()
-    }
+    use super::{super::options::tests::args, *};
 
     fn inputs<'a>(args: &'a DoctorArgs, env: &[(&str, &str)]) -> Inputs<'a> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -20,13 +20,13 @@ mod progress;
 mod public;
 mod report;
 mod snippets;
-mod socket;
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime, target::AppTarget};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime};
 use clap::Args;
 use finding::{Link, Severity};
 use hyper::Uri;
 use inputs::Inputs;
+use probe::Peer;
 use progress::Progress;
 use public::Public;
 use report::{Outcome, Report, Style};
@@ -90,7 +90,7 @@ pub(super) struct DoctorArgs {
 struct Checkup<'a> {
     inputs: Inputs<'a>,
     /// The server at the address that it listens on, once it has answered.
-    direct: Option<AppTarget>,
+    direct: Option<Peer>,
     /// The address that browsers connect to, once its name has been resolved.
     public: Option<Public>,
     progress: Progress,
@@ -183,7 +183,7 @@ impl<'a> Checkup<'a> {
 
     /// What was looked at, in a line.
     fn heading(&self) -> String {
-        let server = self.inputs.direct_target().ok().map(|target| target.origin.to_string());
+        let server = self.inputs.direct_peer().ok().map(|peer| peer.origin());
         let public = self.inputs.public_address().map(|address| address.url());
         let parts = [server, public].into_iter().flatten().collect::<Vec<_>>();
         format!("campanile doctor  {}", parts.join("  "))

@@ -45,3 +45,16 @@ fn check_url(option: &str, url: Option<&Uri>, schemes: &[&str]) -> Result<(), St
     let [first, second] = [schemes[0], schemes[1]];
     Err(format!("{option} must begin with {first}:// or {second}://, and have a host"))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::DoctorArgs;
+    use clap::{Args as _, FromArgMatches as _};
+
+    /// The options of a command line.
+    pub(in crate::cli::doctor) fn args(flags: &[&str]) -> DoctorArgs {
+        let command = DoctorArgs::augment_args(clap::Command::new("doctor"));
+        let matches = command.get_matches_from([&["doctor"], flags].concat());
+        DoctorArgs::from_arg_matches(&matches).unwrap()
+    }
+}

@@ -19,8 +19,8 @@ pub(super) struct Public {
     pub(super) from: String,
     /// The addresses of its host.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The address that accepted a connection.
-    pub(super) address: Option<SocketAddr>,
+    /// Those that accept connections. The peer is at the first.
+    pub(super) accepting: Vec<SocketAddr>,
     /// The proxy at the address, as far as it is known.
     pub(super) front: AnsweredBy,
     /// What came of the first handshake, until the link that is about it takes it.
@@ -30,13 +30,21 @@ pub(super) struct Public {
 impl Public {
     /// The peer at an address.
     pub(super) fn new(peer: Peer, from: String) -> Self {
-        let (addresses, address, opening) = (Vec::new(), None, None);
-        Self { peer, from, addresses, address, front: AnsweredBy::Unknown, opening }
+        let (addresses, accepting, opening) = (Vec::new(), Vec::new(), None);
+        Self { peer, from, addresses, accepting, front: AnsweredBy::Unknown, opening }
     }
 
     /// Host and port, the port always.
     pub(super) fn authority(&self) -> String {
         self.peer.full_authority().to_owned()
+    }
+
+    /// A finding at one of several addresses.
+    pub(super) fn at_address(&self, address: SocketAddr, mut finding: Finding) -> Finding {
+        let (host, count) = (&self.peer.host, self.addresses.len());
+        finding.seen =
+            format!("At {address}, one of {count} addresses of {host}: {}", finding.seen);
+        finding
     }
 
     /// Learns from the headers of an answer which proxy has passed it on or written it.
@@ -58,14 +66,13 @@ impl Checkup<'_> {
     /// The peer at an address of the inputs.
     pub(super) fn peer_of(&self, address: &ServerAddress) -> Result<Peer, String> {
         let ServerAddress { is_tls, host, port, path, from } = address;
-        let trust = self.inputs.trust().client()?;
-        Peer::new(*is_tls, host, *port, path, &trust)
-            .ok_or_else(|| format!("{from}: {host} is no name and no address"))
+        Peer::new(*is_tls, host, *port, path, &self.inputs.trust())
+            .map_err(|why| format!("{from}: {why}"))
     }
 
     /// The host and port of the server for the configuration of a proxy, if it is known.
     pub(super) fn upstream(&self) -> Option<String> {
-        Some(self.inputs.direct_target().ok()?.origin.authority().to_owned())
+        Some(self.inputs.direct_peer().ok()?.full_authority().to_owned())
     }
 
     /// Adds the lines for the proxy at the public address to a finding.

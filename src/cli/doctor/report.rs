@@ -63,6 +63,14 @@ pub(super) struct Style {
 }
 
 impl Outcome {
+    /// The outcome with other findings.
+    pub(super) fn map(self, change: impl Fn(Finding) -> Finding) -> Self {
+        match self {
+            Self::Found(findings) => Self::Found(findings.into_iter().map(change).collect()),
+            other @ (Self::Well(_) | Self::Skipped(_)) => other,
+        }
+    }
+
     /// The findings, or that all is well.
     pub(super) fn of(findings: Vec<Finding>, seen: impl Into<String>) -> Self {
         if findings.is_empty() { Self::Well(seen.into()) } else { Self::Found(findings) }
@@ -242,7 +250,10 @@ fn wrap(text: &str, width: usize, indent: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::causes::local, *};
+    use super::{
+        super::causes::{local, way},
+        *,
+    };
 
     const STYLE: Style = Style { width: 60, has_colors: false };
 
@@ -256,7 +267,7 @@ mod tests {
         report.mask.add("hunter2");
         report.add(Link::Configuration, Outcome::Well("read from .env".to_owned()));
         report.add(Link::Redis, skipped("no Redis"));
-        let doubtful = local::EVENT_NOT_DELIVERED.found("late");
+        let doubtful = way::CERTIFICATE_EXPIRES_SOON.found("late");
         report.add(Link::Direct, doubtful.into());
         let broken = local::SERVER_NOT_RUNNING.found("with hunter2 \u{1b}[2J");
         report.add(Link::Server, broken.line(".env:3", "A=1").command("campanile start").into());

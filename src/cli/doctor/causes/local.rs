@@ -17,6 +17,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &UNKNOWN_KEY,
     &SIGNATURE_DIFFERS,
     &CONNECTION_CLOSED,
+    &SUBSCRIPTION_FAILED,
     &EVENT_NOT_DELIVERED,
     &HOST_UNREACHABLE,
     &HOST_OF_CONTAINER,
@@ -112,10 +113,20 @@ pub(in crate::cli::doctor) const CONNECTION_CLOSED: Cause = Cause {
     stops: Some(Way::Direct),
 };
 
+pub(in crate::cli::doctor) const SUBSCRIPTION_FAILED: Cause = Cause {
+    id: "subscription_failed",
+    link: Link::Direct,
+    severity: Broken,
+    title: "A private channel cannot be subscribed to.",
+    why: "The connection is established, and the server does not answer a rightly signed subscription, or rejects it.",
+    remedy: "Look at the log of the server, and at the limits of the app.",
+    stops: Some(Way::Direct),
+};
+
 pub(in crate::cli::doctor) const EVENT_NOT_DELIVERED: Cause = Cause {
     id: "event_not_delivered",
     link: Link::Direct,
-    severity: Doubtful,
+    severity: Broken,
     title: "A published event did not arrive.",
     why: "The server accepted the event, but the subscriber received nothing within five seconds.",
     remedy: "Look at the log of the server and at /ready.",

@@ -10,6 +10,7 @@ use super::super::finding::{
 pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &NAME_NOT_RESOLVED,
     &CONNECTION_REFUSED,
+    &ADDRESS_UNREACHABLE,
     &TLS_ON_PLAIN_PORT,
     &PLAIN_ON_TLS_PORT,
     &TLS_HANDSHAKE_FAILED,
@@ -56,6 +57,17 @@ pub(in crate::cli::doctor) const CONNECTION_REFUSED: Cause = end(
         "Nothing accepts connections at the address that browsers connect to.",
         "Browsers report ERR_CONNECTION_REFUSED or a timeout, and the close code 1006.",
         "Start the proxy, open the port in the firewall, or correct VITE_REVERB_PORT and build the assets.",
+    ],
+);
+
+pub(in crate::cli::doctor) const ADDRESS_UNREACHABLE: Cause = Cause::new(
+    "address_unreachable",
+    Link::Tcp,
+    Doubtful,
+    [
+        "One of the addresses of the name does not accept connections.",
+        "Browsers try another address, some after a delay. PHP and other clients may report a timeout.",
+        "Have the proxy listen on that address, or remove its A or AAAA record.",
     ],
 );
 

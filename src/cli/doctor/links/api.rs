@@ -43,10 +43,14 @@ pub(super) fn channel() -> String {
 
 /// The address that the application publishes to, or that of browsers, and where it is written.
 pub(super) fn publish_peer(checkup: &Checkup<'_>) -> Result<(Peer, String), String> {
-    match checkup.inputs.publish_address() {
-        Some(address) => Ok((checkup.peer_of(&address)?, address.from)),
-        None => checkup.public_peer().map(|public| (public.peer, public.from)),
-    }
+    let (peer, from) = match checkup.inputs.publish_address() {
+        Some(address) => (checkup.peer_of(&address)?, address.from),
+        None => checkup.public_peer().map(|public| (public.peer, public.from))?,
+    };
+    // The address of the host that accepted a connection is known.
+    let public = checkup.public.as_ref().map(|public| &public.peer);
+    let same = public.filter(|public| public.http_url("") == peer.http_url(""));
+    Ok((same.cloned().unwrap_or(peer), from))
 }
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
@@ -115,8 +119,8 @@ pub(super) fn failed_later(
         Ok(called) if called.answer.status == 429 => {
             Outcome::Skipped("the rate of requests is limited".to_owned())
         }
-        Ok(called) => later(rejected(checkup, peer, app, &called)),
-        Err(why) => later(unanswered(peer, &why)),
+        Ok(called) => later(rejected(checkup, peer, app, &called)).into(),
+        Err(why) => later(unanswered(peer, &why)).into(),
     }
 }
 
@@ -160,11 +164,10 @@ fn rejected(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig, called: &Signed
 
 fn through_cdn(checkup: &Checkup<'_>, seen: String) -> Finding {
     let finding = PUBLISH_THROUGH_CDN.found(seen);
-    let own = checkup.inputs.direct_target().ok().filter(|_| checkup.direct.is_some());
+    let own = checkup.inputs.direct_peer().ok().filter(|_| checkup.direct.is_some());
     let Some(own) = own else { return finding };
-    let authority = own.origin.authority();
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
-    let scheme = if own.origin.is_tls() { "https" } else { "http" };
+    let (host, port) = (&own.host, own.port);
+    let scheme = if own.is_tls { "https" } else { "http" };
     finding
         .line(checkup.inputs.place("REVERB_HOST"), format!("REVERB_HOST={host}"))
         .line(checkup.inputs.place("REVERB_PORT"), format!("REVERB_PORT={port}"))

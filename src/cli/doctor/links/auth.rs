@@ -9,7 +9,7 @@ use super::{
             AUTH_ROUTE_MISSING, AUTH_UNREACHABLE,
         },
         finding::Finding,
-        probe::{Answer, OpenClient, Peer, STEP_TIMEOUT, get_with, send},
+        probe::{Answer, NotSubscribed, OpenClient, Peer, get_with, send},
         public::NO_CONNECTION,
         report::Outcome,
     },
@@ -17,6 +17,7 @@ use super::{
     proxy::quote,
 };
 use crate::{
+    cli::trust::Trust,
     config::AppConfig,
     protocol::SocketId,
     signature::{Signer, channel_string_to_sign},
@@ -32,7 +33,6 @@ use hyper::{
     },
 };
 use percent_encoding::percent_decode_str;
-use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 /// The channel that is asked for unless `--channel` names one. Applications do not know it.
@@ -106,7 +106,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
 /// Reads the page, if its address is known, for its token and its cookies.
 async fn endpoint(checkup: &Checkup<'_>, url: &Uri) -> Result<Endpoint, String> {
     let args = checkup.inputs.args;
-    let trust = checkup.inputs.trust().client()?;
+    let trust = checkup.inputs.trust();
     let (peer, path) = peer_and_path(url, &trust)?;
     let header = |line: &String| {
         let (name, value) = line.split_once(':')?;
@@ -141,7 +141,7 @@ async fn endpoint(checkup: &Checkup<'_>, url: &Uri) -> Result<Endpoint, String> 
 }
 
 /// The server of a URL, and its path and query as they are: a slash at the end may matter.
-fn peer_and_path(url: &Uri, trust: &ClientConfig) -> Result<(Peer, String), String> {
+fn peer_and_path(url: &Uri, trust: &Trust) -> Result<(Peer, String), String> {
     let mut peer = Peer::from_url(&url.to_string(), trust)?;
     peer.prefix.clear();
     let path = url.path_and_query().map_or("/", |path| path.as_str());
@@ -416,13 +416,8 @@ async fn accepted(
         return signed_member(endpoint, data);
     }
     let subscription = json!({"channel": channel, "auth": body["auth"], "channel_data": data});
-    client.socket.send("pusher:subscribe", subscription).await;
-    let is_answer = |name: &str| {
-        ["pusher_internal:subscription_succeeded", "pusher:subscription_error", "pusher:error"]
-            .contains(&name)
-    };
-    match client.socket.next_event(is_answer, STEP_TIMEOUT).await {
-        Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => {
+    match client.subscribe_with(subscription).await {
+        Ok(()) => {
             let how = match &endpoint.token {
                 Some((COOKIE_HEADER, _)) => {
                     "; the page has no csrf-token, and must send the cookie as X-XSRF-TOKEN itself"
@@ -431,10 +426,10 @@ async fn accepted(
             };
             Outcome::Well(format!("{channel} was subscribed to with its signature{how}"))
         }
-        Ok((name, data)) => {
+        Err(NotSubscribed::Rejected { name, data }) => {
             AUTH_OTHER_SECRET.found(format!("{channel} was rejected: {name} {data}.")).into()
         }
-        Err(end) => {
+        Err(NotSubscribed::Ended(end)) => {
             AUTH_UNREACHABLE.found(format!("{channel} was not subscribed to: {end}.")).into()
         }
     }

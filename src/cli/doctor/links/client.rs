@@ -7,14 +7,13 @@ use super::super::{
         way::{ORIGIN_REJECTED, PING_NOT_ANSWERED, PROXY_LEADS_ELSEWHERE},
     },
     finding::Finding,
-    probe::{ClientMessage, OpenClient, Opening, STEP_TIMEOUT, open_client},
+    probe::{ClientMessage, OpenClient, Opening, Peer, STEP_TIMEOUT, open_client},
     public::NO_CONNECTION,
     report::Outcome,
 };
-use super::proxy;
+use super::{health::diagnostics, proxy};
 use crate::{config::AppConfig, protocol::explain_close};
-use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{self, Instant};
 
 /// Whether the page's origin is accepted.
@@ -41,8 +40,7 @@ pub(in crate::cli::doctor) async fn origin(checkup: &mut Checkup<'_>) -> Outcome
 async fn allowed_origins(checkup: &Checkup<'_>) -> Vec<String> {
     let of_config = || checkup.inputs.app().map(|app| app.allowed_origins).unwrap_or_default();
     let Some(direct) = &checkup.direct else { return of_config() };
-    let answer = direct.call(Method::GET, "diagnostics", &[], String::new()).await;
-    let body = answer.ok().and_then(|answer| serde_json::from_slice::<Value>(&answer.body).ok());
+    let body = diagnostics(direct, &checkup.inputs).await;
     let of_server =
         body.and_then(|body| serde_json::from_value(body["allowed_origins"].clone()).ok());
     of_server.unwrap_or_else(of_config)
@@ -168,31 +166,52 @@ async fn is_pong_received(client: &mut OpenClient) -> bool {
 /// Opens another client at the public address. That one is not opened as the first was is a finding:
 /// one of several servers behind a proxy may be down.
 pub(super) async fn another(checkup: &Checkup<'_>) -> Result<Box<OpenClient>, Outcome> {
-    let (Some(app), Some(public)) = (checkup.inputs.app(), &checkup.public) else {
+    let Some(public) = &checkup.public else {
         let why = "the address that browsers connect to is not known";
         return Err(Outcome::Skipped(why.to_owned()));
     };
-    let peer = &public.peer;
+    open(checkup, &public.peer).await.map_err(|outcome| outcome.map(later))
+}
+
+/// Whether the other addresses of the name lead to the server as well.
+pub(super) async fn other_addresses(checkup: &Checkup<'_>) -> Option<Outcome> {
+    let public = checkup.public.as_ref()?;
+    for address in public.accepting.iter().skip(1) {
+        match open(checkup, &public.peer.at(*address)).await {
+            Ok(client) => client.socket.close().await,
+            Err(Outcome::Skipped(_) | Outcome::Well(_)) => {}
+            Err(found @ Outcome::Found(_)) => {
+                return Some(found.map(|finding| public.at_address(*address, finding)));
+            }
+        }
+    }
+    None
+}
+
+async fn open(checkup: &Checkup<'_>, peer: &Peer) -> Result<Box<OpenClient>, Outcome> {
+    let Some(app) = checkup.inputs.app() else {
+        return Err(Outcome::Skipped("no app is configured".to_owned()));
+    };
     let origin = checkup.page_origin().map(|(origin, _)| origin);
-    match open_client(&public.peer, &app.key, origin.as_deref()).await {
-        Opening::Established(client) => Ok(client),
+    let finding = match open_client(peer, &app.key, origin.as_deref()).await {
+        Opening::Established(client) => return Ok(client),
         Opening::Rejected { code: code @ 4000..=4099, message, .. } => {
-            let seen = format!("A client was closed with {code}: {message}.");
-            Err(later(CONNECTION_CLOSED.found(seen)))
+            CONNECTION_CLOSED.found(format!("A client was closed with {code}: {message}."))
         }
         // The doctor's own clients may exceed a limit, and servers restart.
         Opening::Rejected { code, message, .. } => {
-            Err(Outcome::Skipped(format!("closed with {code}: {message}")))
+            return Err(Outcome::Skipped(format!("closed with {code}: {message}")));
         }
-        Opening::Answered(answer) => Err(later(proxy::answered(checkup, peer, &answer))),
-        Opening::BadUpgrade(header) => Err(later(proxy::bad_upgrade(checkup, peer, header))),
-        Opening::Silent(end) => Err(later(proxy::silent(peer, &end))),
-        Opening::NoAnswer(why) => Err(later(proxy::unanswered(peer, &why))),
-    }
+        Opening::Answered(answer) => proxy::answered(checkup, peer, &answer),
+        Opening::BadUpgrade(header) => proxy::bad_upgrade(checkup, peer, header),
+        Opening::Silent(end) => proxy::silent(peer, &end),
+        Opening::NoAnswer(why) => proxy::unanswered(peer, &why),
+    };
+    Err(finding.into())
 }
 
 /// A finding about a request that succeeded before.
-pub(super) fn later(mut finding: Finding) -> Outcome {
+pub(super) fn later(mut finding: Finding) -> Finding {
     finding.seen = format!("The first one succeeded, and a later one did not: {}", finding.seen);
-    finding.into()
+    finding
 }

@@ -5,20 +5,16 @@ use super::{
         Checkup,
         causes::{
             api::{NODES_NOT_JOINED, PUBLISH_REACHES_OTHER_SERVER, ROSTERS_DIFFER},
-            local::EVENT_NOT_DELIVERED,
+            local::SUBSCRIPTION_FAILED,
         },
-        probe::{OpenClient, Peer, STEP_TIMEOUT, SignedAnswer, call},
+        probe::{NotSubscribed, OpenClient, Peer, SignedAnswer, call},
         public::{NO_API, NO_CONNECTION},
         report::Outcome,
     },
     api::{EVENT, failed_later, publish_peer},
     client::another,
 };
-use crate::{
-    config::AppConfig,
-    protocol::SocketId,
-    signature::{Signer, channel_string_to_sign},
-};
+use crate::config::AppConfig;
 use hyper::Method;
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -148,7 +144,11 @@ async fn trial(checkup: &Checkup<'_>, kind: &str) -> Result<Trial, Outcome> {
         let opened = match another(checkup).await {
             Ok(client) => {
                 trial.clients.push(*client);
-                let failed = |seen| EVENT_NOT_DELIVERED.found(seen).into();
+                let failed = |why| {
+                    SUBSCRIPTION_FAILED
+                        .found(format!("A subscription at the public address was {why}."))
+                        .into()
+                };
                 trial.subscribe(number).await.map_err(failed)
             }
             Err(outcome) => Err(outcome),
@@ -163,27 +163,12 @@ async fn trial(checkup: &Checkup<'_>, kind: &str) -> Result<Trial, Outcome> {
 
 impl Trial {
     /// Subscribes a client, on a presence channel as a user of its own.
-    async fn subscribe(&mut self, number: usize) -> Result<(), String> {
+    async fn subscribe(&mut self, number: usize) -> Result<(), NotSubscribed> {
         let client = &mut self.clients[number];
         let data = self.channel.starts_with("presence-").then(|| {
             json!({"user_id": format!("campanile-doctor-{number}"), "user_info": {}}).to_string()
         });
-        let socket_id = SocketId::parse(&client.socket_id).ok().flatten();
-        let socket_id = socket_id.ok_or("A client got an invalid socket id.")?;
-        let text = channel_string_to_sign(socket_id, &self.channel, data.as_deref());
-        let auth =
-            format!("{}:{}", self.app.key, Signer::new(self.app.secret.expose()).sign(&text));
-        let message = json!({"channel": self.channel, "auth": auth, "channel_data": data});
-        client.socket.send("pusher:subscribe", message).await;
-        let is_answer = |name: &str| {
-            ["pusher_internal:subscription_succeeded", "pusher:subscription_error", "pusher:error"]
-                .contains(&name)
-        };
-        match client.socket.next_event(is_answer, STEP_TIMEOUT).await {
-            Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => Ok(()),
-            Ok((name, data)) => Err(format!("A subscription was answered with {name} {data}.")),
-            Err(end) => Err(format!("A subscription was not answered: {end}.")),
-        }
+        client.subscribe(&self.app, &self.channel, data.as_deref()).await
     }
 
     /// Publishes numbered events, each over its own connection, and collects what arrives.

@@ -5,32 +5,39 @@ use super::{
     super::{
         Checkup,
         causes::{
-            api::CLOCK_DIFFERS,
-            local::{CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, UNKNOWN_KEY},
+            api::{API_UNAVAILABLE, CLOCK_DIFFERS},
+            local::{
+                CONNECTION_CLOSED, EVENT_NOT_DELIVERED, SIGNATURE_DIFFERS, SUBSCRIPTION_FAILED,
+                UNKNOWN_KEY,
+            },
         },
         finding::Finding,
+        probe::{
+            ClientEnd, NotSubscribed, OpenClient, Opening, Peer, STEP_TIMEOUT, call, open_client,
+        },
         report::Outcome,
-        socket::{PusherSocket, SocketError, data_of},
     },
+    api::{EVENT, channel},
+    proxy::quote,
     stale::not_read_again,
 };
-use crate::cli::target::AppTarget;
-use hyper::{Method, StatusCode};
-use serde_json::{Value, json};
+use crate::{
+    config::AppConfig,
+    protocol::{explain_close, explain_handshake},
+};
+use hyper::Method;
+use serde_json::json;
 use std::time::Instant;
 
-/// The event that is published.
-const EVENT: &str = "campanile-doctor";
-
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
-    let Some(target) = &checkup.direct else {
+    let (Some(peer), Some(app)) = (&checkup.direct, checkup.inputs.app()) else {
         return Outcome::Skipped("the address of the server is not known".to_owned());
     };
-    if !target.origin.is_tls() && checkup.inputs.app().is_some_and(|app| app.tls_only) {
+    if !peer.is_tls && app.tls_only {
         let why = "the app accepts clients that use TLS only, so through the proxy only";
         return Outcome::Skipped(why.to_owned());
     }
-    match try_out(target).await {
+    match try_out(peer, &app).await {
         Ok(seen) => Outcome::Well(seen),
         // A server that has not read the files again does not know their key or secret.
         Err(finding) if is_credentials(&finding) => {
@@ -46,76 +53,110 @@ fn is_credentials(finding: &Finding) -> bool {
 }
 
 /// Connects, subscribes, publishes and receives. Returns what was seen.
-async fn try_out(target: &AppTarget) -> Result<String, Box<Finding>> {
-    let opened = PusherSocket::open_direct(target).await;
-    let mut socket = opened.map_err(|error| Box::new(ended(target, &error)))?;
-    let channel = format!("private-campanile-doctor-{:x}", rand::random::<u64>());
-    let subscribed = socket.subscribe(target, &channel, None).await;
-    let subscribed = subscribed.map_err(|error| Box::new(ended(target, &error)))?;
-    if subscribed["event"] == "pusher:subscription_error" {
-        return Err(Box::new(rejected_subscription(target, &subscribed)));
+async fn try_out(peer: &Peer, app: &AppConfig) -> Result<String, Box<Finding>> {
+    let opening = open_client(peer, &app.key, None).await;
+    let mut client = established(peer, app, opening).map_err(Box::new)?;
+    let tried = try_channel(peer, app, &mut client).await;
+    // So that the server logs no lost client.
+    client.socket.close().await;
+    tried.map_err(Box::new)
+}
+
+async fn try_channel(
+    peer: &Peer,
+    app: &AppConfig,
+    client: &mut OpenClient,
+) -> Result<String, Finding> {
+    let channel = channel();
+    match client.subscribe(app, &channel, None).await {
+        Ok(()) => {}
+        Err(NotSubscribed::Rejected { data, .. }) if data["type"] == "AuthError" => {
+            return Err(wrong_secret(app, data["error"].as_str().unwrap_or_default()));
+        }
+        Err(why) => return Err(SUBSCRIPTION_FAILED.found(format!("It was {why}."))),
     }
     let start = Instant::now();
-    publish(target, &channel).await?;
-    match socket.event(|event| event["event"] == EVENT && event["channel"] == channel).await {
+    publish(peer, app, &channel).await?;
+    match client.socket.next_event(|name| name == EVENT, STEP_TIMEOUT).await {
         Ok(_event) => {
             let ms = start.elapsed().as_millis();
-            socket.close().await;
             Ok(format!("connected, subscribed, published and received in {ms} ms"))
         }
-        Err(SocketError::Silence) => Err(Box::new(
-            EVENT_NOT_DELIVERED
-                .found(format!("An event was published on {channel} and did not arrive.")),
-        )),
-        Err(error) => Err(Box::new(ended(target, &error))),
+        Err(ClientEnd::Timeout) => {
+            let seen = format!("An event was published on {channel} and did not arrive.");
+            Err(EVENT_NOT_DELIVERED.found(seen))
+        }
+        Err(end) => {
+            let seen = format!("A client that waited for an event on {channel}: {end}.");
+            Err(CONNECTION_CLOSED.found(seen))
+        }
     }
 }
 
 /// Publishes an event on a channel.
-async fn publish(target: &AppTarget, channel: &str) -> Result<(), Box<Finding>> {
+async fn publish(peer: &Peer, app: &AppConfig, channel: &str) -> Result<(), Finding> {
     let body = json!({"name": EVENT, "channel": channel, "data": "{}"}).to_string();
-    let finding = match target.call(Method::POST, "events", &[], body).await {
-        Err(error) => EVENT_NOT_DELIVERED.found(format!("A publish was not answered: {error}.")),
-        Ok(answer) => {
-            let text = String::from_utf8_lossy(&answer.body);
-            match answer.status {
-                StatusCode::OK => return Ok(()),
-                StatusCode::UNAUTHORIZED => wrong_secret(target, &text),
-                status => EVENT_NOT_DELIVERED
-                    .found(format!("A publish was answered with {status}: {}", text.trim())),
-            }
+    let answer = match call(peer, app, Method::POST, "events", body).await {
+        Err(why) => {
+            let seen = format!("A publish to {} was not answered: {why}.", peer.origin());
+            return Err(API_UNAVAILABLE.found(seen));
         }
+        Ok(called) => called.answer,
     };
-    Err(Box::new(finding))
+    let error = answer.campanile_error().unwrap_or_default();
+    match answer.status {
+        200 => Ok(()),
+        401 => Err(wrong_secret(app, &error)),
+        404 => Err(UNKNOWN_KEY.found(format!(
+            "The server at {} has no app {}: {error}.",
+            peer.origin(),
+            app.id
+        ))),
+        status => Err(API_UNAVAILABLE.found(format!(
+            "A publish to {} was answered with {status}{}",
+            peer.origin(),
+            quote(&answer)
+        ))),
+    }
 }
 
-/// Why there is no connection, or none any more.
-fn ended(target: &AppTarget, error: &SocketError) -> Finding {
-    let AppTarget { origin, key, .. } = target;
-    if let SocketError::Closed(4001, _) = error {
-        let seen = format!("The server at {origin} closes connections with the key {key}: 4001.");
-        return UNKNOWN_KEY.found(seen);
-    }
-    let finding = CONNECTION_CLOSED.found(format!("A client with the key {key}: {error}."));
-    match error.explanation() {
-        Some(explanation) => finding.advice(explanation),
+/// The client, or why there is no connection.
+fn established(peer: &Peer, app: &AppConfig, opening: Opening) -> Result<Box<OpenClient>, Finding> {
+    let (origin, key) = (peer.origin(), &app.key);
+    let (why, explanation) = match opening {
+        Opening::Established(client) => return Ok(client),
+        Opening::Rejected { code: 4001, .. } => {
+            let seen =
+                format!("The server at {origin} closes connections with the key {key}: 4001.");
+            return Err(UNKNOWN_KEY.found(seen));
+        }
+        Opening::Rejected { code, message, .. } => {
+            let row = explain_close(code, &message).map(|row| (row.meaning, row.remedy));
+            (format!("closed with {code} {message}"), row)
+        }
+        Opening::Answered(answer) => {
+            let row = explain_handshake(answer.status).map(|row| (row.meaning, row.remedy));
+            let why =
+                format!("the handshake was answered with {}{}", answer.status, quote(&answer));
+            (why.trim_end_matches('.').to_owned(), row)
+        }
+        Opening::BadUpgrade(header) => (format!("the header {header} is missing or wrong"), None),
+        Opening::Silent(end) => (end.to_string(), None),
+        Opening::NoAnswer(why) => (why.to_string(), None),
+    };
+    let finding = CONNECTION_CLOSED.found(format!("A client with the key {key}: {why}."));
+    Err(match explanation {
+        Some((meaning, remedy)) => finding.advice(format!("{meaning} {remedy}")),
         None => finding,
-    }
-}
-
-fn rejected_subscription(target: &AppTarget, event: &Value) -> Finding {
-    let error = data_of(event)["error"].as_str().unwrap_or_default().to_owned();
-    wrong_secret(target, &error)
+    })
 }
 
 /// The server has another secret for this key than the configuration.
-fn wrong_secret(target: &AppTarget, said: &str) -> Finding {
-    let error: Value = serde_json::from_str(said).unwrap_or_default();
-    let said = error["error"].as_str().unwrap_or(said);
+fn wrong_secret(app: &AppConfig, said: &str) -> Finding {
     let said: String = said.chars().take(200).collect();
     if said.starts_with("Timestamp expired") {
         return CLOCK_DIFFERS.found(said);
     }
-    let seen = format!("The app {} of the server has another id or secret: {said}", target.app_id);
+    let seen = format!("The app {} of the server has another id or secret: {said}", app.id);
     SIGNATURE_DIFFERS.found(seen)
 }

@@ -5,31 +5,39 @@ use super::super::{
     causes::{local::SERVER_NOT_READY, redis::REDIS_PREFIX_DIFFERS},
     finding::Finding,
     inputs::Inputs,
+    probe::{Peer, call, get_with},
     report::Outcome,
 };
 use crate::http::prefix_hash;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::Value;
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
-    let Some(target) = &checkup.direct else {
+    let Some(peer) = &checkup.direct else {
         return Outcome::Skipped("the address of the server is not known".to_owned());
     };
-    let answer = match target.request(Method::GET, "/ready", String::new()).await {
+    let answer = match get_with(peer, "/ready", None).await {
         Ok(answer) => answer,
         Err(error) => return SERVER_NOT_READY.found(format!("GET /ready fails: {error}.")).into(),
     };
-    if answer.status == StatusCode::OK {
-        let found = target.diagnostics().await.ok();
+    if answer.status == 200 {
+        let found = diagnostics(peer, &checkup.inputs).await;
         let differs = found.and_then(|found| prefix_differs(&checkup.inputs, &found));
         return differs.map_or_else(|| Outcome::Well("ready".to_owned()), Outcome::from);
     }
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let body = answer.json();
     let reasons = body["reasons"].as_array().map_or_else(Vec::new, |reasons| {
         reasons.iter().filter_map(Value::as_str).collect::<Vec<_>>()
     });
     let seen = format!("GET /ready answers {}: {}.", answer.status, reasons.join(", "));
     SERVER_NOT_READY.found(seen).into()
+}
+
+/// What the node says of itself and of the request.
+pub(super) async fn diagnostics(peer: &Peer, inputs: &Inputs<'_>) -> Option<Value> {
+    let called = call(peer, &inputs.app()?, Method::GET, "diagnostics", String::new()).await;
+    let answer = called.ok()?.answer;
+    (answer.status == 200).then(|| answer.json())
 }
 
 /// Another prefix of keys in Redis than that of the configuration.

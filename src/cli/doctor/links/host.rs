@@ -34,16 +34,14 @@ fn unreachable(inputs: &Inputs<'_>, address: &ServerAddress, why: &str) -> Findi
         return HOST_OF_CONTAINER.found(format!("{seen} {} has a service {host}.", file.name));
     }
     let finding = HOST_UNREACHABLE.found(seen);
-    let Ok(target) = inputs.direct_target() else { return finding };
+    let Ok(own) = inputs.direct_peer() else { return finding };
     // The server has answered, so these values work on this machine.
-    let Some((own_host, own_port)) = target.origin.authority().rsplit_once(':') else {
-        return finding;
-    };
-    let scheme = if target.origin.is_tls() { "https" } else { "http" };
+    let (own_host, own_port) = (own.host.as_str(), own.port.to_string());
+    let scheme = if own.is_tls { "https" } else { "http" };
     // Another name of this machine is as good.
     let own_host = if is_local(host) && is_local(own_host) { host } else { own_host };
     let family = if from.contains("PUSHER") { "PUSHER" } else { "REVERB" };
-    let values = [("HOST", own_host), ("PORT", own_port), ("SCHEME", scheme)];
+    let values = [("HOST", own_host), ("PORT", own_port.as_str()), ("SCHEME", scheme)];
     let finding = values.into_iter().fold(finding, |finding, (part, value)| {
         let name = format!("{family}_{part}");
         if inputs.variable(&name).as_deref() == Some(value) {

@@ -40,7 +40,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         return Outcome::Skipped("--quick".to_owned());
     }
     let is_direct = checkup.public.as_ref().is_some_and(|public| {
-        checkup.inputs.direct_target().is_ok_and(|own| own.origin.authority() == public.authority())
+        checkup.inputs.direct_peer().is_ok_and(|own| own.full_authority() == public.authority())
     });
     if is_direct && args.wait_idle.is_none() {
         return Outcome::Skipped("no proxy is between browsers and the server".to_owned());

@@ -1,13 +1,15 @@
 //! The limits of this machine: file descriptors and ports for outgoing connections.
 
-use super::super::{
-    Checkup,
-    causes::machine::{DESCRIPTORS_LOW, PORTS_FEW},
-    finding::Finding,
-    machine,
-    report::Outcome,
+use super::{
+    super::{
+        Checkup,
+        causes::machine::{DESCRIPTORS_LOW, PORTS_FEW},
+        finding::Finding,
+        machine,
+        report::Outcome,
+    },
+    health::diagnostics,
 };
-use crate::cli::target::AppTarget;
 
 /// Fewer descriptors than this stop a site at about a thousand visitors.
 const DESCRIPTORS_MIN: u64 = 4_096;
@@ -16,20 +18,16 @@ const PORTS_MIN: u32 = 20_000;
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
     let of_server = match &checkup.direct {
-        Some(target) => max_descriptors(target).await,
+        Some(peer) => diagnostics(peer, &checkup.inputs).await,
         None => None,
     };
+    let of_server = of_server.and_then(|found| found["limits"]["max_descriptors"].as_u64());
     let Some(descriptors) = of_server else {
         return Outcome::Skipped("the server did not say its limits".to_owned());
     };
     let ports = machine::outgoing_ports();
     let findings = judge(descriptors, ports, checkup.inputs.public_address().is_some());
     Outcome::of(findings, format!("the server may open {descriptors} files"))
-}
-
-/// The limit of open files that the running server reports.
-async fn max_descriptors(target: &AppTarget) -> Option<u64> {
-    target.diagnostics().await.ok()?["limits"]["max_descriptors"].as_u64()
 }
 
 /// What is too low. Ports matter for a proxy on this machine: it opens one for each client.

@@ -40,7 +40,12 @@ async fn nodes(
     app: &AppConfig,
 ) -> Result<BTreeMap<String, Value>, Outcome> {
     let mut nodes = BTreeMap::new();
-    for _ in 0..ASKED {
+    // Where the name has several addresses, they may lead to different nodes.
+    let addresses = checkup.public.as_ref().map(|public| public.accepting.as_slice());
+    let addresses = addresses.filter(|_| is_public(checkup, peer)).unwrap_or_default();
+    for number in 0..ASKED {
+        let address = addresses.get(number % addresses.len().max(1));
+        let peer = &address.map_or_else(|| peer.clone(), |address| peer.at(*address));
         let called = call(peer, app, Method::GET, "diagnostics", String::new()).await;
         let called = match called {
             Ok(called) if called.answer.status < 500 => called,
@@ -55,6 +60,12 @@ async fn nodes(
         nodes.insert(name, body);
     }
     Ok(nodes)
+}
+
+/// Whether the application publishes to the address that browsers use.
+fn is_public(checkup: &Checkup<'_>, peer: &Peer) -> bool {
+    let public = checkup.public.as_ref();
+    public.is_some_and(|public| public.peer.full_authority() == peer.full_authority())
 }
 
 fn judge(peer: &Peer, nodes: &BTreeMap<String, Value>) -> Outcome {

@@ -11,6 +11,7 @@ use super::super::{
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
 };
+use super::client::other_addresses;
 use crate::{config::AppConfig, protocol::explain_handshake};
 use hyper::Method;
 use std::net::IpAddr;
@@ -53,6 +54,9 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         format!(" through {}", public.front)
     };
     public.opening = Some(opening);
+    if let Some(outcome) = other_addresses(checkup).await {
+        return outcome;
+    }
     if let Some(finding) = shared_address(checkup, &peer, &app).await {
         return finding.into();
     }
@@ -214,17 +218,17 @@ pub(super) fn is_tls_wanted(answer: &Answer) -> bool {
 fn is_double_tls(checkup: &Checkup<'_>, answer: &Answer) -> bool {
     let text = answer.text().to_ascii_lowercase();
     let says_so = ["http request to an https server", "plain http request was sent to https port"];
-    let server_is_tls = checkup.inputs.direct_target().is_ok_and(|own| own.origin.is_tls());
+    let server_is_tls = checkup.inputs.direct_peer().is_ok_and(|own| own.is_tls);
     server_is_tls || says_so.iter().any(|part| text.contains(part))
 }
 
 pub(super) fn double_tls(checkup: &Checkup<'_>, seen: String) -> Finding {
     let finding = DOUBLE_TLS.found(seen);
-    match checkup.inputs.direct_target() {
+    match checkup.inputs.direct_peer() {
         Ok(own) => finding.advice(format!(
             "The server answers at {}: have the proxy use that address with https://, or remove \
              server.tls.cert and server.tls.key.",
-            own.origin
+            own.origin()
         )),
         Err(_) => finding,
     }
@@ -233,12 +237,12 @@ pub(super) fn double_tls(checkup: &Checkup<'_>, seen: String) -> Finding {
 /// A proxy that answers by itself, since it reaches no server. (A server with TLS that is asked without
 /// answers 400.)
 pub(super) fn upstream_down(checkup: &Checkup<'_>, seen: String, by: &AnsweredBy) -> Finding {
-    let own = checkup.inputs.direct_target().ok().filter(|_| checkup.direct.is_some());
+    let own = checkup.inputs.direct_peer().ok().filter(|_| checkup.direct.is_some());
     let finding = PROXY_UPSTREAM_DOWN.found(seen);
     let finding = match own {
         Some(own) => finding.advice(format!(
             "The server answers at {}. Have the proxy connect to that address.",
-            own.origin
+            own.origin()
         )),
         None => finding,
     };

@@ -3,11 +3,13 @@
 use super::super::{
     Checkup,
     causes::way::{
-        CERTIFICATE_CHAIN_INCOMPLETE, CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES_SOON,
-        CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED, CERTIFICATE_UNTRUSTED_BY_PHP, CONNECTION_REFUSED,
-        NAME_NOT_RESOLVED, PLAIN_ON_TLS_PORT, TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
+        ADDRESS_UNREACHABLE, CERTIFICATE_CHAIN_INCOMPLETE, CERTIFICATE_EXPIRED,
+        CERTIFICATE_EXPIRES_SOON, CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED,
+        CERTIFICATE_UNTRUSTED_BY_PHP, CONNECTION_REFUSED, NAME_NOT_RESOLVED, PLAIN_ON_TLS_PORT,
+        TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
     },
     finding::Finding,
+    inputs::is_local,
     probe::{
         CertificateProblem, Peer, STEP_TIMEOUT, Spoken, TlsView, check_chain, look_at_tls, spoken,
         time_left,
@@ -17,6 +19,7 @@ use super::super::{
     snippets::CHAIN,
 };
 use crate::{cli::doctor::probe::AnsweredBy, tls};
+use futures_util::future::join_all;
 use humantime::format_rfc3339_seconds;
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use std::{
@@ -52,63 +55,105 @@ pub(in crate::cli::doctor) async fn dns(checkup: &mut Checkup<'_>) -> Outcome {
     Outcome::Well(format!("{host} is {}", shown.join(", ")))
 }
 
-/// Connects to the port. As browsers do, it is content with one of several addresses.
+/// Connects to the port at each address. As browsers do, it is content with one of several, and uses
+/// that one for all later links.
 pub(in crate::cli::doctor) async fn tcp(checkup: &mut Checkup<'_>) -> Outcome {
     let Some(public) = &mut checkup.public else { return unknown() };
-    let mut failures = Vec::new();
-    for address in &public.addresses {
-        match time::timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => {
-                public.address = Some(*address);
-                return Outcome::Well(format!("{address} accepts connections"));
-            }
-            Ok(Err(error)) => failures.push(refusal(*address, &error)),
-            Err(_elapsed) => failures.push(format!("{address} does not answer")),
-        }
+    let connecting = public.addresses.iter().map(|address| async move {
+        let connected = time::timeout(STEP_TIMEOUT, TcpStream::connect(address)).await;
+        (*address, connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+    });
+    let tried = join_all(connecting).await;
+    let failures: Vec<_> = tried
+        .iter()
+        .filter_map(|(address, tried)| Some((*address, tried.as_ref().err()?)))
+        .collect();
+    let accepting = tried.iter().filter(|(_, tried)| tried.is_ok());
+    public.accepting = accepting.map(|(address, _)| *address).collect();
+    if let Some(address) = public.accepting.first() {
+        public.peer = public.peer.at(*address);
+        return match address_unreachable(public, &failures) {
+            Some(finding) => finding.into(),
+            None => Outcome::Well(format!("{address} accepts connections")),
+        };
     }
     let port = public.peer.port;
+    let failures: Vec<_> =
+        failures.iter().map(|(address, error)| refusal(*address, error)).collect();
     let seen = format!("{} ({}).", failures.join(", "), public.from);
     let finding = CONNECTION_REFUSED.found(seen);
-    let own = checkup.inputs.direct_target().ok();
+    let own = checkup.inputs.direct_peer().ok();
     match own.filter(|_| checkup.direct.is_some()) {
         Some(own) => finding
             .advice(format!(
                 "The server itself answers at {}. Start a proxy on port {port} in front of it, or have \
                  browsers connect to the server.",
-                own.origin
+                own.origin()
             ))
             .into(),
         None => finding.into(),
     }
 }
 
+/// One of several addresses that does not accept connections. `localhost` has two on most machines, and
+/// a machine without IPv6 reaches no such address.
+fn address_unreachable(public: &Public, failures: &[(SocketAddr, &io::Error)]) -> Option<Finding> {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
+    let is_of_address =
+        |error: &io::Error| [ConnectionRefused, ConnectionReset, TimedOut].contains(&error.kind());
+    let (address, error) = failures.iter().find(|(_, error)| is_of_address(error))?;
+    let host = &public.peer.host;
+    (!is_local(host)).then(|| {
+        ADDRESS_UNREACHABLE.found(format!(
+            "{host} has {} addresses, and {}.",
+            public.addresses.len(),
+            refusal(*address, error)
+        ))
+    })
+}
+
 fn refusal(address: SocketAddr, error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return format!("{address} refuses connections");
     }
+    if error.kind() == io::ErrorKind::TimedOut {
+        return format!("{address} does not answer");
+    }
     format!("{address}: {error}")
 }
 
-/// Looks at the certificate, or whether the port is without TLS as expected.
+/// Looks at the certificate of each address, or whether the port is without TLS as expected.
 pub(in crate::cli::doctor) async fn tls(checkup: &mut Checkup<'_>) -> Outcome {
-    let Some((public, address)) = checkup.public.as_ref().and_then(|p| Some((p, p.address?)))
-    else {
-        return unknown();
-    };
-    let peer = public.peer.clone();
+    let Some(public) = &checkup.public else { return unknown() };
+    let Some((first, others)) = public.accepting.split_first() else { return unknown() };
+    let outcome = tls_at(checkup, public, *first).await;
+    if let Outcome::Found(_) = outcome {
+        return outcome;
+    }
+    for address in others {
+        if let Outcome::Found(findings) = tls_at(checkup, public, *address).await {
+            let of_address = findings.into_iter().map(|found| public.at_address(*address, found));
+            return Outcome::Found(of_address.collect());
+        }
+    }
+    outcome
+}
+
+async fn tls_at(checkup: &Checkup<'_>, public: &Public, address: SocketAddr) -> Outcome {
+    let peer = &public.peer;
     if !peer.is_tls {
-        return match spoken(&peer, address).await {
-            Ok(Spoken::Tls) => plain_on_tls(checkup, &peer).into(),
+        return match spoken(peer, address).await {
+            Ok(Spoken::Tls) => plain_on_tls(checkup, peer).into(),
             Ok(Spoken::Http | Spoken::Neither) | Err(_) => {
                 Outcome::Well("the address is without TLS".to_owned())
             }
         };
     }
-    match look_at_tls(&peer, address).await {
-        Ok(TlsView::Certificates(chain)) => certificates(checkup, &peer, &chain),
-        Ok(TlsView::NotTls) => tls_on_plain(checkup, public, &peer).into(),
-        Ok(TlsView::Closed) => match spoken(&peer, address).await {
-            Ok(Spoken::Http) => tls_on_plain(checkup, public, &peer).into(),
+    match look_at_tls(peer, address).await {
+        Ok(TlsView::Certificates(chain)) => certificates(checkup, peer, &chain),
+        Ok(TlsView::NotTls) => tls_on_plain(checkup, public, peer).into(),
+        Ok(TlsView::Closed) => match spoken(peer, address).await {
+            Ok(Spoken::Http) => tls_on_plain(checkup, public, peer).into(),
             Ok(Spoken::Tls | Spoken::Neither) | Err(_) => {
                 let seen =
                     format!("{} closes the connection during the handshake.", peer.ws_url(""));
@@ -291,4 +336,79 @@ fn certificate_finding(
 
 fn unknown() -> Outcome {
     Outcome::Skipped("the address that browsers connect to is not known".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::options::tests::args, client::other_addresses},
+        *,
+    };
+    use crate::{cli::trust::Trust, config::Sources};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    /// A checkup of a name with two addresses of this machine, and the ports that listen there.
+    fn checkup<'a>(
+        args: &'a super::super::super::DoctorArgs,
+        host: &str,
+        port: u16,
+    ) -> Checkup<'a> {
+        let sources = Sources { dir: "/nonexistent".into(), ..Sources::default() };
+        let inputs = super::super::super::Inputs::from_sources(args, &sources);
+        let mut checkup = Checkup::new(inputs);
+        let peer = Peer::new(false, host, port, "", &Trust::SystemRoots).unwrap();
+        let mut public = Public::new(peer, "--ws".to_owned());
+        public.addresses =
+            ["127.0.0.1", "127.0.0.2"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).into();
+        checkup.public = Some(public);
+        checkup
+    }
+
+    fn causes(outcome: &Outcome) -> Vec<&str> {
+        let Outcome::Found(findings) = outcome else { return Vec::new() };
+        findings.iter().map(|finding| finding.cause.id).collect()
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_name_is_tried() {
+        let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let args = args(&[]);
+        for (host, found) in [("ws.test", &["address_unreachable"][..]), ("localhost", &[])] {
+            let mut checkup = checkup(&args, host, port);
+            assert_eq!(causes(&tcp(&mut checkup).await), found, "{host}");
+            assert_eq!(checkup.public.unwrap().accepting, [listener.local_addr().unwrap()]);
+        }
+        drop(listener);
+        let mut checkup = checkup(&args, "ws.test", port);
+        assert_eq!(causes(&tcp(&mut checkup).await), ["connection_refused"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_elsewhere_is_found() {
+        let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let first = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The connection of the link before, and then the handshake.
+            drop(stream);
+            stream = listener.accept().await.unwrap().0;
+            let _request = stream.read(&mut [0; 4_096]).await.unwrap();
+            let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let args = args(&[]);
+        let mut checkup = checkup(&args, "ws.test", port);
+        assert_eq!(causes(&tcp(&mut checkup).await), [""; 0]);
+        let outcome = other_addresses(&checkup).await.expect("a finding");
+        assert_eq!(causes(&outcome), ["websocket_route_missing"]);
+        let Outcome::Found(findings) = outcome else { return };
+        let said = format!("At 127.0.0.2:{port}, one of 2 addresses of ws.test: ");
+        assert!(findings[0].seen.starts_with(&said), "{}", findings[0].seen);
+        drop(first);
+    }
 }

@@ -9,44 +9,39 @@ use super::super::{
     compose::ComposeFile,
     inputs::{Inputs, ServerAddress},
     machine,
+    probe::{Answer, Peer, STEP_TIMEOUT, get_with},
     report::Outcome,
 };
-use crate::{
-    cli::target::{AppTarget, TIMEOUT},
-    http_client::ClientResponse,
-};
-use hyper::{Method, StatusCode};
-use serde_json::Value;
 use std::net::UdpSocket;
 use tokio::{net::lookup_host, time};
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
     let inputs = &checkup.inputs;
-    let target = match inputs.direct_target() {
-        Ok(target) => target,
+    let peer = match inputs.direct_peer() {
+        Ok(peer) => peer,
         Err(why) => return Outcome::Skipped(why),
     };
-    if let Err(error) = target.connect().await {
-        return not_running(inputs, &target, &error.to_string()).await;
+    if let Err(error) = peer.connect().await {
+        return not_running(inputs, &peer, &error.to_string()).await;
     }
-    if let Some(seen) = other_program(&target).await {
-        return other(inputs, &target, &seen).await;
+    if let Some(seen) = other_program(&peer).await {
+        return other(inputs, &peer, &seen).await;
     }
-    let seen = format!("Campanile answers at {}{}", target.origin, target.prefix);
-    checkup.direct = Some(target);
+    let seen = format!("Campanile answers at {}{}", peer.origin(), peer.prefix);
+    checkup.direct = Some(peer);
     Outcome::Well(seen)
 }
 
 /// Nothing listens at the address of the server.
-async fn not_running(inputs: &Inputs<'_>, target: &AppTarget, error: &str) -> Outcome {
-    let seen = format!("No connection to {}: {error}.", target.origin);
+async fn not_running(inputs: &Inputs<'_>, peer: &Peer, error: &str) -> Outcome {
+    let seen = format!("No connection to {}: {error}.", peer.origin());
     if inputs.args.server.is_some() {
         return SERVER_NOT_RUNNING.found(seen).into();
     }
     if is_elsewhere(inputs).await {
         let why = format!(
             "nothing listens at {}; if the server runs on another machine, pass --server",
-            target.origin
+            peer.origin()
         );
         return Outcome::Skipped(why);
     }
@@ -83,20 +78,20 @@ async fn is_elsewhere(inputs: &Inputs<'_>) -> bool {
 
 async fn is_of_this_machine(address: &ServerAddress) -> bool {
     let resolving = lookup_host((address.host.as_str(), address.port));
-    let Ok(Ok(addresses)) = time::timeout(TIMEOUT, resolving).await else { return false };
+    let Ok(Ok(addresses)) = time::timeout(STEP_TIMEOUT, resolving).await else { return false };
     // Only an address of this machine can be bound.
     addresses.into_iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
 }
 
 /// What shows that another program than Campanile answers.
-async fn other_program(target: &AppTarget) -> Option<String> {
-    let origin = &target.origin;
-    match target.request(Method::GET, "/up", String::new()).await {
+async fn other_program(peer: &Peer) -> Option<String> {
+    let origin = peer.origin();
+    match get_with(peer, "/up", None).await {
         Err(error) => Some(format!("{origin} does not answer GET /up: {error}.")),
-        Ok(answer) if answer.status != StatusCode::OK || !is_up(&answer) => {
+        Ok(answer) if answer.status != 200 || !is_up(&answer) => {
             Some(format!("{origin} answers GET /up with {}{}.", answer.status, program(&answer)))
         }
-        Ok(answer) if !is_ours(target).await => {
+        Ok(answer) if !is_ours(peer).await => {
             let program = program(&answer);
             Some(format!("{origin} answers as another server of the Pusher protocol{program}."))
         }
@@ -105,7 +100,7 @@ async fn other_program(target: &AppTarget) -> Option<String> {
 }
 
 /// What to say about another program: with its process, if that is on this machine.
-async fn other(inputs: &Inputs<'_>, target: &AppTarget, seen: &str) -> Outcome {
+async fn other(inputs: &Inputs<'_>, peer: &Peer, seen: &str) -> Outcome {
     let port = inputs.config().filter(|_| inputs.args.server.is_none());
     let process = port.and_then(|config| machine::listener(config.server.port));
     let is_replaceable = process.as_ref().is_some_and(|process| is_server(&process.command));
@@ -113,7 +108,7 @@ async fn other(inputs: &Inputs<'_>, target: &AppTarget, seen: &str) -> Outcome {
     if inputs.args.server.is_none() && !is_replaceable && is_elsewhere(inputs).await {
         return Outcome::Skipped(format!(
             "another program listens at {}; if the server runs on another machine, pass --server",
-            target.origin
+            peer.origin()
         ));
     }
     let Some(process) = process else { return SERVER_IS_OTHER.found(seen).into() };
@@ -136,13 +131,12 @@ fn is_server(command: &str) -> bool {
 }
 
 /// Whether the answer to `/up` is that of Campanile, which is Reverb's as well.
-fn is_up(answer: &ClientResponse) -> bool {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    body["health"] == "OK"
+fn is_up(answer: &Answer) -> bool {
+    answer.json()["health"] == "OK"
 }
 
 /// The program that has answered, as far as it says so.
-fn program(answer: &ClientResponse) -> String {
+fn program(answer: &Answer) -> String {
     ["server", "x-powered-by"]
         .iter()
         .find_map(|name| answer.headers.get(*name)?.to_str().ok())
@@ -150,12 +144,9 @@ fn program(answer: &ClientResponse) -> String {
 }
 
 /// Whether the server is Campanile: its errors have a number.
-async fn is_ours(target: &AppTarget) -> bool {
-    let answered = target.request(Method::GET, "/campanile-doctor", String::new()).await;
-    answered.is_ok_and(|answer| {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        body["code"] == 404 && body["error"].is_string()
-    })
+async fn is_ours(peer: &Peer) -> bool {
+    let answered = get_with(peer, "/campanile-doctor", None).await;
+    answered.is_ok_and(|answer| answer.status == 404 && answer.campanile_error().is_some())
 }
 
 #[cfg(test)]

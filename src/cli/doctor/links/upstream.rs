@@ -32,9 +32,7 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let Some(location) = passes.first() else {
         return Outcome::Skipped(format!("{} passes no WebSockets on", file.display()));
     };
-    let port =
-        checkup.direct.as_ref().and_then(|target| target.origin.authority().rsplit_once(':'));
-    let port = port.map(|(_, port)| port.to_owned());
+    let port = checkup.direct.as_ref().map(|own| own.port.to_string());
     let mut findings = Vec::new();
     for location in &passes {
         if let Some(finding) = port_differs(&config, location, port.as_deref()).await {

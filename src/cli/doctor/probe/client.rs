@@ -2,6 +2,11 @@
 //! headers, the first message, each message, and how it ended.
 
 use super::{Answer, NoAnswer, Peer, STEP_TIMEOUT, http};
+use crate::{
+    config::AppConfig,
+    protocol::SocketId,
+    signature::{Signer, channel_string_to_sign},
+};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
@@ -73,6 +78,15 @@ pub(in crate::cli::doctor) enum ClientMessage {
     Ping,
     /// A pong of the WebSocket layer.
     Pong,
+}
+
+/// Why a channel is not subscribed to.
+#[derive(Debug)]
+pub(in crate::cli::doctor) enum NotSubscribed {
+    /// The server answered with this event.
+    Rejected { name: String, data: Value },
+    /// The connection ended, or nothing came in time.
+    Ended(ClientEnd),
 }
 
 /// How a connection ended, or that nothing was received.
@@ -192,6 +206,41 @@ async fn establish(mut socket: SocketClient, headers: HeaderMap) -> Opening {
     }
 }
 
+impl OpenClient {
+    /// Subscribes, signed with the secret of the app.
+    pub(in crate::cli::doctor) async fn subscribe(
+        &mut self,
+        app: &AppConfig,
+        channel: &str,
+        channel_data: Option<&str>,
+    ) -> Result<(), NotSubscribed> {
+        let socket_id = SocketId::parse(&self.socket_id).ok().flatten();
+        let auth = socket_id.map(|socket_id| {
+            let text = channel_string_to_sign(socket_id, channel, channel_data);
+            format!("{}:{}", app.key, Signer::new(app.secret.expose()).sign(&text))
+        });
+        let message = json!({"channel": channel, "auth": auth, "channel_data": channel_data});
+        self.subscribe_with(message).await
+    }
+
+    /// Sends a subscription, and waits for its answer.
+    pub(in crate::cli::doctor) async fn subscribe_with(
+        &mut self,
+        message: Value,
+    ) -> Result<(), NotSubscribed> {
+        self.socket.send("pusher:subscribe", message).await;
+        let is_answer = |name: &str| {
+            ["pusher_internal:subscription_succeeded", "pusher:subscription_error", "pusher:error"]
+                .contains(&name)
+        };
+        match self.socket.next_event(is_answer, STEP_TIMEOUT).await {
+            Ok((name, _)) if name == "pusher_internal:subscription_succeeded" => Ok(()),
+            Ok((name, data)) => Err(NotSubscribed::Rejected { name, data }),
+            Err(end) => Err(NotSubscribed::Ended(end)),
+        }
+    }
+}
+
 impl SocketClient {
     /// The next message, within `timeout` in all.
     pub(in crate::cli::doctor) async fn next(
@@ -272,6 +321,15 @@ fn event(text: &str) -> ClientMessage {
     ClientMessage::Event { name, data }
 }
 
+impl fmt::Display for NotSubscribed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected { name, data } => write!(f, "answered with {name} {data}"),
+            Self::Ended(end) => write!(f, "not answered: {end}"),
+        }
+    }
+}
+
 impl fmt::Display for ClientEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -311,8 +369,7 @@ mod tests {
                 }
             }
         });
-        let trust = Trust::SystemRoots.client().unwrap();
-        let peer = Peer::new(false, "127.0.0.1", port, "", &trust).unwrap();
+        let peer = Peer::new(false, "127.0.0.1", port, "", &Trust::SystemRoots).unwrap();
         let limit = 3 * STEP_TIMEOUT;
         let opening = time::timeout(limit, open_client(&peer, "key", None)).await;
         let opening = opening.expect("it ends");

@@ -8,7 +8,9 @@ mod signed;
 mod tls;
 
 pub(super) use certificate::{CertificateProblem, check_chain, time_left};
-pub(super) use client::{ClientEnd, ClientMessage, OpenClient, Opening, open_client};
+pub(super) use client::{
+    ClientEnd, ClientMessage, NotSubscribed, OpenClient, Opening, open_client,
+};
 pub(super) use http::{Answer, AnsweredBy, NoAnswer, get_with, send};
 pub(super) use peer::Peer;
 pub(super) use signed::{SignedAnswer, call};
