@@ -182,3 +182,24 @@ async fn host_of_container() {
     assert!(finding["seen"].to_string().contains("a service reverb.invalid"), "{finding:#}");
     assert!(!diagnosis.report.to_string().contains("REVERB_HOST=127"), "{finding:#}");
 }
+
+/// Browsers have an address that works, and only the address for publishes does not.
+#[tokio::test]
+async fn causes_at_the_address_for_publishes_hide_none_at_that_of_browsers() {
+    let server = Settings::new().start_node().await;
+    let (port, closed, url) = (server.address.port(), free_port(), server.url());
+    let of_browsers = |port: u16| format!("VITE_REVERB_HOST=127.0.0.1\nVITE_REVERB_PORT={port}\n");
+    let env = laravel_env(&server).replace("HOST=127.0.0.1", "HOST=reverb.invalid");
+    for (is_container, cause) in [(false, "host_unreachable"), (true, "host_of_container")] {
+        for (port, causes) in [(port, &[cause][..]), (closed, &[cause, "connection_refused"])] {
+            let env = env.clone() + &of_browsers(port) + "VITE_REVERB_SCHEME=http\n";
+            let directory = laravel(&env);
+            if is_container {
+                directory.write("compose.yaml", "services:\n  reverb.invalid:\n    image: x\n");
+            }
+            let diagnosis = doctor(&directory, &["--server", &url]).await;
+            assert_eq!(diagnosis.names(), causes, "{:#}", diagnosis.report);
+            assert_eq!(diagnosis.link("ping")["state"] == "ok", causes.len() == 1);
+        }
+    }
+}

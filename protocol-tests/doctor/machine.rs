@@ -164,7 +164,8 @@ fn site(port: u16) -> String {
 async fn proxy_port_differs_and_proxy_connections_low() {
     let server = Settings::new().start_node().await;
     let (port, url) = (server.address.port(), server.url());
-    let env = laravel_env(&server);
+    // Browsers use the host of the page, which is not known to be served by this nginx.
+    let env = laravel_env(&server).replace("http://localhost", "https://app.invalid");
     let dead = free_port();
     for (passed, connections, name) in [
         (dead, 65_536, "proxy_port_differs"),
@@ -202,7 +203,8 @@ async fn nothing_is_wrong_with_other_sites_spare_servers_and_ipv6() {
     let of_ipv6 = ipv6.local_addr().expect("it is bound").port();
     let server = Settings::new().start_node().await;
     let (port, url) = (server.address.port(), server.url());
-    let (env, dead) = (laravel_env(&server), free_port());
+    let env = laravel_env(&server).replace("http://localhost", "https://app.invalid");
+    let dead = free_port();
     let group = |servers: &str| format!("upstream ws {{ {servers} }} ");
     let site = |name: &str, pass: &str| {
         format!("server {{ server_name {name}; location /app {{ proxy_pass http://{pass}; }} }} ")
@@ -210,7 +212,7 @@ async fn nothing_is_wrong_with_other_sites_spare_servers_and_ipv6() {
     let location = |pass: &str| site("_", pass);
     let spare = format!("server 127.0.0.1:{dead} down; server 127.0.0.1:{dead} backup;");
     let other = site("other.example.com", &format!("127.0.0.1:{dead}"));
-    let own = site("127.0.0.1", &format!("127.0.0.1:{port}"));
+    let own = site("app.invalid", &format!("127.0.0.1:{port}"));
     for (http, name) in [
         (location(&format!("[::1]:{of_ipv6}")), ""),
         (group(&format!("server 127.0.0.1:{port}; {spare}")) + &location("ws"), ""),

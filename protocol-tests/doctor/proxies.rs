@@ -118,7 +118,9 @@ async fn websocket_route_missing_under_another_path() {
 async fn proxy_upstream_down() {
     let (server, directory) = served(&Settings::new()).await;
     let other = format!("127.0.0.1:{}", free_port());
-    let nginx = Proxy::nginx("", &format!("location / {{ proxy_pass http://{other}; }}"), None);
+    // A name, whose port is not looked at in the files of nginx.
+    let upstream = format!("upstream other {{ server {other}; server 127.0.0.9:9; }}");
+    let nginx = Proxy::nginx(&upstream, "location ~ (.*) { proxy_pass http://other$1; }", None);
     let apache =
         Proxy::apache(&format!("ProxyPass \"/\" \"http://{other}/\" upgrade=websocket"), None);
     let haproxy = Proxy::haproxy(&format!("  server one {other}"), None);
@@ -132,6 +134,41 @@ async fn proxy_upstream_down() {
         assert!(snippet(finding).contains(&server.address.to_string()), "{finding:#}");
         assert!(changes(finding)[0].contains(&server.url()), "{finding:#}");
     }
+}
+
+/// The files of the nginx at the public address have the port.
+#[tokio::test]
+async fn proxy_port_differs_behind_a_running_nginx() {
+    let (server, directory) = served(&Settings::new()).await;
+    let dead = format!("127.0.0.1:{}", free_port());
+    let port = server.address.port();
+    for locations in [
+        format!("location / {{ proxy_pass http://{dead}; }}"),
+        format!("location /app/ {{ proxy_pass http://{dead}; }} location / {{ return 404; }}"),
+    ] {
+        let proxy = Proxy::nginx("", &locations, None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+        let finding = diagnosis.only("proxy_port_differs");
+        assert!(seen(finding).contains(&dead), "{finding:#}");
+        let line = format!("proxy_pass http://127.0.0.1:{port};");
+        assert!(changes(finding)[0].ends_with(&line), "{finding:#}");
+    }
+}
+
+/// A file of nginx with a dead port does not matter as long as clients are connected.
+#[tokio::test]
+async fn nothing_is_wrong_if_clients_reach_the_server_another_way_than_through_a_file() {
+    let (server, directory) = served(&Settings::new()).await;
+    let proxy = nginx(&server, &[], None);
+    let text = format!(
+        "events {{ worker_connections 65536; }}\nhttp {{ server {{ location /app/ {{ proxy_pass \
+         http://127.0.0.1:{}; }} }} }}\n",
+        free_port()
+    );
+    let file = directory.write("nginx.conf", &text);
+    let file = file.to_str().expect("UTF-8");
+    let flags = ["--ws", &proxy.url(), "--nginx-config", file, "--quick"];
+    doctor(&directory, &flags).await.well(&WAY);
 }
 
 #[tokio::test]
@@ -165,7 +202,7 @@ async fn a_server_with_tls_has_other_causes_than_double_tls() {
         ("return 404;", "websocket_route_missing"),
         ("return 403;", "handshake_rejected"),
         ("return 444;", "handshake_rejected"),
-        (dead.as_str(), "proxy_upstream_down"),
+        (dead.as_str(), "proxy_port_differs"),
     ] {
         let proxy = Proxy::nginx("", &format!("location /app/ {{ {clients} }}\n{api}"), None);
         doctor(&directory, &["--ws", &proxy.url()]).await.only(cause);

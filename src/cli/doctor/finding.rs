@@ -19,8 +19,6 @@ pub(super) enum Link {
     Direct,
     /// The address that the application publishes to.
     Host,
-    /// The configuration of a proxy on this machine.
-    Upstream,
     /// The name of the public address.
     Dns,
     /// A connection to the public address.
@@ -47,6 +45,8 @@ pub(super) enum Link {
     Presence,
     /// A connection on which nothing is sent.
     Idle,
+    /// The configuration of a proxy on this machine.
+    Upstream,
     /// The queue of the application.
     Queue,
     /// File descriptors and ports.
@@ -63,7 +63,6 @@ impl Link {
         Self::Health,
         Self::Direct,
         Self::Host,
-        Self::Upstream,
         Self::Dns,
         Self::Tcp,
         Self::Tls,
@@ -77,6 +76,7 @@ impl Link {
         Self::Delivery,
         Self::Presence,
         Self::Idle,
+        Self::Upstream,
         Self::Queue,
         Self::Limits,
     ];

@@ -2,6 +2,7 @@
 
 use super::{
     DoctorArgs,
+    compose::ComposeFile,
     mask::{Mask, is_secret},
     probe::Peer,
 };
@@ -222,7 +223,10 @@ impl<'a> Inputs<'a> {
     fn is_for_browsers(&self, address: &ServerAddress) -> bool {
         let has_remote_page =
             self.page().is_some_and(|page| page.host().is_some_and(|host| !is_local(host)));
-        !(is_local(&address.host) && has_remote_page)
+        // Browsers do not resolve the name of a container.
+        let is_container =
+            ComposeFile::find(&self.dir).is_some_and(|file| file.has_service(&address.host));
+        !(is_container || is_local(&address.host) && has_remote_page)
     }
 
     /// The page of the application: `--url`, or `APP_URL`.
@@ -255,6 +259,11 @@ impl<'a> Inputs<'a> {
 }
 
 impl ServerAddress {
+    /// Whether both are one port of one host.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+
     /// Scheme, host, port and path for clients.
     pub(super) fn url(&self) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };

@@ -41,6 +41,28 @@ pub(super) fn listener(port: u16) -> Option<Process> {
     Some(Process { id, command: command_of(&arguments(id)) })
 }
 
+/// The file of the nginx that listens on a port, as its arguments name it.
+pub(super) fn nginx_config(port: u16) -> Option<PathBuf> {
+    let id = listener(port)?.id;
+    // A worker has the sockets of the master, and other arguments.
+    [Some(id), parent(id)].into_iter().flatten().find_map(|id| {
+        let title = arguments(id).join(" ");
+        let (_, command) = title.split_once("nginx: master process ")?;
+        let words: Vec<_> = command.split(' ').collect();
+        let option = |name: &str| {
+            words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1).copied())
+        };
+        let folder = working_directory(id)?.join(option("-p").unwrap_or_default());
+        Some(folder.join(option("-c")?))
+    })
+}
+
+fn parent(id: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name of the program, in parentheses, may contain anything.
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The processes whose arguments satisfy `wanted`.
 pub(super) fn any_process(wanted: impl Fn(&[String]) -> bool) -> bool {
     process_ids().any(|id| wanted(&arguments(id)))

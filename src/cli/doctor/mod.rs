@@ -22,8 +22,9 @@ mod report;
 mod snippets;
 
 use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime};
+use causes::local;
 use clap::Args;
-use finding::{Link, Severity};
+use finding::{Link, Severity, Way};
 use hyper::Uri;
 use inputs::Inputs;
 use probe::Peer;
@@ -144,13 +145,28 @@ impl<'a> Checkup<'a> {
     async fn run(&mut self) {
         for link in Link::ALL {
             self.progress.show(format_args!("checking {}", link.name()));
-            let outcome = match self.report.stopped(link.way()) {
+            let outcome = match self.stopped(link) {
                 Some(cause) => Outcome::Skipped(format!("not tried, because of {cause}")),
                 None => self.check(link).await,
             };
             self.report.add(link, outcome);
         }
         self.progress.clear();
+    }
+
+    /// The cause because of which a link is not tried.
+    fn stopped(&self, link: Link) -> Option<&'static str> {
+        let way = link.way();
+        self.report.stopped(way).or_else(|| {
+            // What the application does not reach, browsers do not either, if it is one address.
+            let is_one = way == Way::Public
+                && self.inputs.publish_address().is_some_and(|of_application| {
+                    let of_browsers = self.inputs.public_address();
+                    of_browsers.is_some_and(|browsers| browsers.is_same(&of_application))
+                });
+            let host_unreachable = local::HOST_UNREACHABLE.id;
+            (is_one && self.report.has(host_unreachable)).then_some(host_unreachable)
+        })
     }
 
     async fn check(&mut self, link: Link) -> Outcome {

@@ -23,6 +23,8 @@ pub(super) struct Public {
     pub(super) accepting: Vec<SocketAddr>,
     /// The proxy at the address, as far as it is known.
     pub(super) front: AnsweredBy,
+    /// Whether a handshake was answered with 101.
+    pub(super) is_answered: bool,
     /// What came of the first handshake, until the link that is about it takes it.
     pub(super) opening: Option<Opening>,
 }
@@ -31,7 +33,8 @@ impl Public {
     /// The peer at an address.
     pub(super) fn new(peer: Peer, from: String) -> Self {
         let (addresses, accepting, opening) = (Vec::new(), Vec::new(), None);
-        Self { peer, from, addresses, accepting, front: AnsweredBy::Unknown, opening }
+        let front = AnsweredBy::Unknown;
+        Self { peer, from, addresses, accepting, front, is_answered: false, opening }
     }
 
     /// Host and port, the port always.
@@ -137,6 +140,7 @@ pub(super) const NO_CONNECTION: &[&str] = &[
     "upgrade_headers_missing",
     "websocket_route_missing",
     "proxy_upstream_down",
+    "proxy_port_differs",
     "double_tls",
     "handshake_redirected",
     "handshake_rejected",
@@ -151,6 +155,7 @@ pub(super) const NO_CONNECTION: &[&str] = &[
 /// The causes without an HTTP API at the address that the application publishes to.
 pub(super) const NO_API: &[&str] = &[
     "proxy_upstream_down",
+    "proxy_port_differs",
     "double_tls",
     "api_route_missing",
     "api_redirected",
@@ -160,6 +165,7 @@ pub(super) const NO_API: &[&str] = &[
     "signature_differs",
     "clock_differs",
     "host_unreachable",
+    "host_of_container",
     "unknown_key",
     "proxy_leads_elsewhere",
 ];

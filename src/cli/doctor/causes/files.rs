@@ -63,7 +63,7 @@ pub(in crate::cli::doctor) const PROXY_PORT_DIFFERS: Cause = Cause {
     title: "The proxy passes requests to a port on which nothing listens.",
     why: "It answers 502.",
     remedy: "Set the port of the server in the configuration of the proxy, and reload the proxy.",
-    stops: Some(Way::Public),
+    stops: None,
 };
 
 pub(in crate::cli::doctor) const PROXY_CONNECTIONS_LOW: Cause = Cause {

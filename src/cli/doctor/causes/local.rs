@@ -140,7 +140,7 @@ pub(in crate::cli::doctor) const HOST_UNREACHABLE: Cause = Cause {
     title: "The application cannot reach the address that it publishes to.",
     why: "Laravel throws a BroadcastException: cURL error 6, 7 or 28.",
     remedy: "Set REVERB_HOST, REVERB_PORT and REVERB_SCHEME to an address that this machine reaches. Browsers may have another one: VITE_REVERB_HOST.",
-    stops: Some(Way::Public),
+    stops: None,
 };
 
 pub(in crate::cli::doctor) const HOST_OF_CONTAINER: Cause = Cause {
@@ -150,5 +150,5 @@ pub(in crate::cli::doctor) const HOST_OF_CONTAINER: Cause = Cause {
     title: "The application publishes to the name of a container.",
     why: "Containers of the same network resolve the name, and this machine does not: from here nothing is known about the address.",
     remedy: "Run `campanile doctor` in a container of the same network. Browsers need another address: VITE_REVERB_HOST.",
-    stops: Some(Way::Public),
+    stops: None,
 };

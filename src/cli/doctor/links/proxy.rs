@@ -11,7 +11,7 @@ use super::super::{
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
 };
-use super::client::other_addresses;
+use super::{client::other_addresses, upstream::port_of_proxy};
 use crate::{config::AppConfig, protocol::explain_handshake};
 use hyper::Method;
 use std::net::IpAddr;
@@ -42,8 +42,13 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         Opening::Rejected { code: 4000, message, .. } if peer.is_tls => {
             return not_trusted(checkup, message).into();
         }
-        Opening::Established(_) | Opening::Rejected { .. } => {}
-        Opening::Answered(answer) => return answered(checkup, &peer, answer).into(),
+        Opening::Established(_) | Opening::Rejected { .. } => public.is_answered = true,
+        Opening::Answered(answer) => {
+            let finding = answered(checkup, &peer, answer);
+            let is_down = finding.cause.id == PROXY_UPSTREAM_DOWN.id;
+            let port = if is_down { port_of_proxy(checkup).await } else { None };
+            return port.unwrap_or(finding).into();
+        }
         Opening::BadUpgrade(header) => return bad_upgrade(checkup, &peer, header).into(),
         Opening::Silent(end) => return silent(&peer, end).into(),
         Opening::NoAnswer(why) => return unanswered(&peer, why).into(),
@@ -241,8 +246,9 @@ pub(super) fn upstream_down(checkup: &Checkup<'_>, seen: String, by: &AnsweredBy
     let finding = PROXY_UPSTREAM_DOWN.found(seen);
     let finding = match own {
         Some(own) => finding.advice(format!(
-            "The server answers at {}. Have the proxy connect to that address.",
-            own.origin()
+            "The server answers at {}. Have the proxy connect to that address, {}.",
+            own.origin(),
+            if own.is_tls { "with TLS" } else { "without TLS" }
         )),
         None => finding,
     };

@@ -2,6 +2,7 @@
 
 use super::super::{
     Checkup,
+    causes::local::HOST_UNREACHABLE,
     causes::way::{
         ADDRESS_UNREACHABLE, CERTIFICATE_CHAIN_INCOMPLETE, CERTIFICATE_EXPIRED,
         CERTIFICATE_EXPIRES_SOON, CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED,
@@ -44,6 +45,12 @@ pub(in crate::cli::doctor) async fn dns(checkup: &mut Checkup<'_>) -> Outcome {
     match public.peer.resolve().await {
         Ok(addresses) => public.addresses = addresses,
         Err(error) => {
+            let of_application = checkup.inputs.publish_address();
+            if checkup.report.has(HOST_UNREACHABLE.id)
+                && of_application.is_some_and(|address| address.host == host)
+            {
+                return Outcome::Skipped(format!("{host} has no address, as for publishes"));
+            }
             let from = &public.from;
             let finding =
                 NAME_NOT_RESOLVED.found(format!("{host} ({from}) was not resolved: {error}."));

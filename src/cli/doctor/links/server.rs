@@ -12,7 +12,7 @@ use super::super::{
     probe::{Answer, Peer, STEP_TIMEOUT, get_with},
     report::Outcome,
 };
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use tokio::{net::lookup_host, time};
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
@@ -69,18 +69,22 @@ async fn is_elsewhere(inputs: &Inputs<'_>) -> bool {
         return false;
     }
     for address in [inputs.public_address(), inputs.publish_address()].into_iter().flatten() {
-        if !is_of_this_machine(&address).await {
+        if !leads_here(&address).await {
             return true;
         }
     }
     false
 }
 
-async fn is_of_this_machine(address: &ServerAddress) -> bool {
+async fn leads_here(address: &ServerAddress) -> bool {
     let resolving = lookup_host((address.host.as_str(), address.port));
     let Ok(Ok(addresses)) = time::timeout(STEP_TIMEOUT, resolving).await else { return false };
-    // Only an address of this machine can be bound.
-    addresses.into_iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+    addresses.into_iter().any(|address| is_of_this_machine(address.ip()))
+}
+
+/// Only an address of this machine can be bound.
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// What shows that another program than Campanile answers.

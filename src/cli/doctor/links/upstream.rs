@@ -4,9 +4,12 @@ use super::super::{
     Checkup,
     causes::files::{PROXY_CONNECTIONS_LOW, PROXY_PORT_DIFFERS},
     finding::Finding,
+    machine,
     nginx::{self, Directive},
+    probe::Peer,
     report::Outcome,
 };
+use super::server::is_of_this_machine;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
@@ -23,25 +26,75 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let Some(config) = nginx::read(file) else {
         return Outcome::Skipped(format!("no {} that can be read", file.display()));
     };
-    let host = checkup.inputs.public_address().map(|address| address.host);
-    let passes: Vec<_> = sites(&config, host.as_deref())
+    let passes: Vec<_> = locations(checkup, &config)
         .into_iter()
-        .flat_map(|site| site.all("location"))
         .filter(|location| is_for_clients(location))
         .collect();
     let Some(location) = passes.first() else {
-        return Outcome::Skipped(format!("{} passes no WebSockets on", file.display()));
+        return Outcome::Skipped(format!("{} passes no clients on", file.display()));
     };
-    let port = checkup.direct.as_ref().map(|own| own.port.to_string());
     let mut findings = Vec::new();
-    for location in &passes {
-        if let Some(finding) = port_differs(&config, location, port.as_deref()).await {
-            findings.push(finding);
-            break;
-        }
+    // A handshake has shown where clients are passed to.
+    let is_known = checkup.public.as_ref().is_some_and(|public| public.is_answered);
+    if !is_known {
+        findings.extend(dead_port(checkup, &config, &passes).await);
     }
     findings.extend(connections_low(&config));
     Outcome::of(findings, format!("nginx passes {} on", location.argument()))
+}
+
+/// The port without a listener that the proxy at the public address passes clients to, if that is nginx
+/// on this machine.
+pub(super) async fn port_of_proxy(checkup: &Checkup<'_>) -> Option<Finding> {
+    let public = checkup.public.as_ref()?;
+    let is_here = public.accepting.iter().any(|address| is_of_this_machine(address.ip()));
+    let named = checkup.inputs.args.nginx_config.clone();
+    let file = named.or_else(|| machine::nginx_config(public.peer.port).filter(|_| is_here));
+    let config = nginx::read(&file.or_else(|| is_here.then(|| NGINX.into()))?)?;
+    let all = locations(checkup, &config);
+    let mut used: Vec<_> =
+        all.iter().copied().filter(|location| is_for_clients(location)).collect();
+    if used.is_empty() {
+        used = all.into_iter().filter(|location| location.argument() == "/").collect();
+    }
+    dead_port(checkup, &config, &used).await
+}
+
+async fn dead_port(
+    checkup: &Checkup<'_>,
+    config: &Directive,
+    locations: &[&Directive],
+) -> Option<Finding> {
+    for location in locations {
+        if let Some(finding) = port_differs(config, location, checkup.direct.as_ref()).await {
+            return Some(finding);
+        }
+    }
+    None
+}
+
+/// The locations of the sites of the server.
+fn locations<'a>(checkup: &Checkup<'_>, config: &'a Directive) -> Vec<&'a Directive> {
+    let address = checkup.inputs.public_address();
+    let page = checkup.inputs.page().and_then(|page| page.host().map(str::to_owned));
+    let host = address.as_ref().map(|address| address.host.clone()).or(page);
+    let mut sites = sites(config, host.as_deref());
+    // Several sites may have the name, or none.
+    let is_at_port = |site: &Directive| address.as_ref().is_some_and(|a| listens_on(site, a.port));
+    if sites.iter().any(|site| is_at_port(site)) {
+        sites.retain(|site| is_at_port(site));
+    }
+    sites.into_iter().flat_map(|site| site.all("location")).collect()
+}
+
+/// Whether a site listens on a port: `listen 127.0.0.1:443 ssl;` or `listen 443;`.
+fn listens_on(site: &Directive, port: u16) -> bool {
+    let mut listens = site.block.iter().filter(|inner| inner.name() == "listen");
+    listens.any(|listen| {
+        let address = listen.argument();
+        let last = address.rsplit_once(':').map_or(address, |(_, port)| port);
+        last.parse() == Ok(port)
+    })
 }
 
 /// The sites with the name of the server, or all if none has it.
@@ -81,10 +134,10 @@ fn is_path(path: &str) -> bool {
 async fn port_differs(
     config: &Directive,
     location: &Directive,
-    port: Option<&str>,
+    own: Option<&Peer>,
 ) -> Option<Finding> {
     let pass = location.block.iter().find(|inner| inner.name() == "proxy_pass")?;
-    let (scheme, rest) = pass.argument().split_once("://")?;
+    let (_scheme, rest) = pass.argument().split_once("://")?;
     let authority = rest.split('/').next()?;
     let upstream = config.all("upstream").find(|upstream| upstream.argument() == authority);
     let servers: Vec<(&Directive, &str)> = match upstream {
@@ -102,10 +155,10 @@ async fn port_differs(
     let seen =
         format!("nginx passes connections to {address} ({place}), and nothing listens there.");
     let finding = PROXY_PORT_DIFFERS.found(seen);
-    let Some(port) = port else { return Some(finding) };
+    let Some(own) = own else { return Some(finding) };
     let line = match upstream {
-        Some(_) => format!("server 127.0.0.1:{port};"),
-        None => format!("proxy_pass {scheme}://127.0.0.1:{port};"),
+        Some(_) => format!("server {};", own.full_authority()),
+        None => format!("proxy_pass {};", own.origin()),
     };
     Some(finding.line(place, line).command("nginx -t && nginx -s reload"))
 }
