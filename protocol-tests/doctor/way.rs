@@ -186,6 +186,25 @@ async fn causes_of_tls_at_the_address_for_publishes() {
     assert_eq!(diagnosis.link("api")["state"], "broken", "{finding:#}");
 }
 
+/// The proxy has TLS, and none that clients can use.
+#[tokio::test]
+async fn tls_handshake_failed() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let one = format!("  server one {}", server.address);
+    let of = |issued: &Issued, options: &str| Proxy::haproxy_tls(&one, issued, options);
+    let wanted = Wanted { name: Some("ws.example.com"), ..Wanted::default() };
+    for (proxy, said) in [
+        (of(&authority.issue(), "ssl-max-ver TLSv1.1 ciphers ALL:@SECLEVEL=0"), "ersion"),
+        (of(&authority.issue_as(wanted), "strict-sni"), "wss://localhost"),
+    ] {
+        let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file()];
+        let diagnosis = doctor(&directory, &flags).await;
+        let finding = diagnosis.only("tls_handshake_failed");
+        assert!(seen(finding).contains(said), "{finding:#}");
+    }
+}
+
 #[tokio::test]
 async fn plain_on_tls_port() {
     let (server, directory) = served(&Settings::new()).await;
@@ -216,6 +235,34 @@ async fn certificate_expired() {
     let wanted = Wanted { until: Some((2021, 2, 3)), ..Wanted::default() };
     let (seen, _) = with_certificate(wanted, "certificate_expired").await;
     assert!(seen.contains("expired on 2021-02-03"), "{seen}");
+}
+
+#[tokio::test]
+async fn certificate_expired_before_it_is_valid_and_in_the_chain() {
+    let wanted = Wanted { since: Some((2099, 1, 2)), ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_expired").await;
+    assert!(seen.contains("not valid before 2099-01-02"), "{seen}");
+    let wanted = Wanted { expired_intermediate: true, ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_expired").await;
+    assert!(seen.contains("Intermediate") && seen.contains("2021-02-03"), "{seen}");
+}
+
+#[tokio::test]
+async fn certificate_unusable() {
+    let wanted = Wanted { for_clients: true, ..Wanted::default() };
+    let (seen, _) = with_certificate(wanted, "certificate_unusable").await;
+    assert!(seen.contains("server authentication"), "{seen}");
+}
+
+/// It is that of a CA, and its own CA, which clients have been given.
+#[tokio::test]
+async fn nothing_is_wrong_with_a_certificate_of_openssl_that_is_trusted() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let issued = authority.self_signed_ca();
+    let proxy = nginx_with(&server, "location / { include campanile.conf; }", &[], Some(&issued));
+    let flags = ["--ws", &proxy.tls_url(), "--ca", &path_text(&issued.chain), "--quick"];
+    doctor(&directory, &flags).await.well(&WAY);
 }
 
 #[tokio::test]

@@ -2,12 +2,18 @@
 
 use crate::tls;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use x509_cert::{Certificate, der::Decode as _};
 
 /// How to verify the server's certificate.
 #[derive(Clone, Debug)]
@@ -35,7 +41,88 @@ impl Trust {
             Self::CaFile(file) => tls::file_roots(file).map_err(|error| error.to_string())?,
             Self::Pinned(file) => return pinned(file),
         };
-        Ok(tls::client_config(roots))
+        let roots = Arc::new(roots);
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), tls::provider());
+        let webpki = builder.build().map_err(|error| error.to_string())?;
+        let verifier = Arc::new(RootsOrOwn { webpki, roots });
+        let builder = tls::client_builder().dangerous();
+        Ok(builder.with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+}
+
+/// Verifies by roots. As browsers and OpenSSL do, and webpki does not, it accepts a trusted certificate
+/// of a CA as that of a server: `openssl req -x509` makes such ones.
+#[derive(Debug)]
+struct RootsOrOwn {
+    webpki: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+}
+
+impl RootsOrOwn {
+    /// Whether the certificate is a root, has the name of the server, and is valid today.
+    fn is_own(
+        &self,
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> bool {
+        let has_name = ParsedCertificate::try_from(certificate)
+            .is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok());
+        let is_valid = Certificate::from_der(certificate).is_ok_and(|parsed| {
+            let validity = parsed.tbs_certificate().validity();
+            let now = Duration::from_secs(now.as_secs());
+            let since = validity.not_before.to_unix_duration();
+            (since..=validity.not_after.to_unix_duration()).contains(&now)
+        });
+        has_name && is_valid && tls::is_root(certificate, &self.roots)
+    }
+}
+
+impl ServerCertVerifier for RootsOrOwn {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.webpki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            Err(_) if self.is_own(end_entity, server_name, now) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
     }
 }
 

@@ -5,7 +5,9 @@ mod roots;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use roots::{check_authorities, client_builder, client_config, file_roots, system_roots};
+pub use roots::{
+    check_authorities, client_builder, client_config, file_roots, is_root, system_roots,
+};
 
 use crate::config::TlsConfig;
 use rustls::{

@@ -1,7 +1,9 @@
 //! Root certificates, and the settings of TLS clients.
 
 use super::{CA, FileError, TlsError, pem, provider};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, pki_types::CertificateDer,
+};
 
 /// The system's root certificates.
 ///
@@ -48,6 +50,14 @@ fn roots_of(setting: &'static str, file: &str) -> Result<RootCertStore, TlsError
         })?;
     }
     Ok(roots)
+}
+
+/// Whether a certificate is itself one of the roots, as that of a server that signed its own.
+#[must_use]
+pub fn is_root(certificate: &CertificateDer<'_>, roots: &RootCertStore) -> bool {
+    let mut own = RootCertStore::empty();
+    own.add(certificate.clone().into_owned()).is_ok()
+        && own.roots.iter().all(|anchor| roots.roots.contains(anchor))
 }
 
 /// The settings of a TLS client that trusts `roots`.

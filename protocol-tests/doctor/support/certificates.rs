@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use kit::Directory;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
 
 /// An authority that signs itself.
@@ -37,8 +37,14 @@ pub(crate) struct Wanted {
     pub(crate) until: Option<(i32, u8, u8)>,
     /// For how many days from now it is valid.
     pub(crate) days: Option<u32>,
+    /// The first day on which it is valid.
+    pub(crate) since: Option<(i32, u8, u8)>,
     /// Whether it is issued by an intermediate authority that is missing from the chain.
     pub(crate) without_intermediate: bool,
+    /// Whether the certificate of its issuer, which follows it, has expired.
+    pub(crate) expired_intermediate: bool,
+    /// Whether it is for clients only.
+    pub(crate) for_clients: bool,
 }
 
 impl Authority {
@@ -77,7 +83,22 @@ impl Authority {
         if let Some(days) = wanted.days {
             parameters.not_after = (SystemTime::now() + Duration::from_secs(86_400) * days).into();
         }
+        if let Some((year, month, day)) = wanted.since {
+            parameters.not_before = date_time_ymd(year, month, day);
+        }
+        if wanted.for_clients {
+            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
         let key = KeyPair::generate().expect("there is randomness");
+        if wanted.expired_intermediate {
+            let mut intermediate = authority("Doctor Test Intermediate");
+            intermediate.not_after = date_time_ymd(2021, 2, 3);
+            let own = KeyPair::generate().expect("there is randomness");
+            let issuer = CertifiedIssuer::signed_by(intermediate, own, &self.issuer);
+            let issuer = issuer.expect("the key can sign");
+            let leaf = parameters.signed_by(&key, &issuer).expect("the key can sign");
+            return self.write(&(leaf.pem() + &issuer.pem()), &key.serialize_pem());
+        }
         let certificate = if wanted.without_intermediate {
             // Where the issuer's certificate is, which public authorities name: id-ad-caIssuers with a URL.
             let url = b"http://127.0.0.1/issuer.der";
@@ -99,6 +120,16 @@ impl Authority {
         };
         let pem = certificate.expect("the key can sign").pem();
         self.write(&pem, &key.serialize_pem())
+    }
+
+    /// A certificate that signs itself, and is that of a CA, as `openssl req -x509` makes it.
+    pub(crate) fn self_signed_ca(&self) -> Issued {
+        let mut parameters =
+            CertificateParams::new(vec!["localhost".to_owned()]).expect("the name is a name");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("there is randomness");
+        let certificate = parameters.self_signed(&key).expect("the key can sign");
+        self.write(&certificate.pem(), &key.serialize_pem())
     }
 
     /// A certificate that signs itself.

@@ -120,9 +120,22 @@ impl Proxy {
 
     /// `haproxy` with these directives of its backend.
     pub(crate) fn haproxy(backend: &str, certificate: Option<&Issued>) -> Self {
+        Self::haproxy_with(backend, certificate, "")
+    }
+
+    /// As [`haproxy`](Self::haproxy), with options of its port with TLS.
+    pub(crate) fn haproxy_tls(backend: &str, certificate: &Issued, options: &str) -> Self {
+        Self::haproxy_with(backend, Some(certificate), options)
+    }
+
+    fn haproxy_with(backend: &str, certificate: Option<&Issued>, options: &str) -> Self {
         Self::start("haproxy", "haproxy.cfg", |place, _| {
             let tls = certificate.map_or_else(String::new, |issued| {
-                format!("  bind 127.0.0.1:{} ssl crt {}\n", place.tls_port, path_text(&issued.both))
+                format!(
+                    "  bind 127.0.0.1:{} ssl crt {} {options}\n",
+                    place.tls_port,
+                    path_text(&issued.both)
+                )
             });
             let text = format!(
                 "global\n  log stderr format short local0 notice\ndefaults\n  mode http\n  timeout connect 5s\n  \

@@ -18,6 +18,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &CERTIFICATE_NAME,
     &CERTIFICATE_UNTRUSTED,
     &CERTIFICATE_CHAIN_INCOMPLETE,
+    &CERTIFICATE_UNUSABLE,
     &CERTIFICATE_EXPIRES_SOON,
     &CERTIFICATE_UNTRUSTED_BY_PHP,
     &UPGRADE_HEADERS_MISSING,
@@ -96,8 +97,8 @@ pub(in crate::cli::doctor) const TLS_HANDSHAKE_FAILED: Cause = end(
     Link::Tls,
     [
         "The port speaks TLS, and rejects the handshake.",
-        "Browsers report an ERR_SSL error, and the close code 1006. Usually the proxy has no certificate for the name, or supports only versions before TLS 1.2.",
-        "Give the site of this name its certificate, and allow TLS 1.2 and 1.3.",
+        "Browsers report an ERR_SSL error, and the close code 1006. Usually the proxy has no certificate for the name, supports only versions before TLS 1.2, or speaks HTTP/2 only.",
+        "Give the site of this name its certificate, and allow TLS 1.2, TLS 1.3 and HTTP/1.1.",
     ],
 );
 
@@ -105,7 +106,7 @@ pub(in crate::cli::doctor) const CERTIFICATE_EXPIRED: Cause = end(
     "certificate_expired",
     Link::Tls,
     [
-        "The certificate is not valid today.",
+        "The certificate, or one that it depends on, is not valid today.",
         "Browsers report ERR_CERT_DATE_INVALID, and PHP reports cURL error 60.",
         "Renew it and reload the proxy, or correct the clock of this machine.",
     ],
@@ -138,6 +139,16 @@ pub(in crate::cli::doctor) const CERTIFICATE_CHAIN_INCOMPLETE: Cause = end(
         "The certificate of an intermediate CA is missing.",
         "Some browsers fetch it by themselves. PHP (cURL error 60), phones and other clients do not, and reject the connection.",
         "Serve the certificate together with the intermediate ones: the file is usually called fullchain.pem.",
+    ],
+);
+
+pub(in crate::cli::doctor) const CERTIFICATE_UNUSABLE: Cause = end(
+    "certificate_unusable",
+    Link::Tls,
+    [
+        "The certificate is not one that clients accept from a server.",
+        "Its purpose, its form or its signature does not allow that. Browsers report an ERR_CERT error, and PHP reports cURL error 60.",
+        "Issue a certificate for servers: with the purpose serverAuth, the name in subjectAltName, and a key of today's sizes.",
     ],
 );
 

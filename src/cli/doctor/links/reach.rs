@@ -6,8 +6,8 @@ use super::super::{
     causes::way::{
         ADDRESS_UNREACHABLE, CERTIFICATE_CHAIN_INCOMPLETE, CERTIFICATE_EXPIRED,
         CERTIFICATE_EXPIRES_SOON, CERTIFICATE_NAME, CERTIFICATE_UNTRUSTED,
-        CERTIFICATE_UNTRUSTED_BY_PHP, CONNECTION_REFUSED, NAME_NOT_RESOLVED, PLAIN_ON_TLS_PORT,
-        TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
+        CERTIFICATE_UNTRUSTED_BY_PHP, CERTIFICATE_UNUSABLE, CONNECTION_REFUSED, NAME_NOT_RESOLVED,
+        PLAIN_ON_TLS_PORT, TLS_HANDSHAKE_FAILED, TLS_ON_PLAIN_PORT,
     },
     finding::Finding,
     inputs::is_local,
@@ -322,9 +322,20 @@ fn certificate_finding(
             "The certificate of {host} is not valid before {}.",
             format_rfc3339_seconds(*at)
         )),
+        CertificateProblem::IssuerExpired(issuer, at) => CERTIFICATE_EXPIRED.found(format!(
+            "The certificate of {issuer}, which {host} sends with its own, expired on {}.",
+            format_rfc3339_seconds(*at)
+        )),
+        CertificateProblem::Unusable(why) => {
+            CERTIFICATE_UNUSABLE.found(format!("The certificate of {host}: {why}."))
+        }
         CertificateProblem::OtherName(names) => CERTIFICATE_NAME.found(format!(
             "Clients connect to {host}, and the certificate is for {}.",
-            if names.is_empty() { "no name".to_owned() } else { names.join(", ") }
+            if names.is_empty() {
+                "no name: it has no subjectAltName".to_owned()
+            } else {
+                names.join(", ")
+            }
         )),
         CertificateProblem::SelfSigned => {
             CERTIFICATE_UNTRUSTED.found(format!("The certificate of {host} is signed by itself."))

@@ -2,7 +2,7 @@
 
 use crate::tls;
 use rustls::{
-    RootCertStore,
+    CertificateError, Error, RootCertStore,
     client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
@@ -24,6 +24,8 @@ pub(in crate::cli::doctor) enum CertificateProblem {
     Expired(SystemTime),
     /// It is not valid before then.
     NotYetValid(SystemTime),
+    /// That of an issuer expired then.
+    IssuerExpired(String, SystemTime),
     /// It has these names, and not the one that was asked for.
     OtherName(Vec<String>),
     /// It was issued by this authority, whose certificate is missing from the chain.
@@ -32,6 +34,8 @@ pub(in crate::cli::doctor) enum CertificateProblem {
     SelfSigned,
     /// It was issued by this authority, which is not trusted.
     Untrusted(String),
+    /// It may not be used for a server, or not by today's clients: this is why.
+    Unusable(String),
 }
 
 /// The time left of a certificate for a year or for 90 days that should have been renewed.
@@ -79,10 +83,32 @@ pub(in crate::cli::doctor) fn check_chain(
     let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
     let verified =
         verify_server_cert_signed_by_trust_anchor(&end_entity, roots, &chain[1..], at, algorithms);
-    if verified.is_err() {
-        problems.push(why_untrusted(&parsed));
+    if let Err(error) = verified
+        && !tls::is_root(first, roots)
+    {
+        problems.push(why_rejected(&parsed, &error, at));
     }
     problems
+}
+
+/// Why no chain to a trusted authority is valid.
+fn why_rejected(chain: &[Certificate], error: &Error, at: UnixTime) -> CertificateProblem {
+    let at = UNIX_EPOCH + Duration::from_secs(at.as_secs());
+    let expired = chain.iter().skip(1).find(|issuer| not_after(issuer) < at);
+    match (error, expired) {
+        _ if chain.first().is_some_and(is_self_signed) => CertificateProblem::SelfSigned,
+        (Error::InvalidCertificate(CertificateError::ExpiredContext { .. }), Some(issuer)) => {
+            let subject = issuer.tbs_certificate().subject().to_string();
+            CertificateProblem::IssuerExpired(subject, not_after(issuer))
+        }
+        (
+            Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ),
+            _,
+        ) => why_untrusted(chain),
+        (error, _) => CertificateProblem::Unusable(error.to_string()),
+    }
 }
 
 /// How long a valid chain is still valid, and whether that is little. The server's certificate decides:
@@ -100,10 +126,6 @@ pub(in crate::cli::doctor) fn time_left(
 
 /// Why no trusted authority was found from a chain.
 fn why_untrusted(chain: &[Certificate]) -> CertificateProblem {
-    let is_self_signed = |certificate: &Certificate| {
-        let tbs = certificate.tbs_certificate();
-        tbs.issuer() == tbs.subject()
-    };
     let Some((leaf, last)) = chain.first().zip(chain.last()) else {
         return CertificateProblem::SelfSigned;
     };
@@ -118,6 +140,11 @@ fn why_untrusted(chain: &[Certificate]) -> CertificateProblem {
         return CertificateProblem::ChainIncomplete(issuer);
     }
     CertificateProblem::Untrusted(issuer)
+}
+
+fn is_self_signed(certificate: &Certificate) -> bool {
+    let tbs = certificate.tbs_certificate();
+    tbs.issuer() == tbs.subject()
 }
 
 fn not_before(certificate: &Certificate) -> SystemTime {
@@ -147,7 +174,10 @@ fn names(certificate: &Certificate) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
+        IsCa, KeyPair,
+    };
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -155,6 +185,70 @@ mod tests {
         let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         (parameters.not_before, parameters.not_after) = (since.into(), until.into());
         parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    /// An issuer, and a certificate of this host by it.
+    fn issued(
+        issuer_until: SystemTime,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (RootCertStore, Vec<CertificateDer<'static>>) {
+        let authority = |name: &str| {
+            let mut parameters = CertificateParams::default();
+            parameters.distinguished_name.push(DnType::CommonName, name);
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            parameters
+        };
+        let key = || KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(authority("Root"), key()).unwrap();
+        let mut middle = authority("Middle");
+        middle.not_after = issuer_until.into();
+        let middle = CertifiedIssuer::signed_by(middle, key(), &root).unwrap();
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        leaf.distinguished_name.push(DnType::CommonName, "Leaf");
+        change(&mut leaf);
+        let leaf = leaf.signed_by(&key(), &middle).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        (roots, vec![leaf.der().clone(), middle.der().clone()])
+    }
+
+    #[test]
+    fn each_fault_of_a_chain_is_told_from_the_others() {
+        let now = UNIX_EPOCH + DAY * 20_000;
+        let check = |until, change: fn(&mut CertificateParams)| {
+            let (roots, chain) = issued(until, change);
+            check_chain(&chain, "localhost", &roots, now)
+        };
+        let later = now + DAY;
+        assert_eq!(check(later, |_| {}), []);
+        let expired = CertificateProblem::IssuerExpired("CN=Middle".to_owned(), now - DAY);
+        assert_eq!(check(now - DAY, |_| {}), [expired]);
+        let problems = check(later, |leaf| {
+            leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let [CertificateProblem::Unusable(why)] = problems.as_slice() else {
+            panic!("{problems:?}")
+        };
+        assert!(why.contains("server"), "{why}");
+        let problems = check(later, |leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(matches!(problems.as_slice(), [CertificateProblem::Unusable(_)]), "{problems:?}");
+    }
+
+    /// `openssl req -x509` makes a certificate of a CA.
+    #[test]
+    fn a_trusted_certificate_of_a_ca_is_that_of_a_server() {
+        let now = SystemTime::now();
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(now - DAY, now + DAY)).unwrap();
+        let check = |roots: &RootCertStore| {
+            check_chain(std::slice::from_ref(&own), "localhost", roots, now)
+        };
+        assert_eq!(check(&roots), [CertificateProblem::SelfSigned]);
+        roots.add(own.clone()).unwrap();
+        assert_eq!(check(&roots), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Peer, STEP_TIMEOUT};
 use crate::tls;
 use rustls::{
-    DigitallySignedStruct, Error, InvalidMessage, SignatureScheme,
+    AlertDescription, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -63,6 +63,9 @@ pub(in crate::cli::doctor) async fn look_at_tls(
         Ok(Ok(_)) => TlsView::Certificates(chain),
         Ok(Err(error)) => match tls_error(&error) {
             Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => TlsView::NotTls,
+            Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                TlsView::Refused("it does not speak HTTP/1.1, which WebSockets need".to_owned())
+            }
             Some(error) => TlsView::Refused(error.to_string()),
             None if is_end(&error) => TlsView::Closed,
             None => return Err(error),
@@ -154,5 +157,29 @@ impl ServerCertVerifier for Recorder {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::trust::Trust, tls::testing::Localhost};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    #[tokio::test]
+    async fn a_port_for_http_2_only_is_named() {
+        let mut config = Localhost::new().server;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap_err();
+        });
+        let peer = Peer::new(false, "localhost", address.port(), "", &Trust::SystemRoots).unwrap();
+        let view = look_at_tls(&peer, address).await.unwrap();
+        let TlsView::Refused(why) = view else { panic!("{view:?}") };
+        assert!(why.contains("HTTP/1.1"), "{why}");
     }
 }
