@@ -181,7 +181,12 @@ impl<'a> Checkup<'a> {
             Link::Dns => links::reach::dns(self).await,
             Link::Tcp => links::reach::tcp(self).await,
             Link::Tls => links::reach::tls(self).await,
-            Link::Proxy => links::proxy::check(self).await,
+            Link::Proxy => match links::proxy::check(self).await {
+                well @ Outcome::Well(_) => {
+                    links::client::other_addresses(self).await.unwrap_or(well)
+                }
+                other @ (Outcome::Found(_) | Outcome::Skipped(_)) => other,
+            },
             Link::Origin => links::client::origin(self).await,
             Link::Key => links::client::key(self),
             Link::Ping => links::client::ping(self).await,

@@ -174,7 +174,7 @@ pub(super) async fn another(checkup: &Checkup<'_>) -> Result<Box<OpenClient>, Ou
 }
 
 /// Whether the other addresses of the name lead to the server as well.
-pub(super) async fn other_addresses(checkup: &Checkup<'_>) -> Option<Outcome> {
+pub(in crate::cli::doctor) async fn other_addresses(checkup: &Checkup<'_>) -> Option<Outcome> {
     let public = checkup.public.as_ref()?;
     for address in public.accepting.iter().skip(1) {
         match open(checkup, &public.peer.at(*address)).await {

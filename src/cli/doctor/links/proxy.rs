@@ -11,7 +11,7 @@ use super::super::{
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
 };
-use super::{client::other_addresses, upstream::port_of_proxy};
+use super::upstream::port_of_proxy;
 use crate::{config::AppConfig, protocol::explain_handshake};
 use hyper::Method;
 use std::net::IpAddr;
@@ -59,9 +59,6 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         format!(" through {}", public.front)
     };
     public.opening = Some(opening);
-    if let Some(outcome) = other_addresses(checkup).await {
-        return outcome;
-    }
     if let Some(finding) = shared_address(checkup, &peer, &app).await {
         return finding.into();
     }
