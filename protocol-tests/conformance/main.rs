@@ -15,6 +15,7 @@ mod development;
 mod diagnostics;
 mod documented_metrics;
 mod framing;
+mod history;
 mod hostile;
 mod http_auth;
 mod http_events;

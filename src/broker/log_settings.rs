@@ -2,9 +2,9 @@
 
 use crate::{
     channel::{LogLimits, Position, ReplayLimits},
-    config::ConnectionConfig,
+    config::{AppConfig, ConnectionConfig, HistoryConfig, HistoryReplay},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How a subscription uses the log of its channel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +46,33 @@ pub(super) struct LogSettings {
     age: Duration,
     /// Maximum number of events of a replay.
     max_events: usize,
+}
+
+/// Why the events of channels are kept without readers: the channels' names have a prefix.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct HistoryRule {
+    /// The beginning of the channels' names.
+    pub(super) prefix: Arc<str>,
+    /// What is kept.
+    pub(super) limits: LogLimits,
+    /// Whether new subscribers receive what is kept.
+    pub(super) replays_first: bool,
+}
+
+impl HistoryRule {
+    /// The rules of an app.
+    pub(super) fn of_app(config: &AppConfig) -> Vec<Self> {
+        let rule = |history: &HistoryConfig| Self {
+            prefix: history.prefix.as_str().into(),
+            limits: LogLimits {
+                events: history.events,
+                bytes: CHANNEL_BYTES_MAX,
+                age: Duration::from_secs(history.seconds),
+            },
+            replays_first: history.replay == HistoryReplay::First,
+        };
+        config.history.iter().map(rule).collect()
+    }
 }
 
 impl LogSettings {

@@ -132,7 +132,7 @@ impl Broker {
     /// Applies a changed configuration of the hub's app.
     pub fn apply_config(&self, hub: &Hub) {
         match self {
-            Self::Local(_) => local::apply_config(hub),
+            Self::Local(local) => local::apply_config(local, hub, clock::now()),
             Self::Redis(broker) => broker.trim_cache(hub),
         }
     }

@@ -165,6 +165,19 @@ impl ChannelLog {
         bytes
     }
 
+    /// The latest events within the limits, and of those the latest that have `max_bytes` together.
+    #[must_use]
+    pub fn latest(&self, limits: LogLimits, max_bytes: usize, now: Instant) -> Vec<Frame> {
+        let mut bytes = 0;
+        let kept = self.events.iter().rev().take(limits.events).take_while(|event| {
+            bytes += event.frame.bytes().len();
+            bytes <= max_bytes && now.saturating_duration_since(event.published_at) <= limits.age
+        });
+        let mut frames: Vec<Frame> = kept.map(|event| event.frame.clone()).collect();
+        frames.reverse();
+        frames
+    }
+
     /// All events after `position` that `receiver` is to receive, or none.
     ///
     /// # Errors
@@ -258,6 +271,24 @@ mod tests {
         assert_eq!(after(3, 12, 1), Err(Gap::TooMuch));
         assert_eq!(after(4, 11, 1), Err(Gap::TooMuch));
         assert_eq!(after(2, 6, 2), Ok("3 5".into()), "only what is received counts");
+    }
+
+    #[test]
+    fn the_latest_events_are_those_within_all_limits() {
+        let start = Instant::now();
+        let mut log = log(2, start);
+        let later = start + Duration::from_secs(2);
+        for number in 3..=5 {
+            log.append(Frame::text(FrameKind::Event, &number.to_string()), None, later);
+        }
+        let latest = |limits, bytes| texts(Ok(log.latest(limits, bytes, later)));
+        assert_eq!(latest(KEEP_ALL, usize::MAX), Ok("1 2 3 4 5".into()));
+        assert_eq!(latest(LogLimits { events: 4, ..KEEP_ALL }, usize::MAX), Ok("2 3 4 5".into()));
+        assert_eq!(latest(KEEP_ALL, 4 * 3), Ok("2 3 4 5".into()));
+        assert_eq!(latest(KEEP_ALL, 4 * 3 - 1), Ok("3 4 5".into()));
+        let aged = LogLimits { age: Duration::from_secs(1), ..KEEP_ALL };
+        assert_eq!(latest(aged, usize::MAX), Ok("3 4 5".into()));
+        assert_eq!(latest(KEEP_ALL, 2), Ok(String::new()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
 
 setting_types! {
-    String: ClientEvents;
+    String: ClientEvents, HistoryReplay;
     List: Vec<WebhookEvent>;
 }
 
@@ -128,6 +128,8 @@ section! {
         sections {
             /// The webhooks of this app.
             webhooks: Vec<WebhookConfig> = Vec::new(),
+            /// The channels of this app whose events are kept.
+            history: Vec<HistoryConfig> = Vec::new(),
         }
     }
 }
@@ -167,6 +169,36 @@ string_enum! {
         None = "none",
         /// Subscribers of the private or presence channel on which the event is sent.
         Members = "members",
+    }
+}
+
+string_enum! {
+    /// Which subscribers receive the events that were kept.
+    HistoryReplay {
+        /// Each new subscription, before later events.
+        First = "first",
+        /// None: the events can be read with the HTTP API only.
+        Never = "never",
+    }
+}
+
+section! {
+    /// Channels of an app whose events are kept. Repeat the section for each prefix: docs/history.md.
+    #[derive(Debug)]
+    HistoryConfig at "apps[].history[]" {
+        /// Keep the events of channels whose name begins with this. Of several prefixes that match, the longest applies.
+        prefix: String = String::new() => {
+            rule: Parse(values::not_empty, "not empty"),
+            is_required: true,
+            example: Some(r#""private-ai.""#),
+        },
+        /// How long an event is kept.
+        seconds: u64 = 60 => { rule: Range(1, 86_400), unit: Some("seconds") },
+        /// Maximum events of a channel, and 1 MiB. Beyond it, the oldest are dropped.
+        events: usize = 100 => { rule: Range(1, 10_000), unit: Some("events") },
+        /// `first`: a client that subscribes receives the kept events after the acknowledgement, the latest 256 KiB of them, again with
+        /// each subscription. `never`: they can be read with the HTTP API only.
+        replay: HistoryReplay = HistoryReplay::Never => { rule: OneOf(HistoryReplay::NAMES) },
     }
 }
 

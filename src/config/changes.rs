@@ -95,13 +95,14 @@ impl AppConfig {
     }
 }
 
-/// The names of the changed settings of an app: secrets after the others, and last its webhooks,
-/// which count as one.
+/// The names of the changed settings of an app: secrets after the others, and last its history and
+/// its webhooks, each of which counts as one.
 fn changed_settings(previous: &AppConfig, new: &AppConfig) -> Vec<String> {
     let mut changed = previous.changed(new);
     changed.sort_by_key(|setting| setting.is_secret);
+    let history = (previous.history != new.history).then_some("history");
     let webhooks = (previous.webhooks != new.webhooks).then_some("webhooks");
-    let names = changed.iter().map(|setting| setting.name()).chain(webhooks);
+    let names = changed.iter().map(|setting| setting.name()).chain(history).chain(webhooks);
     names.map(str::to_owned).collect()
 }
 
@@ -114,7 +115,9 @@ impl fmt::Display for ChangedApp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LogFormat, LogLevel, Secret, WebhookConfig, schema};
+    use crate::config::{
+        HistoryConfig, LogFormat, LogLevel, ResumeAck, Secret, WebhookConfig, schema,
+    };
 
     fn app(id: &str) -> AppConfig {
         let secret = Secret::new("s");
@@ -142,12 +145,16 @@ mod tests {
         let running = config(vec![app("1"), app("2"), app("3")]);
         let secret = AppConfig { secret: Secret::new("t"), max_connections: 5, ..app("3") };
         let webhooks = vec![WebhookConfig::default()];
-        let of_app_2 = AppConfig { webhooks, allowed_origins: Vec::new(), ..app("2") };
+        let history = vec![HistoryConfig::default()];
+        let of_app_2 = AppConfig { webhooks, history, allowed_origins: Vec::new(), ..app("2") };
         // Their order does not matter.
         let (_, changes) = reload(&running, config(vec![secret, of_app_2, app("4")])).unwrap();
         assert_eq!((changes.added, changes.removed), (vec!["4".into()], vec!["1".into()]));
         let words: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
-        assert_eq!(words, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
+        assert_eq!(
+            words,
+            ["3 (max_connections, secret)", "2 (allowed_origins, history, webhooks)"]
+        );
     }
 
     #[test]
@@ -164,6 +171,10 @@ mod tests {
         fresh.apps_from.cache_ttl_s = 1;
         fresh.apps_from.pool_size = 1;
         fresh.apps_from.timeout_ms = 100;
+        fresh.connection.resume_s = 1;
+        fresh.connection.resume_max_events = 1;
+        fresh.connection.resume_ack = ResumeAck::Websocket;
+        fresh.connection.presence_grace_s = 1;
         fresh.redis.ca = "x".into();
         fresh.redis.url_file = "x".into();
         fresh.redis.prefix = "x".into();

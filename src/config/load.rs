@@ -214,7 +214,7 @@ fn build_config(
     Ok((config, is_restricted_to_loopback.unwrap_or_default()))
 }
 
-/// Checks that lists of apps and webhooks have no gaps, and that each app has an id, a key and a
+/// Checks that lists of apps, webhooks and history have no gaps, and that each app has an id, a key and a
 /// secret.
 fn check_lists(raw: &mut RawConfig, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
     let apps = KeyPath::new("apps");
@@ -225,8 +225,9 @@ fn check_lists(raw: &mut RawConfig, warnings: &mut Vec<String>) -> Result<(), Co
     }
     let count = raw.list_len(&apps)?;
     let complete = apps::check_credentials(raw, count);
-    let webhooks = (0..count).map(|index| apps.index(index).child("webhooks"));
-    let whole = collect_errors(webhooks.map(|list| raw.list_len(&list)));
+    let lists = (0..count)
+        .flat_map(|index| ["webhooks", "history"].map(|name| apps.index(index).child(name)));
+    let whole = collect_errors(lists.map(|list| raw.list_len(&list)));
     collect_errors([complete, whole])
 }
 

@@ -56,7 +56,7 @@ mod variables;
 mod webhook_rules;
 mod webhooks;
 
-pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
+pub use app::{AppConfig, ClientEvents, HistoryConfig, HistoryReplay, WebhookConfig, WebhookEvent};
 pub use app_row::{AppRow, is_app_column};
 pub use changes::{ChangedApp, Changes};
 pub use check::check_setting;

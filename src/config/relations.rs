@@ -1,7 +1,7 @@
 //! The relations between values: limits that depend on one another, names that must differ.
 
 use super::{
-    AppConfig, Config, RedisConfig, ServerConfig,
+    AppConfig, Config, HistoryConfig, RedisConfig, ServerConfig,
     declare::Rule,
     error::{ConfigError, ErrorCollector, collect_errors},
     key::KeyPath,
@@ -37,6 +37,7 @@ pub(super) fn check(config: &Config, raw: &RawConfig) -> Result<(), ConfigError>
     for (index, app) in apps.iter().enumerate() {
         errors.collect(check_tls_only(raw, server, app_key(index, "tls_only"), app.tls_only));
         errors.collect(webhooks::check_webhooks(raw, &app_key(index, "webhooks"), &app.webhooks));
+        errors.collect(check_history(raw, redis, &app_key(index, "history"), &app.history));
     }
     errors.collect(check_redis_ca(raw, redis));
     errors.collect(check_unique(raw, apps, "id", |app| &app.id));
@@ -54,6 +55,33 @@ fn check_tls_pair(raw: &RawConfig, server: &ServerConfig) -> Result<(), ConfigEr
     };
     let set = KeyPath::new(set);
     Err(ConfigError::key(&raw.source(&set), set, format!("needs {missing} beside it")))
+}
+
+/// Each history has a prefix of its own. The nodes of a cluster keep no history.
+fn check_history(
+    raw: &RawConfig,
+    redis: &RedisConfig,
+    list: &KeyPath,
+    history: &[HistoryConfig],
+) -> Result<(), ConfigError> {
+    collect_errors(history.iter().enumerate().map(|(index, one)| {
+        let section = list.index(index);
+        let key = section.child("prefix");
+        let written = raw.get(&key).map(|setting| &setting.source);
+        let source = written.or_else(|| raw.source_within(&section));
+        let error = |message| {
+            Err(ConfigError::key(source.unwrap_or(&ValueSource::Default), key.clone(), message))
+        };
+        if one.prefix.is_empty() {
+            error("is required")
+        } else if history[..index].iter().any(|other| other.prefix == one.prefix) {
+            error("must be unique among the history of the app")
+        } else if redis.target().is_some() {
+            error("needs a single node: with redis.url, no history is kept")
+        } else {
+            Ok(())
+        }
+    }))
 }
 
 /// `tls_only` needs a way to know whether a client uses TLS: TLS in this process, or a trusted

@@ -1,7 +1,7 @@
 //! Looks up settings and sections by key.
 
 use super::{
-    AppConfig, Config, WebhookConfig,
+    AppConfig, Config, HistoryConfig, WebhookConfig,
     declare::{SectionInfo, Setting, SettingsSection},
     key::KeyPath,
 };
@@ -38,7 +38,11 @@ pub(super) fn setting(pattern: &str) -> Option<&'static Setting> {
 
 /// All settings with their defaults, in the order of the manual.
 pub(super) fn defaults() -> Vec<(&'static Setting, Value)> {
-    let app = AppConfig { webhooks: vec![WebhookConfig::default()], ..AppConfig::default() };
+    let app = AppConfig {
+        webhooks: vec![WebhookConfig::default()],
+        history: vec![HistoryConfig::default()],
+        ..AppConfig::default()
+    };
     let values = flatten(&Config { apps: vec![app], ..Config::default() });
     settings().zip(values).map(|(setting, (_, value))| (setting, value)).collect()
 }
@@ -148,7 +152,8 @@ mod tests {
     #[test]
     fn each_field_of_the_structs_is_a_setting_and_each_setting_a_field() {
         let webhooks = vec![WebhookConfig::default()];
-        let app = AppConfig { webhooks, ..AppConfig::default() };
+        let history = vec![HistoryConfig::default()];
+        let app = AppConfig { webhooks, history, ..AppConfig::default() };
         let config = Config { apps: vec![app], ..Config::default() };
         let mut fields = BTreeSet::new();
         let mut tables = vec![(String::new(), Value::try_from(&config).unwrap())];
@@ -164,7 +169,7 @@ mod tests {
         }
         let declared: BTreeSet<_> = settings().map(|setting| setting.key.to_owned()).collect();
         assert_eq!(fields, declared);
-        assert_eq!(settings().count(), 80);
+        assert_eq!(settings().count(), 88);
         let shown = flatten(&config).into_iter().map(|(key, _)| key.schema_path());
         assert_eq!(shown.collect::<Vec<_>>(), settings().map(|s| s.key).collect::<Vec<_>>());
     }

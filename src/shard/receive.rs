@@ -387,7 +387,9 @@ impl Shard {
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.respond(slot, subscribed.succeeded_frame);
-        for frame in subscribed.cached.into_iter().chain(subscribed.count) {
+        let replay = subscribed.log.and_then(|start| start.replay.ok()).unwrap_or_default();
+        let initial = replay.into_iter().chain(subscribed.cached).chain(subscribed.count);
+        for frame in initial {
             self.respond(slot, frame);
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use kit::{Call, Client, Frame, Http, KEY, Server, Settings, eventually, frames};
+use kit::{Call, Client, Frame, Http, KEY, Server, Settings, eventually, frames, quoted};
 
 use crate::Start as _;
 use crate::presence::member_with_info_of;
@@ -264,4 +264,51 @@ async fn skip_to_pong(client: &mut Client) {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn with_metrics() -> Settings {
+    Settings::new().section("metrics", "token", quoted("t"))
+}
+
+/// The history of the channels `a…`, as one line of the app.
+fn with_history(settings: &str) -> Settings {
+    with_metrics().app("history", format!("[{{ prefix = \"a\", {settings} }}]"))
+}
+
+#[tokio::test]
+pub(super) async fn history_applies_at_once_to_what_is_kept_and_to_new_subscriptions() {
+    let server = with_metrics().start_node().await;
+    let replayed = async |expected: &[&str]| {
+        let mut client = server.client().await;
+        client.subscribe("a").await;
+        for data in expected {
+            client.expect_event("a", "e", data).await;
+        }
+        client.ping_barrier().await;
+    };
+    server.publish("a", "e", "1").await;
+    reload(&server, with_history(r#"replay = "first""#), "history").await;
+    replayed(&[]).await;
+    for data in ["2", "3", "4"] {
+        server.publish("a", "e", data).await;
+    }
+    replayed(&["2", "3", "4"]).await;
+    reload(&server, with_history(r#"replay = "first", events = 2"#), "history").await;
+    replayed(&["3", "4"]).await;
+    reload(&server, with_history(r#"replay = "never", events = 2"#), "history").await;
+    replayed(&[]).await;
+    let short = r#"replay = "first", events = 2, seconds = 1"#;
+    reload(&server, with_history(short), "history").await;
+    let bytes = async || {
+        let page = server.metrics_page().await;
+        let gauge =
+            page.lines().find_map(|line| line.strip_prefix(r#"campanile_log_bytes{app="3"} "#));
+        gauge.expect("a gauge").parse::<u64>().expect("a number")
+    };
+    eventually("the events are too old", async || bytes().await == 0).await;
+    replayed(&[]).await;
+    server.publish("a", "e", "5").await;
+    let other = with_metrics().app("history", r#"[{ prefix = "b", replay = "first" }]"#);
+    reload(&server, other, "history").await;
+    replayed(&[]).await;
 }

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Each setting that a reload changes, with the test that shows that the running server applies the new value.
-const TESTS: [(&str, fn()); 62] = [
+const TESTS: [(&str, fn()); 66] = [
     (
         "server.path",
         settings::request_limits_metrics_token_and_path_apply_to_keep_alive_connections,
@@ -110,6 +110,22 @@ const TESTS: [(&str, fn()); 62] = [
         webhooks::the_events_and_filters_of_a_webhook_apply_at_once,
     ),
     ("apps[].webhooks[].headers", webhooks::webhooks_are_added_changed_and_removed),
+    (
+        "apps[].history[].prefix",
+        app_limits::history_applies_at_once_to_what_is_kept_and_to_new_subscriptions,
+    ),
+    (
+        "apps[].history[].seconds",
+        app_limits::history_applies_at_once_to_what_is_kept_and_to_new_subscriptions,
+    ),
+    (
+        "apps[].history[].events",
+        app_limits::history_applies_at_once_to_what_is_kept_and_to_new_subscriptions,
+    ),
+    (
+        "apps[].history[].replay",
+        app_limits::history_applies_at_once_to_what_is_kept_and_to_new_subscriptions,
+    ),
     ("apps_from.directory", app_directory::another_folder_is_read_at_once),
     ("webhooks.batch_ms", webhooks::batch_ms_applies_to_the_next_event),
     ("webhooks.deny_private", webhooks::deny_private_applies_to_the_next_request),
@@ -123,13 +139,13 @@ const TESTS: [(&str, fn()); 62] = [
     ("log.level", settings::the_log_level_applies_at_once),
 ];
 
-/// The settings in a text with the format of `config.toml`: those of webhooks are in comments.
+/// The settings in a text with the format of `config.toml`: those of webhooks and history are in comments.
 fn documented_settings(text: &str) -> BTreeSet<String> {
     let (mut section, mut settings) = (String::new(), BTreeSet::new());
     for line in text.lines() {
         let example = line
             .strip_prefix("# ")
-            .filter(|line| section.ends_with("webhooks[]") || *line == "[[apps.webhooks]]");
+            .filter(|line| section.starts_with("apps[].") || line.starts_with("[[apps."));
         let line = example.unwrap_or(line);
         let is_name =
             |name: &str| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());

@@ -1,10 +1,13 @@
-//! The logs of an app's channels: their latest events, for clients that return. Limited in bytes for each
-//! channel and for the node.
+//! The logs of an app's channels: their latest events, for clients that return and for new subscribers. Limited
+//! in bytes for each channel and for the node.
+
+mod usage;
+
+pub(in crate::broker) use usage::NodeLogs;
 
 use crate::{
-    broker::log_settings::{LogRequest, LogSettings, LogStats},
-    channel::{ChannelLog, LogStart},
-    config::ConnectionConfig,
+    broker::log_settings::{HistoryRule, LogRequest, LogSettings, LogStats},
+    channel::{ChannelLog, LogLimits, LogStart},
     protocol::{ChannelName, Frame, SocketId},
 };
 use parking_lot::Mutex;
@@ -12,33 +15,23 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
+use usage::Usage;
 
-/// Maximum size of all logs of a node, in bytes.
-const NODE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The bytes that a log counts in addition to its events and the channel's name. The maps and sets need
 /// about as much for an entry.
 const LOG_OVERHEAD_BYTES: usize = 512;
-
-/// What the logs of all apps of the node share: their settings, and the size that they have together.
-#[derive(Debug)]
-pub(in crate::broker) struct NodeLogs {
-    settings: LogSettings,
-    max_bytes: usize,
-    bytes: AtomicUsize,
-    /// The number of apps with logs.
-    apps: AtomicUsize,
-}
 
 /// The logs of the channels of one app.
 ///
 /// Its lock is taken under that of a channel, and no other lock is taken under it.
 #[derive(Debug)]
 pub(super) struct Logs {
-    /// Whether any channel has a log. Most apps have none, and their publishes read only this.
+    /// Whether any channel has a log, or gets one with its first event. Most apps have none, and their
+    /// publishes read only this.
     is_active: AtomicBool,
     /// Begins the epochs of all logs.
     epoch: u64,
@@ -48,6 +41,8 @@ pub(super) struct Logs {
 #[derive(Debug, Default)]
 struct LogsState {
     logs: HashMap<ChannelName, LogEntry>,
+    /// The channels that have a log without readers.
+    rules: Vec<HistoryRule>,
     /// The channels of the logs by their numbers.
     names: HashMap<u64, ChannelName>,
     /// The number of logs that were made.
@@ -70,69 +65,32 @@ struct LogEntry {
     log: ChannelLog,
     /// The subscriptions of connections that may resume.
     readers: usize,
-    /// When the last reader ended.
-    released_at: Instant,
+    /// Until when connections may resume, without readers.
+    kept_until: Instant,
+    /// Why its events are kept without readers.
+    rule: Option<HistoryRule>,
     /// The entries of the log in `evictable` and in `deadlines`.
     indexed: [Option<Instant>; 2],
     /// The bytes that are counted for the log.
     counted: usize,
 }
 
-/// The bytes of an app's logs, as a part of those of the node.
-#[derive(Debug)]
-struct Usage {
-    node: Arc<NodeLogs>,
-    bytes: usize,
-}
-
-impl NodeLogs {
-    pub(in crate::broker) fn new(connection: &ConnectionConfig) -> Arc<Self> {
-        Self::with_max_bytes(connection, NODE_BYTES_MAX)
-    }
-
-    pub(super) fn with_max_bytes(connection: &ConnectionConfig, max_bytes: usize) -> Arc<Self> {
-        let settings = LogSettings::new(connection);
-        let (bytes, apps) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { settings, max_bytes, bytes, apps })
-    }
-
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Usage {
-    fn new(node: &Arc<NodeLogs>) -> Self {
-        node.apps.fetch_add(1, Ordering::Relaxed);
-        Self { node: Arc::clone(node), bytes: 0 }
-    }
-
-    fn change(&mut self, before: usize, after: usize) {
-        self.bytes = self.bytes + after - before;
-        // Wraps when it becomes less, and the sum is right.
-        self.node.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-    }
-
-    /// Whether this app has to drop something: the node is over its limit, and the app over its share.
-    fn is_over(&self) -> bool {
-        let node = &self.node;
-        let share = node.max_bytes / node.apps.load(Ordering::Relaxed).max(1);
-        node.max_bytes < node.bytes.load(Ordering::Relaxed) && share < self.bytes
-    }
-}
-
-impl Drop for Usage {
-    fn drop(&mut self) {
-        self.node.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.node.apps.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Logs {
     /// No logs. `epoch` is random.
-    pub(super) fn new(epoch: u64) -> Self {
-        Self { is_active: AtomicBool::new(false), epoch, state: Mutex::default() }
+    pub(super) fn new(epoch: u64, rules: Vec<HistoryRule>) -> Self {
+        let is_active = AtomicBool::new(!rules.is_empty());
+        Self { is_active, epoch, state: Mutex::new(LogsState { rules, ..LogsState::default() }) }
+    }
+
+    /// Replaces the rules by which events are kept without readers.
+    pub(super) fn set_rules(&self, node: &NodeLogs, rules: Vec<HistoryRule>, now: Instant) {
+        let mut state = self.state.lock();
+        state.rules = rules;
+        self.is_active.store(state.is_active(), Ordering::Release);
+        for channel in state.names.values().cloned().collect::<Vec<_>>() {
+            let rule = state.rule_of(&channel);
+            state.change(&channel, &node.settings, now, |entry| entry.rule = rule);
+        }
     }
 
     /// Whether events may have to be logged.
@@ -151,39 +109,45 @@ impl Logs {
         receiver: SocketId,
         now: Instant,
     ) -> Option<LogStart> {
-        if matches!(request, LogRequest::No) {
+        let is_reader = !matches!(request, LogRequest::No);
+        if !is_reader && !self.is_active() {
             return None;
         }
+        let limits = node.settings.replay_limits();
         let mut state = self.state.lock();
-        self.is_active.store(true, Ordering::Release);
-        state.find_or_make(node, channel, self.epoch, now);
+        if is_reader {
+            self.is_active.store(true, Ordering::Release);
+            state.find_or_make(node, channel, self.epoch, now);
+        }
         let start = state.change(channel, &node.settings, now, |entry| {
-            entry.readers += 1;
-            let replay = match request {
-                LogRequest::No | LogRequest::Begin => Ok(Vec::new()),
-                LogRequest::After(position) => {
-                    entry.log.after(position, receiver, node.settings.replay_limits())
+            entry.readers += usize::from(is_reader);
+            let replay = match (request, &entry.rule) {
+                (LogRequest::After(position), _) => entry.log.after(position, receiver, limits),
+                (_, Some(rule)) if rule.replays_first => {
+                    Ok(entry.log.latest(rule.limits, limits.bytes, now))
                 }
+                (LogRequest::Begin, _) => Ok(Vec::new()),
+                (LogRequest::No, _) => return None,
             };
-            LogStart { end: entry.log.end(), replay }
+            Some(LogStart { end: entry.log.end(), replay })
         });
         state.evict(&node.settings, now);
-        start
+        start.flatten()
     }
 
     /// Ends a reader of a channel. Its log is kept for the time in which a connection may resume.
     pub(super) fn release(&self, node: &NodeLogs, channel: &ChannelName, now: Instant) {
         self.state.lock().change(channel, &node.settings, now, |entry| {
             entry.readers = entry.readers.saturating_sub(1);
-            entry.released_at = now;
+            entry.kept_until = now + node.settings.kept;
         });
     }
 
-    /// Adds an event to the channel's log, if it has one. Returns the event's sequence in the log; 0 without
-    /// one. Called under the channel's lock.
+    /// Adds an event to the channel's log, if it has one or gets one by a rule. Returns the event's sequence in the
+    /// log; 0 without one. Called under the channel's lock.
     pub(super) fn append(
         &self,
-        node: &NodeLogs,
+        node: &Arc<NodeLogs>,
         channel: &ChannelName,
         frame: &Frame,
         except: Option<SocketId>,
@@ -193,6 +157,9 @@ impl Logs {
             return 0;
         }
         let mut state = self.state.lock();
+        if state.rule_of(channel).is_some() {
+            state.find_or_make(node, channel, self.epoch, now);
+        }
         let appended = state.change(channel, &node.settings, now, |entry| {
             entry.log.append(frame.clone(), except, now)
         });
@@ -214,7 +181,7 @@ impl Logs {
         }
         // Another app may have logs now, which lowers the share of this one.
         state.evict(&node.settings, now);
-        self.is_active.store(!state.logs.is_empty(), Ordering::Release);
+        self.is_active.store(state.is_active(), Ordering::Release);
     }
 
     /// The bytes of the logs, added up.
@@ -236,6 +203,17 @@ impl Logs {
 }
 
 impl LogsState {
+    fn is_active(&self) -> bool {
+        !self.logs.is_empty() || !self.rules.is_empty()
+    }
+
+    /// The rule with the longest prefix of the channel's name. Server-to-user channels have none.
+    fn rule_of(&self, channel: &ChannelName) -> Option<HistoryRule> {
+        let is_match = |rule: &&HistoryRule| channel.as_str().starts_with(&*rule.prefix);
+        let matching = self.rules.iter().filter(is_match).filter(|_| channel.is_listed());
+        matching.max_by_key(|rule| rule.prefix.len()).cloned()
+    }
+
     fn find_or_make(
         &mut self,
         node: &Arc<NodeLogs>,
@@ -254,7 +232,8 @@ impl LogsState {
             number: self.made,
             log,
             readers: 0,
-            released_at: now,
+            kept_until: now,
+            rule: self.rule_of(channel),
             indexed: [None; 2],
             counted: 0,
         };
@@ -272,15 +251,16 @@ impl LogsState {
     ) -> Option<T> {
         let entry = self.logs.get_mut(channel)?;
         let result = change(entry);
-        let dropped = entry.log.trim(settings.log_limits(), now);
+        let dropped = entry.log.trim(entry.limits(settings, now), now);
         self.dropped_of_channel += u64::try_from(dropped).unwrap_or(u64::MAX);
-        let is_kept = entry.readers != 0 || now < entry.released_at + settings.kept;
+        let has_history = entry.rule.is_some() && entry.log.oldest().is_some();
+        let is_kept = entry.is_resumable(now) || has_history;
         let bytes = entry.log.bytes() + channel.as_str().len() + LOG_OVERHEAD_BYTES;
         let (number, before) = (entry.number, std::mem::take(&mut entry.indexed));
         let counted = if is_kept { bytes } else { 0 };
         let counted_before = std::mem::replace(&mut entry.counted, counted);
         if is_kept {
-            entry.indexed = [entry.evictable_from(), entry.deadline(settings)];
+            entry.indexed = [entry.evictable_from(settings), entry.deadline(settings, now)];
         }
         let after = entry.indexed;
         let indexes = [&mut self.evictable, &mut self.deadlines];
@@ -304,9 +284,14 @@ impl LogsState {
         self.logs.remove(channel);
         self.names.remove(&number);
         if self.logs.is_empty() {
-            let kept = (self.made, self.dropped_of_channel, self.dropped_of_node);
-            *self = Self::default();
-            (self.made, self.dropped_of_channel, self.dropped_of_node) = kept;
+            // Their memory is freed, and with `usage` the share of the app.
+            *self = Self {
+                rules: std::mem::take(&mut self.rules),
+                made: self.made,
+                dropped_of_channel: self.dropped_of_channel,
+                dropped_of_node: self.dropped_of_node,
+                ..Self::default()
+            };
         }
     }
 
@@ -320,7 +305,7 @@ impl LogsState {
                 let had_event = entry.log.drop_oldest() != 0;
                 if !had_event {
                     // Only a log without readers is evictable, and this ends the time that it is kept.
-                    entry.released_at = now.checked_sub(settings.kept).unwrap_or(now);
+                    entry.kept_until = now;
                 }
                 had_event
             });
@@ -330,17 +315,38 @@ impl LogsState {
 }
 
 impl LogEntry {
+    /// Whether a connection reads it, or may return to read it.
+    fn is_resumable(&self, now: Instant) -> bool {
+        self.readers != 0 || now < self.kept_until
+    }
+
+    /// What it keeps at most: enough for connections that resume, and for its rule.
+    fn limits(&self, settings: &LogSettings, now: Instant) -> LogLimits {
+        let of_readers = self.is_resumable(now).then(|| settings.log_limits());
+        let of_rule = self.rule.as_ref().map(|rule| rule.limits);
+        match (of_readers, of_rule) {
+            (Some(a), Some(b)) => LogLimits {
+                events: a.events.max(b.events),
+                bytes: a.bytes.max(b.bytes),
+                age: a.age.max(b.age),
+            },
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => settings.log_limits(),
+        }
+    }
+
     /// The age by which it is evicted, before others that are younger; `None` if nothing can be dropped.
-    fn evictable_from(&self) -> Option<Instant> {
-        self.log.oldest().or((self.readers == 0).then_some(self.released_at))
+    fn evictable_from(&self, settings: &LogSettings) -> Option<Instant> {
+        let released_at = || self.kept_until.checked_sub(settings.kept).unwrap_or(self.kept_until);
+        self.log.oldest().or_else(|| (self.readers == 0).then(released_at))
     }
 
     /// When something in it is not kept any longer; `None` if it has readers and no events.
-    fn deadline(&self, settings: &LogSettings) -> Option<Instant> {
+    fn deadline(&self, settings: &LogSettings, now: Instant) -> Option<Instant> {
         // Events of exactly the limit's age are kept, so the next millisecond is the time to look.
-        let step = Duration::from_millis(1);
-        let aged = self.log.oldest().map(|oldest| oldest + settings.log_limits().age + step);
-        let ended = (self.readers == 0).then(|| self.released_at + settings.kept);
+        let age = self.limits(settings, now).age + Duration::from_millis(1);
+        let aged = self.log.oldest().map(|oldest| oldest + age);
+        let ended = (self.readers == 0 && now < self.kept_until).then_some(self.kept_until);
         [aged, ended].into_iter().flatten().min()
     }
 }

@@ -14,6 +14,7 @@ pub use cache::CacheStats;
 
 use super::{
     AcceptedClientEvent, AppEvent, LogRequest, LogStats, SignInMessages, SubscribeRequest,
+    log_settings::HistoryRule,
 };
 use crate::{
     channel::{ChannelState, ChannelSummary, CountAction, Counts, supports_subscription_count},
@@ -57,14 +58,16 @@ struct AppState {
 fn app_state(hub: &Hub) -> &AppState {
     hub.broker_state(|| AppState {
         cache: Cache::new(hub.read_config(|config| config.max_cache_bytes)),
-        logs: Logs::new(rand::random()),
+        logs: Logs::new(rand::random(), hub.read_config(HistoryRule::of_app)),
         users: UserStates::default(),
         timers: TimerQueue::default(),
     })
 }
 
 /// Applies a changed configuration of the hub's app.
-pub(super) fn apply_config(hub: &Hub) {
+pub(super) fn apply_config(broker: &LocalBroker, hub: &Hub, now: Instant) {
+    let rules = hub.read_config(HistoryRule::of_app);
+    app_state(hub).logs.set_rules(&broker.logs, rules, now);
     app_state(hub).cache.set_max_bytes(hub.read_config(|config| config.max_cache_bytes));
 }
 
@@ -97,14 +100,16 @@ pub(super) fn subscribe(
     }
     channel.add_subscriber(connection.shard);
     let log = app_state(hub).logs.subscribe(&broker.logs, name, log, socket_id, now);
-    let is_replayed = matches!(request.log, LogRequest::After(_))
-        && log.as_ref().is_some_and(|start| start.replay.is_ok());
+    // The replay ends with the cached event, unless the client has it.
+    let has_cached = log.as_ref().is_some_and(|start| {
+        let resumes = matches!(request.log, LogRequest::After(_));
+        start.replay.as_ref().is_ok_and(|replay| resumes || !replay.is_empty())
+    });
     let subscribed = RegisteredSubscription {
         channel: channel.id(),
         after_sequence: channel.sequence(),
         succeeded_frame: channel.state().succeeded_frame(name),
-        // The replay ends with the cached event, unless the client has it.
-        cached: (name.is_cache() && !is_replayed).then(|| cached_or_miss(hub, name, now)),
+        cached: (name.is_cache() && !has_cached).then(|| cached_or_miss(hub, name, now)),
         count: None,
         broadcast_bytes,
         log,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::{borrow::Cow, collections::VecDeque};
 
 mod cache;
+mod history;
 mod logs;
 mod model;
 mod observed;

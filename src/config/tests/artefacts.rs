@@ -100,7 +100,7 @@ fn config_toml() -> String {
     let mut text = format!("{HEAD}{}#\n{}", comment(&reload), comment(UNITS));
     let values = flatten(&Config::default());
     for section in sections().iter().filter(|section| !section.settings.is_empty()) {
-        let is_example = section.path == "apps[].webhooks[]";
+        let is_example = section.path.starts_with("apps[].");
         let name = section.path.replace("[]", "");
         let header =
             if section.path.ends_with(']') { format!("[[{name}]]") } else { format!("[{name}]") };

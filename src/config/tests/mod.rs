@@ -9,6 +9,7 @@ mod development;
 mod environment;
 mod errors;
 mod grammar;
+mod history;
 mod messages;
 mod origins;
 mod redis;

@@ -72,7 +72,7 @@ fn the_effective_configuration_is_toml() {
 fn every_line_of_the_effective_configuration_has_its_origin() {
     let toml = Setup::default().loaded().effective_toml();
     let values: Vec<_> = toml.lines().filter(|line| line.contains(" = ")).collect();
-    assert_eq!(values.len(), 75);
+    assert_eq!(values.len(), 80);
     assert!(values.iter().all(|line| line.contains("  # default")), "{toml}");
 }
 

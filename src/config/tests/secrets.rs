@@ -2,7 +2,7 @@
 
 use super::{Setup, with_app};
 use crate::config::{
-    Config, Secret, WebhookConfig,
+    Config, HistoryConfig, Secret, WebhookConfig,
     schema::{flatten, setting},
 };
 
@@ -77,6 +77,7 @@ fn a_value_is_masked_if_its_setting_is_declared_secret() {
         headers: [("A".to_owned(), Secret::new("hunter2"))].into(),
         ..WebhookConfig::default()
     }];
+    config.apps[0].history = vec![HistoryConfig::default()];
     for (key, value) in flatten(&config) {
         let is_secret = setting(&key.schema_path()).unwrap().is_secret;
         let shown = value.to_string();

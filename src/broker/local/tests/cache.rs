@@ -42,7 +42,7 @@ fn a_lower_limit_evicts_and_the_miss_is_reported() {
     let mut config = test.hub.app().config.clone();
     config.max_cache_bytes = 1_024;
     test.hub.reconfigure(App::new(config));
-    apply_config(&test.hub);
+    apply_config(&test.broker, &test.hub, test.now);
     let summary = |text: &str| channel(&test.hub, &name(text), test.now).cached;
     assert_eq!((summary("cache-a"), summary("cache-b").is_some()), (None, true));
     assert_eq!(cache_stats(&test.hub).evicted, 1);

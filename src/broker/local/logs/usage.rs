@@ -1,0 +1,74 @@
+//! The size of the logs of a node, which its apps share.
+
+use crate::{broker::log_settings::LogSettings, config::ConnectionConfig};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Maximum size of all logs of a node, in bytes.
+const NODE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the logs of all apps of the node share: their settings, and the size that they have together.
+#[derive(Debug)]
+pub(in crate::broker) struct NodeLogs {
+    pub(super) settings: LogSettings,
+    max_bytes: usize,
+    bytes: AtomicUsize,
+    /// The number of apps with logs.
+    apps: AtomicUsize,
+}
+
+/// The bytes of an app's logs, as a part of those of the node.
+#[derive(Debug)]
+pub(super) struct Usage {
+    node: Arc<NodeLogs>,
+    pub(super) bytes: usize,
+}
+
+impl NodeLogs {
+    pub(in crate::broker) fn new(connection: &ConnectionConfig) -> Arc<Self> {
+        Self::with_max_bytes(connection, NODE_BYTES_MAX)
+    }
+
+    pub(in crate::broker::local) fn with_max_bytes(
+        connection: &ConnectionConfig,
+        max_bytes: usize,
+    ) -> Arc<Self> {
+        let settings = LogSettings::new(connection);
+        let (bytes, apps) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { settings, max_bytes, bytes, apps })
+    }
+
+    #[cfg(test)]
+    pub(in crate::broker::local) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Usage {
+    pub(super) fn new(node: &Arc<NodeLogs>) -> Self {
+        node.apps.fetch_add(1, Ordering::Relaxed);
+        Self { node: Arc::clone(node), bytes: 0 }
+    }
+
+    pub(super) fn change(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes + after - before;
+        // Wraps when it becomes less, and the sum is right.
+        self.node.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether this app has to drop something: the node is over its limit, and the app over its share.
+    pub(super) fn is_over(&self) -> bool {
+        let node = &self.node;
+        let share = node.max_bytes / node.apps.load(Ordering::Relaxed).max(1);
+        node.max_bytes < node.bytes.load(Ordering::Relaxed) && share < self.bytes
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.node.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.node.apps.fetch_sub(1, Ordering::Relaxed);
+    }
+}
