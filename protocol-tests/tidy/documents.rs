@@ -8,8 +8,9 @@ use std::{
 };
 
 /// Folders whose files documents name by their path from the root.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "src/",
+    "clients/",
     "docs/",
     "protocol-tests/",
     "examples/",

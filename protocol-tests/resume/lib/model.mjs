@@ -29,6 +29,8 @@ export const RULES = {
   announcesGaps: true,
   /** The position behind a gap counts when its notice is acknowledged. */
   acknowledgesGaps: true,
+  /** A client that counts is told its position in place of an event that excludes it. */
+  tellsExcluded: true,
   /** Events that exclude the client are not replayed to it. */
   excludesAuthor: true,
 };
@@ -148,7 +150,7 @@ class Connection {
     const subscription = this.channels.get(channel);
     if (!subscription) return;
     if (except !== this.socketId) this.socket.send(text);
-    else if (this.#told) this.send({ event: 'pusher_internal:position', channel, data: [EPOCH, sequence] });
+    else if (this.model.rules.tellsExcluded) this.#tellPosition(channel, sequence);
     this.#unacknowledged.push({ count, channel, sequence });
     this.#askSoon();
   }
@@ -207,7 +209,7 @@ class Connection {
     const live = this.channels.get(name);
     if (live) {
       if (!this.model.rules.keepsPosition) live.position = log.length;
-      this.#succeed(name, log.length);
+      this.#succeed(name);
       return;
     }
     const parked = this.session?.parked?.channels.get(name);
@@ -224,23 +226,29 @@ class Connection {
   #replay(name, from, log) {
     const missed = log.slice(from ?? log.length).filter(({ except }) => except !== this.socketId || !this.model.rules.excludesAuthor);
     const isTooLong = missed.length > this.model.limits.maxEvents;
-    this.#succeed(name, isTooLong ? log.length : from ?? log.length);
+    this.#succeed(name);
     if (isTooLong) {
       if (this.model.rules.announcesGaps) this.send({ event: 'campanile:gap', channel: name, data: JSON.stringify({ channel: name, since_ms: 0 }) });
       if (!this.model.rules.acknowledgesGaps) this.channels.get(name).position = log.length;
+      this.#tellPosition(name, log.length);
       this.#unacknowledged.push({ count: this.#count += 1, channel: name, sequence: log.length });
       this.#askSoon();
       return;
     }
     const count = this.model.rules.replayNeedsOwnPing ? undefined : 0;
     for (const entry of missed) this.deliver(name, { ...entry, except: undefined }, count);
-    if (this.#told) this.send({ event: 'pusher_internal:position', channel: name, data: [EPOCH, log.length] });
+    this.#tellPosition(name, log.length);
   }
 
-  #succeed(channel, sequence) {
+  /** The client counts from here on. What it would count wrongly is followed by another position. */
+  #tellPosition(channel, sequence) {
+    if (this.#told) this.send({ event: 'pusher_internal:position', channel, data: JSON.stringify([EPOCH, sequence]) });
+  }
+
+  #succeed(channel) {
     const users = this.model.usersOf(channel);
     const presence = { ids: users, count: users.length, hash: Object.fromEntries(users.map((user) => [user, {}])) };
-    const data = JSON.stringify({ ...(channel.startsWith('presence-') && { presence }), campanile: [EPOCH, sequence] });
+    const data = JSON.stringify(channel.startsWith('presence-') ? { presence } : {});
     this.send({ event: 'pusher_internal:subscription_succeeded', channel, data });
   }
 

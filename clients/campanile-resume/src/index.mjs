@@ -1,0 +1,2 @@
+export { askEndpoint, cacheAuthorization } from './auth-cache.mjs';
+export { resume, resumePath } from './resume.mjs';
