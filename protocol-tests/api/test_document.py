@@ -81,7 +81,8 @@ class Document(unittest.TestCase):
         self.assertEqual(user_id + len("#server-to-user-"), app["max_channel_name_length"]["default"])
 
     def test_query_parameters_and_members_are_those_that_the_source_reads(self):
-        read = set(re.findall(r'parameters\s*\.parameter\("(\w+)"\)', source("api.rs") + source("activity.rs")))
+        text = "".join(source(name) for name in ["api.rs", "activity.rs", "history.rs"])
+        read = set(re.findall(r'parameters\s*\.parameter\("(\w+)"\)', text))
         lists = [operation.get("parameters", []) for path, _, operation in document.operations() if path.startswith("/apps/")]
         documented = [document.resolved(each) for parameters in lists for each in parameters]
         self.assertEqual({each["name"] for each in documented if each["in"] == "query"}, read)

@@ -195,6 +195,7 @@ async fn a_wrong_method_is_405_with_the_allowed_ones() {
         ("POST", "channels", "GET"),
         ("DELETE", "channels/a", "GET"),
         ("POST", "channels/presence-a/users", "GET"),
+        ("POST", "channels/a/history", "GET"),
         ("POST", "connections", "GET"),
         ("GET", "users/1/terminate_connections", "POST"),
         ("GET", "users/1/force_reconnect", "POST"),

@@ -100,6 +100,7 @@ const QUERIES: &[&str] = &[
     "channels/presence-a\ninfo=user_count%2Csubscription_count",
     "channels/cache-a%3Bb\ninfo=cache",
     "channels/presence-a/users\n",
+    "channels/a/history\nlimit=2&direction=oldest_first&cursor=a:1&start_serial=1&end_serial=9",
     "connections\nk[]=b&k[]=a&Zebra=1",
     "users/7/terminate_connections\nbody_md5=d41d8cd98f00b204e9800998ecf8427e",
     "users/7/force_reconnect\nbody_md5=d41d8cd98f00b204e9800998ecf8427e",

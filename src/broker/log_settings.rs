@@ -1,7 +1,7 @@
 //! How a subscription uses the log of its channel, and what logs keep.
 
 use crate::{
-    channel::{LogLimits, Position, ReplayLimits},
+    channel::{HistoryPage, LogLimits, Position, ReplayLimits},
     config::{AppConfig, ConnectionConfig, HistoryConfig, HistoryReplay},
 };
 use std::{sync::Arc, time::Duration};
@@ -16,6 +16,19 @@ pub enum LogRequest<'a> {
     Begin,
     /// The connection resumes: it receives the events after the position.
     After(&'a Position),
+}
+
+/// What is known of the history of a channel.
+#[derive(Clone, Debug)]
+pub enum HistoryRead {
+    /// The events of the channel are not kept, by configuration.
+    NotKept,
+    /// No event is kept at present.
+    Empty,
+    /// The log of the query was lost.
+    OtherLog,
+    /// The events.
+    Page(HistoryPage),
 }
 
 /// Counters of the logs of an app's channels in the memory of this node.

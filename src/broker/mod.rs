@@ -14,14 +14,14 @@ mod watch;
 
 pub use error::{PublishError, Unavailable};
 pub use local::{CacheStats, LocalBroker};
-pub use log_settings::{LogRequest, LogStats};
+pub use log_settings::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
 pub use redis::RedisBroker;
 pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 pub use watch::BrokerWatch;
 
 use crate::{
-    channel::{ChannelSummary, Counts},
+    channel::{ChannelSummary, Counts, HistoryQuery},
     clock,
     config::{ConnectionConfig, RedisConfig},
     hub::{ConnectionRef, Hub, RegisteredSubscription, ShardIndex, ShardSet, UserClose},
@@ -307,6 +307,16 @@ impl Broker {
         match self {
             Self::Local(_) => Ok(local::users(hub, name)),
             Self::Redis(broker) => broker.users(hub, name, with_info).await,
+        }
+    }
+
+    /// The events of a channel that are kept.
+    #[must_use]
+    pub fn history(&self, hub: &Hub, name: &ChannelName, query: &HistoryQuery) -> HistoryRead {
+        match self {
+            Self::Local(_) => local::history(hub, name, query, clock::now()),
+            // The configuration has no history.
+            Self::Redis(_) => HistoryRead::NotKept,
         }
     }
 

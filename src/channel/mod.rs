@@ -6,11 +6,13 @@
 //! a [`CountThrottle`] for the total.
 
 mod count_throttle;
+mod history;
 mod log;
 mod online;
 mod roster;
 
 pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, CountThrottle};
+pub use history::{HistoryItem, HistoryPage, HistoryQuery};
 pub use log::{
     ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LogStart, LoggedEvent, Position, ReplayLimits,
 };

@@ -12,6 +12,7 @@ mod console;
 mod cors;
 mod diagnostics;
 mod head;
+mod history;
 mod idle;
 mod info;
 mod limiter;

@@ -53,6 +53,7 @@ pub(super) enum ApiCall<'a> {
     Channels,
     Channel(Cow<'a, str>),
     ChannelUsers(Cow<'a, str>),
+    ChannelHistory(Cow<'a, str>),
     Connections,
     Activity,
     Diagnostics,
@@ -67,6 +68,7 @@ impl ApiCall<'_> {
             Self::Channels
             | Self::Channel(_)
             | Self::ChannelUsers(_)
+            | Self::ChannelHistory(_)
             | Self::Connections
             | Self::Activity
             | Self::Diagnostics => "GET",
@@ -97,6 +99,7 @@ impl<'a> Route<'a> {
                 ApiCall::Channels => "channels",
                 ApiCall::Channel(_) => "channel",
                 ApiCall::ChannelUsers(_) => "channel_users",
+                ApiCall::ChannelHistory(_) => "channel_history",
                 ApiCall::Connections => "connections",
                 ApiCall::Activity => "activity",
                 ApiCall::Diagnostics => "diagnostics",
@@ -219,6 +222,7 @@ impl<'a> Route<'a> {
             ("channels", None, None) => ApiCall::Channels,
             ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
             ("channels", Some(name), Some("users")) => ApiCall::ChannelUsers(decoded(name)?),
+            ("channels", Some(name), Some("history")) => ApiCall::ChannelHistory(decoded(name)?),
             ("users", Some(user_id), Some("terminate_connections")) => {
                 ApiCall::CloseUser(decoded(user_id)?, UserClose::Terminate)
             }
@@ -276,6 +280,10 @@ mod tests {
         assert_eq!(
             call(&Method::GET, "/apps/3/channels/a/users"),
             Some(ApiCall::ChannelUsers("a".into()))
+        );
+        assert_eq!(
+            call(&Method::GET, "/apps/3/channels/a/history"),
+            Some(ApiCall::ChannelHistory("a".into()))
         );
         assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(ApiCall::Connections));
         assert_eq!(call(&Method::GET, "/apps/3/activity"), Some(ApiCall::Activity));
@@ -385,6 +393,7 @@ mod tests {
             ("GET /apps/3/channels", "channels", Some("3")),
             ("GET /apps/3/channels/a", "channel", Some("3")),
             ("GET /apps/3/channels/a/users", "channel_users", Some("3")),
+            ("GET /apps/3/channels/a/history", "channel_history", Some("3")),
             ("GET /apps/3/connections", "connections", Some("3")),
             ("GET /apps/3/activity", "activity", Some("3")),
             ("GET /apps/3/diagnostics", "diagnostics", Some("3")),

@@ -6,8 +6,8 @@ mod usage;
 pub(in crate::broker) use usage::NodeLogs;
 
 use crate::{
-    broker::log_settings::{HistoryRule, LogRequest, LogSettings, LogStats},
-    channel::{ChannelLog, LogLimits, LogStart},
+    broker::log_settings::{HistoryRead, HistoryRule, LogRequest, LogSettings, LogStats},
+    channel::{ChannelLog, HistoryQuery, LogLimits, LogStart},
     protocol::{ChannelName, Frame, SocketId},
 };
 use parking_lot::Mutex;
@@ -165,6 +165,25 @@ impl Logs {
         });
         state.evict(&node.settings, now);
         appended.unwrap_or(0)
+    }
+
+    /// Reads the events of a channel that are kept by a rule.
+    pub(super) fn history(
+        &self,
+        channel: &ChannelName,
+        query: &HistoryQuery,
+        now: Instant,
+    ) -> HistoryRead {
+        let state = self.state.lock();
+        let Some(rule) = state.rule_of(channel) else { return HistoryRead::NotKept };
+        match state.logs.get(channel) {
+            Some(entry) => match entry.log.page(query, rule.limits, now) {
+                Some(page) => HistoryRead::Page(page),
+                None => HistoryRead::OtherLog,
+            },
+            None if query.epoch.is_some() => HistoryRead::OtherLog,
+            None => HistoryRead::Empty,
+        }
     }
 
     /// Drops events that are too old, and logs that are not kept any longer.

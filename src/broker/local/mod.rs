@@ -13,11 +13,14 @@ mod user_states;
 pub use cache::CacheStats;
 
 use super::{
-    AcceptedClientEvent, AppEvent, LogRequest, LogStats, SignInMessages, SubscribeRequest,
-    log_settings::HistoryRule,
+    AcceptedClientEvent, AppEvent, HistoryRead, LogRequest, LogStats, SignInMessages,
+    SubscribeRequest, log_settings::HistoryRule,
 };
 use crate::{
-    channel::{ChannelState, ChannelSummary, CountAction, Counts, supports_subscription_count},
+    channel::{
+        ChannelState, ChannelSummary, CountAction, Counts, HistoryQuery,
+        supports_subscription_count,
+    },
     config::{ConnectionConfig, WebhookEvent},
     hub::{
         ConnectionRef, Hub, HubEvent, LockedChannel, RegisteredSubscription, ShardIndex, ShardSet,
@@ -297,6 +300,16 @@ pub(super) fn cache_stats(hub: &Hub) -> CacheStats {
 /// Ends the use of a channel's log by a subscription.
 pub(super) fn release_log(broker: &LocalBroker, hub: &Hub, channel: &ChannelName, now: Instant) {
     app_state(hub).logs.release(&broker.logs, channel, now);
+}
+
+/// The events of a channel that are kept.
+pub(super) fn history(
+    hub: &Hub,
+    name: &ChannelName,
+    query: &HistoryQuery,
+    now: Instant,
+) -> HistoryRead {
+    app_state(hub).logs.history(name, query, now)
 }
 
 /// Counters of the logs of channels.
