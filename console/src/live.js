@@ -2,7 +2,8 @@
 
 const FIRST_DELAY_MS = 1000;
 const MAX_DELAY_MS = 15_000;
-const CALL_DEADLINE_MS = 10_000;
+/** Longer than a webhook's endpoint may take to answer, which is 11 s. */
+const CALL_DEADLINE_MS = 15_000;
 
 /** Why the live connection could not be opened although the server answers over HTTP. */
 const NEVER_OPENED = 'The server answers, but the live connection cannot be opened. Usual causes: a proxy does not pass WebSocket '

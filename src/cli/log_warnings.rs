@@ -20,7 +20,7 @@ impl<S: Subscriber> Layer<S> for RecordWarnings {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let level = *event.metadata().level();
         if level <= Level::WARN {
-            recent::WARNINGS.record(|| warning(event));
+            recent::WARNINGS.record(None, || warning(event));
         }
     }
 }

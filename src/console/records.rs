@@ -125,18 +125,23 @@ fn hint(context: &Context, record: &FailedAuthorization) -> &'static str {
 pub(super) async fn webhooks(app: &SeenApp, output: &Output) -> Result<(), Closed> {
     let app_id = app.hub.app_id();
     let describe = |attempt: &Recorded<WebhookAttempt>| {
-        let is_of_app = *attempt.record.app == *app_id;
+        let is_of_app = attempt.record.app == app_id;
         is_of_app.then(|| webhook(attempt, app.shows_payloads()))
     };
     watch(&recent::WEBHOOKS, Some(app), describe, output).await
 }
 
 fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
-    let Recorded { number, time_ms, record } = attempt;
+    let Recorded { id, time_ms, record, .. } = attempt;
     let is_delivered = record.status.is_some_and(|status| (200..300).contains(&status));
+    let state = match (is_delivered, record.is_given_up) {
+        (true, _) => "delivered",
+        (false, true) => "failed",
+        (false, false) => "retrying",
+    };
     let body = record.body.as_ref().and_then(|body| std::str::from_utf8(body).ok());
     json!({
-        "id": number,
+        "id": id,
         "time": time_ms,
         "webhook": record.webhook,
         "url": record.endpoint,
@@ -145,7 +150,7 @@ fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
         "status": record.status,
         "error": record.error,
         "took_ms": record.took_ms,
-        "state": if is_delivered { "delivered" } else { "retrying" },
+        "state": state,
         "can_resend": record.body.is_some(),
         "body": body.filter(|_| shows_payloads),
     })
@@ -159,14 +164,26 @@ fn event_names(body: &str) -> BTreeSet<String> {
 }
 
 /// Sends the body of a recorded attempt again.
-pub(super) async fn resend(context: &Context, app: &SeenApp, number: u64) -> Result<Value, String> {
+pub(super) async fn resend(context: &Context, app: &SeenApp, id: u64) -> Result<Value, String> {
+    if !app.hub.is_enabled() {
+        return Err("the app is disabled".to_owned());
+    }
+    if context.node().is_draining() {
+        return Err("the server is shutting down".to_owned());
+    }
     let app_id = app.hub.app_id();
-    let recorded = recent::WEBHOOKS.since(number.saturating_sub(1));
-    let found = recorded.iter().find(|attempt| attempt.number == number);
-    let found = found.filter(|attempt| *attempt.record.app == *app_id);
+    let recorded = recent::WEBHOOKS.since(0);
+    let found = recorded.iter().find(|attempt| attempt.id == id);
+    let found = found.filter(|attempt| attempt.record.app == app_id);
     let attempt = &found.ok_or("the attempt is not kept any more")?.record;
     let body = attempt.body.clone().ok_or("the body was too large to be kept")?;
-    let status = context.node().webhooks().resend(&app_id, &attempt.webhook, body).await?;
+    let status = context.node().webhooks().resend(&app_id, &attempt.url, body).await?;
+    tracing::info!(
+        app = &*app_id,
+        webhook = attempt.webhook,
+        status,
+        "console sent a webhook again"
+    );
     Ok(json!({"status": status}))
 }
 
@@ -195,6 +212,7 @@ mod tests {
         let record = |channel: Option<&str>| FailedAuthorization {
             app: "1".into(),
             socket_id: SocketId::from_random(7),
+            address: [127, 0, 0, 1].into(),
             channel: channel.map(str::to_owned),
             key: None,
             signature: None,

@@ -51,7 +51,7 @@ impl HttpContext {
             return;
         }
         let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
-        recent::REJECTED.record(|| RejectedConnection {
+        recent::REJECTED.record(app.as_deref(), || RejectedConnection {
             app: app.clone(),
             address: *address,
             key: cut(key),

@@ -40,7 +40,7 @@ impl ClosedClient {
             code,
             "connection closed"
         );
-        recent::CLOSED.record(|| self.closed_connection(close, now));
+        recent::CLOSED.record(Some(app), || self.closed_connection(close, now));
     }
 
     fn closed_connection(&self, close: &CloseReason, now: Instant) -> ClosedConnection {

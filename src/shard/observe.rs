@@ -142,7 +142,8 @@ impl Shard {
             return;
         };
         let Some(client) = self.client(slot) else { return };
-        recent::AUTHORIZATIONS.record(|| failed_authorization(client, channel, auth));
+        let app = client.hub.app_id();
+        recent::AUTHORIZATIONS.record(Some(&app), || failed_authorization(client, channel, auth));
     }
 }
 
@@ -162,6 +163,7 @@ fn failed_authorization(
     FailedAuthorization {
         app: client.hub.app_id(),
         socket_id: client.session.socket_id(),
+        address: client.info.address,
         channel: channel.map(|channel| cut(channel)),
         key,
         signature,

@@ -5,7 +5,7 @@ use super::{
     endpoint::Endpoint,
     envelope::{self, WebhookRequest},
     queue::{LIFETIME, Queue, RequestId},
-    resend::post_recorded,
+    resend::{post_recorded, record_given_up},
     restart_on_panic,
     retry::{Failure, Retries, RetryContext, RetryDecision},
     stats::Dropped,
@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, time};
 
@@ -73,6 +73,8 @@ struct QueueDelivery<P, Q> {
     end: watch::Receiver<DeliveryPhase>,
     /// Whether the oldest request waits for its next attempt.
     is_failing: Arc<AtomicBool>,
+    /// When the request of the latest failed attempt was created, and the record of that attempt.
+    failed: Option<(Instant, Option<u64>)>,
 }
 
 /// The delivery of dead letters.
@@ -89,7 +91,8 @@ struct DeadLetterDelivery<P, Q> {
 /// The result of an attempt.
 enum DeliveryAttempt {
     Delivered,
-    Failed(Failure, String),
+    /// It failed, with the error, and the record of the attempt.
+    Failed(Failure, String, Option<u64>),
 }
 
 /// Posts a request once.
@@ -99,7 +102,8 @@ async fn attempt(
     request: &WebhookRequest,
     is_retry: bool,
 ) -> DeliveryAttempt {
-    let (failure, error) = match post_recorded(post, endpoint, request, is_retry).await {
+    let (result, recorded) = post_recorded(post, endpoint, request, is_retry).await;
+    let (failure, error) = match result {
         Ok(response) if response.status.is_success() => return DeliveryAttempt::Delivered,
         Ok(response) => {
             (Failure::from_status(response.status), format!("status {}", response.status.as_u16()))
@@ -118,7 +122,7 @@ async fn attempt(
         }
     };
     endpoint.stats.failed.add(1);
-    DeliveryAttempt::Failed(failure, error)
+    DeliveryAttempt::Failed(failure, error, recorded)
 }
 
 fn delivered(endpoint: &Endpoint, request: &WebhookRequest) {
@@ -145,7 +149,7 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
         };
         let retries = Retries::default();
         Self {
-            main: QueueDelivery { endpoint, queue, post, retries, end, is_failing },
+            main: QueueDelivery { endpoint, queue, post, retries, end, is_failing, failed: None },
             dead_letters,
         }
     }
@@ -159,10 +163,12 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
 impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
     async fn run(mut self) {
         while let Some((request_id, request)) = self.next().await {
-            let DeliveryAttempt::Failed(failure, error) = self.attempt(request_id, &request).await
+            let DeliveryAttempt::Failed(failure, error, recorded) =
+                self.attempt(request_id, &request).await
             else {
                 continue;
             };
+            self.failed = Some((request.created_at, recorded));
             let next = match self.retries.failed(failure, self.context()) {
                 RetryDecision::Probe => self.probe().await,
                 next @ (RetryDecision::Retry(_) | RetryDecision::Isolate(_)) => next,
@@ -271,6 +277,7 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
             let Some(dropped) = self.queue.add_dead_letter(request_id).await else { return false };
             self.endpoint.log_rejection("webhook event moved to the dead letters", request, error);
             self.endpoint.count_dropped(Dropped::Rejected, dropped, now());
+            record_given_up(self.failed.take().and_then(|(_, recorded)| recorded));
             self.retries.record_split(0);
         }
         self.is_failing.store(false, Ordering::Relaxed);
@@ -309,6 +316,9 @@ impl<P: Post, Q: Queue> QueueDelivery<P, Q> {
         if let Some(before) = now.checked_sub(LIFETIME) {
             let events = self.queue.drop_older(before).await;
             self.endpoint.count_dropped(Dropped::Expired, events, now);
+            if let Some((_, recorded)) = self.failed.take_if(|(created, _)| *created <= before) {
+                record_given_up(recorded);
+            }
         }
     }
 }
@@ -357,7 +367,8 @@ impl<P: Post, Q: Queue> DeadLetterDelivery<P, Q> {
                 delivered(&self.endpoint, request);
                 true
             }
-            DeliveryAttempt::Failed(_, error) => {
+            DeliveryAttempt::Failed(_, error, recorded) => {
+                record_given_up(recorded);
                 self.endpoint.log_rejection("webhook event rejected again", request, &error);
                 false
             }

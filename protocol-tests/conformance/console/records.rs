@@ -151,6 +151,50 @@ async fn deliveries_of_webhooks_are_shown_and_sent_again() {
 }
 
 #[tokio::test]
+async fn an_event_that_became_a_dead_letter_is_shown_as_failed() {
+    let receiver = WebhookReceiver::answering(|_| Some(400)).await;
+    let toml =
+        format!("[{{ url = {}, events = [\"channel_occupied\"] }}]", quoted(&receiver.url()));
+    let server = with_password().app("webhooks", toml).start().await;
+    let mut page = page(&server).await;
+    let (watch, _) = page.watch("webhooks", app()).await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    let first = page.data(watch).await;
+    assert_eq!((&first["state"], &first["status"]), (&json!("retrying"), &json!(400)));
+    let failed = page.data_where(watch, |attempt| attempt["state"] == "failed").await;
+    assert_eq!((&failed["attempt"], &failed["status"]), (&json!(2), &json!(400)));
+    let (_, kept) = page.watch("webhooks", app()).await;
+    let states: Vec<_> = kept.as_array().unwrap().iter().map(|item| &item["state"]).collect();
+    assert_eq!(states, ["retrying", "failed"], "a changed attempt takes its own place");
+}
+
+/// Two webhooks of one host have the same name, unless they are given names.
+#[tokio::test]
+async fn a_webhook_is_sent_again_to_its_own_url_while_its_app_is_enabled() {
+    let mut receiver = WebhookReceiver::new().await;
+    let url = receiver.url();
+    let toml = format!(
+        "[{{ url = {}, events = [\"channel_vacated\"] }}, {{ url = {}, events = [\"channel_occupied\"] }}]",
+        quoted(&url),
+        quoted(&format!("{url}/second"))
+    );
+    let settings = with_password().app("webhooks", toml);
+    let server = settings.start().await;
+    let mut page = page(&server).await;
+    let (watch, _) = page.watch("webhooks", app()).await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    assert!(receiver.next().await.line.contains("/hooks/second"));
+    let params = json!({"app": APP_ID, "id": page.data(watch).await["id"]});
+    page.call("resend_webhook", params.clone()).await;
+    assert!(receiver.next().await.line.contains("/hooks/second"));
+    server.reload(&settings.app("enabled", false)).await;
+    let error = page.try_call("resend_webhook", params).await.unwrap_err();
+    assert_eq!(error, "the app is disabled");
+}
+
+#[tokio::test]
 async fn warnings_and_the_configuration_are_for_sessions_of_the_server() {
     let server = with_password().app("console_password", quoted("of the app")).start().await;
     let mut page = page(&server).await;
