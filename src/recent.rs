@@ -7,7 +7,7 @@
 
 use crate::{
     config::Secret,
-    protocol::SocketId,
+    protocol::{ChannelName, SocketId},
     rate::{Rate, TokenBucket},
 };
 use bytes::Bytes;
@@ -38,6 +38,14 @@ pub struct ClosedConnection {
     pub origin: Option<Box<str>>,
     /// The user that it was signed in as.
     pub user_id: Option<Arc<str>>,
+    /// The number of its subscriptions when it was closed.
+    pub subscriptions: usize,
+    /// The channels of these subscriptions, or some of many.
+    pub channels: Vec<ChannelName>,
+    /// The number of messages that it has sent.
+    pub messages_in: u64,
+    /// The number of messages that were written to it.
+    pub messages_out: u64,
     /// How long it was open, in milliseconds.
     pub duration_ms: u64,
     /// The close code; `None` without a close frame.

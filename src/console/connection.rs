@@ -11,7 +11,7 @@ use super::{
     sampler::Sampler,
 };
 use crate::{
-    hub::{ConnectionFilter, WatchedMessage},
+    hub::{ConnectionFilter, ConnectionState, MessageCounts, WatchedMessage},
     protocol::{ChannelName, SocketId},
     recent,
 };
@@ -21,6 +21,8 @@ use tokio::time::{self, Instant};
 
 /// How often it is told that messages were left out.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the counts are read, in intervals.
+const INTERVALS_PER_COUNTS: u64 = 3;
 
 /// The socket id of the parameters.
 ///
@@ -61,11 +63,12 @@ pub(super) async fn watch(
     output.result(state).await?;
     let mut sampler = Sampler::new(Instant::now().into());
     let mut ticks = time::interval_at(Instant::now() + INTERVAL, INTERVAL);
+    let mut intervals = 0;
     loop {
         tokio::select! {
             message = watcher.next() => match message {
-                Some(WatchedMessage::Closed(code, reason)) => {
-                    return output.data(end(code, &reason)).await;
+                Some(WatchedMessage::Closed(code, reason, counts)) => {
+                    return output.data(end(code, &reason, counts)).await;
                 }
                 Some(message) => {
                     if sampler.admit() {
@@ -77,6 +80,15 @@ pub(super) async fn watch(
             _ = ticks.tick() => {
                 if let Some(told) = sampler.end_period(Instant::now().into(), watcher.take_missed()) {
                     output.data(told).await?;
+                }
+                intervals += 1;
+                if intervals % INTERVALS_PER_COUNTS == 0 {
+                    let question = context.question().await;
+                    let found = app.hub.connections(ConnectionFilter::One(socket_id), 1).await;
+                    drop(question);
+                    if let Some(open) = found.first() {
+                        output.data(counts(open)).await?;
+                    }
                 }
             }
         }
@@ -114,7 +126,7 @@ fn closed(app: &SeenApp, socket_id: SocketId) -> Option<Value> {
         closed.record.socket_id == socket_id && closed.record.app == app.hub.app_id()
     })?;
     let mut state = closed_connection(found);
-    state["channels"] = json!([]);
+    state["channels"] = found.record.channels.iter().map(ChannelName::as_str).collect();
     Some(state)
 }
 
@@ -130,7 +142,17 @@ fn item(message: &WatchedMessage, shows_data: bool) -> Value {
     item
 }
 
-fn end(code: u16, reason: &str) -> Value {
+/// The counts of an open connection, which its messages here do not show: some are left out.
+fn counts(open: &ConnectionState) -> Value {
+    json!({
+        "type": "state",
+        "messages_in": open.messages.received,
+        "messages_out": open.messages.sent,
+        "waiting_bytes": open.waiting_bytes,
+    })
+}
+
+fn end(code: u16, reason: &str, counts: MessageCounts) -> Value {
     let code = Some(code).filter(|code| *code != 0);
     json!({
         "type": "closed",
@@ -138,5 +160,7 @@ fn end(code: u16, reason: &str) -> Value {
         "code": code,
         "reason": sentence_of("closed without a close frame of the server", reason),
         "explanation": explain_close(code.unwrap_or(1006), reason),
+        "messages_in": counts.received,
+        "messages_out": counts.sent,
     })
 }

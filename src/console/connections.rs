@@ -89,7 +89,8 @@ pub(super) fn connection(open: &ConnectionState) -> Value {
         "user_id": open.user_id.as_deref(),
         "client": null,
         "origin": open.origin.as_deref(),
-        "messages_in": null,
+        "messages_in": open.messages.received,
+        "messages_out": open.messages.sent,
         "waiting_bytes": open.waiting_bytes,
     })
 }
@@ -107,11 +108,12 @@ pub(super) fn closed_connection(closed: &Arc<Recorded<ClosedConnection>>) -> Val
         "reason": sentence_of(record.reason, message),
         // A client sees 1006 where there was no close frame.
         "explanation": explain_close(record.code.unwrap_or(1006), message),
-        "subscriptions": null,
+        "subscriptions": record.subscriptions,
         "user_id": record.user_id.as_deref(),
         "client": null,
         "origin": record.origin.as_deref(),
-        "messages_in": null,
+        "messages_in": record.messages_in,
+        "messages_out": record.messages_out,
         "waiting_bytes": null,
     })
 }

@@ -31,6 +31,17 @@ pub struct ConnectionState {
     pub channels: Vec<ChannelName>,
     /// Bytes that wait for it in the server.
     pub waiting_bytes: usize,
+    /// Its messages so far.
+    pub messages: MessageCounts,
+}
+
+/// The numbers of messages of a connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MessageCounts {
+    /// From the client.
+    pub received: u64,
+    /// Written to the client.
+    pub sent: u64,
 }
 
 /// Which connections are asked for.
@@ -72,8 +83,8 @@ pub enum WatchedMessage {
     In(String),
     /// To the client.
     Out(Frame),
-    /// It is closed, with this code and reason.
-    Closed(u16, String),
+    /// It is closed, with this code and reason, and has had so many messages.
+    Closed(u16, String, MessageCounts),
 }
 
 /// Receives the messages of a connection. Dropping it ends the watch.

@@ -26,7 +26,7 @@ pub use activity::{ActivityOrder, ChannelActivity, ChannelSequences};
 pub use channel::LockedChannel;
 pub use connections::{
     ConnectionFilter, ConnectionState, ConnectionWatch, ConnectionWatcher, ConnectionsQuery,
-    WatchedMessage,
+    MessageCounts, WatchedMessage,
 };
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;

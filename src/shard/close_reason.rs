@@ -1,11 +1,15 @@
 //! Why connections are closed.
 
 use crate::{
+    hub::MessageCounts,
     node::{AdmittedClient, ClientInfo},
-    protocol::{CloseCode, SocketId},
+    protocol::{ChannelName, CloseCode, SocketId},
     recent::{self, ClosedConnection},
 };
 use std::{sync::Arc, time::Instant};
+
+/// Maximum number of channels of a closed connection that are kept.
+const CHANNELS_MAX: usize = 100;
 
 /// The data of a client that is logged when its connection is closed.
 #[derive(Debug)]
@@ -14,18 +18,39 @@ pub(super) struct ClosedClient {
     socket_id: SocketId,
     from: ClientInfo,
     user: Option<Arc<str>>,
+    channels: ClosedChannels,
+}
+
+/// The channels that a client was subscribed to when it left.
+#[derive(Debug, Default)]
+pub(super) struct ClosedChannels {
+    count: usize,
+    /// The names of some, if there is a console.
+    names: Vec<ChannelName>,
+}
+
+impl ClosedChannels {
+    /// Adds a channel.
+    pub(super) fn add(&mut self, name: ChannelName) {
+        self.count += 1;
+        if self.names.len() < CHANNELS_MAX && recent::is_on() {
+            self.names.push(name);
+        }
+    }
 }
 
 impl ClosedClient {
-    pub(super) fn new<H>(client: AdmittedClient<H>) -> Self {
+    pub(super) fn new<H>(client: AdmittedClient<H>, channels: ClosedChannels) -> Self {
         let user = client.session.user().map(|user| Arc::clone(&user.id));
         let socket_id = client.session.socket_id();
-        Self { app: client.hub.app_id(), socket_id, from: client.info, user }
+        Self { app: client.hub.app_id(), socket_id, from: client.info, user, channels }
     }
 
     /// Logs that the connection is closed.
-    pub(super) fn log_close(&self, close: &CloseReason, now: Instant) {
-        let Self { app, socket_id, from: ClientInfo { address, origin, admitted_at }, user } = self;
+    pub(super) fn log_close(self, close: &CloseReason, messages: MessageCounts, now: Instant) {
+        let Self {
+            app, socket_id, from: ClientInfo { address, origin, admitted_at }, user, ..
+        } = &self;
         let (reason, code) = (close.label(), Some(close.code()).filter(|code| *code != 0));
         let duration_s = now.saturating_duration_since(*admitted_at).as_secs_f64();
         let duration_s = (duration_s * 1_000.0).round() / 1_000.0;
@@ -40,17 +65,27 @@ impl ClosedClient {
             code,
             "connection closed"
         );
-        recent::CLOSED.record(Some(app), || self.closed_connection(close, now));
+        let app = Arc::clone(app);
+        recent::CLOSED.record(Some(&app), || self.closed_connection(close, messages, now));
     }
 
-    fn closed_connection(&self, close: &CloseReason, now: Instant) -> ClosedConnection {
+    fn closed_connection(
+        self,
+        close: &CloseReason,
+        messages: MessageCounts,
+        now: Instant,
+    ) -> ClosedConnection {
         let duration = now.saturating_duration_since(self.from.admitted_at);
         ClosedConnection {
-            app: Arc::clone(&self.app),
+            app: self.app,
             socket_id: self.socket_id,
             address: self.from.address,
-            origin: self.from.origin.clone(),
-            user_id: self.user.clone(),
+            origin: self.from.origin,
+            user_id: self.user,
+            subscriptions: self.channels.count,
+            channels: self.channels.names,
+            messages_in: messages.received,
+            messages_out: messages.sent,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             code: Some(close.code()).filter(|code| *code != 0),
             reason: close.label(),

@@ -1,14 +1,14 @@
 //! Closes connections, individually and at the end of the process.
 
 use super::{
-    close_reason::{CloseReason, ClosedClient},
+    close_reason::{CloseReason, ClosedChannels, ClosedClient},
     connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, Connection, PeerState, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
     event_loop::Shard,
 };
 use crate::{
-    hub::{ConnectionKey, ConnectionRef, Hub},
+    hub::{ConnectionKey, ConnectionRef, Hub, MessageCounts},
     protocol::{CloseCode, Frame, event},
 };
 use std::sync::Arc;
@@ -35,10 +35,14 @@ impl Shard {
     pub(super) fn queue_close_frames(&mut self, slot: u32, code: &CloseCode) {
         let announcement = code.is_announced().then(|| event::closing(code));
         let close = Frame::close(code.number(), &code.to_string());
-        for frame in announcement.into_iter().chain([close]) {
+        for frame in announcement.iter().chain([&close]) {
             self.metrics().sent(frame.kind(), 1, frame.bytes().len());
-            self.connections[slot as usize].outbox.push(frame);
         }
+        let outbox = &mut self.connections[slot as usize].outbox;
+        if let Some(announcement) = announcement {
+            outbox.push(announcement);
+        }
+        outbox.push_control(close);
     }
 
     /// Handles a close frame of the client. The reply, if one is due, is already queued.
@@ -97,13 +101,15 @@ impl Shard {
     /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
     /// released when it is dropped.
     fn leave(&mut self, connection: ConnectionRef, mut client: AdmittedClient) -> ClosedClient {
+        let mut channels = ClosedChannels::default();
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
+            channels.add(channel);
         }
         if let Some(user) = client.session.user() {
             self.node.broker().sign_out(&client.hub, connection, user, self.now);
         }
-        ClosedClient::new(client)
+        ClosedClient::new(client, channels)
     }
 
     /// Drops a connection.
@@ -129,10 +135,12 @@ impl Shard {
             Phase::Open(client) => (reason, Some(self.leave(reference, *client))),
         };
         self.node.metrics().connection_ended(reason.label(), reason.code());
-        self.watch_end(reference.key, reason.code(), &reason.message());
+        let messages =
+            MessageCounts { received: connection.messages_in, sent: connection.outbox.messages() };
+        self.watch_end(reference.key, &reason, messages);
         // A rejected connection was logged at its rejection.
         if let Some(client) = client {
-            client.log_close(&reason, self.now);
+            client.log_close(&reason, messages, self.now);
         }
     }
 

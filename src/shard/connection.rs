@@ -59,6 +59,8 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) key: ConnectionKey,
     pub(super) outbox: Outbox,
+    /// The number of messages that the client has sent.
+    pub(super) messages_in: u64,
     pub(super) queued: Queued,
     /// Whether the socket accepts no more data. It is not read either until it does: a client that
     /// sends without reading would only fill its outbox with replies.
@@ -138,6 +140,7 @@ impl Connection {
             socket,
             key,
             outbox: Outbox::default(),
+            messages_in: 0,
             queued: Queued::No,
             is_blocked: false,
             may_have_input: false,

@@ -21,7 +21,7 @@ use crate::{
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     metrics::ShardMetrics,
     node::Node,
-    protocol::{CloseCode, Frame, event},
+    protocol::{CloseCode, Frame, FrameKind, event},
     session::DeadlineAction,
     shutdown::DrainGuard,
 };
@@ -319,7 +319,7 @@ impl Shard {
     fn send_handshake(&mut self, slot: u32, response: Frame, rejection: Option<&CloseCode>) {
         self.metrics().sent(response.kind(), 1, response.bytes().len());
         let connection = &mut self.connections[slot as usize];
-        connection.outbox.push(response);
+        connection.outbox.push_control(response);
         if let Some(code) = rejection {
             return self.queue_close_frames(slot, code);
         }
@@ -421,7 +421,11 @@ impl Shard {
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return };
         self.node.metrics().shard(self.index.get()).sent(frame.kind(), 1, frame.bytes().len());
-        connection.outbox.push(frame);
+        if frame.kind() == FrameKind::Control {
+            connection.outbox.push_control(frame);
+        } else {
+            connection.outbox.push(frame);
+        }
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         if self.config.max_outbox_bytes < connection.outbox.bytes() {
             self.flush_or_close(slot);

@@ -1,16 +1,17 @@
 //! Answers the questions of the console. Without a watched connection, a message costs a comparison.
 
 use super::{
+    close_reason::CloseReason,
     connection::{AdmittedClient, Connection, Phase, SubscriptionState},
     event_loop::Shard,
 };
 use crate::{
     hub::{
         ChannelId, ConnectionFilter, ConnectionKey, ConnectionState, ConnectionWatch,
-        ConnectionsQuery, WatchedMessage,
+        ConnectionsQuery, MessageCounts, WatchedMessage,
     },
     protocol::{
-        AuthError, CloseCode, Frame, ProtocolError, SignInRejection, SocketId,
+        AuthError, CloseCode, Frame, FrameKind, ProtocolError, SignInRejection, SocketId,
         SubscriptionRejection,
     },
     recent::{self, FailedAuthorization, cut},
@@ -73,9 +74,10 @@ impl Shard {
         }
     }
 
-    /// Reports a frame for one client, if it is watched. A closing connection is sent none.
+    /// Reports a message for one client, if it is watched. A closing connection is sent none.
     pub(super) fn watch_out(&mut self, slot: u32, frame: &Frame) {
         if !self.watches.is_empty()
+            && frame.kind() != FrameKind::Control
             && self.connections.get(slot as usize).is_some_and(Connection::is_open)
         {
             self.report_watched(slot, || WatchedMessage::Out(frame.clone()));
@@ -115,14 +117,20 @@ impl Shard {
     }
 
     /// Reports the end of a connection, and ends its watches.
-    pub(super) fn watch_end(&mut self, key: ConnectionKey, code: u16, reason: &str) {
+    pub(super) fn watch_end(
+        &mut self,
+        key: ConnectionKey,
+        reason: &CloseReason,
+        messages: MessageCounts,
+    ) {
         if self.watches.is_empty() {
             return;
         }
         self.watches.retain(|(watched, watch)| {
             let is_other = *watched != key;
             if !is_other {
-                let _ends = watch.report(WatchedMessage::Closed(code, reason.to_owned()));
+                let (code, reason) = (reason.code(), reason.message());
+                let _ends = watch.report(WatchedMessage::Closed(code, reason, messages));
             }
             is_other
         });
@@ -216,5 +224,9 @@ fn state(connection: &Connection, client: &AdmittedClient, is_one: bool) -> Conn
         subscriptions: channels.len(),
         channels: if is_one { channels.cloned().collect() } else { Vec::new() },
         waiting_bytes: connection.outbox.bytes(),
+        messages: MessageCounts {
+            received: connection.messages_in,
+            sent: connection.outbox.messages(),
+        },
     }
 }

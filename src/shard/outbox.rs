@@ -1,6 +1,6 @@
 //! The queue of frames that are to be written to one connection.
 
-use crate::protocol::Frame;
+use crate::protocol::{Frame, FrameKind};
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice, Write},
@@ -18,6 +18,8 @@ pub(super) struct Outbox {
     bytes: usize,
     /// How many bytes of the first frame are written.
     written: usize,
+    /// The number of frames that are written, less the number of control frames that were queued.
+    messages: i64,
 }
 
 /// The result of a write.
@@ -49,6 +51,18 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
+    /// Queues a frame that is no message of the protocol.
+    pub(super) fn push_control(&mut self, frame: Frame) {
+        self.messages -= 1;
+        self.push(frame);
+    }
+
+    /// The number of messages that are written. A write counts its frames together, so that counting
+    /// costs a message nothing.
+    pub(super) fn messages(&self) -> u64 {
+        u64::try_from(self.messages).unwrap_or(0)
+    }
+
     /// The number of bytes that are not written yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -71,6 +85,9 @@ impl Outbox {
     /// Drops the queued frames, except the rest of a partially written one: the peer must be able
     /// to decode what follows.
     pub(super) fn clear(&mut self) {
+        let dropped = self.frames.iter().skip(usize::from(0 < self.written));
+        let controls = dropped.filter(|frame| frame.kind() == FrameKind::Control).count();
+        self.messages += i64::try_from(controls).unwrap_or(0);
         self.frames.truncate(usize::from(0 < self.written));
         self.frames.shrink_to_fit();
         self.bytes =
@@ -145,6 +162,7 @@ impl Outbox {
 
     /// Removes written frames, and records how much of the next one is written.
     fn advance(&mut self, len: usize) {
+        let frames = self.frames.len();
         self.bytes -= len;
         self.written += len;
         while let Some(first) = self.frames.front()
@@ -153,6 +171,7 @@ impl Outbox {
             self.written -= first.bytes().len();
             self.frames.pop_front();
         }
+        self.messages += i64::try_from(frames - self.frames.len()).unwrap_or(0);
         if self.frames.is_empty() && IDLE_CAPACITY < self.frames.capacity() {
             self.frames = VecDeque::new();
         }
@@ -256,6 +275,21 @@ mod tests {
         pipe.room = usize::MAX;
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
         assert_eq!(pipe.taken, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 9]);
+    }
+
+    #[test]
+    fn messages_are_counted_when_they_are_written_and_control_frames_never() {
+        let (mut outbox, _) = outbox(&[(1, 10), (2, 10)]);
+        outbox.push_control(Frame::ping());
+        let mut pipe = LimitedSocket { room: 19, ..LimitedSocket::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Blocked);
+        assert_eq!(outbox.messages(), 0, "the ping in the queue is subtracted already");
+        outbox.push(Frame::text(FrameKind::Event, "dropped"));
+        outbox.push_control(Frame::close(4100, ""));
+        outbox.clear();
+        pipe.room = usize::MAX;
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+        assert_eq!(outbox.messages(), 2, "what was dropped is not counted");
     }
 
     #[test]

@@ -229,6 +229,11 @@ impl Shard {
 
     fn on_received(&mut self, slot: u32, received: &Received) {
         let now = self.now;
+        if let Received::Text(_) | Received::Binary(_) = received
+            && let Some(connection) = self.connections.get_mut(slot as usize)
+        {
+            connection.messages_in += 1;
+        }
         let Some(client) = self.client(slot) else { return };
         match received {
             Received::Text(text) => self.on_text(slot, text),

@@ -24,8 +24,8 @@ function next(value, item) {
       return keep({ ...value, state: withMessage(value.state, item) }, item);
     case 'closed': {
       const time = item.time ?? Date.now();
-      const { code, reason, explanation } = item;
-      return keep({ ...value, state: { ...value.state, closed_at: time, code, reason, explanation } }, { ...item, time });
+      const { code, reason, explanation, messages_in, messages_out } = item;
+      return keep({ ...value, state: { ...value.state, closed_at: time, code, reason, explanation, messages_in, messages_out } }, { ...item, time });
     }
     case 'state':
       return { ...value, state: { ...value.state, ...item } };
@@ -47,7 +47,8 @@ function withMessage(state, { type, event, channel }) {
   if (type === 'out' && event === SUBSCRIBED && channel && !channels.includes(channel)) channels = [...channels, channel];
   if (type === 'in' && event === UNSUBSCRIBE && channel) channels = channels.filter((each) => each !== channel);
   const subscriptions = state.subscriptions + channels.length - (state.channels ?? []).length;
-  return { ...state, channels, subscriptions };
+  const counts = type === 'in' ? { messages_in: state.messages_in + 1 } : { messages_out: state.messages_out + 1 };
+  return { ...state, channels, subscriptions, ...counts };
 }
 
 export function Connection({ app, item: socket_id }) {
@@ -96,8 +97,9 @@ function About({ state }) {
       ['Client', state.client],
       ['Origin', state.origin && <span class="break">{state.origin}</span>],
       ['User', state.user_id && <span class="mono break">{state.user_id}</span>],
-      // Of a closed connection neither is known.
-      ['Subscriptions', state.subscriptions === null ? null : count(state.subscriptions)],
+      ['Subscriptions', count(state.subscriptions)],
+      ['Messages in', count(state.messages_in)],
+      ['Messages out', count(state.messages_out)],
       ['Waiting to be sent', state.waiting_bytes === null ? null : <span class={state.waiting_bytes > 0 ? 'warn-text' : ''}>{bytes(state.waiting_bytes)}</span>],
     ]} />
   );

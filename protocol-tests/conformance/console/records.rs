@@ -73,6 +73,8 @@ async fn the_messages_of_one_connection_are_shown_until_it_is_closed() {
     let params = json!({"app": APP_ID, "socket_id": client.socket_id});
     let (watch, state) = page.watch("connection", params.clone()).await;
     assert_eq!(state["channels"], json!(["private-a"]));
+    // The established connection, the confirmed subscription and the count.
+    assert_eq!((&state["messages_in"], &state["messages_out"]), (&json!(1), &json!(3)));
     server.publish("private-a", "secret", "1").await;
     let message = page.data(watch).await;
     assert_eq!((&message["type"], &message["event"]), (&json!("out"), &json!("secret")));
@@ -83,11 +85,21 @@ async fn the_messages_of_one_connection_are_shown_until_it_is_closed() {
     assert_eq!((&message["type"], &message["event"]), (&json!("in"), &json!("pusher:subscribe")));
     let message = page.data(watch).await;
     assert_eq!(message["event"], "pusher_internal:subscription_succeeded");
+    let counts = json!({"type": "state", "messages_in": 2, "messages_out": 6, "waiting_bytes": 0});
+    assert_eq!(page.data_where(watch, |data| data["type"] == "state").await, counts);
     drop(client);
     let end = page.data_where(watch, |data| data["type"] == "closed").await;
     assert!(end["explanation"].is_string(), "{end}");
-    let (_, state) = page.watch("connection", params).await;
+    let (_, mut state) = page.watch("connection", params).await;
     assert!(state["closed_at"].is_u64(), "{state}");
+    for of in [&end, &state] {
+        assert_eq!((&of["messages_in"], &of["messages_out"]), (&json!(2), &json!(6)), "{of}");
+    }
+    state["channels"].as_array_mut().unwrap().sort_by_key(ToString::to_string);
+    assert_eq!(
+        (&state["subscriptions"], &state["channels"]),
+        (&json!(2), &json!(["b", "private-a"]))
+    );
     for socket_id in ["", "1.2"] {
         let params = json!({"app": APP_ID, "socket_id": socket_id});
         page.try_watch("connection", params).await.unwrap_err();
