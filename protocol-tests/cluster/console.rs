@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use kit::{APP_ID, ConsoleSession, Redis, Server, Settings, quoted};
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{APP_ID, ConsolePage, ConsoleSession, KEY, ORIGIN, Redis, Server, Settings, quoted};
 
 use crate::support::Monitor;
 
@@ -96,4 +97,140 @@ async fn the_overview_has_all_nodes_and_costs_no_command_while_nobody_looks() {
     })
     .await;
     assert!(has_seen_some, "the test knows what a report looks like");
+}
+
+/// A session at another node than the one that has opened it.
+fn at(session: &ConsoleSession, server: &Server) -> ConsoleSession {
+    ConsoleSession { address: server.address, ..session.clone() }
+}
+
+#[tokio::test]
+async fn every_node_accepts_a_session_until_it_is_ended_on_one() {
+    let redis = Redis::start().await;
+    let (first, second) = two_nodes(&redis).await;
+    let session = ConsoleSession::log_in(first.address, None, PASSWORD).await;
+    let kept = ConsoleSession::log_in(first.address, None, PASSWORD).await;
+    let elsewhere = at(&session, &second);
+    let described = elsewhere.request("GET", "session", &[]).await;
+    assert_eq!(described.status, 200, "{described}");
+    assert_eq!(described.json()["csrf"], session.csrf);
+    let mut page = elsewhere.page().await;
+    page.watch("overview", json!({})).await;
+    let headers = [("origin", ORIGIN), ("x-csrf-token", session.csrf.as_str())];
+    assert_eq!(elsewhere.request("POST", "logout", &headers).await.status, 204);
+    kit::eventually("the session has ended on the other node", async || {
+        session.request("GET", "session", &[]).await.status == 401
+    })
+    .await;
+    assert_eq!(page.closed().await.0, 1008);
+    // A node that starts later knows it as well.
+    let settings = Settings::new().section("console", "password", quoted(PASSWORD));
+    let third = kit::node(&settings, &redis.url()).await;
+    assert_eq!(at(&session, &third).request("GET", "session", &[]).await.status, 401);
+    assert_eq!(at(&kept, &third).request("GET", "session", &[]).await.status, 200);
+}
+
+fn app() -> Value {
+    json!({"app": APP_ID})
+}
+
+/// A page at a node that knows another one, and the name of that node.
+async fn page_at(server: &Server) -> (ConsolePage, String) {
+    let session = ConsoleSession::log_in(server.address, None, PASSWORD).await;
+    let mut page = session.page().await;
+    let (watch, mut state) = page.watch("connections", app()).await;
+    while state["nodes"] != json!({"asked": 2, "answered": 2}) {
+        state = page.data(watch).await;
+    }
+    page.unwatch(watch).await;
+    let node = session.described["node"].as_str().expect("a node has a name");
+    (page, node.to_owned())
+}
+
+#[tokio::test]
+async fn connections_of_every_node_are_listed_and_watched_and_closed() {
+    let redis = Redis::start().await;
+    let (first, second) = two_nodes(&redis).await;
+    let mut client = second.client().await;
+    let mut own = first.client().await;
+    client.subscribe("a").await;
+    own.subscribe("a").await;
+    let (mut page, _) = page_at(&first).await;
+    let (_, other) = page_at(&second).await;
+    let (lists, state) = page.watch("connections", app()).await;
+    assert_eq!((&state["total"], &state["nodes"]["answered"]), (&json!(2), &json!(2)), "{state}");
+    let of = |state: &Value, list: &str| {
+        let items = state[list].as_array().unwrap().clone();
+        items.into_iter().find(|item| item["socket_id"] == client.socket_id.as_str())
+    };
+    assert_eq!(of(&state, "connections").unwrap()["node"], other);
+    let params = json!({"app": APP_ID, "socket_id": client.socket_id});
+    let (watch, story) = page.watch("connection", params.clone()).await;
+    assert_eq!((&story["channels"], &story["node"]), (&json!(["a"]), &json!(other)));
+    first.publish("a", "e", "1").await;
+    let message = page.data_where(watch, |data| data["type"] == "out").await;
+    assert_eq!(message["event"], "e");
+    page.call("disconnect", params.clone()).await;
+    let end = page.data_where(watch, |data| data["type"] == "closed").await;
+    assert_eq!(end["code"], 4009);
+    let closed = page.data_where(lists, |state| of(state, "closed").is_some()).await;
+    assert_eq!(of(&closed, "closed").unwrap()["node"], other);
+    let error = page.try_call("disconnect", params.clone()).await.unwrap_err();
+    assert_eq!(error, "no such connection is open");
+    let (_, story) = page.watch("connection", params).await;
+    assert_eq!((&story["code"], &story["channels"]), (&json!(4009), &json!(["a"])));
+    let unknown = json!({"app": APP_ID, "socket_id": "1.2"});
+    page.try_watch("connection", unknown).await.unwrap_err();
+    let (_, overview) = page.watch("overview", json!({})).await;
+    assert_eq!(overview["apps"][0]["id"], APP_ID);
+}
+
+#[tokio::test]
+async fn records_of_every_node_are_shown_and_webhooks_sent_again_by_the_node_that_sent_them() {
+    let mut receiver = WebhookReceiver::new().await;
+    let toml =
+        format!("[{{ url = {}, events = [\"channel_occupied\"] }}]", quoted(&receiver.url()));
+    let settings = Settings::new().section("console", "password", quoted(PASSWORD));
+    let settings = settings.app("webhooks", toml).app("console_password", quoted("of one app"));
+    let redis = Redis::start().await;
+    let first = kit::node(&settings, &redis.url()).await;
+    let second = kit::node(&settings, &redis.url()).await;
+    let mut pages = [page_at(&first).await, page_at(&second).await];
+    let names: Vec<_> = pages.iter().map(|(_, name)| name.clone()).collect();
+    let mut client = second.client().await;
+    let auth = format!("{KEY}:{}", "0".repeat(64));
+    client.command("pusher:subscribe", json!({"channel": "private-a", "auth": auth})).await;
+    assert_eq!(client.next().await["event"], "pusher:subscription_error");
+    assert_eq!(client.next().await["event"], "pusher:error");
+    client.subscribe("occupied").await;
+    let sent = receiver.next().await;
+    for (page, _) in &mut pages {
+        let (_, failed) = page.watch("authorizations", app()).await;
+        assert_eq!(
+            (&failed[0]["channel"], &failed[0]["node"]),
+            (&json!("private-a"), &json!(names[1]))
+        );
+        let (watch, attempts) = page.watch("webhooks", app()).await;
+        let attempt =
+            if attempts[0].is_object() { attempts[0].clone() } else { page.data(watch).await };
+        assert!(names.contains(&attempt["node"].as_str().unwrap().to_owned()), "{attempt}");
+        let params = json!({"app": APP_ID, "id": attempt["id"], "node": attempt["node"]});
+        assert_eq!(page.call("resend_webhook", params).await, json!({"status": 200}));
+        assert_eq!(receiver.next().await.body, sent.body);
+        page.unwatch(watch).await;
+    }
+    let (page, _) = &mut pages[0];
+    let (log, _) = page.watch("log", json!({})).await;
+    second
+        .reload(&settings.server("shards", 3).section("redis", "url", quoted(&redis.url())))
+        .await;
+    let is_setting = |data: &Value| data["fields"]["key"] == "server.shards";
+    assert_eq!(page.data_where(log, is_setting).await["node"], names[1]);
+    // A session of one app asks the other nodes for no more than it may see here.
+    let of_app = ConsoleSession::log_in(first.address, Some(APP_ID), "of one app").await;
+    let mut page = of_app.page().await;
+    page.try_watch("log", json!({})).await.unwrap_err();
+    page.try_watch("connections", json!({"app": "another"})).await.unwrap_err();
+    let (_, attempts) = page.watch("webhooks", app()).await;
+    assert!(!attempts.as_array().unwrap().is_empty());
 }

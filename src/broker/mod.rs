@@ -16,7 +16,7 @@ pub use error::{PublishError, Unavailable};
 pub use local::{CacheStats, LocalBroker};
 pub use log_settings::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
-pub use redis::RedisBroker;
+pub use redis::{PeerMessage, RedisBroker};
 pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 pub use watch::BrokerWatch;
 

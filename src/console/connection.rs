@@ -1,4 +1,4 @@
-//! The watch `connection`: one connection of this node, and its messages.
+//! The watch `connection`: one connection, and its messages.
 
 use super::{
     connections::{closed_connection, connection},
@@ -53,9 +53,7 @@ pub(super) async fn watch(
     let Some(open) = found.first() else {
         return match closed(app, socket_id) {
             Some(closed) => output.result(closed).await,
-            None => {
-                output.error("this node has no such connection, and has closed none lately").await
-            }
+            None => output.error("no such connection is open, and none was closed lately").await,
         };
     };
     let mut state = connection(open);
@@ -109,7 +107,7 @@ pub(super) async fn disconnect(
     let _question = context.question().await;
     let one = || app.hub.connections(ConnectionFilter::One(socket_id), 1);
     if one().await.is_empty() {
-        return Err("this node has no such connection".to_owned());
+        return Err("no such connection is open".to_owned());
     }
     app.hub.disconnect(socket_id);
     // The shards have done it when they answer again.

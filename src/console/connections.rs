@@ -1,7 +1,7 @@
-//! The watch `connections`: the open, the closed and the rejected connections of an app on this node.
+//! The watch `connections`: the open, the closed and the rejected connections of an app.
 
 use super::{
-    context::{APP_CHANGED, Context, SeenApp},
+    context::{APP_CHANGED, Context, Extent, SeenApp},
     explain::{explain_close, sentence_of},
     output::{Closed, Output},
     overview::now_ms,
@@ -20,8 +20,9 @@ use tokio::time;
 
 /// The interval of the lists.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Maximum number of open connections that are shown.
+/// Maximum number of open connections that are shown, and of each list for a page of another node.
 const CONNECTIONS_MAX: usize = 200;
+const FOR_PEER_MAX: usize = 50;
 
 /// Sends the lists until the page is gone.
 pub(super) async fn watch(
@@ -52,20 +53,24 @@ async fn lists(context: &Context, app: &SeenApp, search: &str) -> Value {
     let question = context.question().await;
     let mut open = app.hub.connections(filter, CONNECTIONS_MAX).await;
     drop(question);
+    let max = match context.extent {
+        Extent::AllNodes | Extent::OfThisNode => CONNECTIONS_MAX,
+        Extent::ForPeer => FOR_PEER_MAX,
+    };
     open.sort_by_key(|connection| std::cmp::Reverse(connection.admitted_at));
-    open.truncate(CONNECTIONS_MAX);
+    open.truncate(max);
     let app_id = app.hub.app_id();
     let closed = recent::CLOSED.since(0);
     let of_app = closed.iter().rev().filter(|closed| closed.record.app == app_id);
-    let closed: Vec<_> = of_app.map(closed_connection).collect();
+    let closed: Vec<_> = of_app.take(max).map(closed_connection).collect();
     // A key that no app has is shown to those who may see all apps.
-    let sees = |rejected: &RejectedConnection| match &rejected.app {
+    let is_visible = |rejected: &RejectedConnection| match &rejected.app {
         Some(of) => *of == app_id,
         None => context.sees_server(),
     };
     let rejected = recent::REJECTED.since(0);
-    let rejected: Vec<_> =
-        rejected.iter().rev().filter(|rejected| sees(&rejected.record)).map(rejection).collect();
+    let seen = rejected.iter().rev().filter(|rejected| is_visible(&rejected.record));
+    let rejected: Vec<_> = seen.take(max).map(rejection).collect();
     json!({
         "total": app.hub.connection_count(),
         "connections": open.iter().map(connection).collect::<Vec<_>>(),

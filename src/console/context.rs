@@ -10,6 +10,18 @@ use tokio::sync::SemaphorePermit;
 pub(super) struct Context {
     pub(super) console: Arc<Console>,
     pub(super) scope: Scope,
+    pub(super) extent: Extent,
+}
+
+/// Which nodes a request is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Extent {
+    /// All that share a Redis.
+    AllNodes,
+    /// This node, for a page of its own.
+    OfThisNode,
+    /// This node, for a page of another one.
+    ForPeer,
 }
 
 /// An app that the session may see.
@@ -37,6 +49,11 @@ impl SeenApp {
 impl Context {
     pub(super) fn node(&self) -> &Arc<Node> {
         &self.console.node
+    }
+
+    /// Whether other nodes have a part of what is asked for.
+    pub(super) fn is_about_others(&self) -> bool {
+        self.extent == Extent::AllNodes && self.node().broker().redis().is_some()
     }
 
     /// Waits until no other question to the shards is open.

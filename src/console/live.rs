@@ -2,7 +2,8 @@
 
 use super::{
     Console, channel, channels, connection, connections,
-    context::Context,
+    context::{Context, Extent},
+    gather,
     output::{Closed, Output, Queued, WAITING_MAX, error_message, result_message},
     overview,
     page_limits::PagePermit,
@@ -12,11 +13,13 @@ use super::{
     sessions::Session,
 };
 use crate::{
+    node::AppsUnavailable,
     permit::Permit,
     rate::{Rate, TokenBucket},
+    signature::secrets_equal,
 };
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -50,6 +53,8 @@ const QUEUE_MAX: usize = 64;
 const MESSAGE_MAX: usize = 1 << 20;
 /// How long a page may take to read a message.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call waits for other nodes: longer than an endpoint of a webhook may take.
+const CALL_WAIT: Duration = Duration::from_secs(13);
 /// How often the session of a page is checked, and the page gets a ping.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -81,6 +86,8 @@ pub enum LiveError {
     NoSession,
     /// There are too many pages.
     TooMany,
+    /// The app cannot be looked up.
+    Apps(AppsUnavailable),
 }
 
 impl Console {
@@ -89,10 +96,11 @@ impl Console {
     /// # Errors
     ///
     /// [`LiveError`].
-    pub fn grant_live(&self, token: &str, csrf: &str) -> Result<LiveTicket, LiveError> {
-        let session = self.session(token).filter(|_| self.has_csrf(token, csrf));
+    pub async fn grant_live(&self, token: &str, csrf: &str) -> Result<LiveTicket, LiveError> {
+        let session = self.session(token).await.map_err(LiveError::Apps)?;
+        let session = session.filter(|session| secrets_equal(&session.csrf, csrf));
         let session = session.ok_or(LiveError::NoSession)?;
-        let page = self.pages.try_acquire(&session.scope).ok_or(LiveError::TooMany)?;
+        let page = self.pages.try_acquire(&session.claims.scope).ok_or(LiveError::TooMany)?;
         Ok(LiveTicket { session, token: token.to_owned(), _page: page })
     }
 
@@ -195,11 +203,12 @@ impl Page {
                     self.on_ended(id);
                     continue;
                 }
-                _ = checks.tick() => match self.console.session(&self.ticket.token) {
+                _ = checks.tick() => match self.console.session(&self.ticket.token).await {
                     // A browser that is there answers each ping.
-                    Some(_) if SILENCE_MAX < heard_at.elapsed() => return Err(Closed),
-                    Some(_) => Message::Ping(Bytes::new()),
-                    None => Message::Close(Some(CloseFrame {
+                    Ok(Some(_)) | Err(_) if SILENCE_MAX < heard_at.elapsed() => return Err(Closed),
+                    // While the app cannot be looked up, the page shows what is known.
+                    Ok(Some(_)) | Err(_) => Message::Ping(Bytes::new()),
+                    Ok(None) => Message::Close(Some(CloseFrame {
                         code: CloseCode::Policy,
                         reason: Utf8Bytes::from_static("the session has ended"),
                     })),
@@ -256,7 +265,8 @@ impl Page {
                     self.channels_watch = Some(id);
                 }
                 let (context, output) = self.context(id);
-                let watching = async move { drop(self::watch(context, watch, output).await) };
+                let text = text.to_owned();
+                let watching = async move { drop(self::watch(context, watch, text, output).await) };
                 self.watches.insert(id, self.tasks.spawn(watching));
             }
             RequestKind::Call(call) => {
@@ -264,7 +274,9 @@ impl Page {
                     return self.reject(id, "too many calls are running");
                 }
                 let (context, output) = self.context(id);
-                self.tasks.spawn(async move { drop(self::call(context, call, output).await) });
+                let text = text.to_owned();
+                self.tasks
+                    .spawn(async move { drop(self::call(context, call, text, output).await) });
             }
         }
         Ok(())
@@ -273,7 +285,8 @@ impl Page {
     fn context(&self, id: u64) -> (Context, Output) {
         let context = Context {
             console: Arc::clone(&self.console),
-            scope: self.ticket.session.scope.clone(),
+            scope: self.ticket.session.claims.scope.clone(),
+            extent: Extent::AllNodes,
         };
         (context, Output::new(id, self.queue.clone(), Arc::clone(&self.waiting)))
     }
@@ -292,8 +305,35 @@ impl Page {
 const NOT_ALLOWED: &str =
     "the session is limited to one app: log in with the password of the console";
 
-/// Sends what is watched until the page is gone.
-async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Closed> {
+/// Runs a request, given its text, that each node answers.
+pub(super) fn run(
+    context: Context,
+    request: String,
+    output: Output,
+) -> BoxFuture<'static, Result<(), Closed>> {
+    Box::pin(async move {
+        match Request::parse(&request) {
+            Ok(Request { kind: RequestKind::Watch(watch), .. }) if watch.is_of_each_node() => {
+                self::watch(context, watch, request, output).await
+            }
+            Ok(Request { kind: RequestKind::Call(call), .. }) if call.is_of_each_node() => {
+                self::call(context, call, request, output).await
+            }
+            Ok(_) | Err(_) => output.error("other nodes do not answer this").await,
+        }
+    })
+}
+
+/// Sends what is watched until the page is gone. `request` is its text.
+async fn watch(
+    context: Context,
+    watch: Watch,
+    request: String,
+    output: Output,
+) -> Result<(), Closed> {
+    if watch.is_of_each_node() && context.is_about_others() {
+        return gather::watch(&context, &watch, &request, &output).await;
+    }
     let app = match watch.app() {
         None if matches!(watch, Watch::Log) && !context.sees_server() => {
             Err(NOT_ALLOWED.to_owned())
@@ -305,7 +345,7 @@ async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Clo
     match (watch, app) {
         (_, Err(error)) => output.error(error).await,
         (Watch::Overview, _) => overview::watch(context, output).await,
-        (Watch::Log, _) => records::log(output).await,
+        (Watch::Log, _) => records::log(context, output).await,
         (Watch::Channels(params), Ok(Some(app))) => {
             channels::watch(context, &app, &params, output).await
         }
@@ -321,14 +361,19 @@ async fn watch(context: Context, watch: Watch, output: Output) -> Result<(), Clo
         (Watch::Authorizations(_), Ok(Some(app))) => {
             records::authorizations(context, &app, output).await
         }
-        (Watch::Webhooks(_), Ok(Some(app))) => records::webhooks(&app, output).await,
+        (Watch::Webhooks(_), Ok(Some(app))) => records::webhooks(context, &app, output).await,
         (_, Ok(None)) => output.error("the request names no app").await,
     }
 }
 
-/// Answers a call.
-async fn call(context: Context, call: Call, output: Output) -> Result<(), Closed> {
-    match result(&context, call).await {
+/// Answers a call. `request` is its text.
+async fn call(context: Context, call: Call, request: String, output: Output) -> Result<(), Closed> {
+    let result = if call.is_of_each_node() && context.is_about_others() {
+        gather::call(&context, &request, CALL_WAIT).await
+    } else {
+        result(&context, call).await
+    };
+    match result {
         Ok(result) => output.result(result).await,
         Err(error) => output.error(error).await,
     }
@@ -340,7 +385,7 @@ async fn result(context: &Context, call: Call) -> Result<Value, String> {
             publish(context.node(), &context.app(&params.app).await?, &params).await
         }
         Call::ResendWebhook(params) => {
-            records::resend(context, &context.app(&params.app).await?, params.id).await
+            records::resend(context, &context.app(&params.app).await?, &params).await
         }
         Call::Disconnect(params) => {
             connection::disconnect(context, &context.app(&params.app).await?, &params).await

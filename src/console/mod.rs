@@ -12,12 +12,14 @@ mod connections;
 mod context;
 mod event;
 mod explain;
+mod gather;
 mod live;
 mod login_limit;
 mod output;
 mod overview;
 mod page_limits;
 mod password;
+mod peers;
 mod publish;
 mod records;
 mod request;
@@ -34,13 +36,16 @@ use crate::{
     hub::Hub,
     node::{AppsUnavailable, Node},
     recent,
+    signature::secrets_equal,
 };
 use arc_swap::ArcSwap;
 use login_limit::{LoginLimit, LoginSource};
+use overview::now_ms;
 use page_limits::PageLimits;
 use parking_lot::Mutex;
+use peers::Peers;
 use serde_json::{Value, json};
-use sessions::{Hash, Scope, Session, Sessions, hash};
+use sessions::{Claims, EndedSessions, Scope, Session, SessionKey};
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -51,6 +56,8 @@ use worker::Worker;
 
 /// How long a session lasts; the age of its cookie.
 pub const SESSION_MAX: Duration = sessions::SESSION_MAX;
+/// Maximum number of apps that a page is told about.
+const APPS_MAX: usize = 1_000;
 /// How long an attempt to log in waits for others that are verified.
 const VERIFY_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -59,7 +66,10 @@ const VERIFY_WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Console {
     node: Arc<Node>,
     settings: ArcSwap<Settings>,
-    sessions: Mutex<Sessions>,
+    /// The sessions that ended before their time. Valid ones are kept nowhere.
+    ended: Mutex<EndedSessions>,
+    /// Random: a node without others accepts only the sessions that it has opened itself.
+    process_secret: String,
     login_limit: Mutex<LoginLimit>,
     /// Verifying a hash takes memory and a core, so it is done for one attempt at a time.
     verifying: Arc<Semaphore>,
@@ -67,6 +77,7 @@ pub struct Console {
     /// Questions to the shards take some milliseconds of each, so there is one at a time.
     questions: Semaphore,
     pages: PageLimits,
+    peers: Peers,
     /// The effective configuration, as the page shows it.
     configuration: ArcSwap<Value>,
 }
@@ -118,12 +129,14 @@ impl Console {
         Self {
             node,
             settings: ArcSwap::from_pointee(settings),
-            sessions: Mutex::default(),
+            ended: Mutex::default(),
+            process_secret: format!("{:032x}", rand::random::<u128>()),
             login_limit: Mutex::new(LoginLimit::new(Instant::now())),
             verifying: Arc::new(Semaphore::new(1)),
             worker: Worker::default(),
             questions: Semaphore::new(1),
             pages: PageLimits::default(),
+            peers: Peers::new(live::run),
             configuration: ArcSwap::default(),
         }
     }
@@ -165,12 +178,16 @@ impl Console {
     /// Opens a session without a password, if none is needed. Returns its token.
     #[must_use]
     pub fn open_session(&self) -> Option<String> {
-        self.is_open().then(|| self.open(Scope::Server, &Secret::default()))
+        let scope = Scope::Server;
+        self.is_open().then(|| self.session_key(&Secret::default(), None).open(&scope, now_ms()))
     }
 
-    fn open(&self, scope: Scope, password: &Secret) -> String {
-        let credential = hash(password.expose());
-        self.sessions.lock().open(scope, credential, Instant::now())
+    /// The key of the sessions of a password; that of an app has the secret of the app in addition.
+    fn session_key(&self, password: &Secret, app: Option<&Secret>) -> SessionKey {
+        let is_shared = self.node.broker().redis().is_some() && !password.is_empty();
+        let of_process = if is_shared { "" } else { self.process_secret.as_str() };
+        let of_app = app.map(Secret::expose).unwrap_or_default();
+        SessionKey::new(password.expose(), &format!("{of_process}:{of_app}"))
     }
 
     /// Opens a session with a password: that of the server, or that of an app. Returns its token.
@@ -194,7 +211,24 @@ impl Console {
             return Err(LoginError::WrongPassword);
         }
         self.login_limit.lock().refund(source, Instant::now());
-        Ok(self.open(scope, &configured))
+        let key = self.key_of(&scope).await.map_err(LoginError::Apps)?;
+        let key = key.ok_or(LoginError::WrongPassword)?;
+        Ok(key.open(&scope, now_ms()))
+    }
+
+    /// The key of the sessions of a scope; `None` if there is no password.
+    async fn key_of(&self, scope: &Scope) -> Result<Option<SessionKey>, AppsUnavailable> {
+        let password = self.password_of(scope).await?;
+        Ok(match (scope, password) {
+            (Scope::Server, Some(password)) => Some(self.session_key(&password, None)),
+            (Scope::Server, None) => {
+                self.is_open().then(|| self.session_key(&Secret::default(), None))
+            }
+            (Scope::App(id), Some(password)) => self.node.find_hub(id).await?.map(|hub| {
+                self.session_key(&password, Some(&hub.read_config(|config| config.secret.clone())))
+            }),
+            (Scope::App(_), None) => None,
+        })
     }
 
     /// The password that is set for `scope`.
@@ -223,58 +257,66 @@ impl Console {
         verifying.await.map_err(|_panicked| LoginError::TooMany(VERIFY_WAIT_MAX))
     }
 
-    /// Ends the session of a token.
-    pub fn log_out(&self, token: &str) {
-        self.sessions.lock().close(token);
+    /// Ends the session of a token, on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// The app cannot be looked up.
+    pub async fn log_out(&self, token: &str) -> Result<(), AppsUnavailable> {
+        if let Some(Session { claims, .. }) = self.session(token).await? {
+            self.tell_ended_session(&claims);
+            self.ended.lock().end(claims, now_ms());
+        }
+        Ok(())
     }
 
     /// The session of a token, if it is valid.
-    fn session(&self, token: &str) -> Option<Session> {
-        let session = self.sessions.lock().find(token, Instant::now()).cloned()?;
-        self.is_current(&session.scope, &session.credential).then_some(session)
-    }
-
-    /// Whether the password of a session is still the configured one.
-    fn is_current(&self, scope: &Scope, credential: &Hash) -> bool {
-        let settings = self.settings.load();
-        let configured = match scope {
-            Scope::Server => settings.password.clone(),
-            Scope::App(id) => {
-                self.node.hub(id).map(|hub| password_of_app(&hub)).unwrap_or_default()
-            }
+    async fn session(&self, token: &str) -> Result<Option<Session>, AppsUnavailable> {
+        let Some(claims) = Claims::parse(token) else { return Ok(None) };
+        let key = self.key_of(&claims.scope).await?;
+        let Some(session) = key.and_then(|key| key.verify(token, now_ms())) else {
+            return Ok(None);
         };
-        let needs_none = settings.is_open && *scope == Scope::Server;
-        (needs_none || !configured.is_empty()) && hash(configured.expose()) == *credential
+        self.learn_ended_sessions().await;
+        Ok(Some(session).filter(|session| !self.ended.lock().has_ended(&session.claims)))
     }
 
     /// Whether `token` is that of a session, and `csrf` is its token against forged requests.
-    #[must_use]
-    pub fn has_csrf(&self, token: &str, csrf: &str) -> bool {
-        let session = self.session(token);
-        session.is_some_and(|session| hash(&session.csrf) == hash(csrf))
+    ///
+    /// # Errors
+    ///
+    /// The app cannot be looked up.
+    pub async fn has_csrf(&self, token: &str, csrf: &str) -> Result<bool, AppsUnavailable> {
+        let session = self.session(token).await?;
+        Ok(session.is_some_and(|session| secrets_equal(&session.csrf, csrf)))
     }
 
     /// What the page is told about the session of a token, if it is valid.
-    #[must_use]
-    pub fn describe(&self, token: &str) -> Option<Value> {
-        let session = self.session(token)?;
-        let (app, hubs) = match &session.scope {
+    ///
+    /// # Errors
+    ///
+    /// The app cannot be looked up.
+    pub async fn describe(&self, token: &str) -> Result<Option<Value>, AppsUnavailable> {
+        let Some(session) = self.session(token).await? else { return Ok(None) };
+        let (app, mut hubs) = match &session.claims.scope {
             Scope::Server => (None, self.node.hubs()),
-            Scope::App(id) => (Some(id), self.node.hub(id).into_iter().collect()),
+            Scope::App(id) => (Some(id), self.node.find_hub(id).await?.into_iter().collect()),
         };
-        let mut apps: Vec<_> = hubs.iter().map(|hub| hub.app()).collect();
-        apps.sort_by(|one, other| one.config.id.cmp(&other.config.id));
-        let apps = apps.iter().map(|app| {
-            json!({"id": app.config.id, "name": null, "payloads": shows_payloads(&app.config)})
+        let apps_total = hubs.len();
+        hubs.sort_by_cached_key(|hub| hub.app_id());
+        hubs.truncate(APPS_MAX);
+        let apps = hubs.iter().map(|hub| {
+            json!({"id": &*hub.app_id(), "name": null, "payloads": hub.read_config(shows_payloads)})
         });
-        Some(json!({
+        Ok(Some(json!({
             "csrf": session.csrf,
             "app": app,
             "apps": apps.collect::<Vec<_>>(),
+            "apps_total": apps_total,
             "version": env!("CARGO_PKG_VERSION"),
             "node": self.node.name(),
             "development": self.is_open(),
-        }))
+        })))
     }
 }
 

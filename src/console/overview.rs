@@ -1,7 +1,7 @@
-//! The watch `overview`: totals of the nodes, and of the apps of this one.
+//! The watch `overview`: totals of the nodes, and of their apps.
 
 use super::{
-    context::Context,
+    context::{Context, Extent},
     output::{Closed, Output},
     sessions::Scope,
 };
@@ -13,6 +13,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 use tokio::time;
@@ -57,8 +58,8 @@ fn totals(context: &Context, latency: &LatencyBuckets) -> Value {
         .map(|hub| json!({"id": &*hub.app_id(), "connections": hub.connection_count()}))
         .collect();
     let mut data = json!({"time": now_ms(), "apps": apps, "apps_total": apps_total});
-    // The totals of a node are those of all its apps.
-    if context.scope == Scope::Server {
+    // The totals of a node are those of all its apps, and nodes report them to each other.
+    if context.scope == Scope::Server && context.extent != Extent::ForPeer {
         data["nodes"] = nodes(node).into();
         data["latency_ms"] = latency
             .percentile_ms(0.5)
@@ -75,6 +76,30 @@ fn totals(context: &Context, latency: &LatencyBuckets) -> Value {
         });
     }
     data
+}
+
+/// Adds the connections that apps have on other nodes to the data of this one.
+pub(super) fn add_apps<'a>(data: &mut Value, others: impl Iterator<Item = &'a Value>) {
+    let mut connections: BTreeMap<String, u64> = BTreeMap::new();
+    let mut total = data["apps_total"].as_u64();
+    let mut add = |of_node: &Value| {
+        for app in of_node["apps"].as_array().into_iter().flatten() {
+            if let (Some(id), Some(count)) = (app["id"].as_str(), app["connections"].as_u64()) {
+                *connections.entry(id.to_owned()).or_default() += count;
+            }
+        }
+        // Each node knows all apps, or in a database those that it has looked up.
+        total = total.max(of_node["apps_total"].as_u64());
+    };
+    add(data);
+    others.for_each(add);
+    let mut apps: Vec<_> = connections.into_iter().collect();
+    apps.sort_by_key(|(_, count)| Reverse(*count));
+    apps.truncate(APPS_MAX);
+    apps.sort();
+    let apps = apps.iter().map(|(id, count)| json!({"id": id, "connections": count}));
+    data["apps"] = apps.collect();
+    data["apps_total"] = total.into();
 }
 
 /// The nodes: this one first, then the others by name.
@@ -94,4 +119,26 @@ fn nodes(node: &Node) -> Vec<Value> {
 pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_has_the_connections_of_all_nodes() {
+        let app = |id: &str, connections: u64| json!({"id": id, "connections": connections});
+        let mut data = json!({"time": 1, "apps": [app("b", 2), app("c", 1)], "apps_total": 2});
+        let others = [
+            json!({"apps": [app("a", 4), app("b", 3)], "apps_total": 3}),
+            json!({"apps": [], "apps_total": 0}),
+        ];
+        add_apps(&mut data, others.iter());
+        let apps = json!([app("a", 4), app("b", 5), app("c", 1)]);
+        assert_eq!(data, json!({"time": 1, "apps": apps, "apps_total": 3}));
+        let many: Vec<_> = (0..=APPS_MAX as u64).map(|at| app(&at.to_string(), at)).collect();
+        add_apps(&mut data, [json!({"apps": many, "apps_total": many.len()})].iter());
+        assert_eq!(data["apps"].as_array().unwrap().len(), APPS_MAX);
+        assert_eq!(data["apps_total"], APPS_MAX + 1);
+    }
 }

@@ -1,9 +1,10 @@
 //! The watches of records: failed authorizations, webhooks, and the warnings of the log.
 
 use super::{
-    context::{APP_CHANGED, Context, SeenApp},
+    context::{APP_CHANGED, Context, Extent, SeenApp},
     explain::explain_warning,
     output::{Closed, Output},
+    request::WebhookParams,
 };
 use crate::recent::{self, FailedAuthorization, Recent, Recorded, Warning, WebhookAttempt};
 use serde_json::{Value, json};
@@ -12,17 +13,23 @@ use tokio::time;
 
 /// How often new records are sent.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum number of records for a page of another node at first, and the maximum size of a body for it.
+const FOR_PEER_MAX: usize = 50;
+const BODY_FOR_PEER_MAX: usize = 2 * 1_024;
 
 /// Sends the records that `describe` shows, the oldest first, and then new ones until the page is gone.
 async fn watch<T>(
-    recent: &Recent<T>,
+    (recent, context): (&Recent<T>, &Context),
     app: Option<&SeenApp>,
     describe: impl Fn(&Recorded<T>) -> Option<Value>,
     output: &Output,
 ) -> Result<(), Closed> {
     let known = recent.since(0);
     let mut latest = known.last().map_or(0, |record| record.number);
-    let shown: Vec<_> = known.iter().filter_map(|record| describe(record)).collect();
+    let mut shown: Vec<_> = known.iter().filter_map(|record| describe(record)).collect();
+    if context.extent == Extent::ForPeer {
+        shown.drain(..shown.len().saturating_sub(FOR_PEER_MAX));
+    }
     drop(known);
     output.result(shown).await?;
     let mut ticks = time::interval(INTERVAL);
@@ -52,7 +59,7 @@ pub(super) async fn authorizations(
         let is_of_app = failed.record.app == app_id;
         is_of_app.then(|| authorization(context, app, failed))
     };
-    watch(&recent::AUTHORIZATIONS, Some(app), describe, output).await
+    watch((&recent::AUTHORIZATIONS, context), Some(app), describe, output).await
 }
 
 fn authorization(
@@ -122,16 +129,25 @@ fn hint(context: &Context, record: &FailedAuthorization) -> &'static str {
 }
 
 /// The watch `webhooks`.
-pub(super) async fn webhooks(app: &SeenApp, output: &Output) -> Result<(), Closed> {
+pub(super) async fn webhooks(
+    context: &Context,
+    app: &SeenApp,
+    output: &Output,
+) -> Result<(), Closed> {
     let app_id = app.hub.app_id();
     let describe = |attempt: &Recorded<WebhookAttempt>| {
         let is_of_app = attempt.record.app == app_id;
-        is_of_app.then(|| webhook(attempt, app.shows_payloads()))
+        let body_max = match context.extent {
+            _ if !app.shows_payloads() => 0,
+            Extent::AllNodes | Extent::OfThisNode => recent::BODY_MAX,
+            Extent::ForPeer => BODY_FOR_PEER_MAX,
+        };
+        is_of_app.then(|| webhook(attempt, body_max))
     };
-    watch(&recent::WEBHOOKS, Some(app), describe, output).await
+    watch((&recent::WEBHOOKS, context), Some(app), describe, output).await
 }
 
-fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
+fn webhook(attempt: &Recorded<WebhookAttempt>, body_max: usize) -> Value {
     let Recorded { id, time_ms, record, .. } = attempt;
     let is_delivered = record.status.is_some_and(|status| (200..300).contains(&status));
     let state = match (is_delivered, record.is_given_up) {
@@ -152,7 +168,7 @@ fn webhook(attempt: &Recorded<WebhookAttempt>, shows_payloads: bool) -> Value {
         "took_ms": record.took_ms,
         "state": state,
         "can_resend": record.body.is_some(),
-        "body": body.filter(|_| shows_payloads),
+        "body": body.filter(|body| body.len() <= body_max),
     })
 }
 
@@ -164,7 +180,14 @@ fn event_names(body: &str) -> BTreeSet<String> {
 }
 
 /// Sends the body of a recorded attempt again.
-pub(super) async fn resend(context: &Context, app: &SeenApp, id: u64) -> Result<Value, String> {
+pub(super) async fn resend(
+    context: &Context,
+    app: &SeenApp,
+    params: &WebhookParams,
+) -> Result<Value, String> {
+    if !params.node.is_empty() && params.node != context.node().name() {
+        return Err("the node of the attempt does not answer".to_owned());
+    }
     if !app.hub.is_enabled() {
         return Err("the app is disabled".to_owned());
     }
@@ -173,7 +196,7 @@ pub(super) async fn resend(context: &Context, app: &SeenApp, id: u64) -> Result<
     }
     let app_id = app.hub.app_id();
     let recorded = recent::WEBHOOKS.since(0);
-    let found = recorded.iter().find(|attempt| attempt.id == id);
+    let found = recorded.iter().find(|attempt| attempt.id == params.id);
     let found = found.filter(|attempt| attempt.record.app == app_id);
     let attempt = &found.ok_or("the attempt is not kept any more")?.record;
     let body = attempt.body.clone().ok_or("the body was too large to be kept")?;
@@ -188,7 +211,7 @@ pub(super) async fn resend(context: &Context, app: &SeenApp, id: u64) -> Result<
 }
 
 /// The watch `log`.
-pub(super) async fn log(output: &Output) -> Result<(), Closed> {
+pub(super) async fn log(context: &Context, output: &Output) -> Result<(), Closed> {
     let describe = |warning: &Recorded<Warning>| {
         let Recorded { time_ms, record, .. } = warning;
         Some(json!({
@@ -199,7 +222,7 @@ pub(super) async fn log(output: &Output) -> Result<(), Closed> {
             "explanation": explain_warning(&record.message),
         }))
     };
-    watch(&recent::WARNINGS, None, describe, output).await
+    watch((&recent::WARNINGS, context), None, describe, output).await
 }
 
 #[cfg(test)]

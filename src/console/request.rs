@@ -83,6 +83,9 @@ pub(super) struct ConnectionParams {
 pub(super) struct WebhookParams {
     pub(super) app: String,
     pub(super) id: u64,
+    /// The node that has made the attempt; the one of the page if it is empty.
+    #[serde(default)]
+    pub(super) node: String,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -145,7 +148,27 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Whether any of the nodes may be the one that can do it.
+    pub(super) fn is_of_each_node(&self) -> bool {
+        matches!(self, Self::ResendWebhook(_) | Self::Disconnect(_))
+    }
+}
+
 impl Watch {
+    /// Whether each node knows a part of it.
+    pub(super) fn is_of_each_node(&self) -> bool {
+        match self {
+            Self::Overview
+            | Self::Connections(_)
+            | Self::Connection(_)
+            | Self::Authorizations(_)
+            | Self::Webhooks(_)
+            | Self::Log => true,
+            Self::Channels(_) | Self::Channel(_) => false,
+        }
+    }
+
     /// The app that it is about.
     pub(super) fn app(&self) -> Option<&str> {
         match self {

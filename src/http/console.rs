@@ -9,7 +9,7 @@ use super::{
 use crate::{
     console::{Asset, Console, LiveError, LiveTicket, LoginError, SESSION_MAX, SUBPROTOCOL},
     host::Host,
-    node::{ClientAddress, rate_limit_network},
+    node::{AppsUnavailable, ClientAddress, rate_limit_network},
 };
 use bytes::Bytes;
 use hyper::{
@@ -28,6 +28,8 @@ use serde::Deserialize;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const COOKIE_NAME: &str = "campanile_console";
+/// Maximum number of cookies of the name that are looked at.
+const COOKIES_MAX: usize = 4;
 /// Headers that proxies add.
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "forwarded", "via"];
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -53,7 +55,8 @@ impl HttpContext {
         body: Incoming,
         peer: ClientAddress,
     ) -> ConsoleResponse {
-        let answered = self.answer_console(path, parts, body, peer).await;
+        // On the heap: other requests need not have room for it.
+        let answered = Box::pin(self.answer_console(path, parts, body, peer)).await;
         let (mut response, ticket) = answered.unwrap_or_else(|error| (error.into_response(), None));
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -81,25 +84,27 @@ impl HttpContext {
         let response = match path {
             ConsolePath::Redirect => redirect(),
             ConsolePath::Asset(name) => asset(&name, &parts.headers)?,
-            ConsolePath::Session => self.console_session(&parts.headers, peer)?,
+            ConsolePath::Session => self.console_session(&parts.headers, peer).await?,
             ConsolePath::Login => self.console_login(parts, body, peer).await?,
-            ConsolePath::Logout => self.console_logout(&parts.headers, peer)?,
-            ConsolePath::Live => return self.console_live(parts),
+            ConsolePath::Logout => self.console_logout(&parts.headers, peer).await?,
+            ConsolePath::Live => return self.console_live(parts).await,
         };
         Ok((response, None))
     }
 
     /// `GET session`. Where no password is needed, a session is opened.
-    fn console_session(
+    async fn console_session(
         &self,
         headers: &HeaderMap,
         peer: ClientAddress,
     ) -> Result<HttpResponse, ApiError> {
-        if let Some(session) = tokens(headers).find_map(|token| self.console.describe(token)) {
-            return Ok(ok(session.to_string()));
+        for token in tokens(headers) {
+            if let Some(session) = self.console.describe(token).await.map_err(apps_unavailable)? {
+                return Ok(ok(session.to_string()));
+            }
         }
         match self.console.open_session() {
-            Some(token) => Ok(self.with_session(&token, peer.is_tls)),
+            Some(token) => self.with_session(&token, peer.is_tls).await,
             None => Err(ApiError::unauthorized("Log in with the password of the console")),
         }
     }
@@ -126,18 +131,21 @@ impl HttpContext {
         let network = rate_limit_network(peer.address);
         let token = self.console.log_in(app, &body.password, network).await;
         let token = token.map_err(|error| login_error(&error))?;
-        tokens(headers).for_each(|before| self.console.log_out(before));
+        for before in tokens(headers) {
+            self.console.log_out(before).await.map_err(apps_unavailable)?;
+        }
         tracing::info!(app, address = %peer.address, "console session opened");
-        Ok(self.with_session(&token, is_https))
+        self.with_session(&token, is_https).await
     }
 
     /// The session of a new token, with its cookie.
-    fn with_session(&self, token: &str, is_https: bool) -> HttpResponse {
-        let session = self.console.describe(token).unwrap_or_default();
+    async fn with_session(&self, token: &str, is_https: bool) -> Result<HttpResponse, ApiError> {
+        let session = self.console.describe(token).await.map_err(apps_unavailable)?;
+        let session = session.unwrap_or_default();
         let mut response = ok(session.to_string());
         let max_age = SESSION_MAX.as_secs();
         Self::set_cookie(&mut response, token, max_age, is_https);
-        response
+        Ok(response)
     }
 
     fn set_cookie(response: &mut HttpResponse, token: &str, max_age: u64, is_https: bool) {
@@ -150,7 +158,7 @@ impl HttpContext {
     }
 
     /// `POST logout`.
-    fn console_logout(
+    async fn console_logout(
         &self,
         headers: &HeaderMap,
         peer: ClientAddress,
@@ -158,16 +166,29 @@ impl HttpContext {
         let is_https = check_origin(headers)? || peer.is_tls;
         let csrf = headers.get(CSRF).and_then(|value| value.to_str().ok());
         let csrf = csrf.ok_or_else(no_session)?;
-        let token = tokens(headers).find(|token| self.console.has_csrf(token, csrf));
-        let token = token.ok_or_else(no_session)?;
-        self.console.log_out(token);
+        let token = self.token_with_csrf(headers, csrf).await?;
+        self.console.log_out(token).await.map_err(apps_unavailable)?;
         let mut response = json_response(StatusCode::NO_CONTENT, Bytes::new());
         Self::set_cookie(&mut response, "", 0, is_https);
         Ok(response)
     }
 
+    /// The token of the session that has this token against forged requests.
+    async fn token_with_csrf<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        csrf: &str,
+    ) -> Result<&'a str, ApiError> {
+        for token in tokens(headers) {
+            if self.console.has_csrf(token, csrf).await.map_err(apps_unavailable)? {
+                return Ok(token);
+            }
+        }
+        Err(no_session())
+    }
+
     /// `GET live`: the handshake of the WebSocket.
-    fn console_live(&self, parts: &Parts) -> Result<ConsoleResponse, ApiError> {
+    async fn console_live(&self, parts: &Parts) -> Result<ConsoleResponse, ApiError> {
         let accept = upgrade::accept_key(parts)?;
         check_origin(&parts.headers)?;
         let offered = parts.headers.get(SEC_WEBSOCKET_PROTOCOL);
@@ -175,9 +196,9 @@ impl HttpContext {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().strip_prefix(SUBPROTOCOL));
         let csrf = csrf.ok_or_else(no_session)?;
-        let token = tokens(&parts.headers).find(|token| self.console.has_csrf(token, csrf));
-        let token = token.ok_or_else(no_session)?;
-        let ticket = self.console.grant_live(token, csrf).map_err(|error| match error {
+        let token = self.token_with_csrf(&parts.headers, csrf).await?;
+        let ticket = self.console.grant_live(token, csrf).await.map_err(|error| match error {
+            LiveError::Apps(unavailable) => apps_unavailable(unavailable),
             LiveError::NoSession => no_session(),
             LiveError::TooMany => ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -198,6 +219,10 @@ fn no_session() -> ApiError {
     ApiError::unauthorized("The session has ended, or the token against forged requests is wrong")
 }
 
+fn apps_unavailable(unavailable: AppsUnavailable) -> ApiError {
+    ApiError::apps_unavailable(unavailable)
+}
+
 fn login_error(error: &LoginError) -> ApiError {
     match *error {
         LoginError::WrongPassword => ApiError::unauthorized("The password is wrong"),
@@ -205,7 +230,7 @@ fn login_error(error: &LoginError) -> ApiError {
             let message = "Too many attempts to log in: try again later";
             ApiError::retry_after(StatusCode::TOO_MANY_REQUESTS, message, wait)
         }
-        LoginError::Apps(unavailable) => ApiError::apps_unavailable(unavailable),
+        LoginError::Apps(unavailable) => apps_unavailable(unavailable),
     }
 }
 
@@ -227,10 +252,11 @@ fn check_local(headers: &HeaderMap, peer: ClientAddress) -> Result<(), ApiError>
 /// of a subdomain, can set one.
 fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).filter_map(|cookie| {
+    let found = lines.flat_map(|line| line.split(';')).filter_map(|cookie| {
         let (name, value) = cookie.trim().split_once('=')?;
         (name == COOKIE_NAME).then_some(value)
-    })
+    });
+    found.take(COOKIES_MAX)
 }
 
 /// Checks that a request is from a page of this server: its `Origin` has the host of the request.

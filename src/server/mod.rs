@@ -152,6 +152,7 @@ impl Server {
         node.metrics().set_limits(limits.max_connections, limits.max_http_connections);
         node.metrics().loaded();
         let console = Arc::new(Console::new(config, Arc::clone(&node)));
+        console.start_answering();
         Ok(Self {
             listeners,
             address,

@@ -229,10 +229,8 @@ impl Shard {
 
     fn on_received(&mut self, slot: u32, received: &Received) {
         let now = self.now;
-        if let Received::Text(_) | Received::Binary(_) = received
-            && let Some(connection) = self.connections.get_mut(slot as usize)
-        {
-            connection.messages_in += 1;
+        if let Received::Text(_) | Received::Binary(_) = received {
+            self.connections[slot as usize].messages_in += 1;
         }
         let Some(client) = self.client(slot) else { return };
         match received {

@@ -179,3 +179,8 @@ export function Panel({ title, aside, children, flush = false }) {
     </section>
   );
 }
+
+/** The node that something is from, if there are several. */
+export function OfNode({ node }) {
+  return node ? <span class="faint">node <span class="mono break">{node}</span></span> : null;
+}

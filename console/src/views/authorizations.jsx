@@ -3,7 +3,7 @@
 import { command } from '../command.js';
 import { useWatch } from '../context.js';
 import { sentence } from '../format.js';
-import { Badge, Code, Empty, Facts, Heading, Notice, Time, Watched } from '../parts/basics.jsx';
+import { Badge, Code, Empty, Facts, Heading, Notice, OfNode, Time, Watched } from '../parts/basics.jsx';
 import { toApp } from '../routes.js';
 
 const MAX_ITEMS = 200;
@@ -38,7 +38,7 @@ function Failure({ app, item }) {
     <li class="panel">
       <header class="panel-head">
         <h2 class={item.channel ? 'mono break' : ''}>{title}</h2>
-        <span class="panel-tools"><Badge kind="bad">{KINDS[item.kind] ?? item.kind}</Badge><Time at={item.time} /></span>
+        <span class="panel-tools"><OfNode node={item.node} /><Badge kind="bad">{KINDS[item.kind] ?? item.kind}</Badge><Time at={item.time} /></span>
       </header>
       <div class="panel-body failure">
         <p class="failure-why">{sentence(item.why)}</p>

@@ -94,6 +94,7 @@ function About({ state }) {
       ['State', state.closed_at === null ? <Badge kind="good">open</Badge> : <Badge kind="bad">closed</Badge>],
       ['Connected', <Time at={state.connected_at} />],
       ['Address', <span class="mono">{state.address}</span>],
+      ['Node', state.node && <span class="mono break">{state.node}</span>],
       ['Client', state.client],
       ['Origin', state.origin && <span class="break">{state.origin}</span>],
       ['User', state.user_id && <span class="mono break">{state.user_id}</span>],

@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 
 import { useDelayed, useWatch } from '../context.js';
 import { bytes, capital, count, plural } from '../format.js';
-import { Badge, Choice, Empty, Heading, Panel, Search, Time, Watched } from '../parts/basics.jsx';
+import { Badge, Choice, Empty, Heading, Notice, OfNode, Panel, Search, Time, Watched } from '../parts/basics.jsx';
 import { Table } from '../parts/table.jsx';
 import { replaceQuery, toApp } from '../routes.js';
 
@@ -32,21 +32,32 @@ export function Connections({ app, route }) {
       </div>
       <Watched state={state} rows={8}>
         {(all) => {
-          if (show === 'closed') return <Closed app={app} rows={all.closed} search={text} />;
-          if (show === 'rejected') return <Rejections rows={all.rejected} search={text} />;
-          return <Open app={app} rows={all.connections} total={all.total} search={text} />;
+          return <><Missing nodes={all.nodes} /><List app={app} all={all} show={show} search={text} /></>;
         }}
       </Watched>
     </>
   );
 }
 
+function List({ app, all, show, search }) {
+  if (show === 'closed') return <Closed app={app} rows={all.closed} search={search} />;
+  if (show === 'rejected') return <Rejections rows={all.rejected} search={search} />;
+  return <Open app={app} rows={all.connections} total={all.total} search={search} />;
+}
+
+/** Says that nodes are left out. */
+function Missing({ nodes }) {
+  if (!nodes || nodes.answered >= nodes.asked) return null;
+  return <Notice kind="warn" title={`${count(nodes.answered)} of ${count(nodes.asked)} nodes have answered`}>The connections of the others are missing here. Their consoles are off, or they run another version.</Notice>;
+}
+
 const socket = (app) => ({
   name: 'socket', title: 'Connection', medium: true,
-  cell: ({ socket_id, address, user_id }) => (
+  cell: ({ socket_id, address, user_id, node }) => (
     <>
       <a href={toApp(app, 'connections', socket_id)} class="mono break">{socket_id}</a>
       <span class="under">{address}{user_id !== null && <> · user <span class="break">{user_id}</span></>}</span>
+      {node && <span class="under"><OfNode node={node} /></span>}
     </>
   ),
 });
@@ -76,7 +87,7 @@ function Open({ app, rows, total, search }) {
 }
 
 function Closed({ app, rows, search }) {
-  if (rows.length === 0) return <Empty title={search ? 'No closed connection matches' : 'No connection was closed'}>The last closed connections of this node appear here.</Empty>;
+  if (rows.length === 0) return <Empty title={search ? 'No closed connection matches' : 'No connection was closed'}>The last closed connections appear here.</Empty>;
   const columns = [
     socket(app),
     origin,
@@ -94,13 +105,13 @@ function Rejections({ rows, search }) {
   if (rows.length === 0) return <Empty title={search ? 'No rejected connection matches' : 'No connection was rejected'}>Unknown keys, origins that are not allowed and exceeded limits appear here.</Empty>;
   const columns = [
     { name: 'time', title: 'Time', number: true, cell: ({ time }) => <Time at={time} /> },
-    { name: 'address', title: 'Address', medium: true, cell: ({ address, origin }) => <>{address}{origin && <span class="under break">{origin}</span>}</> },
+    { name: 'address', title: 'Address', medium: true, cell: ({ address, origin, node }) => <>{address}{origin && <span class="under break">{origin}</span>}{node && <span class="under"><OfNode node={node} /></span>}</> },
     { name: 'key', title: 'Key', minor: true, cell: ({ key }) => <span class="mono break">{key}</span> },
     { name: 'why', title: 'Why', wide: true, cell: ({ status_or_code, ...row }) => <Why code={status_or_code} {...row} /> },
   ];
   return (
     <Panel title="Rejected connections" aside={<span class="faint">{plural(rows.length, 'attempt')}</span>} flush>
-      <Table label="Rejected connections" stacked columns={columns} rows={rows} id={(row) => `${row.time} ${row.address} ${row.status_or_code}`} />
+      <Table label="Rejected connections" stacked columns={columns} rows={rows} id={(row) => `${row.node} ${row.time} ${row.address} ${row.status_or_code}`} />
     </Panel>
   );
 }

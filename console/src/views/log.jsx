@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 
 import { useWatch } from '../context.js';
-import { Badge, Choice, Copy, Empty, Heading, Search, Time, Watched } from '../parts/basics.jsx';
+import { Badge, Choice, Copy, Empty, Heading, OfNode, Search, Time, Watched } from '../parts/basics.jsx';
 import { replaceQuery } from '../routes.js';
 
 const MAX_ITEMS = 300;
@@ -21,7 +21,7 @@ export function Log({ route }) {
   const isShown = (item) => (show === 'all' || isError(item)) && textOf(item).toLowerCase().includes(needle);
   return (
     <>
-      <Heading title="Warnings and errors" note="The last ones of this node's log." />
+      <Heading title="Warnings and errors" note="The last ones of the log, of all nodes." />
       <div class="tools">
         <Search label="Search the log" value={search} onChange={setSearch} />
         <Choice label="Which lines" name="show" options={SHOW} value={show} onChange={(value) => replaceQuery({ show: value })} />
@@ -45,6 +45,7 @@ function Line({ item }) {
       <div class="row-line">
         <Badge kind={isError(item) ? 'bad' : 'warn'}>{item.level.toLowerCase()}</Badge>
         <span class="row-main break">{item.message}</span>
+        <OfNode node={item.node} />
         <span class="faint"><Time at={item.time} /></span>
         <Copy text={textOf(item)} label={`the line: ${item.message}`} />
       </div>

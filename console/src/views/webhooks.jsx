@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 
 import { useConsole, useWatch } from '../context.js';
 import { milliseconds, plural, pretty, sentence } from '../format.js';
-import { Badge, Choice, Code, Empty, Heading, Time, Watched } from '../parts/basics.jsx';
+import { Badge, Choice, Code, Empty, Heading, OfNode, Time, Watched } from '../parts/basics.jsx';
 import { Icon } from '../parts/icons.jsx';
 import { replaceQuery } from '../routes.js';
 
@@ -12,8 +12,11 @@ const MAX_ITEMS = 200;
 const STATES = { delivered: ['good', 'delivered'], retrying: ['warn', 'retrying'], failed: ['bad', 'failed'] };
 const SHOW = [['all', 'All'], ['trouble', 'Failed or retrying']];
 
+/** Each node numbers its own attempts. */
+const keyOf = ({ node, id }) => `${node ?? ''}/${id}`;
+
 /** Newest first; a later state of a delivery takes the place of an earlier one. */
-const next = (items, item) => [item, ...items.filter(({ id }) => id !== item.id)].slice(0, MAX_ITEMS);
+const next = (items, item) => [item, ...items.filter((other) => keyOf(other) !== keyOf(item))].slice(0, MAX_ITEMS);
 const start = (snapshot) => [...snapshot].sort((one, other) => one.time - other.time).reduce(next, []);
 
 export function Webhooks({ app, route }) {
@@ -36,7 +39,7 @@ function List({ app, items, all }) {
       ? <Empty title="No delivery has failed">All {plural(all, 'delivery', 'deliveries')} that are kept have succeeded.</Empty>
       : <Empty title="No webhook was sent">Deliveries of this app's webhooks appear here. If none is configured, <code>[[apps.webhooks]]</code> adds one.</Empty>;
   }
-  return <ul class="panel rows" aria-label="Deliveries">{items.map((item) => <Delivery key={item.id} app={app} item={item} />)}</ul>;
+  return <ul class="panel rows" aria-label="Deliveries">{items.map((item) => <Delivery key={keyOf(item)} app={app} item={item} />)}</ul>;
 }
 
 function Delivery({ app, item }) {
@@ -47,6 +50,7 @@ function Delivery({ app, item }) {
       <div class="row-line">
         <Badge kind={kind}>{word}</Badge>
         <span class="mono break row-main">{item.url}</span>
+        <OfNode node={item.node} />
         <span class="faint"><Time at={item.time} /></span>
         {item.can_resend && <Resend app={app} item={item} />}
       </div>
@@ -71,7 +75,7 @@ function Resend({ app, item }) {
   const resend = async () => {
     setState({ busy: true });
     try {
-      await live.call('resend_webhook', { app, id: item.id });
+      await live.call('resend_webhook', { app, id: item.id, ...(item.node && { node: item.node }) });
       setState({ said: 'Sent again' });
     } catch (problem) {
       setState({ error: sentence(problem.message) });

@@ -3,6 +3,7 @@
 use super::{
     cache_updates::CacheUpdates,
     clock::now,
+    console_peers::ConsolePeers,
     envelope::EnvelopeId,
     fencing_token::FencingToken,
     link::RedisConnection,
@@ -46,6 +47,7 @@ pub(super) struct ClusterState {
     pub(super) ready_nodes: ReadyNodes,
     pub(super) list_reads: ListReads,
     pub(super) reports: NodeReports,
+    pub(super) console_peers: ConsolePeers,
     pub(super) unforwarded: Unforwarded,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
@@ -153,6 +155,7 @@ impl ClusterState {
             ready_nodes: ReadyNodes::default(),
             list_reads: ListReads::new(is_redis_cluster),
             reports: NodeReports::default(),
+            console_peers: ConsolePeers::default(),
             unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),

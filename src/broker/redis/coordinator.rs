@@ -23,6 +23,7 @@ use super::{
     clock::now,
     cluster_state::ClusterState,
     compare::Comparison,
+    console_peers::PeerMessage,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::Forwarding,
@@ -316,8 +317,9 @@ impl Coordinator {
             .ok()
             .and_then(|pubsub_channel| topics.get_key_value(pubsub_channel));
         let Some((name, topic)) = topic else {
-            // The topic is not needed any more, or it is the control channel.
-            if pubsub_channel == self.shared.names.control_channel().as_bytes() {
+            // The topic is not needed any more, or it is a control channel.
+            let control_channels = self.shared.control_channels();
+            if control_channels.iter().any(|name| name.as_bytes() == pubsub_channel) {
                 self.on_control_message(bytes, now);
             } else if self.has_watches() {
                 self.on_watched_message(pubsub_channel, bytes, now);
@@ -373,6 +375,12 @@ impl Coordinator {
                     self.shared.reports.receive(&process, &report, now);
                 }
             }
+            Ok(ControlMessage::ConsoleQuestion { process, text }) => {
+                self.on_peer_message(&process, PeerMessage::Question(&text));
+            }
+            Ok(ControlMessage::ConsoleAnswer { process, text }) => {
+                self.on_peer_message(&process, PeerMessage::Answer(&text));
+            }
             Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
                 self.shared.notifiers.notify_logged(&app_id);
             }
@@ -385,6 +393,13 @@ impl Coordinator {
                 }
             }
             Err(_) => self.shared.metrics.count_unexpected_data("a control message"),
+        }
+    }
+
+    /// Handles a message of the console of another node. Only nodes are answered.
+    fn on_peer_message(&self, process: &str, message: PeerMessage<'_>) {
+        if self.membership.nodes.other_processes.iter().any(|known| known == process) {
+            self.shared.console_peers.receive(process, message);
         }
     }
 
@@ -407,7 +422,7 @@ impl Coordinator {
         self.topics.on_moved(partition);
         let has_leases = partition == Partition::LEASES;
         if let Some(connection) = self.link.connection.clone().filter(|_| has_leases) {
-            let pubsub_channels = [self.shared.names.control_channel().into()];
+            let pubsub_channels = self.shared.control_channels();
             self.link.spawn(async move {
                 match connection.subscribe(partition, &pubsub_channels).await {
                     Ok(_) => Completion::Subscribed,

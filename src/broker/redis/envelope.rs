@@ -59,6 +59,10 @@ pub(super) enum ControlMessage {
     ReportsWanted,
     /// The report of a process.
     Report { process: String, report: String },
+    /// A question of the console of a process to those of all others.
+    ConsoleQuestion { process: String, text: String },
+    /// An answer of the console of a process, to the one that has asked.
+    ConsoleAnswer { process: String, text: String },
     /// Closes the connections of a user.
     CloseUser { app_id: String, user_id: String, close: UserClose },
     /// A record was added to the empty webhook log of an app.
@@ -192,6 +196,8 @@ impl ControlMessage {
             Self::Heartbeat { node, state } => format!("{} {node}", state.code()),
             Self::ReportsWanted => "W".to_owned(),
             Self::Report { process, report } => format!("I {process} {report}"),
+            Self::ConsoleQuestion { process, text } => format!("Q {process} {text}"),
+            Self::ConsoleAnswer { process, text } => format!("A {process} {text}"),
             Self::CloseUser { app_id, user_id, close } => {
                 let kind = match close {
                     UserClose::Terminate => "K",
@@ -218,6 +224,16 @@ impl ControlMessage {
             "I" => {
                 let (process, report) = split_word(rest)?;
                 Ok(Self::Report { process: process.to_owned(), report: text(report)?.to_owned() })
+            }
+            "Q" => {
+                let (process, question) = split_word(rest)?;
+                let text = text(question)?.to_owned();
+                Ok(Self::ConsoleQuestion { process: process.to_owned(), text })
+            }
+            "A" => {
+                let (process, answer) = split_word(rest)?;
+                let text = text(answer)?.to_owned();
+                Ok(Self::ConsoleAnswer { process: process.to_owned(), text })
             }
             "K" | "C" => {
                 let (len, rest) = split_number(rest)?;
@@ -296,6 +312,8 @@ mod tests {
             close_user(UserClose::Reconnect),
             ControlMessage::ReportsWanted,
             ControlMessage::Report { process: "0a1b2c".into(), report: r#"{"a": 1}"#.into() },
+            ControlMessage::ConsoleQuestion { process: "0a1b2c".into(), text: "{\"a\": 1}".into() },
+            ControlMessage::ConsoleAnswer { process: "0a1b2c".into(), text: "{\"a\": 1}".into() },
             ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },
             ControlMessage::WebhookLeaseReleased { app_id: "an app".into() },
         ] {

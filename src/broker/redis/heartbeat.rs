@@ -56,8 +56,8 @@ async fn connect_and_prepare(
     if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
         return Err(UnavailableReason::other_layout(OTHER_KEY_LAYOUT));
     }
-    let all_nodes = [shared.names.control_channel().into()];
-    connection.subscribe(Partition::LEASES, &all_nodes).await.map_err(because)?;
+    let pubsub_channels = shared.control_channels();
+    connection.subscribe(Partition::LEASES, &pubsub_channels).await.map_err(because)?;
     shared.warn_of_eviction(&connection).await;
     Ok(Box::new((connection, events)))
 }

@@ -173,6 +173,11 @@ impl KeyNames {
         self.key("bus", Partition::LEASES, "")
     }
 
+    /// The pub/sub channel on which one process receives control messages.
+    pub(super) fn process_channel(&self, process: &str) -> String {
+        self.key("bus", Partition::LEASES, process)
+    }
+
     /// The topics of a partition to which a node contributes.
     pub(super) fn node_topics_key(&self, node: &str, partition: Partition) -> String {
         self.key("topics", partition, node)
@@ -244,6 +249,7 @@ mod tests {
             (names.webhook_log_state_key("1", leases), "p:logstate{460}1"),
             (names.registry_key(leases), "p:nodes{460}"),
             (names.control_channel(), "p:bus{460}"),
+            (names.process_channel("0a1b2c"), "p:bus{460}0a1b2c"),
             (names.node_topics_key("ab.1", leases), "p:topics{460}ab.1"),
             (names.unversioned_leases(), "p:leases{nodes}"),
         ] {
