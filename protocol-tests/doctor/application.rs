@@ -92,6 +92,43 @@ async fn assets_use_hosted_pusher() {
     assert!(finding["seen"].to_string().contains("app-4ed993c7.js"), "{finding:#}");
 }
 
+/// Files of an older build, and clients of other servers on the same page.
+#[tokio::test]
+async fn nothing_is_wrong_with_older_files_and_other_clients() {
+    let application = Application::new().await;
+    let script = application.script();
+    let mut of_developer = Application::new().await;
+    of_developer.env = of_developer.env.replace("http://localhost", "http://shop.test");
+    of_developer.doctor(&of_developer.script()).await.well(&["assets"]);
+    let other = format!("{script}new Pusher(\"of-a-widget\",{{cluster:\"mt1\"}});");
+    application.doctor(&other).await.well(&["assets"]);
+    let older = script.replace(KEY, "an-older-key");
+    let manifest = r#"{"resources/js/app.js":{"file":"assets/app-4ed993c7.js","isEntry":true}}"#;
+    let write = |directory: &Directory| {
+        directory.write("public/build/assets/app-00000000.js", &older);
+        directory.write("public/build/manifest.json", manifest);
+    };
+    application.doctor_with(&script, write).await.well(&["assets"]);
+    let diagnosis = application.doctor_with(&older, |directory| {
+        directory.write("public/build/assets/app-00000000.js", &script);
+        directory.write("public/build/manifest.json", manifest);
+    });
+    diagnosis.await.only("assets_outdated");
+    let fallbacks = script.replace(",enabledTransports:[\"ws\",\"wss\"]", "");
+    let diagnosis = application.doctor(&fallbacks).await;
+    diagnosis.well(&["assets"]);
+    assert!(diagnosis.link("assets")["text"].to_string().contains("enabledTransports"));
+}
+
+#[tokio::test]
+async fn assets_outdated_without_a_host() {
+    let application = Application::new().await;
+    let script = application.script().replace("wsHost:\"127.0.0.1\"", "wsHost:void 0");
+    let diagnosis = application.doctor(&script).await;
+    let finding = diagnosis.only("assets_outdated");
+    assert!(finding["seen"].to_string().contains("built without a host"), "{finding:#}");
+}
+
 #[tokio::test]
 async fn mixed_content() {
     let mut application = Application::new().await;

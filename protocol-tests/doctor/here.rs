@@ -203,3 +203,93 @@ async fn causes_at_the_address_for_publishes_hide_none_at_that_of_browsers() {
         }
     }
 }
+
+/// Mistakes in the variables of an application, each with its cause and the line that mends it.
+#[tokio::test]
+async fn mistakes_in_variables() {
+    let server = Settings::new().start_node().await;
+    let (port, url) = (server.address.port(), server.url());
+    let env = laravel_env(&server);
+    let host = "REVERB_HOST=127.0.0.1";
+    let browsers = |host: &str| {
+        format!("VITE_REVERB_HOST={host}\nVITE_REVERB_PORT={port}\nVITE_REVERB_SCHEME=http\n")
+    };
+    let with = |from: &str, to: &str| env.replace(from, to);
+    let public = with("http://localhost", "https://app.example.com");
+    for (env, cause, line) in [
+        (
+            with(host, "REVERB_HOST=http://127.0.0.1"),
+            "address_invalid",
+            ".env:6 REVERB_HOST=127.0.0.1",
+        ),
+        (
+            with(host, "REVERB_HOST=127.0.0.1:8080"),
+            "address_invalid",
+            ".env:6 REVERB_HOST=127.0.0.1",
+        ),
+        (
+            with(host, "REVERB_HOST=\"${NOT_SET}\""),
+            "address_invalid",
+            "Set the host without scheme",
+        ),
+        (with("SCHEME=http", "SCHEME=wss"), "address_invalid", ".env:8 REVERB_SCHEME=https"),
+        (
+            with(&format!("PORT={port}"), "PORT=https"),
+            "address_invalid",
+            "Set the host without scheme",
+        ),
+        (
+            env.clone() + &browsers("0.0.0.0"),
+            "host_is_bind_address",
+            ".env:9 VITE_REVERB_HOST=localhost",
+        ),
+        (
+            public + &browsers("localhost"),
+            "host_is_local",
+            ".env:9 VITE_REVERB_HOST=app.example.com",
+        ),
+        (
+            env.clone() + "VITE_REVERB_APP_KEY=an-older-key\n",
+            "browser_key_differs",
+            ".env:9 VITE_REVERB_APP_KEY=",
+        ),
+        (
+            with("=reverb", "=revreb"),
+            "broadcasting_not_configured",
+            ".env:2 BROADCAST_CONNECTION=reverb",
+        ),
+        (
+            with("=reverb", "=ably"),
+            "broadcasting_not_configured",
+            ".env:2 BROADCAST_CONNECTION=reverb",
+        ),
+        (
+            with("=reverb", "=pusher"),
+            "broadcasting_not_configured",
+            ".env:2 BROADCAST_CONNECTION=reverb",
+        ),
+    ] {
+        let diagnosis = doctor(&laravel(&env), &["--server", &url, "--quick"]).await;
+        let finding = diagnosis.only(cause);
+        assert!(changes(finding)[0].starts_with(line), "{finding:#}");
+    }
+}
+
+/// A connection of the application's own name, and one that reads other variables.
+#[tokio::test]
+async fn nothing_is_wrong_with_connections_of_the_application() {
+    let server = Settings::new().start_node().await;
+    let env = laravel_env(&server);
+    for (connection, driver) in
+        [("live", "'live' => ['driver' => 'reverb'"), ("pusher", "'pusher' => []")]
+    {
+        let directory = laravel(&env.replace("=reverb", &format!("={connection}")));
+        std::fs::create_dir_all(directory.path().join("config")).expect("a folder");
+        let text = format!(
+            "<?php return ['connections' => [{driver}, 'key' => env('REVERB_APP_KEY')]];\n"
+        );
+        directory.write("config/broadcasting.php", &text);
+        let flags = ["--server", &server.url(), "--quick"];
+        doctor(&directory, &flags).await.well(&["configuration", "direct", "api"]);
+    }
+}

@@ -12,6 +12,10 @@ pub(super) struct BuiltClient {
     pub(super) is_tls: Option<bool>,
     /// Whether the client connects to hosted Pusher.
     pub(super) is_hosted: bool,
+    /// Whether the variable with the host was not set when the assets were built.
+    pub(super) is_without_host: bool,
+    /// Whether the client falls back to other transports, which are at pusher.com.
+    pub(super) has_fallbacks: bool,
 }
 
 /// Maximum length of an object literal with options, in bytes.
@@ -61,6 +65,8 @@ fn client(members: &[(&str, &str)], argument: Option<&str>) -> Option<BuiltClien
         port: port.and_then(|port| port.parse().ok()),
         is_tls,
         is_hosted,
+        is_without_host: member("wsHost").is_some_and(is_undefined),
+        has_fallbacks: member("enabledTransports").is_none(),
         host,
     })
 }
@@ -185,6 +191,8 @@ mod tests {
             port: Some(port),
             is_tls: Some(is_tls),
             is_hosted: false,
+            is_without_host: false,
+            has_fallbacks: false,
         }
     }
 
@@ -196,15 +204,15 @@ mod tests {
                 built("k1", "localhost", 8080, false),
             ),
             (
-                r#"new Echo({broadcaster: "reverb", key: "k1", wsHost: "a.test", wsPort: "443" ?? 80, wssPort: "443" ?? 443, forceTLS: ("https" ?? "https") === "https"})"#,
+                r#"new Echo({broadcaster: "reverb", key: "k1", wsHost: "a.test", wsPort: "443" ?? 80, wssPort: "443" ?? 443, forceTLS: ("https" ?? "https") === "https", enabledTransports: ["ws", "wss"]})"#,
                 built("k1", "a.test", 443, true),
             ),
             (
-                "x={broadcaster:`reverb`,key:`k1`,wsHost:`a.test`,wsPort:8e3,wssPort:443,forceTLS:`http`==`https`,auth:{headers:{a:'}'}}}",
+                "x={broadcaster:`reverb`,key:`k1`,wsHost:`a.test`,wsPort:8e3,wssPort:443,forceTLS:`http`==`https`,enabledTransports:e,auth:{headers:{a:'}'}}}",
                 built("k1", "a.test", 8000, false),
             ),
             (
-                r#"n=new Pusher("k2",{cluster:"",wsHost:"b.test",wssPort:443,forceTLS:!0})"#,
+                r#"n=new Pusher("k2",{cluster:"",wsHost:"b.test",wssPort:443,forceTLS:!0,enabledTransports:["ws"]})"#,
                 built("k2", "b.test", 443, true),
             ),
         ] {

@@ -8,6 +8,9 @@ use super::super::finding::{
 
 /// The causes in this file.
 pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
+    &ADDRESS_INVALID,
+    &HOST_IS_LOCAL,
+    &BROWSER_KEY_DIFFERS,
     &CONFIGURATION_CACHED,
     &ASSETS_OUTDATED,
     &ASSETS_USE_HOSTED_PUSHER,
@@ -15,6 +18,36 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &PROXY_PORT_DIFFERS,
     &PROXY_CONNECTIONS_LOW,
 ];
+
+pub(in crate::cli::doctor) const ADDRESS_INVALID: Cause = Cause {
+    id: "address_invalid",
+    link: Link::Configuration,
+    severity: Broken,
+    title: "A variable with the address of the server has no usable value.",
+    why: "Host, port and scheme are put together to a URL, which no program can connect to.",
+    remedy: "Set the host without scheme and port, the port as a number, and the scheme as http or https.",
+    stops: Some(Way::Public),
+};
+
+pub(in crate::cli::doctor) const HOST_IS_LOCAL: Cause = Cause {
+    id: "host_is_local",
+    link: Link::Assets,
+    severity: Broken,
+    title: "Browsers are sent to their own machine.",
+    why: "The page is public, and its address of the server is localhost: only a browser on the machine of the server connects.",
+    remedy: "Set VITE_REVERB_HOST, VITE_REVERB_PORT and VITE_REVERB_SCHEME to the address of the proxy, and build the assets.",
+    stops: Some(Way::Public),
+};
+
+pub(in crate::cli::doctor) const BROWSER_KEY_DIFFERS: Cause = Cause {
+    id: "browser_key_differs",
+    link: Link::Configuration,
+    severity: Broken,
+    title: "Browsers have another key than the application.",
+    why: "They connect to another app, or are closed with 4001. Events of the application do not reach them.",
+    remedy: "Use one key in the application and for browsers, and build the assets.",
+    stops: None,
+};
 
 pub(in crate::cli::doctor) const CONFIGURATION_CACHED: Cause = Cause {
     id: "configuration_cached",

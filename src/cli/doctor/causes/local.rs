@@ -38,7 +38,7 @@ pub(in crate::cli::doctor) const BROADCASTING_NOT_CONFIGURED: Cause = Cause {
     link: Link::Configuration,
     severity: Broken,
     title: "The application does not broadcast through this server.",
-    why: "Laravel writes its events to the log or drops them, without an error.",
+    why: "Laravel sends its events elsewhere, writes them to the log or drops them, often without an error.",
     remedy: "Set BROADCAST_CONNECTION=reverb, and run `php artisan config:clear`.",
     stops: None,
 };

@@ -2,7 +2,7 @@
 
 use super::super::{
     assets::{self, BuiltClient},
-    causes::files::{ASSETS_OUTDATED, ASSETS_USE_HOSTED_PUSHER, MIXED_CONTENT},
+    causes::files::{ASSETS_OUTDATED, ASSETS_USE_HOSTED_PUSHER, HOST_IS_LOCAL, MIXED_CONTENT},
     finding::Finding,
     inputs::{Inputs, is_local},
     report::Outcome,
@@ -11,6 +11,8 @@ use std::{fs, path::PathBuf};
 
 /// The folders of built assets, of Vite and of Mix.
 const FOLDERS: [&str; 2] = ["public/build/assets", "public/js"];
+/// The files of Vite that list the current assets.
+const MANIFESTS: [&str; 2] = ["public/build/manifest.json", "public/build/.vite/manifest.json"];
 /// Maximum number of files that are read, and maximum size of each in bytes.
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 16 << 20;
@@ -23,17 +25,31 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
         return Outcome::Skipped("the variables of the application cannot be read".to_owned());
     }
     if inputs.dir.join("public/hot").exists() {
-        return mixed_content(inputs).map_or_else(
+        return host_is_local(inputs).or_else(|| mixed_content(inputs)).map_or_else(
             || Outcome::Skipped("Vite serves the assets: public/hot exists".to_owned()),
             Outcome::from,
         );
     }
     let built = built_clients(inputs);
-    let finding =
-        hosted(&built).or_else(|| outdated(inputs, &built)).or_else(|| mixed_content(inputs));
-    match (finding, built.first()) {
+    // Pages may have clients of other servers beside that of this one.
+    let own = built.iter().find(|(_, client)| {
+        !client.is_hosted && !client.is_without_host && difference(inputs, client).is_none()
+    });
+    let finding = match own {
+        Some(own) => local_address(inputs, std::slice::from_ref(own)),
+        None => hosted(&built).or_else(|| outdated(inputs, &built)),
+    };
+    let finding = finding.or_else(|| host_is_local(inputs)).or_else(|| mixed_content(inputs));
+    match (finding, own) {
         (Some(finding), _) => finding.into(),
-        (None, Some((file, _))) => Outcome::Well(format!("{file} has the values of .env")),
+        (None, Some((file, client))) => Outcome::Well(format!(
+            "{file} has the values of .env{}",
+            if client.has_fallbacks {
+                "; without enabledTransports, clients that fail try pusher.com"
+            } else {
+                ""
+            }
+        )),
         (None, None) => Outcome::Skipped("no built assets with a client here".to_owned()),
     }
 }
@@ -41,10 +57,17 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
 /// The clients in the built assets, each with its file.
 fn built_clients(inputs: &Inputs<'_>) -> Vec<Built> {
     let mut found = Vec::new();
+    let manifest = MANIFESTS.iter().find_map(|file| fs::read_to_string(inputs.dir.join(file)).ok());
     for folder in FOLDERS {
         let entries = fs::read_dir(inputs.dir.join(folder)).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "js"));
+        // Deploys may leave the files of older builds behind.
+        if let Some(current) = manifest.as_ref().filter(|_| folder == FOLDERS[0]) {
+            let name =
+                |path: &PathBuf| path.file_name().and_then(|name| name.to_str().map(str::to_owned));
+            files.retain(|path| name(path).is_none_or(|name| current.contains(&name)));
+        }
         files.sort_unstable();
         for path in files.into_iter().take(FILES_MAX) {
             let is_small = fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
@@ -74,6 +97,11 @@ fn outdated(inputs: &Inputs<'_>, built: &[Built]) -> Option<Finding> {
     built
         .iter()
         .find_map(|(file, client)| {
+            if client.is_without_host {
+                let seen =
+                    format!("{file} was built without a host: VITE_REVERB_HOST was not set.");
+                return Some(ASSETS_OUTDATED.found(seen).command("npm run build"));
+            }
             let (what, name, now) = difference(inputs, client)?;
             let seen =
                 format!("{file} was built for {what}; {name} is {now} ({}).", inputs.place(&name));
@@ -124,7 +152,7 @@ fn difference(inputs: &Inputs<'_>, client: &BuiltClient) -> Option<(String, Stri
 /// A client for this machine on a page that others open.
 fn local_address(inputs: &Inputs<'_>, built: &[Built]) -> Option<Finding> {
     let page = inputs.page()?;
-    let page_host = page.host().filter(|host| !is_local(host))?;
+    let page_host = page.host().filter(|host| is_public(host))?;
     let (file, client) =
         built.iter().find(|(_, client)| client.host.as_deref().is_some_and(is_local))?;
     let host = client.host.as_deref()?;
@@ -132,6 +160,41 @@ fn local_address(inputs: &Inputs<'_>, built: &[Built]) -> Option<Finding> {
     let name = "REVERB_HOST";
     let finding =
         ASSETS_OUTDATED.found(seen).line(inputs.place(name), format!("{name}={page_host}"));
+    Some(finding.command("npm run build"))
+}
+
+/// Whether others open pages of a host. Valet, Herd and the like serve `.test` and `.local` on the
+/// machine of a developer.
+fn is_public(host: &str) -> bool {
+    let is_of_developer = [".test", ".local", ".localhost"].iter().any(|end| host.ends_with(end));
+    !is_local(host) && !is_of_developer
+}
+
+/// A host of this machine for pages that others open.
+fn host_is_local(inputs: &Inputs<'_>) -> Option<Finding> {
+    if inputs.args.ws.is_some() {
+        return None;
+    }
+    let page = inputs.page()?;
+    let page_host = page.host().filter(|host| is_public(host))?;
+    let family = ["VITE_REVERB", "VITE_PUSHER", "MIX_PUSHER"].into_iter().find(|family| {
+        inputs.variable(&format!("{family}_HOST")).is_some_and(|host| is_local(&host))
+    })?;
+    let name = format!("{family}_HOST");
+    let host = inputs.variable(&name)?;
+    let place = inputs.place(&name);
+    let finding = HOST_IS_LOCAL
+        .found(format!("{name} is {host} ({place}), and the page is at {page_host}."))
+        .line(place, format!("{name}={page_host}"));
+    let is_https = page.scheme_str() == Some("https");
+    let values = [
+        ("PORT", if is_https { "443" } else { "80" }),
+        ("SCHEME", if is_https { "https" } else { "http" }),
+    ];
+    let finding = values.into_iter().fold(finding, |finding, (part, value)| {
+        let name = format!("{family}_{part}");
+        finding.line(inputs.place(&name), format!("{name}={value}"))
+    });
     Some(finding.command("npm run build"))
 }
 

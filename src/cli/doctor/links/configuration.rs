@@ -2,7 +2,10 @@
 
 use super::{
     super::{
-        causes::local::{BROADCASTING_NOT_CONFIGURED, CONFIGURATION_INVALID, HOST_IS_BIND_ADDRESS},
+        causes::{
+            files::{ADDRESS_INVALID, BROWSER_KEY_DIFFERS},
+            local::{BROADCASTING_NOT_CONFIGURED, CONFIGURATION_INVALID, HOST_IS_BIND_ADDRESS},
+        },
         finding::Finding,
         inputs::Inputs,
         report::Outcome,
@@ -11,6 +14,9 @@ use super::{
 };
 use crate::config::Loaded;
 use std::{fs, net::IpAddr, path::Path};
+
+/// The beginnings of the variables that have an address of the server.
+const FAMILIES: [&str; 5] = ["REVERB", "PUSHER", "VITE_REVERB", "VITE_PUSHER", "MIX_PUSHER"];
 
 pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
     let mut findings: Vec<Finding> = Vec::new();
@@ -24,7 +30,10 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
             String::new()
         }
     };
-    findings.extend(host_is_bind_address(inputs));
+    // One mistake in the address has one cause.
+    let of_address = address_invalid(inputs).or_else(|| host_is_bind_address(inputs));
+    findings.extend(of_address);
+    findings.extend(browser_key_differs(inputs));
     findings.extend(broadcasting(inputs));
     findings.extend(configuration_cached(inputs));
     Outcome::of(findings, seen)
@@ -45,19 +54,100 @@ fn read_from(loaded: &Loaded) -> String {
 
 /// An address to listen on in place of one to connect to.
 fn host_is_bind_address(inputs: &Inputs<'_>) -> Option<Finding> {
-    let names = ["REVERB_HOST", "VITE_REVERB_HOST", "PUSHER_HOST", "VITE_PUSHER_HOST"];
-    let (name, host) = inputs.first_of(&names)?;
-    let address: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
-    if !address.is_unspecified() {
+    let is_unspecified = |host: &str| {
+        host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+    };
+    let (name, host) = FAMILIES.into_iter().find_map(|family| {
+        let name = format!("{family}_HOST");
+        let host = inputs.variable(&name).filter(|host| is_unspecified(host))?;
+        Some((name, host))
+    })?;
+    let app_host = inputs.page().and_then(|url| url.host().map(str::to_owned));
+    let right = app_host.unwrap_or_else(|| "localhost".to_owned());
+    let finding =
+        HOST_IS_BIND_ADDRESS.found(format!("{name} is {host} ({}).", inputs.place(&name)));
+    Some(finding.line(inputs.place(&name), format!("{name}={right}")))
+}
+
+/// A value from which no address can be made.
+fn address_invalid(inputs: &Inputs<'_>) -> Option<Finding> {
+    FAMILIES.into_iter().find_map(|family| {
+        ["HOST", "PORT", "SCHEME"].into_iter().find_map(|part| {
+            let name = format!("{family}_{part}");
+            let value = inputs.variable(&name)?;
+            let (why, right) = match part {
+                "HOST" => host_fault(&value),
+                "PORT" => port_fault(&value),
+                _scheme => scheme_fault(&value),
+            }?;
+            let place = inputs.place(&name);
+            let finding = ADDRESS_INVALID.found(format!("{name} is {value} ({place}): {why}."));
+            Some(if right.is_empty() {
+                finding
+            } else {
+                finding.line(place, format!("{name}={right}"))
+            })
+        })
+    })
+}
+
+/// What is wrong with a value, and the right one if it can be told.
+type Fault = (&'static str, String);
+
+/// Why a value is no host, and the host in it.
+fn host_fault(value: &str) -> Option<Fault> {
+    if value.contains("${") {
+        return Some(("the variable in it is not set", String::new()));
+    }
+    if let Some((_scheme, rest)) = value.split_once("://") {
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = host_fault(authority).map_or(authority.to_owned(), |(_, host)| host);
+        return Some(("it is a URL, and not a host", host));
+    }
+    if let Some((host, _path)) = value.split_once('/') {
+        return Some(("it has a path", host_fault(host).map_or(host.to_owned(), |(_, host)| host)));
+    }
+    let is_ipv6 = value.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().is_ok();
+    match value.rsplit_once(':') {
+        Some((host, _port)) if !is_ipv6 => {
+            Some(("it has a port, which is a value of its own", host.to_owned()))
+        }
+        Some(_) => None,
+        None => value.contains(char::is_whitespace).then(|| ("it has white space", String::new())),
+    }
+}
+
+fn port_fault(value: &str) -> Option<Fault> {
+    let is_port = value.parse::<u16>().is_ok_and(|port| 0 < port);
+    (!is_port).then(|| ("it is no port", String::new()))
+}
+
+fn scheme_fault(value: &str) -> Option<Fault> {
+    match value.to_ascii_lowercase().as_str() {
+        "http" | "https" => None,
+        "wss" => Some(("publishes need http or https", "https".to_owned())),
+        "ws" => Some(("publishes need http or https", "http".to_owned())),
+        _other => Some(("it is neither http nor https", String::new())),
+    }
+}
+
+/// A key for browsers that is not that of the application.
+fn browser_key_differs(inputs: &Inputs<'_>) -> Option<Finding> {
+    let app = inputs.app()?;
+    let names = ["VITE_REVERB_APP_KEY", "VITE_PUSHER_APP_KEY", "MIX_PUSHER_APP_KEY"];
+    let (name, key) = inputs.first_of(&names)?;
+    let is_configured = inputs
+        .config()
+        .is_some_and(|config| config.apps.iter().any(|configured| configured.key == key));
+    if key == app.key || is_configured {
         return None;
     }
-    let app_host = inputs.variable("APP_URL").and_then(|url| {
-        let url: hyper::Uri = url.parse().ok()?;
-        url.host().map(str::to_owned)
-    });
-    let host = app_host.unwrap_or_else(|| "localhost".to_owned());
-    let finding = HOST_IS_BIND_ADDRESS.found(format!("{name} is {address}."));
-    Some(finding.line(inputs.place(name), format!("{name}={host}")))
+    let finding = BROWSER_KEY_DIFFERS.found(format!(
+        "{name} is {key} ({}), and the application publishes with {}.",
+        inputs.place(name),
+        app.key
+    ));
+    Some(finding.line(inputs.place(name), format!("{name}={}", app.key)).command("npm run build"))
 }
 
 /// Another way of broadcasting than this server, in an application of Laravel.
@@ -71,20 +161,49 @@ fn broadcasting(inputs: &Inputs<'_>) -> Option<Finding> {
         None if has_default(&inputs.dir) => return None,
         None => (names[0], String::new()),
     };
-    let seen = match value.as_str() {
-        "" => format!("{name} is not set, which means null."),
-        "null" | "log" => format!("{name} is {value}."),
-        _other => return None,
+    let (seen, connection) = match value.as_str() {
+        "" => (format!("{name} is not set, which means null."), of_variables(inputs)),
+        "reverb" | "pusher" => {
+            let family = value.to_ascii_uppercase();
+            let key = format!("{family}_APP_KEY");
+            let other = of_variables(inputs);
+            // The application's own file may name other variables.
+            let is_own = broadcasting_file(&inputs.dir).is_some_and(|text| !text.contains(&key));
+            if other == value || is_own || inputs.variable(&key).is_some() {
+                return None;
+            }
+            (format!("{name} is {value}, and {key} is not set."), other)
+        }
+        other if is_own_connection(&inputs.dir, other) => return None,
+        other => (format!("{name} is {other}."), of_variables(inputs)),
     };
-    let connection = if inputs.variable("REVERB_APP_KEY").is_some() { "reverb" } else { "pusher" };
     let finding = BROADCASTING_NOT_CONFIGURED.found(seen);
     Some(finding.line(inputs.place(name), format!("{name}={connection}")))
+}
+
+/// The connection whose variables are set.
+fn of_variables(inputs: &Inputs<'_>) -> &'static str {
+    let has = |name: &str| inputs.variable(name).is_some();
+    if has("PUSHER_APP_KEY") && !has("REVERB_APP_KEY") { "pusher" } else { "reverb" }
+}
+
+fn broadcasting_file(dir: &Path) -> Option<String> {
+    fs::read_to_string(dir.join("config/broadcasting.php")).ok()
+}
+
+/// Whether the application has a connection of this name with a driver for this server.
+fn is_own_connection(dir: &Path, name: &str) -> bool {
+    let text = broadcasting_file(dir).unwrap_or_default();
+    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let Some((_, rest)) = text.split_once(&format!("'{name}'=>[")) else { return false };
+    let driver = rest.split_once("'driver'=>").map(|(_, driver)| driver).unwrap_or_default();
+    ["'reverb'", "'pusher'"].iter().any(|name| driver.starts_with(name))
 }
 
 /// Whether the application broadcasts without a variable: by the default in its own
 /// `config/broadcasting.php`.
 fn has_default(dir: &Path) -> bool {
-    let text = fs::read_to_string(dir.join("config/broadcasting.php")).unwrap_or_default();
+    let text = broadcasting_file(dir).unwrap_or_default();
     let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let Some((_, rest)) = text.split_once("'default'=>") else { return false };
     let value = rest.split(['\n', ';']).next().unwrap_or_default();
@@ -97,6 +216,35 @@ fn has_default(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_names_and_addresses_alone() {
+        for (value, right) in [
+            ("http://ws.example.com:8080/x", Some("ws.example.com")),
+            ("127.0.0.1:8080", Some("127.0.0.1")),
+            ("ws.example.com/ws", Some("ws.example.com")),
+            ("${APP_HOST}", Some("")),
+            ("ws example", Some("")),
+            ("ws.example.com", None),
+            ("::1", None),
+            ("[fd00::1]", None),
+            ("localhost", None),
+        ] {
+            assert_eq!(host_fault(value).map(|(_, right)| right).as_deref(), right, "{value}");
+        }
+        for (value, is_port) in [("443", true), ("0", false), ("abc", false), ("65536", false)] {
+            assert_eq!(port_fault(value).is_none(), is_port, "{value}");
+        }
+        for (value, right) in [
+            ("https", None),
+            ("HTTP", None),
+            ("wss", Some("https")),
+            ("ws", Some("http")),
+            ("x", Some("")),
+        ] {
+            assert_eq!(scheme_fault(value).map(|(_, right)| right).as_deref(), right, "{value}");
+        }
+    }
 
     #[test]
     fn a_default_of_the_application_is_read_without_php() {
