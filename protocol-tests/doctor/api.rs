@@ -75,6 +75,54 @@ async fn not_all_answers_of_a_cdn_are_its_own() {
     }
 }
 
+/// What an ordinary site does with requests that it does not know, or not in this form.
+#[tokio::test]
+async fn proxies_that_reject_or_change_publishes() {
+    let (server, directory) = served(&Settings::new()).await;
+    let pass = "include campanile.conf;";
+    let zone = "limit_req_zone $server_port zone=one:1m rate=1r/m;";
+    for (http, api, cause, said) in [
+        (
+            "",
+            "proxy_pass http://campanile$uri; proxy_http_version 1.1;",
+            "request_changed",
+            "The query",
+        ),
+        ("", &format!("proxy_method PUT; {pass}") as &str, "request_changed", "The method"),
+        (
+            "",
+            &format!("limit_except GET {{ deny all; }} {pass}"),
+            "api_unavailable",
+            "403 by nginx",
+        ),
+        ("", "return 444;", "api_unavailable", "not answered"),
+        ("", "return 429;", "proxy_limits_rate", "429 by nginx"),
+        (zone, &format!("limit_req zone=one; {pass}"), "proxy_limits_rate", "503 by nginx"),
+        (
+            "",
+            &format!("rewrite ^/apps(.*) /app$1 break; {pass}"),
+            "api_route_missing",
+            "404 by Campanile",
+        ),
+    ] {
+        let locations = format!("{CLIENTS}\nlocation /apps/ {{ {api} }}");
+        let proxy = crate::way::nginx_http(&server, http, &locations);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+        let finding = diagnosis.only(cause);
+        assert!(seen(finding).contains(said), "{finding:#}");
+        assert_eq!(diagnosis.link("ping")["state"], "ok", "{finding:#}");
+    }
+}
+
+#[tokio::test]
+async fn body_limit_proxy_of_caddy() {
+    let (server, directory) = served(&Settings::new()).await;
+    let site = format!("request_body {{\nmax_size 100KB\n}}\nreverse_proxy {}", server.address);
+    let proxy = Proxy::caddy(&site, None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
+    diagnosis.only("body_limit_proxy");
+}
+
 #[tokio::test]
 async fn request_changed_names_the_part() {
     let (server, directory) = served(&Settings::new()).await;

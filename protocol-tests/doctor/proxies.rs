@@ -22,6 +22,13 @@ async fn upgrade_headers_missing_behind_nginx() {
             "replaces the header Connection",
         ),
         (("proxy_http_version 1.1;", "proxy_http_version 1.0;"), "speaks HTTP/1.0"),
+        (
+            (
+                "proxy_http_version 1.1;",
+                "proxy_http_version 1.1; proxy_set_header Sec-WebSocket-Key '';",
+            ),
+            "Sec-WebSocket-*",
+        ),
     ] {
         let proxy = nginx(&server, &[changed], None);
         let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
@@ -80,7 +87,10 @@ async fn a_site_that_does_not_know_the_server_has_one_cause() {
     for (answer, cause) in [
         ("404", "websocket_route_missing"),
         ("301 https://ws.example.com$request_uri", "handshake_redirected"),
+        ("302 /login", "handshake_redirected"),
         ("401", "handshake_rejected"),
+        ("429", "proxy_limits_rate"),
+        ("444", "handshake_rejected"),
         ("502", "proxy_upstream_down"),
     ] {
         let proxy = Proxy::nginx("", &format!("location / {{ return {answer}; }}"), None);

@@ -1,6 +1,6 @@
 //! Causes between browsers and the server: names, ports, certificates, proxies.
 
-use kit::{Directory, Server, Settings, free_port};
+use kit::{APP_ID, Directory, KEY, SECRET, Server, Settings, free_port};
 use serde_json::Value;
 
 use crate::support::{
@@ -48,6 +48,18 @@ pub(crate) fn nginx_with(
     let snippet = documented_file("nginx", "/etc/nginx/snippets/campanile.conf", changed);
     let locations = locations.replace("include campanile.conf;", &snippet);
     Proxy::nginx(&upstream, &locations, certificate)
+}
+
+/// The documented nginx with these locations, and more at the level of `http`.
+pub(crate) fn nginx_http(server: &Server, http: &str, locations: &str) -> Proxy {
+    let upstream = documented_file(
+        "nginx",
+        "/etc/nginx/conf.d/campanile.conf",
+        &[("127.0.0.1:8080", &server.address.to_string())],
+    );
+    let snippet = documented_file("nginx", "/etc/nginx/snippets/campanile.conf", &[]);
+    let locations = locations.replace("include campanile.conf;", &snippet);
+    Proxy::nginx(&format!("{upstream}\n{http}"), &locations, None)
 }
 
 #[tokio::test]
@@ -355,6 +367,28 @@ async fn proxy_leads_elsewhere() {
     let diagnosis = doctor(&directory, &["--ws", &proxy.url()]).await;
     let finding = diagnosis.only("proxy_leads_elsewhere");
     assert!(seen(finding).contains(&server.address.to_string()), "{finding:#}");
+}
+
+/// The other server has the key, and another secret or another id.
+#[tokio::test]
+async fn proxy_leads_elsewhere_for_publishes() {
+    let (_server, directory) = served(&Settings::new()).await;
+    for (id, secret) in [(APP_ID, "another-secret-of-an-app"), ("9", SECRET)] {
+        let other = Settings::without_apps().add_app(id, KEY, secret).start_node().await;
+        let proxy = nginx(&other, &[], None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+        diagnosis.only("proxy_leads_elsewhere");
+    }
+}
+
+#[tokio::test]
+async fn development_app_public() {
+    let (server, directory) = served(&Settings::without_apps()).await;
+    let host = ("proxy_set_header Host $http_host;", "proxy_set_header Host ws.example.com;");
+    let proxy = nginx(&server, &[host], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+    let finding = diagnosis.only("development_app_public");
+    assert!(changes(finding)[0].contains("campanile init"), "{finding:#}");
 }
 
 #[tokio::test]

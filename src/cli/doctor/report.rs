@@ -111,6 +111,16 @@ impl Report {
         self.findings.iter().any(|finding| finding.cause.id == id)
     }
 
+    /// Whether a link was checked, and nothing is wrong with it.
+    pub(super) fn is_well(&self, link: Link) -> bool {
+        self.rows.iter().any(|row| row.link == link && row.state == RowState::Well)
+    }
+
+    /// Whether a link was not checked.
+    pub(super) fn is_skipped(&self, link: Link) -> bool {
+        self.rows.iter().any(|row| row.link == link && row.state == RowState::Skipped)
+    }
+
     /// The worst finding.
     pub(super) fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.cause.severity).max()

@@ -29,6 +29,8 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &HANDSHAKE_REJECTED,
     &PROXY_NOT_TRUSTED,
     &CLIENTS_SHARE_ADDRESS,
+    &PROXY_LIMITS_RATE,
+    &DEVELOPMENT_APP_PUBLIC,
     &ORIGIN_REJECTED,
     &PROXY_LEADS_ELSEWHERE,
     &PING_NOT_ANSWERED,
@@ -262,6 +264,28 @@ pub(in crate::cli::doctor) const CLIENTS_SHARE_ADDRESS: Cause = Cause::new(
     ],
 );
 
+pub(in crate::cli::doctor) const PROXY_LIMITS_RATE: Cause = Cause::new(
+    "proxy_limits_rate",
+    Link::Proxy,
+    Broken,
+    [
+        "A proxy limits the rate of requests.",
+        "It answers 429 or 503 by itself. Applications publish, and pages reconnect, many at a time.",
+        "Exempt /app/ and /apps/ from the limit; Campanile has limits of its own, per address and per app.",
+    ],
+);
+
+pub(in crate::cli::doctor) const DEVELOPMENT_APP_PUBLIC: Cause = Cause::new(
+    "development_app_public",
+    Link::Proxy,
+    Broken,
+    [
+        "The development app is used from another host than this machine.",
+        "Everybody knows its secret, so the server serves it on localhost only.",
+        "Configure an app with a secret of its own: `campanile init` writes one, or set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET.",
+    ],
+);
+
 pub(in crate::cli::doctor) const ORIGIN_REJECTED: Cause = Cause::new(
     "origin_rejected",
     Link::Origin,
@@ -278,8 +302,8 @@ pub(in crate::cli::doctor) const PROXY_LEADS_ELSEWHERE: Cause = Cause::new(
     Link::Key,
     Broken,
     [
-        "The public address leads to another server.",
-        "The server on this machine knows the key, and the one behind the public address closes with 4001. Client libraries do not try again.",
+        "The address leads to another server.",
+        "The server on this machine accepts the key and the secret. The one behind the address does not: it closes clients with 4001, or answers publishes with 401 or 404.",
         "Set the upstream of the proxy to the address and port of this server, or use the key of the other one.",
     ],
 );

@@ -10,15 +10,16 @@ use super::{
                 REQUEST_CHANGED,
             },
             local::{SIGNATURE_DIFFERS, UNKNOWN_KEY},
+            way::{PROXY_LEADS_ELSEWHERE, PROXY_LIMITS_RATE},
         },
-        finding::Finding,
+        finding::{Finding, Link},
         probe::{Answer, AnsweredBy, NoAnswer, Peer, SignedAnswer, call},
         public::NO_API,
         report::Outcome,
         snippets::{BODIES, ROUTES, UNCHANGED},
     },
     client::later,
-    proxy::{double_tls, is_tls_wanted, quote, upstream_down},
+    proxy::{development_app_public, double_tls, is_tls_wanted, quote, upstream_down},
     reach,
 };
 use crate::{config::AppConfig, http_client::ConnectError};
@@ -70,9 +71,9 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         Err(NoAnswer::Connect(ConnectError::Tls(error))) => {
             let why = NoAnswer::Connect(ConnectError::Tls(error));
             let fault = reach::tls_fault(checkup, &peer, &from).await;
-            return fault.unwrap_or_else(|| unanswered(&peer, &why).into());
+            return fault.unwrap_or_else(|| or_same(checkup, &peer, unanswered(&peer, &why)));
         }
-        Err(why) => return unanswered(&peer, &why).into(),
+        Err(why) => return or_same(checkup, &peer, unanswered(&peer, &why)),
     };
     if let Some(public) = &mut checkup.public {
         public.learn(&called.answer.headers);
@@ -115,9 +116,23 @@ pub(super) fn failed_later(
     called: Result<SignedAnswer, NoAnswer>,
 ) -> Outcome {
     match called {
-        // The doctor's own requests may exceed a limit.
-        Ok(called) if called.answer.status == 429 => {
+        // The doctor's own requests may exceed the server's limit.
+        Ok(called)
+            if called.answer.status == 429
+                && called.answer.answered_by() == AnsweredBy::Campanile =>
+        {
             Outcome::Skipped("the rate of requests is limited".to_owned())
+        }
+        // nginx answers 503 by itself only where requests are limited.
+        Ok(called)
+            if called.answer.status == 503 && called.answer.answered_by() == AnsweredBy::Nginx =>
+        {
+            later(PROXY_LIMITS_RATE.found(format!(
+                "{} was answered with 503 by nginx{}",
+                peer.http_url("/apps/"),
+                quote(&called.answer)
+            )))
+            .into()
         }
         Ok(called) => later(rejected(checkup, peer, app, &called)).into(),
         Err(why) => later(unanswered(peer, &why)).into(),
@@ -158,6 +173,11 @@ fn rejected(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig, called: &Signed
             let finding = API_ROUTE_MISSING.found(seen);
             checkup.with_lines(finding, &ROUTES, &by)
         }
+        429 => PROXY_LIMITS_RATE.found(seen),
+        401 | 403 => API_UNAVAILABLE.found(seen).advice(
+            "The proxy or a firewall rejects the request: allow POST and GET for /apps/ there, without a \
+             password. Campanile verifies the signature of each request.",
+        ),
         _ => API_UNAVAILABLE.found(seen),
     }
 }
@@ -190,8 +210,33 @@ fn rejected_by_campanile(
         401 if error.starts_with("Invalid signature") || error.contains("body_md5") => {
             signature(checkup, &called.signed, &error)
         }
+        401 if error.starts_with("Missing parameter") => request_changed(
+            checkup,
+            format!("The query of a publish did not reach the server: {error}."),
+        ),
+        403 if let Some(finding) = development_app_public(&error) => finding,
+        405 => request_changed(
+            checkup,
+            format!(
+                "The method of a publish changed on its way: POST was sent, and the server says: {error}."
+            ),
+        ),
         404 if error.starts_with("Nothing at") => {
             let finding = API_ROUTE_MISSING.found(seen);
+            let sent = format!("{}/apps/{}/events", peer.prefix, app.id);
+            let received =
+                error.strip_prefix("Nothing at ").and_then(|rest| rest.split(':').next());
+            if let Some(received) = received.filter(|received| *received != sent) {
+                let advice = format!(
+                    "The publish went to {sent}, and the server received {received}: have the proxy leave \
+                     the path as it is."
+                );
+                return checkup.with_lines(
+                    finding.advice(advice),
+                    &UNCHANGED,
+                    &AnsweredBy::Unknown,
+                );
+            }
             let own = checkup.inputs.config().map(|config| config.server.path.clone());
             finding.advice(format!(
                 "The server's routes begin with {:?} (server.path), and the publish went to {:?}. PHP's SDK \
@@ -199,6 +244,12 @@ fn rejected_by_campanile(
                 own.unwrap_or_default(),
                 peer.prefix
             ))
+        }
+        404 | 400 if error.contains("app") && checkup.report.is_well(Link::Direct) => {
+            leads_elsewhere(
+                checkup,
+                &format!("The server behind {} has no app {}: {error}", peer.http_url(""), app.id),
+            )
         }
         404 | 400 if error.contains("app") => UNKNOWN_KEY.found(format!(
             "The server behind {} has no app {}: {error}.",
@@ -226,14 +277,27 @@ fn signature(checkup: &Checkup<'_>, signed: &str, error: &str) -> Finding {
             }),
     };
     let Some((part, how)) = changed else {
+        if checkup.report.is_well(Link::Direct) {
+            let seen = "Through the address, the server computes another signature for the same method, path \
+                        and query: it has another secret for this key";
+            return leads_elsewhere(checkup, seen);
+        }
         return SIGNATURE_DIFFERS.found(
             "The server computes another signature for the same method, path and query: it has another \
              secret for this key.",
         );
     };
-    let finding =
-        REQUEST_CHANGED.found(format!("The {part} of a publish changed on its way{how}."));
-    checkup.with_lines(finding, &UNCHANGED, &AnsweredBy::Unknown)
+    request_changed(checkup, format!("The {part} of a publish changed on its way{how}."))
+}
+
+fn request_changed(checkup: &Checkup<'_>, seen: String) -> Finding {
+    checkup.with_lines(REQUEST_CHANGED.found(seen), &UNCHANGED, &AnsweredBy::Unknown)
+}
+
+/// The server on this machine accepts what the one at the address does not.
+fn leads_elsewhere(checkup: &Checkup<'_>, seen: &str) -> Finding {
+    let own = checkup.upstream().unwrap_or_default();
+    PROXY_LEADS_ELSEWHERE.found(format!("{seen}; the server at {own} accepts it."))
 }
 
 /// The text that the server wanted to be signed, which its error quotes.
@@ -274,30 +338,38 @@ fn httpdate(text: &str) -> Option<SystemTime> {
 async fn large_body(checkup: &mut Checkup<'_>, peer: &Peer, app: &AppConfig) -> Option<Finding> {
     checkup.progress.show(format_args!("sending a large publish"));
     let size = (BATCH * app.max_event_bytes + BATCH_REST).min(BODY_MAX);
-    let answer = padded(peer, app, size).await?;
-    if answer.status != 413 {
-        return None;
-    }
-    let by = answer.answered_by();
-    if by == AnsweredBy::Campanile {
+    let answer = padded(peer, app, size).await;
+    // A proxy may also close the connection, or send another status.
+    let fits = |answer: &Option<Answer>| {
+        answer.as_ref().is_some_and(|answer| answer.answered_by() == AnsweredBy::Campanile)
+    };
+    let by = answer.as_ref().map_or(AnsweredBy::Unknown, Answer::answered_by);
+    if let Some(answer) = answer.as_ref().filter(|_| by == AnsweredBy::Campanile) {
+        if answer.status != 413 {
+            return None;
+        }
         let finding = BODY_LIMIT_SERVER
-            .found(format!("A body of {size} bytes was answered with 413{}", quote(&answer)));
+            .found(format!("A body of {size} bytes was answered with 413{}", quote(answer)));
         return Some(
             finding.line("config.toml [server]", format!("max_request_bytes = {}", 2 * size)),
         );
     }
-    let (mut fits, mut fails) = (0, size);
-    while 4_096 < fails - fits {
-        let middle = fits.midpoint(fails);
-        match padded(peer, app, middle).await {
-            Some(answer) if answer.status == 413 => fails = middle,
-            Some(_) => fits = middle,
-            None => break,
+    let how = match &answer {
+        Some(answer) => format!("answered with {} by {by}", answer.status),
+        None => "not answered".to_owned(),
+    };
+    let (mut accepted, mut rejected) = (0, size);
+    while 4_096 < rejected - accepted {
+        let middle = accepted.midpoint(rejected);
+        if fits(&padded(peer, app, middle).await) {
+            accepted = middle;
+        } else {
+            rejected = middle;
         }
     }
     let finding = BODY_LIMIT_PROXY.found(format!(
-        "A body of {size} bytes was answered with 413 by {by}; the limit is about {} KiB.",
-        fails.div_ceil(1_024)
+        "A body of {size} bytes was {how}; the limit is about {} KiB.",
+        rejected.div_ceil(1_024)
     ));
     Some(checkup.with_lines(finding, &BODIES, &by))
 }

@@ -6,12 +6,15 @@ use super::super::{
         local::{CONNECTION_CLOSED, UNKNOWN_KEY},
         way::{ORIGIN_REJECTED, PING_NOT_ANSWERED, PROXY_LEADS_ELSEWHERE},
     },
-    finding::Finding,
+    finding::{Finding, Link},
     probe::{ClientMessage, OpenClient, Opening, Peer, STEP_TIMEOUT, open_client},
     public::NO_CONNECTION,
     report::Outcome,
 };
-use super::{health::diagnostics, proxy};
+use super::{
+    health::diagnostics,
+    proxy::{self, development_app_public},
+};
 use crate::{config::AppConfig, protocol::explain_close};
 use serde_json::json;
 use tokio::time::{self, Instant};
@@ -26,6 +29,9 @@ pub(in crate::cli::doctor) async fn origin(checkup: &mut Checkup<'_>) -> Outcome
     match (opening, page) {
         (None, _) => Outcome::Skipped("there is no connection".to_owned()),
         (Some(Opening::Rejected { code: 4009, message, .. }), page) => {
+            if let Some(finding) = development_app_public(message) {
+                return finding.into();
+            }
             let allowed = allowed_origins(checkup).await;
             rejected_origin(checkup, page.as_ref(), message, allowed).into()
         }
@@ -92,23 +98,24 @@ pub(in crate::cli::doctor) fn key(checkup: &mut Checkup<'_>) -> Outcome {
     let Some(app) = checkup.inputs.app() else {
         return Outcome::Skipped("no app is configured".to_owned());
     };
-    let key_works_directly = checkup.direct.is_some();
+    let key_works_directly = checkup.report.is_well(Link::Direct);
     match checkup.public.as_ref().and_then(|public| public.opening.as_ref()) {
         Some(Opening::Rejected { code: 4001, .. }) => {
             rejected_key(checkup, &app, key_works_directly).into()
         }
-        Some(Opening::Rejected { code, message, .. }) => {
-            let finding =
-                CONNECTION_CLOSED.found(format!("A client was closed with {code}: {message}."));
-            match explain_close(*code, message) {
-                Some(row) => finding.advice(format!("{} {}", row.meaning, row.remedy)).into(),
-                None => finding.into(),
-            }
-        }
+        Some(Opening::Rejected { code, message, .. }) => closed(*code, message).into(),
         Some(Opening::Established(client)) => {
             Outcome::Well(format!("the key {} is known; socket {}", app.key, client.socket_id))
         }
         Some(_) | None => Outcome::Skipped("there is no connection".to_owned()),
+    }
+}
+
+fn closed(code: u16, message: &str) -> Finding {
+    let finding = CONNECTION_CLOSED.found(format!("A client was closed with {code}: {message}."));
+    match explain_close(code, message) {
+        Some(row) => finding.advice(format!("{} {}", row.meaning, row.remedy)),
+        None => finding,
     }
 }
 
@@ -195,8 +202,10 @@ async fn open(checkup: &Checkup<'_>, peer: &Peer) -> Result<Box<OpenClient>, Out
     let origin = checkup.page_origin().map(|(origin, _)| origin);
     let finding = match open_client(peer, &app.key, origin.as_deref()).await {
         Opening::Established(client) => return Ok(client),
-        Opening::Rejected { code: code @ 4000..=4099, message, .. } => {
-            CONNECTION_CLOSED.found(format!("A client was closed with {code}: {message}."))
+        Opening::Rejected { code, message, .. }
+            if (4000..4100).contains(&code) || message.starts_with("Over capacity") =>
+        {
+            closed(code, &message)
         }
         // The doctor's own clients may exceed a limit, and servers restart.
         Opening::Rejected { code, message, .. } => {

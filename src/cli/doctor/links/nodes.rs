@@ -4,7 +4,7 @@ use super::{
     super::{
         Checkup,
         causes::api::{NODES_NOT_JOINED, ROSTERS_DIFFER},
-        finding::Finding,
+        finding::{Finding, Link},
         probe::{Peer, call},
         public::{NO_API, NO_PUBLIC_ADDRESS},
         report::Outcome,
@@ -23,6 +23,9 @@ const ASKED: usize = 12;
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
     if let Some(skipped) = checkup.blocked(NO_API) {
         return skipped;
+    }
+    if checkup.report.is_skipped(Link::Api) {
+        return Outcome::Skipped("the HTTP API was not tried".to_owned());
     }
     let (Some(app), Ok((peer, _))) = (checkup.inputs.app(), publish_peer(checkup)) else {
         return Outcome::Skipped(NO_PUBLIC_ADDRESS.to_owned());

@@ -3,13 +3,14 @@
 use super::super::{
     Checkup,
     causes::way::{
-        CLIENTS_SHARE_ADDRESS, DOUBLE_TLS, HANDSHAKE_REDIRECTED, HANDSHAKE_REJECTED,
-        PROXY_NOT_TRUSTED, PROXY_UPSTREAM_DOWN, UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
+        CLIENTS_SHARE_ADDRESS, DEVELOPMENT_APP_PUBLIC, DOUBLE_TLS, HANDSHAKE_REDIRECTED,
+        HANDSHAKE_REJECTED, PROXY_LIMITS_RATE, PROXY_NOT_TRUSTED, PROXY_UPSTREAM_DOWN,
+        UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
     },
     finding::Finding,
     probe::{Answer, AnsweredBy, ClientEnd, NoAnswer, Opening, Peer, call, open_client},
     report::Outcome,
-    snippets::{FORWARDED, ROUTES, UPGRADE, UPSTREAMS},
+    snippets::{FORWARDED, ROUTES, UNCHANGED, UPGRADE, UPSTREAMS},
 };
 use super::upstream::port_of_proxy;
 use crate::{config::AppConfig, protocol::explain_handshake};
@@ -119,12 +120,7 @@ pub(super) fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> F
     let seen =
         format!("{} was answered with {status} by {by}{}", peer.ws_url("/app/KEY"), quote(answer));
     if let Some(location) = answer.location() {
-        let location = location.split('?').next().unwrap_or_default();
-        let seen = format!(
-            "{} was answered with {status} by {by}, to {location}",
-            peer.ws_url("/app/KEY")
-        );
-        return HANDSHAKE_REDIRECTED.found(seen);
+        return redirected(checkup, peer, answer, location);
     }
     if by == AnsweredBy::Campanile {
         return answered_by_campanile(checkup, peer, answer, &seen);
@@ -132,6 +128,7 @@ pub(super) fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> F
     match status {
         502..=504 | 520..=526 if !answer.is_challenge() => upstream_down(checkup, seen, &by),
         400 if is_double_tls(checkup, answer) => double_tls(checkup, seen),
+        429 => PROXY_LIMITS_RATE.found(seen),
         200 | 404 | 405 | 410 => {
             let finding = WEBSOCKET_ROUTE_MISSING.found(seen);
             let finding = finding.advice(if by == AnsweredBy::Vite {
@@ -156,6 +153,32 @@ pub(super) fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> F
     }
 }
 
+/// A redirect keeps the path if it is about scheme or host. To another path, an application redirects.
+fn redirected(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer, location: &str) -> Finding {
+    let location = location.split('?').next().unwrap_or_default();
+    let seen = format!(
+        "{} was answered with {} by {}, to {location}",
+        peer.ws_url("/app/KEY"),
+        answer.status,
+        answer.answered_by()
+    );
+    let finding = HANDSHAKE_REDIRECTED.found(seen);
+    if location.contains("/app/") {
+        return finding;
+    }
+    let finding = finding.advice(
+        "Another program answers. Have the proxy pass /app/ and /apps/ to the server, without a login.",
+    );
+    checkup.with_lines(finding, &ROUTES, &answer.answered_by())
+}
+
+/// Whether the app is the development app, which a server keeps from other machines.
+pub(super) fn development_app_public(said: &str) -> Option<Finding> {
+    let is_about_it = said.starts_with("The development app")
+        || said.starts_with("The app's secret is the well-known one");
+    is_about_it.then(|| DEVELOPMENT_APP_PUBLIC.found(format!("The server says: {said}")))
+}
+
 /// An answer of the server itself: what it received is not a handshake, or not at its path.
 fn answered_by_campanile(
     checkup: &Checkup<'_>,
@@ -165,12 +188,26 @@ fn answered_by_campanile(
 ) -> Finding {
     match answer.status {
         400 if is_tls_wanted(answer) => double_tls(checkup, seen.to_owned()),
+        400 if answer
+            .campanile_error()
+            .is_some_and(|error| error.starts_with("Sec-WebSocket-")) =>
+        {
+            let finding = UPGRADE_HEADERS_MISSING.found(seen.to_owned());
+            let finding =
+                finding.advice("Have the proxy pass the headers Sec-WebSocket-* on as they are.");
+            checkup.with_lines(finding, &UPGRADE, &AnsweredBy::Unknown)
+        }
+        403 if let Some(finding) =
+            answer.campanile_error().and_then(|said| development_app_public(&said)) =>
+        {
+            finding
+        }
         426 => upgrade_missing(checkup, peer, answer),
         404 => {
             let finding = WEBSOCKET_ROUTE_MISSING.found(seen.to_owned());
             let own = checkup.inputs.config().map(|config| config.server.path.clone());
             match own {
-                Some(path) if path.is_empty() => finding.advice(
+                Some(path) if path.is_empty() => checkup.with_lines(finding, &UNCHANGED, &AnsweredBy::Unknown).advice(
                     "The server has no path before /app/: remove wsPath from Echo's options, and have the \
                      proxy pass the path on without what is before /app/, with one slash.",
                 ),
@@ -197,7 +234,7 @@ fn upgrade_missing(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> Findi
     let finding = UPGRADE_HEADERS_MISSING.found(format!(
         "{} was answered with 426 by the server, which received: {}.",
         peer.ws_url("/app/KEY"),
-        if received.is_empty() { "a request without an upgrade" } else { received }
+        if received.is_empty() { error.as_str() } else { received }
     ));
     let finding = if received.starts_with("HTTP/1.0") {
         finding.advice("The proxy speaks HTTP/1.0 to the server, which has no upgrades.")
