@@ -46,7 +46,7 @@ pub(super) async fn watch(
     };
     // Before the state is read, so that no event after it is missed.
     let mut watch = context.node().broker().watch(&app.hub, &name);
-    let mut state = match read_state(context, app, &name).await {
+    let mut state = match read_state(context, app, &name, None).await {
         Ok(state) => state,
         Err(error) => return output.error(error).await,
     };
@@ -70,13 +70,12 @@ pub(super) async fn watch(
                 if let Some(sampled) = sampler.end_period(Instant::now().into(), watch.take_missed()) {
                     output.data(sampled).await?;
                 }
-                let is_large = state.user_count.is_some_and(|users| USERS_MAX < users);
-                if is_large && read_at.elapsed() < LARGE_INTERVAL {
+                if state.is_large() && read_at.elapsed() < LARGE_INTERVAL {
                     continue;
                 }
                 read_at = Instant::now();
                 // An outage is shown by the overview; the channel is read again after it.
-                if let Ok(now) = read_state(context, app, &name).await {
+                if let Ok(now) = read_state(context, app, &name, Some(&state)).await {
                     send_changes(&name, &state, &now, output).await?;
                     state = now;
                 }
@@ -85,10 +84,20 @@ pub(super) async fn watch(
     }
 }
 
+impl State {
+    /// Whether it has more members than are shown.
+    fn is_large(&self) -> bool {
+        self.user_count.is_some_and(|users| USERS_MAX < users)
+    }
+}
+
+/// Reads a channel. All members are read to show some: of a large channel for one page at a time, and
+/// without their info once it was read `before`.
 async fn read_state(
     context: &Context,
     app: &SeenApp,
     name: &ChannelName,
+    before: Option<&State>,
 ) -> Result<State, &'static str> {
     let unavailable = |_| "the cluster is unavailable";
     let broker = context.node().broker();
@@ -100,13 +109,22 @@ async fn read_state(
     };
     if name.is_presence() {
         let shows_info = app.shows_payloads();
-        let users = broker.users(&app.hub, name, shows_info).await.map_err(unavailable)?;
+        let large = before.filter(|before| before.is_large());
+        let question = if large.is_some() { Some(context.question().await) } else { None };
+        let needs_info = shows_info && large.is_none();
+        let users = broker.users(&app.hub, name, needs_info).await.map_err(unavailable)?;
+        drop(question);
         state.user_count = Some(users.len());
         let info = |info: &str| {
             if shows_info { serde_json::from_str(info).unwrap_or_default() } else { Value::Null }
         };
+        let known = large.and_then(|large| large.users.as_ref());
         let shown = users.into_iter().take(USERS_MAX);
-        state.users = Some(shown.map(|(id, text)| (id, info(&text))).collect());
+        let shown = shown.map(|(id, text)| match known.and_then(|known| known.get(&id)) {
+            Some(known) if shows_info => (id, known.clone()),
+            Some(_) | None => (id, info(&text)),
+        });
+        state.users = Some(shown.collect());
     }
     Ok(state)
 }

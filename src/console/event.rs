@@ -8,6 +8,9 @@ use std::borrow::Cow;
 /// Maximum size of the data of a message that is shown, in bytes. Longer data is cut.
 const DATA_MAX: usize = 32 * 1_024;
 
+/// Maximum length of a name that is shown, in bytes.
+const NAME_MAX: usize = 512;
+
 /// The members of a message that are shown.
 #[derive(Default, Deserialize)]
 struct Message<'a> {
@@ -33,13 +36,18 @@ pub(super) fn describe(text: &str, shows_data: bool) -> Value {
     };
     let shown = &data[..data.floor_char_boundary(DATA_MAX)];
     json!({
-        "event": message.event,
-        "channel": message.channel,
+        "event": shortened(&message.event),
+        "channel": message.channel.as_deref().map(shortened),
         "data": shows_data.then_some(shown),
         "is_cut": shows_data && shown.len() < data.len(),
         "bytes": data.len(),
-        "user_id": message.user_id,
+        "user_id": message.user_id.as_deref().map(shortened),
     })
+}
+
+/// The beginning of a name, which a client may have chosen.
+fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_MAX)]
 }
 
 /// Who has sent an event.
@@ -69,6 +77,8 @@ mod tests {
         assert_eq!((&cut["is_cut"], &cut["bytes"]), (&json!(true), &json!(2 * DATA_MAX)));
         assert_eq!(cut["data"].as_str().unwrap().len(), DATA_MAX);
         assert_eq!(describe("not json", true)["event"], "");
+        let named = describe(&format!(r#"{{"event":"{}"}}"#, "e".repeat(NAME_MAX + 1)), false);
+        assert_eq!(named["event"].as_str().unwrap().len(), NAME_MAX);
         assert_eq!(describe(r#"{"data":{"a":1}}"#, true)["data"], "{\"a\":1}");
     }
 }

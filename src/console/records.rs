@@ -13,6 +13,8 @@ use tokio::time;
 
 /// How often new records are sent.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum number of records in the first answer.
+const FIRST_MAX: usize = 50;
 /// Maximum number of records for a page of another node at first, and the maximum size of a body for it.
 const FOR_PEER_MAX: usize = 50;
 const BODY_FOR_PEER_MAX: usize = 2 * 1_024;
@@ -31,7 +33,12 @@ async fn watch<T>(
         shown.drain(..shown.len().saturating_sub(FOR_PEER_MAX));
     }
     drop(known);
+    // Bodies may be large: the queue of the page is bounded, so all but the oldest follow one by one.
+    let rest = shown.split_off(shown.len().min(FIRST_MAX));
     output.result(shown).await?;
+    for item in rest {
+        output.data(item).await?;
+    }
     let mut ticks = time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {

@@ -95,7 +95,7 @@ pub struct ConnectionWatcher {
 }
 
 /// Maximum number of messages that wait for a watcher; further ones are counted and dropped.
-const MESSAGES_MAX: usize = 256;
+const MESSAGES_MAX: usize = 64;
 
 impl ConnectionsQuery {
     /// A question whose answers are sent to `reply`.
@@ -124,11 +124,16 @@ impl ConnectionWatch {
         (Self { app_id, socket_id, messages, missed }, watcher)
     }
 
-    /// Reports a message. Never waits. Returns whether the connection is watched any longer.
+    /// Reports a message, which is made only if there is room for it. Never waits. Returns whether the
+    /// connection is watched any longer.
     #[must_use]
-    pub fn report(&self, message: WatchedMessage) -> bool {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message) {
-            self.missed.fetch_add(1, Ordering::Relaxed);
+    pub fn report(&self, make: impl FnOnce() -> WatchedMessage) -> bool {
+        match self.messages.try_reserve() {
+            Ok(room) => room.send(make()),
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => {}
         }
         !self.messages.is_closed()
     }

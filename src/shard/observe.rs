@@ -63,7 +63,7 @@ impl Shard {
     #[cold]
     fn report_watched(&mut self, slot: u32, message: impl Fn() -> WatchedMessage) {
         self.watches.retain(|(key, watch)| {
-            if key.slot == slot { watch.report(message()) } else { !watch.is_closed() }
+            if key.slot == slot { watch.report(&message) } else { !watch.is_closed() }
         });
     }
 
@@ -109,7 +109,7 @@ impl Shard {
         };
         self.watches.retain(|(key, watch)| {
             if receives(key) {
-                watch.report(WatchedMessage::Out(frame.clone()))
+                watch.report(|| WatchedMessage::Out(frame.clone()))
             } else {
                 !watch.is_closed()
             }
@@ -130,7 +130,7 @@ impl Shard {
             let is_other = *watched != key;
             if !is_other {
                 let (code, reason) = (reason.code(), reason.message());
-                let _ends = watch.report(WatchedMessage::Closed(code, reason, messages));
+                let _ends = watch.report(|| WatchedMessage::Closed(code, reason, messages));
             }
             is_other
         });

@@ -17,6 +17,9 @@ export function Apps() {
   const connections = new Map(overview.value?.latest?.apps.map((app) => [app.id, app.connections]));
   const needle = search.trim().toLowerCase();
   const found = session.apps.filter(({ id, name }) => `${id} ${name ?? ''}`.toLowerCase().includes(needle));
+  const total = session.apps_total ?? session.apps.length;
+  const wanted = search.trim();
+  const isUnknown = total > session.apps.length && wanted && !session.apps.some(({ id }) => id === wanted);
   const columns = [
     { name: 'id', title: 'App', cell: ({ id }) => <a href={toApp(id, 'channels')} class="mono">{id}</a> },
     { name: 'name', title: 'Name', minor: true, cell: ({ name }) => name ?? <span class="faint">–</span> },
@@ -25,12 +28,13 @@ export function Apps() {
   ];
   return (
     <>
-      <Heading title="Apps" note={plural(session.apps.length, 'app')} />
+      <Heading title="Apps" note={plural(total, 'app')} />
       <div class="tools"><Search label="Search apps" value={search} onChange={setSearch} /></div>
       <Panel title={needle ? plural(found.length, 'app') : 'All apps'} flush>
         {found.length
           ? <Table label="Apps" columns={columns} rows={found.slice(0, MAX_ROWS)} id={({ id }) => id} />
           : <Empty title="No app matches">Search for a part of an id or a name.</Empty>}
+        {isUnknown && <p class="panel-note">The first {count(session.apps.length)} by id are looked through. <a href={toApp(wanted, 'channels')}>Open the app with the id <span class="mono">{wanted}</span></a></p>}
         {found.length > MAX_ROWS && <p class="panel-note">The first {MAX_ROWS} of {count(found.length)} are shown.</p>}
       </Panel>
     </>

@@ -31,7 +31,7 @@ function Content({ history }) {
       <State latest={latest} />
       <Plots history={history} />
       <Nodes nodes={latest.nodes} rates={history.nodeRates} />
-      <Apps apps={latest.apps} />
+      <Apps apps={latest.apps} total={latest.apps_total} />
     </>
   );
 }
@@ -41,7 +41,7 @@ function OneApp({ history }) {
   return (
     <>
       <div class="plots"><ConnectionsPlot samples={history.samples} /></div>
-      <Apps apps={history.latest.apps} />
+      <Apps apps={history.latest.apps} total={history.latest.apps_total} />
     </>
   );
 }
@@ -125,12 +125,12 @@ function Nodes({ nodes, rates }) {
   return <Panel title="Nodes" flush><Table label="Nodes" stacked columns={columns} rows={nodes} id={({ node }) => node} /></Panel>;
 }
 
-function Apps({ apps }) {
+function Apps({ apps, total }) {
   const largest = [...apps].sort((one, other) => other.connections - one.connections).slice(0, MAX_APPS);
   const columns = [
     { name: 'app', title: 'App', cell: ({ id }) => <a href={toApp(id, 'channels')} class="mono">{id}</a> },
     { name: 'connections', title: 'Connections', number: true, cell: ({ id, connections }) => <a href={toApp(id, 'connections')}>{count(connections)}</a> },
   ];
-  const aside = apps.length > MAX_APPS && <a href="#/apps">All {count(apps.length)} apps</a>;
+  const aside = apps.length > MAX_APPS && <a href="#/apps">All {count(total)} apps</a>;
   return <Panel title={apps.length > MAX_APPS ? 'Largest apps' : 'Apps'} aside={aside} flush><Table label="Apps" columns={columns} rows={largest} id={({ id }) => id} /></Panel>;
 }
