@@ -18,7 +18,7 @@ use hyper::{
     header::{
         ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
         COOKIE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, ORIGIN,
-        REFERRER_POLICY, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS,
+        REFERRER_POLICY, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, VARY,
     },
     http::request::Parts,
 };
@@ -32,6 +32,8 @@ const COOKIE_NAME: &str = "campanile_console";
 const COOKIES_MAX: usize = 4;
 /// Headers that proxies add.
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "forwarded", "via"];
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Maximum size of a log-in, in bytes.
 const LOGIN_MAX: usize = 4_096;
@@ -60,7 +62,8 @@ impl HttpContext {
         let (mut response, ticket) = answered.unwrap_or_else(|error| (error.into_response(), None));
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
