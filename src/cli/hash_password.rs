@@ -11,8 +11,8 @@ use std::{
     process::ExitCode,
 };
 
-/// Maximum length of a password on standard input, in bytes.
-const PASSWORD_MAX: u64 = 4_096;
+/// What is read of standard input, in bytes: more than a password may have, so that a longer one is rejected.
+const INPUT_MAX: u64 = 4_096;
 
 /// Shows nothing of what is typed until it is dropped.
 struct Hidden;
@@ -48,7 +48,7 @@ fn read_password() -> io::Result<Option<String>> {
         return type_twice();
     }
     let mut password = String::new();
-    io::stdin().lock().take(PASSWORD_MAX).read_to_string(&mut password)?;
+    io::stdin().lock().take(INPUT_MAX).read_to_string(&mut password)?;
     let password = password.strip_suffix('\n').unwrap_or(&password);
     Ok(Some(password.strip_suffix('\r').unwrap_or(password).to_owned()))
 }

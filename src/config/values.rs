@@ -14,16 +14,23 @@ pub(super) fn not_empty(text: &str) -> Result<String, &'static str> {
 
 /// Minimum length of a password of the console, in characters.
 const CONSOLE_PASSWORD_MIN: usize = 8;
+/// Maximum length of a password of the console, in bytes: a log-in has a limit of 4,096.
+const CONSOLE_PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// A password of the console, or its hash in the PHC format.
 pub(super) fn console_password(text: &str) -> Result<String, &'static str> {
     if text.starts_with("$argon2") {
-        let is_complete = PasswordHash::new(text).is_ok_and(|hash| hash.hash.is_some());
+        // A hash with impossible parameters would never be that of a password.
+        let is_complete = PasswordHash::new(text)
+            .is_ok_and(|hash| hash.hash.is_some() && argon2::Params::try_from(&hash).is_ok());
         return if is_complete {
             Ok(text.to_owned())
         } else {
             Err("is not a complete line of `campanile hash-password`")
         };
+    }
+    if CONSOLE_PASSWORD_BYTES_MAX < text.len() {
+        return Err("must have at most 1024 bytes");
     }
     if !text.is_empty() && text.chars().count() < CONSOLE_PASSWORD_MIN {
         return Err("must have at least 8 characters, or be a line of `campanile hash-password`");

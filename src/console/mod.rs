@@ -88,6 +88,8 @@ struct Settings {
     password: Secret,
     /// Whether an app of the configuration has a password.
     has_app_password: bool,
+    /// Whether a password of the configuration is a hash.
+    has_hash: bool,
     /// Whether the development app is served and no password is set: no password is needed.
     is_open: bool,
 }
@@ -108,9 +110,12 @@ impl Settings {
         let has_app_password = config.apps.iter().any(|app| !app.console_password.is_empty());
         let password = config.console.password.clone();
         let has_password = has_app_password || !password.is_empty();
+        let of_apps = config.apps.iter().map(|app| &app.console_password);
+        let has_hash = of_apps.chain([&password]).any(password::is_hash);
         Self {
             password,
             has_app_password,
+            has_hash,
             is_open: config.serves_only_development() && !has_password,
         }
     }
@@ -206,7 +211,12 @@ impl Console {
         let source = LoginSource { network, is_for_server: app_id.is_none() };
         self.login_limit.lock().take(source, Instant::now()).map_err(LoginError::TooMany)?;
         let configured = self.password_of(&scope).await.map_err(LoginError::Apps)?;
-        let Some(configured) = configured else { return Err(LoginError::WrongPassword) };
+        // The time does not say whether there is an app with this id and a password.
+        let needs_time = self.settings.load().has_hash;
+        let of_none = || needs_time.then(|| Secret::new(password::HASH_OF_NONE));
+        let Some(configured) = configured.or_else(of_none) else {
+            return Err(LoginError::WrongPassword);
+        };
         if !self.verify(&configured, sent).await? {
             return Err(LoginError::WrongPassword);
         }

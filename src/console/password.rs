@@ -27,6 +27,10 @@ pub fn hash_password(password: &str) -> Result<String, HashError> {
     Ok(hash.to_string())
 }
 
+/// A hash that is that of no password. Verifying it takes as long as verifying another one.
+pub(super) const HASH_OF_NONE: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
+     AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// Whether a configured password is a hash, which takes memory and a moment to verify.
 pub(super) fn is_hash(configured: &Secret) -> bool {
     configured.expose().starts_with("$argon2")
@@ -58,6 +62,10 @@ mod tests {
         }
         assert!(!verify(&Secret::new(hash.as_str()), &hash), "the hash is not the password");
         assert!(!verify(&Secret::default(), ""), "no password is set");
+        let none = PasswordHash::new(HASH_OF_NONE).expect("a complete hash");
+        let real = PasswordHash::new(&hash).expect("a complete hash");
+        assert_eq!((none.algorithm, &none.params), (real.algorithm, &real.params));
+        assert!(!verify(&Secret::new(HASH_OF_NONE), ""));
         assert!(!verify(&Secret::new("$argon2id$x"), "$argon2id$x"));
     }
 }

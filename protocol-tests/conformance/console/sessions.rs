@@ -54,6 +54,11 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
         }
     }
     assert_eq!(console_file(server.address, "/console/other.js", &[]).await.status, 404);
+    for (method, path) in [("GET", "other/file"), ("POST", "session"), ("GET", "session")] {
+        let reply = console_request(server.address, "a.test", (method, path), &[], "").await;
+        assert!((400..500).contains(&reply.status), "{path}: {reply}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
     let prefixed = with_password().server("path", quoted("/ws")).start().await;
     assert_eq!(console_file(prefixed.address, "/ws/console/", &[]).await.status, 200);
     assert_eq!(console_file(prefixed.address, "/console/", &[]).await.status, 404);
@@ -87,7 +92,8 @@ async fn a_password_opens_a_session_whose_cookie_no_other_site_can_use() {
 
 #[tokio::test]
 async fn a_hashed_password_is_verified() {
-    for other in ["", "7 chars", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ"] {
+    let long = "x".repeat(1_025);
+    for other in ["", "7 chars", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ", &long, &long.repeat(9)] {
         let (status, _) = hash(other).await;
         assert_eq!(status, Some(2), "{other}");
     }
@@ -96,6 +102,7 @@ async fn a_hashed_password_is_verified() {
     let server = Settings::new().section("console", "password", quoted(&hash)).start().await;
     assert_eq!(console_login(server.address, None, "another").await.status, 401);
     assert_eq!(console_login(server.address, None, &hash).await.status, 401);
+    assert_eq!(console_login(server.address, Some("unknown"), PASSWORD).await.status, 401);
     ConsoleSession::log_in(server.address, None, PASSWORD).await;
     assert!(!server.process.output().contains("argon2"));
 }
