@@ -1,5 +1,6 @@
 //! The console: its page, its sessions, and what it shows.
 
+mod cost;
 mod records;
 mod sessions;
 mod watches;

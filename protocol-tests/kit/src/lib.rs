@@ -10,6 +10,7 @@
     reason = "the users are tests: a panic is a failed test, and an unused value is harmless"
 )]
 
+mod allocations;
 mod call;
 mod client;
 mod console;
@@ -28,6 +29,7 @@ pub mod sign;
 pub mod tls;
 pub mod webhook_receiver;
 
+pub use allocations::CountedAllocations;
 pub use call::{Call, unix_now};
 pub use client::{COUNT, Client, inner, is_event, upgrade_request};
 pub use console::{

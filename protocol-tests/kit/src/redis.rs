@@ -274,20 +274,22 @@ fn has_protected_settings() -> bool {
     version.is_some_and(|major: u32| 7 <= major)
 }
 
-/// The library that shifts the clock of a process, compiled once. The C compiler is present, since Rust needs one to
-/// link these tests.
+/// Compiles a library for a process to preload. The C compiler is present, since Rust needs one to link these tests.
+pub(crate) fn compile_library(name: &str, source: &str) -> (Directory, PathBuf) {
+    let directory = Directory::new();
+    let source = directory.write(&format!("{name}.c"), source);
+    let library = directory.path().join(format!("{name}.so"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
+    let status = compiler.status().expect("cc is installed");
+    assert!(status.success(), "{compiler:?}: {status}");
+    (directory, library)
+}
+
+/// The library that shifts the clock of a process, compiled once.
 pub fn clock_library() -> &'static Path {
     static LIBRARY: OnceLock<(Directory, PathBuf)> = OnceLock::new();
-    let (_, path) = LIBRARY.get_or_init(|| {
-        let directory = Directory::new();
-        let source = directory.write("clock.c", CLOCK_SOURCE);
-        let library = directory.path().join("clock.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
-        let status = compiler.status().expect("cc is installed");
-        assert!(status.success(), "{compiler:?}: {status}");
-        (directory, library)
-    });
+    let (_, path) = LIBRARY.get_or_init(|| compile_library("clock", CLOCK_SOURCE));
     path
 }
 
