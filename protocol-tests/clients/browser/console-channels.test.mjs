@@ -7,6 +7,7 @@ import { openBrowser } from '../lib/chat.mjs';
 import { subscribed } from '../lib/clients.mjs';
 import { logIn, VIEWS, withConsole } from '../lib/console.mjs';
 import { test } from '../lib/stage.mjs';
+import { until } from '../lib/waiting.mjs';
 
 const browser = await openBrowser();
 after(() => browser.close());
@@ -63,4 +64,20 @@ test('a member is shown when it comes, and no longer when it has gone', async (s
   const log = window.main.getByRole('log');
   await log.getByText('member added').waitFor();
   await log.getByText('member removed').waitFor();
+});
+
+test('above fifty events a second a part of them is shown, and the page says so', async (stage) => {
+  const { server, sdk } = await stage.set(withConsole());
+  const window = await opened(stage, server);
+  await window.goTo(`${VIEWS.channels}/news`);
+  await window.sees('Waiting for events');
+  const batch = Array.from({ length: 10 }, (_, number) => ({ name: 'flood', channel: 'news', data: String(number) }));
+  const notice = window.main.getByRole('status').filter({ hasText: /Sampled: 50 of [\d,]+ in the last second are shown/ });
+  await until('the notice', async () => {
+    await Promise.all(Array.from({ length: 10 }, () => sdk.triggerBatch(batch)));
+    return notice.isVisible();
+  });
+
+  await notice.waitFor({ state: 'hidden' });
+  await window.main.getByRole('log').getByText('flood').first().waitFor();
 });

@@ -32,12 +32,20 @@ test('the story of a connection shows both directions and why it ended', async (
   await log.getByRole('listitem').filter({ hasText: 'from client' }).getByText('pusher:subscribe').waitFor();
   await log.getByRole('listitem').filter({ hasText: 'to client' }).getByText('pusher_internal:subscription_succeeded').waitFor();
   await window.main.getByRole('list', { name: 'Subscriptions' }).getByText('weather').waitFor();
+  // Two subscriptions; the established connection and both confirmations.
+  await window.fact('Messages in').filter({ hasText: /^2$/ }).waitFor();
+  await window.fact('Messages out').filter({ hasText: /^3$/ }).waitFor();
 
   await window.main.getByRole('button', { name: 'Disconnect' }).click();
   await window.page.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).click();
   await window.sees('Closed at');
   await log.getByText('closed 4009').waitFor();
   await until('a disconnected client', () => pusher.connection.state !== 'connected');
+
+  await window.page.reload();
+  await window.sees('Closed at');
+  await window.fact('Messages in').filter({ hasText: /^2$/ }).waitFor();
+  await window.main.getByRole('list', { name: 'Subscriptions' }).getByText('weather').waitFor();
 });
 
 test('a slow client is among the closed connections, with the reason', async (stage) => {

@@ -52,6 +52,8 @@ test('a webhook that the endpoint rejects is shown with its status', async (stag
   const rejected = window.main.getByRole('listitem').filter({ hasText: 'The endpoint answered 400' }).first();
   await rejected.waitFor();
   await rejected.getByText('channel_occupied').first().waitFor();
+  // The second rejection makes the event a dead letter.
+  await window.main.getByRole('listitem').filter({ hasText: 'attempt 2' }).getByText('failed').waitFor();
 });
 
 // The server itself does not repeat what the endpoint has accepted.

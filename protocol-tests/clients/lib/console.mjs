@@ -92,6 +92,11 @@ class ConsoleWindow {
     await this.main.getByText(text, options).first().waitFor({ state: 'visible' });
   }
 
+  /** The value of a fact with this name. */
+  fact(name) {
+    return this.main.locator('dl.facts > div').filter({ has: this.page.getByText(name, { exact: true }) }).locator('dd');
+  }
+
   /** The row of a table, or the item of a list, that contains `text`. */
   row(text) {
     return this.main.getByRole('row').or(this.main.getByRole('listitem')).filter({ hasText: text }).first();
