@@ -34,6 +34,8 @@ mod documented_metrics;
 mod http_events;
 #[path = "../conformance/http_queries.rs"]
 mod http_queries;
+#[path = "../conformance/idempotency.rs"]
+mod idempotency;
 #[path = "../conformance/presence.rs"]
 mod presence;
 #[path = "../conformance/signin.rs"]

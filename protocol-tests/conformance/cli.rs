@@ -221,6 +221,21 @@ async fn publish_takes_its_credentials_from_the_configuration() {
 }
 
 #[tokio::test]
+async fn a_publish_that_is_repeated_with_its_key_delivers_once() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    let directory = configured_for(&server);
+    for data in ["first", "second"] {
+        let arguments = ["publish", "a", "e", data, "--idempotency-key", "k"];
+        let mut process = Process::spawn(&arguments, directory.path());
+        assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
+    }
+    client.expect_event("a", "e", "first").await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
+}
+
+#[tokio::test]
 async fn a_failed_publish_exits_1_with_the_reason() {
     let server = Settings::new().start().await;
     let directory = Directory::new();

@@ -22,6 +22,7 @@ mod http_events;
 mod http_heads;
 mod http_queries;
 mod http_wire;
+mod idempotency;
 mod init;
 mod inputs;
 mod kit_checks;

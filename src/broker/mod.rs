@@ -5,6 +5,7 @@
 //! delivered later, to the inbox of the connection's shard.
 
 mod error;
+mod idempotency;
 mod local;
 mod log_settings;
 mod occupied_channels;
@@ -13,6 +14,7 @@ mod requests;
 mod watch;
 
 pub use error::{PublishError, Unavailable};
+pub use idempotency::{IDEMPOTENCY_WINDOW, IdempotencyKey, InvalidIdempotencyKey, PublishId};
 pub use local::{CacheStats, LocalBroker};
 pub use log_settings::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
@@ -231,7 +233,8 @@ impl Broker {
     }
 
     /// Publishes events, each on its channels, in this order. Returns the counts of each channel,
-    /// and the shards of this node that have deliveries.
+    /// and the shards of this node that have deliveries. A publish that repeats an earlier one with the same idempotency
+    /// key returns the counts of the earlier one.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The requests that both brokers take.
 
-use super::LogRequest;
+use super::{IdempotencyKey, LogRequest, PublishId};
 use crate::{
     hub::{ConnectionRef, HubEvent},
     protocol::{ChannelName, EventData, Frame, Member, SocketId, event},
@@ -18,6 +18,8 @@ pub struct AppEvent<'a> {
     pub channels: Vec<ChannelName>,
     /// The connection that does not receive the event: usually the one whose action caused it.
     pub except: Option<SocketId>,
+    /// With a key, a channel that has received the event under this key does not receive it again.
+    pub idempotency_key: Option<IdempotencyKey<'a>>,
 }
 
 /// An accepted client event.
@@ -61,6 +63,13 @@ pub struct SignInMessages {
     pub success: Frame,
     /// The online state of the watched users, if there are any and it is known at once.
     pub watchlist: Option<Frame>,
+}
+
+impl AppEvent<'_> {
+    /// The id of the publish on a channel, if the event has a key.
+    pub(super) fn publish_id(&self, channel: &ChannelName) -> Option<PublishId> {
+        self.idempotency_key.as_ref().map(|key| key.publish_id(channel, &self.name))
+    }
 }
 
 impl AcceptedClientEvent<'_> {

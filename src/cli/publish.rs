@@ -22,6 +22,9 @@ pub(super) struct PublishArgs {
     /// The event's data, usually JSON; - reads it from standard input
     #[arg(default_value = "{}")]
     data: String,
+    /// Within two minutes, deliver nothing twice if the command is repeated with this key
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -63,7 +66,11 @@ async fn post(
     args: &PublishArgs,
     data: &str,
 ) -> Result<ClientResponse, String> {
-    let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
+    let mut body = json!({"name": args.event, "channel": args.channel, "data": data});
+    if let Some(key) = &args.idempotency_key {
+        body["idempotency_key"] = json!(key);
+    }
+    let body = body.to_string();
     target.call(Method::POST, "events", &[], body).await
 }
 

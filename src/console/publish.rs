@@ -34,6 +34,7 @@ pub(super) async fn publish(
         data: data(&token, config)?,
         channels: channels(params, config)?,
         except: except(params)?,
+        idempotency_key: None,
     }];
     let published = node.broker().publish(&app.hub, &events).await;
     let (counts, shards) = published.map_err(|_| "the cluster did not accept the event")?;

@@ -29,7 +29,9 @@ pub(super) fn preflight(app: &App, request: &HeaderMap, allowed: &'static str) -
     if response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allowed));
-        let accepted = HeaderValue::from_static("Content-Type, X-Pusher-Library, X-Request-Id");
+        let accepted = HeaderValue::from_static(
+            "Content-Type, X-Idempotency-Key, X-Pusher-Library, X-Request-Id",
+        );
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, accepted);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
@@ -80,7 +82,7 @@ mod tests {
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "POST");
         assert_eq!(
             headers[ACCESS_CONTROL_ALLOW_HEADERS],
-            "Content-Type, X-Pusher-Library, X-Request-Id"
+            "Content-Type, X-Idempotency-Key, X-Pusher-Library, X-Request-Id"
         );
         assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "600");
         let [_, headers] = response_headers(Some("https://b.test"));

@@ -13,6 +13,7 @@ mod cors;
 mod diagnostics;
 mod head;
 mod history;
+mod idempotency;
 mod idle;
 mod info;
 mod limiter;

@@ -1,7 +1,7 @@
 //! Publishing: one event on up to `max_event_channels` channels, or a batch of events on one channel each.
 
 use super::{
-    HttpContext,
+    HttpContext, idempotency,
     info::{self, RequestedInfo},
     response::{ApiError, HttpResponse, ok},
 };
@@ -11,6 +11,7 @@ use crate::{
     hub::Hub,
     protocol::{ChannelName, EventData, SocketId, replace_lone_surrogates},
 };
+use hyper::HeaderMap;
 use serde::{
     Deserialize, Deserializer as _,
     de::{IgnoredAny, SeqAccess, Visitor},
@@ -33,6 +34,8 @@ struct EventBody<'a> {
     socket_id: Option<&'a RawValue>,
     #[serde(borrow)]
     info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    idempotency_key: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -49,12 +52,20 @@ struct ParsedEvent<'a> {
 
 impl HttpContext {
     /// `POST /apps/{id}/events`.
-    pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn publish(
+        &self,
+        hub: &Hub,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<HttpResponse, ApiError> {
         let app = hub.app();
         let config = &app.config;
         let body = text(body)?;
-        let ParsedEvent { event, info } =
+        let ParsedEvent { mut event, info } =
             parse_event(&read_object(&body)?, config, EventKind::Single)?;
+        if event.idempotency_key.is_none() {
+            event.idempotency_key = idempotency::from_header(headers)?;
+        }
         let events = [event];
         let (counts, shards) = self.node.broker().publish(hub, &events).await?;
         let [event] = events;
@@ -66,15 +77,22 @@ impl HttpContext {
         Ok(response)
     }
 
-    /// `POST /apps/{id}/batch_events`, in the order of the batch. If one event is invalid, none is published.
+    /// `POST /apps/{id}/batch_events`, in the order of the batch. If one event is invalid, none is published. A key
+    /// in the header is that of each event without a key of its own, at its position.
     pub(super) async fn publish_batch(
         &self,
         hub: &Hub,
+        headers: &HeaderMap,
         body: &[u8],
     ) -> Result<HttpResponse, ApiError> {
         let app = hub.app();
         let body = text(body)?;
-        let batch = parse_batch(&body, &app.config)?;
+        let mut batch = parse_batch(&body, &app.config)?;
+        if let Some(key) = idempotency::from_header(headers)? {
+            for (position, parsed) in batch.iter_mut().enumerate() {
+                parsed.event.idempotency_key.get_or_insert_with(|| key.at(position));
+            }
+        }
         let (events, infos): (Vec<AppEvent<'_>>, Vec<Option<RequestedInfo>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.broker().publish(hub, &events).await?;
@@ -154,6 +172,7 @@ fn parse_event<'a>(
         data: parse_data(body.data, config.max_event_bytes)?,
         channels: parse_channels(body, config, kind)?,
         except: parse_socket_id(body.socket_id)?,
+        idempotency_key: idempotency::from_field(body.idempotency_key)?,
     };
     let info: Option<Cow<'_, str>> =
         read_attribute(body.info, "info must be a string: a list of attributes")?;
@@ -396,11 +415,15 @@ mod tests {
         let single = br#"{"name":"e","channel":"c","data":"1"}"#;
         let batch = br#"{"batch":[{"name":"e","channel":"c","data":"1"}]}"#;
         let elsewhere = br#"{"name":"e","channel":"d","data":"1"}"#;
+        let headers = HeaderMap::new();
         for is_behind in [true, false] {
             inbox.set_behind(is_behind);
-            assert!(http.publish(&hub, elsewhere).now_or_never().is_some(), "it has no part in it");
-            let mut publish = pin!(http.publish(&hub, single));
-            let mut publish_batch = pin!(http.publish_batch(&hub, batch));
+            assert!(
+                http.publish(&hub, &headers, elsewhere).now_or_never().is_some(),
+                "it has no part in it"
+            );
+            let mut publish = pin!(http.publish(&hub, &headers, single));
+            let mut publish_batch = pin!(http.publish_batch(&hub, &headers, batch));
             assert_eq!(publish.as_mut().now_or_never().is_none(), is_behind);
             assert_eq!(publish_batch.as_mut().now_or_never().is_none(), is_behind);
             delivered.clear();

@@ -308,8 +308,8 @@ impl HttpContext {
         let body = body::read(body, self.max_request_bytes, self.request_timeout).await?;
         parameters.check_body(&body)?;
         match call {
-            ApiCall::Publish => self.publish(hub, &body).await,
-            ApiCall::PublishBatch => self.publish_batch(hub, &body).await,
+            ApiCall::Publish => self.publish(hub, &parts.headers, &body).await,
+            ApiCall::PublishBatch => self.publish_batch(hub, &parts.headers, &body).await,
             ApiCall::CloseUser(user_id, close) => self.close_user(hub, &user_id, close).await,
             ApiCall::Channels => self.channels(hub, parameters).await,
             ApiCall::Channel(name) => self.channel(hub, parameters, &name).await,

@@ -16,6 +16,7 @@ mod one_connection;
 mod outage;
 mod paused;
 mod rejections;
+mod repeated_key;
 mod restart;
 mod rolling;
 mod rosters;

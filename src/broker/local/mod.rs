@@ -5,6 +5,7 @@
 
 mod cache;
 mod logs;
+mod publish_records;
 #[cfg(test)]
 mod tests;
 mod timer_queue;
@@ -29,6 +30,8 @@ use crate::{
 };
 use cache::{Cache, EventToCache};
 use logs::{Logs, NodeLogs};
+use parking_lot::Mutex;
+use publish_records::PublishRecords;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -54,6 +57,8 @@ impl LocalBroker {
 struct AppState {
     cache: Cache,
     logs: Logs,
+    /// Locked before a channel is.
+    records: Mutex<PublishRecords>,
     users: UserStates,
     timers: TimerQueue,
 }
@@ -62,6 +67,7 @@ fn app_state(hub: &Hub) -> &AppState {
     hub.broker_state(|| AppState {
         cache: Cache::new(hub.read_config(|config| config.max_cache_bytes)),
         logs: Logs::new(rand::random(), hub.read_config(HistoryRule::of_app)),
+        records: Mutex::default(),
         users: UserStates::default(),
         timers: TimerQueue::default(),
     })
@@ -184,45 +190,73 @@ pub(super) fn publish(
     events: &[AppEvent<'_>],
     now: Instant,
 ) -> (Vec<Counts>, ShardSet) {
-    let logs = &app_state(hub).logs;
+    let state = app_state(hub);
     let mut shards = ShardSet::default();
     let mut counts = Vec::new();
     for event in events {
         let is_cached = event.channels.iter().any(ChannelName::is_cache);
         let to_cache = is_cached.then(|| {
             let ttl = Duration::from_secs(hub.read_config(|config| config.cache_ttl_s));
-            (&app_state(hub).cache, EventToCache::new(&event.name, &event.data), now + ttl)
+            (EventToCache::new(&event.name, &event.data), now + ttl)
         });
+        let mut publish = |name: &ChannelName| {
+            let (counts, reached) =
+                publish_on((broker, hub, state), event, name, to_cache.as_ref(), now);
+            shards = shards.union(reached);
+            counts
+        };
+        if event.idempotency_key.is_none() {
+            counts.extend(event.channels.iter().map(publish));
+            continue;
+        }
+        // Locked until the event is published, so that a repetition at the same time receives the same counts.
+        let mut records = state.records.lock();
         for name in &event.channels {
-            let frame = event::app_event(&event.name, name, &event.data, now);
-            if hub.watches().is_active() {
-                hub.watches().event(&hub.app_id(), name, &frame, event.except);
-            }
-            let mut deliver = |channel: &mut LockedChannel<'_>, logged: u64| {
-                channel.deliver_logged(&frame, event.except, logged);
-                shards = shards.union(channel.shards());
-                channel.state().counts()
-            };
-            let log = || logs.append(&broker.logs, name, &frame, event.except, now);
-            let to_cache = to_cache.as_ref().filter(|_| name.is_cache());
-            let channel_counts = if to_cache.is_some() || logs.is_active() {
-                // It is cached and logged even without subscribers, and under the lock, so that no new
-                // subscriber misses the event or receives it twice.
-                hub.with_lock(name, |channel| {
-                    if let Some((cache, to_cache, expires_at)) = to_cache {
-                        cache.insert(name, to_cache, &frame, *expires_at);
-                    }
-                    let logged = log();
-                    channel.map(|channel| deliver(channel, logged))
-                })
-            } else {
-                // Under the lock again: a first subscriber may have begun a log.
-                hub.lock(name).map(|mut channel| deliver(&mut channel, log()))
-            };
-            counts.push(channel_counts.unwrap_or_default());
+            let Some(id) = event.publish_id(name) else { continue };
+            counts.push(records.get(id, now).unwrap_or_else(|| {
+                let counts = publish(name);
+                records.insert(id, counts, now);
+                counts
+            }));
         }
     }
     (counts, shards)
+}
+
+/// Publishes an event on one channel. Returns the channel's counts, and the shards that have deliveries.
+fn publish_on(
+    (broker, hub, state): (&LocalBroker, &Hub, &AppState),
+    event: &AppEvent<'_>,
+    name: &ChannelName,
+    to_cache: Option<&(EventToCache, Instant)>,
+    now: Instant,
+) -> (Counts, ShardSet) {
+    let AppState { cache, logs, .. } = state;
+    let frame = event::app_event(&event.name, name, &event.data, now);
+    if hub.watches().is_active() {
+        hub.watches().event(&hub.app_id(), name, &frame, event.except);
+    }
+    let deliver = |channel: &mut LockedChannel<'_>, logged: u64| {
+        channel.deliver_logged(&frame, event.except, logged);
+        (channel.state().counts(), channel.shards())
+    };
+    let log = || logs.append(&broker.logs, name, &frame, event.except, now);
+    let to_cache = to_cache.filter(|_| name.is_cache());
+    let delivered = if to_cache.is_some() || logs.is_active() {
+        // It is cached and logged even without subscribers, and under the lock, so that no new
+        // subscriber misses the event or receives it twice.
+        hub.with_lock(name, |channel| {
+            if let Some((to_cache, expires_at)) = to_cache {
+                cache.insert(name, to_cache, &frame, *expires_at);
+            }
+            let logged = log();
+            channel.map(|channel| deliver(channel, logged))
+        })
+    } else {
+        // Under the lock again: a first subscriber may have begun a log.
+        hub.lock(name).map(|mut channel| deliver(&mut channel, log()))
+    };
+    delivered.unwrap_or_default()
 }
 
 /// Delivers a client event to the other subscribers.
@@ -322,6 +356,7 @@ pub(super) fn on_tick(broker: &LocalBroker, hub: &Hub, now: Instant) {
     let state = app_state(hub);
     state.cache.expire(now);
     state.logs.expire(&broker.logs, now);
+    state.records.lock().expire(now);
     while let Some(task) = state.timers.pop_due(now) {
         match task {
             TimerTask::SendCount(name) => {

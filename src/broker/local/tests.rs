@@ -14,6 +14,7 @@ use std::{borrow::Cow, collections::VecDeque};
 
 mod cache;
 mod history;
+mod keys;
 mod logs;
 mod model;
 mod observed;
@@ -80,6 +81,7 @@ impl TestBroker {
             data: EventData::new(&raw),
             channels: vec![name(channel)],
             except,
+            idempotency_key: None,
         };
         let (counts, shards) = publish(&self.broker, &self.hub, &[event], self.now);
         (counts[0], shards)
@@ -291,6 +293,7 @@ fn the_events_of_a_batch_have_one_order_and_each_its_counts() {
         data: EventData::new("\"x\""),
         channels: channels.iter().map(|text| name(text)).collect(),
         except: None,
+        idempotency_key: None,
     };
     let events = [event("first", &["a", "none", "b"]), event("second", &["a"])];
     let (counts, shards) = publish(&test.broker, &test.hub, &events, test.now);

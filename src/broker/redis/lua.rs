@@ -20,6 +20,9 @@ const TOPIC_LIST_TTL_MS: usize = 600_000;
 /// Maximum ids of a channel's recent events that are kept, to recognise duplicates.
 const RECENT_IDS_MAX: usize = 4_096;
 
+/// How long the record of a publish with an idempotency key is kept, in ms: `IDEMPOTENCY_WINDOW` of the broker.
+const PUBLISH_RECORD_MS: usize = 120_000;
+
 /// How long the log of a partition and the last number of its records are kept after the last
 /// addition, in ms.
 const LOG_TTL_MS: usize = 86_400_000;
@@ -39,6 +42,7 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         ("@LOG_BYTES@", LOG_BYTES_MAX),
         ("@LOG_TTL_MS@", LOG_TTL_MS),
         ("@RECENT_IDS_MAX@", RECENT_IDS_MAX),
+        ("@PUBLISH_RECORD_MS@", PUBLISH_RECORD_MS),
     ];
     constants
         .iter()

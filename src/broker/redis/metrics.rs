@@ -140,6 +140,12 @@ impl BrokerMetrics {
         self.events.get_or_create(&label).inc_by(events as u64);
     }
 
+    /// The number of events published to Redis.
+    #[cfg(test)]
+    pub(super) fn sent(&self) -> u64 {
+        self.events.get_or_create(&DirectionLabel { direction: "published" }).get()
+    }
+
     pub(super) fn count_received(&self, is_duplicate: bool) {
         self.events.get_or_create(&DirectionLabel { direction: "received" }).inc();
         if is_duplicate {

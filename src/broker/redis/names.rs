@@ -5,7 +5,7 @@
 //! the same name as its hash.
 
 use super::partition::{PARTITIONS, Partition};
-use crate::protocol::ChannelName;
+use crate::{broker::PublishId, protocol::ChannelName};
 use std::{fmt, sync::Arc};
 
 /// The kinds of state that nodes share.
@@ -138,6 +138,17 @@ impl KeyNames {
         self.channel_key("r", app_id, channel)
     }
 
+    /// The record of a publish with an idempotency key.
+    pub(super) fn publish_record_key(
+        &self,
+        app_id: &str,
+        channel: &ChannelName,
+        id: PublishId,
+    ) -> String {
+        let partition = self.channel_partition(app_id, channel);
+        self.key("k", partition, format_args!("{app_id}:{id}"))
+    }
+
     /// The app's occupied channels of a partition, with their counts.
     pub(super) fn channel_index_key(&self, app_id: &str, partition: Partition) -> String {
         self.key("i", partition, app_id)
@@ -202,6 +213,7 @@ impl fmt::Display for TopicSubject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::IdempotencyKey;
 
     #[test]
     fn names_are_parsed_as_they_were_formatted() {
@@ -238,10 +250,15 @@ mod tests {
         let names = KeyNames::new("p", false);
         let channel = ChannelName::parse("cache-a", 100).unwrap();
         let leases = Partition::LEASES;
+        let publish_id = IdempotencyKey::parse("k").unwrap().publish_id(&channel, "e");
         for (name, expected) in [
             (names.channel_topic_key("1", &channel), "p:c{460}1:cache-a"),
             (names.cached_event_key("1", &channel), "p:e{460}1:cache-a"),
             (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
+            (
+                names.publish_record_key("1", &channel, publish_id),
+                "p:k{460}1:ebc114150ce03d54d4b8d4a5e18ab0c4",
+            ),
             (names.channel_index_key("1", leases), "p:i{460}1"),
             (names.user_index_key("1", leases), "p:j{460}1"),
             (names.app_key("queue", "1"), "p:queue{460}1"),

@@ -6,14 +6,17 @@ use super::{
     clock::now,
     cluster_state::ClusterState,
     envelope::{Envelope, EnvelopeId},
+    fencing_token::FencingToken,
     link_state::JoinedLink,
     partition::Partition,
     reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
 };
 use crate::{
-    broker::cached_channel_bytes,
-    broker::error::{PublishError, Unavailable},
+    broker::{
+        PublishId, cached_channel_bytes,
+        error::{PublishError, Unavailable},
+    },
     channel::Counts,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
@@ -35,6 +38,8 @@ pub(super) struct OutgoingEvent {
     pub(super) except: Option<SocketId>,
     /// How long a cache channel keeps it as its cached event; zero for not at all.
     pub(super) retention: Duration,
+    /// The id of the publish, if it has an idempotency key.
+    pub(super) publish_id: Option<PublishId>,
 }
 
 /// The pause before a publish is retried after a rejection.
@@ -48,6 +53,9 @@ struct PublishReceipt {
     counts: Counts,
     /// The event's sequence; 0 if the topic has none.
     sequence: u64,
+    /// Whether the event repeats that of an earlier publish with the same key, whose counts these are. It was not
+    /// published.
+    is_repeated: bool,
 }
 
 /// The result of one attempt.
@@ -95,9 +103,18 @@ struct PartitionPublish<'a> {
     positions: Vec<usize>,
 }
 
+impl PartitionPublish<'_> {
+    /// Whether some event has an idempotency key.
+    fn is_keyed(&self) -> bool {
+        self.events.iter().any(|event| event.publish_id.is_some())
+    }
+}
+
 /// The result for accepted events.
 struct PublishedBatch {
     counts: Vec<Counts>,
+    /// How many of the events were repeated, and not published.
+    repeated: usize,
     /// The events for the index of cached events.
     cached: Vec<CachedPublish>,
 }
@@ -109,14 +126,18 @@ impl PublishedBatch {
         max_cache_bytes: usize,
         (receipts, at_us): (Vec<PublishReceipt>, u64),
     ) -> Self {
-        let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
-        let cached = cached.map(|(event, id)| {
+        let all = events.iter().zip(ids).zip(&receipts);
+        // The index has the earlier event.
+        let cached = all.filter(|((event, _), receipt)| event.is_cached() && !receipt.is_repeated);
+        let cached = cached.map(|((event, id), _)| {
             let retention_ms = u64::try_from(event.retention_ms(max_cache_bytes)).unwrap_or(0);
             let bytes = if retention_ms == 0 { 0 } else { event.cache_bytes() };
             CachedPublish { channel: event.channel.clone(), id: *id, at_us, bytes, retention_ms }
         });
         let cached = cached.collect();
-        Self { counts: receipts.into_iter().map(|receipt| receipt.counts).collect(), cached }
+        let repeated = receipts.iter().filter(|receipt| receipt.is_repeated).count();
+        let counts = receipts.into_iter().map(|receipt| receipt.counts).collect();
+        Self { counts, repeated, cached }
     }
 }
 
@@ -140,10 +161,10 @@ impl ClusterState {
             self.publish_all(app_id, events, max_cache_bytes, deadline).await
         };
         match &result {
-            Ok(counts) => self.metrics.count_sent(counts.len()),
+            Ok((counts, repeated)) => self.metrics.count_sent(counts.len() - repeated),
             Err(error) => self.metrics.count_failed_publish(*error),
         }
-        result
+        result.map(|(counts, _)| counts)
     }
 
     /// Publishes in a task, so that cached events are counted even if the publisher disconnects.
@@ -153,7 +174,7 @@ impl ClusterState {
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
         deadline: Instant,
-    ) -> Result<Vec<Counts>, PublishError> {
+    ) -> Result<(Vec<Counts>, usize), PublishError> {
         let permit = time::timeout_at(deadline.into(), self.cache_updates.permit()).await;
         let Ok(permit) = permit else { return Err(PublishError::NotDelivered) };
         let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
@@ -164,13 +185,14 @@ impl ClusterState {
         task.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
 
+    /// Publishes the events of all partitions. Returns the counts of their channels, and how many events were repeated.
     async fn publish_all(
         &self,
         app_id: &Arc<str>,
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
         deadline: Instant,
-    ) -> Result<Vec<Counts>, PublishError> {
+    ) -> Result<(Vec<Counts>, usize), PublishError> {
         let batches = self.batches(app_id, events);
         let each = batches
             .iter()
@@ -179,10 +201,11 @@ impl ClusterState {
         let is_certain =
             !results.iter().any(|result| matches!(result, Err(PublishError::OutcomeUnknown)));
         let mut counts = vec![Counts::default(); events.len()];
-        let (mut accepted, mut cached) = (0, Vec::new());
+        let (mut accepted, mut repeated, mut cached) = (0, 0, Vec::new());
         for (batch, published) in batches.iter().zip(results) {
             let Ok(published) = published else { continue };
             accepted += 1;
+            repeated += published.repeated;
             for (position, of_event) in batch.positions.iter().zip(published.counts) {
                 counts[*position] = of_event;
             }
@@ -192,7 +215,7 @@ impl ClusterState {
             self.cache_updates.add(app_id, max_cache_bytes, cached);
         }
         if accepted == batches.len() {
-            return Ok(counts);
+            return Ok((counts, repeated));
         }
         // If some were accepted, the result for the whole publish is unknown.
         Err(if accepted == 0 && is_certain {
@@ -275,34 +298,14 @@ impl ClusterState {
         let partition = batch.partition;
         let requested_at = now();
         let attempt_deadline = self.attempt_deadline(requested_at, deadline);
-        let mut topics = Vec::with_capacity(batch.events.len());
-        let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, &token)
-            .number(self.redis_clocks.at(partition, attempt_deadline))
-            .arg(if is_retry { "1" } else { "0" })
-            .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
-        for (event, id) in batch.events.iter().zip(ids) {
-            let topic = self.names.channel_topic_key(app_id, &event.channel);
-            let retention_ms = event.retention_ms(max_cache_bytes);
-            let envelope = Envelope {
-                id: *id,
-                is_retry,
-                except: event.except,
-                retention_ms: u64::try_from(retention_ms).unwrap_or(0),
-                frame: event.frame.clone(),
-            };
-            call = call
-                .key(&topic)
-                .key(self.names.cached_event_key(app_id, &event.channel))
-                .key(self.names.recent_event_ids_key(app_id, &event.channel))
-                .arg(id.0.to_be_bytes())
-                .arg(envelope.encode())
-                .number(retention_ms);
-            topics.push(topic);
-        }
+        let options = (attempt_deadline, is_retry, max_cache_bytes);
+        let (call, topics) = self.publish_call(app_id, batch, ids, options, &token);
         let reply = self.await_reply(deadline, call.run(&connection)).await;
         Some(match reply {
             Some(Ok(value)) => {
-                let Some((attempt, redis_ms)) = parse_publish_reply(value, ids.len()) else {
+                let Some((attempt, redis_ms)) =
+                    parse_publish_reply(value, ids.len(), batch.is_keyed())
+                else {
                     return Some(AttemptOutcome::Rejected);
                 };
                 match &attempt {
@@ -328,6 +331,50 @@ impl ClusterState {
                 may_run_until: if self.is_redis_cluster { attempt_deadline } else { now() },
             },
         })
+    }
+
+    /// The call of the script, and the topics of the events.
+    fn publish_call(
+        &self,
+        app_id: &str,
+        batch: &PartitionPublish<'_>,
+        ids: &[EnvelopeId],
+        (attempt_deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
+        token: &FencingToken,
+    ) -> (ScriptCall, Vec<String>) {
+        let partition = batch.partition;
+        let mut topics = Vec::with_capacity(batch.events.len());
+        let is_keyed = batch.is_keyed();
+        let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, token)
+            .number(self.redis_clocks.at(partition, attempt_deadline))
+            .arg(call_flags(is_retry, is_keyed))
+            .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
+        for (event, id) in batch.events.iter().zip(ids) {
+            let topic = self.names.channel_topic_key(app_id, &event.channel);
+            let retention_ms = event.retention_ms(max_cache_bytes);
+            let envelope = Envelope {
+                id: *id,
+                is_retry,
+                except: event.except,
+                retention_ms: u64::try_from(retention_ms).unwrap_or(0),
+                frame: event.frame.clone(),
+            };
+            call = call
+                .key(&topic)
+                .key(self.names.cached_event_key(app_id, &event.channel))
+                .key(self.names.recent_event_ids_key(app_id, &event.channel))
+                .arg(id.0.to_be_bytes())
+                .arg(envelope.encode())
+                .number(retention_ms);
+            if is_keyed {
+                let record = event
+                    .publish_id
+                    .map(|id| self.names.publish_record_key(app_id, &event.channel, id));
+                call = call.key(record.as_ref().unwrap_or(&topic));
+            }
+            topics.push(topic);
+        }
+        (call, topics)
     }
 
     /// Until when Redis may execute an attempt. On a Redis Cluster that is before the next one
@@ -378,8 +425,22 @@ impl ClusterState {
     }
 }
 
+/// The flags of the script's call (see `lua/publish.lua`).
+fn call_flags(is_retry: bool, is_keyed: bool) -> &'static str {
+    match (is_retry, is_keyed) {
+        (false, false) => "0",
+        (true, false) => "1",
+        (false, true) => "2",
+        (true, true) => "3",
+    }
+}
+
 /// The result of an attempt, and the server's clock in ms.
-fn parse_publish_reply(value: Value, events: usize) -> Option<(AttemptOutcome, u64)> {
+fn parse_publish_reply(
+    value: Value,
+    events: usize,
+    is_keyed: bool,
+) -> Option<(AttemptOutcome, u64)> {
     let mut reply = ScriptReply::new(value).ok()?;
     let (status, redis_ms) = reply.status().ok()?;
     match status {
@@ -391,7 +452,13 @@ fn parse_publish_reply(value: Value, events: usize) -> Option<(AttemptOutcome, u
     let mut receipts = Vec::with_capacity(events);
     for _ in 0..events {
         let counts = Counts { subscriptions: reply.count().ok()?, users: reply.count().ok()? };
-        receipts.push(PublishReceipt { counts, sequence: reply.number().ok()? });
+        let sequence = reply.number().ok()?;
+        receipts.push(PublishReceipt { counts, sequence, is_repeated: false });
+    }
+    if is_keyed {
+        for receipt in &mut receipts {
+            receipt.is_repeated = reply.number().ok()? == 1;
+        }
     }
     Some((AttemptOutcome::Done(receipts, at_us), redis_ms))
 }

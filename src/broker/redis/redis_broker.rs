@@ -233,6 +233,7 @@ impl RedisBroker {
                 frame: event::app_event(&event.name, channel, &event.data, now),
                 except: event.except,
                 retention,
+                publish_id: event.publish_id(channel),
             })
             .collect();
         let max_cache_bytes = hub.app().config.max_cache_bytes;
@@ -260,6 +261,7 @@ impl RedisBroker {
                 frame,
                 except: Some(sender),
                 retention: Duration::ZERO,
+                publish_id: None,
             };
             let is_done = shared.publish_client_event(&hub.app_id(), outgoing).await.is_ok();
             if let Some((previous, _done)) = order {

@@ -277,6 +277,7 @@ impl ShardFixture {
             data: EventData::new(&raw),
             channels: vec![ChannelName::parse(channel, 200).unwrap()],
             except,
+            idempotency_key: None,
         };
         let hub = self.node.hub_by_key("app-key").unwrap();
         let _ = self.node.broker().publish(&hub, &[event]).now_or_never().unwrap();

@@ -2,24 +2,42 @@
 -- or the node is not allowed to write.
 --
 -- KEYS  1 the registry (see fencing.lua), then for each event: the topic's hash, the cached event of a cache channel, the ids
---       of its recent events
+--       of its recent events; with keys also the record of its idempotency key, or the topic's hash again if it has none
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
---       5 1 if an earlier attempt may have been carried out
+--       5 flags, the sum of 1 if an earlier attempt may have been carried out, and 2 if some event has an idempotency key
 --       6 for how many ms the ids are kept, to recognise a duplicate
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
 --       cached, 0 for not at all, -1 to remove the previous one as well
+--
+-- The record of an idempotency key is the id of the event that was published with it, and the counts in the reply to it. An event
+-- whose key has a record is not published, and has these counts. With keys, the reply ends with a number for each
+-- event: 1 if it was not published because another event had its key before.
 @FENCING@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local generation = ARGV[1]
 local reply = {'ok', now, time[1] * 1000000 + time[2]}
+local is_retry, is_keyed = ARGV[5] % 2 == 1, ARGV[5] / 2 >= 1
+local keys_of_event = is_keyed and 4 or 3
 -- Everything that can fail is done before the first event is published.
-local all_fields, sequences = {}, {}
-local events = math.floor(#KEYS / 3)
+local all_fields, sequences, records, accepted, repeated = {}, {}, {}, {}, {}
+local events = math.floor(#KEYS / keys_of_event)
 for event = 1, events do
-  local key, recent_ids, id = KEYS[3 * event - 1], KEYS[3 * event + 1], ARGV[3 * event + 4]
+  local first = keys_of_event * (event - 1) + 2
+  local key, recent_ids, id = KEYS[first], KEYS[first + 2], ARGV[3 * event + 4]
   local fields = call_or_reset('HMGET', key, 's', 't', 'c', 'q')
-  local is_duplicate = ARGV[5] == '1' and call_or_reset('LPOS', recent_ids, id)
+  local record, earlier = is_keyed and KEYS[first + 3] ~= key and KEYS[first + 3]
+  if record then
+    earlier = accepted[record] or call_or_reset('GET', record)
+    if earlier then
+      fields[2], fields[3] = string.match(string.sub(earlier, #id + 1), '^(%d+) (%d+)$')
+      if string.sub(earlier, 1, #id) ~= id then repeated[event] = 1 end
+    else
+      accepted[record] = id .. (fields[2] or 0) .. ' ' .. (fields[3] or 0)
+      records[event] = record
+    end
+  end
+  local is_duplicate = earlier or is_retry and call_or_reset('LPOS', recent_ids, id)
   all_fields[event] = fields
   if not is_duplicate then sequences[event] = 0 end
   if not is_duplicate and fields[1] then
@@ -35,9 +53,13 @@ for event = 1, events do
   end
 end
 for event = 1, events do
-  local key, cached_key = KEYS[3 * event - 1], KEYS[3 * event]
+  local first = keys_of_event * (event - 1) + 2
+  local key, cached_key = KEYS[first], KEYS[first + 1]
   local envelope, retention_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
   local fields, sequence = all_fields[event], sequences[event]
+  if records[event] then
+    redis.call('SET', records[event], accepted[records[event]], 'PX', @PUBLISH_RECORD_MS@)
+  end
   if sequence then
     if retention_ms > 0 then
       redis.call('SET', cached_key, envelope, 'PX', retention_ms)
@@ -49,5 +71,8 @@ for event = 1, events do
   reply[#reply + 1] = tonumber(fields[2] or 0)
   reply[#reply + 1] = tonumber(fields[3] or 0)
   reply[#reply + 1] = sequence or tonumber(fields[1] or 0)
+end
+if is_keyed then
+  for event = 1, events do reply[#reply + 1] = repeated[event] or 0 end
 end
 return reply

@@ -7,7 +7,7 @@ use crate::{
 fn event(channel: &str, retention: Duration) -> OutgoingEvent {
     let channel = channel_name(channel);
     let frame = event::app_event("e", &channel, &EventData::new("1"), now());
-    OutgoingEvent { channel, frame, except: None, retention }
+    OutgoingEvent { channel, frame, except: None, retention, publish_id: None }
 }
 
 #[test]
@@ -48,7 +48,8 @@ fn a_receipt_is_parsed() {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((AttemptOutcome::Done(receipts, 2), 1)) = parse_publish_reply(reply("ok"), 2) else {
+    let Some((AttemptOutcome::Done(receipts, 2), 1)) = parse_publish_reply(reply("ok"), 2, false)
+    else {
         panic!("done")
     };
     let user_data_for_client: Vec<_> = receipts
@@ -56,9 +57,29 @@ fn a_receipt_is_parsed() {
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
     assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
-    assert!(matches!(parse_publish_reply(reply("late"), 2), Some((AttemptOutcome::Late, 1))));
-    assert!(matches!(parse_publish_reply(reply("fenced"), 2), Some((AttemptOutcome::Fenced, 1))));
-    assert!(parse_publish_reply(reply("ok"), 3).is_none(), "one receipt is missing");
+    assert!(matches!(parse_publish_reply(reply("late"), 2, true), Some((AttemptOutcome::Late, 1))));
+    assert!(matches!(
+        parse_publish_reply(reply("fenced"), 2, false),
+        Some((AttemptOutcome::Fenced, 1))
+    ));
+    assert!(parse_publish_reply(reply("ok"), 3, false).is_none(), "one receipt is missing");
+}
+
+#[test]
+fn the_receipts_of_events_with_keys_say_which_were_repeated() {
+    let reply = |last: &[i64]| {
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8].iter().chain(last).map(|number| Value::Int(*number));
+        Value::Array([Value::BulkString("ok".into())].into_iter().chain(numbers).collect())
+    };
+    let parsed = parse_publish_reply(reply(&[0, 1]), 2, true);
+    let Some((AttemptOutcome::Done(receipts, _), _)) = parsed else { panic!("done") };
+    assert_eq!([receipts[0].is_repeated, receipts[1].is_repeated], [false, true]);
+    assert!(parse_publish_reply(reply(&[0]), 2, true).is_none(), "a number is missing");
+    let events = ["cache-a", "cache-b"].map(|channel| event(channel, Duration::from_mins(1)));
+    let ids = [EnvelopeId(1), EnvelopeId(2)];
+    let batch = PublishedBatch::new(&[&events[0], &events[1]], &ids, usize::MAX, (receipts, 2));
+    assert_eq!((batch.counts.len(), batch.repeated, batch.cached.len()), (2, 1, 1));
+    assert_eq!(batch.cached[0].id, ids[0], "the index keeps the first event of the other channel");
 }
 
 #[tokio::test(start_paused = true)]

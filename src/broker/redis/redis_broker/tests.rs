@@ -1,11 +1,10 @@
 //! A broker with one hub, on a simulated Redis.
 
 use super::*;
-use crate::protocol::SocketId;
 use crate::{
     app::App,
     broker::{
-        LogRequest,
+        IDEMPOTENCY_WINDOW, IdempotencyKey, LogRequest,
         redis::{SimulatedNode, SimulatedRedis},
     },
     channel::OFFLINE_GRACE,
@@ -15,6 +14,7 @@ use crate::{
         Inboxes, UserClose,
         testing::{NoopObserver, connection, decoded, name, received, shard},
     },
+    protocol::{EventData, SocketId},
 };
 use serde_json::json;
 
@@ -141,4 +141,45 @@ fn clients_are_not_read_beyond_the_limit_of_waiting_requests() {
     assert!(!requests.is_backlogged(), "at the limit");
     requests.send(CoordinatorRequest::Disconnect { app_id: "app".into() });
     assert!(requests.is_backlogged());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_publish_has_the_counts_of_the_first_on_each_node_and_reaches_no_subscriber() {
+    let mut test = TestBroker::new().await;
+    let other = test.redis.join().await;
+    let room = name("room");
+    let subscribe = |slot| {
+        let connection = connection(0, slot);
+        let request = SubscribeRequest {
+            connection,
+            socket_id: SocketId::from_random(1),
+            ticket: slot,
+            channel: &room,
+            member: &None,
+            log: LogRequest::No,
+        };
+        test.broker.subscribe(&test.hub, request);
+    };
+    subscribe(1);
+    test.until_total("c", "room", 1).await;
+    let publish = async |broker: &RedisBroker, key: &'static str| {
+        let event = AppEvent {
+            name: "e".into(),
+            data: EventData::new("1"),
+            channels: vec![room.clone()],
+            except: None,
+            idempotency_key: Some(IdempotencyKey::parse(key).unwrap()),
+        };
+        let (counts, _) = broker.publish(&test.hub, &[event], clock::now()).await.unwrap();
+        counts[0].subscriptions
+    };
+    assert_eq!(publish(&test.broker, "k").await, 1);
+    subscribe(2);
+    test.until_total("c", "room", 2).await;
+    assert_eq!(publish(&other.broker, "k").await, 1);
+    assert_eq!(publish(&test.broker, "k").await, 1);
+    assert_eq!(test.broker.shared.metrics.sent(), 1, "a repetition is not published");
+    assert_eq!(publish(&other.broker, "l").await, 2);
+    tokio::time::sleep(IDEMPOTENCY_WINDOW).await;
+    assert_eq!(publish(&test.broker, "k").await, 2);
 }

@@ -32,7 +32,7 @@ const TIME: Duration = Duration::from_secs(12);
 /// The number of seeds within which a mutant must be detected.
 const SEEDS: u64 = 100;
 
-const MUTANTS: [Mutant; 6] = [
+const MUTANTS: [Mutant; 7] = [
     Mutant {
         name: "writes of another generation are carried out",
         rule: "return known[1] == generation and known[2] == link",
@@ -79,6 +79,14 @@ const MUTANTS: [Mutant; 6] = [
         without: "if phase == 'claim' then",
         faults: &[Fault::StallNode],
         is_redis_cluster: true,
+        churn: 1,
+    },
+    Mutant {
+        name: "events are published again with a key that has a record",
+        rule: "earlier = accepted[record] or call_or_reset('GET', record)",
+        without: "earlier = accepted[record]",
+        faults: &[Fault::Cut],
+        is_redis_cluster: false,
         churn: 1,
     },
 ];
@@ -145,6 +153,7 @@ fn each_mutant_changes_a_script() {
         include_str!("../lua/restore.lua"),
         include_str!("../lua/sync.lua"),
         include_str!("../lua/compare.lua"),
+        include_str!("../lua/publish.lua"),
     ];
     for Mutant { name, rule, .. } in MUTANTS {
         assert!(scripts.iter().any(|script| script.contains(rule)), "{name}");

@@ -245,6 +245,8 @@ impl World {
                 self.network.flush(&host, port);
             }
             Fault::ClockForward => {
+                // Records expire.
+                self.history.has_dropped_records = true;
                 let ms = [700, 2_000, 3_500, 60_000, 3_600_000][self.random.random_range(0..5)];
                 self.network.step_clock(&host, port, ms);
             }
@@ -252,7 +254,10 @@ impl World {
                 let ms = [700, 2_000, 3_500, 60_000, 600_000][self.random.random_range(0..5)];
                 self.network.step_clock(&host, port, -ms);
             }
-            Fault::Evict => self.evict(&host, port),
+            Fault::Evict => {
+                self.history.has_dropped_records = true;
+                self.evict(&host, port);
+            }
             Fault::MoveSlot => self.move_slots(server, 1),
             Fault::EmptyServer => self.move_slots(server, usize::MAX),
             _ => unreachable!("{fault:?} is not a fault of Redis"),

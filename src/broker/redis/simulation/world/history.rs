@@ -32,18 +32,21 @@ pub(super) enum ReceivedMessage {
 #[derive(Clone, Debug)]
 pub(super) struct PublishedEvent {
     pub(super) channel: usize,
-    pub(super) slot: usize,
+    /// The slots of the nodes that it was published through: several only with a key.
+    pub(super) slots: Vec<usize>,
+    pub(super) has_key: bool,
+    /// The time of the first attempt.
     pub(super) begun: Instant,
-    /// The time and the outcome of the reply.
+    /// The time and the outcome of the reply; of several, the first one that says most.
     pub(super) replied: Option<(Instant, PublishOutcome)>,
 }
 
 /// The outcome of a publish.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum PublishOutcome {
-    Accepted,
     Rejected,
     Unknown,
+    Accepted,
 }
 
 /// All observations of a run.
@@ -55,6 +58,8 @@ pub(super) struct History {
     pub(super) disturbed: BTreeMap<usize, Vec<(Instant, Instant)>>,
     /// Whether Redis has lost data.
     pub(super) has_lost_data: bool,
+    /// Whether Redis may have dropped the records of keys without losing other data.
+    pub(super) has_dropped_records: bool,
 }
 
 /// The description of a violated guarantee.
@@ -62,6 +67,15 @@ pub(super) type Violation = String;
 
 /// How long before an observation its cause may lie: a lease, and some time for the cleanup.
 const CAUSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+
+impl PublishedEvent {
+    /// Records the reply to an attempt.
+    pub(super) fn reply(&mut self, outcome: PublishOutcome) {
+        if self.replied.is_none_or(|(_, earlier)| earlier < outcome) {
+            self.replied = Some((Instant::now(), outcome));
+        }
+    }
+}
 
 impl ClientSession {
     pub(super) fn is_open(&self) -> bool {
@@ -122,20 +136,26 @@ impl History {
             let named = |text: String| format!("session {number}: {text}");
             session.members().map_err(named)?;
             self.no_removal_of_a_staying_user(session).map_err(named)?;
-            Self::each_event_once(session, &events).map_err(named)?;
+            self.each_event_once(session, &events).map_err(named)?;
             self.no_gap(session, &events, end).map_err(named)?;
         }
-        self.one_order()
+        self.one_order(&events)
+    }
+
+    /// Whether the event may have been published several times: with a key whose record Redis has lost.
+    fn may_be_repeated(&self, event: &PublishedEvent) -> bool {
+        (self.has_lost_data || self.has_dropped_records) && 1 < event.slots.len()
     }
 
     fn each_event_once(
+        &self,
         session: &ClientSession,
         events: &[PublishedEvent],
     ) -> Result<(), Violation> {
         let mut received = BTreeSet::new();
         for id in session.events() {
             let event = &events[usize::try_from(id).expect("it fits")];
-            if !received.insert(id) {
+            if !received.insert(id) && !self.may_be_repeated(event) {
                 return Err(format!("event {id} was received twice"));
             }
             if event.channel != session.channel {
@@ -179,7 +199,8 @@ impl History {
     fn was_received_or_loss_is_detected(&self, id: u64, event: &PublishedEvent) -> bool {
         let was_heard =
             self.sessions.iter().any(|session| session.events().any(|received| received == id));
-        was_heard || !(self.has_lost_data && self.is_disturbed(event.slot, event.begun))
+        let is_disturbed = |slot: &usize| self.is_disturbed(*slot, event.begun);
+        was_heard || !(self.has_lost_data && event.slots.iter().any(is_disturbed))
     }
 
     fn is_disturbed(&self, slot: usize, at: Instant) -> bool {
@@ -210,11 +231,13 @@ impl History {
     }
 
     /// All clients received the events of a channel in one order.
-    fn one_order(&self) -> Result<(), Violation> {
+    fn one_order(&self, events: &[PublishedEvent]) -> Result<(), Violation> {
         let mut later: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let mut earlier: BTreeMap<u64, usize> = BTreeMap::new();
         for session in &self.sessions {
-            let ids: Vec<u64> = session.events().collect();
+            let is_single =
+                |id: &u64| !self.may_be_repeated(&events[usize::try_from(*id).expect("it fits")]);
+            let ids: Vec<u64> = session.events().filter(is_single).collect();
             for id in &ids {
                 earlier.entry(*id).or_default();
             }

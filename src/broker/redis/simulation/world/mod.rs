@@ -3,25 +3,22 @@
 mod faults;
 mod history;
 mod node;
+mod publishing;
 mod report;
 
 pub(super) use faults::Fault;
 
 use super::network::{Late, Network, WireFilter};
-use crate::{
-    broker::{AppEvent, PublishError, redis::random},
-    clock,
-    protocol::{ChannelName, EventData},
-};
-use history::{ClientSession, History, PublishOutcome, PublishedEvent, ReceivedMessage, Violation};
+use crate::{broker::redis::random, protocol::ChannelName};
+use history::{ClientSession, History, PublishOutcome, ReceivedMessage, Violation};
 use node::{BROKER_WAIT, PREFIX, Sent, SimNode};
+use publishing::PublishAttempt;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
 /// The duration of one step.
 const STEP: Duration = Duration::from_millis(20);
@@ -52,6 +49,8 @@ pub(super) struct World {
     network: Network,
     addresses: Vec<(String, u16)>,
     random: StdRng,
+    /// For what publishers with keys do, so that it changes no draw of the rest.
+    publisher_random: StdRng,
     start: Instant,
     /// The nodes by slot; `None` while a node is down.
     nodes: Vec<Option<SimNode>>,
@@ -66,7 +65,9 @@ pub(super) struct World {
     history: History,
     /// The sessions of the clients; `None` while a client has none.
     clients: Vec<Option<usize>>,
-    publishes: Vec<(usize, JoinHandle<()>)>,
+    publishes: Vec<PublishAttempt>,
+    /// The events with keys that are published again, and when.
+    retries: Vec<(Instant, usize)>,
     /// The injected faults, for the report.
     pub(super) log: Vec<(Duration, String)>,
     is_calm: bool,
@@ -91,6 +92,7 @@ impl World {
         }
         let mut world = Self {
             random: StdRng::seed_from_u64(plan.seed ^ 0x5EED),
+            publisher_random: StdRng::seed_from_u64(plan.seed ^ 0x1DE),
             network,
             addresses,
             start: Instant::now(),
@@ -102,6 +104,7 @@ impl World {
             history: History::default(),
             clients: vec![None; CLIENTS],
             publishes: Vec::new(),
+            retries: Vec::new(),
             log: Vec::new(),
             is_calm: false,
             plan,
@@ -177,7 +180,7 @@ impl World {
             let slot = self.random.random_range(0..self.nodes.len());
             self.publish(slot, channel);
         }
-        self.publishes.retain(|(_, publish)| !publish.is_finished());
+        self.retry_publishes();
     }
 
     fn receive(&mut self, number: usize, sent: Sent) {
@@ -244,29 +247,6 @@ impl World {
         }
     }
 
-    fn publish(&mut self, slot: usize, channel: usize) {
-        let Some(node) = &self.nodes[slot] else { return };
-        let events = Arc::clone(&self.history.events);
-        let id = {
-            let mut events = events.lock().expect("one thread");
-            events.push(PublishedEvent { channel, slot, begun: Instant::now(), replied: None });
-            events.len() - 1
-        };
-        let (channels, data) = (vec![channel_name(CHANNELS[channel])], format!("\"{id}\""));
-        let (broker, hub) = (node.broker.clone(), Arc::clone(&node.hub));
-        let publish = tokio::spawn(async move {
-            let data = EventData::new(&data);
-            let event = AppEvent { name: "e".into(), data, channels, except: None };
-            let outcome = match broker.publish(&hub, &[event], clock::now()).await {
-                Ok(_) => PublishOutcome::Accepted,
-                Err(PublishError::NotDelivered) => PublishOutcome::Rejected,
-                Err(PublishError::OutcomeUnknown) => PublishOutcome::Unknown,
-            };
-            events.lock().expect("one thread")[id].replied = Some((Instant::now(), outcome));
-        });
-        self.publishes.push((slot, publish));
-    }
-
     fn kill(&mut self, slot: usize, late: Late) {
         let Some(node) = self.nodes[slot].take() else { return };
         let now = Instant::now();
@@ -276,9 +256,7 @@ impl World {
                 *client = None;
             }
         }
-        for (_, publish) in self.publishes.extract_if(.., |(of, _)| *of == slot) {
-            publish.abort();
-        }
+        self.abort_publishes(slot);
         self.network.cut(&WireFilter::all().of(slot), late);
     }
 
@@ -458,7 +436,7 @@ impl World {
                 let ttl = self.network.ask(host, *port, &["PTTL", &key]);
                 if !is_log && ttl == redis::Value::Int(-1) {
                     let fields = self.network.ask(host, *port, &["HGETALL", &key]);
-                    return Err(format!("{key} remains: {fields:?}"));
+                    return Err(format!("{host} {key} remains: {fields:?}"));
                 }
             }
         }

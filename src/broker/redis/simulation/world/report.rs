@@ -46,8 +46,8 @@ impl World {
         let events = self.history.events.lock().expect("one thread");
         if let Some(event) = number(violation, "event ").and_then(|at| events.get(at)) {
             let replied = event.replied.map(|(at, outcome)| (since(at), outcome));
-            let (slot, begun) = (event.slot, since(event.begun));
-            write!(text, "\nevent through node {slot} at {begun:.3}, replied {replied:?}")?;
+            let (slots, begun) = (&event.slots, since(event.begun));
+            write!(text, "\nevent through nodes {slots:?} at {begun:.3}, replied {replied:?}")?;
         }
         Ok(())
     }
