@@ -3,15 +3,11 @@
 use super::{
     BACKPRESSURE_BYTES,
     close_reason::CloseReason,
-    connection::{
-        Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, ReadUntil, UpgradedSocket,
-        Watches,
-    },
+    connection::{Connection, Phase, ReadUntil, UpgradedSocket, Watches},
     decoder::Decoder,
     dirty::{Dirty, Queued, Urgency},
     outbox::Written,
     readiness::{Readiness, Ready},
-    socket::Socket,
     subscribers::Subscribers,
     wait::{mode_chosen, sleep_until},
     wheel::Wheel,
@@ -58,12 +54,12 @@ pub struct Shard {
     pub(super) config: ShardConfig,
     settings: Arc<ArcSwap<ShardConfig>>,
     pub(super) connections: Slab<Connection>,
-    generation: u32,
+    pub(super) generation: u32,
     pub(super) subscribers: Subscribers,
     pub(super) dirty: Dirty,
     pub(super) watches: Watches,
     wheel: Wheel,
-    readiness: Readiness,
+    pub(super) readiness: Readiness,
     pub(super) decoder: Decoder,
     /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
@@ -274,63 +270,6 @@ impl Shard {
             })
         };
         !self.batch.is_empty() || self.dirty.fronts().any(is_far_behind)
-    }
-
-    fn add_connection(&mut self, upgraded: UpgradedSocket) {
-        let UpgradedSocket { socket, tls, response, received, client, permit, drain } = upgraded;
-        let entry = self.connections.vacant_entry();
-        let slot = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
-        self.generation = self.generation.wrapping_add(1);
-        let key = ConnectionKey { slot, generation: self.generation };
-        let rejection = client.as_ref().err().cloned();
-        let phase = match client {
-            Ok(client) => Phase::Open(client),
-            Err(code) => Phase::Closing(Box::new(Closing {
-                deadline: self.now + REJECTION_TIMEOUT,
-                reason: CloseReason::ByServer(code),
-                peer_state: PeerState::AwaitingClose,
-                next_read_at: None,
-                client: None,
-                _permit: Some(permit),
-            })),
-        };
-        let connection = entry.insert(Connection::new(Socket::new(socket, tls), key, phase, drain));
-        let registered = self.readiness.register(connection.socket.source(), key);
-        self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
-        self.schedule_check(slot);
-        self.send_handshake(slot, Frame::raw(response), rejection.as_ref());
-        match registered {
-            Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
-            Ok(()) if received.is_empty() => {}
-            Ok(()) => self.catch_panic_for(slot, |shard, slot| shard.receive(slot, &received)),
-        }
-        // TLS may have received more than the HTTP library has read, and the poller reports no edge
-        // for it.
-        if self.is_alive(key) && self.connections[slot as usize].socket.is_tls() {
-            self.read_later(slot);
-        }
-        if self.drain_schedule.is_some() && self.is_open(key) {
-            self.close(slot, &CloseCode::ShuttingDown);
-        }
-        self.evict_if_disabled(key);
-    }
-
-    /// Queues the first frames, so that they are sent in one write.
-    fn send_handshake(&mut self, slot: u32, response: Frame, rejection: Option<&CloseCode>) {
-        self.metrics().sent(response.kind(), 1, response.bytes().len());
-        let connection = &mut self.connections[slot as usize];
-        connection.outbox.push_control(response);
-        if let Some(code) = rejection {
-            return self.queue_close_frames(slot, code);
-        }
-        if let Phase::Open(client) = &connection.phase {
-            let socket_id = client.session.socket_id();
-            let activity_timeout = client.session.activity_timeout();
-            let (app, from) = (client.hub.app_id(), &client.info);
-            let (address, origin) = (from.address, from.origin.as_deref());
-            tracing::info!(%socket_id, app = &*app, %address, origin, "connection opened");
-            self.send(slot, event::connection_established(socket_id, activity_timeout.as_secs()));
-        }
     }
 
     /// Schedules a check of the connection at its deadline, unless an earlier one is scheduled.

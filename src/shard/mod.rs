@@ -43,10 +43,12 @@ mod drain_schedule;
 mod event_loop;
 mod frame_validator;
 mod observe;
+mod opening;
 mod outbox;
 mod readiness;
 mod receive;
 mod socket;
+mod subscribe;
 mod subscribers;
 #[cfg(test)]
 mod tests;

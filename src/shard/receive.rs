@@ -2,24 +2,19 @@
 
 use super::{
     close_reason::CloseReason,
-    connection::{
-        AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle,
-        SubscriptionState,
-    },
+    connection::{AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle},
     decoder::{Decoder, Reader, Received},
     event_loop::Shard,
     frame_validator::FrameError,
-    subscribers::Subscriber,
 };
 use crate::{
-    broker::{AcceptedClientEvent, LogRequest, SubscribeRequest},
-    hub::RegisteredSubscription,
+    broker::AcceptedClientEvent,
     metrics::ReceivedKind,
     protocol::{
-        ChannelName, CloseCode, Consequence, EventData, Frame, Malformed, Member, ProtocolError,
-        SubscriptionRejection, User, event,
+        ChannelName, CloseCode, Consequence, EventData, Frame, Malformed, ProtocolError, User,
+        event,
     },
-    session::{Action, Subscription},
+    session::Action,
 };
 use std::{
     io::{ErrorKind, Read},
@@ -213,13 +208,13 @@ impl Shard {
     }
 
     /// Queues a frame that the connection requested, and charges it for the bytes.
-    fn respond(&mut self, slot: u32, frame: Frame) {
+    pub(super) fn respond(&mut self, slot: u32, frame: Frame) {
         self.charge(slot, frame.bytes().len());
         self.send(slot, frame);
     }
 
     /// Charges a client for bytes that it makes the server send.
-    fn charge(&mut self, slot: u32, bytes: usize) {
+    pub(super) fn charge(&mut self, slot: u32, bytes: usize) {
         self.response_bytes += bytes;
         let now = self.now;
         if let Some(client) = self.client(slot) {
@@ -271,7 +266,7 @@ impl Shard {
     }
 
     /// Reports an error to the client, or closes the connection.
-    fn report(&mut self, slot: u32, error: &ProtocolError) {
+    pub(super) fn report(&mut self, slot: u32, error: &ProtocolError) {
         let (kind, reason) = error.labels();
         self.node.metrics().message_rejected(kind, reason);
         self.log_rejected(slot, error, kind, reason);
@@ -328,106 +323,6 @@ impl Shard {
         }
     }
 
-    fn subscribe(&mut self, slot: u32, channel: ChannelName, member: Option<Member>) {
-        let (connection, now) = (self.connection_ref(slot), self.now);
-        self.tickets = self.tickets.wrapping_add(1);
-        let ticket = self.tickets;
-        let node = Arc::clone(&self.node);
-        let Some(client) = self.client(slot) else { return };
-        let request = SubscribeRequest {
-            connection,
-            socket_id: client.session.socket_id(),
-            ticket,
-            channel: &channel,
-            member: &member,
-            log: LogRequest::No,
-        };
-        match node.broker().subscribe(&client.hub, request, now) {
-            Some(Ok(subscribed)) => {
-                let user_id = member.map(|member| member.user_id);
-                self.on_subscribed(slot, channel, user_id, subscribed);
-            }
-            Some(Err(rejection)) => self.on_rejected(slot, &channel, rejection),
-            None => {
-                let user_id = member.map(|member| member.user_id);
-                let pending = SubscriptionHandle(SubscriptionState::Pending { ticket });
-                let is_large = may_be_large(&channel);
-                client.session.add_subscription(channel, user_id, pending);
-                if is_large {
-                    // Reserved and not sent yet: it is charged to the client, but not to this turn.
-                    client.session.charge(EXPECTED_RESPONSE_BYTES, now);
-                }
-            }
-        }
-    }
-
-    pub(super) fn on_rejected(
-        &mut self,
-        slot: u32,
-        channel: &ChannelName,
-        rejection: SubscriptionRejection,
-    ) {
-        let channel = channel.as_str().to_owned();
-        self.report(slot, &ProtocolError::Subscription { channel, rejection });
-    }
-
-    pub(super) fn on_subscribed(
-        &mut self,
-        slot: u32,
-        channel: ChannelName,
-        user_id: Option<Arc<str>>,
-        subscribed: RegisteredSubscription,
-    ) {
-        let Some(client) = self.client(slot) else { return };
-        let socket_id = client.session.socket_id();
-        tracing::debug!(%socket_id, %channel, "subscribed");
-        let entry =
-            Subscriber { after_sequence: subscribed.after_sequence, socket_id, connection: slot };
-        let index = self.subscribers.add(subscribed.channel, entry);
-        let handle = SubscriptionHandle(SubscriptionState::Active(index));
-        if let Some(client) = self.client(slot) {
-            client.session.add_subscription(channel, user_id, handle);
-        }
-        self.charge(slot, subscribed.broadcast_bytes);
-        self.respond(slot, subscribed.succeeded_frame);
-        let replay = subscribed.log.and_then(|start| start.replay.ok()).unwrap_or_default();
-        let initial = replay.into_iter().chain(subscribed.cached).chain(subscribed.count);
-        for frame in initial {
-            self.respond(slot, frame);
-        }
-    }
-
-    /// Refunds the provisional charge of a subscription that waited for the broker; the client is
-    /// charged for the actual size of the response.
-    pub(super) fn refund_expected_response(&mut self, slot: u32, channel: &ChannelName) {
-        let now = self.now;
-        if may_be_large(channel)
-            && let Some(client) = self.client(slot)
-        {
-            client.session.refund(EXPECTED_RESPONSE_BYTES, now);
-        }
-    }
-
-    /// Ends a subscription that the session has removed already.
-    pub(super) fn unsubscribe(
-        &mut self,
-        hub: &crate::hub::Hub,
-        channel: &ChannelName,
-        subscription: &Subscription<SubscriptionHandle>,
-    ) {
-        // A pending subscription is undone when its result arrives.
-        let SubscriptionState::Active(index) = subscription.handle.0 else { return };
-        let moved = self.subscribers.remove(index);
-        if let Some(moved) = moved
-            && let Some(client) = self.client(moved)
-            && let Some(handle) = client.session.handle_mut(channel)
-        {
-            *handle = subscription.handle;
-        }
-        let user_id = subscription.user_id.as_ref();
-        self.node.broker().unsubscribe(hub, self.index, channel, user_id, self.now);
-    }
-
     fn publish(
         &mut self,
         slot: u32,
@@ -461,15 +356,6 @@ impl Shard {
             self.respond(slot, watchlist);
         }
     }
-}
-
-/// Provisional charge for a pending response that may be large, in bytes: otherwise a client could
-/// request more responses than its outbox has room for.
-const EXPECTED_RESPONSE_BYTES: usize = 64 * 1024;
-
-/// Whether the response to a subscription may be large.
-fn may_be_large(channel: &ChannelName) -> bool {
-    channel.is_presence() || channel.is_cache()
 }
 
 fn kind_of(action: Option<&Action<'_, SubscriptionHandle>>) -> ReceivedKind {

@@ -1,0 +1,125 @@
+//! Begins and ends subscriptions of this shard's connections.
+
+use super::{
+    connection::{SubscriptionHandle, SubscriptionState},
+    event_loop::Shard,
+    subscribers::Subscriber,
+};
+use crate::{
+    broker::{LogRequest, SubscribeRequest},
+    hub::RegisteredSubscription,
+    protocol::{ChannelName, Member, ProtocolError, SubscriptionRejection},
+    session::Subscription,
+};
+use std::sync::Arc;
+
+impl Shard {
+    pub(super) fn subscribe(&mut self, slot: u32, channel: ChannelName, member: Option<Member>) {
+        let (connection, now) = (self.connection_ref(slot), self.now);
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
+        let node = Arc::clone(&self.node);
+        let Some(client) = self.client(slot) else { return };
+        let request = SubscribeRequest {
+            connection,
+            socket_id: client.session.socket_id(),
+            ticket,
+            channel: &channel,
+            member: &member,
+            log: LogRequest::No,
+        };
+        match node.broker().subscribe(&client.hub, request, now) {
+            Some(Ok(subscribed)) => {
+                let user_id = member.map(|member| member.user_id);
+                self.on_subscribed(slot, channel, user_id, subscribed);
+            }
+            Some(Err(rejection)) => self.on_rejected(slot, &channel, rejection),
+            None => {
+                let user_id = member.map(|member| member.user_id);
+                let pending = SubscriptionHandle(SubscriptionState::Pending { ticket });
+                let is_large = may_be_large(&channel);
+                client.session.add_subscription(channel, user_id, pending);
+                if is_large {
+                    // Reserved and not sent yet: it is charged to the client, but not to this turn.
+                    client.session.charge(EXPECTED_RESPONSE_BYTES, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_rejected(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        rejection: SubscriptionRejection,
+    ) {
+        let channel = channel.as_str().to_owned();
+        self.report(slot, &ProtocolError::Subscription { channel, rejection });
+    }
+
+    pub(super) fn on_subscribed(
+        &mut self,
+        slot: u32,
+        channel: ChannelName,
+        user_id: Option<Arc<str>>,
+        subscribed: RegisteredSubscription,
+    ) {
+        let Some(client) = self.client(slot) else { return };
+        let socket_id = client.session.socket_id();
+        tracing::debug!(%socket_id, %channel, "subscribed");
+        let entry =
+            Subscriber { after_sequence: subscribed.after_sequence, socket_id, connection: slot };
+        let index = self.subscribers.add(subscribed.channel, entry);
+        let handle = SubscriptionHandle(SubscriptionState::Active(index));
+        if let Some(client) = self.client(slot) {
+            client.session.add_subscription(channel, user_id, handle);
+        }
+        self.charge(slot, subscribed.broadcast_bytes);
+        self.respond(slot, subscribed.succeeded_frame);
+        let replay = subscribed.log.and_then(|start| start.replay.ok()).unwrap_or_default();
+        let initial = replay.into_iter().chain(subscribed.cached).chain(subscribed.count);
+        for frame in initial {
+            self.respond(slot, frame);
+        }
+    }
+
+    /// Refunds the provisional charge of a subscription that waited for the broker; the client is
+    /// charged for the actual size of the response.
+    pub(super) fn refund_expected_response(&mut self, slot: u32, channel: &ChannelName) {
+        let now = self.now;
+        if may_be_large(channel)
+            && let Some(client) = self.client(slot)
+        {
+            client.session.refund(EXPECTED_RESPONSE_BYTES, now);
+        }
+    }
+
+    /// Ends a subscription that the session has removed already.
+    pub(super) fn unsubscribe(
+        &mut self,
+        hub: &crate::hub::Hub,
+        channel: &ChannelName,
+        subscription: &Subscription<SubscriptionHandle>,
+    ) {
+        // A pending subscription is undone when its result arrives.
+        let SubscriptionState::Active(index) = subscription.handle.0 else { return };
+        let moved = self.subscribers.remove(index);
+        if let Some(moved) = moved
+            && let Some(client) = self.client(moved)
+            && let Some(handle) = client.session.handle_mut(channel)
+        {
+            *handle = subscription.handle;
+        }
+        let user_id = subscription.user_id.as_ref();
+        self.node.broker().unsubscribe(hub, self.index, channel, user_id, self.now);
+    }
+}
+
+/// Provisional charge for a pending response that may be large, in bytes: otherwise a client could
+/// request more responses than its outbox has room for.
+const EXPECTED_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// Whether the response to a subscription may be large.
+fn may_be_large(channel: &ChannelName) -> bool {
+    channel.is_presence() || channel.is_cache()
+}
