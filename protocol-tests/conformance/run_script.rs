@@ -27,7 +27,7 @@ fn an_unknown_suite_exits_2_and_lists_the_suites() {
         let output_text = String::from_utf8_lossy(&output.stderr);
         assert!(
             output_text.contains(
-                "lint rust clients browser python api proxies laravel doctor deploy attacks databases cluster mutants"
+                "lint rust clients resume browser python api proxies laravel doctor deploy attacks databases cluster mutants"
             ),
             "{output_text}"
         );

@@ -64,11 +64,13 @@ pub enum Gap {
     Trimmed,
     /// There are more events or bytes than are replayed.
     TooMuch,
+    /// No log was kept when the client was lost, or none is kept now.
+    NotLogged,
 }
 
 impl Gap {
     /// All reasons.
-    pub const ALL: [Self; 3] = [Self::Epoch, Self::Trimmed, Self::TooMuch];
+    pub const ALL: [Self; 4] = [Self::Epoch, Self::Trimmed, Self::TooMuch, Self::NotLogged];
 
     /// The value of the label in the metrics and in the log.
     #[must_use]
@@ -77,6 +79,7 @@ impl Gap {
             Self::Epoch => "log_lost",
             Self::Trimmed => "log_trimmed",
             Self::TooMuch => "too_much",
+            Self::NotLogged => "not_logged",
         }
     }
 }

@@ -9,6 +9,7 @@ mod count_throttle;
 mod history;
 mod log;
 mod online;
+mod parked;
 mod roster;
 
 pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, CountThrottle};
@@ -17,6 +18,7 @@ pub use log::{
     ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LogStart, LoggedEvent, Position, ReplayLimits,
 };
 pub use online::{OFFLINE_GRACE, OnlineState};
+pub use parked::ParkedSession;
 pub use roster::Roster;
 
 use crate::{

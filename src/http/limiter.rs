@@ -188,6 +188,7 @@ mod tests {
         let limiter = limiter(0, 2);
         let request = ConnectRequest {
             key: "app-key",
+            token: None,
             protocol: Some("7"),
             origin: None,
             peer: ClientAddress { address: [127, 0, 0, 1].into(), is_tls: false },

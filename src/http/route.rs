@@ -2,6 +2,7 @@
 
 use super::response::ApiError;
 use crate::hub::UserClose;
+use crate::protocol::ResumeToken;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -11,6 +12,8 @@ use std::borrow::Cow;
 pub(super) enum Route<'a> {
     WebSocket {
         key: Cow<'a, str>,
+        /// The token in the segment before the key, valid or not.
+        token: Option<Cow<'a, str>>,
     },
     /// The path that all others begin with.
     Root,
@@ -113,7 +116,7 @@ impl<'a> Route<'a> {
     /// The app of the route: its id, or its key for WebSocket clients.
     pub(super) fn app(&self) -> Option<&str> {
         match self {
-            Self::WebSocket { key } => Some(key),
+            Self::WebSocket { key, .. } => Some(key),
             Self::Preflight { app_id, .. } | Self::Api { app_id, .. } => Some(app_id),
             Self::Root
             | Self::Up
@@ -148,7 +151,14 @@ impl<'a> Route<'a> {
         let first = segments.next().unwrap_or_default();
         match (first, segments.next(), segments.next()) {
             ("app", Some(key), None) if !key.is_empty() => {
-                get_only(method, Self::WebSocket { key: decoded(key)? })
+                get_only(method, Self::WebSocket { key: decoded(key)?, token: None })
+            }
+            ("app", Some(token), Some(rest)) if token.starts_with(ResumeToken::SEGMENT_PREFIX) => {
+                let key =
+                    rest.strip_prefix("app/").filter(|key| !key.is_empty() && !key.contains('/'));
+                let key = decoded(key.ok_or_else(|| Self::nothing_at(path, prefix))?)?;
+                let token = decoded(&token[ResumeToken::SEGMENT_PREFIX.len()..])?;
+                get_only(method, Self::WebSocket { key, token: Some(token) })
             }
             ("", None, None) => get_only(method, Self::Root),
             ("up", None, None) => get_only(method, Self::Up),
@@ -261,7 +271,13 @@ mod tests {
 
     #[test]
     fn every_endpoint_is_parsed() {
-        assert_eq!(route(&Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
+        let web_socket = |key: &'static str, token: Option<&'static str>| {
+            Some(Route::WebSocket { key: key.into(), token: token.map(Into::into) })
+        };
+        assert_eq!(route(&Method::GET, "/app/K", ""), web_socket("K", None));
+        assert_eq!(route(&Method::GET, "/app/resume-T/app/K", ""), web_socket("K", Some("T")));
+        assert_eq!(route(&Method::GET, "/ws/app/resume-/app/K", "/ws"), web_socket("K", Some("")));
+        assert_eq!(route(&Method::GET, "/app/resume-T", ""), web_socket("resume-T", None));
         for (path, prefix) in [("/", ""), ("/ws", "/ws"), ("/ws/", "/ws")] {
             assert_eq!(route(&Method::HEAD, path, prefix), Some(Route::Root));
             assert_eq!(route(&Method::POST, path, prefix), None);
@@ -327,6 +343,11 @@ mod tests {
             "/app",
             "/app/",
             "/app/K/x",
+            "/app/K/app/K",
+            "/app/resume-T/app",
+            "/app/resume-T/app/",
+            "/app/resume-T/app/K/x",
+            "/app/resume-T/K",
             "/apps/3",
             "/apps/3/",
             "/apps/3/nope",

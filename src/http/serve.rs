@@ -435,7 +435,9 @@ impl HttpConnection {
             Route::Ready => http.ready(),
             Route::Scrape => http.metrics_page(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_response),
-            Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
+            Route::WebSocket { key, token } => {
+                self.upgrade(http, parts, (&key, token.as_deref())).await
+            }
             Route::Console(path) => self.console(http, path, parts, body).await,
             Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts).await {
                 Ok(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
@@ -467,9 +469,14 @@ impl HttpConnection {
         response
     }
 
-    async fn upgrade(&self, http: &HttpContext, parts: &Parts, key: &str) -> HttpResponse {
+    async fn upgrade(
+        &self,
+        http: &HttpContext,
+        parts: &Parts,
+        client: (&str, Option<&str>),
+    ) -> HttpResponse {
         let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
-        match http.upgrade(parts, key, peer).await {
+        match http.upgrade(parts, client, peer).await {
             Ok((response, admission)) => {
                 *self.upgrade.lock() = Some(Upgrade::Client(admission));
                 self.tracker.cork();

@@ -69,7 +69,7 @@ impl HttpContext {
     pub(super) async fn upgrade(
         &self,
         parts: &Parts,
-        key: &str,
+        (key, token): (&str, Option<&str>),
         peer: ClientAddress,
     ) -> Result<(HttpResponse, AdmissionResult), ApiError> {
         let accept = accept_key(parts)?;
@@ -80,6 +80,7 @@ impl HttpContext {
             parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let request = ConnectRequest {
             key,
+            token,
             protocol: protocol.as_deref(),
             origin: origin.as_deref(),
             peer,

@@ -4,7 +4,10 @@ use super::{
     ChannelId, ChannelWatches, ConnectionWatch, ConnectionsQuery, Hub, RegisteredSubscription,
     SlowConnectionsQuery,
 };
-use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection};
+use crate::{
+    channel::ParkedSession,
+    protocol::{ChannelName, ClientName, CloseCode, Frame, SocketId, SubscriptionRejection},
+};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -97,6 +100,17 @@ pub enum Delivery {
         app_id: Arc<str>,
         /// Its socket id.
         socket_id: SocketId,
+    },
+    /// Closes a connection, whose client has returned on another one.
+    Replace(ConnectionKey),
+    /// Gives a returning client's connection the session of the one before.
+    Resume {
+        /// The connection.
+        key: ConnectionKey,
+        /// Its client.
+        client: ClientName,
+        /// What the connection before has left; `None` for nothing.
+        session: Option<Box<ParkedSession>>,
     },
     /// Closes individual connections.
     Close {

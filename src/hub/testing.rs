@@ -86,6 +86,8 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             Delivery::Disconnect { socket_id, .. } => {
                 (format!("disconnect {socket_id}"), Value::Null)
             }
+            Delivery::Replace(key) => (format!("replace {}", key.slot), Value::Null),
+            Delivery::Resume { key, .. } => (format!("resume {}", key.slot), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {
                 Ok(accepted) => decoded(&accepted.subscribed.succeeded_frame),
                 Err(_rejection) => (format!("rejected {ticket}"), Value::Null),

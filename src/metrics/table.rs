@@ -83,6 +83,16 @@ metrics! {
         "Size of the cached events in memory, on a single node"
     CACHE_EVENTS_DROPPED = Counter "campanile_cache_events_dropped" ["app", "reason"]
         "Cached events dropped because of `max_cache_bytes`, on a single node: `evicted`, `too_large`"
+    LINGERING = Gauge "campanile_lingering_subscriptions" []
+        "Subscriptions of lost connections, which end with `presence_grace_s` unless their clients return"
+    PARKED = Gauge "campanile_parked_sessions" []
+        "Lost connections of clients with a token that have not returned"
+    SESSIONS = Counter "campanile_sessions" ["outcome"]
+        "Lost connections of clients with a token: `parked`, then `resumed`, or `evicted` because there were too many"
+    REPLAYED = Counter "campanile_replayed_events" []
+        "Events that clients received after their return, since they had missed them or had not acknowledged them"
+    GAPS = Counter "campanile_gaps" ["reason"]
+        "Channels in which a returning client may have missed events: `log_lost`, `log_trimmed`, `too_much`, `not_logged`"
     LOG_BYTES = Gauge "campanile_log_bytes" ["app"]
         "Size of the logs of channels in memory, on a single node"
     LOG_EVENTS_DROPPED = Counter "campanile_log_events_dropped" ["app", "reason"]

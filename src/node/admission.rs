@@ -7,7 +7,7 @@ use crate::{
     config::ConnectionConfig,
     hub::Hub,
     permit::Permit,
-    protocol::{CloseCode, SocketId, Version},
+    protocol::{ClientName, CloseCode, NamedClient, ResumeToken, SocketId, Version},
     rate::Rate,
     session::{Session, SessionConfig},
 };
@@ -22,6 +22,8 @@ use std::{
 pub struct ConnectRequest<'a> {
     /// The app's key, from the path.
     pub key: &'a str,
+    /// The token of a client that may return, from the path, valid or not.
+    pub token: Option<&'a str>,
     /// The `protocol` parameter of the query.
     pub protocol: Option<&'a str>,
     /// The `Origin` header.
@@ -70,6 +72,8 @@ impl ClientInfo {
 pub(super) struct AdmissionPolicy {
     /// Whether clients must name a version of the protocol.
     is_strict: bool,
+    /// Whether clients with a token may return.
+    resumes: bool,
     session: Arc<SessionConfig>,
 }
 
@@ -77,6 +81,7 @@ impl AdmissionPolicy {
     pub(super) fn new(connection: &ConnectionConfig) -> Self {
         Self {
             is_strict: connection.strict_protocol,
+            resumes: 0 < connection.resume_s,
             session: Arc::new(SessionConfig {
                 activity_timeout: Duration::from_secs(connection.activity_timeout_s),
                 pong_timeout: Duration::from_secs(connection.pong_timeout_s),
@@ -108,11 +113,12 @@ impl Node {
             .map_err(|_wait| CloseCode::AddressTooFast)?;
         let policy = self.policy.load_full();
         Version::negotiate(request.protocol, policy.is_strict).map_err(CloseCode::Version)?;
+        let (key, token) = self.client_of(request)?;
         let hub = self
-            .find_hub_by_key(request.key)
+            .find_hub_by_key(key)
             .await
             .map_err(|_unavailable| CloseCode::AppsUnavailable)?
-            .ok_or_else(|| CloseCode::AppNotFound { key: request.key.to_owned() })?;
+            .ok_or_else(|| CloseCode::AppNotFound { key: key.to_owned() })?;
         let app = hub.app();
         if app.config.tls_only && !request.peer.is_tls {
             return Err(CloseCode::TlsOnly);
@@ -133,14 +139,57 @@ impl Node {
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
         let of_all_nodes = self.broker.acquire_permit(&hub).await.ok_or(CloseCode::OverQuota)?;
-        let socket_id = SocketId::from_random(rand::random());
+        let (socket_id, token) = self.identify(&hub, token.filter(|_| policy.resumes), now);
         let config = Arc::clone(&policy.session);
+        let now = clock::now();
+        let mut session = Session::new(hub.app_handle(), config, socket_id, now);
+        if let Some(token) = token {
+            session.make_resumable(token, now);
+        }
         Ok(AdmittedClient {
-            session: Session::new(hub.app_handle(), config, socket_id, clock::now()),
+            session,
             info: ClientInfo::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),
         })
+    }
+}
+
+impl Node {
+    /// The key of the requested app, and the token that stands in the path or after the key.
+    fn client_of<'a>(
+        &self,
+        request: ConnectRequest<'a>,
+    ) -> Result<(&'a str, Option<ResumeToken>), CloseCode> {
+        let named = match request.token {
+            Some(token) => NamedClient { key: request.key, token: Some(token) },
+            // A key that contains what looks like a token is a key first.
+            None if self.hub_by_key(request.key).is_some() => {
+                NamedClient { key: request.key, token: None }
+            }
+            None => NamedClient::split_key(request.key),
+        };
+        let token = named.token.map(ResumeToken::parse).transpose();
+        Ok((named.key, token.map_err(|_invalid| CloseCode::InvalidToken)?))
+    }
+
+    /// The socket id of a new connection: that of the previous one if the client has returned. Without a token in
+    /// the result, the connection can't be resumed.
+    fn identify(
+        &self,
+        hub: &Hub,
+        token: Option<ResumeToken>,
+        now: Instant,
+    ) -> (SocketId, Option<ResumeToken>) {
+        let new_id = || SocketId::from_random(rand::random());
+        let Some(token) = token else { return (new_id(), None) };
+        let name = ClientName { app_id: hub.app_id(), token };
+        if let Ok(socket_id) = self.resume.socket_id(&name, now) {
+            (socket_id.unwrap_or_else(new_id), Some(name.token))
+        } else {
+            tracing::debug!(app = &*name.app_id, "several clients use one token: not resumed");
+            (new_id(), None)
+        }
     }
 }
 
@@ -183,8 +232,14 @@ mod tests {
         let peer = ClientAddress { address: Ipv4Addr::LOCALHOST.into(), is_tls: false };
         let kept = |origin: &str| {
             let origin = Some(origin);
-            let request =
-                ConnectRequest { key: "k", protocol: None, origin, peer, is_from_loopback: true };
+            let request = ConnectRequest {
+                key: "k",
+                token: None,
+                protocol: None,
+                origin,
+                peer,
+                is_from_loopback: true,
+            };
             ClientInfo::new(request, Instant::now()).origin.map(|kept| kept.len())
         };
         let longest = "x".repeat(256);

@@ -1,6 +1,6 @@
 //! The metrics page, in the text format of Prometheus.
 
-use super::Node;
+use super::{Node, ResumeStats};
 use crate::{
     broker::{Broker, CacheStats, LogStats},
     hub::Hub,
@@ -24,6 +24,13 @@ struct AppStats {
     log: LogStats,
 }
 
+/// What has come of lost connections, read at each scrape.
+#[derive(Debug)]
+struct ResumeCollector {
+    stats: ResumeStats,
+    lingering: usize,
+}
+
 /// The metrics of the node, which outlive the registry of one scrape.
 #[derive(Debug)]
 struct NodeMetrics(Arc<Metrics>);
@@ -39,6 +46,8 @@ impl Node {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(AppCollector::new(self.hubs(), &self.broker)));
         registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
+        let resume = ResumeCollector { stats: self.resume.stats(), lingering: self.grace.len() };
+        registry.register_collector(Box::new(resume));
         self.broker.register_metrics(&mut registry);
         registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
@@ -50,6 +59,29 @@ impl Node {
 impl Collector for NodeMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(&*self.0, encoder)
+    }
+}
+
+impl Collector for ResumeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let ResumeStats { parked, parked_ever, resumed, evicted, replayed, gaps } = self.stats;
+        for (metric, value) in [(table::LINGERING, self.lingering), (table::PARKED, parked)] {
+            metric.describe(&mut encoder)?.encode_gauge(&(value as u64))?;
+        }
+        let outcomes = [("parked", parked_ever), ("resumed", resumed), ("evicted", evicted)];
+        let gaps = gaps.map(|(gap, count)| (gap.as_str(), count));
+        let sessions = (table::SESSIONS, "outcome", &outcomes[..]);
+        for (metric, label, counts) in [sessions, (table::GAPS, "reason", &gaps[..])] {
+            let mut family = metric.describe(&mut encoder)?;
+            for (value, count) in counts {
+                let labels = [(label, *value)];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, u64, u64>(count, None)?;
+            }
+        }
+        let mut replays = table::REPLAYED.describe(&mut encoder)?;
+        replays.encode_counter::<NoLabelSet, u64, u64>(&replayed, None)
     }
 }
 

@@ -9,11 +9,13 @@ mod database;
 mod exposition;
 mod rejections;
 mod report;
+mod resume;
 
 pub use address::{ClientAddress, TrustedProxies, rate_limit_network};
 pub use admission::{AdmittedClient, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
 pub use report::NodeReport;
+pub use resume::{ClaimResult, GraceSubscriptions, Lingering, ResumeRegistry, ResumeStats};
 
 use crate::{
     broker::Broker,
@@ -52,6 +54,8 @@ pub struct Node {
     addresses: Arc<AddressQuota>,
     connection_rates: ConnectionRateLimiter,
     rejections: RejectionThrottle,
+    resume: ResumeRegistry,
+    grace: GraceSubscriptions,
     shutdown: Shutdown,
     broker: Broker,
     webhooks: Arc<Webhooks>,
@@ -83,6 +87,8 @@ impl Node {
                 config.connection.new_connections_per_second_per_ip,
             ),
             rejections: RejectionThrottle::new(),
+            resume: ResumeRegistry::new(),
+            grace: GraceSubscriptions::default(),
             shutdown,
             webhooks,
             inboxes,
@@ -193,6 +199,31 @@ impl Node {
         &self.metrics
     }
 
+    /// The clients with a token.
+    #[must_use]
+    pub fn resume(&self) -> &ResumeRegistry {
+        &self.resume
+    }
+
+    /// The subscriptions of lost connections.
+    #[must_use]
+    pub fn grace(&self) -> &GraceSubscriptions {
+        &self.grace
+    }
+
+    /// Ends a subscription of a lost connection.
+    pub fn end_lingering(&self, lingering: &Lingering, now: Instant) {
+        let Lingering { hub, channel, shard, user_id, .. } = lingering;
+        self.broker.unsubscribe(hub, *shard, channel, user_id.as_ref(), now);
+    }
+
+    /// Ends all subscriptions of lost connections: the process ends.
+    pub fn end_grace(&self, now: Instant) {
+        for lingering in self.grace.take_all() {
+            self.end_lingering(&lingering, now);
+        }
+    }
+
     /// The shutdown signal of the process.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
@@ -249,5 +280,9 @@ impl Node {
         self.send_due_report(now);
         self.connection_rates.remove_full_buckets(now);
         self.rejections.on_tick(now);
+        self.resume.on_tick(now);
+        for lingering in self.grace.take_due(now) {
+            self.end_lingering(&lingering, now);
+        }
     }
 }

@@ -120,6 +120,11 @@ pub const CLOSE_EXPLANATIONS: &[CloseExplanation] = &[
     ),
     code(4003, "The app is disabled.", "Set enabled of the app."),
     code(4004, "The app has reached its max_connections.", LIMIT),
+    code(
+        4005,
+        "The path has a resume token that is none.",
+        "After resume-, write 16 to 64 letters, digits, _ and -, chosen anew by each page.",
+    ),
     code(4006, "The parameter protocol of the URL is not a number.", "Connect with protocol=7."),
     code(
         4007,

@@ -31,6 +31,8 @@ pub enum CloseCode {
     },
     /// The app is disabled.
     AppDisabled,
+    /// The path names a token, and it is not one.
+    InvalidToken,
     /// The app has reached its limit of connections.
     OverQuota,
     /// The client requests a version that is not supported.
@@ -85,6 +87,7 @@ impl CloseCode {
             Self::AppNotFound { .. } => 4001,
             Self::AppDisabled => 4003,
             Self::OverQuota => 4004,
+            Self::InvalidToken => 4005,
             Self::Version(VersionError::Malformed) => 4006,
             Self::Version(VersionError::Unsupported) => 4007,
             Self::Version(VersionError::Missing) => 4008,
@@ -116,6 +119,7 @@ impl CloseCode {
             Self::TlsOnly => "tls_only",
             Self::AppNotFound { .. } => "app_not_found",
             Self::AppDisabled => "app_disabled",
+            Self::InvalidToken => "invalid_token",
             Self::OverQuota => "over_quota",
             Self::Version(_) => "version",
             Self::OriginNotAllowed => "origin_not_allowed",
@@ -160,6 +164,9 @@ impl fmt::Display for CloseCode {
                 return write!(f, "App key {key} does not exist");
             }
             Self::AppDisabled => "Application is disabled",
+            Self::InvalidToken => {
+                "Path not found: after resume-, a token of 16 to 64 letters, digits, _ and - is expected"
+            }
             Self::OverQuota => "Application is over connection quota",
             Self::Version(VersionError::Malformed) => "Invalid version string format",
             Self::Version(VersionError::Unsupported) => "Unsupported protocol version",

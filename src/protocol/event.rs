@@ -8,7 +8,12 @@ use super::{
     json::{self, to_json_string},
 };
 use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The data of an event as a JSON token that can be written into a frame as it stands.
 ///
@@ -178,6 +183,13 @@ pub fn subscription_count(channel: &ChannelName, count: usize) -> Frame {
 #[must_use]
 pub fn cache_miss(channel: &ChannelName) -> Frame {
     on_channel("pusher:cache_miss", channel, "{}")
+}
+
+/// `campanile:gap`: a client that has returned may have missed events of the channel within this time, and is to
+/// load its state anew. It is an event of the channel, so that pages can listen to it.
+#[must_use]
+pub fn gap(channel: &ChannelName, since: Duration) -> Frame {
+    on_channel("campanile:gap", channel, &format!(r#"{{"since_ms":{}}}"#, since.as_millis()))
 }
 
 /// `pusher:subscription_error`. `channel` is the unvalidated name that the client sent.

@@ -66,6 +66,9 @@ const UNSERVED_TIMEOUT: Duration = Duration::from_secs(2);
 const WAIT_PART: f64 = 0.95;
 /// The minimum time to leave the cluster, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(250);
+/// How long members of presence channels have to subscribe on another node: client libraries reconnect at once, and
+/// authorize their channels with the application.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long clients that connected during the drain have to receive their close code or response.
 const LATE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the acceptor may take to close the socket.
@@ -88,6 +91,7 @@ impl ShutdownSequence {
         let end = began + self.grace.mul_f64(WAIT_PART);
         let unfinished = self.end_connections(end).await;
         let ended = clock::now();
+        self.end_grace(ended, end).await;
         self.flush_webhooks(ended, end).await;
         let timeout = remaining(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(timeout).await;
@@ -103,6 +107,15 @@ impl ShutdownSequence {
         let dropped = self.shutdown.dropped();
         tracing::info!(connections, took_ms, dropped, "drained");
         unfinished
+    }
+
+    /// Ends what lingers of lost connections. If another node takes connections, members who are about to return
+    /// there have some time to do so, and have then never left.
+    async fn end_grace(&self, ended: Instant, end: Instant) {
+        if !self.node.grace().is_empty() && self.node.broker().has_ready_node() {
+            time::sleep_until(end.min(ended + RETURN_TIMEOUT).into()).await;
+        }
+        self.node.end_grace(clock::now());
     }
 
     /// Chooses how connections are closed.

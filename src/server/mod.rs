@@ -296,6 +296,8 @@ fn shard_config(config: &Config) -> ShardConfig {
         max_message_bytes: config.connection.max_message_bytes,
         max_outbox_bytes: config.connection.max_outbox_bytes,
         message_timeout: Duration::from_secs(config.server.request_timeout_s),
+        presence_grace: Duration::from_secs(config.connection.presence_grace_s),
+        resume_max_events: config.connection.resume_max_events,
         shutdown_grace: Duration::from_secs(config.server.shutdown_grace_s),
     }
 }
@@ -392,6 +394,7 @@ mod tests {
         let peer = ClientAddress { address: server.address().ip(), is_tls: false };
         let request = ConnectRequest {
             key: "app-key",
+            token: None,
             protocol: None,
             origin: None,
             peer,

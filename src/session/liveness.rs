@@ -2,12 +2,18 @@
 
 use super::{DeadlineAction, SessionConfig};
 use crate::protocol::CloseCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A client that gives its line up sends a ping, and 30 seconds later closes the connection. If the line
+/// heals, both arrive at once; this is the most that retransmissions keep them apart.
+const JUST_PINGED: Duration = Duration::from_secs(2);
 
 /// When the client last sent something or was pinged. Output to the client does not count.
 #[derive(Debug)]
 pub(super) enum Liveness {
     Active(Instant),
+    /// The client's latest message was a `pusher:ping`.
+    ClientPinged(Instant),
     Pinged(Instant),
 }
 
@@ -16,9 +22,18 @@ impl Liveness {
         Self::Active(now)
     }
 
+    pub(super) fn on_client_ping(now: Instant) -> Self {
+        Self::ClientPinged(now)
+    }
+
+    /// Whether the latest message is a ping of the client that it sent just now.
+    pub(super) fn has_client_just_pinged(&self, now: Instant) -> bool {
+        matches!(self, Self::ClientPinged(at) if now.saturating_duration_since(*at) <= JUST_PINGED)
+    }
+
     pub(super) fn deadline(&self, config: &SessionConfig) -> Instant {
         match self {
-            Self::Active(at) => *at + config.activity_timeout,
+            Self::Active(at) | Self::ClientPinged(at) => *at + config.activity_timeout,
             Self::Pinged(at) => *at + config.pong_timeout,
         }
     }
@@ -32,7 +47,7 @@ impl Liveness {
             return None;
         }
         match self {
-            Self::Active(_) => {
+            Self::Active(_) | Self::ClientPinged(_) => {
                 *self = Self::Pinged(now);
                 Some(DeadlineAction::Ping)
             }

@@ -12,17 +12,19 @@ mod config;
 mod error_budget;
 mod liveness;
 mod message_limiter;
+mod resumable;
 #[cfg(test)]
 mod tests;
 
 pub use config::SessionConfig;
+pub use resumable::Resumable;
 
 use crate::{
     app::App,
     config::ClientEvents,
     protocol::{
         ChannelName, ClientEventMessage, ClientEventRejection, ClientMessage, CloseCode, EventData,
-        Malformed, Member, ProtocolError, SocketId, User,
+        Malformed, Member, ProtocolError, ResumeToken, SocketId, User,
     },
     rate::TokenBucket,
 };
@@ -49,6 +51,8 @@ pub struct Session<H> {
     liveness: Liveness,
     /// The deadline for the client's first authorization; `None` once it was authorized.
     authorize_by: Option<Instant>,
+    /// What a client that has a token can return to.
+    resumable: Option<Box<Resumable>>,
     message_limiter: MessageLimiter,
     subscribe_limiter: MessageLimiter,
     response_bytes: TokenBucket,
@@ -109,6 +113,8 @@ pub enum Action<'a, H> {
 pub enum DeadlineAction {
     /// Send a ping.
     Ping,
+    /// Send a `pusher:ping`, whose answer acknowledges what was sent before.
+    Acknowledge,
     /// Close the connection with this code.
     Close(CloseCode),
 }
@@ -136,6 +142,7 @@ impl<H> Session<H> {
             subscriptions: HashMap::new(),
             liveness: Liveness::on_message(now),
             authorize_by,
+            resumable: None,
             message_limiter: MessageLimiter::new(now),
             subscribe_limiter: MessageLimiter::new(now),
             response_bytes: TokenBucket::full(now),
@@ -148,6 +155,33 @@ impl<H> Session<H> {
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
         self.socket_id
+    }
+
+    /// Lets the client return by its token.
+    pub fn make_resumable(&mut self, token: ResumeToken, now: Instant) {
+        self.resumable = Some(Box::new(Resumable::new(token, now)));
+    }
+
+    /// What a client that has a token can return to.
+    #[must_use]
+    pub fn resumable(&self) -> Option<&Resumable> {
+        self.resumable.as_deref()
+    }
+
+    /// What a client that has a token can return to.
+    pub fn resumable_mut(&mut self) -> Option<&mut Resumable> {
+        self.resumable.as_deref_mut()
+    }
+
+    /// Takes what the client can return to: from now on it is as one without a token.
+    pub fn take_resumable(&mut self) -> Option<Box<Resumable>> {
+        self.resumable.take()
+    }
+
+    /// Whether the latest message is a `pusher:ping` that the client sent just now.
+    #[must_use]
+    pub fn has_client_just_pinged(&self, now: Instant) -> bool {
+        self.liveness.has_client_just_pinged(now)
     }
 
     /// Silence after which the client is pinged, as sent to the client.
@@ -218,8 +252,17 @@ impl<H> Session<H> {
             Err(malformed) => return Err(self.malformed(malformed, now)),
         };
         match message {
-            ClientMessage::Ping => Ok(Some(Action::Pong)),
-            ClientMessage::Pong | ClientMessage::UnknownProtocolEvent => Ok(None),
+            ClientMessage::Ping => {
+                self.liveness = Liveness::on_client_ping(now);
+                Ok(Some(Action::Pong))
+            }
+            ClientMessage::Pong => {
+                if let Some(resumable) = &mut self.resumable {
+                    resumable.on_pong();
+                }
+                Ok(None)
+            }
+            ClientMessage::UnknownProtocolEvent => Ok(None),
             ClientMessage::Subscribe(request) => self.subscribe(&app, request, now).map(Some),
             ClientMessage::Unsubscribe(channel) => Ok(self.unsubscribe(&channel)),
             ClientMessage::SignIn(request) => self.sign_in(&app, request, now).map(Some),
@@ -275,7 +318,11 @@ impl<H> Session<H> {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let silence = self.liveness.deadline(&self.config);
-        self.authorize_by.map_or(silence, |authorize_by| silence.min(authorize_by))
+        let ping_at = self.resumable().and_then(Resumable::ping_at);
+        [self.authorize_by, ping_at, self.acknowledge_by()]
+            .into_iter()
+            .flatten()
+            .fold(silence, Instant::min)
     }
 
     /// Handles the deadline if it has passed. Calling it early does nothing.
@@ -283,7 +330,19 @@ impl<H> Session<H> {
         if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) {
             return Some(DeadlineAction::Close(CloseCode::NotAuthorizedInTime));
         }
+        if self.acknowledge_by().is_some_and(|acknowledge_by| acknowledge_by <= now) {
+            return Some(DeadlineAction::Close(CloseCode::PongTimeout));
+        }
+        if self.resumable().and_then(Resumable::ping_at).is_some_and(|ping_at| ping_at <= now) {
+            return Some(DeadlineAction::Acknowledge);
+        }
         self.liveness.on_deadline(&self.config, now)
+    }
+
+    /// When a client with a token must have answered the oldest `pusher:ping`. The browser may answer pings of
+    /// WebSocket itself for a page that is suspended, and such a page receives nothing.
+    fn acknowledge_by(&self) -> Option<Instant> {
+        Some(self.resumable()?.unanswered_since()? + self.config.pong_timeout)
     }
 
     /// Adds a subscription. One that was pending is replaced when the broker accepts it.

@@ -30,12 +30,10 @@ pub(super) struct ClosedChannels {
 }
 
 impl ClosedChannels {
-    /// Adds a channel.
-    pub(super) fn add(&mut self, name: ChannelName) {
-        self.count += 1;
-        if self.names.len() < CHANNELS_MAX && recent::is_on() {
-            self.names.push(name);
-        }
+    pub(super) fn new<'a>(channels: impl ExactSizeIterator<Item = &'a ChannelName>) -> Self {
+        let count = channels.len();
+        let names_max = if recent::is_on() { CHANNELS_MAX } else { 0 };
+        Self { count, names: channels.take(names_max).cloned().collect() }
     }
 }
 
@@ -105,6 +103,8 @@ pub(super) enum CloseReason {
     Disconnected,
     /// A network error.
     NetworkError,
+    /// The client has returned on another connection.
+    Replaced,
     /// A panic in the server while it served this connection.
     Panic,
 }
@@ -116,6 +116,7 @@ impl CloseReason {
             Self::ByClient(_) => "closed_by_client",
             Self::Disconnected => "disconnected",
             Self::NetworkError => "network_error",
+            Self::Replaced => "replaced",
             Self::Panic => "panic",
             Self::ByServer(code) => code.label(),
         }
@@ -125,9 +126,11 @@ impl CloseReason {
     pub(super) fn message(&self) -> String {
         match self {
             Self::ByServer(code) => code.to_string(),
-            Self::ByClient(_) | Self::Disconnected | Self::NetworkError | Self::Panic => {
-                String::new()
-            }
+            Self::ByClient(_)
+            | Self::Disconnected
+            | Self::NetworkError
+            | Self::Replaced
+            | Self::Panic => String::new(),
         }
     }
 
@@ -137,7 +140,40 @@ impl CloseReason {
         match self {
             Self::ByServer(code) => code.number(),
             Self::ByClient(code @ (1000 | 1001 | 1005)) => *code,
-            Self::ByClient(_) | Self::Disconnected | Self::NetworkError | Self::Panic => 0,
+            Self::ByClient(_)
+            | Self::Disconnected
+            | Self::NetworkError
+            | Self::Replaced
+            | Self::Panic => 0,
+        }
+    }
+}
+
+/// What the end of a connection says about its client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Departure {
+    /// The line was lost, or the server closed it: the client returns if it can.
+    Lost,
+    /// The client has closed the connection, and may return.
+    Left,
+    /// The client is not to come back unchanged: what is known of it is forgotten.
+    Final,
+}
+
+impl CloseReason {
+    /// What it says about the client. `has_just_pinged` if the client's latest message is a ping from just now: it
+    /// closes a line that it believes lost, and both arrive once the line heals.
+    pub(super) fn departure(&self, has_just_pinged: bool) -> Departure {
+        match self {
+            Self::ByServer(code) => match code.number() {
+                4100..=4299 => Departure::Lost,
+                _ => Departure::Final,
+            },
+            Self::ByClient(1005) if has_just_pinged => Departure::Lost,
+            Self::ByClient(_) => Departure::Left,
+            Self::Disconnected | Self::NetworkError | Self::Replaced | Self::Panic => {
+                Departure::Lost
+            }
         }
     }
 }
@@ -145,6 +181,29 @@ impl CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_lost_clients_are_expected_back() {
+        let by_server = CloseReason::ByServer;
+        for (reason, expected) in [
+            (by_server(CloseCode::PongTimeout), Departure::Lost),
+            (by_server(CloseCode::SlowConsumer), Departure::Lost),
+            (by_server(CloseCode::Draining), Departure::Lost),
+            (by_server(CloseCode::Terminated), Departure::Final),
+            (by_server(CloseCode::AppDisabled), Departure::Final),
+            (by_server(CloseCode::NotUtf8), Departure::Final),
+            (CloseReason::ByClient(1000), Departure::Left),
+            (CloseReason::ByClient(1001), Departure::Left),
+            (CloseReason::ByClient(1005), Departure::Left),
+            (CloseReason::Disconnected, Departure::Lost),
+            (CloseReason::NetworkError, Departure::Lost),
+            (CloseReason::Replaced, Departure::Lost),
+        ] {
+            assert_eq!(reason.departure(false), expected, "{reason:?}");
+        }
+        assert_eq!(CloseReason::ByClient(1005).departure(true), Departure::Lost);
+        assert_eq!(CloseReason::ByClient(1000).departure(true), Departure::Left);
+    }
 
     #[test]
     fn each_reason_has_its_label_and_only_known_codes() {
@@ -158,6 +217,7 @@ mod tests {
             (CloseReason::ByClient(4_321), "closed_by_client", 0),
             (CloseReason::Disconnected, "disconnected", 0),
             (CloseReason::NetworkError, "network_error", 0),
+            (CloseReason::Replaced, "replaced", 0),
             (CloseReason::Panic, "panic", 0),
         ] {
             assert_eq!((reason.label(), reason.code()), (label, code));

@@ -76,11 +76,12 @@ impl Shard {
         };
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return false };
+        let reason = closing.reason.clone();
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing)));
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         let reference = self.connection_ref(slot);
         if let Phase::Open(client) = phase {
-            let client = self.leave(reference, *client);
+            let client = self.leave(reference, *client, &reason);
             if let Phase::Closing(closing) = &mut self.connections[slot as usize].phase {
                 closing.client = Some(client);
             }
@@ -100,12 +101,14 @@ impl Shard {
 
     /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
     /// released when it is dropped.
-    fn leave(&mut self, connection: ConnectionRef, mut client: AdmittedClient) -> ClosedClient {
-        let mut channels = ClosedChannels::default();
-        for (channel, subscription) in client.session.take_subscriptions() {
-            self.unsubscribe(&client.hub, &channel, &subscription);
-            channels.add(channel);
-        }
+    fn leave(
+        &mut self,
+        connection: ConnectionRef,
+        mut client: AdmittedClient,
+        reason: &CloseReason,
+    ) -> ClosedClient {
+        let channels = ClosedChannels::new(client.session.channels());
+        self.end_subscriptions(connection, &mut client, reason);
         if let Some(user) = client.session.user() {
             self.node.broker().sign_out(&client.hub, connection, user, self.now);
         }
@@ -132,7 +135,10 @@ impl Shard {
                 }
                 (closing.reason, closing.client)
             }
-            Phase::Open(client) => (reason, Some(self.leave(reference, *client))),
+            Phase::Open(client) => {
+                let client = self.leave(reference, *client, &reason);
+                (reason, Some(client))
+            }
         };
         self.node.metrics().connection_ended(reason.label(), reason.code());
         let messages =

@@ -13,6 +13,7 @@ use crate::{
     node,
     permit::Permit,
     protocol::CloseCode,
+    session::Resumable,
     shutdown::DrainGuard,
 };
 use rustls::ServerConnection;
@@ -54,6 +55,7 @@ pub(super) enum SubscriptionState {
 }
 
 /// A connection, from its upgrade to the end of its socket.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of one another")]
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
@@ -69,6 +71,8 @@ pub(super) struct Connection {
     pub(super) may_have_input: bool,
     /// Whether it is in `pending_reads` of the shard.
     pub(super) is_in_pending_reads: bool,
+    /// Whether its client has a token.
+    pub(super) is_resumable: bool,
     /// The state of the decoder, if input is incomplete or unread.
     pub(super) incomplete: Option<Box<IncompleteMessage>>,
     pub(super) phase: Phase,
@@ -136,6 +140,8 @@ pub(super) const REJECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
     pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: DrainGuard) -> Self {
+        let is_resumable =
+            matches!(&phase, Phase::Open(client) if client.session.resumable().is_some());
         Self {
             socket,
             key,
@@ -145,6 +151,7 @@ impl Connection {
             is_blocked: false,
             may_have_input: false,
             is_in_pending_reads: false,
+            is_resumable,
             incomplete: None,
             phase,
             check_step: u64::MAX,
@@ -183,11 +190,14 @@ impl Connection {
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
     }
 
-    /// Whether reading from the client is paused: it made the server send too much, or it is closing
-    /// and was read recently.
+    /// Whether reading from the client is paused: it made the server send too much, waits for what its previous
+    /// connection has left, or is closing and was read recently.
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Open(client) => client.session.throttled_until(now).is_some(),
+            Phase::Open(client) => {
+                client.session.resumable().is_some_and(Resumable::is_waiting)
+                    || client.session.throttled_until(now).is_some()
+            }
             Phase::Closing(closing) => closing.next_read_at.is_some_and(|at| now < at),
         }
     }

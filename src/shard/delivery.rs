@@ -27,12 +27,16 @@ impl Shard {
         while 0 < remaining {
             let Some(delivery) = self.batch.pop_front() else { return };
             let count = match delivery {
-                Delivery::Channel { channel, sequence, frame, except, .. } => {
+                Delivery::Channel { channel, sequence, frame, except, logged } => {
+                    if 0 < logged {
+                        self.logged_deliveries += 1;
+                        self.subscribers.on_logged(channel, self.logged_deliveries, logged);
+                    }
                     self.fan_out(channel, sequence, &frame, except)
                 }
                 Delivery::Connections { keys, frame } => self.send_each(&keys, &frame),
                 Delivery::Subscription { key, ticket, name, result } => {
-                    self.on_subscription_result(key, ticket, name, result)
+                    self.on_subscription_result(key, ticket, &name, result)
                 }
                 Delivery::CloseSubscribers { channel, code } => {
                     self.close_subscribers(channel, &code)
@@ -43,6 +47,10 @@ impl Shard {
                 Delivery::WatchConnection(watch) => self.watch_connection(watch),
                 Delivery::Disconnect { app_id, socket_id } => self.disconnect(&app_id, socket_id),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
+                Delivery::Replace(key) => self.on_replaced(key),
+                Delivery::Resume { key, client, session } => {
+                    self.on_parked_session(key, &client, session)
+                }
             };
             remaining = remaining.saturating_sub(count + 1);
         }
@@ -100,7 +108,7 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         ticket: u32,
-        name: ChannelName,
+        name: &ChannelName,
         result: Result<Box<AcceptedSubscription>, SubscriptionRejection>,
     ) -> usize {
         let pending = SubscriptionState::Pending { ticket };
@@ -109,26 +117,26 @@ impl Shard {
         let is_waiting = self.is_open(key)
             && self.client(key.slot).is_some_and(|client| {
                 hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
-                    && client.session.handle_mut(&name).is_some_and(|handle| handle.0 == pending)
+                    && client.session.handle_mut(name).is_some_and(|handle| handle.0 == pending)
             });
         if self.is_open(key) {
-            self.refund_expected_response(key.slot, &name);
+            self.refund_expected_response(key.slot, name);
         }
         match result {
             Ok(accepted) if is_waiting => {
                 let AcceptedSubscription { user_id, subscribed, .. } = *accepted;
-                self.on_subscribed(key.slot, name, user_id, subscribed);
+                self.on_subscribed(key.slot, name, user_id.as_ref(), subscribed);
             }
             Ok(accepted) => {
                 let AcceptedSubscription { hub, user_id, .. } = *accepted;
                 let node = Arc::clone(&self.node);
-                node.broker().unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
+                node.broker().unsubscribe(&hub, self.index, name, user_id.as_ref(), self.now);
             }
             Err(rejection) if is_waiting => {
                 if let Some(client) = self.client(key.slot) {
-                    client.session.remove_subscription(&name);
+                    client.session.remove_subscription(name);
                 }
-                self.on_rejected(key.slot, &name, rejection);
+                self.on_rejected(key.slot, name, rejection);
             }
             Err(_late_rejection) => {}
         }

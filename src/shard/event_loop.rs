@@ -41,6 +41,10 @@ pub struct ShardConfig {
     pub max_outbox_bytes: usize,
     /// Maximum time from the first byte of a message to its last.
     pub message_timeout: Duration,
+    /// How long a lost client stays in its channels.
+    pub presence_grace: Duration,
+    /// Maximum number of events of a channel that are replayed.
+    pub resume_max_events: usize,
     /// The grace period of a shutdown.
     pub shutdown_grace: Duration,
 }
@@ -81,6 +85,11 @@ pub struct Shard {
     pub(super) drain_schedule: Option<super::drain_schedule::DrainSchedule>,
     /// Connections to be closed because their app was disabled or removed.
     pub(super) evicting: VecDeque<ConnectionKey>,
+    /// The number of deliveries of events that are in the log of their channel. By it, an acknowledgement is a
+    /// position in each channel.
+    pub(super) logged_deliveries: u64,
+    /// The `pusher:ping` for all connections.
+    pub(super) ack_ping: Frame,
     /// The counter of tickets for subscriptions that wait for the broker.
     pub(super) tickets: u32,
 }
@@ -126,6 +135,8 @@ impl Shard {
             now,
             drain_schedule: None,
             evicting: VecDeque::new(),
+            logged_deliveries: 0,
+            ack_ping: event::ping(),
             tickets: 0,
             config,
             settings,
@@ -345,10 +356,11 @@ impl Shard {
             Some(DeadlineAction::Ping) => {
                 // Browsers reply to the WebSocket ping without running the page's code; the other
                 // ping shows that this code runs. Either reply counts.
+                let is_idle = self.connections[slot as usize].outbox.is_empty();
                 self.send(slot, Frame::ping());
-                self.send(slot, event::ping());
-                self.schedule_check(slot);
+                self.send_ping(slot, usize::from(is_idle));
             }
+            Some(DeadlineAction::Acknowledge) => self.send_ping(slot, 0),
             Some(DeadlineAction::Close(code)) => self.close(slot, &code),
             None => self.schedule_check(slot),
         }
@@ -388,6 +400,10 @@ impl Shard {
         if connection.is_blocked || has_nothing {
             return;
         }
+        if connection.is_resumable {
+            self.append_ping(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
         let accepted_at = connection.outbox.accepted_at();
         let written = connection
             .outbox

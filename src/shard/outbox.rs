@@ -73,6 +73,11 @@ impl Outbox {
         self.frames.is_empty() && self.frames.capacity() <= IDLE_CAPACITY
     }
 
+    /// The number of queued frames.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

@@ -245,7 +245,10 @@ impl Shard {
         }
     }
 
-    fn on_text(&mut self, slot: u32, text: &str) {
+    pub(super) fn on_text(&mut self, slot: u32, text: &str) {
+        if self.connections[slot as usize].is_resumable && !self.claim(slot, text) {
+            return;
+        }
         self.watch_in(slot, text);
         let now = self.now;
         let Some(client) = self.client(slot) else { return };
@@ -311,9 +314,14 @@ impl Shard {
             Action::Pong => self.respond(slot, event::pong()),
             Action::Subscribe { channel, member } => self.subscribe(slot, channel, member),
             Action::Unsubscribe { channel, subscription } => {
-                let Some(hub) = self.client(slot).map(|client| Arc::clone(&client.hub)) else {
-                    return;
-                };
+                let now = self.now;
+                let node = Arc::clone(&self.node);
+                let Some(client) = self.client(slot) else { return };
+                let hub = Arc::clone(&client.hub);
+                let resumable = client.session.resumable_mut();
+                if resumable.is_some_and(|resumable| resumable.forget(&channel)) {
+                    node.broker().release_log(&hub, &channel, now);
+                }
                 self.unsubscribe(&hub, &channel, &subscription);
             }
             Action::Publish { channel, name, data, user_id } => {

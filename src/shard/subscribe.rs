@@ -3,10 +3,11 @@
 use super::{
     connection::{SubscriptionHandle, SubscriptionState},
     event_loop::Shard,
+    resume::log_request,
     subscribers::Subscriber,
 };
 use crate::{
-    broker::{LogRequest, SubscribeRequest},
+    broker::SubscribeRequest,
     hub::RegisteredSubscription,
     protocol::{ChannelName, Member, ProtocolError, SubscriptionRejection},
     session::Subscription,
@@ -26,12 +27,12 @@ impl Shard {
             ticket,
             channel: &channel,
             member: &member,
-            log: LogRequest::No,
+            log: log_request(client, &channel, now),
         };
         match node.broker().subscribe(&client.hub, request, now) {
             Some(Ok(subscribed)) => {
                 let user_id = member.map(|member| member.user_id);
-                self.on_subscribed(slot, channel, user_id, subscribed);
+                self.on_subscribed(slot, &channel, user_id.as_ref(), subscribed);
             }
             Some(Err(rejection)) => self.on_rejected(slot, &channel, rejection),
             None => {
@@ -60,8 +61,8 @@ impl Shard {
     pub(super) fn on_subscribed(
         &mut self,
         slot: u32,
-        channel: ChannelName,
-        user_id: Option<Arc<str>>,
+        channel: &ChannelName,
+        user_id: Option<&Arc<str>>,
         subscribed: RegisteredSubscription,
     ) {
         let Some(client) = self.client(slot) else { return };
@@ -72,15 +73,15 @@ impl Shard {
         let index = self.subscribers.add(subscribed.channel, entry);
         let handle = SubscriptionHandle(SubscriptionState::Active(index));
         if let Some(client) = self.client(slot) {
-            client.session.add_subscription(channel, user_id, handle);
+            client.session.add_subscription(channel.clone(), user_id.cloned(), handle);
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.respond(slot, subscribed.succeeded_frame);
-        let replay = subscribed.log.and_then(|start| start.replay.ok()).unwrap_or_default();
-        let initial = replay.into_iter().chain(subscribed.cached).chain(subscribed.count);
-        for frame in initial {
+        self.start_log(slot, channel, subscribed.channel, subscribed.log);
+        for frame in subscribed.cached.into_iter().chain(subscribed.count) {
             self.respond(slot, frame);
         }
+        self.end_replaced(slot, channel, user_id);
     }
 
     /// Refunds the provisional charge of a subscription that waited for the broker; the client is
@@ -102,7 +103,20 @@ impl Shard {
         subscription: &Subscription<SubscriptionHandle>,
     ) {
         // A pending subscription is undone when its result arrives.
-        let SubscriptionState::Active(index) = subscription.handle.0 else { return };
+        if self.remove_subscriber(channel, subscription) {
+            let user_id = subscription.user_id.as_ref();
+            self.node.broker().unsubscribe(hub, self.index, channel, user_id, self.now);
+        }
+    }
+
+    /// Removes a subscriber from this shard: it receives nothing more. Returns false if its subscription is
+    /// pending.
+    pub(super) fn remove_subscriber(
+        &mut self,
+        channel: &ChannelName,
+        subscription: &Subscription<SubscriptionHandle>,
+    ) -> bool {
+        let SubscriptionState::Active(index) = subscription.handle.0 else { return false };
         let moved = self.subscribers.remove(index);
         if let Some(moved) = moved
             && let Some(client) = self.client(moved)
@@ -110,8 +124,7 @@ impl Shard {
         {
             *handle = subscription.handle;
         }
-        let user_id = subscription.user_id.as_ref();
-        self.node.broker().unsubscribe(hub, self.index, channel, user_id, self.now);
+        true
     }
 }
 

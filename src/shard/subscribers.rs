@@ -1,11 +1,20 @@
 //! The subscribers of this shard, by channel.
 
+use super::log_marks::LogMarks;
 use crate::{hub::ChannelId, protocol::SocketId};
 use std::collections::HashMap;
 
 /// The subscribers of each channel, contiguous in memory: delivering an event is one linear scan.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers(HashMap<ChannelId, Vec<Subscriber>>);
+pub(super) struct Subscribers(HashMap<ChannelId, ChannelSubscribers>);
+
+/// The subscribers of one channel.
+#[derive(Debug, Default)]
+struct ChannelSubscribers {
+    list: Vec<Subscriber>,
+    /// Where the channel's log is, if one of them is resumable.
+    marks: Option<Box<LogMarks>>,
+}
 
 /// The data of a subscriber that a delivery needs.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +35,7 @@ pub(super) struct SubscriberIndex {
 
 impl Subscribers {
     pub(super) fn add(&mut self, channel: ChannelId, subscriber: Subscriber) -> SubscriberIndex {
-        let list = self.0.entry(channel).or_default();
+        let list = &mut self.0.entry(channel).or_default().list;
         let index = u32::try_from(list.len()).expect("a shard has fewer connections");
         list.push(subscriber);
         SubscriberIndex { channel, index }
@@ -35,7 +44,7 @@ impl Subscribers {
     /// Removes a subscriber. Returns the connection that has moved to its position, whose stored
     /// index must be updated.
     pub(super) fn remove(&mut self, position: SubscriberIndex) -> Option<u32> {
-        let list = self.0.get_mut(&position.channel)?;
+        let list = &mut self.0.get_mut(&position.channel)?.list;
         list.swap_remove(position.index as usize);
         let moved = list.get(position.index as usize).map(|subscriber| subscriber.connection);
         if list.is_empty() {
@@ -53,7 +62,30 @@ impl Subscribers {
 
     /// The subscribers of a channel; empty if it has none on this shard.
     pub(super) fn get(&self, channel: ChannelId) -> &[Subscriber] {
-        self.0.get(&channel).map_or(&[], Vec::as_slice)
+        self.0.get(&channel).map_or(&[], |of_channel| of_channel.list.as_slice())
+    }
+
+    /// Remembers from now on where the log of a channel is, for a resumable subscriber. `max` is how many events it
+    /// may be behind.
+    pub(super) fn mark_log(&mut self, channel: ChannelId, max: usize) {
+        if let Some(of_channel) = self.0.get_mut(&channel) {
+            of_channel.marks.get_or_insert_default().set_max(max);
+        }
+    }
+
+    /// Records that the event with this `sequence` in the channel's log is the delivery `counter` of the shard.
+    pub(super) fn on_logged(&mut self, channel: ChannelId, counter: u64, sequence: u64) {
+        if let Some(marks) =
+            self.0.get_mut(&channel).and_then(|of_channel| of_channel.marks.as_mut())
+        {
+            marks.push(counter, sequence);
+        }
+    }
+
+    /// The sequence of the channel's latest logged event among the deliveries up to `counter`; `None` if it
+    /// is not known.
+    pub(super) fn sequence_at(&self, channel: ChannelId, counter: u64) -> Option<u64> {
+        self.0.get(&channel)?.marks.as_ref()?.sequence_at(counter)
     }
 }
 
@@ -99,6 +131,6 @@ mod tests {
             subscribers.remove(first);
         }
         assert_eq!(subscribers.get(channel).len(), 10);
-        assert!(subscribers.0[&channel].capacity() <= 40);
+        assert!(subscribers.0[&channel].list.capacity() <= 40);
     }
 }

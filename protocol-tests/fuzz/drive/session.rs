@@ -112,6 +112,8 @@ impl Driver {
         self.spent_ms = self.spent_ms.saturating_sub(millis);
         let silence = self.now - self.received_at;
         match self.session.on_deadline(self.now) {
+            // The client has no token.
+            Some(DeadlineAction::Acknowledge) => unreachable!("nothing is to be acknowledged"),
             None => true,
             Some(DeadlineAction::Ping) => {
                 assert!(Duration::from_secs(ACTIVITY_S) <= silence);

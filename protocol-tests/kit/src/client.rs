@@ -176,6 +176,23 @@ impl Client {
         }
     }
 
+    /// Reads messages up to the next `pusher:ping`, answers it, and waits until the server has the answer. Returns the
+    /// messages.
+    pub async fn acknowledge(&mut self) -> Vec<Value> {
+        let mut messages = Vec::new();
+        loop {
+            let Some(frame) = self.frame().await else { panic!("the connection has ended") };
+            let Frame::Text(text) = frame else { continue };
+            if is_event(&text, "pusher:ping") {
+                break;
+            }
+            messages.push(serde_json::from_str(&text).expect("messages are JSON"));
+        }
+        self.text(r#"{"event":"pusher:pong","data":{}}"#).await;
+        self.ping_barrier().await;
+        messages
+    }
+
     /// Expects exactly this message next.
     pub async fn expect(&mut self, message: Value) {
         assert_eq!(self.next().await, message);

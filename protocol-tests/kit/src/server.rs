@@ -100,6 +100,13 @@ impl Server {
         client
     }
 
+    /// An established connection of a client with a token.
+    pub async fn client_with_token(&self, token: &str) -> Client {
+        let mut client = self.open(&format!("/app/resume-{token}/app/{KEY}?protocol=7")).await;
+        client.established().await;
+        client
+    }
+
     /// An established connection with a minimal receive buffer.
     pub async fn client_with_small_buffers(&self) -> Client {
         let socket = TcpSocket::new_v4().expect("there are sockets");

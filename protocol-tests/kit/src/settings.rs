@@ -13,6 +13,8 @@ pub const KEY: &str = "278d425bdf160c739803";
 /// The secret of the test app.
 pub const SECRET: &str = "7ad3773142a6692b25b8";
 
+const PRESENCE_GRACE: &str = "presence_grace_s";
+
 type Table = BTreeMap<&'static str, String>;
 
 /// A `config.toml` that is being built. Values are in TOML syntax: text is quoted with [`quoted`].
@@ -29,10 +31,11 @@ impl Settings {
         Self::without_apps().add_app(APP_ID, KEY, SECRET).app("subscription_count", true)
     }
 
-    /// Settings without apps.
+    /// Settings without apps. Members whose connection is lost leave at once, unless a test is about their
+    /// return.
     pub fn without_apps() -> Self {
         let settings = Self { sections: BTreeMap::new(), apps: Vec::new(), program: None };
-        settings.section("log", "level", quoted("debug"))
+        settings.section("log", "level", quoted("debug")).connection(PRESENCE_GRACE, 0)
     }
 
     /// Sets a key of `[server]`.
@@ -75,7 +78,10 @@ impl Settings {
 
     /// Lets another version of the program run the server.
     pub fn run_by(self, program: &Path) -> Self {
-        Self { program: Some(program.to_owned()), ..self }
+        let mut settings = Self { program: Some(program.to_owned()), ..self };
+        // The previous version does not have it.
+        settings.sections.entry("connection").or_default().remove(PRESENCE_GRACE);
+        settings
     }
 
     /// The program that runs the server.

@@ -218,6 +218,8 @@ impl SimNode {
             Delivery::Connections { .. }
             | Delivery::Close { .. }
             | Delivery::CloseApp(_)
+            | Delivery::Replace(_)
+            | Delivery::Resume { .. }
             | Delivery::ReportSlow(_)
             | Delivery::ReportConnections(_)
             | Delivery::WatchConnection(_)

@@ -1,0 +1,11 @@
+//! Clients that return after their connection was lost.
+//!
+//! A client with a token finds its positions in the logs of its channels (`registry`). What a lost connection
+//! was subscribed to stays with the broker for a grace period (`grace`), so that a member who returns in
+//! time has never left.
+
+mod grace;
+mod registry;
+
+pub use grace::{GraceSubscriptions, Lingering};
+pub use registry::{ClaimResult, ResumeRegistry, ResumeStats};

@@ -1,0 +1,291 @@
+//! Connections of clients that return: taking the place of the connection before, acknowledgements by pings, and
+//! what is kept of a lost connection.
+
+use super::{
+    close_reason::{CloseReason, Departure},
+    connection::{AdmittedClient, Phase, SubscriptionHandle, SubscriptionState},
+    event_loop::Shard,
+};
+use crate::{
+    broker::LogRequest,
+    channel::{Gap, LogStart, ParkedSession},
+    hub::{ChannelId, ConnectionKey, ConnectionRef, Delivery},
+    node::{ClaimResult, Lingering},
+    protocol::{ChannelName, ClientName, event},
+    session::{Resumable, Subscription},
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+type Subscriptions = HashMap<ChannelName, Subscription<SubscriptionHandle>>;
+
+/// How a new subscription of the client uses the log of its channel.
+pub(super) fn log_request<'a>(
+    client: &'a AdmittedClient,
+    channel: &ChannelName,
+    now: Instant,
+) -> LogRequest<'a> {
+    let Some(resumable) = client.session.resumable() else { return LogRequest::No };
+    match resumable.parked_position(channel, now) {
+        Some((Some(position), _)) => LogRequest::After(position),
+        Some((None, _)) | None => LogRequest::Begin,
+    }
+}
+
+impl Shard {
+    /// Makes the connection the one of its client, at its first message. Returns false if the message is handled
+    /// later, once the session of the client's previous connection has arrived.
+    pub(super) fn claim(&mut self, slot: u32, message: &str) -> bool {
+        let (reference, now) = (self.connection_ref(slot), self.now);
+        let node = Arc::clone(&self.node);
+        let Some(client) = self.client(slot) else { return true };
+        let (app_id, socket_id) = (client.hub.app_id(), client.session.socket_id());
+        let Some(resumable) = client.session.resumable_mut() else { return true };
+        if !resumable.is_unclaimed() {
+            return true;
+        }
+        let name = ClientName { app_id, token: resumable.token().clone() };
+        match node.resume().claim(&name, reference, socket_id, now) {
+            ClaimResult::New => drop(resumable.resume(None, now)),
+            ClaimResult::Resumed(session) => {
+                tracing::debug!(%socket_id, channels = session.positions.len(), "session resumed");
+                drop(resumable.resume(Some(*session), now));
+            }
+            ClaimResult::Refused => {
+                client.session.take_resumable();
+                self.connections[slot as usize].is_resumable = false;
+            }
+            ClaimResult::Open(previous) => {
+                resumable.wait(message);
+                let inbox = node.inboxes().inbox(previous.shard);
+                inbox.push(Delivery::Replace(previous.key));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Begins to follow the log of a channel for a new subscriber, and sends it what it has missed, or that it may
+    /// have missed something.
+    pub(super) fn start_log(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        id: ChannelId,
+        log: Option<LogStart>,
+    ) {
+        let now = self.now;
+        // A ping that was written before this says nothing about what follows.
+        self.logged_deliveries += 1;
+        let counter = self.logged_deliveries;
+        let Some(client) = self.client(slot) else { return };
+        let resumable = client.session.resumable_mut();
+        let is_resumable = resumable.is_some();
+        let gap = resumable.and_then(|to| to.on_subscribed(channel, counter, log.as_ref(), now));
+        if is_resumable && log.is_some() {
+            self.subscribers.mark_log(id, self.config.resume_max_events);
+        }
+        let replay = log.and_then(|log| log.replay.ok()).unwrap_or_default();
+        self.node.resume().count_replayed(replay.len());
+        for frame in replay {
+            self.respond(slot, frame);
+        }
+        if let Some((away, reason)) = gap {
+            self.send_gap(slot, channel, away, reason);
+        }
+    }
+
+    /// Sends a client that it may have missed events of a channel within this time.
+    fn send_gap(&mut self, slot: u32, channel: &ChannelName, away: Duration, reason: Gap) {
+        self.node.resume().count_gap(reason);
+        let reason = reason.as_str();
+        if let Some(client) = self.client(slot) {
+            let (socket_id, app) = (client.session.socket_id(), client.hub.app_id());
+            tracing::debug!(%socket_id, app = &*app, %channel, reason, "client may have missed events");
+        }
+        self.respond(slot, event::gap(channel, away));
+    }
+
+    /// Closes a connection whose client has returned on another one.
+    pub(super) fn on_replaced(&mut self, key: ConnectionKey) -> usize {
+        // One that is closing has handed its session over already.
+        if self.is_open(key) {
+            self.drop_connection(key.slot, CloseReason::Replaced);
+        }
+        1
+    }
+
+    /// Takes the session of the client's previous connection, and handles the message that has waited for it.
+    pub(super) fn on_parked_session(
+        &mut self,
+        key: ConnectionKey,
+        name: &ClientName,
+        session: Option<Box<ParkedSession>>,
+    ) -> usize {
+        let now = self.now;
+        let client = if self.is_open(key) { self.client(key.slot) } else { None };
+        let resumable = client.and_then(|client| client.session.resumable_mut());
+        let Some(resumable) = resumable.filter(|resumable| resumable.is_waiting()) else {
+            // It was lost as well. The session waits for the next one.
+            let connection = ConnectionRef { shard: self.index, key };
+            self.end_of_client(name, connection, session);
+            return 1;
+        };
+        let message = resumable.resume(session.map(|session| *session), now);
+        if let Some(message) = message {
+            self.on_text(key.slot, &message);
+        }
+        if self.is_alive(key) {
+            self.read_if_unthrottled(key.slot);
+            self.schedule_check(key.slot);
+        }
+        1
+    }
+
+    /// Hands over what is left of a connection: to the node, or to the connection that the client has now.
+    fn end_of_client(
+        &self,
+        name: &ClientName,
+        connection: ConnectionRef,
+        session: Option<Box<ParkedSession>>,
+    ) {
+        let claimant = self.node.resume().end(name, connection, session, self.now);
+        if let Some((claimant, session)) = claimant {
+            let (key, client) = (claimant.key, name.clone());
+            let inbox = self.node.inboxes().inbox(claimant.shard);
+            inbox.push(Delivery::Resume { key, client, session });
+        }
+    }
+
+    /// Adds a ping to the frames that are about to be written, if one is due.
+    pub(super) fn append_ping(&mut self, slot: u32) {
+        let (now, counter) = (self.now, self.logged_deliveries);
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Open(client) = &mut connection.phase else { return };
+        let Some(resumable) = client.session.resumable_mut() else { return };
+        let was_scheduled = resumable.ping_at().is_some();
+        if resumable.on_write(counter, connection.outbox.len(), now) {
+            connection.outbox.push(self.ack_ping.clone());
+            self.metrics().sent(self.ack_ping.kind(), 1, self.ack_ping.bytes().len());
+        }
+        if !was_scheduled {
+            self.schedule_check(slot);
+        }
+    }
+
+    /// Sends `pusher:ping`, whose answer acknowledges what was queued before. `more` is the number of frames that
+    /// were queued with it and need no acknowledgement.
+    pub(super) fn send_ping(&mut self, slot: u32, more: usize) {
+        let counter = self.logged_deliveries;
+        let now = self.now;
+        let connection = &mut self.connections[slot as usize];
+        let has_only_pings = connection.outbox.len() == more;
+        if let Phase::Open(client) = &mut connection.phase
+            && let Some(resumable) = client.session.resumable_mut()
+        {
+            resumable.on_ping(counter, if has_only_pings { more + 1 } else { 0 }, now);
+        }
+        self.send(slot, self.ack_ping.clone());
+        self.schedule_check(slot);
+    }
+
+    /// Ends all subscriptions of a client whose connection has ended. If it may return, those that others would
+    /// see end stay with the broker for a while, and the positions in its channels are kept.
+    pub(super) fn end_subscriptions(
+        &mut self,
+        connection: ConnectionRef,
+        client: &mut AdmittedClient,
+        reason: &CloseReason,
+    ) {
+        let departure = reason.departure(client.session.has_client_just_pinged(self.now));
+        let subscriptions = client.session.take_subscriptions();
+        let resumable = client.session.take_resumable();
+        let resumable = resumable.filter(|resumable| resumable.is_claimed());
+        let is_resumable = resumable.is_some();
+        if let Some(mut resumable) = resumable {
+            self.release_logs(client, &resumable, &subscriptions);
+            let name = ClientName { app_id: client.hub.app_id(), token: resumable.token().clone() };
+            let session = self.park(&mut resumable, &subscriptions);
+            let session = (departure != Departure::Final).then(|| Box::new(session));
+            self.end_of_client(&name, connection, session);
+        }
+        for (channel, subscription) in subscriptions {
+            let is_seen = channel.is_presence() || is_resumable;
+            if departure == Departure::Lost && is_seen && !self.config.presence_grace.is_zero() {
+                self.linger(client, channel, &subscription);
+            } else {
+                self.unsubscribe(&client.hub, &channel, &subscription);
+            }
+        }
+    }
+
+    fn release_logs(
+        &self,
+        client: &AdmittedClient,
+        resumable: &Resumable,
+        subscriptions: &Subscriptions,
+    ) {
+        for channel in subscriptions.keys().filter(|channel| resumable.reads_log(channel)) {
+            self.node.broker().release_log(&client.hub, channel, self.now);
+        }
+    }
+
+    /// The client's positions in its channels.
+    fn park(&self, resumable: &mut Resumable, subscriptions: &Subscriptions) -> ParkedSession {
+        resumable.park(self.now, |channel, counter| match subscriptions.get(channel)?.handle.0 {
+            SubscriptionState::Active(at) => self.subscribers.sequence_at(at.channel, counter),
+            SubscriptionState::Pending { .. } => None,
+        })
+    }
+
+    /// Leaves a subscription with the broker for the grace period.
+    fn linger(
+        &mut self,
+        client: &AdmittedClient,
+        channel: ChannelName,
+        subscription: &Subscription<SubscriptionHandle>,
+    ) {
+        // A pending subscription is undone when its result arrives.
+        if !self.remove_subscriber(&channel, subscription) {
+            return;
+        }
+        let lingering = Lingering {
+            hub: Arc::clone(&client.hub),
+            channel,
+            shard: self.index,
+            user_id: subscription.user_id.clone(),
+            socket_id: client.session.socket_id(),
+        };
+        let end = self.now + self.config.presence_grace;
+        if let Some(over) = self.node.grace().add(lingering, end) {
+            self.node.end_lingering(&over, self.now);
+        }
+    }
+
+    /// Ends what lingers of the same member or client, which has returned.
+    pub(super) fn end_replaced(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        user_id: Option<&Arc<str>>,
+    ) {
+        if self.node.grace().is_empty() {
+            return;
+        }
+        let (shard, now) = (self.index, self.now);
+        let Some(client) = self.client(slot) else { return };
+        let returned = Lingering {
+            hub: Arc::clone(&client.hub),
+            channel: channel.clone(),
+            shard,
+            user_id: user_id.map(Arc::clone),
+            socket_id: client.session.socket_id(),
+        };
+        for lingering in self.node.grace().take_replaced(&returned) {
+            self.node.end_lingering(&lingering, now);
+        }
+    }
+}
