@@ -14,13 +14,19 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     let listens = format!("Campanile listens on {scheme}://{address}{path}");
     match config.apps.first() {
         Some(app) if config.is_development() => {
-            format!("{listens}\n\n{}", development(app, address, path, is_tls))
+            let has_console = config.serves_only_development();
+            format!("{listens}\n\n{}", development(app, address, path, (is_tls, has_console)))
         }
         Some(_) | None => listens,
     }
 }
 
-fn development(app: &AppConfig, address: SocketAddr, path: &str, is_tls: bool) -> String {
+fn development(
+    app: &AppConfig,
+    address: SocketAddr,
+    path: &str,
+    (is_tls, has_console): (bool, bool),
+) -> String {
     let AppConfig { id, key, .. } = app;
     let secret = app.secret.expose();
     let scheme = if is_tls { "https" } else { "http" };
@@ -30,12 +36,17 @@ fn development(app: &AppConfig, address: SocketAddr, path: &str, is_tls: bool) -
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
+    let console = if has_console {
+        format!("\n  console {scheme}://{address}{path}/console")
+    } else {
+        String::new()
+    };
     let echo = EchoOptions { key, host: &host, port, path, is_tls };
     format!(
         r#"Development app, on loopback only:
   id      {id}
   key     {key}
-  secret  {secret}
+  secret  {secret}{console}
 
 {echo}
 # Publish an event

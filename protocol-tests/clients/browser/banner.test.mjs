@@ -46,6 +46,15 @@ test('the lines for the shell publish an event', async (stage) => {
   assert.deepEqual(await logged.next(), { text: 'Hi there' });
 });
 
+test('the address of the console opens it without a password', async (stage) => {
+  const server = await stage.serverAmong({});
+  const [, address] = /console (http:\S+)/.exec(server.banner);
+  const page = await browser.newPage();
+  await page.goto(address);
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+  await page.close();
+});
+
 /** A server in an empty directory, and a page with the lines of its banner that begin with `title`. */
 async function pasted(stage, title) {
   const server = await stage.serverAmong({});
