@@ -92,6 +92,7 @@ function Closed({ app, rows, search }) {
     socket(app),
     origin,
     { name: 'closed', title: 'Closed', number: true, cell: ({ closed_at }) => <Time at={closed_at} /> },
+    { name: 'messages', title: 'Messages', number: true, minor: true, cell: ({ messages_in, messages_out }) => <>{count(messages_in)} in<span class="under">{count(messages_out)} out</span></> },
     { name: 'why', title: 'Why', wide: true, cell: Why },
   ];
   return (

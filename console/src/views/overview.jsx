@@ -112,7 +112,7 @@ function latencyAxis(value) {
 
 function Nodes({ nodes, rates }) {
   const columns = [
-    { name: 'node', title: 'Node', cell: ({ node, is_this }) => <><span class="mono">{node}</span>{is_this && nodes.length > 1 && <span class="faint number"> this one</span>}</> },
+    { name: 'node', title: 'Node', cell: ({ node, is_this, version }) => <><span class="mono">{node}</span>{is_this && nodes.length > 1 && <span class="faint number"> this one</span>}<span class="under">{version}</span></> },
     { name: 'ready', title: 'State', cell: ({ ready, reasons }) => (ready ? <Badge kind="good">ready</Badge> : <Badge kind="bad" title={reasons.join('; ')}>not ready</Badge>) },
     { name: 'connections', title: 'Connections', number: true, cell: ({ connections }) => count(connections) },
     { name: 'out', title: 'Messages out/s', number: true, cell: ({ node }) => rate(rates[node]?.messages_out) },
@@ -120,7 +120,6 @@ function Nodes({ nodes, rates }) {
     { name: 'cpu', title: 'CPU cores', number: true, cell: ({ node }) => cores(rates[node]?.cpu_seconds) },
     { name: 'memory', title: 'Memory', number: true, cell: ({ rss_bytes }) => bytes(rss_bytes) },
     { name: 'uptime', title: 'Up for', number: true, cell: ({ uptime_s }) => duration(uptime_s) },
-    { name: 'version', title: 'Version', number: true, cell: ({ version }) => version },
   ];
   return <Panel title="Nodes" flush><Table label="Nodes" stacked columns={columns} rows={nodes} id={({ node }) => node} /></Panel>;
 }
