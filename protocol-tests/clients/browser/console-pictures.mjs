@@ -15,6 +15,7 @@ import { openSdk, subscribed } from '../lib/clients.mjs';
 import { logIn, PASSWORD } from '../lib/console.mjs';
 import { openSlowClient } from '../lib/slow.mjs';
 import { Stage } from '../lib/stage.mjs';
+import { until } from '../lib/waiting.mjs';
 
 const PICTURES = fileURLToPath(new URL('../../../docs/images', import.meta.url));
 const MAX_BYTES = 150 * 1024;
@@ -62,7 +63,7 @@ async function takePictures({ server, room, socketId }) {
     ['closed', `${app}/connections?show=closed`, 2500], ['authorizations', `${app}/authorizations`, 500],
     ['webhooks', `${app}/webhooks`, 500], ['configuration', '#/configuration', 500],
   ]) {
-    if (name === 'closed') await overflowSlowClient(server);
+    if (name === 'closed') await overflowSlowClient(server, light, hash);
     await Promise.all([light, dark, phone].map((window) => window.goTo(hash)));
     await delay(wait_ms);
     await Promise.all([light, dark].map(({ page }) => page.mouse.move(0, 0)));
@@ -126,13 +127,15 @@ async function mistakes(server) {
 }
 
 /** A client that does not read what is published to its channel. */
-async function overflowSlowClient(server) {
+async function overflowSlowClient(server, window, hash) {
   const sdk = openSdk(server, APP);
-  await openSlowClient(stage, server, 'exports', APP.key);
-  // More than the system buffers for it.
-  for (let number = 0; number < 220; number += 1) {
-    await Promise.all(Array.from({ length: 10 }, () => sdk.trigger('exports', 'rows', 'x'.repeat(8_000))));
-  }
+  const socketId = await openSlowClient(stage, server, 'exports', APP.key);
+  await window.goTo(hash);
+  // It is closed when more waits than the system buffers for it.
+  await until('a slow client that is closed', async () => {
+    await Promise.all(Array.from({ length: 100 }, () => sdk.trigger('exports', 'rows', 'x'.repeat(8_000))));
+    return window.main.getByText(socketId).isVisible();
+  }, 60_000);
 }
 
 /** Publishes with a rate that swings, and lets guests come to the room and go, until all pictures are taken. */
