@@ -211,6 +211,7 @@ fn build_config(
     }
     errors.take_result()?;
     guessable::warn(&config, raw, warnings);
+    relations::warn_short_resume(&config, raw, warnings);
     Ok((config, is_restricted_to_loopback.unwrap_or_default()))
 }
 

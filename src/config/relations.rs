@@ -1,7 +1,7 @@
 //! The relations between values: limits that depend on one another, names that must differ.
 
 use super::{
-    AppConfig, Config, HistoryConfig, RedisConfig, ServerConfig,
+    AppConfig, Config, ConnectionConfig, HistoryConfig, RedisConfig, ServerConfig,
     declare::Rule,
     error::{ConfigError, ErrorCollector, collect_errors},
     key::KeyPath,
@@ -43,6 +43,24 @@ pub(super) fn check(config: &Config, raw: &RawConfig) -> Result<(), ConfigError>
     errors.collect(check_unique(raw, apps, "id", |app| &app.id));
     errors.collect(check_unique(raw, apps, "key", |app| &app.key));
     errors.take_result()
+}
+
+/// How much longer than `activity_timeout_s` a client may take to notice that its line is lost, and to
+/// return: 30 s for the answer to its ping, 15 s until it tries again, and a second.
+const NOTICED_WITHIN_S: u64 = 46;
+
+/// Warns if sessions are forgotten before their clients can return.
+pub(super) fn warn_short_resume(config: &Config, raw: &RawConfig, warnings: &mut Vec<String>) {
+    let ConnectionConfig { resume_s, activity_timeout_s, .. } = config.connection;
+    let needed = activity_timeout_s + NOTICED_WITHIN_S;
+    if 0 < resume_s && resume_s <= needed {
+        let key = KeyPath::new("connection.resume_s");
+        let source = raw.source(&key);
+        warnings.push(format!(
+            "{source}: {key} = {resume_s} is too short for clients that notice a lost line late: set it \
+             above activity_timeout_s + {NOTICED_WITHIN_S}, which is {needed}"
+        ));
+    }
 }
 
 /// A certificate needs its key, and a key its certificate.

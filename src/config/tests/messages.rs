@@ -59,6 +59,22 @@ fn a_host_with_scheme_port_or_path_is_rejected_with_the_right_setting() {
 }
 
 #[test]
+fn a_session_that_is_forgotten_before_its_client_can_return_is_warned_about() {
+    let warned = |resume: &str, activity: &str| {
+        let setup = with_app()
+            .env("CAMPANILE_CONNECTION__RESUME_S", resume)
+            .env("CAMPANILE_CONNECTION__ACTIVITY_TIMEOUT_S", activity);
+        setup.loaded().warnings.into_iter().find(|warning| warning.contains("resume_s"))
+    };
+    for (resume, activity) in [("77", "30"), ("0", "30"), ("120", "73")] {
+        assert_eq!(warned(resume, activity), None);
+    }
+    let warning = warned("76", "30").unwrap();
+    assert!(warning.contains("above activity_timeout_s + 46, which is 76"), "{warning}");
+    assert!(warned("120", "120").is_some());
+}
+
+#[test]
 fn quotes_kept_by_docker_are_removed_and_noted() {
     for (name, value, quoted) in [
         ("CAMPANILE_SERVER__PORT", "7001", r#""7001""#),
