@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use kit::{APP_ID, Directory, KEY, Process, SECRET, Server, Settings, eventually, program, quoted};
+use kit::{
+    APP_ID, Directory, KEY, Process, Proxy, SECRET, Server, Settings, eventually, program, quoted,
+};
 
 use crate::Start as _;
 
@@ -73,6 +76,21 @@ async fn listen_ends_when_its_output_is_closed() {
     let output = child.wait_with_output().expect("it has ended");
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn listen_misses_nothing_if_it_resumes() {
+    let server = Settings::new().start().await;
+    let directory = Directory::new();
+    let proxy = Proxy::in_front_of(server.address).await;
+    let url = format!("http://{}", proxy.address());
+    let first = ["listen", "private-a", "--resume"];
+    let mut listener = Process::spawn(&arguments(&first, &url), directory.path());
+    listener.line("the subscription", |line| line.contains("succeeded")).await;
+    proxy.cut(Duration::ZERO);
+    server.wait_for_connections(0).await;
+    server.publish("private-a", "meanwhile", "1").await;
+    listener.line("the event", |line| line.contains("meanwhile")).await;
 }
 
 #[tokio::test]

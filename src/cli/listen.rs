@@ -9,7 +9,7 @@ use crate::{
     backoff::Backoff,
     escape::{Escaped, json_line},
     http_client::ByteStream,
-    protocol::SocketId,
+    protocol::{ResumeToken, SocketId},
 };
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
@@ -38,6 +38,9 @@ pub(super) struct ListenArgs {
     /// One line of JSON for each event
     #[arg(long)]
     json: bool,
+    /// Miss nothing when the connection breaks: resume it by a token (docs/resume.md)
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -127,8 +130,10 @@ fn wait_for_closed_output() -> io::Result<()> {
 
 async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
     let mut failures = 0;
+    let token = args.resume.then(|| format!("{:032x}", rand::random::<u128>()));
     loop {
-        let mut session = ListenSession { target, args, is_established: false };
+        let token = token.as_deref();
+        let mut session = ListenSession { target, args, token, is_established: false };
         let ended = session.run().await;
         if session.is_established {
             failures = 0;
@@ -199,6 +204,7 @@ fn is_final(error: &tungstenite::Error) -> bool {
 struct ListenSession<'a> {
     target: &'a AppTarget,
     args: &'a ListenArgs,
+    token: Option<&'a str>,
     is_established: bool,
 }
 
@@ -220,7 +226,7 @@ struct Established {
 
 impl ListenSession<'_> {
     async fn run(&mut self) -> ListenEnd {
-        match connect(self.target).await {
+        match connect(self.target, self.token).await {
             Ok(mut socket) => self.run_session(&mut socket).await.unwrap_or_else(ListenEnd::Failed),
             Err(error) => ListenEnd::Failed(error),
         }
@@ -290,13 +296,16 @@ impl ListenSession<'_> {
 
 async fn connect(
     target: &AppTarget,
+    token: Option<&str>,
 ) -> Result<WebSocketStream<Box<dyn ByteStream>>, tungstenite::Error> {
     let stream = target.connect().await.map_err(tungstenite::Error::Io)?;
     // The stream is there already, and the URL is for the request alone.
+    let resume = token.map(|token| format!("/app/{}{token}", ResumeToken::SEGMENT_PREFIX));
     let url = format!(
-        "ws://{}{}/app/{}?protocol=7&client=campanile&version={}",
+        "ws://{}{}{}/app/{}?protocol=7&client=campanile&version={}",
         target.origin.authority(),
         target.prefix,
+        resume.unwrap_or_default(),
         target.key,
         env!("CARGO_PKG_VERSION"),
     );

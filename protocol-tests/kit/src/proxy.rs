@@ -123,6 +123,11 @@ impl Proxy {
         Self { address, network, observed, accepting }
     }
 
+    /// The address of the proxy.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The URL of Redis behind the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
