@@ -23,6 +23,9 @@ pub(super) struct Public {
     pub(super) accepting: Vec<SocketAddr>,
     /// The proxy at the address, as far as it is known.
     pub(super) front: AnsweredBy,
+    /// The proxy by its process on this machine, or by how it answers what is no HTTP. `HAProxy` and Traefik
+    /// name themselves in no answer that they pass on.
+    pub(super) guessed: AnsweredBy,
     /// Whether a handshake was answered with 101.
     pub(super) is_answered: bool,
     /// What came of the first handshake, until the link that is about it takes it.
@@ -34,12 +37,8 @@ impl Public {
     pub(super) fn new(peer: Peer, from: String) -> Self {
         let (addresses, accepting, opening) = (Vec::new(), Vec::new(), None);
         let front = AnsweredBy::Unknown;
-        Self { peer, from, addresses, accepting, front, is_answered: false, opening }
-    }
-
-    /// Host and port, the port always.
-    pub(super) fn authority(&self) -> String {
-        self.peer.full_authority().to_owned()
+        let guessed = AnsweredBy::Unknown;
+        Self { peer, from, addresses, accepting, front, guessed, is_answered: false, opening }
     }
 
     /// A finding at one of several addresses.
@@ -88,7 +87,8 @@ impl Checkup<'_> {
         let upstream = self.upstream();
         let front = self.public.as_ref().map(|public| &public.front);
         let of = |front: &AnsweredBy| lines.of(front, upstream.as_deref());
-        match of(by).or_else(|| front.and_then(of)) {
+        let guessed = self.public.as_ref().map(|public| &public.guessed);
+        match of(by).or_else(|| front.and_then(of)).or_else(|| guessed.and_then(of)) {
             Some(snippet) => finding.snippet(snippet.of, snippet.text),
             None => finding.advice("docs/proxies.md has the lines for each proxy."),
         }

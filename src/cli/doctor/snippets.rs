@@ -1,5 +1,4 @@
-//! Lines for the configuration of proxies. They are those of `docs/proxies.md`, which are tested with
-//! real proxies; a test compares the two.
+//! Lines for the configuration of proxies. They are those of `docs/proxies.md`; a test compares the two.
 
 use super::{finding::Snippet, probe::AnsweredBy};
 
@@ -10,6 +9,7 @@ pub(super) struct ProxyLines {
     apache: &'static str,
     caddy: &'static str,
     haproxy: &'static str,
+    traefik: &'static str,
 }
 
 /// The address of the server in the snippets, which the real one replaces.
@@ -30,6 +30,9 @@ proxy_set_header Connection $connection_upgrade;",
     caddy: "reverse_proxy 127.0.0.1:8080 {",
     haproxy: "    timeout tunnel 90s
     server one 127.0.0.1:8080",
+    traefik: "# without middlewares that set Connection or Upgrade
+rule: Host(`ws.example.com`)
+service: campanile",
 };
 
 /// Passes `/app/` and `/apps/` of the application's host on.
@@ -45,6 +48,8 @@ handle @campanile {
     import campanile
 }",
     haproxy: "use_backend campanile if { path_beg /app/ /apps/ }",
+    traefik: "rule: Host(`app.example.com`) && (PathPrefix(`/app/`) || PathPrefix(`/apps/`))
+service: campanile",
 };
 
 /// The address of the server.
@@ -56,29 +61,44 @@ upstream campanile {
     apache: UPGRADE.apache,
     caddy: "reverse_proxy 127.0.0.1:8080 {",
     haproxy: "server one 127.0.0.1:8080",
+    traefik: "- url: http://127.0.0.1:8080",
 };
 
 /// Keeps idle connections.
 pub(super) const IDLE: ProxyLines = ProxyLines {
     nginx: "proxy_read_timeout 90s;",
     apache: UPGRADE.apache,
-    caddy: "",
+    caddy: "# in reverse_proxy; without it, Caddy cuts no connection
+stream_timeout 0",
     haproxy: "timeout tunnel 90s",
+    traefik: "# in the static configuration
+respondingTimeouts: { readTimeout: 0s, idleTimeout: 180s }",
 };
 
 /// Accepts bodies that the server accepts.
-pub(super) const BODIES: ProxyLines =
-    ProxyLines { nginx: "client_max_body_size 2m;", apache: "", caddy: "", haproxy: "" };
+pub(super) const BODIES: ProxyLines = ProxyLines {
+    nginx: "client_max_body_size 2m;",
+    apache: "LimitRequestBody 2097152",
+    caddy: "request_body {
+    max_size 2MB
+}",
+    haproxy: "# HAProxy has no limit by itself: raise that of a rule such as this one
+http-request deny deny_status 413 if { req.body_size gt 2097152 }",
+    traefik: "buffering: { maxRequestBodyBytes: 2097152 }",
+};
 
 /// Says that the client uses TLS.
 pub(super) const FORWARDED: ProxyLines = ProxyLines {
     nginx: "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_set_header X-Forwarded-Proto $scheme;",
     apache: "RequestHeader set X-Forwarded-Proto expr=%{REQUEST_SCHEME}",
-    caddy: "",
+    caddy: "# in reverse_proxy, where something else sets them
+header_up X-Forwarded-Proto {scheme}",
     haproxy: "    option forwardfor
     http-request set-header X-Forwarded-Proto https if { ssl_fc }
     http-request set-header X-Forwarded-Proto http unless { ssl_fc }",
+    traefik: "# Traefik sets X-Forwarded-For and X-Forwarded-Proto. If another proxy is before it:
+forwardedHeaders: { trustedIPs: [127.0.0.1/32] }",
 };
 
 /// Leaves what was signed as it is.
@@ -86,15 +106,20 @@ pub(super) const UNCHANGED: ProxyLines = ProxyLines {
     nginx: "proxy_pass http://campanile;",
     apache: UPGRADE.apache,
     caddy: "reverse_proxy 127.0.0.1:8080 {",
-    haproxy: "",
+    haproxy: "# without set-path, replace-path and set-query
+server one 127.0.0.1:8080",
+    traefik: "# without middlewares that change the path or the query
+rule: Host(`ws.example.com`)
+service: campanile",
 };
 
 /// The certificate with its chain.
 pub(super) const CHAIN: ProxyLines = ProxyLines {
     nginx: "ssl_certificate /etc/ssl/example.com/fullchain.pem;",
     apache: "SSLCertificateFile /etc/ssl/example.com/fullchain.pem",
-    caddy: "",
+    caddy: "tls /etc/ssl/example.com/fullchain.pem /etc/ssl/example.com/privkey.pem",
     haproxy: "bind :443 ssl crt /etc/haproxy/certs/ws.example.com.pem",
+    traefik: "- { certFile: /etc/ssl/example.com/fullchain.pem, keyFile: /etc/ssl/example.com/privkey.pem }",
 };
 
 impl ProxyLines {
@@ -105,13 +130,13 @@ impl ProxyLines {
             AnsweredBy::Apache => ("Apache", self.apache),
             AnsweredBy::Caddy => ("Caddy", self.caddy),
             AnsweredBy::HaProxy => ("HAProxy", self.haproxy),
+            AnsweredBy::Traefik => ("Traefik", self.traefik),
             AnsweredBy::Campanile
             | AnsweredBy::Laravel
             | AnsweredBy::Php
             | AnsweredBy::Vite
             | AnsweredBy::Reverb
             | AnsweredBy::Cloudflare
-            | AnsweredBy::Traefik
             | AnsweredBy::Envoy
             | AnsweredBy::Other(_)
             | AnsweredBy::Unknown => return None,
@@ -152,11 +177,12 @@ mod tests {
             ("apache", AnsweredBy::Apache),
             ("caddy", AnsweredBy::Caddy),
             ("haproxy", AnsweredBy::HaProxy),
+            ("yaml", AnsweredBy::Traefik),
         ] {
             let documented = documented(language);
             for snippet in all.iter().filter_map(|lines| lines.of(&front, None)) {
                 let lines = snippet.text.lines();
-                for line in lines.filter(|line| !line.starts_with('#')) {
+                for line in lines.filter(|line| !line.trim().starts_with('#')) {
                     assert!(documented.contains(line.trim()), "docs/proxies.md has no {line:?}");
                 }
             }
@@ -168,6 +194,15 @@ mod tests {
         let snippet = UPSTREAMS.of(&AnsweredBy::Nginx, Some("127.0.0.1:6001")).unwrap();
         assert!(snippet.text.contains("server 127.0.0.1:6001;"), "{}", snippet.text);
         assert_eq!(UPSTREAMS.of(&AnsweredBy::Unknown, None), None);
-        assert_eq!(IDLE.of(&AnsweredBy::Caddy, None), None);
+        let all = [UPGRADE, ROUTES, UPSTREAMS, IDLE, BODIES, FORWARDED, UNCHANGED, CHAIN];
+        for front in [
+            AnsweredBy::Nginx,
+            AnsweredBy::Apache,
+            AnsweredBy::Caddy,
+            AnsweredBy::HaProxy,
+            AnsweredBy::Traefik,
+        ] {
+            assert!(all.iter().all(|lines| lines.of(&front, None).is_some()), "{front}");
+        }
     }
 }

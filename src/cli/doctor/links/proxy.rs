@@ -8,11 +8,16 @@ use super::super::{
         UPGRADE_HEADERS_MISSING, WEBSOCKET_ROUTE_MISSING,
     },
     finding::Finding,
-    probe::{Answer, AnsweredBy, ClientEnd, NoAnswer, Opening, Peer, call, open_client},
+    machine,
+    probe::{
+        Answer, AnsweredBy, ClientEnd, NoAnswer, Opening, Peer, answers_to_nonsense, call,
+        open_client,
+    },
+    public::Public,
     report::Outcome,
     snippets::{FORWARDED, ROUTES, UNCHANGED, UPGRADE, UPSTREAMS},
 };
-use super::upstream::port_of_proxy;
+use super::{server::is_of_this_machine, upstream::port_of_proxy};
 use crate::{config::AppConfig, protocol::explain_handshake};
 use hyper::Method;
 use std::net::IpAddr;
@@ -39,6 +44,9 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     if let Some(headers) = headers {
         public.learn(headers);
     }
+    if public.front == AnsweredBy::Unknown {
+        public.guessed = guess(public).await;
+    }
     match &opening {
         Opening::Rejected { code: 4000, message, .. } if peer.is_tls => {
             return not_trusted(checkup, message).into();
@@ -64,6 +72,17 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         return finding.into();
     }
     Outcome::Well(format!("{} answers with 101{front}", peer.ws_url("")))
+}
+
+/// The proxy that names itself in no answer.
+async fn guess(public: &Public) -> AnsweredBy {
+    let is_here = public.accepting.iter().any(|address| is_of_this_machine(address.ip()));
+    let process = is_here.then(|| machine::listener(public.peer.port)).flatten();
+    let program = process.as_ref().and_then(|process| process.command.split([' ', ':']).next());
+    match program.map(AnsweredBy::of_program) {
+        Some(front) if front != AnsweredBy::Unknown => front,
+        Some(_) | None => answers_to_nonsense(&public.peer).await,
+    }
 }
 
 /// Whether the server counts clients by the address of the proxy, if it limits them by address.

@@ -13,10 +13,15 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt;
-use tokio::time;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time,
+};
 
 /// Maximum number of bytes read of the body of an answer.
 const BODY_MAX: usize = 256 * 1_024;
+/// Maximum number of bytes read of the answer to what is no HTTP.
+const NONSENSE_MAX: u64 = 4_096;
 /// Who asks, for the logs of proxies and applications.
 const USER: HeaderValue =
     HeaderValue::from_static(concat!("campanile-doctor/", env!("CARGO_PKG_VERSION")));
@@ -230,6 +235,42 @@ impl AnsweredBy {
             "" => Self::Unknown,
             _ => Self::Other(server.chars().take(60).collect()),
         }
+    }
+}
+
+impl AnsweredBy {
+    /// The proxy whose program has this name.
+    pub(in crate::cli::doctor) fn of_program(name: &str) -> Self {
+        match name {
+            "nginx" | "openresty" => Self::Nginx,
+            "apache2" | "httpd" => Self::Apache,
+            "caddy" => Self::Caddy,
+            "haproxy" => Self::HaProxy,
+            "traefik" => Self::Traefik,
+            "envoy" => Self::Envoy,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Sends what is no HTTP, to which a proxy answers by itself, and tells it by its answer.
+pub(in crate::cli::doctor) async fn answers_to_nonsense(peer: &Peer) -> AnsweredBy {
+    let exchange = async {
+        let mut stream = peer.connect().await.ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nno header\r\n\r\n").await.ok()?;
+        let mut text = Vec::new();
+        stream.take(NONSENSE_MAX).read_to_end(&mut text).await.ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let answered = time::timeout(STEP_TIMEOUT / 2, exchange).await;
+    let text = answered.ok().flatten().unwrap_or_default();
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    match body {
+        _ if body.starts_with("<html><body><h1>400 Bad request</h1>") => AnsweredBy::HaProxy,
+        _ if body.contains("<center>nginx") => AnsweredBy::Nginx,
+        // That of Go. Caddy is written in it as well, and names itself in other answers.
+        _ if body.starts_with("400 Bad Request") => AnsweredBy::Traefik,
+        _ => AnsweredBy::Unknown,
     }
 }
 

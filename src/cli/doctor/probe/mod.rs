@@ -11,7 +11,7 @@ pub(super) use certificate::{CertificateProblem, check_chain, time_left};
 pub(super) use client::{
     ClientEnd, ClientMessage, NotSubscribed, OpenClient, Opening, open_client,
 };
-pub(super) use http::{Answer, AnsweredBy, NoAnswer, get_with, send};
+pub(super) use http::{Answer, AnsweredBy, NoAnswer, answers_to_nonsense, get_with, send};
 pub(super) use peer::Peer;
 pub(super) use signed::{SignedAnswer, call};
 pub(super) use tls::{Spoken, TlsView, look_at_tls, spoken};
