@@ -156,3 +156,44 @@ async fn auth_unreachable() {
     let finding = diagnosis.only("auth_unreachable");
     assert!(seen(finding).contains("Connection refused"), "{finding:#}");
 }
+
+#[tokio::test]
+async fn auth_answer_invalid() {
+    let flags = [&["--cookie", SESSION][..], &CHANNEL].concat();
+    for auth in [Auth::Warning, Auth::WithoutKey] {
+        let (diagnosis, ..) = at_application(auth, &flags).await;
+        diagnosis.only("auth_answer_invalid");
+    }
+}
+
+/// The words of Laravel are for its applications.
+#[tokio::test]
+async fn remedies_for_other_applications_name_no_file_of_laravel() {
+    let flags =
+        [&["--cookie", SESSION, "--origin", "https://app.example.com"][..], &CHANNEL].concat();
+    for (flags, cause) in [
+        (&flags[..], "auth_forbidden"),
+        (&[&flags[..], &["--header", "X-Tenant: 1"]].concat(), "auth_cors"),
+    ] {
+        let (diagnosis, ..) = at_application(Auth::NodeForbidden, flags).await;
+        let finding = diagnosis.only(cause);
+        let text = changes(finding).join(" ");
+        for word in ["routes/", "config/", "bootstrap/", "artisan"] {
+            assert!(!text.contains(word), "{finding:#}");
+        }
+    }
+}
+
+/// Other users of a machine see the options of its processes.
+#[tokio::test]
+async fn a_cookie_is_read_from_a_file() {
+    let (server, directory) = served(&Settings::new()).await;
+    let application = Application::start(Auth::Right).await;
+    directory.write("cookie", &format!("{SESSION}\n"));
+    directory.write("header", "X-Tenant: one\n");
+    let (page, endpoint, ws) =
+        (application.url(), application.auth_endpoint(), format!("ws://{}", server.address));
+    let flags = ["--url", &page, "--auth-endpoint", &endpoint, "--ws", &ws, "--quick"];
+    let files = ["--cookie", "@cookie", "--header", "@header"];
+    doctor(&directory, &[&flags[..], &files, &CHANNEL].concat()).await.well(&["auth"]);
+}

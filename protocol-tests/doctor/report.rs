@@ -74,6 +74,8 @@ fn unusable_options_are_wrong_usage() {
         (&["--auth-endpoint", "wss://app.example.com/auth"], "--auth-endpoint must begin"),
         (&["--app-id", "typo"], "--app-id typo is no app"),
         (&["--header", "a-secret-header"], "--header must be NAME: VALUE"),
+        (&["--cookie", "@missing"], "cannot read the file"),
+        (&["--header", "@missing"], "cannot read the file"),
         (&["--ca", "missing.pem"], "--ca missing.pem cannot be read"),
         (&["--nginx-config", "missing.conf"], "--nginx-config missing.conf cannot be read"),
     ] {

@@ -59,7 +59,7 @@ enum Command {
     /// Show what happens in a running server, live
     Top(top::TopArgs),
     /// Find out why pages or the application do not reach the server
-    Doctor(doctor::DoctorArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
     /// Have a running server read an app of its database again

@@ -35,6 +35,12 @@ pub(crate) enum Auth {
     Sanctum,
     /// It signs presence channels without saying who the member is.
     NoMember,
+    /// It signs, and answers with a warning before the JSON.
+    Warning,
+    /// It answers with the signature without its key.
+    WithoutKey,
+    /// It is not Laravel, and rejects users whom it knows.
+    NodeForbidden,
     /// It is not Laravel: no token, a path with a slash and a query, and CORS for its answers only.
     Node,
 }
@@ -85,11 +91,17 @@ impl Application {
 async fn serve(mut stream: TcpStream, auth: Auth) {
     let Some(request) = read(&mut stream).await else { return };
     let (status, headers, body) = answer(&request, auth);
+    let powered = if is_node(auth) { "" } else { "X-Powered-By: PHP/8.3.0\r\n" };
     let text = format!(
-        "HTTP/1.1 {status} Status\r\nX-Powered-By: PHP/8.3.0\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
+        "HTTP/1.1 {status} Status\r\n{powered}Content-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
         body.len()
     );
     let _client_is_gone = stream.write_all(text.as_bytes()).await;
+}
+
+/// Whether the application is not one of PHP.
+fn is_node(auth: Auth) -> bool {
+    [Auth::Node, Auth::NodeForbidden].contains(&auth)
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Request> {
@@ -125,13 +137,13 @@ fn answer(request: &Request, auth: Auth) -> (u16, String, String) {
     let html = "Content-Type: text/html\r\n".to_owned();
     match (request.path.as_str(), request.method.as_str()) {
         ("/", _) => {
-            let token = if [Auth::NoToken, Auth::Sanctum, Auth::Node].contains(&auth) {
+            let token = if is_node(auth) || [Auth::NoToken, Auth::Sanctum].contains(&auth) {
                 String::new()
             } else {
                 format!(r#"<meta name="csrf-token" content="{TOKEN}">"#)
             };
             let page = format!("<!doctype html><head>{token}</head><h1>Application</h1>");
-            let sets_cookie = auth != Auth::Node;
+            let sets_cookie = !is_node(auth);
             let cookie =
                 if sets_cookie { "Set-Cookie: XSRF-TOKEN=x%3D%3D; path=/\r\n" } else { "" };
             (200, format!("{html}{cookie}"), page)
@@ -165,9 +177,12 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
     }
     let (name, token) =
         if auth == Auth::Sanctum { ("x-xsrf-token", "x==") } else { ("x-csrf-token", TOKEN) };
-    let has_token = auth == Auth::Node || header(&request.head, name) == Some(token);
+    let has_token = is_node(auth) || header(&request.head, name) == Some(token);
     if !has_token {
         return (419, json, json!({"message": "CSRF token mismatch."}).to_string());
+    }
+    if auth == Auth::NodeForbidden {
+        return (403, json, json!({"error": "not yours"}).to_string());
     }
     if !has_session && auth != Auth::Node || auth == Auth::Forbidden {
         return (403, json, json!({"message": ""}).to_string());
@@ -185,7 +200,32 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
         let found = fields.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     };
-    let (key, secret) = match auth {
+    let (key, secret) = credentials(auth);
+    let channel = field("channel_name");
+    let has_member = channel.starts_with("presence-") && auth != Auth::NoMember;
+    let data = has_member.then_some(r#"{"user_id":"7","user_info":{}}"#);
+    let signed = sign::channel_auth(key, secret, &field("socket_id"), &channel, data);
+    let mut body = json!({"auth": signed});
+    if let Some(data) = data {
+        body["channel_data"] = data.into();
+    }
+    if auth == Auth::WithoutKey {
+        body["auth"] = signed.rsplit(':').next().expect("there is a last part").into();
+    }
+    if auth == Auth::Warning {
+        return (200, json, format!("<br />Warning: an array is no text\n{body}"));
+    }
+    let cors = if [Auth::AllowsOrigin, Auth::Node].contains(&auth) {
+        allowed_origin(request)
+    } else {
+        String::new()
+    };
+    (200, format!("{json}{cors}"), body.to_string())
+}
+
+/// The key and the secret that the application signs with.
+fn credentials(auth: Auth) -> (&'static str, &'static str) {
+    match auth {
         Auth::OtherSecret => (KEY, "the-secret-of-another-app"),
         Auth::OtherKey => ("another-key", "the-secret-of-another-app"),
         Auth::Right
@@ -198,20 +238,9 @@ fn authorize(request: &Request, auth: Auth) -> (u16, String, String) {
         | Auth::Unauthorized
         | Auth::Sanctum
         | Auth::NoMember
+        | Auth::Warning
+        | Auth::WithoutKey
+        | Auth::NodeForbidden
         | Auth::Node => (KEY, SECRET),
-    };
-    let channel = field("channel_name");
-    let has_member = channel.starts_with("presence-") && auth != Auth::NoMember;
-    let data = has_member.then_some(r#"{"user_id":"7","user_info":{}}"#);
-    let signed = sign::channel_auth(key, secret, &field("socket_id"), &channel, data);
-    let mut body = json!({"auth": signed});
-    if let Some(data) = data {
-        body["channel_data"] = data.into();
     }
-    let cors = if [Auth::AllowsOrigin, Auth::Node].contains(&auth) {
-        allowed_origin(request)
-    } else {
-        String::new()
-    };
-    (200, format!("{json}{cors}"), body.to_string())
 }

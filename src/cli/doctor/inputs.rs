@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cli::{target::reachable, trust::Trust},
-    config::{self, AppConfig, Config, ConfigError, Files, Flags, Loaded, Sources},
+    config::{self, AppConfig, Config, ConfigError, Files, Loaded, Sources},
 };
 use hyper::Uri;
 use serde_json::{Map, Value};
@@ -46,7 +46,7 @@ pub(super) struct ServerAddress {
 impl<'a> Inputs<'a> {
     /// Reads the inputs in the working directory.
     pub(super) fn read(args: &'a DoctorArgs) -> Self {
-        let sources = args.sources.sources(Flags::default(), Files::default());
+        let sources = args.sources.sources(args.address.flags(), Files::default());
         Self::from_sources(args, &sources)
     }
 
@@ -60,6 +60,11 @@ impl<'a> Inputs<'a> {
             variables: variables.unwrap_or_default(),
             loaded: config::load(sources),
         }
+    }
+
+    /// Whether the folder is that of an application of Laravel.
+    pub(super) fn is_laravel(&self) -> bool {
+        self.dir.join("artisan").exists()
     }
 
     /// The value of a variable of the application, if it is set and not empty.
@@ -117,9 +122,7 @@ impl<'a> Inputs<'a> {
         for (_, value) in args.header.iter().filter_map(|line| line.split_once(':')) {
             mask.add(value);
         }
-        for cookie in args.cookie.iter().flat_map(|all| all.split(';')) {
-            mask.add(cookie.split_once('=').map_or(cookie, |(_, value)| value));
-        }
+        args.cookie.iter().for_each(|cookies| mask.add_cookies(cookies));
         let urls = [&args.url, &args.ws, &args.server, &args.auth_endpoint];
         urls.into_iter().flatten().for_each(|url| mask.add_url(url));
         let is_other = |name: &str| ["APP_KEY", "REDIS_URL", "APP_URL"].contains(&name);
@@ -250,8 +253,13 @@ impl<'a> Inputs<'a> {
             is_tls,
             host,
             port: port.unwrap_or(if is_tls || family.ends_with("REVERB") { 443 } else { 80 }),
+            // Laravel publishes below the path of the server, and Echo has it as wsPath.
             path: value("PATH")
-                .map(|path| path.trim_end_matches('/').to_owned())
+                .or_else(|| {
+                    self.variable("REVERB_SERVER_PATH").filter(|_| family.ends_with("REVERB"))
+                })
+                .map(|path| format!("/{}", path.trim_matches('/')))
+                .filter(|path| path != "/")
                 .unwrap_or_default(),
             from: format!("{} {name}", self.place(&name)),
         })

@@ -14,8 +14,6 @@ const HIDDEN: &str = "***";
 /// Minimum length of a secret that is searched for, in bytes: shorter ones are parts of ordinary
 /// words and numbers.
 const LENGTH_MIN: usize = 6;
-/// Minimum length of a part of a secret that is searched for by itself.
-const PART_MIN: usize = 8;
 /// Values that hide nothing, and are words of the report.
 const WORDS: [&str; 3] = ["secret", "password", "laravel"];
 /// Parts of the names of query parameters and variables whose values are secrets.
@@ -29,7 +27,7 @@ impl Mask {
         self.add_one(secret);
         self.add_one(&decoded);
         // A server may repeat the token of `Bearer TOKEN` alone.
-        for word in secret.split_whitespace().filter(|word| PART_MIN <= word.len()) {
+        for word in secret.split_whitespace().filter(|word| LENGTH_MIN <= word.len()) {
             self.add_one(word);
         }
     }
@@ -40,6 +38,13 @@ impl Mask {
             self.0.push(secret.to_owned());
             // A secret may contain a shorter one, of which it must not leave a rest.
             self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        }
+    }
+
+    /// Adds the values of cookies: `name=value; other=value`.
+    pub(super) fn add_cookies(&mut self, cookies: &str) {
+        for cookie in cookies.split(';') {
+            self.add(cookie.split_once('=').map_or(cookie, |(_, value)| value));
         }
     }
 

@@ -21,7 +21,7 @@ mod public;
 mod report;
 mod snippets;
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime};
+use super::{AddressArgs, ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, print, runtime};
 use causes::local;
 use clap::Args;
 use finding::{Link, Severity, Way};
@@ -47,8 +47,14 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "wss://HOST:PORT/PATH")]
     ws: Option<Uri>,
     /// The server as it listens, without a proxy [default: the listen address of the configuration]
-    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
+    #[arg(
+        long,
+        value_name = "http[s]://HOST:PORT/PATH",
+        conflicts_with_all = ["host", "port", "path"],
+    )]
     server: Option<Uri>,
+    #[command(flatten)]
+    address: AddressArgs,
     /// The app to try [default: that of .env, or the first of the configuration]
     #[arg(long, value_name = "ID")]
     app_id: Option<String>,
@@ -64,11 +70,11 @@ pub(super) struct DoctorArgs {
     /// Channel that the authentication endpoint is asked for
     #[arg(long, value_name = "CHANNEL", requires = "auth_endpoint")]
     channel: Option<String>,
-    /// Cookies of a user, for the authentication endpoint and the page
-    #[arg(long, value_name = "NAME=VALUE; ...")]
+    /// Cookies of a user, for the authentication endpoint and the page; @FILE reads them from a file
+    #[arg(long, value_name = "NAME=VALUE; ...", value_parser = options::text_or_file)]
     cookie: Option<String>,
-    /// Header for the authentication endpoint; several are possible
-    #[arg(long, value_name = "NAME: VALUE")]
+    /// Header for the authentication endpoint; several are possible; @FILE reads one from a file
+    #[arg(long, value_name = "NAME: VALUE", value_parser = options::text_or_file)]
     header: Vec<String>,
     /// Skip what takes longer than a few seconds: idle connections, large publishes
     #[arg(long)]

@@ -4,6 +4,14 @@ use super::inputs::Inputs;
 use hyper::Uri;
 use std::fs;
 
+/// The text of an option, or that of the file that `@FILE` names: other users of the machine see options.
+pub(super) fn text_or_file(text: &str) -> Result<String, String> {
+    let Some(file) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    let text =
+        fs::read_to_string(file).map_err(|error| format!("cannot read the file: {error}"))?;
+    Ok(text.trim_end().to_owned())
+}
+
 /// What is wrong with the options, as a sentence.
 pub(super) fn check(inputs: &Inputs<'_>) -> Result<(), String> {
     let args = inputs.args;

@@ -23,6 +23,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &AUTH_ROUTE_MISSING,
     &AUTH_CORS,
     &AUTH_OTHER_SECRET,
+    &AUTH_ANSWER_INVALID,
     &PUBLISH_REACHES_OTHER_SERVER,
     &NODES_NOT_JOINED,
     &ROSTERS_DIFFER,
@@ -132,7 +133,7 @@ pub(in crate::cli::doctor) const AUTH_UNREACHABLE: Cause = Cause::new(
     Link::Auth,
     Broken,
     [
-        "The authentication endpoint does not answer.",
+        "The authentication endpoint does not answer, or answers with an error.",
         "Private and presence channels cannot be subscribed to.",
         "Correct the address, and look at the log of the application.",
     ],
@@ -156,7 +157,7 @@ pub(in crate::cli::doctor) const AUTH_FORBIDDEN: Cause = Cause::new(
     [
         "The application does not let this user subscribe to the channel.",
         "It answers 401 or 403, or redirects to the login page. Clients receive pusher:subscription_error.",
-        "Log in, have the callback of the channel in routes/channels.php return true, and let the endpoint use the guard of your users.",
+        "Log in, and have the application authorize this user for the channel.",
     ],
 );
 
@@ -178,7 +179,7 @@ pub(in crate::cli::doctor) const AUTH_ROUTE_MISSING: Cause = Cause::new(
     [
         "There is no authentication endpoint at this address.",
         "Clients receive pusher:subscription_error for private and presence channels.",
-        "Register the routes of broadcasting, and give Echo the address as authEndpoint if it is another one.",
+        "Register the route, and give the client library its address: authEndpoint of Echo, channelAuthorization.endpoint of pusher-js.",
     ],
 );
 
@@ -189,7 +190,7 @@ pub(in crate::cli::doctor) const AUTH_CORS: Cause = Cause::new(
     [
         "Pages of this origin may not use the authentication endpoint.",
         "The endpoint has another origin than the page, and does not allow the page's. Browsers send no request.",
-        "Allow the path and the origin in config/cors.php, with credentials.",
+        "Allow the origin, the headers and credentials in the answers to OPTIONS and POST: config/cors.php of Laravel.",
     ],
 );
 
@@ -200,7 +201,18 @@ pub(in crate::cli::doctor) const AUTH_OTHER_SECRET: Cause = Cause::new(
     [
         "The application signs subscriptions for another app.",
         "The server compares the signature with its own app's secret, and answers with an error 4009.",
-        "Use the same key and secret in the application and in the server, then clear the application's cached configuration.",
+        "Use the same key and secret in the application and in the server, and restart the application.",
+    ],
+);
+
+pub(in crate::cli::doctor) const AUTH_ANSWER_INVALID: Cause = Cause::new(
+    "auth_answer_invalid",
+    Link::Auth,
+    Broken,
+    [
+        "The answer of the authentication endpoint has a signature in a form that clients do not read.",
+        "Client libraries want a JSON object with auth: the key, a colon and the signature. Clients receive pusher:subscription_error.",
+        "Answer with the object itself: not within a text, without a warning or a byte order mark before it, and with the key before the signature.",
     ],
 );
 

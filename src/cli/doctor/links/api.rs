@@ -154,7 +154,8 @@ fn rejected(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig, called: &Signed
         let seen = format!("POST {url} was answered with {status} by {by}, to {location}");
         let location = location.split('?').next().unwrap_or_default();
         let finding = API_REDIRECTED.found(seen.split('?').next().unwrap_or_default());
-        if !location.starts_with("https://") || peer.is_tls {
+        let is_laravel = checkup.inputs.publish_address().is_some();
+        if !location.starts_with("https://") || peer.is_tls || !is_laravel {
             return finding;
         }
         return finding
@@ -186,6 +187,9 @@ fn through_cdn(checkup: &Checkup<'_>, seen: String) -> Finding {
     let finding = PUBLISH_THROUGH_CDN.found(seen);
     let own = checkup.inputs.direct_peer().ok().filter(|_| checkup.direct.is_some());
     let Some(own) = own else { return finding };
+    if checkup.inputs.publish_address().is_none() {
+        return finding.advice(format!("Have the application publish to {}.", own.origin()));
+    }
     let (host, port) = (&own.host, own.port);
     let scheme = if own.is_tls { "https" } else { "http" };
     finding

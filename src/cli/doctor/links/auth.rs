@@ -5,19 +5,19 @@ use super::{
     super::{
         Checkup,
         causes::api::{
-            AUTH_CORS, AUTH_CSRF, AUTH_FORBIDDEN, AUTH_NEEDS_USER, AUTH_OTHER_SECRET,
-            AUTH_ROUTE_MISSING, AUTH_UNREACHABLE,
+            AUTH_ANSWER_INVALID, AUTH_CORS, AUTH_CSRF, AUTH_FORBIDDEN, AUTH_NEEDS_USER,
+            AUTH_OTHER_SECRET, AUTH_ROUTE_MISSING, AUTH_UNREACHABLE,
         },
         finding::Finding,
-        probe::{Answer, NotSubscribed, OpenClient, Peer, get_with, send},
+        probe::{Answer, AnsweredBy, NotSubscribed, OpenClient, Peer, get_with, send},
         public::NO_CONNECTION,
         report::Outcome,
     },
     client::another,
+    page::{merged, peer_and_path, token_of, token_of_cookie},
     proxy::quote,
 };
 use crate::{
-    cli::trust::Trust,
     config::AppConfig,
     protocol::SocketId,
     signature::{Signer, channel_string_to_sign},
@@ -29,17 +29,15 @@ use hyper::{
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
-        CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE,
+        CONTENT_TYPE, COOKIE, ORIGIN,
     },
 };
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 /// The channel that is asked for unless `--channel` names one. Applications do not know it.
 const CHANNEL: &str = "private-campanile-doctor";
 const TOKEN_HEADER: &str = "X-CSRF-TOKEN";
-/// The cookie of Laravel whose value a page without a token sends back, and the header for it.
-const TOKEN_COOKIE: &str = "XSRF-TOKEN";
+/// The header for the value of the cookie of Laravel.
 const COOKIE_HEADER: &str = "X-XSRF-TOKEN";
 
 /// The endpoint, and what a page sends to it.
@@ -50,7 +48,6 @@ struct Endpoint {
     /// The address for reports, without the query.
     url: String,
     channel: String,
-    is_own_channel: bool,
     /// The header with the token of the page or of a cookie, if there is one.
     token: Option<(&'static str, String)>,
     was_page_read: bool,
@@ -60,6 +57,8 @@ struct Endpoint {
     headers: Vec<(String, String)>,
     /// The origin of the page.
     origin: Option<String>,
+    /// Whether the application is one of Laravel, as far as it is known.
+    is_laravel: bool,
 }
 
 pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome {
@@ -76,10 +75,14 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         Ok(client) => client,
         Err(outcome) => return outcome,
     };
-    let endpoint = match endpoint(checkup, &url).await {
+    let mut endpoint = match endpoint(checkup, &url).await {
         Ok(endpoint) => endpoint,
         Err(why) => return Outcome::Skipped(why),
     };
+    // An error of the application may quote what the page has sent.
+    let token = endpoint.token.iter().map(|(_, token)| token.as_str());
+    token.for_each(|token| checkup.report.mask.add(token));
+    checkup.report.mask.add_cookies(endpoint.cookie.as_deref().unwrap_or_default());
     if let Some(finding) = preflight(&endpoint).await {
         return finding.into();
     }
@@ -87,12 +90,13 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         Ok(answer) => answer,
         Err(why) => return AUTH_UNREACHABLE.found(format!("{}: {why}.", endpoint.url)).into(),
     };
+    endpoint.is_laravel |= is_of_laravel(&answer);
     if let Some(finding) = cors_of_answer(&endpoint, &answer) {
         return finding.into();
     }
     let outcome = match answer.status {
         200 => accepted(checkup, &endpoint, &app, &answer, &mut client).await,
-        403 if !endpoint.is_own_channel => Outcome::Well(
+        403 if endpoint.channel == CHANNEL => Outcome::Well(
             "answers 403 for a channel that the application does not know; --channel NAME tries one of \
              yours"
                 .to_owned(),
@@ -101,6 +105,11 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     };
     client.socket.close().await;
     outcome
+}
+
+/// Whether Laravel or PHP has answered. The status 419 is Laravel's own.
+fn is_of_laravel(answer: &Answer) -> bool {
+    answer.status == 419 || [AnsweredBy::Laravel, AnsweredBy::Php].contains(&answer.answered_by())
 }
 
 /// Reads the page, if its address is known, for its token and its cookies.
@@ -118,19 +127,20 @@ async fn endpoint(checkup: &Checkup<'_>, url: &Uri) -> Result<Endpoint, String> 
         peer,
         path,
         channel: args.channel.clone().unwrap_or_else(|| CHANNEL.to_owned()),
-        is_own_channel: args.channel.is_some(),
         token: None,
         was_page_read: false,
         cookie: args.cookie.clone(),
         has_user_cookie: args.cookie.is_some(),
         headers,
         origin: checkup.page_origin().map(|(origin, _)| origin),
+        is_laravel: checkup.inputs.is_laravel(),
     };
     if let Some(page_url) = &args.url {
         let (page, path) = peer_and_path(page_url, &trust)?;
         let cookie = endpoint.cookie.as_deref().map(|cookie| (COOKIE, cookie));
         if let Ok(answer) = get_with(&page, &path, cookie).await {
             endpoint.was_page_read = answer.status == 200;
+            endpoint.is_laravel |= is_of_laravel(&answer);
             endpoint.token = token_of(&answer.text()).map(|token| (TOKEN_HEADER, token));
             endpoint.cookie = merged(endpoint.cookie.as_deref(), &answer);
         }
@@ -138,49 +148,6 @@ async fn endpoint(checkup: &Checkup<'_>, url: &Uri) -> Result<Endpoint, String> 
     let of_cookie = || Some((COOKIE_HEADER, token_of_cookie(endpoint.cookie.as_deref()?)?));
     endpoint.token = endpoint.token.take().or_else(of_cookie);
     Ok(endpoint)
-}
-
-/// The server of a URL, and its path and query as they are: a slash at the end may matter.
-fn peer_and_path(url: &Uri, trust: &Trust) -> Result<(Peer, String), String> {
-    let mut peer = Peer::from_url(&url.to_string(), trust)?;
-    peer.prefix.clear();
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    Ok((peer, if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
-}
-
-/// The value of the cookie with the token, as a script of the page decodes it.
-fn token_of_cookie(cookies: &str) -> Option<String> {
-    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| *name == TOKEN_COOKIE)?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
-}
-
-/// The content of `<meta name="csrf-token" content="…">`.
-fn token_of(page: &str) -> Option<String> {
-    let tag = page.split("<meta").find(|tag| tag.contains("csrf-token"))?;
-    let tag = tag.split('>').next()?;
-    let (_, content) = tag.split_once("content=")?;
-    let quote = content.chars().next().filter(|c| ['"', '\''].contains(c))?;
-    Some(content[1..].split(quote).next()?.to_owned()).filter(|token| !token.is_empty())
-}
-
-/// The cookies of the user with those that the page sets.
-fn merged(cookie: Option<&str>, page: &Answer) -> Option<String> {
-    let mut all: Vec<(String, String)> = Vec::new();
-    let pair = |text: &str| {
-        let (name, value) = text.trim().split_once('=')?;
-        Some((name.to_owned(), value.to_owned()))
-    };
-    let set = page.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let set = set.filter_map(|line| pair(line.split(';').next()?));
-    for (name, value) in cookie.unwrap_or_default().split(';').filter_map(pair).chain(set) {
-        match all.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => all.push((name, value)),
-        }
-    }
-    let all: Vec<_> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Some(all.join("; ")).filter(|all| !all.is_empty())
 }
 
 impl Endpoint {
@@ -257,16 +224,26 @@ fn cors(
         return None;
     };
     let path = endpoint.path.split('?').next().unwrap_or_default().trim_start_matches('/');
-    Some(
-        AUTH_CORS
-            .found(format!(
-                "The page is at {origin}, and the answer to {method} {} ({}) {why}.",
-                endpoint.url, answer.status
-            ))
+    let finding = AUTH_CORS.found(format!(
+        "The page is at {origin}, and the answer to {method} {} ({}) {why}.",
+        endpoint.url, answer.status
+    ));
+    Some(if endpoint.is_laravel {
+        finding
             .line("config/cors.php", format!("'paths' => ['api/*', '{path}'],"))
             .line("config/cors.php", format!("'allowed_origins' => ['{origin}'],"))
-            .line("config/cors.php", "'supports_credentials' => true,"),
-    )
+            .line("config/cors.php", "'supports_credentials' => true,")
+    } else {
+        let place = "answers to OPTIONS and POST";
+        let finding = finding
+            .line(place, format!("Access-Control-Allow-Origin: {origin}"))
+            .line(place, "Access-Control-Allow-Credentials: true");
+        if wanted.is_empty() {
+            finding
+        } else {
+            finding.line(place, format!("Access-Control-Allow-Headers: {}", wanted.join(", ")))
+        }
+    })
 }
 
 /// Sends the request of a subscription.
@@ -302,14 +279,19 @@ fn rejected(endpoint: &Endpoint, answer: &Answer) -> Finding {
     }
     match status {
         401 | 403 if endpoint.is_guest() => AUTH_NEEDS_USER.found(seen),
-        401 | 403 => AUTH_FORBIDDEN.found(seen).advice(format!(
+        401 | 403 if endpoint.is_laravel => AUTH_FORBIDDEN.found(seen).advice(format!(
             "Have the callback of {} in routes/channels.php return true for this user.",
             channel.trim_start_matches("private-").trim_start_matches("presence-")
         )),
+        401 | 403 => AUTH_FORBIDDEN.found(seen),
         419 => csrf(endpoint, seen),
-        404 | 405 => AUTH_ROUTE_MISSING
+        404 | 405 if by == AnsweredBy::Campanile => AUTH_ROUTE_MISSING.found(seen).advice(
+            "Campanile signs no subscriptions: the address must be that of the application.",
+        ),
+        404 | 405 if endpoint.is_laravel => AUTH_ROUTE_MISSING
             .found(seen)
             .line("bootstrap/app.php", "->withBroadcasting(__DIR__.'/../routes/channels.php')"),
+        404 | 405 => AUTH_ROUTE_MISSING.found(seen),
         _ => AUTH_UNREACHABLE.found(seen),
     }
 }
@@ -354,6 +336,28 @@ fn csrf(endpoint: &Endpoint, seen: String) -> Finding {
     }
 }
 
+/// An answer with 200 that client libraries cannot use.
+fn without_signature(endpoint: &Endpoint, app: &AppConfig, answer: &Answer) -> Finding {
+    let url = &endpoint.url;
+    // A signature that is there, in another form: without its key, within a text, after a warning.
+    let text = answer.text();
+    let has_signature = answer.json()["auth"].is_string()
+        || text.contains(&format!("{}:", app.key)) && text.contains("auth");
+    if has_signature {
+        return AUTH_ANSWER_INVALID
+            .found(format!("POST {url} was answered with 200 and with{}", quote(answer)));
+    }
+    let seen = format!("POST {url} was answered with 200 and without a signature{}", quote(answer));
+    let finding = AUTH_ROUTE_MISSING.found(seen);
+    if endpoint.is_laravel {
+        finding.advice(
+            "Another route answers: a page for all paths, or BROADCAST_CONNECTION is log or null.",
+        )
+    } else {
+        finding.advice("Another route answers, such as a page for all paths.")
+    }
+}
+
 /// A presence channel is not joined: its members and webhooks would see that.
 fn signed_member(endpoint: &Endpoint, data: Option<&str>) -> Outcome {
     let Endpoint { url, channel, .. } = endpoint;
@@ -385,12 +389,7 @@ async fn accepted(
     let Endpoint { url, channel, .. } = endpoint;
     let body = answer.json();
     let Some((key, signature)) = body["auth"].as_str().and_then(|auth| auth.split_once(':')) else {
-        let seen =
-            format!("POST {url} was answered with 200 and without a signature{}", quote(answer));
-        return AUTH_ROUTE_MISSING
-            .found(seen)
-            .advice("Another route answers: a page for all paths, or BROADCAST_CONNECTION is log or null.")
-            .into();
+        return without_signature(endpoint, app, answer).into();
     };
     let data = body["channel_data"].as_str();
     let text = SocketId::parse(&client.socket_id)
@@ -405,8 +404,11 @@ async fn accepted(
         } else {
             format!("{url} signs with the key {key}, and the server expects {}.", app.key)
         };
-        return AUTH_OTHER_SECRET
-            .found(seen)
+        let finding = AUTH_OTHER_SECRET.found(seen);
+        if !endpoint.is_laravel {
+            return finding.into();
+        }
+        return finding
             .line(checkup.inputs.place("REVERB_APP_KEY"), format!("REVERB_APP_KEY={}", app.key))
             .advice("Set REVERB_APP_SECRET to the secret of the same app.")
             .command("php artisan config:clear")
@@ -431,27 +433,6 @@ async fn accepted(
         }
         Err(NotSubscribed::Ended(end)) => {
             AUTH_UNREACHABLE.found(format!("{channel} was not subscribed to: {end}.")).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_of_a_page_is_found() {
-        for (page, token) in [
-            (
-                r#"<head><meta charset="utf-8"><meta name="csrf-token" content="abc"></head>"#,
-                Some("abc"),
-            ),
-            ("<meta content='x' name='csrf-token'>", Some("x")),
-            (r#"<meta name="csrf-token" content="">"#, None),
-            (r#"<meta name="csrf-token"><p content="x">"#, None),
-            ("<h1>csrf-token</h1>", None),
-        ] {
-            assert_eq!(token_of(page).as_deref(), token, "{page}");
         }
     }
 }

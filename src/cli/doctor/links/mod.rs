@@ -13,6 +13,7 @@ pub(super) mod host;
 pub(super) mod idle;
 pub(super) mod limits;
 pub(super) mod nodes;
+mod page;
 pub(super) mod proxy;
 pub(super) mod queue;
 pub(super) mod reach;

@@ -8,7 +8,7 @@ use super::super::{
 const WORKERS: [&str; 3] = ["queue:work", "queue:listen", "horizon"];
 
 pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
-    if !inputs.dir.join("artisan").exists() {
+    if !inputs.is_laravel() {
         return Outcome::Skipped("no application of Laravel here".to_owned());
     }
     if !inputs.has_variables {

@@ -186,12 +186,12 @@ pub(super) async fn tls_fault(checkup: &Checkup<'_>, peer: &Peer, from: &str) ->
         let family = if from.ends_with("PUSHER_HOST") { "PUSHER" } else { "REVERB" };
         let name = format!("{family}_SCHEME");
         let finding = TLS_ON_PLAIN_PORT.found(seen);
-        return Some(
-            finding
-                .line(checkup.inputs.place(&name), format!("{name}=http"))
-                .command("php artisan config:clear")
-                .into(),
-        );
+        let finding = finding.line(checkup.inputs.place(&name), format!("{name}=http"));
+        return Some(if checkup.inputs.is_laravel() {
+            finding.command("php artisan config:clear").into()
+        } else {
+            finding.into()
+        });
     }
     let Ok(TlsView::Certificates(chain)) = look_at_tls(peer, address).await else { return None };
     let outcome = certificates(checkup, peer, &chain);
