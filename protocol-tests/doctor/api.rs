@@ -303,3 +303,27 @@ async fn publish_reaches_other_server() {
     let finding = diagnosis.only("publish_reaches_other_server");
     assert!(seen(finding).contains("none received any"), "{finding:#}");
 }
+
+/// All requests of the API reach one of two servers that are not joined, and clients reach both; or
+/// only lists of members come from the other one.
+#[tokio::test]
+async fn servers_that_are_not_joined_are_seen_by_what_clients_and_lists_miss() {
+    let (one, directory) = served(&Settings::new()).await;
+    let other = Settings::new().start_node().await;
+    let (one, other) = (one.address.to_string(), other.address.to_string());
+    let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;\n\
+                   proxy_set_header Connection $http_connection;";
+    let pass =
+        |path: &str, to: &str| format!("location {path} {{ proxy_pass http://{to}; {upgrade} }}\n");
+    let both = format!("upstream both {{ server {one}; server {other}; }}");
+    for (locations, cause, link) in [
+        (pass("/app/", "both") + &pass("/apps/", &one), "nodes_not_joined", "delivery"),
+        (pass("/", &one) + &pass("~ /users$", "both"), "rosters_differ", "presence"),
+    ] {
+        let proxy = Proxy::nginx(&both, &locations, None);
+        let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+        diagnosis.only(cause);
+        assert_eq!(diagnosis.link("nodes")["state"], "ok", "{:#}", diagnosis.report);
+        assert_eq!(diagnosis.link(link)["text"], cause, "{:#}", diagnosis.report);
+    }
+}

@@ -293,3 +293,30 @@ async fn nothing_is_wrong_with_connections_of_the_application() {
         doctor(&directory, &flags).await.well(&["configuration", "direct", "api"]);
     }
 }
+
+/// The server reads the variables that the file names, and not the values that are written in it.
+#[tokio::test]
+async fn reverb_php_differs() {
+    let server = Settings::new().start_node().await;
+    let directory = laravel(&laravel_env(&server));
+    std::fs::create_dir_all(directory.path().join("config")).expect("a folder");
+    directory.write(
+        "config/reverb.php",
+        "<?php return ['apps' => ['provider' => 'config', 'apps' => [[\n'key' => env('REVERB_APP_KEY'),\n\
+         'secret' => env('REVERB_APP_SECRET'),\n'app_id' => env('REVERB_APP_ID'),\n\
+         'allowed_origins' => ['a.test'],\n]]]];\n",
+    );
+    let diagnosis = doctor(&directory, &["--server", &server.url(), "--quick"]).await;
+    let finding = diagnosis.only("reverb_php_differs");
+    assert!(finding["seen"].to_string().contains("allowed_origins"), "{finding:#}");
+}
+
+/// As `start` takes the address.
+#[tokio::test]
+async fn the_address_of_the_server_is_given_by_host_and_port() {
+    let server = Settings::new().start_node().await;
+    let directory = laravel(&laravel_env(&server).replace("REVERB_PORT", "REVERB_OTHER"));
+    let port = server.address.port().to_string();
+    let diagnosis = doctor(&directory, &["--host", "127.0.0.1", "--port", &port, "--quick"]).await;
+    assert_eq!(diagnosis.link("direct")["state"], "ok", "{:#}", diagnosis.report);
+}

@@ -4,6 +4,7 @@
 mod api;
 mod application;
 mod auth;
+mod healthy;
 mod here;
 mod machine;
 mod proxies;

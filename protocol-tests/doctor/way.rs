@@ -1,10 +1,10 @@
 //! Causes between browsers and the server: names, ports, certificates, proxies.
 
-use kit::{APP_ID, Directory, KEY, SECRET, Server, Settings, free_port};
+use kit::{APP_ID, Directory, KEY, SECRET, Server, Settings, free_port, quoted};
 use serde_json::Value;
 
 use crate::support::{
-    certificates::{Authority, Issued, Wanted, path_text},
+    certificates::{Authority, Issued, Kind, Wanted, path_text},
     proxies::{Proxy, documented, documented_file},
 };
 use crate::{at, changes, doctor, doctor_with, laravel, laravel_env, served};
@@ -254,14 +254,14 @@ async fn certificate_expired_before_it_is_valid_and_in_the_chain() {
     let wanted = Wanted { since: Some((2099, 1, 2)), ..Wanted::default() };
     let (seen, _) = with_certificate(wanted, "certificate_expired").await;
     assert!(seen.contains("not valid before 2099-01-02"), "{seen}");
-    let wanted = Wanted { expired_intermediate: true, ..Wanted::default() };
+    let wanted = Wanted { kind: Kind::ExpiredIntermediate, ..Wanted::default() };
     let (seen, _) = with_certificate(wanted, "certificate_expired").await;
     assert!(seen.contains("Intermediate") && seen.contains("2021-02-03"), "{seen}");
 }
 
 #[tokio::test]
 async fn certificate_unusable() {
-    let wanted = Wanted { for_clients: true, ..Wanted::default() };
+    let wanted = Wanted { kind: Kind::ForClients, ..Wanted::default() };
     let (seen, _) = with_certificate(wanted, "certificate_unusable").await;
     assert!(seen.contains("server authentication"), "{seen}");
 }
@@ -286,7 +286,7 @@ async fn certificate_name() {
 
 #[tokio::test]
 async fn certificate_chain_incomplete() {
-    let wanted = Wanted { without_intermediate: true, ..Wanted::default() };
+    let wanted = Wanted { kind: Kind::WithoutIntermediate, ..Wanted::default() };
     let (seen, finding) = with_certificate(wanted, "certificate_chain_incomplete").await;
     assert!(seen.contains("Doctor Test Intermediate"), "{seen}");
     assert!(finding["why"].to_string().contains("cURL error 60"), "{finding:#}");
@@ -379,6 +379,29 @@ async fn proxy_leads_elsewhere_for_publishes() {
         let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
         diagnosis.only("proxy_leads_elsewhere");
     }
+}
+
+/// The server on this machine cannot be tried directly, or has the app enabled.
+#[tokio::test]
+async fn unknown_key_and_connection_closed_behind_the_proxy() {
+    let trusted = quoted("127.0.0.1");
+    let settings =
+        Settings::new().app("tls_only", true).server("trusted_proxies", format!("[{trusted}]"));
+    let (_server, directory) = served(&settings).await;
+    let authority = Authority::new();
+    let other = Settings::without_apps().add_app(APP_ID, "another-key", SECRET).start_node().await;
+    let proxy = nginx(&other, &[], Some(&authority));
+    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file(), "--quick"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("unknown_key");
+    assert!(seen(finding).contains(KEY), "{finding:#}");
+
+    let (_server, directory) = served(&Settings::new()).await;
+    let other = Settings::new().app("enabled", false).start_node().await;
+    let proxy = nginx(&other, &[], None);
+    let diagnosis = doctor(&directory, &["--ws", &proxy.url(), "--quick"]).await;
+    let finding = diagnosis.only("connection_closed");
+    assert!(seen(finding).contains("4003"), "{finding:#}");
 }
 
 #[tokio::test]

@@ -39,12 +39,22 @@ pub(crate) struct Wanted {
     pub(crate) days: Option<u32>,
     /// The first day on which it is valid.
     pub(crate) since: Option<(i32, u8, u8)>,
-    /// Whether it is issued by an intermediate authority that is missing from the chain.
-    pub(crate) without_intermediate: bool,
-    /// Whether the certificate of its issuer, which follows it, has expired.
-    pub(crate) expired_intermediate: bool,
-    /// Whether it is for clients only.
-    pub(crate) for_clients: bool,
+    pub(crate) kind: Kind,
+}
+
+/// How a certificate is issued.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Kind {
+    #[default]
+    Usual,
+    /// By an intermediate authority that is missing from the chain.
+    WithoutIntermediate,
+    /// By an authority whose certificate, which follows it, has expired.
+    ExpiredIntermediate,
+    /// For clients only.
+    ForClients,
+    /// For six days, of which one has passed.
+    ShortLived,
 }
 
 impl Authority {
@@ -83,14 +93,19 @@ impl Authority {
         if let Some(days) = wanted.days {
             parameters.not_after = (SystemTime::now() + Duration::from_secs(86_400) * days).into();
         }
+        if wanted.kind == Kind::ShortLived {
+            let day = Duration::from_secs(86_400);
+            parameters.not_before = (SystemTime::now() - day).into();
+            parameters.not_after = (SystemTime::now() + 5 * day).into();
+        }
         if let Some((year, month, day)) = wanted.since {
             parameters.not_before = date_time_ymd(year, month, day);
         }
-        if wanted.for_clients {
+        if wanted.kind == Kind::ForClients {
             parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         }
         let key = KeyPair::generate().expect("there is randomness");
-        if wanted.expired_intermediate {
+        if wanted.kind == Kind::ExpiredIntermediate {
             let mut intermediate = authority("Doctor Test Intermediate");
             intermediate.not_after = date_time_ymd(2021, 2, 3);
             let own = KeyPair::generate().expect("there is randomness");
@@ -99,7 +114,7 @@ impl Authority {
             let leaf = parameters.signed_by(&key, &issuer).expect("the key can sign");
             return self.write(&(leaf.pem() + &issuer.pem()), &key.serialize_pem());
         }
-        let certificate = if wanted.without_intermediate {
+        let certificate = if wanted.kind == Kind::WithoutIntermediate {
             // Where the issuer's certificate is, which public authorities name: id-ad-caIssuers with a URL.
             let url = b"http://127.0.0.1/issuer.der";
             let length = u8::try_from(url.len()).expect("it is short");

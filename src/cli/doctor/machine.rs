@@ -81,6 +81,16 @@ pub(super) fn outgoing_ports() -> Option<u32> {
     Some((last + 1).saturating_sub(first))
 }
 
+/// The number that a file has.
+pub(super) fn number(file: &str) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether this machine is a container of Docker or Podman.
+pub(super) fn is_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|file| Path::new(file).exists())
+}
+
 /// When a file was changed.
 pub(super) fn changed_at(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()

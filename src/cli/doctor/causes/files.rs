@@ -11,6 +11,7 @@ pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
     &ADDRESS_INVALID,
     &HOST_IS_LOCAL,
     &BROWSER_KEY_DIFFERS,
+    &REVERB_PHP_DIFFERS,
     &CONFIGURATION_CACHED,
     &ASSETS_OUTDATED,
     &ASSETS_USE_HOSTED_PUSHER,
@@ -46,6 +47,16 @@ pub(in crate::cli::doctor) const BROWSER_KEY_DIFFERS: Cause = Cause {
     title: "Browsers have another key than the application.",
     why: "They connect to another app, or are closed with 4001. Events of the application do not reach them.",
     remedy: "Use one key in the application and for browsers, and build the assets.",
+    stops: None,
+};
+
+pub(in crate::cli::doctor) const REVERB_PHP_DIFFERS: Cause = Cause {
+    id: "reverb_php_differs",
+    link: Link::Configuration,
+    severity: Doubtful,
+    title: "config/reverb.php sets what the server does not use.",
+    why: "Campanile does not execute PHP. Of that file it knows the variables, and not the values that are written in it.",
+    remedy: "Write the value to .env or config.toml: `campanile import` converts the file.",
     stops: None,
 };
 

@@ -7,8 +7,14 @@ use super::super::finding::{
 };
 
 /// The causes in this file.
-pub(in crate::cli::doctor) const ALL: &[&Cause] =
-    &[&PORT_IN_USE, &PORT_NOT_PUBLISHED, &QUEUE_WORKER_NOT_RUNNING, &DESCRIPTORS_LOW, &PORTS_FEW];
+pub(in crate::cli::doctor) const ALL: &[&Cause] = &[
+    &PORT_IN_USE,
+    &PORT_NOT_PUBLISHED,
+    &QUEUE_WORKER_NOT_RUNNING,
+    &DESCRIPTORS_LOW,
+    &PORTS_FEW,
+    &CONNTRACK_FULL,
+];
 
 pub(in crate::cli::doctor) const PORT_IN_USE: Cause = Cause {
     id: "port_in_use",
@@ -57,5 +63,15 @@ pub(in crate::cli::doctor) const PORTS_FEW: Cause = Cause {
     title: "This machine has few ports for outgoing connections.",
     why: "A proxy on this machine needs one for each client. Without a free port it answers 502.",
     remedy: "Widen net.ipv4.ip_local_port_range.",
+    stops: None,
+};
+
+pub(in crate::cli::doctor) const CONNTRACK_FULL: Cause = Cause {
+    id: "conntrack_full",
+    link: Link::Limits,
+    severity: Doubtful,
+    title: "The table of connections of this machine's firewall is almost full.",
+    why: "When it is full, the kernel drops packets of new connections without an answer, and clients time out.",
+    remedy: "Raise net.netfilter.nf_conntrack_max.",
     stops: None,
 };

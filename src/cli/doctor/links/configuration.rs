@@ -3,7 +3,7 @@
 use super::{
     super::{
         causes::{
-            files::{ADDRESS_INVALID, BROWSER_KEY_DIFFERS},
+            files::{ADDRESS_INVALID, BROWSER_KEY_DIFFERS, REVERB_PHP_DIFFERS},
             local::{BROADCASTING_NOT_CONFIGURED, CONFIGURATION_INVALID, HOST_IS_BIND_ADDRESS},
         },
         finding::Finding,
@@ -35,6 +35,7 @@ pub(in crate::cli::doctor) fn check(inputs: &Inputs<'_>) -> Outcome {
     findings.extend(of_address);
     findings.extend(browser_key_differs(inputs));
     findings.extend(broadcasting(inputs));
+    findings.extend(reverb_php(inputs));
     findings.extend(configuration_cached(inputs));
     Outcome::of(findings, seen)
 }
@@ -50,6 +51,18 @@ fn read_from(loaded: &Loaded) -> String {
         count => format!("; {count} warnings: campanile check"),
     };
     format!("read from {names}{app}{warnings}")
+}
+
+/// What `config/reverb.php` sets and the server does not use: it reads the variables alone.
+fn reverb_php(inputs: &Inputs<'_>) -> Option<Finding> {
+    let loaded = inputs.loaded.as_ref().ok()?;
+    let mut differences =
+        loaded.warnings.iter().filter(|warning| warning.starts_with("config/reverb.php:"));
+    let finding =
+        REVERB_PHP_DIFFERS.found(format!("{}.", differences.next()?.trim_end_matches('.')));
+    let finding =
+        differences.fold(finding, |finding, more| finding.advice(format!("Also: {more}")));
+    Some(finding.command("campanile import"))
 }
 
 /// An address to listen on in place of one to connect to.
@@ -152,7 +165,7 @@ fn browser_key_differs(inputs: &Inputs<'_>) -> Option<Finding> {
 
 /// Another way of broadcasting than this server, in an application of Laravel.
 fn broadcasting(inputs: &Inputs<'_>) -> Option<Finding> {
-    if !inputs.dir.join("artisan").exists() || !inputs.has_variables {
+    if !inputs.is_laravel() || !inputs.has_variables {
         return None;
     }
     let names = ["BROADCAST_CONNECTION", "BROADCAST_DRIVER"];

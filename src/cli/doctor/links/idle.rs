@@ -5,6 +5,7 @@ use super::{
         Checkup,
         causes::way::{IDLE_TIMEOUT, PING_ANSWERED_BY_PROXY},
         finding::Finding,
+        inputs::is_local,
         probe::{AnsweredBy, ClientEnd, ClientMessage, OpenClient},
         public::NO_CONNECTION,
         report::Outcome,
@@ -40,7 +41,10 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         return Outcome::Skipped("--quick".to_owned());
     }
     let is_direct = checkup.public.as_ref().is_some_and(|public| {
-        checkup.inputs.direct_peer().is_ok_and(|own| own.full_authority() == public.authority())
+        let is_own_host =
+            |host: &str| host == public.peer.host || is_local(host) && is_local(&public.peer.host);
+        let own = checkup.direct.as_ref();
+        own.is_some_and(|own| own.port == public.peer.port && is_own_host(&own.host))
     });
     if is_direct && args.wait_idle.is_none() {
         return Outcome::Skipped("no proxy is between browsers and the server".to_owned());
@@ -74,6 +78,10 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     if let Some(ClientEnd::Closed { code: Some(code @ 4000..), reason }) = &silent.end {
         // The server closes for a reason of its own, such as a restart.
         return Outcome::Skipped(format!("closed with {code}: {reason}"));
+    }
+    if let Some(ClientEnd::Closed { code: Some(code @ (1001 | 1012)), reason }) = &silent.end {
+        // So proxies close when they are reloaded.
+        return Outcome::Skipped(format!("a proxy is restarting: closed with {code} {reason}"));
     }
     if let Some(end) = &silent.end {
         return cut(checkup, &silent, end, activity).into();

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Checkup,
-        causes::machine::{DESCRIPTORS_LOW, PORTS_FEW},
+        causes::machine::{CONNTRACK_FULL, DESCRIPTORS_LOW, PORTS_FEW},
         finding::Finding,
         machine,
         report::Outcome,
@@ -26,7 +26,10 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         return Outcome::Skipped("the server did not say its limits".to_owned());
     };
     let ports = machine::outgoing_ports();
-    let findings = judge(descriptors, ports, checkup.inputs.public_address().is_some());
+    let mut findings = judge(descriptors, ports, checkup.inputs.public_address().is_some());
+    let tracking =
+        |name: &str| machine::number(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
+    findings.extend(tracked(tracking("count"), tracking("max")));
     Outcome::of(findings, format!("the server may open {descriptors} files"))
 }
 
@@ -46,9 +49,34 @@ fn judge(descriptors: u64, ports: Option<u32>, has_proxy: bool) -> Vec<Finding> 
     low.into_iter().chain(few).collect()
 }
 
+/// Connections that the firewall of this machine tracks, and how many it can.
+fn tracked(count: Option<u64>, limit: Option<u64>) -> Option<Finding> {
+    let (count, limit) = (count?, limit?);
+    (limit / 5 * 4 <= count).then(|| {
+        CONNTRACK_FULL
+            .found(format!("The firewall of this machine tracks {count} of {limit} connections."))
+            .line(
+                "/etc/sysctl.d/campanile.conf",
+                format!("net.netfilter.nf_conntrack_max = {}", limit * 4),
+            )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_of_connections_that_is_almost_full_is_found() {
+        for (count, limit, is_full) in [
+            (Some(800), Some(1_000), true),
+            (Some(799), Some(1_000), false),
+            (None, Some(1), false),
+            (Some(1), None, false),
+        ] {
+            assert_eq!(tracked(count, limit).is_some(), is_full, "{count:?} {limit:?}");
+        }
+    }
 
     #[test]
     fn low_limits_are_found() {

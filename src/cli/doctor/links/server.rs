@@ -7,7 +7,8 @@ use super::super::{
         machine::{PORT_IN_USE, PORT_NOT_PUBLISHED},
     },
     compose::ComposeFile,
-    inputs::{Inputs, ServerAddress},
+    finding::Finding,
+    inputs::{Inputs, ServerAddress, is_local},
     machine,
     probe::{Answer, Peer, STEP_TIMEOUT, get_with},
     report::Outcome,
@@ -22,6 +23,11 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
         Err(why) => return Outcome::Skipped(why),
     };
     if let Err(error) = peer.connect().await {
+        if let Some(peer) = at_publish_address(checkup).await {
+            let seen = format!("Campanile answers at {}{}", peer.origin(), peer.prefix);
+            checkup.direct = Some(peer);
+            return Outcome::Well(seen);
+        }
         return not_running(inputs, &peer, &error.to_string()).await;
     }
     if let Some(seen) = other_program(&peer).await {
@@ -30,6 +36,16 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     let seen = format!("Campanile answers at {}{}", peer.origin(), peer.prefix);
     checkup.direct = Some(peer);
     Outcome::Well(seen)
+}
+
+/// The server at the address on this machine that the application publishes to: it may have been started
+/// with other options than those in the files.
+async fn at_publish_address(checkup: &Checkup<'_>) -> Option<Peer> {
+    let inputs = &checkup.inputs;
+    let address = inputs.publish_address().filter(|_| inputs.args.server.is_none())?;
+    let peer = checkup.peer_of(&address).ok().filter(|_| is_local(&address.host))?;
+    let answers = peer.connect().await.is_ok() && other_program(&peer).await.is_none();
+    answers.then_some(peer)
 }
 
 /// Nothing listens at the address of the server.
@@ -58,14 +74,32 @@ async fn not_running(inputs: &Inputs<'_>, peer: &Peer, error: &str) -> Outcome {
                 .command("docker compose up -d")
                 .into()
         }
-        None => SERVER_NOT_RUNNING.found(seen).command("campanile start").into(),
+        None => in_container(
+            SERVER_NOT_RUNNING.found(seen).command("campanile start"),
+            machine::is_container()
+                && inputs.publish_address().is_some_and(|address| is_local(&address.host)),
+        )
+        .into(),
     }
+}
+
+/// In a container, `localhost` is the container itself.
+fn in_container(finding: Finding, is_container: bool) -> Finding {
+    if !is_container {
+        return finding;
+    }
+    finding.advice(
+        "This is a container. If the server runs in another one, set REVERB_HOST to the name of its service, \
+         and keep the public name in VITE_REVERB_HOST.",
+    )
 }
 
 /// Whether the server probably runs on another machine: no file configures one here, and clients or
 /// the application connect to another machine.
 async fn is_elsewhere(inputs: &Inputs<'_>) -> bool {
-    if inputs.args.sources.config.is_some() || inputs.dir.join("config.toml").exists() {
+    let address = &inputs.args.address;
+    let is_given = address.host.is_some() || address.port.is_some();
+    if is_given || inputs.args.sources.config.is_some() || inputs.dir.join("config.toml").exists() {
         return false;
     }
     for address in [inputs.public_address(), inputs.publish_address()].into_iter().flatten() {
@@ -155,7 +189,17 @@ async fn is_ours(peer: &Peer) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_server;
+    use super::*;
+
+    #[test]
+    fn localhost_of_a_container_is_explained() {
+        let steps = |is_container| {
+            in_container(SERVER_NOT_RUNNING.found("").command("campanile start"), is_container)
+                .steps()
+        };
+        assert_eq!(steps(false).len(), 1);
+        assert_eq!(steps(true).len(), 2);
+    }
 
     #[test]
     fn only_servers_of_the_protocol_are_to_be_stopped() {
