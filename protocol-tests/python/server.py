@@ -21,16 +21,16 @@ APP = {"id": "3001", "key": "tests-key", "secret": "tests-secret", "subscription
 class Server:
     """Runs during the `with` block. It must still run at the end of the block, exit with 0, and never panic.
 
-    `app` is its app, and `settings` further tables of its configuration.
+    `app` is its app, with the tables in `app_tables`, and `settings` further tables of its configuration.
     """
 
-    def __init__(self, program=(CAMPANILE_BIN,), deadline_s=DEADLINE_S, app=APP, settings=""):
+    def __init__(self, program=(CAMPANILE_BIN,), deadline_s=DEADLINE_S, app=APP, settings="", app_tables=""):
         self._deadline_s = deadline_s
         self.folder = tempfile.TemporaryDirectory(prefix="campanile-python-")
         # Strings, numbers and booleans are written in TOML as in JSON.
         table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in app.items())
         config = Path(self.folder.name) / "config.toml"
-        config.write_text(f"[server]\nshutdown_grace_s = 2\n{settings}\n[[apps]]\n{table}\n", encoding="utf-8")
+        config.write_text(f"[server]\nshutdown_grace_s = 2\n{settings}\n[[apps]]\n{table}\n{app_tables}\n", encoding="utf-8")
         self.log = []
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
