@@ -59,11 +59,9 @@ async fn a_member_who_does_not_return_leaves_after_the_grace_period() {
 #[tokio::test]
 async fn a_member_who_closes_its_connection_leaves_at_once() {
     let (server, mut witness) = server_and_witness(600).await;
-    for code in [1000_u16, 1001] {
-        let mut client = member(&server, &mut witness, "1").await;
-        client.bytes(frames::masked(frames::FIN | frames::CLOSE, &code.to_be_bytes())).await;
-        witness.expect_member_removed(R, "1").await;
-    }
+    let mut client = member(&server, &mut witness, "1").await;
+    client.bytes(close(1000)).await;
+    witness.expect_member_removed(R, "1").await;
     let mut client = member(&server, &mut witness, "1").await;
     client.bytes(frames::masked(frames::FIN | frames::CLOSE, &[])).await;
     witness.expect_member_removed(R, "1").await;
@@ -72,19 +70,42 @@ async fn a_member_who_closes_its_connection_leaves_at_once() {
     witness.expect_member_removed(R, "1").await;
 }
 
+/// Browsers close with 1001 when a tab is closed, but also before a page is reloaded, and when one that was suspended comes
+/// back.
+#[tokio::test]
+async fn a_member_whose_page_is_gone_leaves_after_three_seconds_unless_it_returns() {
+    let (server, mut witness) = server_and_witness(600).await;
+    let mut client = member(&server, &mut witness, "1").await;
+    client.bytes(close(1001)).await;
+    server.wait_for_connections(1).await;
+    let mut back = server.client().await;
+    back.join(R, "1").await;
+    server.assert_no_other_events(R, &mut [&mut witness, &mut back]).await;
+    let gone = tokio::time::Instant::now();
+    back.bytes(close(1001)).await;
+    witness.expect_member_removed(R, "1").await;
+    let after = gone.elapsed();
+    assert!(Duration::from_millis(2_900) <= after && after < Duration::from_secs(30), "{after:?}");
+}
+
+fn close(code: u16) -> Vec<u8> {
+    frames::masked(frames::FIN | frames::CLOSE, &code.to_be_bytes())
+}
+
 #[tokio::test]
 async fn a_client_that_gave_up_a_lost_line_is_expected_back() {
     let (server, mut witness) = server_and_witness(600).await;
     let mut client = member(&server, &mut witness, "1").await;
-    // This is what a page sends that had no answer to its ping, once the line is back.
+    // This is what pusher-js sends that had no answer to its ping, once the line is back: in a browser, and in Node.
     let ping = frames::text(r#"{"event":"pusher:ping","data":{}}"#);
-    let close = frames::masked(frames::FIN | frames::CLOSE, &[]);
-    client.bytes([ping, close].concat()).await;
-    server.wait_for_connections(1).await;
-    server.assert_no_other_events(R, &mut [&mut witness]).await;
-    let mut back = server.client().await;
-    back.join(R, "1").await;
-    server.assert_no_other_events(R, &mut [&mut witness, &mut back]).await;
+    for close in [frames::masked(frames::FIN | frames::CLOSE, &[]), close(1000)] {
+        client.bytes([ping.clone(), close].concat()).await;
+        server.wait_for_connections(1).await;
+        server.assert_no_other_events(R, &mut [&mut witness]).await;
+        client = server.client().await;
+        client.join(R, "1").await;
+        server.assert_no_other_events(R, &mut [&mut witness, &mut client]).await;
+    }
 }
 
 #[tokio::test]

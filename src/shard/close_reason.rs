@@ -154,6 +154,9 @@ impl CloseReason {
 pub(super) enum Departure {
     /// The line was lost, or the server closed it: the client returns if it can.
     Lost,
+    /// The page has gone, or has been reloaded, suspended or left by Back, after which browsers close in the same way: if it
+    /// returns, it does so soon.
+    Away,
     /// The client has closed the connection, and may return.
     Left,
     /// The client is not to come back unchanged: what is known of it is forgotten.
@@ -169,7 +172,9 @@ impl CloseReason {
                 4100..=4299 => Departure::Lost,
                 _ => Departure::Final,
             },
-            Self::ByClient(1005) if has_just_pinged => Departure::Lost,
+            // pusher-js closes with 1005 in browsers, and with 1000 in Node.
+            Self::ByClient(1000 | 1005) if has_just_pinged => Departure::Lost,
+            Self::ByClient(1001) => Departure::Away,
             Self::ByClient(_) => Departure::Left,
             Self::Disconnected | Self::NetworkError | Self::Replaced | Self::Panic => {
                 Departure::Lost
@@ -193,7 +198,7 @@ mod tests {
             (by_server(CloseCode::AppDisabled), Departure::Final),
             (by_server(CloseCode::NotUtf8), Departure::Final),
             (CloseReason::ByClient(1000), Departure::Left),
-            (CloseReason::ByClient(1001), Departure::Left),
+            (CloseReason::ByClient(1001), Departure::Away),
             (CloseReason::ByClient(1005), Departure::Left),
             (CloseReason::Disconnected, Departure::Lost),
             (CloseReason::NetworkError, Departure::Lost),
@@ -202,7 +207,9 @@ mod tests {
             assert_eq!(reason.departure(false), expected, "{reason:?}");
         }
         assert_eq!(CloseReason::ByClient(1005).departure(true), Departure::Lost);
-        assert_eq!(CloseReason::ByClient(1000).departure(true), Departure::Left);
+        assert_eq!(CloseReason::ByClient(1000).departure(true), Departure::Lost);
+        assert_eq!(CloseReason::ByClient(1001).departure(true), Departure::Away);
+        assert_eq!(CloseReason::ByClient(4000).departure(true), Departure::Left);
     }
 
     #[test]

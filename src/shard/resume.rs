@@ -20,6 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long the subscriptions of a page stay that was closed, reloaded or suspended: pusher-js returns after a second, a
+/// reloaded page when it has loaded.
+const AWAY_GRACE: Duration = Duration::from_secs(3);
+
 type Subscriptions = HashMap<ChannelName, Subscription<SubscriptionHandle>>;
 
 /// How a new subscription of the client uses the log of its channel.
@@ -212,10 +216,15 @@ impl Shard {
             let session = (departure != Departure::Final).then(|| Box::new(session));
             self.end_of_client(&name, connection, session);
         }
+        let grace = match departure {
+            Departure::Lost => self.config.presence_grace,
+            Departure::Away => self.config.presence_grace.min(AWAY_GRACE),
+            Departure::Left | Departure::Final => Duration::ZERO,
+        };
         for (channel, subscription) in subscriptions {
             let is_seen = channel.is_presence() || is_resumable;
-            if departure == Departure::Lost && is_seen && !self.config.presence_grace.is_zero() {
-                self.linger(client, channel, &subscription);
+            if is_seen && !grace.is_zero() {
+                self.linger(client, channel, &subscription, grace);
             } else {
                 self.unsubscribe(&client.hub, &channel, &subscription);
             }
@@ -247,6 +256,7 @@ impl Shard {
         client: &AdmittedClient,
         channel: ChannelName,
         subscription: &Subscription<SubscriptionHandle>,
+        grace: Duration,
     ) {
         // A pending subscription is undone when its result arrives.
         if !self.remove_subscriber(&channel, subscription) {
@@ -259,7 +269,7 @@ impl Shard {
             user_id: subscription.user_id.clone(),
             socket_id: client.session.socket_id(),
         };
-        let end = self.now + self.config.presence_grace;
+        let end = self.now + grace;
         if let Some(over) = self.node.grace().add(lingering, end) {
             self.node.end_lingering(&over, self.now);
         }
