@@ -10,6 +10,7 @@ mod cli;
 mod client_events;
 mod connection;
 mod console;
+mod counted;
 mod delivery;
 mod development;
 mod diagnostics;

@@ -55,6 +55,8 @@ async fn expect_gap(client: &mut Client, channel: &str) -> u64 {
         (&json!("campanile:gap"), &json!(channel)),
         "{gap}"
     );
+    // Handlers that are bound on the client learn the channel from the data.
+    assert_eq!(inner(&gap)["channel"], channel);
     inner(&gap)["since_ms"].as_u64().expect("a number")
 }
 

@@ -16,6 +16,7 @@ const MESSAGES: &[&str] = &[
     r#"{"event":"pusher:subscribe","data":{"auth":"app-key:00","channel_data":"{\"user_id\":10}","channel":"presence-x"}}"#,
     r##"{"event":"pusher:subscribe","data":{"channel":"#server-to-user-7","auth":""}}"##,
     r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#,
+    r#"{"event":"campanile:resume","data":{"channels":{"news":["k3",1042],"private-a":["",0]}}}"#,
     r#"{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}"#,
     r#"{"event":"pusher:signin","data":{"auth":"app-key:00","user_data":"{\"id\":\"7\",\"watchlist\":[\"8\"]}"}}"#,
     r#"{"event":"client-typing","channel":"private-foobar","data":{"user":"a b","n":[1,2.5e3,null]}}"#,

@@ -185,11 +185,24 @@ pub fn cache_miss(channel: &ChannelName) -> Frame {
     on_channel("pusher:cache_miss", channel, "{}")
 }
 
-/// `campanile:gap`: a client that has returned may have missed events of the channel within this time, and is to
-/// load its state anew. It is an event of the channel, so that pages can listen to it.
+/// `campanile:gap`: a client that has returned may have missed events of the channel within this time, `None` if the
+/// server does not know since when, and is to load its state anew. It is an event of the channel, so that pages can
+/// listen to it. Its data names the channel for handlers that are bound on the client: pusher-js calls those of an
+/// encrypted channel with nothing that is not encrypted.
 #[must_use]
-pub fn gap(channel: &ChannelName, since: Duration) -> Frame {
-    on_channel("campanile:gap", channel, &format!(r#"{{"since_ms":{}}}"#, since.as_millis()))
+pub fn gap(channel: &ChannelName, since: Option<Duration>) -> Frame {
+    let name = to_json_string(channel.as_str());
+    let since =
+        since.map_or_else(String::new, |since| format!(r#","since_ms":{}"#, since.as_millis()));
+    on_channel("campanile:gap", channel, &format!(r#"{{"channel":{name}{since}}}"#))
+}
+
+/// `pusher_internal:position`, for a client that counts the events of its channels: what it counts next follows this
+/// position in the channel's log.
+#[must_use]
+pub fn position(channel: &ChannelName, epoch: &str, sequence: u64) -> Frame {
+    let epoch = to_json_string(epoch);
+    on_channel("pusher_internal:position", channel, &format!("[{epoch},{sequence}]"))
 }
 
 /// `pusher:subscription_error`. `channel` is the unvalidated name that the client sent.

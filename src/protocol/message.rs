@@ -3,7 +3,7 @@
 use super::json::replace_lone_surrogates;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 /// One message of a client, parsed and not yet validated.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum ClientMessage<'a> {
     Unsubscribe(String),
     /// `pusher:signin`.
     SignIn(SignIn),
+    /// `campanile:resume`: the positions of a page that counts its events.
+    Resume(Resume),
     /// An event whose name begins with `client-`.
     ClientEvent(ClientEventMessage<'a>),
     /// An unknown `pusher:` event. It is ignored: newer clients may send events of a newer protocol.
@@ -49,6 +51,13 @@ pub struct SignIn {
     pub auth: Option<String>,
     /// JSON that the application has signed.
     pub user_data: String,
+}
+
+/// The data of `campanile:resume`.
+#[derive(Debug, Deserialize)]
+pub struct Resume {
+    /// The epoch and the sequence in the log of each channel, by its unvalidated name.
+    pub channels: HashMap<String, (String, u64)>,
 }
 
 /// A client event, which is sent to the other subscribers of a channel.
@@ -116,6 +125,7 @@ impl<'a> ClientMessage<'a> {
             Self::Subscribe(subscribe) => ClientMessage::Subscribe(subscribe),
             Self::Unsubscribe(channel) => ClientMessage::Unsubscribe(channel),
             Self::SignIn(sign_in) => ClientMessage::SignIn(sign_in),
+            Self::Resume(resume) => ClientMessage::Resume(resume),
             Self::UnknownProtocolEvent => ClientMessage::UnknownProtocolEvent,
             Self::Unknown { name, channel } => {
                 ClientMessage::Unknown { name: name.into_owned().into(), channel }
@@ -142,6 +152,10 @@ impl<'a> ClientMessage<'a> {
                 message.data,
                 "pusher:signin needs data with strings `auth` and `user_data`",
             )?)),
+            "campanile:resume" => Ok(Self::Resume(parse_data(
+                message.data,
+                "campanile:resume needs data with an object `channels` of pairs: epoch and sequence",
+            )?)),
             name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEventMessage {
                 channel: string_of(message.channel),
                 data: message.data.map(|raw| raw.get().into()),
@@ -165,6 +179,7 @@ impl ClientMessage<'_> {
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::SignIn(_)
+            | Self::Resume(_)
             | Self::UnknownProtocolEvent => None,
         }
     }

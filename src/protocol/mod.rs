@@ -35,7 +35,7 @@ pub use event::EventData;
 pub use frame::{Frame, FrameKind, WeakFrame};
 pub use json::{compact, parse_id, replace_lone_surrogates, unescaped_len};
 pub use member::{Member, MemberLimits};
-pub use message::{ClientEventMessage, ClientMessage, Malformed, SignIn, Subscribe};
+pub use message::{ClientEventMessage, ClientMessage, Malformed, Resume, SignIn, Subscribe};
 pub use rejection::ClientEventRejection;
 pub use resume::{ClientName, InvalidToken, NamedClient, ResumeToken};
 pub use socket_id::{InvalidSocketId, SocketId};

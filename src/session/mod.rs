@@ -7,8 +7,10 @@
 //! A message is handled with the app's current configuration. The settings that all sessions share
 //! are those from the start of the connection, since the client has been sent some of them.
 
+mod acknowledgements;
 mod authorized;
 mod config;
+mod counted;
 mod error_budget;
 mod liveness;
 mod message_limiter;
@@ -21,10 +23,11 @@ pub use resumable::Resumable;
 
 use crate::{
     app::App,
+    channel::Position,
     config::ClientEvents,
     protocol::{
         ChannelName, ClientEventMessage, ClientEventRejection, ClientMessage, CloseCode, EventData,
-        Malformed, Member, ProtocolError, ResumeToken, SocketId, User,
+        Malformed, Member, ProtocolError, Resume, ResumeToken, SocketId, User,
     },
     rate::TokenBucket,
 };
@@ -263,6 +266,10 @@ impl<H> Session<H> {
                 Ok(None)
             }
             ClientMessage::UnknownProtocolEvent => Ok(None),
+            ClientMessage::Resume(Resume { channels }) => {
+                self.on_counted(channels, app.config.max_channel_name_length, now);
+                Ok(None)
+            }
             ClientMessage::Subscribe(request) => self.subscribe(&app, request, now).map(Some),
             ClientMessage::Unsubscribe(channel) => Ok(self.unsubscribe(&channel)),
             ClientMessage::SignIn(request) => self.sign_in(&app, request, now).map(Some),
@@ -272,6 +279,21 @@ impl<H> Session<H> {
                 Err(ProtocolError::ClientEvent { channel, rejection })
             }
         }
+    }
+
+    /// Takes the positions that the page has counted. Without a token they are ignored.
+    fn on_counted(
+        &mut self,
+        channels: HashMap<String, (String, u64)>,
+        max_name_length: usize,
+        now: Instant,
+    ) {
+        let Some(resumable) = &mut self.resumable else { return };
+        let parsed = channels.into_iter().filter_map(|(name, (epoch, sequence))| {
+            let channel = ChannelName::parse(&name, max_name_length).ok()?;
+            Some((channel, Position { epoch: epoch.into(), sequence }))
+        });
+        resumable.tell(parsed, now);
     }
 
     /// Counts a message. Pings and pongs do not count against the app's limit
@@ -378,6 +400,11 @@ impl<H> Session<H> {
     #[must_use]
     pub fn channels(&self) -> impl ExactSizeIterator<Item = &ChannelName> {
         self.subscriptions.keys()
+    }
+
+    /// The channel whose subscription has a handle that fits.
+    pub fn channel_of(&self, fits: impl Fn(&H) -> bool) -> Option<&ChannelName> {
+        self.subscriptions.iter().find(|(_, of)| fits(&of.handle)).map(|(channel, _)| channel)
     }
 
     /// Removes and returns all subscriptions.

@@ -4,12 +4,16 @@
 //! A client proves that it has handled everything before a `pusher:ping` by answering it. A WebSocket pong
 //! proves nothing: the browser answers it for a page that is suspended, and before the page has read.
 
+use super::{
+    acknowledgements::Acknowledgements,
+    counted::{CountedPositions, RESUBSCRIBE_TIMEOUT},
+};
 use crate::{
     channel::{Gap, LogStart, ParkedSession, Position},
     protocol::{ChannelName, ResumeToken},
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -23,6 +27,8 @@ pub struct Resumable {
     starts: HashMap<ChannelName, Option<LogStarted>>,
     /// What the previous connection has left, and until when its channels may be asked for.
     parked: Option<(ParkedSession, Instant)>,
+    /// What the page has told, if it counts its events itself.
+    counted: Option<CountedPositions>,
 }
 
 /// Whether the connection has taken the place of the one before. It does so at its first message, so that a
@@ -42,35 +48,12 @@ struct LogStarted {
     /// The delivery counter of the shard when the first messages of the subscription were queued. A ping that
     /// was written before says nothing about them.
     counter: u64,
-    /// The position before what was replayed.
-    before: Position,
-    /// The sequence of the log's latest event at that time.
-    end: u64,
+    /// The position before what was replayed. If that was not possible, the one that the client had, so that the
+    /// notice is repeated if it is lost; `None` if it is unknown.
+    before: Option<Position>,
+    /// The end of the log at that time.
+    end: Position,
 }
-
-/// What the client has acknowledged, by its shard's counter of deliveries.
-#[derive(Debug)]
-struct Acknowledgements {
-    acknowledged: u64,
-    /// The counter at each `pusher:ping` that the client has not answered, and when it was queued.
-    pings: VecDeque<(u64, Instant)>,
-    /// Whether something was written after the latest ping.
-    has_unconfirmed: bool,
-    /// The number of queued frames if none of them is worth a ping; otherwise 0.
-    frames_of_ping: usize,
-    written_at: Instant,
-    pinged_at: Instant,
-}
-
-/// A ping that follows a write at once comes this much after the one before, at least: the price of
-/// resumability is one ping and one pong a second.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Once nothing was written for this long, the last events are confirmed earlier.
-const QUIET: Duration = Duration::from_millis(20);
-/// Minimum time between two pings of a connection that becomes quiet again and again.
-const QUIET_PING_INTERVAL: Duration = Duration::from_millis(250);
-/// How long after a return the channels of the previous connection may be asked for.
-pub(super) const RESUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Resumable {
     /// The state of a new connection.
@@ -82,7 +65,27 @@ impl Resumable {
             acknowledgements: Acknowledgements::new(now),
             starts: HashMap::new(),
             parked: None,
+            counted: None,
         }
+    }
+
+    /// Records that the page counts the events of its channels, and how far it has handled each.
+    pub fn tell(
+        &mut self,
+        positions: impl IntoIterator<Item = (ChannelName, Position)>,
+        now: Instant,
+    ) {
+        let counted = self.counted.get_or_insert_with(|| CountedPositions::new(now));
+        for (channel, position) in positions {
+            counted.tell(channel, position);
+        }
+    }
+
+    /// The epoch of the log of `channel`, and its end when the subscription began, if the page counts.
+    #[must_use]
+    pub fn counted_from(&self, channel: &ChannelName) -> Option<&Position> {
+        let start = self.counted.as_ref().and_then(|_| self.starts.get(channel))?;
+        start.as_ref().map(|start| &start.end)
     }
 
     /// The token of the client.
@@ -124,30 +127,36 @@ impl Resumable {
         matches!(self.claim, Claim::Done)
     }
 
-    /// Where the previous connection was in the log of `channel`, and when it was lost; `None` if it was not
-    /// subscribed. The inner `None` means that it is unknown.
+    /// Where the client was in the log of `channel`, according to the page itself or to the previous connection, and
+    /// when that was lost; `None` if it was not subscribed. An inner `None` means that it is unknown.
     #[must_use]
     pub fn parked_position(
         &self,
         channel: &ChannelName,
         now: Instant,
-    ) -> Option<(Option<&Position>, Instant)> {
-        let (parked, until) = self.parked.as_ref()?;
-        let position = parked.positions.get(channel).filter(|_| now < *until)?;
-        Some((position.as_ref(), parked.lost_at))
+    ) -> Option<(Option<&Position>, Option<Instant>)> {
+        let parked =
+            self.parked.as_ref().filter(|(_, until)| now < *until).map(|(parked, _)| parked);
+        let lost_at = parked.map(|parked| parked.lost_at);
+        let counted = self.counted.as_ref().and_then(|counted| counted.get(channel, now));
+        match counted {
+            Some(position) => Some((Some(position), lost_at)),
+            None => Some((parked?.positions.get(channel)?.as_ref(), lost_at)),
+        }
     }
 
     /// Records that a subscription has begun: its first messages are queued at `counter`, and begin with the replay
-    /// of `log`. If the client may have missed events, returns since when at most, and why they are not replayed.
+    /// of `log`. If the client may have missed events, returns for how long at most, if that is known, and why they
+    /// are not replayed.
     pub fn on_subscribed(
         &mut self,
         channel: &ChannelName,
         counter: u64,
         log: Option<&LogStart>,
         now: Instant,
-    ) -> Option<(Duration, Gap)> {
+    ) -> Option<(Option<Duration>, Gap)> {
         let parked = self.parked_position(channel, now);
-        let away = parked.map(|(_, lost_at)| now.saturating_duration_since(lost_at));
+        let away = parked.map(|(_, lost_at)| lost_at.map(|at| now.saturating_duration_since(at)));
         let position = parked.and_then(|(position, _)| position).cloned();
         let gap = match (&position, log) {
             (Some(_), Some(LogStart { replay: Ok(_), .. })) => None,
@@ -159,8 +168,8 @@ impl Resumable {
             let replayed = replay.as_ref().map_or(0, Vec::len) as u64;
             // Without a position, these are the latest events of the channel.
             let first = Position { sequence: end.sequence.saturating_sub(replayed), ..end.clone() };
-            let before = position.filter(|_| replay.is_ok()).unwrap_or(first);
-            LogStarted { counter, before, end: end.sequence }
+            let before = if away.is_some() { position } else { Some(first) };
+            LogStarted { counter, before, end: end.clone() }
         });
         self.starts.insert(channel.clone(), started);
         away.zip(gap)
@@ -171,6 +180,9 @@ impl Resumable {
     pub fn forget(&mut self, channel: &ChannelName) -> bool {
         if let Some((parked, _)) = &mut self.parked {
             parked.positions.remove(channel);
+        }
+        if let Some(counted) = &mut self.counted {
+            counted.forget(channel);
         }
         self.starts.remove(channel).flatten().is_some()
     }
@@ -198,12 +210,12 @@ impl Resumable {
         }
         let acknowledged = self.acknowledgements.acknowledged;
         for (channel, start) in self.starts.drain() {
-            let position = start.map(|LogStarted { counter, before, end }| {
+            let position = start.and_then(|LogStarted { counter, before, end }| {
                 if acknowledged < counter {
                     return before;
                 }
-                let sequence = sequence_at(&channel, acknowledged).unwrap_or(0).max(end);
-                Position { sequence, ..before }
+                let logged = sequence_at(&channel, acknowledged).unwrap_or(0);
+                Some(Position { sequence: logged.max(end.sequence), ..end })
             });
             session.positions.insert(channel, position);
         }
@@ -242,48 +254,12 @@ impl Resumable {
     }
 }
 
-impl Acknowledgements {
-    fn new(now: Instant) -> Self {
-        Self {
-            acknowledged: 0,
-            pings: VecDeque::new(),
-            has_unconfirmed: false,
-            frames_of_ping: 0,
-            written_at: now,
-            pinged_at: now,
-        }
-    }
-
-    fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> bool {
-        if std::mem::take(&mut self.frames_of_ping) == frames {
-            return false;
-        }
-        self.written_at = now;
-        if self.pings.is_empty() && self.pinged_at + PING_INTERVAL <= now {
-            self.on_ping(counter, 0, now);
-            return true;
-        }
-        self.has_unconfirmed = true;
-        false
-    }
-
-    fn on_ping(&mut self, counter: u64, frames_of_ping: usize, now: Instant) {
-        self.pings.push_back((counter, now));
-        self.pinged_at = now;
-        self.has_unconfirmed = false;
-        self.frames_of_ping = frames_of_ping;
-    }
-
-    fn ping_at(&self) -> Option<Instant> {
-        let quiet = (self.written_at + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
-        let is_due = self.has_unconfirmed && self.pings.is_empty();
-        is_due.then(|| quiet.min(self.pinged_at + PING_INTERVAL))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::acknowledgements::{PING_INTERVAL, QUIET_PING_INTERVAL},
+        *,
+    };
     use crate::protocol::{Frame, FrameKind};
 
     fn resumable(now: Instant) -> Resumable {
@@ -373,7 +349,7 @@ mod tests {
         client.resume(Some(session), now);
         let position = |client: &Resumable, name, after| {
             let found = client.parked_position(&channel(name), now + after)?;
-            Some((found.0.map(|at| at.sequence), now - found.1))
+            Some((found.0.map(|at| at.sequence), now - found.1.unwrap()))
         };
         let lost = Duration::from_secs(5);
         assert_eq!(position(&client, "a", Duration::ZERO), Some((Some(2), lost)));
@@ -409,14 +385,15 @@ mod tests {
         let whole = LogStart { end: at(9), replay: Ok(Vec::new()) };
         let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch) };
         let mut on_subscribed = |name, log| client.on_subscribed(&channel(name), 101, log, now);
-        let away = Duration::from_secs(5);
+        let away = Some(Duration::from_secs(5));
         assert_eq!(on_subscribed("a", Some(&gap)), Some((away, Gap::TooMuch)));
         assert_eq!(on_subscribed("a", Some(&gap)), None, "once");
         assert_eq!(on_subscribed("b", None), Some((away, Gap::NotLogged)));
         assert_eq!(on_subscribed("c", Some(&whole)), Some((away, Gap::NotLogged)));
         assert_eq!(on_subscribed("d", Some(&whole)), None);
         assert_eq!(on_subscribed("e", None), None, "it is new");
-        let expected = [("a", Some(9)), ("b", None), ("c", Some(9)), ("d", Some(2)), ("e", None)];
+        // Without an acknowledgement the notice is repeated.
+        let expected = [("a", Some(9)), ("b", None), ("c", None), ("d", Some(2)), ("e", None)];
         let expected = expected.map(|(name, position)| (name.to_owned(), position));
         assert_eq!(parked(&mut client, now), expected);
     }

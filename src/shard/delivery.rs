@@ -32,7 +32,11 @@ impl Shard {
                         self.logged_deliveries += 1;
                         self.subscribers.on_logged(channel, self.logged_deliveries, logged);
                     }
-                    self.fan_out(channel, sequence, &frame, except)
+                    let sent = self.fan_out(channel, sequence, &frame, except);
+                    if let Some(excluded) = except.filter(|_| 0 < logged) {
+                        self.tell_excluded(channel, excluded, logged);
+                    }
+                    sent
                 }
                 Delivery::Connections { keys, frame } => self.send_each(&keys, &frame),
                 Delivery::Subscription { key, ticket, name, result } => {

@@ -11,7 +11,7 @@ use crate::{
     channel::{Gap, LogStart, ParkedSession},
     hub::{ChannelId, ConnectionKey, ConnectionRef, Delivery},
     node::{ClaimResult, Lingering},
-    protocol::{ChannelName, ClientName, event},
+    protocol::{ChannelName, ClientName, SocketId, event},
     session::{Resumable, Subscription},
 };
 use std::{
@@ -103,7 +103,7 @@ impl Shard {
     }
 
     /// Sends a client that it may have missed events of a channel within this time.
-    fn send_gap(&mut self, slot: u32, channel: &ChannelName, away: Duration, reason: Gap) {
+    fn send_gap(&mut self, slot: u32, channel: &ChannelName, away: Option<Duration>, reason: Gap) {
         self.node.resume().count_gap(reason);
         let reason = reason.as_str();
         if let Some(client) = self.client(slot) {
@@ -111,6 +111,32 @@ impl Shard {
             tracing::debug!(%socket_id, app = &*app, %channel, reason, "client may have missed events");
         }
         self.respond(slot, event::gap(channel, away));
+    }
+
+    /// Tells a page that counts its events where it counts from.
+    pub(super) fn tell_position(&mut self, slot: u32, channel: &ChannelName) {
+        let Some(client) = self.client(slot) else { return };
+        let counted = client.session.resumable().and_then(|to| to.counted_from(channel));
+        if let Some(from) = counted {
+            let frame = event::position(channel, &from.epoch, from.sequence);
+            self.respond(slot, frame);
+        }
+    }
+
+    /// Tells a page that counts its events of one that excludes it, so that it counts on behind it.
+    pub(super) fn tell_excluded(&mut self, id: ChannelId, excluded: SocketId, logged: u64) {
+        let Some(slot) = self.subscribers.log_reader(id, excluded) else { return };
+        let Some(client) = self.client(slot) else { return };
+        let of_channel = |handle: &SubscriptionHandle| match handle.0 {
+            SubscriptionState::Active(at) => at.channel == id,
+            SubscriptionState::Pending { .. } => false,
+        };
+        let Some(channel) = client.session.channel_of(of_channel) else { return };
+        let counted = client.session.resumable().and_then(|to| to.counted_from(channel));
+        if let Some(from) = counted {
+            let frame = event::position(channel, &from.epoch, logged);
+            self.send(slot, frame);
+        }
     }
 
     /// Closes a connection whose client has returned on another one.

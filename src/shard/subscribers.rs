@@ -73,6 +73,13 @@ impl Subscribers {
         }
     }
 
+    /// The connection with this socket id, if the channel has resumable subscribers.
+    pub(super) fn log_reader(&self, channel: ChannelId, socket_id: SocketId) -> Option<u32> {
+        let of_channel = self.0.get(&channel).filter(|of_channel| of_channel.marks.is_some())?;
+        let found = of_channel.list.iter().find(|subscriber| subscriber.socket_id == socket_id)?;
+        Some(found.connection)
+    }
+
     /// Records that the event with this `sequence` in the channel's log is the delivery `counter` of the shard.
     pub(super) fn on_logged(&mut self, channel: ChannelId, counter: u64, sequence: u64) {
         if let Some(marks) =

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use campanile::protocol::{
-    ChannelName, ClientMessage, EventData, Frame, Member, MemberLimits, SocketId, User, Version,
-    event, parse_id, replace_lone_surrogates,
+    ChannelName, ClientMessage, EventData, Frame, Member, MemberLimits, Resume, SocketId, User,
+    Version, event, parse_id, replace_lone_surrogates,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -37,6 +37,15 @@ pub(crate) fn client_message(input: &[u8]) {
         ClientMessage::SignIn(request) => {
             assert_eq!(name, "pusher:signin");
             assert_eq!(object_in(&value["data"])["user_data"], request.user_data);
+        }
+        ClientMessage::Resume(Resume { channels }) => {
+            assert_eq!(name, "campanile:resume");
+            let told = &object_in(&value["data"])["channels"];
+            // A name that is told twice counts once.
+            assert!(channels.len() <= told.as_object().map_or(0, Map::len));
+            for (channel, (epoch, sequence)) in &channels {
+                assert_eq!(told[channel], serde_json::json!([epoch, sequence]));
+            }
         }
         ClientMessage::ClientEvent(event) => {
             assert!(name.starts_with("client-"));

@@ -1,0 +1,66 @@
+//! When `pusher:ping` asks a client for an acknowledgement, and what its answers acknowledge.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// What the client has acknowledged, by its shard's counter of deliveries.
+#[derive(Debug)]
+pub(super) struct Acknowledgements {
+    pub(super) acknowledged: u64,
+    /// The counter at each `pusher:ping` that the client has not answered, and when it was queued.
+    pub(super) pings: VecDeque<(u64, Instant)>,
+    /// Whether something was written after the latest ping.
+    has_unconfirmed: bool,
+    /// The number of queued frames if none of them is worth a ping; otherwise 0.
+    frames_of_ping: usize,
+    written_at: Instant,
+    pinged_at: Instant,
+}
+
+/// A ping that follows a write at once comes this much after the one before, at least: the price of
+/// resumability is one ping and one pong a second.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Once nothing was written for this long, the last events are confirmed earlier.
+const QUIET: Duration = Duration::from_millis(20);
+/// Minimum time between two pings of a connection that becomes quiet again and again.
+pub(super) const QUIET_PING_INTERVAL: Duration = Duration::from_millis(250);
+impl Acknowledgements {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            acknowledged: 0,
+            pings: VecDeque::new(),
+            has_unconfirmed: false,
+            frames_of_ping: 0,
+            written_at: now,
+            pinged_at: now,
+        }
+    }
+
+    pub(super) fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> bool {
+        if std::mem::take(&mut self.frames_of_ping) == frames {
+            return false;
+        }
+        self.written_at = now;
+        if self.pings.is_empty() && self.pinged_at + PING_INTERVAL <= now {
+            self.on_ping(counter, 0, now);
+            return true;
+        }
+        self.has_unconfirmed = true;
+        false
+    }
+
+    pub(super) fn on_ping(&mut self, counter: u64, frames_of_ping: usize, now: Instant) {
+        self.pings.push_back((counter, now));
+        self.pinged_at = now;
+        self.has_unconfirmed = false;
+        self.frames_of_ping = frames_of_ping;
+    }
+
+    pub(super) fn ping_at(&self) -> Option<Instant> {
+        let quiet = (self.written_at + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
+        let is_due = self.has_unconfirmed && self.pings.is_empty();
+        is_due.then(|| quiet.min(self.pinged_at + PING_INTERVAL))
+    }
+}
