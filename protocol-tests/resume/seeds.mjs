@@ -1,10 +1,12 @@
 // Runs cuts from seeds against the server, and prints what came of it:
 //
 //   npm run seeds -- --first 1 --seeds 200 --cuts 10
+//   npm run seeds -- --helper                          # with campanile-resume: nothing twice
 //   npm run seeds -- --cut healedBlackHole --model     # one kind of cut, against the model server
 
 import { parseArgs } from 'node:util';
 
+import { resume } from '../../clients/campanile-resume/dist/campanile-resume.mjs';
 import { Server } from '../clients/lib/server.mjs';
 import { startModel } from './lib/model.mjs';
 import { runSeeds } from './lib/run-seeds.mjs';
@@ -18,6 +20,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '40' },
     cuts: { type: 'string', default: '6' },
     cut: { type: 'string' },
+    helper: { type: 'boolean', default: false },
     model: { type: 'boolean', default: false },
     'max-events': { type: 'string', default: '300' },
     without: { type: 'string' },
@@ -30,7 +33,7 @@ const total = { clients: 0, connections: 0, received: 0, repeated: 0, gaps: 0, m
 for (let from = first; from < first + count; from += AT_ONCE) {
   const seeds = Array.from({ length: Math.min(AT_ONCE, first + count - from) }, (_, at) => from + at);
   const server = values.model ? await startModel({ maxEvents: Number(values['max-events']), rules: values.without ? { [values.without]: false } : {} }) : await Server.start();
-  const { results, changes } = await runSeeds(server, { seeds, cuts: Number(values.cuts), names: values.cut && [values.cut] });
+  const { results, changes } = await runSeeds(server, { seeds, cuts: Number(values.cuts), names: values.cut && [values.cut], options: values.helper ? { before: resume } : {} });
   for (const result of results) {
     total.clients += 1;
     total.violations += result.violations.length;

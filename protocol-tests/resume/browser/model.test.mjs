@@ -29,9 +29,4 @@ describe('a page', { concurrency: 2 }, () => {
       assert.match(found[0] ?? 'nothing', /missing/);
     });
   }
-
-  test('that comes back closes its old line like a closed tab, with 1001', async () => {
-    const { changes } = await attack('leaves and comes back by Back', { thawedIsLost: false });
-    assert.ok(changes > 0, 'no member has left');
-  });
 });
