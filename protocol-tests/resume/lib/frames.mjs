@@ -6,12 +6,12 @@ const PING = 9;
 const PONG = 10;
 
 /**
- * Cuts the bytes of one direction of a connection into pieces: the HTTP head, then one piece for each frame.
- * Calls `onPiece({ bytes, kind, text })`; the head has no `kind`.
+ * Cuts the bytes of one direction of a connection into pieces: the HTTP head, then one piece for each frame. Without an upgrade to
+ * WebSocket, the bytes stay as they arrive. Calls `onPiece({ bytes, kind, text })`; only frames have a `kind`.
  */
 export function frameReader(onPiece) {
   let rest = Buffer.alloc(0);
-  let isHead = true;
+  let next = head;
   return (chunk) => {
     rest = Buffer.concat([rest, chunk]);
     for (let piece = next(); piece; piece = next()) {
@@ -19,12 +19,15 @@ export function frameReader(onPiece) {
       onPiece(piece);
     }
   };
-  function next() {
-    if (!isHead) return frameOf(rest);
+  function head() {
     const end = rest.indexOf('\r\n\r\n');
     if (end < 0) return undefined;
-    isHead = false;
-    return { bytes: rest.subarray(0, end + 4) };
+    const bytes = rest.subarray(0, end + 4);
+    next = /^upgrade: *websocket/im.test(bytes.toString('latin1')) ? () => frameOf(rest) : raw;
+    return { bytes };
+  }
+  function raw() {
+    return rest.length > 0 ? { bytes: rest } : undefined;
   }
 }
 
