@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
-import { annAndBob, openBrowser } from '../lib/chat.mjs';
+import { startFaults } from '../../resume/lib/faults.mjs';
+import { annAndBob, annAndBobOf, openBrowser } from '../lib/chat.mjs';
 import { test } from '../lib/stage.mjs';
 
 const browser = await openBrowser();
@@ -59,6 +60,25 @@ test('a message that was read says by whom', async (stage) => {
 
   await bob.sees(bob.message('Have you read this?'));
   await ann.sees(ann.messages.getByText('Seen by Bob'));
+});
+
+test('a message that was sent while the laptop was offline arrives, and is not fetched', async (stage) => {
+  const server = await stage.server();
+  const proxy = stage.closing(await startFaults(server));
+  const { ann, bob } = await annAndBobOf(stage, browser, proxy);
+  const fetched = [];
+  bob.page.on('request', (request) => request.url().includes('/messages?after') && fetched.push(request.url()));
+
+  await bob.goOffline(proxy);
+  await ann.sees(ann.connection.getByText('Connected'));
+  await ann.say('Wake up!');
+  await ann.sees(ann.message('Wake up!'));
+  assert.equal(await bob.message('Wake up!').count(), 0);
+  await bob.comeBack();
+
+  await bob.sees(bob.message('Wake up!'));
+  assert.deepEqual(fetched, []);
+  await ann.sees(ann.member('Bob'));
 });
 
 test('a room that is locked says so, and the next one opens', async (stage) => {

@@ -57,12 +57,17 @@ export function openBrowser(options) {
 /** Opens windows of two users in the same room; each shows the other. */
 export async function annAndBob(stage, browser) {
   const server = await stage.server();
+  return { server, ...await annAndBobOf(stage, browser, server) };
+}
+
+/** The same with a server that was started already, or a proxy in front of it. */
+export async function annAndBobOf(stage, browser, server) {
   const chat = stage.closing(await startChat(server));
   const ann = stage.closing(await openWindow(browser, chat.url, 'Ann'));
   const bob = stage.closing(await openWindow(browser, chat.url, 'Bob'));
   await ann.sees(ann.member('Bob'));
   await bob.sees(bob.member('Ann'));
-  return { server, ann, bob };
+  return { ann, bob };
 }
 
 /** Opens a window with a separate browser context, like that of another user on another machine. */
@@ -100,6 +105,18 @@ class Window {
 
   async loses(locator, timeout_ms) {
     await locator.waitFor({ state: 'hidden', timeout: timeout_ms });
+  }
+
+  /** Loses the network, and with it the line; `proxy` resets all lines, and others return. */
+  async goOffline(proxy) {
+    await this.page.context().setOffline(true);
+    proxy.reset();
+    await this.loses(this.connection.getByText('Connected'));
+  }
+
+  async comeBack() {
+    await this.page.context().setOffline(false);
+    await this.sees(this.connection.getByText('Connected'));
   }
 
   message(text) {

@@ -9,6 +9,9 @@ const WORDS = {
   disconnected: 'Disconnected',
 };
 
+/** By this name, chosen once per load, Campanile recognises the page when it returns, and sends what it has missed. */
+const token = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+
 /** Connects. Calls `onState(state, words)` on each change, and `onRefusal` with the reason of a final close. */
 export function connect(campanile, { onState, onRefusal }) {
   const echo = new Echo({
@@ -18,6 +21,7 @@ export function connect(campanile, { onState, onRefusal }) {
     wsPort: campanile.port,
     wssPort: campanile.port,
     forceTLS: campanile.tls,
+    wsPath: `/app/resume-${token}`,
     enabledTransports: ['ws', 'wss'],
   });
   const tell = (state) => onState(state, WORDS[state]);

@@ -16,6 +16,8 @@ export class Room {
   #members = new Map();
   #last = 0;
   #left = false;
+  /** The socket id at the latest subscription. */
+  #socketId;
 
   constructor(echo, view, me, room, again) {
     Object.assign(this, { id: room.id, name: `room.${room.id}`, again });
@@ -64,7 +66,8 @@ export class Room {
       .error(refused);
     this.messages = this.#echo.private(this.name)
       .listen('.message.sent', hearing((message) => this.#hear([message])))
-      .subscribed(hearing(() => this.#catchUp()))
+      .listen('.campanile:gap', hearing(() => this.#catchUp()))
+      .subscribed(hearing(() => this.#subscribed()))
       .error(refused);
     this.typing = new Typing(this.present, (ids) => this.#view.typing(this.#names(ids)));
     this.receipts = new Receipts(this.present, (reads) => this.#view.receipts(this.#readers(reads)));
@@ -77,7 +80,14 @@ export class Room {
     this.receipts.repeat();
   }
 
-  /** Fetches messages that were sent before the subscription, or while the connection was lost. */
+  /** With the socket id of before, Campanile sends what was missed. */
+  #subscribed() {
+    const known = this.#socketId;
+    this.#socketId = this.#echo.socketId();
+    if (this.#socketId !== known) this.#catchUp();
+  }
+
+  /** Fetches messages that were sent before the subscription, or that Campanile no longer has. */
   async #catchUp() {
     try {
       const { messages } = await get(`/rooms/${this.id}/messages?after=${this.#last}`);
