@@ -7,7 +7,7 @@
 mod error;
 mod idempotency;
 mod local;
-mod log_settings;
+mod logs;
 mod occupied_channels;
 pub mod redis;
 mod requests;
@@ -16,7 +16,7 @@ mod watch;
 pub use error::{PublishError, Unavailable};
 pub use idempotency::{IDEMPOTENCY_WINDOW, IdempotencyKey, InvalidIdempotencyKey, PublishId};
 pub use local::{CacheStats, LocalBroker};
-pub use log_settings::{HistoryRead, LogRequest, LogStats};
+pub use logs::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
 pub use redis::{PeerMessage, RedisBroker};
 pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};

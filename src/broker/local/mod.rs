@@ -4,7 +4,6 @@
 //! and observer receive the transitions in order.
 
 mod cache;
-mod logs;
 mod publish_records;
 #[cfg(test)]
 mod tests;
@@ -15,7 +14,8 @@ pub use cache::CacheStats;
 
 use super::{
     AcceptedClientEvent, AppEvent, HistoryRead, LogRequest, LogStats, SignInMessages,
-    SubscribeRequest, log_settings::HistoryRule,
+    SubscribeRequest,
+    logs::{HistoryRule, Logs, NodeLogs},
 };
 use crate::{
     channel::{
@@ -29,7 +29,6 @@ use crate::{
     protocol::{ChannelName, Frame, SubscriptionRejection, User, event},
 };
 use cache::{Cache, EventToCache};
-use logs::{Logs, NodeLogs};
 use parking_lot::Mutex;
 use publish_records::PublishRecords;
 use std::{

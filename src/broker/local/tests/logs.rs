@@ -1,6 +1,6 @@
 //! The logs of channels.
 
-use super::{super::logs::NodeLogs, *};
+use super::*;
 use crate::channel::{Gap, LogStart, Position};
 
 fn replayed(start: &LogStart) -> Result<Vec<Value>, Gap> {

@@ -1,6 +1,7 @@
 //! The size of the logs of a node, which its apps share.
 
-use crate::{broker::log_settings::LogSettings, config::ConnectionConfig};
+use super::settings::LogSettings;
+use crate::config::ConnectionConfig;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -31,7 +32,7 @@ impl NodeLogs {
         Self::with_max_bytes(connection, NODE_BYTES_MAX)
     }
 
-    pub(in crate::broker::local) fn with_max_bytes(
+    pub(in crate::broker) fn with_max_bytes(
         connection: &ConnectionConfig,
         max_bytes: usize,
     ) -> Arc<Self> {
@@ -41,7 +42,7 @@ impl NodeLogs {
     }
 
     #[cfg(test)]
-    pub(in crate::broker::local) fn bytes(&self) -> usize {
+    pub(in crate::broker) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct LogSettings {
 
 /// Why the events of channels are kept without readers: the channels' names have a prefix.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct HistoryRule {
+pub(in crate::broker) struct HistoryRule {
     /// The beginning of the channels' names.
     pub(super) prefix: Arc<str>,
     /// What is kept.
@@ -74,7 +74,7 @@ pub(super) struct HistoryRule {
 
 impl HistoryRule {
     /// The rules of an app.
-    pub(super) fn of_app(config: &AppConfig) -> Vec<Self> {
+    pub(in crate::broker) fn of_app(config: &AppConfig) -> Vec<Self> {
         let rule = |history: &HistoryConfig| Self {
             prefix: history.prefix.as_str().into(),
             limits: LogLimits {

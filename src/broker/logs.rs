@@ -1,16 +1,19 @@
 //! The logs of an app's channels: their latest events, for clients that return and for new subscribers. Limited
 //! in bytes for each channel and for the node.
 
+mod settings;
 mod usage;
 
-pub(in crate::broker) use usage::NodeLogs;
+pub(super) use settings::HistoryRule;
+pub use settings::{HistoryRead, LogRequest, LogStats};
+pub(super) use usage::NodeLogs;
 
 use crate::{
-    broker::log_settings::{HistoryRead, HistoryRule, LogRequest, LogSettings, LogStats},
     channel::{ChannelLog, HistoryQuery, LogLimits, LogStart},
     protocol::{ChannelName, Frame, SocketId},
 };
 use parking_lot::Mutex;
+use settings::LogSettings;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
