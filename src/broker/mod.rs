@@ -93,9 +93,10 @@ impl Broker {
     /// The file that `redis.ca` names can't be read.
     pub fn in_redis(
         config: &RedisConfig,
+        connection: &ConnectionConfig,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
     ) -> io::Result<Option<Self>> {
-        Ok(RedisBroker::spawn(config, hubs)?.map(Self::Redis))
+        Ok(RedisBroker::spawn(config, connection, hubs)?.map(Self::Redis))
     }
 
     /// The Redis broker; `None` on a single node. Webhooks use the same Redis.
@@ -144,7 +145,7 @@ impl Broker {
         match self {
             Self::Local(local) => local::on_tick(local, hub, now),
             // The coordinator runs its own timers.
-            Self::Redis(_) => {}
+            Self::Redis(broker) => broker.expire_logs(hub, now),
         }
     }
 
@@ -202,8 +203,7 @@ impl Broker {
     pub fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {
         match self {
             Self::Local(local) => local::release_log(local, hub, channel, now),
-            // No log was begun.
-            Self::Redis(_) => {}
+            Self::Redis(broker) => broker.release_log(hub, channel, now),
         }
     }
 
@@ -426,7 +426,7 @@ impl Broker {
     pub fn log_stats(&self, hub: &Hub) -> LogStats {
         match self {
             Self::Local(_) => local::log_stats(hub),
-            Self::Redis(_) => LogStats::default(),
+            Self::Redis(_) => RedisBroker::log_stats(hub),
         }
     }
 

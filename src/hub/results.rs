@@ -22,7 +22,7 @@ pub struct InitialMessages {
 
 impl Hub {
     /// Registers a subscription that the broker has accepted, and delivers the result to the
-    /// connection's shard under its `ticket`.
+    /// connection's shard under its `ticket`. `complete` adds to the result, under the channel's lock.
     pub fn accept_subscription(
         self: &Arc<Self>,
         name: &ChannelName,
@@ -30,10 +30,11 @@ impl Hub {
         ticket: u32,
         user_id: Option<Arc<str>>,
         initial: InitialMessages,
+        complete: impl FnOnce(&mut RegisteredSubscription),
     ) {
         let mut channel = self.lock_or_create(name);
         channel.add_subscriber(connection.shard);
-        let subscribed = RegisteredSubscription {
+        let mut subscribed = RegisteredSubscription {
             channel: channel.id(),
             after_sequence: channel.sequence(),
             succeeded_frame: initial.succeeded_frame,
@@ -42,6 +43,7 @@ impl Hub {
             broadcast_bytes: initial.broadcast_bytes,
             log: None,
         };
+        complete(&mut subscribed);
         let accepted = AcceptedSubscription { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
         self.inboxes.inbox(connection.shard).push(Delivery::Subscription {

@@ -19,7 +19,7 @@ pub use resume::{ClaimResult, GraceSubscriptions, Lingering, ResumeRegistry, Res
 
 use crate::{
     broker::Broker,
-    config::{Config, RedisConfig},
+    config::Config,
     hub::{Hub, Inboxes, ShardSet},
     metrics::{Metrics, NodeTotals},
     permit::Quota,
@@ -103,8 +103,9 @@ impl Node {
     /// # Errors
     ///
     /// The file that `redis.ca` names can't be read.
-    pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        if let Some(broker) = Broker::in_redis(config, self.apps.load().by_id())? {
+    pub fn join(&mut self, config: &Config) -> io::Result<()> {
+        let Config { redis, connection, .. } = config;
+        if let Some(broker) = Broker::in_redis(redis, connection, self.apps.load().by_id())? {
             self.broker = broker;
         }
         if let Some(cluster) = self.broker.cluster() {

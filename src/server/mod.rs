@@ -144,7 +144,7 @@ impl Server {
         let limits = descriptors.limits(server);
         let max = limits.max_connections;
         let mut node = Node::new(config, shards, max, shutdown.clone(), Arc::clone(&webhooks));
-        node.join(&config.redis)
+        node.join(config)
             .map_err(|error| ServerError::CaFile { path: config.redis.ca.clone(), error })?;
         node.open_database(config, address.ip()).map_err(ServerError::AppDatabase)?;
         let node = Arc::new(node);

@@ -132,8 +132,11 @@ impl Shard {
                 self.on_subscribed(key.slot, name, user_id.as_ref(), subscribed);
             }
             Ok(accepted) => {
-                let AcceptedSubscription { hub, user_id, .. } = *accepted;
+                let AcceptedSubscription { hub, user_id, subscribed } = *accepted;
                 let node = Arc::clone(&self.node);
+                if subscribed.log.is_some() {
+                    node.broker().release_log(&hub, name, self.now);
+                }
                 node.broker().unsubscribe(&hub, self.index, name, user_id.as_ref(), self.now);
             }
             Err(rejection) if is_waiting => {

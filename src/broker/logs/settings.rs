@@ -3,6 +3,7 @@
 use crate::{
     channel::{HistoryPage, LogLimits, Position, ReplayLimits},
     config::{AppConfig, ConnectionConfig, HistoryConfig, HistoryReplay},
+    protocol::SocketId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,25 @@ pub enum LogRequest<'a> {
     Begin,
     /// The connection resumes: it receives the events after the position.
     After(&'a Position),
+}
+
+/// A [`LogRequest`] that waits for the decision about its subscription.
+#[derive(Clone, Debug)]
+pub(in crate::broker) enum PendingLogRequest {
+    No,
+    Begin,
+    /// With the socket id that the connection has.
+    After(Position, SocketId),
+}
+
+impl PendingLogRequest {
+    pub(in crate::broker) fn new(request: LogRequest<'_>, socket_id: SocketId) -> Self {
+        match request {
+            LogRequest::No => Self::No,
+            LogRequest::Begin => Self::Begin,
+            LogRequest::After(position) => Self::After(position.clone(), socket_id),
+        }
+    }
 }
 
 /// What is known of the history of a channel.

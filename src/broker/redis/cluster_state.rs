@@ -20,7 +20,7 @@ use super::{
     scripts::Scripts,
     unforwarded::Unforwarded,
 };
-use crate::throttle::LogThrottle;
+use crate::{broker::logs::NodeLogs, config::ConnectionConfig, throttle::LogThrottle};
 use std::{
     sync::{
         Arc,
@@ -49,6 +49,8 @@ pub(super) struct ClusterState {
     pub(super) reports: NodeReports,
     pub(super) console_peers: ConsolePeers,
     pub(super) unforwarded: Unforwarded,
+    /// What the logs of this node's channels share.
+    pub(super) logs: Arc<NodeLogs>,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
     memory_policy_checked: AtomicBool,
@@ -157,6 +159,7 @@ impl ClusterState {
             reports: NodeReports::default(),
             console_peers: ConsolePeers::default(),
             unforwarded: Unforwarded::default(),
+            logs: NodeLogs::new(&ConnectionConfig::default()),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),

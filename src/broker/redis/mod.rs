@@ -69,6 +69,7 @@ mod app_scripts;
 mod cache;
 mod cache_updates;
 mod channel_list_read;
+mod channel_logs;
 mod cleanup;
 mod cluster_state;
 mod compare;

@@ -3,6 +3,7 @@
 
 use super::{
     cache_updates::CACHE_UPDATES_TIMEOUT,
+    channel_logs::logs,
     clock,
     cluster_state::ClusterState,
     coordinator::{Coordinator, CoordinatorRequest},
@@ -14,11 +15,13 @@ use super::{
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, ClusterView, PublishError, SignInMessages, SubscribeRequest,
-        Unavailable, occupied_channels::ChannelList,
+        AcceptedClientEvent, AppEvent, ClusterView, LogStats, PublishError, SignInMessages,
+        SubscribeRequest, Unavailable,
+        logs::{NodeLogs, PendingLogRequest},
+        occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
-    config::{RedisConfig, WebhookEvent},
+    config::{ConnectionConfig, RedisConfig, WebhookEvent},
     hub::{ConnectionRef, Hub, ShardIndex, ShardSet, UserClose},
     protocol::{ChannelName, User, event},
 };
@@ -81,12 +84,15 @@ impl RedisBroker {
     /// The file with the authorities can't be read.
     pub(in crate::broker) fn spawn(
         config: &RedisConfig,
+        connection: &ConnectionConfig,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
     ) -> io::Result<Option<Self>> {
         let Some(target) = config.url.target() else { return Ok(None) };
         let endpoint = RedisEndpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
-        let shared = ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
+        let mut shared =
+            ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
+        shared.logs = NodeLogs::new(connection);
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (broker, tasks) = Self::new(shared, endpoint, hubs, node_timeout);
         for task in tasks {
@@ -164,8 +170,9 @@ impl RedisBroker {
     /// Requests a subscription. The result arrives in the inbox of the connection's shard, under
     /// the ticket of the request.
     pub(crate) fn subscribe(&self, hub: &Hub, request: SubscribeRequest<'_>) {
-        let SubscribeRequest { connection, ticket, channel, member, .. } = request;
-        let waiter = Waiter::Subscriber { connection, ticket, member: member.clone() };
+        let SubscribeRequest { connection, socket_id, ticket, channel, member, log } = request;
+        let log = PendingLogRequest::new(log, socket_id);
+        let waiter = Waiter::Subscriber { connection, ticket, member: member.clone(), log };
         self.requests.send(CoordinatorRequest::Subscribe {
             app_id: hub.app_id(),
             channel: channel.clone(),
@@ -181,13 +188,35 @@ impl RedisBroker {
         channel: &ChannelName,
         user_id: Option<&Arc<str>>,
     ) {
-        hub.remove_subscriber(shard, channel);
+        if let Some(mut locked) = hub.lock(channel) {
+            locked.remove_subscriber(shard);
+            if locked.shards().is_empty() {
+                // Without subscribers, this node receives no events.
+                logs(hub).forget(&self.shared.logs, channel, clock::now());
+            }
+            locked.remove_if_empty();
+        }
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
         self.requests.send(CoordinatorRequest::Unsubscribe {
             app_id: hub.app_id(),
             channel,
             user_id,
         });
+    }
+
+    /// Ends the use of a channel's log by a subscription.
+    pub(in crate::broker) fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {
+        logs(hub).release(&self.shared.logs, channel, now);
+    }
+
+    /// Drops logged events that are too old.
+    pub(in crate::broker) fn expire_logs(&self, hub: &Hub, now: Instant) {
+        logs(hub).expire(&self.shared.logs, now);
+    }
+
+    /// Counters of the logs of channels on this node.
+    pub(in crate::broker) fn log_stats(hub: &Hub) -> LogStats {
+        logs(hub).stats()
     }
 
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.

@@ -9,6 +9,7 @@ mod lifecycle;
 mod tests;
 
 use super::{
+    channel_logs::logs,
     clock::now,
     cluster_state::ClusterState,
     envelope::Message,
@@ -424,7 +425,7 @@ impl Topics {
         for effect in effects {
             match (effect, &subject) {
                 (
-                    Effect::Accept { connection, ticket, user_id, initial },
+                    Effect::Accept { connection, ticket, user_id, initial, log },
                     TopicSubject::Channel(channel),
                 ) => {
                     // All of a topic happens on one task, so the report needs no lock.
@@ -432,7 +433,15 @@ impl Topics {
                         let channel = channel.clone();
                         hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel });
                     }
-                    hub.accept_subscription(channel, connection, ticket, user_id, initial);
+                    let (logs, node) = (logs(&hub), &self.shared.logs);
+                    hub.accept_subscription(
+                        channel,
+                        connection,
+                        ticket,
+                        user_id,
+                        initial,
+                        |subscribed| logs.begin(node, channel, &log, subscribed, now()),
+                    );
                 }
                 (
                     Effect::Reject { connection, ticket, rejection },
@@ -441,13 +450,14 @@ impl Topics {
                     hub.reject_subscription(channel, connection, ticket, rejection);
                 }
                 (Effect::Deliver(frame, except), TopicSubject::Channel(channel)) => {
-                    hub.deliver(channel, &frame, except);
+                    self.shared.deliver(&hub, channel, &frame, except);
                 }
                 (Effect::SendTotalAt(at), _) => {
                     self.delayed_totals.insert((at, Arc::clone(name)));
                 }
                 (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {
                     self.shared.metrics.count_forced_resubscribe();
+                    logs(&hub).forget(&self.shared.logs, channel, now());
                     hub.force_resubscribe(channel, &CloseCode::EventsMissed);
                 }
                 // On a link without gaps, nothing was missed.

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     app::App,
-    broker::redis::{random, simulation::network::Network, topic::Topic},
+    broker::{
+        logs::PendingLogRequest,
+        redis::{random, simulation::network::Network, topic::Topic},
+    },
     config::AppConfig,
     hub::{
         ConnectionKey, ConnectionRef, Delivery, Inboxes, ShardIndex, testing::AllEventsObserver,
@@ -115,7 +118,8 @@ impl Testbed {
     ) {
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         let connection = connection(slot);
-        let waiter = Waiter::Subscriber { connection, ticket: slot, member };
+        let waiter =
+            Waiter::Subscriber { connection, ticket: slot, member, log: PendingLogRequest::No };
         self.request(CoordinatorRequest::Subscribe {
             app_id: APP.into(),
             channel: channel_name(channel),

@@ -18,6 +18,8 @@ use crate::{
 };
 use serde_json::json;
 
+mod logs;
+
 struct TestBroker {
     redis: SimulatedRedis,
     _node: SimulatedNode,

@@ -9,7 +9,10 @@ mod totals;
 use super::*;
 use crate::broker::redis::partition::Partition;
 use crate::{
-    broker::redis::envelope::{Change, Envelope, EnvelopeId},
+    broker::{
+        logs::PendingLogRequest,
+        redis::envelope::{Change, Envelope, EnvelopeId},
+    },
     hub::{ConnectionKey, ConnectionRef, ShardIndex},
     protocol::{Frame, FrameKind, Member},
 };
@@ -31,7 +34,8 @@ fn member(user_id: &str) -> Member {
 }
 
 fn subscriber(slot: u32, user_id: Option<&str>) -> Waiter {
-    Waiter::Subscriber { connection: connection(slot), ticket: slot, member: user_id.map(member) }
+    let (member, log) = (user_id.map(member), PendingLogRequest::No);
+    Waiter::Subscriber { connection: connection(slot), ticket: slot, member, log }
 }
 
 fn synced(version: u64, sequence: u64, own_total: usize, members: &[&str]) -> Synced {

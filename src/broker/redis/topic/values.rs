@@ -1,7 +1,10 @@
 //! The inputs, commands and effects of a topic.
 
 use crate::{
-    broker::redis::envelope::{EnvelopeId, Message},
+    broker::{
+        logs::PendingLogRequest,
+        redis::envelope::{EnvelopeId, Message},
+    },
     hub::{ConnectionRef, InitialMessages},
     protocol::{Frame, Member, SocketId, SubscriptionRejection},
 };
@@ -20,6 +23,8 @@ pub(in crate::broker::redis) enum Waiter {
         /// Identifies the attempt for the connection's shard.
         ticket: u32,
         member: Option<Member>,
+        /// How it uses the log of this node's channel.
+        log: PendingLogRequest,
     },
     /// A connection that waits for its permit.
     Connection(oneshot::Sender<bool>),
@@ -99,6 +104,7 @@ pub(in crate::broker::redis) enum Effect {
         ticket: u32,
         user_id: Option<Arc<str>>,
         initial: InitialMessages,
+        log: PendingLogRequest,
     },
     /// A subscription was rejected.
     Reject { connection: ConnectionRef, ticket: u32, rejection: SubscriptionRejection },

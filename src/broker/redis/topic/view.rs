@@ -140,7 +140,7 @@ impl Topic {
                 ticket,
                 rejection: SubscriptionRejection::RosterFull { max: max_members },
             },
-            Waiter::Subscriber { connection, ticket, member } => {
+            Waiter::Subscriber { connection, ticket, member, log } => {
                 let initial = self.initial(member.as_ref(), now);
                 let user_id = member.map(|member| {
                     self.users.add(&member);
@@ -148,7 +148,7 @@ impl Topic {
                     self.removed_users.remove(&member.user_id);
                     member.user_id
                 });
-                Effect::Accept { connection, ticket, user_id, initial }
+                Effect::Accept { connection, ticket, user_id, initial, log }
             }
         }
     }
