@@ -96,6 +96,7 @@ async fn proxies_that_reject_or_change_publishes() {
             "403 by nginx",
         ),
         ("", "return 444;", "api_unavailable", "not answered"),
+        ("", "return 413;", "api_unavailable", "413 by nginx"),
         ("", "return 429;", "proxy_limits_rate", "429 by nginx"),
         (zone, &format!("limit_req zone=one; {pass}"), "proxy_limits_rate", "503 by nginx"),
         (

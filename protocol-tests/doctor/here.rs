@@ -320,3 +320,13 @@ async fn the_address_of_the_server_is_given_by_host_and_port() {
     let diagnosis = doctor(&directory, &["--host", "127.0.0.1", "--port", &port, "--quick"]).await;
     assert_eq!(diagnosis.link("direct")["state"], "ok", "{:#}", diagnosis.report);
 }
+
+/// The configuration has TLS, and the port has none.
+#[tokio::test]
+async fn server_is_other_without_tls() {
+    let (server, directory) = served(&Settings::new()).await;
+    let flags = ["--server", &server.url().replace("http://", "https://")];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("server_is_other");
+    assert!(finding["seen"].to_string().contains("TLS handshake failed"), "{finding:#}");
+}

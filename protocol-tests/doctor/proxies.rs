@@ -322,3 +322,18 @@ async fn proxy_upstream_down_without_an_answer() {
     let finding = diagnosis.only("proxy_upstream_down");
     assert!(seen(finding).contains("504 by nginx"), "{finding:#}");
 }
+
+#[tokio::test]
+async fn handshake_rejected_without_a_certificate_of_the_client() {
+    let (server, directory) = served(&Settings::new()).await;
+    let authority = Authority::new();
+    let locations = format!(
+        "location / {{ include campanile.conf; }}\nssl_client_certificate {}; ssl_verify_client on;",
+        authority.file()
+    );
+    let proxy = nginx_with(&server, &locations, &[], Some(&authority.issue()));
+    let flags = ["--ws", &proxy.tls_url(), "--ca", &authority.file(), "--quick"];
+    let diagnosis = doctor(&directory, &flags).await;
+    let finding = diagnosis.only("handshake_rejected");
+    assert!(changes(finding)[0].contains("asks clients for a certificate"), "{finding:#}");
+}

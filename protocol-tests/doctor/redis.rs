@@ -96,3 +96,15 @@ async fn redis_version_old() {
     let finding = diagnosis.only("redis_version_old");
     assert!(finding["seen"].to_string().contains("6.0.16"), "{finding:#}");
 }
+
+#[tokio::test]
+async fn configuration_cached_by_a_server_without_redis() {
+    let redis = Redis::start().await;
+    let server = Settings::new().start_node().await;
+    let directory = Directory::new();
+    let settings = Settings::new().section("redis", "url", quoted(&redis.url()));
+    directory.write("config.toml", &at(&server, &settings).toml());
+    let diagnosis = doctor(&directory, &["--quick"]).await;
+    let finding = diagnosis.only("configuration_cached");
+    assert!(finding["seen"].to_string().contains("has no Redis"), "{finding:#}");
+}

@@ -175,6 +175,7 @@ fn rejected(checkup: &Checkup<'_>, peer: &Peer, app: &AppConfig, called: &Signed
             checkup.with_lines(finding, &ROUTES, &by)
         }
         429 => PROXY_LIMITS_RATE.found(seen),
+        413 => checkup.with_lines(API_UNAVAILABLE.found(seen), &BODIES, &by),
         401 | 403 => API_UNAVAILABLE.found(seen).advice(
             "The proxy or a firewall rejects the request: allow POST and GET for /apps/ there, without a \
              password. Campanile verifies the signature of each request.",

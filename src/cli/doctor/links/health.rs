@@ -2,7 +2,7 @@
 
 use super::super::{
     Checkup,
-    causes::{local::SERVER_NOT_READY, redis::REDIS_PREFIX_DIFFERS},
+    causes::{files::CONFIGURATION_CACHED, local::SERVER_NOT_READY, redis::REDIS_PREFIX_DIFFERS},
     finding::Finding,
     inputs::Inputs,
     probe::{Peer, call, get_with},
@@ -22,7 +22,10 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
     };
     if answer.status == 200 {
         let found = diagnostics(peer, &checkup.inputs).await;
-        let differs = found.and_then(|found| prefix_differs(&checkup.inputs, &found));
+        let differs = found.and_then(|found| {
+            redis_not_used(&checkup.inputs, &found)
+                .or_else(|| prefix_differs(&checkup.inputs, &found))
+        });
         return differs.map_or_else(|| Outcome::Well("ready".to_owned()), Outcome::from);
     }
     let body = answer.json();
@@ -38,6 +41,20 @@ pub(super) async fn diagnostics(peer: &Peer, inputs: &Inputs<'_>) -> Option<Valu
     let called = call(peer, &inputs.app()?, Method::GET, "diagnostics", String::new()).await;
     let answer = called.ok()?.answer;
     (answer.status == 200).then(|| answer.json())
+}
+
+/// A Redis in the configuration, and a running server without one.
+fn redis_not_used(inputs: &Inputs<'_>, diagnostics: &Value) -> Option<Finding> {
+    let target = inputs.config()?.redis.target()?;
+    let is_alone = diagnostics["node"].is_string() && diagnostics["cluster"].is_null();
+    is_alone.then(|| {
+        CONFIGURATION_CACHED
+            .found(format!(
+                "redis.url is set to {}, and the running server has no Redis.",
+                target.servers()
+            ))
+            .advice("Restart the server: a reload does not change [redis].")
+    })
 }
 
 /// Another prefix of keys in Redis than that of the configuration.

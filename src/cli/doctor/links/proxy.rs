@@ -148,6 +148,9 @@ pub(super) fn answered(checkup: &Checkup<'_>, peer: &Peer, answer: &Answer) -> F
         502..=504 | 520..=526 if !answer.is_challenge() => upstream_down(checkup, seen, &by),
         400 if is_double_tls(checkup, answer) => double_tls(checkup, seen),
         429 => PROXY_LIMITS_RATE.found(seen),
+        400 if answer.text().contains("SSL certificate") => HANDSHAKE_REJECTED.found(seen).advice(
+            "The proxy asks clients for a certificate. Exempt /app/ and /apps/ from that, or ask for none.",
+        ),
         200 | 404 | 405 | 410 => {
             let finding = WEBSOCKET_ROUTE_MISSING.found(seen);
             let finding = finding.advice(if by == AnsweredBy::Vite {

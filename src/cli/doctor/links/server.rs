@@ -13,6 +13,7 @@ use super::super::{
     probe::{Answer, Peer, STEP_TIMEOUT, get_with},
     report::Outcome,
 };
+use crate::http_client::ConnectError;
 use std::net::{IpAddr, UdpSocket};
 use tokio::{net::lookup_host, time};
 
@@ -27,6 +28,13 @@ pub(in crate::cli::doctor) async fn check(checkup: &mut Checkup<'_>) -> Outcome 
             let seen = format!("Campanile answers at {}{}", peer.origin(), peer.prefix);
             checkup.direct = Some(peer);
             return Outcome::Well(seen);
+        }
+        if let ConnectError::Tls(_) = error {
+            let seen = format!("{} accepts connections: {error}.", peer.origin());
+            return SERVER_IS_OTHER
+                .found(seen)
+                .advice("Use http:// in --server, or restart the server if server.tls.cert is new.")
+                .into();
         }
         return not_running(inputs, &peer, &error.to_string()).await;
     }
