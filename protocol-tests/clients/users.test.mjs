@@ -136,12 +136,12 @@ test('a user who is forced to reconnect signs in again', async (stage) => {
   const { server, sdk, backend } = await stage.set();
   const door = await stage.relay(server);
   const ann = await signedIn(stage, door, backend, 'ann');
-  const [errors, before] = [errorsOf(ann), ann.connection.socket_id];
+  const [errors, again, before] = [errorsOf(ann), inbox('the second sign-in'), ann.connection.socket_id];
+  ann.connection.bind('message', ({ event }) => event === 'pusher:signin_success' && again(event));
 
   assert.equal((await sdk.post({ path: '/users/ann/force_reconnect', body: {} })).status, 200);
   assert.equal((await errors.next()).code, 4200);
-  await inState(ann, 'connected');
-  await within(ann.user.signinDonePromise, 'the next sign-in of ann');
+  await again.next();
 
   assert.notEqual(ann.connection.socket_id, before);
   assert.equal(door.attempts.all.length, 2);
