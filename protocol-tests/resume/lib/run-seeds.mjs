@@ -8,14 +8,14 @@ import { Channels } from './stage.mjs';
 const PAUSE_MS = 25;
 
 /** Runs a client for each seed, all at the same time, each with `cuts` cuts. Returns their results, and presence changes meanwhile. */
-export async function runSeeds(server, { seeds, cuts, names, options }) {
+export async function runSeeds(server, { seeds, cuts, names, options, excludesAuthors = true }) {
   const channels = new Channels(server);
   const clients = seeds.map((seed) => new NodeClient(channels, LIBRARIES[seed % LIBRARIES.length], seed));
   try {
     await channels.open();
     await Promise.all(clients.map((client) => client.open(options)));
     const before = channels.witness.log.length;
-    channels.publish(() => PAUSE_MS, excludes(clients));
+    channels.publish(() => PAUSE_MS, excludesAuthors ? excludes(clients) : undefined);
     const ends = await Promise.allSettled(clients.map((client) => client.suffer(cuts, names)));
     const last = await channels.end();
     const results = await Promise.all(clients.map(async (client, at) => {
