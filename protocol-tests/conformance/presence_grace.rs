@@ -60,9 +60,11 @@ async fn a_member_who_does_not_return_leaves_after_the_grace_period() {
 async fn a_member_who_closes_its_connection_leaves_at_once() {
     let (server, mut witness) = server_and_witness(600).await;
     let mut client = member(&server, &mut witness, "1").await;
-    client.bytes(close(1000)).await;
-    witness.expect_member_removed(R, "1").await;
-    let mut client = member(&server, &mut witness, "1").await;
+    for code in [1000, 1001] {
+        client.bytes(close(code)).await;
+        witness.expect_member_removed(R, "1").await;
+        client = member(&server, &mut witness, "1").await;
+    }
     client.bytes(frames::masked(frames::FIN | frames::CLOSE, &[])).await;
     witness.expect_member_removed(R, "1").await;
     let mut client = member(&server, &mut witness, "1").await;
@@ -70,15 +72,17 @@ async fn a_member_who_closes_its_connection_leaves_at_once() {
     witness.expect_member_removed(R, "1").await;
 }
 
-/// Browsers close with 1001 when a tab is closed, but also before a page is reloaded, and when one that was suspended comes
-/// back.
+/// Browsers close with 1001 when a tab is closed, but also when a page that was suspended comes back.
 #[tokio::test]
-async fn a_member_whose_page_is_gone_leaves_after_three_seconds_unless_it_returns() {
+async fn a_member_with_a_token_whose_page_is_gone_leaves_after_three_seconds_unless_it_returns() {
+    const TOKEN: &str = "0123456789abcdef";
     let (server, mut witness) = server_and_witness(600).await;
-    let mut client = member(&server, &mut witness, "1").await;
+    let mut client = server.client_with_token(TOKEN).await;
+    client.join(R, "1").await;
+    witness.expect_member_added(R, "1", json!({ "n": "1" })).await;
     client.bytes(close(1001)).await;
     server.wait_for_connections(1).await;
-    let mut back = server.client().await;
+    let mut back = server.client_with_token(TOKEN).await;
     back.join(R, "1").await;
     server.assert_no_other_events(R, &mut [&mut witness, &mut back]).await;
     let gone = tokio::time::Instant::now();

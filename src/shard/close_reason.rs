@@ -154,8 +154,8 @@ impl CloseReason {
 pub(super) enum Departure {
     /// The line was lost, or the server closed it: the client returns if it can.
     Lost,
-    /// The page has gone, or has been reloaded, suspended or left by Back, after which browsers close in the same way: if it
-    /// returns, it does so soon.
+    /// The page is gone, or was suspended and is back, after which browsers close in the same way: if it returns, it does so
+    /// soon.
     Away,
     /// The client has closed the connection, and may return.
     Left,

@@ -20,8 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the subscriptions of a page stay that was closed, reloaded or suspended: pusher-js returns after a second, a
-/// reloaded page when it has loaded.
+/// How long the subscriptions of a page with a token stay that was closed or suspended: one that was suspended returns
+/// after a second, since pusher-js waits for that long.
 const AWAY_GRACE: Duration = Duration::from_secs(3);
 
 type Subscriptions = HashMap<ChannelName, Subscription<SubscriptionHandle>>;
@@ -244,8 +244,8 @@ impl Shard {
         }
         let grace = match departure {
             Departure::Lost => self.config.presence_grace,
-            Departure::Away => self.config.presence_grace.min(AWAY_GRACE),
-            Departure::Left | Departure::Final => Duration::ZERO,
+            Departure::Away if is_resumable => self.config.presence_grace.min(AWAY_GRACE),
+            Departure::Away | Departure::Left | Departure::Final => Duration::ZERO,
         };
         for (channel, subscription) in subscriptions {
             let is_seen = channel.is_presence() || is_resumable;
