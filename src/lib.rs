@@ -33,6 +33,10 @@
 //! hubs of all nodes ([`broker::redis`]). Each [`shard`] queues it in the outboxes of its subscribers, and writes those in
 //! slices.
 
+// The future of an HTTP connection contains those of all calls. Whether it can be sent to another thread is evaluated
+// deeper than the default of 128.
+#![recursion_limit = "256"]
+
 #[cfg(windows)]
 compile_error!(
     "Windows is not supported: Campanile runs on Linux. On Windows, use WSL 2 or a container."
