@@ -370,6 +370,38 @@ async fn a_page_that_answers_no_pings_is_disconnected_even_if_its_browser_does()
 }
 
 #[tokio::test]
+async fn a_client_that_is_no_browser_may_acknowledge_by_websocket_pongs() {
+    let settings = Settings::new().connection("resume_ack", quoted("websocket"));
+    let server = settings.start().await;
+    let mut client = subscribed(&server).await;
+    publish(&server, 1..=2).await;
+    let mut received = Vec::new();
+    // The pong of the second event acknowledges both. A pong of the page's code acknowledges nothing.
+    loop {
+        match client.frame().await {
+            Some(Frame::Text(text)) => {
+                assert!(!text.contains("pusher:ping"), "{text}");
+                received.push(text);
+                client.text(r#"{"event":"pusher:pong","data":{}}"#).await;
+            }
+            Some(Frame::Ping(payload)) => {
+                client.bytes(frames::masked(frames::FIN | frames::PONG, &payload)).await;
+                if received.iter().any(|text| text.contains(r#""data":"2""#)) {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    client.ping_barrier().await;
+    publish(&server, 3..=3).await;
+    lose(&server, client).await;
+    let mut client = subscribed(&server).await;
+    expect(&mut client, 3..=3).await;
+    server.assert_no_other_events(C, &mut [&mut client]).await;
+}
+
+#[tokio::test]
 async fn nothing_is_resumed_where_it_is_off() {
     let server = Settings::new().connection("resume_s", 0).start().await;
     let client = subscribed(&server).await;

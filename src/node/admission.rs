@@ -88,6 +88,7 @@ impl AdmissionPolicy {
                 max_channels: connection.max_channels,
                 message_rate: message_rate(connection),
                 response_byte_rate: response_byte_rate(connection),
+                resume_ack: connection.resume_ack,
             }),
         }
     }

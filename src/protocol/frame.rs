@@ -96,6 +96,12 @@ impl Frame {
         Self::new(FrameKind::Control, None, encode(CLOSE, &payload))
     }
 
+    /// Encodes a WebSocket ping that contains a number, which its pong repeats.
+    #[must_use]
+    pub fn numbered_ping(number: u64) -> Self {
+        Self::new(FrameKind::Control, None, encode(PING, &number.to_be_bytes()))
+    }
+
     /// Encodes a WebSocket ping without payload.
     #[must_use]
     pub fn ping() -> Self {
@@ -259,6 +265,8 @@ mod tests {
             assert_eq!((other.kind(), other.accepted_at()), (FrameKind::Control, None));
         }
         assert_eq!(decode(&Frame::ping()), Message::Ping(Vec::new().into()));
+        let numbered = Message::Ping(vec![0, 0, 0, 0, 0, 0, 1, 2].into());
+        assert_eq!(decode(&Frame::numbered_ping(258)), numbered);
     }
 
     #[test]

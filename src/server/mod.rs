@@ -297,6 +297,7 @@ fn shard_config(config: &Config) -> ShardConfig {
         max_outbox_bytes: config.connection.max_outbox_bytes,
         message_timeout: Duration::from_secs(config.server.request_timeout_s),
         presence_grace: Duration::from_secs(config.connection.presence_grace_s),
+        resume_ack: config.connection.resume_ack,
         resume_max_events: config.connection.resume_max_events,
         shutdown_grace: Duration::from_secs(config.server.shutdown_grace_s),
     }

@@ -1,6 +1,6 @@
 //! The settings of sessions.
 
-use crate::rate::Rate;
+use crate::{config::ResumeAck, rate::Rate};
 use std::time::Duration;
 
 /// The settings that all sessions share.
@@ -17,6 +17,8 @@ pub struct SessionConfig {
     /// The rate of bytes that a connection may make the server send. Beyond it, its next message is
     /// delayed.
     pub response_byte_rate: Rate,
+    /// What proves that a client with a token has received what was sent.
+    pub resume_ack: ResumeAck,
 }
 
 impl SessionConfig {

@@ -24,7 +24,7 @@ pub use resumable::Resumable;
 use crate::{
     app::App,
     channel::Position,
-    config::ClientEvents,
+    config::{ClientEvents, ResumeAck},
     protocol::{
         ChannelName, ClientEventMessage, ClientEventRejection, ClientMessage, CloseCode, EventData,
         Malformed, Member, ProtocolError, Resume, ResumeToken, SocketId, User,
@@ -209,6 +209,15 @@ impl<H> Session<H> {
         self.on_fragments(1, now)
     }
 
+    /// Handles the answer to a WebSocket ping with this number: the counter of deliveries when it was sent.
+    pub fn on_websocket_pong(&mut self, counter: u64) {
+        if let Some(resumable) = &mut self.resumable
+            && self.config.resume_ack == ResumeAck::Websocket
+        {
+            resumable.on_numbered_pong(counter);
+        }
+    }
+
     /// Counts fragments of messages, and small parts of frames: each counts as a message for
     /// `max_messages_per_second`. They do not reset the activity timeout, since the message may
     /// never be completed.
@@ -260,7 +269,9 @@ impl<H> Session<H> {
                 Ok(Some(Action::Pong))
             }
             ClientMessage::Pong => {
-                if let Some(resumable) = &mut self.resumable {
+                if let Some(resumable) = &mut self.resumable
+                    && self.config.resume_ack == ResumeAck::Pusher
+                {
                     resumable.on_pong();
                 }
                 Ok(None)

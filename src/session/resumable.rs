@@ -242,6 +242,13 @@ impl Resumable {
         }
     }
 
+    /// Handles a pong that has the number of its ping: the answers up to there may have been left out.
+    pub(super) fn on_numbered_pong(&mut self, counter: u64) {
+        while self.acknowledgements.pings.front().is_some_and(|(at, _)| *at <= counter) {
+            self.on_pong();
+        }
+    }
+
     /// When a ping is due that follows no write; `None` if none is.
     #[must_use]
     pub fn ping_at(&self) -> Option<Instant> {
@@ -320,6 +327,24 @@ mod tests {
         client.on_pong();
         client.on_pong();
         assert_eq!(client.acknowledgements.acknowledged, 110, "there was only one ping");
+    }
+
+    #[test]
+    fn a_numbered_pong_answers_its_ping_and_those_before() {
+        let now = Instant::now();
+        let mut client = resumable(now);
+        for counter in [110, 120, 130] {
+            client.on_ping(counter, 0, now);
+        }
+        for (pong, acknowledged, left) in [(109, 0, 3), (120, 120, 1), (120, 120, 1), (999, 130, 0)]
+        {
+            client.on_numbered_pong(pong);
+            let acknowledgements = &client.acknowledgements;
+            assert_eq!(
+                (acknowledgements.acknowledged, acknowledgements.pings.len()),
+                (acknowledged, left)
+            );
+        }
     }
 
     #[test]

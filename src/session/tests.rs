@@ -23,6 +23,7 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
         max_channels: 5,
         message_rate: Rate::per_second(20),
         response_byte_rate: Rate::per_second(1_000).with_burst(500),
+        resume_ack: ResumeAck::Pusher,
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);

@@ -12,7 +12,7 @@ use crate::{
     hub::{ConnectionKey, ConnectionWatch},
     node,
     permit::Permit,
-    protocol::CloseCode,
+    protocol::{CloseCode, Frame, FrameKind},
     session::Resumable,
     shutdown::DrainGuard,
 };
@@ -156,6 +156,15 @@ impl Connection {
             phase,
             check_step: u64::MAX,
             drain,
+        }
+    }
+
+    /// Queues a frame for the socket. Frames of WebSocket itself do not count as messages.
+    pub(super) fn queue(&mut self, frame: Frame) {
+        if frame.kind() == FrameKind::Control {
+            self.outbox.push_control(frame);
+        } else {
+            self.outbox.push(frame);
         }
     }
 

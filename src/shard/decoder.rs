@@ -52,8 +52,10 @@ pub(super) struct Reader<'a> {
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A ping, to which the reply is queued already, or a pong.
-    Control,
+    /// A ping, to which the reply is queued already.
+    Ping,
+    /// A pong, with the number that the ping had, if it had one.
+    Pong(Option<u64>),
     /// A close frame with this code. The reply is among the replies of the reader.
     Close(u16),
 }
@@ -180,8 +182,10 @@ impl Reader<'_> {
                 self.began_at = None;
                 Ok(Some(Received::Binary(bytes)))
             }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                Ok(Some(Received::Control))
+            Ok(Message::Ping(_) | Message::Frame(_)) => Ok(Some(Received::Ping)),
+            Ok(Message::Pong(payload)) => {
+                let number = payload.as_ref().try_into().ok().map(u64::from_be_bytes);
+                Ok(Some(Received::Pong(number)))
             }
             Ok(Message::Close(frame)) => {
                 // The reply is written by the next call, which then reports the end.

@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     clock,
+    config::ResumeAck,
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     metrics::ShardMetrics,
     node::Node,
-    protocol::{CloseCode, Frame, FrameKind, event},
+    protocol::{CloseCode, Frame, event},
     session::DeadlineAction,
     shutdown::DrainGuard,
 };
@@ -43,6 +44,8 @@ pub struct ShardConfig {
     pub message_timeout: Duration,
     /// How long a lost client stays in its channels.
     pub presence_grace: Duration,
+    /// What proves that a client with a token has received what was sent.
+    pub resume_ack: ResumeAck,
     /// Maximum number of events of a channel that are replayed.
     pub resume_max_events: usize,
     /// The grace period of a shutdown.
@@ -372,11 +375,7 @@ impl Shard {
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return };
         self.node.metrics().shard(self.index.get()).sent(frame.kind(), 1, frame.bytes().len());
-        if frame.kind() == FrameKind::Control {
-            connection.outbox.push_control(frame);
-        } else {
-            connection.outbox.push(frame);
-        }
+        connection.queue(frame);
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         if self.config.max_outbox_bytes < connection.outbox.bytes() {
             self.flush_or_close(slot);

@@ -237,7 +237,10 @@ impl Shard {
                 let error = client.session.malformed(Malformed::Binary, now);
                 self.on_error(slot, &error, bytes.len());
             }
-            Received::Control | Received::Close(_) => {
+            Received::Ping | Received::Pong(_) | Received::Close(_) => {
+                if let Received::Pong(Some(number)) = received {
+                    client.session.on_websocket_pong(*number);
+                }
                 if let Err(error) = client.session.on_control(now) {
                     self.report(slot, &error);
                 }

@@ -9,9 +9,10 @@ use super::{
 use crate::{
     broker::LogRequest,
     channel::{Gap, LogStart, ParkedSession},
+    config::ResumeAck,
     hub::{ChannelId, ConnectionKey, ConnectionRef, Delivery},
     node::{ClaimResult, Lingering},
-    protocol::{ChannelName, ClientName, SocketId, event},
+    protocol::{ChannelName, ClientName, Frame, SocketId, event},
     session::{Resumable, Subscription},
 };
 use std::{
@@ -198,8 +199,9 @@ impl Shard {
         let Some(resumable) = client.session.resumable_mut() else { return };
         let was_scheduled = resumable.ping_at().is_some();
         if resumable.on_write(counter, connection.outbox.len(), now) {
-            connection.outbox.push(self.ack_ping.clone());
-            self.metrics().sent(self.ack_ping.kind(), 1, self.ack_ping.bytes().len());
+            let ping = self.ping(slot);
+            self.metrics().sent(ping.kind(), 1, ping.bytes().len());
+            self.connections[slot as usize].queue(ping);
         }
         if !was_scheduled {
             self.schedule_check(slot);
@@ -218,8 +220,19 @@ impl Shard {
         {
             resumable.on_ping(counter, if has_only_pings { more + 1 } else { 0 }, now);
         }
-        self.send(slot, self.ack_ping.clone());
+        let ping = self.ping(slot);
+        self.send(slot, ping);
         self.schedule_check(slot);
+    }
+
+    /// The ping whose answer acknowledges what was queued before.
+    fn ping(&self, slot: u32) -> Frame {
+        let is_resumable = self.connections[slot as usize].is_resumable;
+        if is_resumable && self.config.resume_ack == ResumeAck::Websocket {
+            Frame::numbered_ping(self.logged_deliveries)
+        } else {
+            self.ack_ping.clone()
+        }
     }
 
     /// Ends all subscriptions of a client whose connection has ended. If it may return, those that others would

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use campanile::app::App;
-use campanile::config::AppConfig;
+use campanile::config::{AppConfig, ResumeAck};
 use campanile::protocol::{
     CloseCode, Consequence, ErrorCode, ProtocolError, SignInRejection, SocketId,
     SubscriptionRejection,
@@ -63,6 +63,7 @@ impl Driver {
             // These limits have separate tests.
             message_rate: Rate::per_second(0),
             response_byte_rate: Rate::per_second(0),
+            resume_ack: ResumeAck::Pusher,
         });
         let now = Instant::now();
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);

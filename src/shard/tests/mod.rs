@@ -14,7 +14,7 @@ use super::{connection::Phase, *};
 use crate::{
     broker::AppEvent,
     clock,
-    config::Config,
+    config::{Config, ResumeAck},
     hub::ShardIndex,
     node::{ClientAddress, ConnectRequest, Node},
     permit::Quota,
@@ -105,6 +105,7 @@ impl ShardFixture {
             max_outbox_bytes,
             message_timeout: Duration::from_secs(10),
             presence_grace: Duration::ZERO,
+            resume_ack: ResumeAck::Pusher,
             resume_max_events: 300,
             shutdown_grace: Duration::from_secs(1),
         };
