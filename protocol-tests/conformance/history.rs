@@ -141,9 +141,10 @@ async fn wrong_queries_for_a_history_are_errors() {
     let server = with_history(&["ai."], "never").start_node().await;
     publish(&server, "ai.1", 0..2).await;
     for (channel, query, message) in [
-        ("ai.1", ("limit", "0"), "limit must be 1 or more"),
-        ("ai.1", ("limit", "x"), "limit must be 1 or more"),
+        ("ai.1", ("limit", "0"), "limit must be a number from 1"),
+        ("ai.1", ("limit", "x"), "limit must be a number from 1"),
         ("ai.1", ("start_serial", "-1"), "start_serial must be"),
+        ("ai.1", ("end_serial", "9007199254740992"), "end_serial must be"),
         ("ai.1", ("direction", "up"), "direction must be"),
         ("ai.1", ("cursor", "x"), "cursor must be"),
         ("ai.1", ("cursor", "x:1"), "lost"),

@@ -25,11 +25,16 @@ fn direction(query: &HistoryQuery) -> &'static str {
     if query.newest_first { "newest_first" } else { "oldest_first" }
 }
 
+/// The largest number that every reader of JSON has exactly.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+
 /// A number of 1 or more.
 fn number((name, text): (&str, Option<&str>)) -> Result<Option<u64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    let number = text.parse().ok().filter(|number| 0 < *number);
-    number.map(Some).ok_or_else(|| ApiError::bad_request(format!("{name} must be 1 or more")))
+    let number = text.parse().ok().filter(|number| (1..=NUMBER_MAX).contains(number));
+    number.map(Some).ok_or_else(|| {
+        ApiError::bad_request(format!("{name} must be a number from 1 to {NUMBER_MAX}"))
+    })
 }
 
 /// The query in the parameters of a request.
