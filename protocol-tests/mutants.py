@@ -31,6 +31,7 @@ ACCEPTED = ROOT / "protocol-tests" / "mutants.toml"
 # Arguments of `cargo test`, and after how many seconds a run counts as one that does not end.
 UNIT = (("--lib", "--bins", "--", "--skip", "simulation::"), 300)
 CONFORMANCE = (("--test", "conformance"), 600)
+DOCTOR = (("--test", "doctor"), 600)
 SIMULATION = (("--lib", "--", "simulation::tests"), 600)
 DATABASES = (("--test", "databases"), 600)
 CLUSTER_WEBHOOKS = (("--test", "cluster_webhooks"), 600)
@@ -59,6 +60,7 @@ MODULES = {
     "app_database": (["src/app_database"], [DATABASES]),
     "tls": (["src/tls"], [CONFORMANCE]),
     "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
+    "doctor": (["src/cli/doctor"], [DOCTOR]),
     "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs", "src/escape.rs"], [CONFORMANCE]),
 }
 
@@ -170,7 +172,7 @@ def survivors(suites_of):
 def in_order(suites_of):
     """Each suite once, the fast ones first."""
     suites = {suite: None for suites in suites_of.values() for suite in suites}
-    order = [UNIT, CONFORMANCE, *SLOW]
+    order = [UNIT, CONFORMANCE, DOCTOR, *SLOW]
     return sorted(suites, key=lambda suite: order.index(suite) if suite in order else -1)
 
 
