@@ -90,34 +90,29 @@ async fn u08_an_event_for_a_user_arrives_on_its_connections_on_all_nodes() {
     group.nodes[0].assert_no_other_events(INBOX, &mut [&mut a, &mut b]).await;
 }
 
-#[tokio::test]
-async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
+/// A call closes the connections of a user with this code on all nodes, and no other.
+async fn closes_the_user_on_all_nodes(call: &str, code: u16) {
     let group = Group::of(2).await;
     let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
     let mut other = group.nodes[1].client().await;
     a.sign_in(r#"{"id":"ann"}"#).await;
     b.sign_in(r#"{"id":"ann"}"#).await;
     other.sign_in(r#"{"id":"bob"}"#).await;
-    let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
+    let reply = group.nodes[0].post(&format!("users/ann/{call}"), &json!({})).await;
     assert_eq!((reply.status, reply.json()), (200, json!({})));
-    a.rejected(4009).await;
-    b.rejected(4009).await;
+    a.rejected(code).await;
+    b.rejected(code).await;
     other.ping_barrier().await;
 }
 
 #[tokio::test]
+async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
+    closes_the_user_on_all_nodes("terminate_connections", 4009).await;
+}
+
+#[tokio::test]
 async fn u14_a_user_is_forced_to_reconnect_on_all_nodes() {
-    let group = Group::of(2).await;
-    let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
-    let mut other = group.nodes[1].client().await;
-    a.sign_in(r#"{"id":"ann"}"#).await;
-    b.sign_in(r#"{"id":"ann"}"#).await;
-    other.sign_in(r#"{"id":"bob"}"#).await;
-    let reply = group.nodes[0].post("users/ann/force_reconnect", &json!({})).await;
-    assert_eq!((reply.status, reply.json()), (200, json!({})));
-    a.rejected(4200).await;
-    b.rejected(4200).await;
-    other.ping_barrier().await;
+    closes_the_user_on_all_nodes("force_reconnect", 4200).await;
 }
 
 #[tokio::test]

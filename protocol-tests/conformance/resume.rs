@@ -1,4 +1,4 @@
-//! Cases of `docs/resume.md`: a client with a token that returns misses nothing, or is told that it may have.
+//! Cases of `docs/resume.md`: a client with a token that returns misses nothing, or receives a notice of the gap.
 
 use serde_json::{Value, json};
 

@@ -26,6 +26,7 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(20);
 /// Minimum time between two pings of a connection that becomes quiet again and again.
 pub(super) const QUIET_PING_INTERVAL: Duration = Duration::from_millis(250);
+
 impl Acknowledgements {
     pub(super) fn new(now: Instant) -> Self {
         Self {

@@ -11,8 +11,7 @@ pub(super) struct LogMarks {
 }
 
 impl LogMarks {
-    /// Sets how many deliveries are remembered. A client that is further behind gets a gap, whatever its
-    /// position.
+    /// Sets how many deliveries are remembered. A client that is further behind gets a gap in any case.
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = self.max.max(max.saturating_add(1));
     }

@@ -61,8 +61,8 @@ pub enum ClaimResult {
 impl ResumeRegistry {
     /// Maximum number of parked sessions. Beyond it, the oldest are forgotten.
     pub const PARKED_MAX: usize = 10_000;
-    /// How long a session is kept. Events are logged for `resume_s` only: after that, a client that returns is told
-    /// that it may have missed some, as after a night's sleep of a laptop.
+    /// How long a session is kept. Events are logged for `resume_s` only: after that, a returning client receives a
+    /// notice of the gap, as after a night in which a laptop slept.
     const KEPT_FOR: Duration = Duration::from_hours(24);
     /// How often open connections may take the place of one another: a page that is suspended and woken needs
     /// few. More means that several pages use one token.
