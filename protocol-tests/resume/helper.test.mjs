@@ -1,6 +1,7 @@
 // campanile-resume with the model: exactly once, with all libraries.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { describe, test } from 'node:test';
@@ -56,6 +57,13 @@ test('the UMD file has the same exports, for require and as a global', async () 
   const global = {};
   new Function('globalThis', 'module', 'define', readFileSync(new URL(path, import.meta.url), 'utf8'))(global, undefined, undefined);
   assert.deepEqual(Object.keys(global.CampanileResume).sort(), names);
+});
+
+test('its types fit those of pusher-js and laravel-echo', () => {
+  const { status, stdout } = spawnSync(process.execPath, [createRequire(import.meta.url).resolve('typescript/bin/tsc'), '-p', 'types'], {
+    cwd: new URL('.', import.meta.url), encoding: 'utf8',
+  });
+  assert.deepEqual([status, stdout], [0, '']);
 });
 
 /** Authorizes through the cache with the handler of pusher-js. */
