@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { check, orderOf } from './lib/checker.mjs';
+import { mergedOrder } from './lib/order.mjs';
 
 const ORDER = [1, 2, 3, 4, 5, 6].map((n) => ({ channel: 'news', from: 'web', n }));
 const CONNECTED = { kind: 'connected', socketId: '1.1' };
@@ -49,6 +50,13 @@ test('what was acknowledged does not come again', () => {
   assert.deepEqual(judge(events(1, 2), PING, CONNECTED, events(1, 2, 3, 4, 5, 6)).violations, []);
 });
 
+test('of a server that also asks idle clients, two pings may be unanswered', () => {
+  const log = [CONNECTED, ...events(1, 2), PING, ...events(3), PING, CONNECTED, ...events(2, 3, 4, 5, 6)];
+  assert.deepEqual(check(log, 'news', ORDER, 2).violations, []);
+  log.splice(6, 0, PING);
+  assert.match(check(log, 'news', ORDER, 2).violations[0], /which was acknowledged/);
+});
+
 test('a ping on the next connection acknowledges nothing that only the one before it has received', () => {
   assert.deepEqual(judge(events(1, 2, 3), CONNECTED, PING, PING, events(1, 2, 3, 4, 5, 6)).violations, []);
 });
@@ -62,4 +70,35 @@ test('an event that excludes the client is not expected, and not allowed', () =>
 test('a witness with a hole or in another order is no witness', () => {
   assert.throws(() => orderOf(events(1, 2, 3, 4, 5), 'news', ORDER), /5 of 6/);
   assert.throws(() => orderOf(events(1, 2, 3, 5, 4, 6), 'news', ORDER), /out of order/);
+});
+
+/** The order according to several clients, each with the numbers that it received and `GAP` for a gap notice. */
+function merge(published, ...logs) {
+  const entries = logs.map((log) => log.map((entry) => (entry === GAP ? GAP : eventOf(entry))));
+  return mergedOrder(entries, 'news', published.map(eventOf)).map(({ from, n }) => `${from}${n}`).join(' ');
+}
+
+/** `a1` is the first event of publisher a; with a `?`, no node has answered. */
+function eventOf(text) {
+  return { kind: 'event', channel: 'news', from: text[0], n: Number(text[1]), isUnknown: text.endsWith('?') };
+}
+
+test('what several clients received makes one order', () => {
+  const published = ['b1', 'a1', 'b2', 'a2'];
+  assert.equal(merge(published, ['a1', 'b1', 'a2', 'b2']), 'a1 b1 a2 b2');
+  assert.equal(merge(published, ['a1', 'b1', GAP, 'b2'], ['a1', GAP, 'a2', 'b2']), 'a1 b1 a2 b2');
+  assert.equal(merge(published, ['b1', GAP, 'b2', 'a2'], ['b1', 'a1', GAP, 'a2']), 'b1 a1 b2 a2');
+  assert.equal(merge(published, ['a1', 'b1', 'a1', 'b1', 'a2', 'b2']), 'a1 b1 a2 b2', 'a replay changes nothing');
+});
+
+test('what no client received is in the order, unless no node has answered', () => {
+  assert.equal(merge(['a1', 'a2', 'a3'], ['a1', 'a3']), 'a1 a2 a3');
+  assert.equal(merge(['a1', 'a2?', 'a3'], ['a1', 'a3']), 'a1 a3');
+  assert.equal(merge(['a1', 'a2?', 'a3'], ['a1', 'a3'], ['a1', 'a2', 'a3']), 'a1 a2 a3');
+});
+
+test('clients with different orders, and events that nobody published, are errors', () => {
+  assert.throws(() => merge(['a1', 'b1'], ['a1', 'b1'], ['b1', 'a1']), /different orders/);
+  assert.throws(() => merge(['a1', 'a2'], ['a2', 'a1']), /different orders/);
+  assert.throws(() => merge(['a1'], ['a1', 'a2']), /not published/);
 });

@@ -1,6 +1,6 @@
 // Compares what a client recorded with what was published.
 //
-// The order of a channel is that of a witness, a client whose line is never cut. For each channel:
+// The order of a channel is that of a witness, a client whose line is never cut; see `order.mjs` if there is none. For each channel:
 // - nothing is missing, unless a gap notice stands in its place;
 // - the order is the witness's, also in what is received again;
 // - an event is received again only after a reconnection, and only if it can have been in flight: the client has not answered
@@ -19,16 +19,20 @@ export function orderOf(witness, channel, published) {
   return order;
 }
 
-/** Compares a client's `log` with the order of `channel`. Returns `{ violations, received, repeated, gaps, missed }`. */
-export function check(log, channel, order) {
+/**
+ * Compares a client's `log` with the order of `channel`. Returns `{ violations, received, repeated, gaps, missed }`. `pings` is how many pings of
+ * the server may be unanswered at the same time: 2 if it asks idle clients whether they live.
+ */
+export function check(log, channel, order, pings = 1) {
   const { socketId } = log.find(({ kind }) => kind === 'connected') ?? {};
   const wanted = order.filter(({ except }) => !except || except !== socketId);
-  const reader = new Reader(channel, new Map(wanted.map((event, at) => [nameOf(event), at])));
+  const reader = new Reader(channel, new Map(wanted.map((event, at) => [nameOf(event), at])), pings);
   for (const entry of log) reader.read(entry);
   return reader.result(wanted.length);
 }
 
-function nameOf({ from, n }) {
+/** Names an event of a channel. */
+export function nameOf({ from, n }) {
   return `${from}/${n}`;
 }
 
@@ -43,22 +47,27 @@ class Reader {
   #highest = 0;
   /** Events below this place are acknowledged for certain. */
   #acknowledged = 0;
-  /** What the answer to the latest ping acknowledges, unless it is lost. */
-  #answered = 0;
+  /** What the answer to each ping of this connection acknowledges, unless it is lost. */
+  #asked = [];
+  #pings;
   /** The place after the latest event of this connection. What only an earlier one received is not acknowledged on this one. */
   #here = 0;
   #isReturn = false;
   #hasGap = false;
 
-  constructor(channel, places) {
+  constructor(channel, places, pings) {
     this.#channel = channel;
     this.#places = places;
+    this.#pings = pings;
   }
 
   read(entry) {
-    if (entry.kind === 'connected') [this.#isReturn, this.#answered, this.#here] = [true, this.#acknowledged, this.#acknowledged];
-    // The server has at most one ping unanswered, so this one proves that it has the answer to the one before it.
-    if (entry.kind === 'ping') [this.#acknowledged, this.#answered] = [this.#answered, this.#here];
+    if (entry.kind === 'connected') [this.#isReturn, this.#asked, this.#here] = [true, [], this.#acknowledged];
+    if (entry.kind === 'ping') {
+      this.#asked.push(this.#here);
+      // The server does not ask before it has the answers to earlier pings, so this one proves that it has them.
+      this.#acknowledged = this.#asked.at(-1 - this.#pings) ?? this.#acknowledged;
+    }
     if (entry.channel !== this.#channel) return;
     if (entry.kind === 'gap') [this.#hasGap, this.#counts.gaps] = [true, this.#counts.gaps + 1];
     if (entry.kind === 'event') this.#event(nameOf(entry));

@@ -16,8 +16,8 @@ export class Publisher {
   async publish(channel, { except, pad } = {}) {
     const n = (this.#numbers.get(channel) ?? 0) + 1;
     this.#numbers.set(channel, n);
-    await this.sdk.trigger(channel, EVENT, { from: this.from, n, ...(pad && { pad }) }, except && { socket_id: except });
-    this.published.push({ channel, from: this.from, n, except });
+    const answer = await this.sdk.trigger(channel, EVENT, { from: this.from, n, ...(pad && { pad }) }, except && { socket_id: except });
+    this.published.push({ channel, from: this.from, n, except, isUnknown: answer.isUnknown });
   }
 
   /** Publishes to all `channels` in turn, with pauses of `pause_ms()`, until the returned function is called. */

@@ -15,10 +15,15 @@ const KEY = Buffer.alloc(32, 'k').toString('base64');
 /** A server's channels, with publishers and a witness. */
 export class Channels {
   #stops = [];
+  #burstPublishers;
+  /** See `check`. */
+  pings = 1;
 
   constructor(server, channels = CHANNELS) {
-    Object.assign(this, { server, channels, published: [], sdk: openSdk(server, { encryptionMasterKeyBase64: KEY }) });
+    const options = { encryptionMasterKeyBase64: KEY };
+    Object.assign(this, { server, channels, published: [], sdk: server.sdk?.(options) ?? openSdk(server, options) });
     this.publishers = PUBLISHERS.map((from) => new Publisher(this.sdk, from, this.published));
+    this.#burstPublishers = PUBLISHERS.map((from) => new Publisher(this.sdk, `${from}-burst`, this.published));
   }
 
   /** Signs like the application, after `pause()`; the user is the one of the client. */
@@ -27,6 +32,11 @@ export class Channels {
       await pause(channel);
       return this.sdk.authorizeChannel(socketId, channel, channel.startsWith('presence-') ? memberOf(user) : undefined);
     };
+  }
+
+  /** Authenticates a user who signs in. */
+  authenticate(user, socketId) {
+    return this.sdk.authenticateUser(socketId, { id: user, user_info: {} });
   }
 
   /** Connects the witness, and returns when it is subscribed. */
@@ -48,9 +58,8 @@ export class Channels {
 
   /** Publishes `bytes` to the first channel in large events, as fast as possible. */
   async burst(bytes) {
-    const sources = PUBLISHERS.map((from) => new Publisher(this.sdk, `${from}-burst`, this.published));
-    const count = Math.ceil(bytes / BURST_EVENT_BYTES / sources.length);
-    await Promise.all(sources.map(async (source) => {
+    const count = Math.ceil(bytes / BURST_EVENT_BYTES / this.#burstPublishers.length);
+    await Promise.all(this.#burstPublishers.map(async (source) => {
       for (let at = 0; at < count; at += 1) await source.publish(this.channels[0], { pad: 'x'.repeat(BURST_EVENT_BYTES) });
     }));
   }
@@ -70,9 +79,14 @@ export class Channels {
     return last;
   }
 
+  /** The order of a channel's events. */
+  orderOf(channel) {
+    return orderOf(this.witness.log, channel, this.published);
+  }
+
   /** The results of `log` for all channels together. */
   judge(log) {
-    const results = this.channels.map((channel) => check(log, channel, orderOf(this.witness.log, channel, this.published)));
+    const results = this.channels.map((channel) => check(log, channel, this.orderOf(channel), this.pings));
     const sum = (key) => results.reduce((total, result) => total + result[key], 0);
     return {
       violations: results.flatMap(({ violations }) => violations),
