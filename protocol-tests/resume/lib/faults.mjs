@@ -6,17 +6,22 @@ import { connect, createServer } from 'node:net';
 import { inbox } from '../../clients/lib/waiting.mjs';
 import { frameReader } from './frames.mjs';
 
-/** Starts a proxy in front of `server`, which may be replaced later. */
+/**
+ * Starts a proxy in front of `server`, which may be replaced later: `{ port }`, or an entrance to several, whose `connect()` resolves with
+ * a socket.
+ */
 export async function startFaults(server) {
   const lines = new Set();
   const state = { server, delay_ms: 0, refuses: false, watchers: new Set() };
   const attempts = inbox('a connection to the proxy');
-  const listener = createServer({ noDelay: true }, (client) => {
-    if (state.refuses) {
-      client.on('error', () => {}).resetAndDestroy();
+  const listener = createServer({ noDelay: true, pauseOnConnect: true }, async (client) => {
+    client.on('error', () => {});
+    const onward = state.refuses ? undefined : await connectTo(state.server);
+    if (!onward) {
+      client.resetAndDestroy();
       return;
     }
-    const line = new Line(client, state);
+    const line = new Line(client, onward, state);
     lines.add(line);
     client.on('close', () => lines.delete(line));
     attempts(line);
@@ -24,6 +29,10 @@ export async function startFaults(server) {
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   return new Faults(listener, lines, state, attempts);
+}
+
+async function connectTo(server) {
+  return server.connect ? server.connect() : connect({ port: server.port, host: '127.0.0.1', noDelay: true });
 }
 
 class Faults {
@@ -103,20 +112,24 @@ class Line {
   #held = { up: false, down: false };
   #queues = { up: [], down: [] };
   #isOver = false;
+  /** Whether the server has closed the connection, which the client may not know yet. */
+  isClosed = false;
 
-  constructor(client, state) {
-    const { port } = state.server;
-    const onward = connect({ port, host: '127.0.0.1', noDelay: true });
+  constructor(client, onward, state) {
     this.#sides = { up: { from: client, to: onward }, down: { from: onward, to: client } };
     for (const way of ['up', 'down']) {
       const { from, to } = this.#sides[way];
-      const read = frameReader(({ bytes, ...message }) => this.#after(state.delay_ms, way, () => {
-        to.write(bytes);
-        if (message.kind) state.watchers.forEach((watcher) => watcher({ ...message, way, line: this }));
-      }));
+      const read = frameReader(({ bytes, ...message }) => {
+        this.isClosed ||= way === 'down' && message.kind === 'close';
+        this.#after(state.delay_ms, way, () => {
+          to.write(bytes);
+          if (message.kind) state.watchers.forEach((watcher) => watcher({ ...message, way, line: this }));
+        });
+      });
       from.on('error', () => this.reset());
       from.on('data', read);
       from.on('end', () => this.#after(state.delay_ms, way, () => to.end()));
+      from.resume();
     }
   }
 
@@ -138,6 +151,15 @@ class Line {
   /** Holds back everything that goes `up` to the server, `down` to the client, or `both`. */
   freeze(way) {
     for (const each of way === 'both' ? ['up', 'down'] : [way]) this.#held[each] = true;
+  }
+
+  /** Reads nothing more from the server, whose buffers fill up, until `flow`; what was read arrives. */
+  stall() {
+    this.#sides.down.from.pause();
+  }
+
+  flow() {
+    this.#sides.down.from.resume();
   }
 
   /** Delivers what was held back, and everything after it. */

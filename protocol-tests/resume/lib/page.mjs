@@ -1,15 +1,19 @@
 // Runs in the page: connects with a token that it makes once, subscribes, and records.
 
+import { askEndpoint, cacheAuthorization } from '/campanile-resume.mjs';
 import { record, recordChannel, recordEchoChannel } from '/recorder.mjs';
 
-const { echo, key, port, channels, options } = window.settings;
+const { echo, key, port, channels, caches, options } = window.settings;
 const token = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 const given = {
-  wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'], wsPath: `/app/resume-${token}`, ...options,
+  wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'], wsPath: `/app/resume-${token}`,
+  userAuthentication: { endpoint: '/user-auth', transport: 'ajax' }, ...options,
 };
+const { customHandler, authorizer } = cacheAuthorization(askEndpoint('/auth'));
+const channelAuthorization = caches ? { customHandler } : { endpoint: '/auth', transport: 'ajax' };
 const client = echo
-  ? new (window.Echo.default ?? window.Echo)({ broadcaster: 'reverb', key, authEndpoint: '/auth', ...given })
-  : new window.Pusher(key, { cluster: '', channelAuthorization: { endpoint: '/auth', transport: 'ajax' }, ...given });
+  ? new (window.Echo.default ?? window.Echo)({ broadcaster: 'reverb', key, authEndpoint: '/auth', ...(caches && { authorizer }), ...given })
+  : new window.Pusher(key, { cluster: '', channelAuthorization, ...given });
 window.pusher = echo ? client.connector.pusher : client;
 window.log = record(window.pusher);
 for (const name of channels) {

@@ -14,17 +14,19 @@ const SCRIPTS = {
   '/pusher-8.js': resolve('pusher-js-8/dist/web/pusher-with-encryption.js'),
   '/echo-1.js': resolve('laravel-echo-1').replace('common', 'iife'),
   '/echo-2.js': resolve('laravel-echo-2').replace('common', 'iife'),
+  '/campanile-resume.mjs': own('../../../clients/campanile-resume/dist/campanile-resume.mjs'),
   '/recorder.mjs': own('recorder.mjs'),
   '/page.mjs': own('page.mjs'),
 };
 
-/** Starts the site. `sign` authorizes: `(socketId, channel) => answer`. */
-export async function startSite(sign) {
+/** Starts the site. `sign(socketId, channel)` authorizes, and `authenticate(socketId)` the user who signs in. */
+export async function startSite(sign, authenticate) {
   const http = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://site');
     const path = SCRIPTS[pathname];
     if (path) answer(response, 'text/javascript', await readFile(path));
     else if (pathname === '/auth') answer(response, 'application/json', JSON.stringify(await signed(request, sign)));
+    else if (pathname === '/user-auth') answer(response, 'application/json', JSON.stringify(await signed(request, authenticate)));
     else if (pathname === '/page') answer(response, 'text/html; charset=utf-8', page(JSON.parse(searchParams.get('settings'))));
     else answer(response, 'text/html; charset=utf-8', '<!doctype html><title>another page</title>');
   });
