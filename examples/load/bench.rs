@@ -228,6 +228,9 @@ impl Measured {
         }
         let own = from.own_cpu_s.zip(to.own_cpu_s).map(|(from, to)| ratio(to - from, seconds));
         outcome.set_known("generator_cores", own);
+        let received = &self.sum.counters;
+        let bytes = ratio(float(received.bytes), float(received.delivered));
+        outcome.set("bytes_per_delivery", bytes);
         let latency = &self.sum.latency;
         outcome.set("p50_ms", millis(latency.quantile(0.5)));
         outcome.set("p99_ms", millis(latency.quantile(0.99)));

@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Bytes of an event's data
     #[arg(long, default_value_t = 128)]
     pub(crate) payload: usize,
+    /// Give each connection a token for resuming, as pages with a wsPath of /app/resume-TOKEN have
+    #[arg(long)]
+    resume: bool,
     /// Seconds that are measured
     #[arg(long)]
     pub(crate) seconds: Option<f64>,
@@ -81,7 +84,7 @@ pub(crate) struct Options {
     /// report: the server [default: campanile beside this program's folder]
     #[arg(long)]
     pub(crate) binary: Option<PathBuf>,
-    /// compare: a server, as NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET]; at least two
+    /// compare: a server, as NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,resume]; at least two
     #[arg(long = "side", value_name = "SERVER")]
     pub(crate) sides: Vec<Side>,
     /// compare: a scenario with its options, such as "fanout --window 4"; may be repeated
@@ -149,6 +152,7 @@ impl Options {
                 app_id: self.app_id.clone(),
                 key: self.key.clone(),
                 secret: self.secret.clone(),
+                resume: self.resume,
             },
             processes: Processes::new(&self.pids),
             crew: Crew { threads: self.threads, processes: self.processes },

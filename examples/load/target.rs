@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) key: String,
     /// The secret of the app, used to sign requests and subscriptions.
     pub(crate) secret: String,
+    /// Whether each connection has a token, by which the server lets it resume.
+    pub(crate) resume: bool,
 }
 
 impl Target {

@@ -53,12 +53,13 @@ impl Plan {
     }
 }
 
-/// The request that opens a WebSocket. All use the same key, since the accept header is not
+/// The request that opens a WebSocket, with `token` in its path if connections resume. All use the same key, since the accept header is not
 /// checked.
-pub(crate) fn upgrade(target: &Target, url_index: usize) -> String {
+pub(crate) fn upgrade(target: &Target, url_index: usize, token: &str) -> String {
     let url = target.url(url_index);
+    let token = if target.resume { format!("/app/resume-{token}") } else { String::new() };
     format!(
-        "GET {}/app/{}?protocol=7&client=load&version=1.0&flash=false HTTP/1.1\r\n\
+        "GET {}{token}/app/{}?protocol=7&client=load&version=1.0&flash=false HTTP/1.1\r\n\
          Host: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: bG9hZC1sb2FkLWxvYWQtbA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
         url.prefix, target.key, url.host

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(super) outgoing: Vec<u8>,
     /// The state of the generator of masks.
     pub(super) seed: u64,
+    /// The start of the worker: makes its tokens differ from those of other runs.
+    started_us: u64,
     /// Connections that were not read completely in the previous turn.
     pub(super) again: Vec<usize>,
     pub(super) repeated: Option<Repeated>,
@@ -116,6 +118,7 @@ impl Worker {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             outgoing: Vec::new(),
             seed: now_us(),
+            started_us: now_us(),
             again: Vec::new(),
             repeated: None,
             opening: None,
@@ -304,7 +307,9 @@ impl Worker {
             None => self.connections.push(connection),
         }
         self.outgoing.clear();
-        self.outgoing.extend_from_slice(wire::upgrade(&self.target, url_index).as_bytes());
+        // The same one again if the connection is replaced.
+        let token = format!("{:016x}{id:08x}", self.started_us);
+        self.outgoing.extend_from_slice(wire::upgrade(&self.target, url_index, &token).as_bytes());
         self.send(at);
         Ok(())
     }

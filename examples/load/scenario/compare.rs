@@ -33,13 +33,17 @@ pub(crate) struct Comparison {
 impl FromStr for Side {
     type Err = String;
 
-    /// `NAME=URL[,pid=N][,app-id=…][,key=…][,secret=…][,url=…]`
+    /// `NAME=URL[,pid=N][,app-id=…][,key=…][,secret=…][,url=…][,resume]`
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = "NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL]";
+        let form = "NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL][,resume]";
         let (name, rest) = text.split_once('=').ok_or_else(|| format!("expected {form}"))?;
         let mut parts = rest.split(',');
         let mut arguments = vec!["--url".to_owned(), parts.next().unwrap_or_default().to_owned()];
         for part in parts {
+            if part == "resume" {
+                arguments.push("--resume".to_owned());
+                continue;
+            }
             let (key, value) = part.split_once('=').ok_or_else(|| format!("expected {form}"))?;
             if !["pid", "app-id", "key", "secret", "url"].contains(&key) {
                 return Err(format!("{key} is not known; expected {form}"));
@@ -144,6 +148,9 @@ mod tests {
         let side: Side = "a=http://127.0.0.1:1,pid=7,key=k".parse().unwrap();
         let options = parse("fanout --window 4", &side).unwrap();
         assert_eq!((options.scenario, options.window), (Scenario::Fanout, Some(4)));
+        assert!(!options.bench().unwrap().target.resume);
+        let side: Side = "a=http://127.0.0.1:1,resume,pid=7".parse().unwrap();
+        assert!(parse("fanout", &side).unwrap().bench().unwrap().target.resume);
         assert!("a=http://127.0.0.1:1,port=7".parse::<Side>().is_err());
         assert!(parse("report", &side).is_err());
     }

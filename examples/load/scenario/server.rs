@@ -76,6 +76,7 @@ impl Server {
             app_id: "load".to_owned(),
             key: "load-key".to_owned(),
             secret: "load-secret".to_owned(),
+            resume: false,
         };
         let mut server = Self { child, folder, target };
         server.wait()?;
