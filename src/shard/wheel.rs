@@ -11,20 +11,23 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Wheel {
     slots: Vec<Vec<ConnectionKey>>,
+    /// A bit for each slot that is not empty: an idle turn asks for the next one.
+    occupied: [u64; WORDS],
     start: Instant,
     /// The step of the next slot.
     next: u64,
-    len: usize,
 }
 
 const SLOTS: usize = 1_024;
+const WORD_BITS: usize = 64;
+const WORDS: usize = SLOTS / WORD_BITS;
 
 impl Wheel {
     /// The precision of deadlines; a check may be this late, and is never early.
     pub(super) const STEP: Duration = Duration::from_millis(50);
 
     pub(super) fn new(start: Instant) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS], start, next: 0, len: 0 }
+        Self { slots: vec![Vec::new(); SLOTS], occupied: [0; WORDS], start, next: 0 }
     }
 
     /// Schedules a check of `key` at `deadline`, or earlier if that is beyond the wheel's reach,
@@ -40,8 +43,9 @@ impl Wheel {
         if scheduled_step <= step {
             return scheduled_step;
         }
-        self.slot(step).push(key);
-        self.len += 1;
+        let slot = slot_of(step);
+        self.slots[slot].push(key);
+        self.occupied[slot / WORD_BITS] |= 1 << (slot % WORD_BITS);
         step
     }
 
@@ -51,42 +55,43 @@ impl Wheel {
         u64::try_from(nanos.div_ceil(Self::STEP.as_nanos())).unwrap_or(u64::MAX)
     }
 
-    fn slot(&mut self, step: u64) -> &mut Vec<ConnectionKey> {
-        let slot = usize::try_from(step % SLOTS as u64).expect("below the number of slots");
-        &mut self.slots[slot]
-    }
-
     /// The next keys to check at `now`, with the step they were scheduled for; `None` when none are
     /// left.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<ConnectionKey>)> {
         let nanos = now.saturating_duration_since(self.start).as_nanos();
         let current_step = u64::try_from(nanos / Self::STEP.as_nanos()).unwrap_or(u64::MAX);
-        while self.next <= current_step {
-            let step = self.next;
-            self.next += 1;
-            let keys = std::mem::take(self.slot(step));
-            if !keys.is_empty() {
-                self.len -= keys.len();
-                return Some((step, keys));
-            }
-        }
-        None
+        let Some(step) = self.next_step().filter(|step| *step <= current_step) else {
+            self.next = self.next.max(current_step.saturating_add(1));
+            return None;
+        };
+        self.next = step + 1;
+        let slot = slot_of(step);
+        self.occupied[slot / WORD_BITS] &= !(1 << (slot % WORD_BITS));
+        Some((step, std::mem::take(&mut self.slots[slot])))
     }
 
     /// The time of the next check, if one is scheduled.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if self.len == 0 {
-            return None;
-        }
-        let steps = (self.next..).take(SLOTS);
-        let scheduled = steps.zip(self.slots.iter().cycle().skip(self.next_slot()));
-        let (step, _) = { scheduled }.find(|(_, slot)| !slot.is_empty())?;
-        u32::try_from(step).ok().map(|step| self.start + Self::STEP * step)
+        u32::try_from(self.next_step()?).ok().map(|step| self.start + Self::STEP * step)
     }
 
-    fn next_slot(&self) -> usize {
-        usize::try_from(self.next % SLOTS as u64).expect("below the number of slots")
+    /// The step of the first slot from the next one on that is not empty.
+    fn next_step(&self) -> Option<u64> {
+        let first = slot_of(self.next);
+        let (word, bit) = (first / WORD_BITS, first % WORD_BITS);
+        // The first word is looked at twice: for the slots from the next one on, and at the end for those before it.
+        (0..=WORDS).find_map(|at| {
+            let index = (word + at) % WORDS;
+            let seen = if at == 0 { u64::MAX << bit } else { u64::MAX };
+            let found = self.occupied[index] & seen;
+            let slot = index * WORD_BITS + found.trailing_zeros() as usize;
+            (found != 0).then(|| self.next + ((slot + SLOTS - first) % SLOTS) as u64)
+        })
     }
+}
+
+fn slot_of(step: u64) -> usize {
+    usize::try_from(step % SLOTS as u64).expect("below the number of slots")
 }
 
 #[cfg(test)]
@@ -216,5 +221,33 @@ mod tests {
         }
         let now = start + Duration::from_secs(60);
         assert_eq!(slots(&mut wheel, now), (0..500).collect::<Vec<_>>());
+    }
+
+    /// Against a list of all scheduled steps, over many turns of the wheel.
+    #[test]
+    fn the_next_check_is_the_earliest_of_all() {
+        use rand::{RngExt, SeedableRng, rngs::StdRng};
+        let mut random = StdRng::seed_from_u64(16);
+        let start = Instant::now();
+        let (mut wheel, mut now, mut scheduled) = (Wheel::new(start), start, Vec::new());
+        for _ in 0..20_000 {
+            if random.random_bool(0.5) {
+                let ahead = Duration::from_millis(random.random_range(0..60_000));
+                scheduled.push(wheel.add_if_earlier(key(0), now + ahead, u64::MAX));
+            }
+            let due = scheduled
+                .iter()
+                .min()
+                .map(|step| start + Wheel::STEP * u32::try_from(*step).unwrap());
+            assert_eq!(wheel.next_due(), due);
+            now += Duration::from_millis(random.random_range(0..200));
+            while let Some((step, keys)) = wheel.take_due(now) {
+                let before = scheduled.len();
+                assert_eq!(scheduled.iter().min(), Some(&step));
+                scheduled.retain(|other| *other != step);
+                assert_eq!(keys.len(), before - scheduled.len());
+            }
+        }
+        assert!(start + 20 * Wheel::STEP * 1_024 < now, "twenty turns");
     }
 }
