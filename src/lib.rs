@@ -42,6 +42,7 @@ compile_error!(
     "Windows is not supported: Campanile runs on Linux. On Windows, use WSL 2 or a container."
 );
 
+pub mod alarm;
 pub mod app;
 pub mod app_database;
 pub mod backoff;

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("backoff", 0),
     ("escape", 0),
     ("snippet", 0),
+    ("alarm", 0),
     ("clock", 0),
     ("config", 0),
     ("file", 0),

@@ -95,6 +95,7 @@ impl Logs {
             let rule = state.rule_of(&channel);
             state.change(&channel, &node.settings, now, |entry| entry.rule = rule);
         }
+        state.set_alarm(node, now);
     }
 
     /// Whether events may have to be logged.
@@ -136,15 +137,18 @@ impl Logs {
             Some(LogStart { end: entry.log.end(), replay })
         });
         state.evict(&node.settings, now);
+        state.set_alarm(node, now);
         start.flatten()
     }
 
     /// Ends a reader of a channel. Its log is kept for the time in which a connection may resume.
     pub(super) fn release(&self, node: &NodeLogs, channel: &ChannelName, now: Instant) {
-        self.state.lock().change(channel, &node.settings, now, |entry| {
+        let mut state = self.state.lock();
+        state.change(channel, &node.settings, now, |entry| {
             entry.readers = entry.readers.saturating_sub(1);
             entry.kept_until = now + node.settings.kept;
         });
+        state.set_alarm(node, now);
     }
 
     /// Begins a subscription like [`Logs::subscribe`], after the broker has decided about it. `subscribed` receives the
@@ -203,6 +207,7 @@ impl Logs {
             entry.log.append(frame.clone(), except, now)
         });
         state.evict(&node.settings, now);
+        state.set_alarm(node, now);
         appended.unwrap_or(0)
     }
 
@@ -225,11 +230,8 @@ impl Logs {
         }
     }
 
-    /// Drops events that are too old, and logs that are not kept any longer.
-    pub(super) fn expire(&self, node: &NodeLogs, now: Instant) {
-        if !self.is_active() {
-            return;
-        }
+    /// Drops events that are too old, and logs that are not kept any longer. Returns when the next ones are.
+    pub(super) fn expire(&self, node: &NodeLogs, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
         while let Some(&(deadline, number)) = state.deadlines.first()
             && deadline <= now
@@ -240,6 +242,7 @@ impl Logs {
         // Another app may have logs now, which lowers the share of this one.
         state.evict(&node.settings, now);
         self.is_active.store(state.is_active(), Ordering::Release);
+        state.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// The bytes of the logs, added up.
@@ -263,6 +266,16 @@ impl Logs {
 impl LogsState {
     fn is_active(&self) -> bool {
         !self.logs.is_empty() || !self.rules.is_empty()
+    }
+
+    /// Sets the alarm for what is to be dropped next, by this app or by one that exceeds its share.
+    fn set_alarm(&self, node: &NodeLogs, now: Instant) {
+        if let Some((deadline, _)) = self.deadlines.first() {
+            node.alarm.set(*deadline);
+        }
+        if node.is_over() {
+            node.alarm.set(now);
+        }
     }
 
     /// The rule with the longest prefix of the channel's name. Server-to-user channels have none.

@@ -23,6 +23,7 @@ pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeReque
 pub use watch::BrokerWatch;
 
 use crate::{
+    alarm::Alarm,
     channel::{ChannelSummary, Counts, HistoryQuery},
     clock,
     config::{ConnectionConfig, RedisConfig},
@@ -79,10 +80,11 @@ pub struct BrokerPermit(
 );
 
 impl Broker {
-    /// The broker of a single node. `connection` are the limits of its connections.
+    /// The broker of a single node. `connection` are the limits of its connections. Sets `alarm` when
+    /// [`Broker::on_tick`] has something to do.
     #[must_use]
-    pub fn local(connection: &ConnectionConfig) -> Self {
-        Self::Local(LocalBroker::new(connection))
+    pub fn local(connection: &ConnectionConfig, alarm: &Arc<Alarm>) -> Self {
+        Self::Local(LocalBroker::new(connection, alarm))
     }
 
     /// The broker in the Redis of `config`, if one is configured, which serves `hubs` (by app id). It connects in
@@ -140,12 +142,16 @@ impl Broker {
         }
     }
 
-    /// Runs the due timers of the hub's app. Must be called a few times a second.
-    pub fn on_tick(&self, hub: &Hub, now: Instant) {
+    /// Runs the due timers of the hub's app. Returns when the next ones are due. The others set the alarm when
+    /// they are added.
+    pub fn on_tick(&self, hub: &Hub, now: Instant) -> Option<Instant> {
         match self {
             Self::Local(local) => local::on_tick(local, hub, now),
-            // The coordinator runs its own timers.
-            Self::Redis(broker) => broker.expire_logs(hub, now),
+            Self::Redis(broker) => {
+                broker.expire_logs(hub, now);
+                // Nothing sets the alarm, and the coordinator runs its own timers more often.
+                Some(now)
+            }
         }
     }
 
@@ -193,7 +199,7 @@ impl Broker {
         now: Instant,
     ) {
         match self {
-            Self::Local(_) => local::unsubscribe(hub, shard, channel, user_id, now),
+            Self::Local(local) => local::unsubscribe(local, hub, shard, channel, user_id, now),
             Self::Redis(broker) => broker.unsubscribe(hub, shard, channel, user_id),
         }
     }
@@ -227,7 +233,7 @@ impl Broker {
     /// Signs a connection out that was signed in as `user`.
     pub fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
         match self {
-            Self::Local(_) => local::sign_out(hub, connection, user, now),
+            Self::Local(local) => local::sign_out(local, hub, connection, user, now),
             Self::Redis(broker) => broker.sign_out(hub, connection, user),
         }
     }

@@ -26,6 +26,9 @@ pub(super) struct ConnectionRateLimiter {
 /// must not lock out others.
 const ADDRESSES_MAX: usize = 65_536;
 
+/// An empty bucket is full after this.
+pub(super) const FULL_AFTER: Duration = Duration::from_secs(1);
+
 impl ConnectionRateLimiter {
     /// At most this many new connections per second from an address; 0 means no limit.
     pub(super) fn new(per_second: u32) -> Self {
@@ -36,6 +39,11 @@ impl ConnectionRateLimiter {
     /// Changes the limit.
     pub(super) fn set_max(&self, per_second: u32) {
         self.per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Whether connections are counted.
+    pub(super) fn is_limited(&self) -> bool {
+        self.per_second.load(Ordering::Relaxed) != 0
     }
 
     /// Counts a new connection of `address`.
@@ -56,13 +64,14 @@ impl ConnectionRateLimiter {
         buckets.entry(address).or_insert_with(|| TokenBucket::full(now)).take(rate, now)
     }
 
-    /// Removes addresses whose bucket is full again.
-    pub(super) fn remove_full_buckets(&self, now: Instant) {
+    /// Removes addresses whose bucket is full again. Returns when to look at the others.
+    pub(super) fn remove_full_buckets(&self, now: Instant) -> Option<Instant> {
         let mut buckets = self.buckets.lock();
         buckets.retain(|_, bucket| !bucket.is_full(now));
         if buckets.len() < buckets.capacity() / 4 {
             buckets.shrink_to_fit();
         }
+        (!buckets.is_empty()).then(|| now + FULL_AFTER)
     }
 }
 
@@ -102,9 +111,10 @@ mod tests {
         for low in 0..1_000_u32 {
             connection_rates.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
         }
-        connection_rates.remove_full_buckets(now + Duration::from_millis(500));
+        let half = now + FULL_AFTER / 2;
+        assert_eq!(connection_rates.remove_full_buckets(half), Some(half + FULL_AFTER));
         assert_eq!(connection_rates.buckets.lock().len(), 1_000);
-        connection_rates.remove_full_buckets(now + Duration::from_secs(1));
+        assert_eq!(connection_rates.remove_full_buckets(now + FULL_AFTER), None);
         let buckets = connection_rates.buckets.lock();
         assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
     }

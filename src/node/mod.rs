@@ -18,6 +18,7 @@ pub use report::NodeReport;
 pub use resume::{ClaimResult, GraceSubscriptions, Lingering, ResumeRegistry, ResumeStats};
 
 use crate::{
+    alarm::Alarm,
     broker::Broker,
     config::Config,
     hub::{Hub, Inboxes, ShardSet},
@@ -56,12 +57,17 @@ pub struct Node {
     rejections: RejectionThrottle,
     resume: ResumeRegistry,
     grace: GraceSubscriptions,
+    /// When [`Node::on_tick`] has something to do.
+    alarm: Arc<Alarm>,
     shutdown: Shutdown,
     broker: Broker,
     webhooks: Arc<Webhooks>,
     /// The apps that are not in the configuration.
     database: Option<Box<DatabaseApps>>,
 }
+
+/// Maximum time between two ticks.
+const UPKEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 impl Node {
     /// Makes a node of `shards` shards with at most `max_connections` connections.
@@ -74,6 +80,7 @@ impl Node {
         webhooks: Arc<Webhooks>,
     ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
+        let alarm = Arc::new(Alarm::new());
         let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks };
         Self {
             name: format!("{:06x}", rand::random::<u32>() >> 8),
@@ -88,12 +95,13 @@ impl Node {
             ),
             rejections: RejectionThrottle::new(),
             resume: ResumeRegistry::new(),
-            grace: GraceSubscriptions::default(),
+            grace: GraceSubscriptions::new(&alarm),
             shutdown,
             webhooks,
             inboxes,
-            broker: Broker::local(&config.connection),
+            broker: Broker::local(&config.connection, &alarm),
             database: None,
+            alarm,
         }
     }
 
@@ -263,27 +271,48 @@ impl Node {
     ///
     /// The rate is exceeded. Contains the time until the next connection is allowed.
     pub fn count_connection(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        self.connection_rates.take(address, now)
+        let counted = self.connection_rates.take(address, now);
+        if self.connection_rates.is_limited() {
+            self.alarm.set(now + connection_rate::FULL_AFTER);
+        }
+        counted
     }
 
     /// Counts a rejected request or connection from `address`. True if it may be logged: the number
     /// of lines for one address is limited.
     #[must_use]
     pub fn should_log_rejection(&self, address: IpAddr, now: Instant) -> bool {
-        self.rejections.count(address, now)
+        let should_log = self.rejections.count(address, now);
+        self.alarm.set(now + rejections::WINDOW);
+        should_log
     }
 
-    /// Runs the due timers. Must be called a few times a second.
+    /// Rings when [`Node::on_tick`] has something to do.
+    #[must_use]
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    /// Runs the due timers, and sets the alarm for the next ones.
     pub fn on_tick(&self, now: Instant) {
         for hub in self.hubs() {
-            self.broker.on_tick(&hub, now);
+            self.set_alarm(self.broker.on_tick(&hub, now));
         }
         self.send_due_report(now);
-        self.connection_rates.remove_full_buckets(now);
-        self.rejections.on_tick(now);
+        self.set_alarm(self.connection_rates.remove_full_buckets(now));
+        self.set_alarm(self.rejections.on_tick(now));
+        // These wait for a day, and set no alarm.
         self.resume.on_tick(now);
+        self.alarm.set(now + UPKEEP_INTERVAL);
         for lingering in self.grace.take_due(now) {
             self.end_lingering(&lingering, now);
+        }
+        self.set_alarm(self.grace.next_end());
+    }
+
+    fn set_alarm(&self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.alarm.set(at);
         }
     }
 }

@@ -33,7 +33,7 @@ struct RejectionWindow {
 }
 
 /// Length of a period.
-const WINDOW: Duration = Duration::from_secs(10);
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// Maximum number of lines for one address in a period.
 const LINES_MAX: u64 = 5;
 /// Maximum number of addresses with their own period: if all of them are rejected continuously,
@@ -56,8 +56,8 @@ impl RejectionThrottle {
         period.rejections <= LINES_MAX
     }
 
-    /// Ends the periods that are over, and logs how many rejections each has left out.
-    pub(super) fn on_tick(&self, now: Instant) {
+    /// Ends the periods that are over, and logs how many rejections each has left out. Returns when the next one ends.
+    pub(super) fn on_tick(&self, now: Instant) -> Option<Instant> {
         for (source, suppressed) in self.take_ended(now) {
             let (address, addresses) = match source {
                 RejectionSource::Network(address) => (Some(address.to_string()), None),
@@ -70,6 +70,7 @@ impl RejectionThrottle {
                 "more rejections were not logged"
             );
         }
+        self.windows.lock().values().map(|period| period.began + WINDOW).min()
     }
 
     /// Removes the periods that are over, and returns those with rejections that were not logged.
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(logged as u64, LINES_MAX);
         assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
         assert_eq!(log.take_ended(start + WINDOW / 2), []);
+        assert_eq!(log.on_tick(start + WINDOW / 2), Some(start + WINDOW));
         let expected = (RejectionSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
         assert_eq!(log.take_ended(start + WINDOW), [expected]);
         assert!(log.windows.lock().is_empty());

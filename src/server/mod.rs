@@ -39,7 +39,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 /// A server whose sockets are bound and that does not serve yet.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub enum ServerError {
 /// The settings that name the listen addresses.
 const PORT: &str = "server.port (--port)";
 const METRICS: &str = "metrics.listen";
-/// The interval of the hubs' timers.
+/// The precision of the node's timers: the minimum time between two ticks.
 const TICK: Duration = Duration::from_millis(100);
 
 impl Server {
@@ -279,14 +279,13 @@ fn serve_metrics(
 }
 
 async fn run_timers(node: Arc<Node>) {
-    let mut ticks = time::interval(TICK);
-    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         // A panic aborts only this tick.
         if catch_unwind(AssertUnwindSafe(|| node.on_tick(clock::now()))).is_err() {
             tracing::error!("panic recovered");
+            node.alarm().set(clock::now());
         }
+        node.alarm().wait(TICK).await;
     }
 }
 

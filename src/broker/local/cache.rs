@@ -159,13 +159,15 @@ impl Cache {
         Some((event.0.data.to_string(), time_to_live))
     }
 
-    /// Removes expired events.
-    pub(super) fn expire(&self, now: Instant) {
+    /// Removes expired events. Returns when the next one expires.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.0.lock();
-        while let Some((expires_at, number)) = state.deadlines.first().copied()
-            && expires_at <= now
-        {
-            let Some(channel) = state.order.get(&number).cloned() else { return };
+        loop {
+            let (expires_at, number) = state.deadlines.first().copied()?;
+            if now < expires_at {
+                return Some(expires_at);
+            }
+            let channel = state.order.get(&number)?.clone();
             state.remove(&channel);
         }
     }
@@ -300,9 +302,10 @@ mod tests {
         test.publish(&["cache-0", "cache-later"], 10);
         test.now = start + TTL;
         assert_eq!(test.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
-        test.cache.expire(test.now);
+        let later = test.now + Duration::from_secs(1);
+        assert_eq!(test.cache.expire(test.now), Some(later), "the next");
         assert_eq!(test.cache.0.lock().channels.len(), 2);
-        test.cache.expire(test.now + Duration::from_secs(1));
+        assert_eq!(test.cache.expire(later), None);
         let state = test.cache.0.lock();
         assert_eq!((state.stats.bytes, state.order.len(), state.deadlines.len()), (0, 0, 0));
         assert!(

@@ -13,11 +13,12 @@ mod user_states;
 pub use cache::CacheStats;
 
 use super::{
-    AcceptedClientEvent, AppEvent, HistoryRead, LogRequest, LogStats, SignInMessages,
-    SubscribeRequest,
+    AcceptedClientEvent, AppEvent, HistoryRead, IDEMPOTENCY_WINDOW, LogRequest, LogStats,
+    SignInMessages, SubscribeRequest,
     logs::{HistoryRule, Logs, NodeLogs},
 };
 use crate::{
+    alarm::Alarm,
     channel::{
         ChannelState, ChannelSummary, CountAction, Counts, HistoryQuery,
         supports_subscription_count,
@@ -42,12 +43,14 @@ use user_states::UserStates;
 #[derive(Debug)]
 pub struct LocalBroker {
     logs: Arc<NodeLogs>,
+    /// Set when a tick has something to do.
+    alarm: Arc<Alarm>,
 }
 
 impl LocalBroker {
     /// A broker without apps. `connection` are the limits of its connections.
-    pub(super) fn new(connection: &ConnectionConfig) -> Self {
-        Self { logs: NodeLogs::new(connection) }
+    pub(super) fn new(connection: &ConnectionConfig, alarm: &Arc<Alarm>) -> Self {
+        Self { logs: NodeLogs::new(connection, alarm), alarm: Arc::clone(alarm) }
     }
 }
 
@@ -122,7 +125,7 @@ pub(super) fn subscribe(
         broadcast_bytes,
         log,
     };
-    send_count(hub, &mut channel, now);
+    send_count(broker, hub, &mut channel, now);
     Ok(subscribed)
 }
 
@@ -136,6 +139,7 @@ fn cached_or_miss(hub: &Hub, name: &ChannelName, now: Instant) -> Frame {
 
 /// Ends a subscription, and notifies the remaining subscribers.
 pub(super) fn unsubscribe(
+    broker: &LocalBroker,
     hub: &Hub,
     shard: ShardIndex,
     name: &ChannelName,
@@ -153,7 +157,7 @@ pub(super) fn unsubscribe(
         });
     }
     if !left.became_vacant {
-        send_count(hub, &mut channel, now);
+        send_count(broker, hub, &mut channel, now);
     } else if name.is_listed() {
         hub.observe(WebhookEvent::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
     }
@@ -161,7 +165,7 @@ pub(super) fn unsubscribe(
 }
 
 /// Sends the subscription count, at once or when its interval has passed.
-fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
+fn send_count(broker: &LocalBroker, hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
     let name = channel.name();
     if !supports_subscription_count(name) || !hub.read_config(|config| config.subscription_count) {
         return;
@@ -175,7 +179,7 @@ fn send_count(hub: &Hub, channel: &mut LockedChannel<'_>, now: Instant) {
             });
         }
         CountAction::CheckAt(until) => {
-            app_state(hub).timers.add(until, TimerTask::SendCount(name.clone()));
+            app_state(hub).timers.add(until, TimerTask::SendCount(name.clone()), &broker.alarm);
         }
         CountAction::Skip => {}
     }
@@ -215,6 +219,7 @@ pub(super) fn publish(
             counts.push(records.get(id, now).unwrap_or_else(|| {
                 let counts = publish(name);
                 records.insert(id, counts, now);
+                broker.alarm.set(now + IDEMPOTENCY_WINDOW);
                 counts
             }));
         }
@@ -247,6 +252,7 @@ fn publish_on(
         hub.with_lock(name, |channel| {
             if let Some((to_cache, expires_at)) = to_cache {
                 cache.insert(name, to_cache, &frame, *expires_at);
+                broker.alarm.set(*expires_at);
             }
             let logged = log();
             channel.map(|channel| deliver(channel, logged))
@@ -290,7 +296,13 @@ pub(super) fn sign_in(
 }
 
 /// Signs a connection out that was signed in as `user`.
-pub(super) fn sign_out(hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
+pub(super) fn sign_out(
+    broker: &LocalBroker,
+    hub: &Hub,
+    connection: ConnectionRef,
+    user: &User,
+    now: Instant,
+) {
     let state = app_state(hub);
     for watched in &user.watchlist {
         state.users.unwatch(watched, connection);
@@ -298,7 +310,7 @@ pub(super) fn sign_out(hub: &Hub, connection: ConnectionRef, user: &User, now: I
     if hub.sign_out(&user.id, connection)
         && let Some(due) = state.users.disconnect(&user.id, now)
     {
-        state.timers.add(due, TimerTask::GoOffline(Arc::clone(&user.id)));
+        state.timers.add(due, TimerTask::GoOffline(Arc::clone(&user.id)), &broker.alarm);
     }
 }
 
@@ -350,22 +362,25 @@ pub(super) fn log_stats(hub: &Hub) -> LogStats {
     app_state(hub).logs.stats()
 }
 
-/// Runs the due timers, and removes expired events.
-pub(super) fn on_tick(broker: &LocalBroker, hub: &Hub, now: Instant) {
+/// Runs the due timers, and removes expired events. Returns when the next ones are due.
+pub(super) fn on_tick(broker: &LocalBroker, hub: &Hub, now: Instant) -> Option<Instant> {
     let state = app_state(hub);
-    state.cache.expire(now);
-    state.logs.expire(&broker.logs, now);
-    state.records.lock().expire(now);
+    let next_expiry = [
+        state.cache.expire(now),
+        state.logs.expire(&broker.logs, now),
+        state.records.lock().expire(now),
+    ];
     while let Some(task) = state.timers.pop_due(now) {
         match task {
             TimerTask::SendCount(name) => {
                 if let Some(mut channel) = hub.lock(&name)
                     && channel.state().take_due_count(now)
                 {
-                    send_count(hub, &mut channel, now);
+                    send_count(broker, hub, &mut channel, now);
                 }
             }
             TimerTask::GoOffline(user_id) => state.users.go_offline_if_due(hub, &user_id, now),
         }
     }
+    next_expiry.into_iter().chain([state.timers.next_due()]).flatten().min()
 }

@@ -41,8 +41,8 @@ impl PublishRecords {
         self.order.push_back((now, id));
     }
 
-    /// Drops the records whose time has passed.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Drops the records whose time has passed. Returns when the next one's has.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
         while let Some((at, id)) = self.order.front()
             && IDEMPOTENCY_WINDOW <= now.saturating_duration_since(*at)
         {
@@ -53,6 +53,7 @@ impl PublishRecords {
             self.order.shrink_to_fit();
             self.counts.shrink_to_fit();
         }
+        self.order.front().map(|(at, _)| *at + IDEMPOTENCY_WINDOW)
     }
 
     #[cfg(test)]
@@ -90,7 +91,9 @@ mod tests {
             (records.get(id(2), now + IDEMPOTENCY_WINDOW), records.len()),
             (Some(counts(4)), 1)
         );
-        records.expire(now + 2 * IDEMPOTENCY_WINDOW);
+        let second = now + Duration::from_secs(1);
+        assert_eq!(records.expire(second), Some(second + IDEMPOTENCY_WINDOW), "the next");
+        assert_eq!(records.expire(now + 2 * IDEMPOTENCY_WINDOW), None);
         assert_eq!(records.len(), 0);
     }
 

@@ -38,7 +38,7 @@ fn bench_with(change: impl FnOnce(&mut AppConfig), observer: Arc<dyn Observer>) 
     let now = Instant::now();
     let inboxes = Arc::new(Inboxes::new(2));
     let hub = Hub::new(App::new(config), Arc::clone(&inboxes), observer, now);
-    let broker = LocalBroker::new(&ConnectionConfig::default());
+    let broker = LocalBroker::new(&ConnectionConfig::default(), &Arc::default());
     TestBroker { broker, hub: Arc::new(hub), inboxes, now }
 }
 
@@ -62,7 +62,14 @@ impl TestBroker {
 
     fn unsubscribe(&self, index: usize, channel: &str, user: Option<&str>) {
         let user_id = user.map(Arc::from);
-        unsubscribe(&self.hub, shard(index), &name(channel), user_id.as_ref(), self.now);
+        unsubscribe(
+            &self.broker,
+            &self.hub,
+            shard(index),
+            &name(channel),
+            user_id.as_ref(),
+            self.now,
+        );
     }
 
     fn publish(&self, channel: &str, data: &str) -> (Counts, ShardSet) {

@@ -1,6 +1,6 @@
 //! The timers of an app.
 
-use crate::protocol::ChannelName;
+use crate::{alarm::Alarm, protocol::ChannelName};
 use parking_lot::Mutex;
 use std::{
     cmp::{Ordering, Reverse},
@@ -27,8 +27,15 @@ struct TimerEntry {
 }
 
 impl TimerQueue {
-    pub(super) fn add(&self, at: Instant, task: TimerTask) {
+    /// Adds a task, and sets the alarm to its time.
+    pub(super) fn add(&self, at: Instant, task: TimerTask, alarm: &Alarm) {
         self.0.lock().push(Reverse(TimerEntry { at, task }));
+        alarm.set(at);
+    }
+
+    /// When the next task is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.0.lock().peek().map(|Reverse(next)| next.at)
     }
 
     /// The next due task.
@@ -72,8 +79,9 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         for ms in [3, 1, 4, 2, 5] {
-            timers.add(at(ms), TimerTask::GoOffline(ms.to_string().into()));
+            timers.add(at(ms), TimerTask::GoOffline(ms.to_string().into()), &Alarm::new());
         }
+        assert_eq!(timers.next_due(), Some(at(1)));
         let due = |now: Instant| {
             let task = timers.pop_due(now)?;
             let TimerTask::GoOffline(user_id) = task else { panic!("{task:?}") };

@@ -1,7 +1,7 @@
 //! The size of the logs of a node, which its apps share.
 
 use super::settings::LogSettings;
-use crate::config::ConnectionConfig;
+use crate::{alarm::Alarm, config::ConnectionConfig};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -18,6 +18,8 @@ pub(in crate::broker) struct NodeLogs {
     bytes: AtomicUsize,
     /// The number of apps with logs.
     apps: AtomicUsize,
+    /// Set when [`Logs::expire`](super::Logs::expire) has something to do.
+    pub(super) alarm: Arc<Alarm>,
 }
 
 /// The bytes of an app's logs, as a part of those of the node.
@@ -28,17 +30,23 @@ pub(super) struct Usage {
 }
 
 impl NodeLogs {
-    pub(in crate::broker) fn new(connection: &ConnectionConfig) -> Arc<Self> {
-        Self::with_max_bytes(connection, NODE_BYTES_MAX)
+    pub(in crate::broker) fn new(connection: &ConnectionConfig, alarm: &Arc<Alarm>) -> Arc<Self> {
+        Self::with_max_bytes(connection, alarm, NODE_BYTES_MAX)
     }
 
     pub(in crate::broker) fn with_max_bytes(
         connection: &ConnectionConfig,
+        alarm: &Arc<Alarm>,
         max_bytes: usize,
     ) -> Arc<Self> {
         let settings = LogSettings::new(connection);
         let (bytes, apps) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { settings, max_bytes, bytes, apps })
+        Arc::new(Self { settings, max_bytes, bytes, apps, alarm: Arc::clone(alarm) })
+    }
+
+    /// Whether the logs of all apps exceed the limit.
+    pub(super) fn is_over(&self) -> bool {
+        self.max_bytes < self.bytes.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
@@ -63,7 +71,7 @@ impl Usage {
     pub(super) fn is_over(&self) -> bool {
         let node = &self.node;
         let share = node.max_bytes / node.apps.load(Ordering::Relaxed).max(1);
-        node.max_bytes < node.bytes.load(Ordering::Relaxed) && share < self.bytes
+        node.is_over() && share < self.bytes
     }
 }
 

@@ -159,7 +159,7 @@ impl ClusterState {
             reports: NodeReports::default(),
             console_peers: ConsolePeers::default(),
             unforwarded: Unforwarded::default(),
-            logs: NodeLogs::new(&ConnectionConfig::default()),
+            logs: NodeLogs::new(&ConnectionConfig::default(), &Arc::default()),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),

@@ -92,7 +92,7 @@ impl RedisBroker {
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
         let mut shared =
             ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
-        shared.logs = NodeLogs::new(connection);
+        shared.logs = NodeLogs::new(connection, &Arc::default());
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (broker, tasks) = Self::new(shared, endpoint, hubs, node_timeout);
         for task in tasks {

@@ -4,6 +4,7 @@
 //! lingering subscription ends: the member has never left, on this node or on another.
 
 use crate::{
+    alarm::Alarm,
     hub::{Hub, ShardIndex},
     protocol::{ChannelName, SocketId},
 };
@@ -38,6 +39,8 @@ pub struct GraceSubscriptions {
     state: Mutex<GraceState>,
     /// Their number, readable without the lock.
     len: AtomicUsize,
+    /// Set to the end of each.
+    alarm: Arc<Alarm>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,12 @@ impl GraceSubscriptions {
     /// it, the oldest end early.
     const MAX: usize = 200_000;
 
+    /// None, with the alarm that is set to the end of each.
+    #[must_use]
+    pub fn new(alarm: &Arc<Alarm>) -> Self {
+        Self { alarm: Arc::clone(alarm), ..Self::default() }
+    }
+
     /// Adds a subscription that is to end at `end`. Returns one that must end now, if there are too many.
     #[must_use]
     pub fn add(&self, lingering: Lingering, end: Instant) -> Option<Lingering> {
@@ -91,6 +100,7 @@ impl GraceSubscriptions {
         state.by_end.insert(at, lingering);
         let over = (Self::MAX < state.by_end.len()).then(|| state.remove_first()).flatten();
         self.len.store(state.by_end.len(), Ordering::Relaxed);
+        self.alarm.set(end);
         over
     }
 
@@ -111,9 +121,6 @@ impl GraceSubscriptions {
     #[must_use]
     pub fn take_due(&self, now: Instant) -> Vec<Lingering> {
         let mut due = Vec::new();
-        if self.is_empty() {
-            return due;
-        }
         let mut state = self.state.lock();
         while let Some(((end, _), _)) = state.by_end.first_key_value()
             && *end <= now
@@ -122,6 +129,12 @@ impl GraceSubscriptions {
         }
         self.len.store(state.by_end.len(), Ordering::Relaxed);
         due
+    }
+
+    /// When the next grace period is over.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Instant> {
+        self.state.lock().by_end.first_key_value().map(|((end, _), _)| *end)
     }
 
     /// Takes all subscriptions.

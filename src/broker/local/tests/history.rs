@@ -34,7 +34,7 @@ impl TestBroker {
             log: request,
         };
         let subscribed = subscribe(&self.broker, &self.hub, request, self.now).unwrap();
-        unsubscribe(&self.hub, shard(0), channel, None, self.now);
+        unsubscribe(&self.broker, &self.hub, shard(0), channel, None, self.now);
         let replay = subscribed.log?.replay.unwrap();
         Some(replay.iter().map(|frame| decoded(frame).1).collect())
     }

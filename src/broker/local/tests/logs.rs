@@ -218,7 +218,7 @@ fn a_resumed_client_of_a_cache_channel_receives_the_cached_event_only_with_a_gap
 #[test]
 fn at_the_limit_of_the_node_the_oldest_events_are_dropped_and_the_apps_have_equal_shares() {
     let (mut one, mut other) = (test(|_| {}), test(|_| {}));
-    let node = NodeLogs::with_max_bytes(&ConnectionConfig::default(), 100_000);
+    let node = NodeLogs::with_max_bytes(&ConnectionConfig::default(), &Arc::default(), 100_000);
     for test in [&mut one, &mut other] {
         test.broker.logs = Arc::clone(&node);
     }
@@ -253,7 +253,8 @@ fn at_the_limit_of_the_node_the_oldest_events_are_dropped_and_the_apps_have_equa
 #[test]
 fn logs_without_events_and_readers_are_evicted_like_events() {
     let mut test = test(|_| {});
-    test.broker.logs = NodeLogs::with_max_bytes(&ConnectionConfig::default(), 10_000);
+    test.broker.logs =
+        NodeLogs::with_max_bytes(&ConnectionConfig::default(), &Arc::default(), 10_000);
     for number in 0..100 {
         test.now += Duration::from_millis(1);
         test.begin(&format!("c{number}"));
@@ -272,7 +273,8 @@ fn the_byte_count_is_exact_after_any_sequence() {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     let mut random = StdRng::seed_from_u64(7);
     let mut test = test(|_| {});
-    test.broker.logs = NodeLogs::with_max_bytes(&ConnectionConfig::default(), 50_000);
+    test.broker.logs =
+        NodeLogs::with_max_bytes(&ConnectionConfig::default(), &Arc::default(), 50_000);
     let mut readers = [0_u32; 10];
     for _ in 0..5_000 {
         let number = random.random_range(0..10);

@@ -126,12 +126,12 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
     assert_eq!(observed_events.take(), ["user_online bob", "user_online ann"]);
     assert_eq!(test.received(0).len(), 1);
     // The user has another connection.
-    sign_out(&test.hub, first, &ann, test.now);
+    sign_out(&test.broker, &test.hub, first, &ann, test.now);
     test.now += Duration::from_secs(10);
     on_tick(&test.broker, &test.hub, test.now);
     assert!(observed_events.take().is_empty() && test.received(0).is_empty());
     // Back within three seconds, to stay.
-    sign_out(&test.hub, second, &ann, test.now);
+    sign_out(&test.broker, &test.hub, second, &ann, test.now);
     test.now += Duration::from_millis(2_999);
     on_tick(&test.broker, &test.hub, test.now);
     let _ = sign_in(&test.hub, first, &ann, "{}", None);
@@ -142,7 +142,7 @@ fn a_user_is_offline_three_seconds_after_its_last_connection() {
         "it returned in time"
     );
     // Offline for three seconds.
-    sign_out(&test.hub, first, &ann, test.now);
+    sign_out(&test.broker, &test.hub, first, &ann, test.now);
     test.now += Duration::from_secs(3);
     on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(observed_events.take(), ["user_offline ann"]);
@@ -216,7 +216,7 @@ fn transitions_are_reported_under_the_lock_that_made_them() {
             let _ = sign_in(&hub, connection(0, slot), user, "{}", None);
         }
         for (slot, user) in [(1, &ann), (2, &bob), (3, &ann)] {
-            sign_out(&hub, connection(0, slot), user, now);
+            sign_out(&test.broker, &hub, connection(0, slot), user, now);
         }
         now += OFFLINE_GRACE;
         on_tick(&test.broker, &hub, now);

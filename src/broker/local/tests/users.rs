@@ -28,7 +28,7 @@ fn a_watcher_receives_the_current_state_and_then_changes() {
     let online = json!({"events": [{"name": "online", "user_ids": ["c"]}]});
     assert_eq!(test.received(0)[0].1, online);
 
-    sign_out(&test.hub, c, &user("c", &[]), test.now);
+    sign_out(&test.broker, &test.hub, c, &user("c", &[]), test.now);
     test.now += OFFLINE_GRACE - Duration::from_millis(1);
     on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), [], "a page may be reloading");
@@ -43,10 +43,10 @@ fn a_page_reload_is_not_reported() {
     let [a, c, again] = [connection(0, 1), connection(1, 3), connection(1, 4)];
     let _ = sign_in(&test.hub, c, &user("c", &[]), "{}", None);
     let _ = sign_in(&test.hub, a, &user("a", &["c"]), "{}", None);
-    sign_out(&test.hub, c, &user("c", &[]), test.now);
+    sign_out(&test.broker, &test.hub, c, &user("c", &[]), test.now);
     test.now += Duration::from_secs(1);
     let _ = sign_in(&test.hub, again, &user("c", &[]), "{}", None);
-    sign_out(&test.hub, again, &user("c", &[]), test.now);
+    sign_out(&test.broker, &test.hub, again, &user("c", &[]), test.now);
     test.now += Duration::from_secs(2);
     on_tick(&test.broker, &test.hub, test.now);
     assert_eq!(test.received(0), [], "the second delay runs from the second end");
@@ -62,7 +62,7 @@ fn unused_users_take_no_memory() {
     let _ = sign_in(&test.hub, a, &user("a", &["b", "c"]), "{}", None);
     let _ = sign_in(&test.hub, a, &user("a", &["c", "d"]), "{}", Some(&user("a", &["b", "c"])));
     assert!(!app_state(&test.hub).users.knows("b") && app_state(&test.hub).users.knows("d"));
-    sign_out(&test.hub, a, &user("a", &["c", "d"]), test.now);
+    sign_out(&test.broker, &test.hub, a, &user("a", &["c", "d"]), test.now);
     test.now += OFFLINE_GRACE;
     on_tick(&test.broker, &test.hub, test.now);
     assert!(["a", "b", "c", "d"].iter().all(|id| !app_state(&test.hub).users.knows(id)));
