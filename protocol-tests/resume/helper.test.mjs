@@ -87,6 +87,19 @@ test('an authorization is asked for once for each socket id and channel', async 
   assert.equal(byEcho, '1.1:private-a:4');
 });
 
+test('the key of an encrypted channel is remembered, though pusher-js takes it out of the answer', async () => {
+  const cache = cacheAuthorization(() => ({ auth: 'signed', shared_secret: 'key' }));
+  for (const when of ['the first time', 'again']) {
+    await new Promise((resolve) => {
+      cache.customHandler({ socketId: '1.1', channelName: 'private-encrypted-a' }, (_, data) => {
+        assert.equal(data.shared_secret, 'key', when);
+        delete data.shared_secret;
+        resolve();
+      });
+    });
+  }
+});
+
 test('a refusal is not remembered', async () => {
   let asked = 0;
   const cache = cacheAuthorization(async () => {

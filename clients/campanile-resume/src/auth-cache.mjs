@@ -20,7 +20,8 @@ export function cacheAuthorization(authorize) {
     return known.get(channelName);
   };
   const call = (socketId, channelName, callback) => {
-    answer(socketId, channelName).then((data) => callback(null, data), (error) => callback(error, null));
+    // A copy: pusher-js takes the key of an encrypted channel out of what it is given.
+    answer(socketId, channelName).then((data) => callback(null, { ...data }), (error) => callback(error, null));
   };
   return {
     /** For pusher-js: `channelAuthorization: { customHandler }`. */
