@@ -4,6 +4,7 @@
 //! Both take the same commands. A single node knows their results at once; with Redis, some are
 //! delivered later, to the inbox of the connection's shard.
 
+mod clients;
 mod error;
 mod idempotency;
 mod local;
@@ -13,11 +14,13 @@ pub mod redis;
 mod requests;
 mod watch;
 
+pub use clients::{ClientRecord, FoundClient, Place};
 pub use error::{PublishError, Unavailable};
 pub use idempotency::{IDEMPOTENCY_WINDOW, IdempotencyKey, InvalidIdempotencyKey, PublishId};
 pub use local::{CacheStats, LocalBroker};
 pub use logs::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
+pub(crate) use redis::{ClientMessage, ReturnedClient, SessionRequest};
 pub use redis::{PeerMessage, RedisBroker};
 pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 pub use watch::BrokerWatch;

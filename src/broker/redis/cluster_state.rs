@@ -2,6 +2,7 @@
 
 use super::{
     cache_updates::CacheUpdates,
+    client_records::SessionRequests,
     clock::now,
     console_peers::ConsolePeers,
     envelope::EnvelopeId,
@@ -48,6 +49,7 @@ pub(super) struct ClusterState {
     pub(super) list_reads: ListReads,
     pub(super) reports: NodeReports,
     pub(super) console_peers: ConsolePeers,
+    pub(super) session_requests: SessionRequests,
     pub(super) unforwarded: Unforwarded,
     /// What the logs of this node's channels share.
     pub(super) logs: Arc<NodeLogs>,
@@ -158,6 +160,7 @@ impl ClusterState {
             list_reads: ListReads::new(is_redis_cluster),
             reports: NodeReports::default(),
             console_peers: ConsolePeers::default(),
+            session_requests: SessionRequests::default(),
             unforwarded: Unforwarded::default(),
             logs: NodeLogs::new(&ConnectionConfig::default(), &Arc::default()),
             draining: AtomicBool::new(false),

@@ -8,6 +8,7 @@
 //! whether topics may sync. `membership` decides about the link, `topics` about the topics.
 
 mod actions;
+mod control;
 mod current_link;
 mod inputs;
 #[cfg(test)]
@@ -23,16 +24,14 @@ use super::{
     clock::now,
     cluster_state::ClusterState,
     compare::Comparison,
-    console_peers::PeerMessage,
     dedup::DedupWindow,
-    envelope::{ControlMessage, EnvelopeId, Message},
+    envelope::{EnvelopeId, Message},
     forwarding::Forwarding,
     link::{LinkEvent, LinkEvents, RedisEndpoint, ServerId},
     link_state::LinkState,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
     names::TopicSubject,
     partition::Partition,
-    ready::NodeState,
     reason::UnavailableReason,
     sign_in::SignIns,
     tick_context::TickContext,
@@ -359,61 +358,6 @@ impl Coordinator {
     /// Whether an envelope may be from a node, by its id.
     fn is_from_live_node(&self, id: EnvelopeId) -> bool {
         self.membership.nodes.has_lease(id.process()) && !self.shared.is_unassigned(id)
-    }
-
-    fn on_control_message(&mut self, bytes: &[u8], now: Instant) {
-        match ControlMessage::decode(bytes) {
-            Ok(ControlMessage::Heartbeat { node, state }) => {
-                self.on_node_state(&node, state, now);
-                self.shared.notifiers.on_heartbeat(&node, now);
-                let actions = self.membership.on_node_heartbeat(&node, now);
-                self.execute(actions);
-            }
-            Ok(ControlMessage::ReportsWanted) => self.shared.reports.want(now),
-            Ok(ControlMessage::Report { process, report }) => {
-                if self.membership.nodes.other_processes.contains(&process) {
-                    self.shared.reports.receive(&process, &report, now);
-                }
-            }
-            Ok(ControlMessage::ConsoleQuestion { process, text }) => {
-                self.on_peer_message(&process, PeerMessage::Question(&text));
-            }
-            Ok(ControlMessage::ConsoleAnswer { process, text }) => {
-                self.on_peer_message(&process, PeerMessage::Answer(&text));
-            }
-            Ok(ControlMessage::WebhookLogNonEmpty { app_id }) => {
-                self.shared.notifiers.notify_logged(&app_id);
-            }
-            Ok(ControlMessage::WebhookLeaseReleased { app_id }) => {
-                self.shared.notifiers.notify_webhook_lease_released(&app_id);
-            }
-            Ok(ControlMessage::CloseUser { app_id, user_id, close }) => {
-                if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
-                    hub.close_user(&user_id, close);
-                }
-            }
-            Err(_) => self.shared.metrics.count_unexpected_data("a control message"),
-        }
-    }
-
-    /// Handles a message of the console of another node. Only nodes are answered.
-    fn on_peer_message(&self, process: &str, message: PeerMessage<'_>) {
-        if self.membership.nodes.other_processes.iter().any(|known| known == process) {
-            self.shared.console_peers.receive(process, message);
-        }
-    }
-
-    /// Records whether another node takes connections. If this one does, a node that is new or
-    /// drains is notified.
-    fn on_node_state(&mut self, node: &str, state: NodeState, now: Instant) {
-        let own = self.membership.state(self.shared.is_draining());
-        let is_other = node != self.membership.node();
-        if is_other
-            && self.shared.ready_nodes.record_heartbeat(node, state, now)
-            && own == NodeState::Ready
-        {
-            self.membership.heartbeat_soon(now);
-        }
     }
 
     /// The server of a partition has changed, or has ended a subscription.

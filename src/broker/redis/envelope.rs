@@ -3,10 +3,11 @@
 //! Decoding any bytes that are published there fails or returns a valid message: other users of the same
 //! Redis cannot make a node send invalid data to its clients.
 
-use super::ready::NodeState;
+use super::{client_records::ReturnedClient, ready::NodeState};
 use crate::{
+    broker::clients::Place,
     hub::UserClose,
-    protocol::{Frame, FrameKind, Member, SocketId},
+    protocol::{ChannelName, ClientName, Frame, FrameKind, Member, ResumeToken, SocketId},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -63,6 +64,13 @@ pub(super) enum ControlMessage {
     ConsoleQuestion { process: String, text: String },
     /// An answer of the console of a process, to the one that has asked.
     ConsoleAnswer { process: String, text: String },
+    /// A client of the process in this place has returned to the claimant, which asks for its session.
+    SessionWanted { claimant: Place, number: u64, client: ClientName },
+    /// The session of a client for the process that has asked: how long ago its connection was lost, in ms, and its positions.
+    /// `None` if nothing is left.
+    Session { process: String, number: u64, session: Option<(u64, String)> },
+    /// A client of the receiving process has subscribed to a channel on this one.
+    Returned { process: String, client: ReturnedClient },
     /// Closes the connections of a user.
     CloseUser { app_id: String, user_id: String, close: UserClose },
     /// A record was added to the empty webhook log of an app.
@@ -157,6 +165,13 @@ fn split_word(bytes: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
     Ok((word, &bytes[space + 1..]))
 }
 
+/// Splits off as many bytes as the decimal number before them says.
+fn split_length(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    let (len, rest) = split_number(bytes)?;
+    let len = usize::try_from(len).map_err(|_| DecodeError)?;
+    rest.split_at_checked(len).ok_or(DecodeError)
+}
+
 fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError)
 }
@@ -176,9 +191,7 @@ impl Message {
         let (version, rest) = split_number(rest)?;
         let change = match kind {
             "A" => {
-                let (len, rest) = split_number(rest)?;
-                let len = usize::try_from(len).map_err(|_| DecodeError)?;
-                let (user_id, info) = rest.split_at_checked(len).ok_or(DecodeError)?;
+                let (user_id, info) = split_length(rest)?;
                 Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(DecodeError)?)
             }
             "R" => Change::Removed(text(rest)?.into()),
@@ -198,6 +211,22 @@ impl ControlMessage {
             Self::Report { process, report } => format!("I {process} {report}"),
             Self::ConsoleQuestion { process, text } => format!("Q {process} {text}"),
             Self::ConsoleAnswer { process, text } => format!("A {process} {text}"),
+            Self::SessionWanted { claimant: Place { process, number: by }, number, client } => {
+                let ClientName { app_id, token } = client;
+                format!("T {process} {by} {number} {} {app_id}", token.as_str())
+            }
+            Self::Session { process, number, session: Some((lost_ms, positions)) } => {
+                format!("P {process} {number} {lost_ms} {positions}")
+            }
+            Self::Session { process, number, session: None } => {
+                format!("P {process} {number} 0 ")
+            }
+            Self::Returned { process, client } => {
+                let ReturnedClient { app_id, socket_id, channel, user_id } = client;
+                let user_id = user_id.as_deref().unwrap_or_default();
+                let (socket_id, len) = (socket_id.bits(), app_id.len());
+                format!("G {process} {socket_id} {channel} {len} {app_id}{user_id}")
+            }
             Self::CloseUser { app_id, user_id, close } => {
                 let kind = match close {
                     UserClose::Terminate => "K",
@@ -235,10 +264,44 @@ impl ControlMessage {
                 let text = text(answer)?.to_owned();
                 Ok(Self::ConsoleAnswer { process: process.to_owned(), text })
             }
+            "T" => {
+                let (process, rest) = split_word(rest)?;
+                let (by, rest) = split_number(rest)?;
+                let (number, rest) = split_number(rest)?;
+                let (token, app_id) = split_word(rest)?;
+                let token = ResumeToken::parse(token).map_err(|_| DecodeError)?;
+                Ok(Self::SessionWanted {
+                    claimant: Place { process: process.to_owned(), number: by },
+                    number,
+                    client: ClientName { app_id: text(app_id)?.into(), token },
+                })
+            }
+            "P" => {
+                let (process, rest) = split_word(rest)?;
+                let (number, rest) = split_number(rest)?;
+                let (lost_ms, positions) = split_number(rest)?;
+                let positions = text(positions)?.to_owned();
+                let session = (!positions.is_empty()).then_some((lost_ms, positions));
+                Ok(Self::Session { process: process.to_owned(), number, session })
+            }
+            "G" => {
+                let (process, rest) = split_word(rest)?;
+                let (socket_id, rest) = split_number(rest)?;
+                let (channel, rest) = split_word(rest)?;
+                let (app_id, user_id) = split_length(rest)?;
+                let client = ReturnedClient {
+                    app_id: text(app_id)?.into(),
+                    socket_id: SocketId::from_bits(socket_id).ok_or(DecodeError)?,
+                    // Its length was checked when the client subscribed.
+                    channel: ChannelName::parse(channel, usize::MAX).map_err(|_| DecodeError)?,
+                    user_id: (!user_id.is_empty())
+                        .then(|| text(user_id).map(Into::into))
+                        .transpose()?,
+                };
+                Ok(Self::Returned { process: process.to_owned(), client })
+            }
             "K" | "C" => {
-                let (len, rest) = split_number(rest)?;
-                let len = usize::try_from(len).map_err(|_| DecodeError)?;
-                let (app_id, user_id) = rest.split_at_checked(len).ok_or(DecodeError)?;
+                let (app_id, user_id) = split_length(rest)?;
                 let close = if kind == "K" { UserClose::Terminate } else { UserClose::Reconnect };
                 Ok(Self::CloseUser {
                     app_id: text(app_id)?.to_owned(),
@@ -304,6 +367,17 @@ mod tests {
             user_id: "u 1".into(),
             close,
         };
+        let session =
+            |session| ControlMessage::Session { process: "0a1b2c".into(), number: 7, session };
+        let returned = |user_id: Option<&str>| ControlMessage::Returned {
+            process: "0a1b2c".into(),
+            client: ReturnedClient {
+                app_id: "an app".into(),
+                socket_id: SocketId::from_random(7),
+                channel: ChannelName::parse("presence-a", 200).unwrap(),
+                user_id: user_id.map(Into::into),
+            },
+        };
         for control_message in [
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Joining },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
@@ -314,6 +388,18 @@ mod tests {
             ControlMessage::Report { process: "0a1b2c".into(), report: r#"{"a": 1}"#.into() },
             ControlMessage::ConsoleQuestion { process: "0a1b2c".into(), text: "{\"a\": 1}".into() },
             ControlMessage::ConsoleAnswer { process: "0a1b2c".into(), text: "{\"a\": 1}".into() },
+            ControlMessage::SessionWanted {
+                claimant: Place { process: "0a1b2c".into(), number: 7 },
+                number: 9,
+                client: ClientName {
+                    app_id: "an app".into(),
+                    token: ResumeToken::parse("0123456789abcdef").unwrap(),
+                },
+            },
+            session(Some((17, r#"{"a": ["e", 1]}"#.into()))),
+            session(None),
+            returned(Some("u 1")),
+            returned(None),
             ControlMessage::WebhookLogNonEmpty { app_id: "an app".into() },
             ControlMessage::WebhookLeaseReleased { app_id: "an app".into() },
         ] {

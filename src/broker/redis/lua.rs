@@ -23,6 +23,14 @@ const RECENT_IDS_MAX: usize = 4_096;
 /// How long the record of a publish with an idempotency key is kept, in ms: `IDEMPOTENCY_WINDOW` of the broker.
 const PUBLISH_RECORD_MS: usize = 120_000;
 
+/// How long the record of a client with a token is kept after it was lost, or renewed: a night in which a laptop sleeps, in ms.
+const CLIENT_RECORD_MS: usize = 86_400_000;
+
+/// How often living connections of one client may take over from one another: this many times, and once more after each
+/// `TAKEOVER_MS`. A page that is suspended and woken needs few. More means that several pages use one token.
+const TAKEOVERS: usize = 20;
+const TAKEOVER_MS: usize = 6_000;
+
 /// How long the log of a partition and the last number of its records are kept after the last
 /// addition, in ms.
 const LOG_TTL_MS: usize = 86_400_000;
@@ -43,6 +51,9 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         ("@LOG_TTL_MS@", LOG_TTL_MS),
         ("@RECENT_IDS_MAX@", RECENT_IDS_MAX),
         ("@PUBLISH_RECORD_MS@", PUBLISH_RECORD_MS),
+        ("@CLIENT_RECORD_MS@", CLIENT_RECORD_MS),
+        ("@TAKEOVERS@", TAKEOVERS),
+        ("@TAKEOVER_MS@", TAKEOVER_MS),
     ];
     constants
         .iter()

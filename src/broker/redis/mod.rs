@@ -71,6 +71,7 @@ mod cache_updates;
 mod channel_list_read;
 mod channel_logs;
 mod cleanup;
+mod client_records;
 mod cluster_state;
 mod compare;
 mod console_peers;
@@ -116,6 +117,7 @@ mod watch;
 mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
+pub(crate) use client_records::{ClientMessage, ReturnedClient, SessionRequest};
 pub use console_peers::PeerMessage;
 pub use inspect::inspect;
 pub use link::RedisFacts;

@@ -5,7 +5,10 @@
 //! the same name as its hash.
 
 use super::partition::{PARTITIONS, Partition};
-use crate::{broker::PublishId, protocol::ChannelName};
+use crate::{
+    broker::PublishId,
+    protocol::{ChannelName, ClientName},
+};
 use std::{fmt, sync::Arc};
 
 /// The kinds of state that nodes share.
@@ -147,6 +150,13 @@ impl KeyNames {
     ) -> String {
         let partition = self.channel_partition(app_id, channel);
         self.key("k", partition, format_args!("{app_id}:{id}"))
+    }
+
+    /// The record of a client with a token, and its partition.
+    pub(super) fn client_record(&self, client: &ClientName) -> (Partition, String) {
+        let ClientName { app_id, token } = client;
+        let partition = self.partition_of(app_id, token.as_str());
+        (partition, self.key("t", partition, format_args!("{app_id}:{}", token.as_str())))
     }
 
     /// The app's occupied channels of a partition, with their counts.

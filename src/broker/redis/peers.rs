@@ -62,7 +62,11 @@ impl ClusterState {
         [self.names.control_channel().into(), own.into()]
     }
 
-    async fn publish_to(&self, pubsub_channel: &str, message: &str) -> Result<(), Unavailable> {
+    pub(super) async fn publish_to(
+        &self,
+        pubsub_channel: &str,
+        message: &str,
+    ) -> Result<(), Unavailable> {
         let partition = Partition::LEASES;
         let deadline = now() + self.broker_wait;
         let call = |token: &_| {

@@ -63,6 +63,7 @@ pub(super) struct Scripts {
     pub(super) evict: Arc<Script>,
     pub(super) append_records: Arc<Script>,
     pub(super) next_records: Arc<Script>,
+    pub(super) client: Arc<Script>,
     /// The scripts of other modules.
     for_apps: Mutex<Vec<Arc<Script>>>,
 }
@@ -85,6 +86,7 @@ impl Scripts {
             evict: script(include_str!("lua/evict.lua")),
             append_records: script(include_str!("lua/append_records.lua")),
             next_records: script(include_str!("lua/next_records.lua")),
+            client: script(include_str!("lua/client.lua")),
             for_apps: Mutex::default(),
         }
     }
@@ -109,6 +111,7 @@ impl Scripts {
             &self.evict,
             &self.append_records,
             &self.next_records,
+            &self.client,
         ];
         let others = self.for_apps.lock();
         own.into_iter().chain(&*others).map(Arc::clone).collect()

@@ -48,6 +48,9 @@ impl Coordinator {
             (MembershipAction::ForgetAcknowledgements, _) => self.topics.forget_acknowledgements(),
             (MembershipAction::ApplyRegistration { lost_data: changed }, _) => {
                 shared.clear_fenced();
+                if !changed.is_empty() {
+                    shared.session_requests.on_data_lost();
+                }
                 self.topics.mark_data_lost(&changed);
             }
             (MembershipAction::SyncAll, _) => self.topics.sync_all(),

@@ -1,0 +1,343 @@
+//! The records of clients with a token, by which one that returns to another node is recognised.
+//!
+//! A record says where its client is connected, or what its last connection has left (`lua/client.lua`). A node that finds the
+//! client connected elsewhere asks that node for what the connection has left.
+
+use super::{
+    RedisBroker,
+    clock::now,
+    cluster_state::ClusterState,
+    envelope::ControlMessage,
+    scripts::{ScriptCall, ScriptReply, Unexpected},
+};
+use crate::{
+    broker::{
+        clients::{ClientRecord, FoundClient, Place},
+        error::Unavailable,
+    },
+    channel::ParkedSession,
+    protocol::{ChannelName, ClientName, SocketId},
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::oneshot, time::timeout};
+
+/// How long another node may take to hand a session over. It does so at once, or never.
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Maximum size of a session in a message, in bytes.
+const SESSION_MAX: usize = 1 << 20;
+
+/// A request of another node for the session of a client.
+#[derive(Debug)]
+pub(crate) struct SessionRequest {
+    /// The client.
+    pub client: ClientName,
+    /// The number of its place on this node.
+    pub number: u64,
+    /// Who asks.
+    pub claimant: Place,
+}
+
+/// A client that has subscribed on another node again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ReturnedClient {
+    /// The id of its app.
+    pub app_id: Arc<str>,
+    /// Its socket id.
+    pub socket_id: SocketId,
+    /// The channel.
+    pub channel: ChannelName,
+    /// On a presence channel, the member.
+    pub user_id: Option<Arc<str>>,
+}
+
+/// A message of another node about a client of this one.
+#[derive(Debug)]
+pub(crate) enum ClientMessage {
+    /// The node asks for the client's session.
+    SessionWanted(SessionRequest),
+    /// The client has subscribed there.
+    Returned(ReturnedClient),
+}
+
+type Receiver = Box<dyn Fn(ClientMessage) + Send + Sync>;
+
+/// The sessions that this node waits for, and what handles the requests of other nodes.
+#[derive(Default)]
+pub(super) struct SessionRequests {
+    awaited: Mutex<HashMap<u64, oneshot::Sender<Option<ParkedSession>>>>,
+    receiver: OnceLock<Receiver>,
+    /// How often Redis may have lost data while this node was registered.
+    data_losses: AtomicU64,
+}
+
+impl fmt::Debug for SessionRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionRequests").field("awaited", &self.awaited).finish_non_exhaustive()
+    }
+}
+
+impl SessionRequests {
+    /// Handles a message of another node.
+    pub(super) fn on_message(&self, message: ClientMessage) {
+        if let Some(receiver) = self.receiver.get() {
+            receiver(message);
+        }
+    }
+
+    /// Takes the session that was handed over to the place `number` of this node; `None` if nothing is left.
+    pub(super) fn on_session(&self, number: u64, session: Option<ParkedSession>) {
+        if let Some(waiting) = self.awaited.lock().remove(&number) {
+            // It may have been given up.
+            let _ = waiting.send(session);
+        }
+    }
+
+    /// Records that Redis may have lost the records.
+    pub(super) fn on_data_lost(&self) {
+        self.data_losses.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl RedisBroker {
+    /// Sets what handles the messages of other nodes about clients. It is set once, and must not wait.
+    pub(crate) fn set_client_receiver(
+        &self,
+        receiver: impl Fn(ClientMessage) + Send + Sync + 'static,
+    ) {
+        let _ = self.shared.session_requests.receiver.set(Box::new(receiver));
+    }
+
+    /// How often Redis may have lost the records of this node's clients.
+    pub(crate) fn data_losses(&self) -> u64 {
+        self.shared.session_requests.data_losses.load(Ordering::Relaxed)
+    }
+
+    /// Looks up a client at its handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    pub(crate) async fn find_client(
+        &self,
+        client: &ClientName,
+    ) -> Result<FoundClient, Unavailable> {
+        let shared = &self.shared;
+        let mut reply = shared.run_client(client, "find", "", None, None).await?;
+        let found = || {
+            let bits = reply.text()?;
+            let socket_id = if bits.is_empty() { None } else { Some(socket_id(&bits)?) };
+            Ok(match (socket_id, reply.number()?) {
+                (Some(_), 1) => FoundClient::Shared,
+                (Some(socket_id), _) => FoundClient::Known(socket_id),
+                (None, _) => FoundClient::Unknown,
+            })
+        };
+        shared.expected(found)
+    }
+
+    /// Makes a place the one where the client is connected. Returns what the record was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub(crate) async fn claim_client(
+        &self,
+        client: &ClientName,
+        number: u64,
+        socket_id: SocketId,
+    ) -> Result<ClientRecord, Unavailable> {
+        let (shared, place) = (&self.shared, self.place(number).to_string());
+        let mut reply = shared.run_client(client, "claim", &place, Some(socket_id), None).await?;
+        let own = shared.process();
+        shared.expected(|| parse_claim(&mut reply, &own, now()))
+    }
+
+    /// Stores what a lost connection has left, unless the client has returned elsewhere: then the place is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub(crate) async fn park_client(
+        &self,
+        client: &ClientName,
+        number: u64,
+        socket_id: SocketId,
+        session: &ParkedSession,
+    ) -> Result<Option<Place>, Unavailable> {
+        let (shared, place) = (&self.shared, self.place(number).to_string());
+        let session = Some(session);
+        let mut reply = shared.run_client(client, "park", &place, Some(socket_id), session).await?;
+        shared.expected(|| parse_holder(&mut reply))
+    }
+
+    /// Keeps the record of a client that is connected here, or makes it again. Returns the place of the client if that is
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub(crate) async fn renew_client(
+        &self,
+        client: &ClientName,
+        number: u64,
+        socket_id: SocketId,
+    ) -> Result<Option<Place>, Unavailable> {
+        let (shared, place) = (&self.shared, self.place(number).to_string());
+        let mut reply = shared.run_client(client, "renew", &place, Some(socket_id), None).await?;
+        shared.expected(|| parse_holder(&mut reply))
+    }
+
+    /// Deletes the record of a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub(crate) async fn forget_client(
+        &self,
+        client: &ClientName,
+        number: u64,
+    ) -> Result<(), Unavailable> {
+        let place = self.place(number).to_string();
+        self.shared.run_client(client, "forget", &place, None, None).await.map(drop)
+    }
+
+    /// Asks the node of `from` for what the client's connection has left, for the place `number` of this node. `None` if
+    /// that node does not answer, or knows nothing of it.
+    pub(crate) async fn request_session(
+        &self,
+        client: &ClientName,
+        from: &Place,
+        number: u64,
+    ) -> Option<ParkedSession> {
+        let shared = &self.shared;
+        if !shared.ready_nodes.processes().contains(&from.process) {
+            return None;
+        }
+        let (waiting, session) = oneshot::channel();
+        shared.session_requests.awaited.lock().insert(number, waiting);
+        let message = ControlMessage::SessionWanted {
+            claimant: self.place(number),
+            number: from.number,
+            client: client.clone(),
+        };
+        let pubsub_channel = shared.names.process_channel(&from.process);
+        let exchange = async {
+            shared.publish_to(&pubsub_channel, &message.encode()).await.ok()?;
+            session.await.ok()?
+        };
+        let session = timeout(HANDOVER_TIMEOUT, exchange).await.ok().flatten();
+        shared.session_requests.awaited.lock().remove(&number);
+        let mut session = session?;
+        session.process = Some(from.process.as_str().into());
+        Some(session)
+    }
+
+    /// Notifies the process to which a client was connected that it has subscribed to a channel again: its subscription there
+    /// ends.
+    pub(crate) async fn end_left_subscription(&self, process: &str, returned: &ReturnedClient) {
+        let message =
+            ControlMessage::Returned { process: self.shared.process(), client: returned.clone() };
+        let pubsub_channel = self.shared.names.process_channel(process);
+        // Without the message, the subscription ends with the grace period.
+        let _ = self.shared.publish_to(&pubsub_channel, &message.encode()).await;
+    }
+
+    /// Sends a session to the place that has asked for it; `None` if nothing is left. One that is too large is not sent.
+    pub(crate) async fn send_session(&self, to: &Place, session: Option<&ParkedSession>) {
+        let (process, number) = (self.shared.process(), to.number);
+        let session = session.map(|session| (age_ms(session, now()), session.positions_to_json()));
+        let session = session.filter(|(_, positions)| positions.len() <= SESSION_MAX);
+        let message = ControlMessage::Session { process, number, session }.encode();
+        let pubsub_channel = self.shared.names.process_channel(&to.process);
+        if self.shared.publish_to(&pubsub_channel, &message).await.is_err() {
+            tracing::debug!(to = %to.process, "a session was not handed over");
+        }
+    }
+
+    fn place(&self, number: u64) -> Place {
+        Place { process: self.shared.process(), number }
+    }
+}
+
+impl ClusterState {
+    async fn run_client(
+        &self,
+        client: &ClientName,
+        operation: &str,
+        place: &str,
+        socket_id: Option<SocketId>,
+        session: Option<&ParkedSession>,
+    ) -> Result<ScriptReply, Unavailable> {
+        let (partition, key) = self.names.client_record(client);
+        let socket_id = socket_id.map(|id| id.bits().to_string()).unwrap_or_default();
+        let positions = session.map(ParkedSession::positions_to_json);
+        self.run_fenced(partition, |token| {
+            let call = ScriptCall::fenced(&self.scripts.client, partition, &self.names, token)
+                .key(&key)
+                .arg(operation)
+                .arg(place)
+                .arg(&socket_id);
+            match session.zip(positions.as_ref()) {
+                Some((session, positions)) => call.number(age_ms(session, now())).arg(positions),
+                None => call,
+            }
+        })
+        .await
+    }
+
+    fn expected<T>(&self, parse: impl FnOnce() -> Result<T, Unexpected>) -> Result<T, Unavailable> {
+        parse().map_err(|Unexpected| self.unexpected())
+    }
+}
+
+/// How long ago the connection was lost, in ms.
+fn age_ms(session: &ParkedSession, now: Instant) -> u64 {
+    let age = session.lost_at.map(|lost_at| now.saturating_duration_since(lost_at));
+    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When a connection was lost that was lost `age_ms` ago.
+pub(super) fn lost_at(age_ms: u64, now: Instant) -> Instant {
+    now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now)
+}
+
+fn socket_id(bits: &str) -> Result<SocketId, Unexpected> {
+    bits.parse().ok().and_then(SocketId::from_bits).ok_or(Unexpected)
+}
+
+/// Parses the reply to a claim of the process `own`.
+fn parse_claim(
+    reply: &mut ScriptReply,
+    own: &str,
+    now: Instant,
+) -> Result<ClientRecord, Unexpected> {
+    let (kind, place) = (reply.text()?, Place::parse(&reply.text()?));
+    let (age_ms, positions) = (reply.number()?, reply.text()?);
+    match kind.as_str() {
+        "" => Ok(ClientRecord::New),
+        "R" => Ok(ClientRecord::OtherSocket),
+        "C" => place.map(ClientRecord::Connected).ok_or(Unexpected),
+        "P" => {
+            let session = ParkedSession::from_json(&positions, lost_at(age_ms, now));
+            let mut session = Box::new(session.ok_or(Unexpected)?);
+            session.process = place.map(|place| place.process.into());
+            session.process.take_if(|process| **process == *own);
+            Ok(ClientRecord::Parked(session))
+        }
+        _ => Err(Unexpected),
+    }
+}
+
+fn parse_holder(reply: &mut ScriptReply) -> Result<Option<Place>, Unexpected> {
+    let place = reply.text()?;
+    if place.is_empty() { Ok(None) } else { Place::parse(&place).map(Some).ok_or(Unexpected) }
+}
