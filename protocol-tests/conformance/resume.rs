@@ -184,12 +184,8 @@ async fn a_client_that_returns_to_channels_leaves_them_neither_vacated_nor_occup
     let mut client = subscribed(&server).await;
     counted.send_subscribe(C).await;
     counted.subscribed(C).await;
-    let count = counted.next().await;
-    assert_eq!(
-        inner(&count),
-        json!({ "subscription_count": 2 }),
-        "what lingered has been replaced"
-    );
+    // What lingered has been replaced, on another node a little later.
+    while inner(&counted.next().await) != json!({ "subscription_count": 2 }) {}
     client.unsubscribe(C).await;
 }
 

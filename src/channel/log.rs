@@ -66,11 +66,14 @@ pub enum Gap {
     TooMuch,
     /// No log was kept when the client was lost, or none is kept now.
     NotLogged,
+    /// What the connection had left was lost with its node: any channel may have been one of its own.
+    SessionLost,
 }
 
 impl Gap {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Epoch, Self::Trimmed, Self::TooMuch, Self::NotLogged];
+    pub const ALL: [Self; 5] =
+        [Self::Epoch, Self::Trimmed, Self::TooMuch, Self::NotLogged, Self::SessionLost];
 
     /// The value of the label in the metrics and in the log.
     #[must_use]
@@ -80,6 +83,7 @@ impl Gap {
             Self::Trimmed => "log_trimmed",
             Self::TooMuch => "too_much",
             Self::NotLogged => "not_logged",
+            Self::SessionLost => "session_lost",
         }
     }
 }

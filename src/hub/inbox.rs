@@ -109,8 +109,8 @@ pub enum Delivery {
         key: ConnectionKey,
         /// Its client.
         client: ClientName,
-        /// What the connection before has left; `None` for nothing.
-        session: Option<Box<ParkedSession>>,
+        /// How it begins.
+        outcome: ClaimOutcome,
     },
     /// Closes individual connections.
     Close {
@@ -119,6 +119,17 @@ pub enum Delivery {
         /// The code to close them with.
         code: CloseCode,
     },
+}
+
+/// How a connection begins that has claimed the place of its client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClaimOutcome {
+    /// Without a session: the client is new.
+    New,
+    /// With the session of the client's previous connection.
+    Resumed(Box<ParkedSession>),
+    /// Without resuming: another connection has the token, with another socket id.
+    Refused,
 }
 
 /// A subscription that the Redis broker has accepted and the hub has registered.

@@ -32,8 +32,8 @@ pub use connections::{
 pub(crate) use hub_event::tests as hub_event_tests;
 pub use hub_event::{HubEvent, Observer};
 pub use inbox::{
-    AcceptedSubscription, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex,
-    ShardSet,
+    AcceptedSubscription, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes,
+    ShardIndex, ShardSet,
 };
 pub use results::InitialMessages;
 pub use slow::{SlowConnection, SlowConnectionsQuery};

@@ -92,7 +92,7 @@ metrics! {
     REPLAYED = Counter "campanile_replayed_events" []
         "Events that clients received after their return, since they had missed them or had not acknowledged them"
     GAPS = Counter "campanile_gaps" ["reason"]
-        "Channels in which a returning client may have missed events: `log_lost`, `log_trimmed`, `too_much`, `not_logged`"
+        "Channels in which a returning client may have missed events: `log_lost`, `log_trimmed`, `too_much`, `not_logged`, `session_lost`"
     LOG_BYTES = Gauge "campanile_log_bytes" ["app"]
         "Size of the logs of channels in the memory of the node"
     LOG_EVENTS_DROPPED = Counter "campanile_log_events_dropped" ["app", "reason"]

@@ -2,7 +2,7 @@
 
 use super::{ClientAddress, Node, address::AddressPermit};
 use crate::{
-    broker::BrokerPermit,
+    broker::{BrokerPermit, FoundClient},
     clock,
     config::ConnectionConfig,
     hub::Hub,
@@ -140,7 +140,7 @@ impl Node {
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
         let of_all_nodes = self.broker.acquire_permit(&hub).await.ok_or(CloseCode::OverQuota)?;
-        let (socket_id, token) = self.identify(&hub, token.filter(|_| policy.resumes), now);
+        let (socket_id, token) = self.identify(&hub, token.filter(|_| policy.resumes)).await;
         let config = Arc::clone(&policy.session);
         let now = clock::now();
         let mut session = Session::new(hub.app_handle(), config, socket_id, now);
@@ -176,20 +176,21 @@ impl Node {
 
     /// The socket id of a new connection: that of the previous one if the client has returned. Without a token in
     /// the result, the connection can't be resumed.
-    fn identify(
+    async fn identify(
         &self,
         hub: &Hub,
         token: Option<ResumeToken>,
-        now: Instant,
     ) -> (SocketId, Option<ResumeToken>) {
         let new_id = || SocketId::from_random(rand::random());
         let Some(token) = token else { return (new_id(), None) };
         let name = ClientName { app_id: hub.app_id(), token };
-        if let Ok(socket_id) = self.resume.socket_id(&name, now) {
-            (socket_id.unwrap_or_else(new_id), Some(name.token))
-        } else {
-            tracing::debug!(app = &*name.app_id, "several clients use one token: not resumed");
-            (new_id(), None)
+        match self.find_client(&name).await {
+            FoundClient::Known(socket_id) => (socket_id, Some(name.token)),
+            FoundClient::Unknown => (new_id(), Some(name.token)),
+            FoundClient::Shared => {
+                tracing::debug!(app = &*name.app_id, "several clients use one token: not resumed");
+                (new_id(), None)
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ pub use address::{ClientAddress, TrustedProxies, rate_limit_network};
 pub use admission::{AdmittedClient, ClientInfo, ConnectRequest};
 pub use database::AppsUnavailable;
 pub use report::NodeReport;
-pub use resume::{ClaimResult, GraceSubscriptions, Lingering, ResumeRegistry, ResumeStats};
+pub use resume::{ClaimResult, GraceSubscriptions, Lingering, Owner, ResumeRegistry, ResumeStats};
 
 use crate::{
     alarm::Alarm,
@@ -55,8 +55,8 @@ pub struct Node {
     addresses: Arc<AddressQuota>,
     connection_rates: ConnectionRateLimiter,
     rejections: RejectionThrottle,
-    resume: ResumeRegistry,
-    grace: GraceSubscriptions,
+    resume: Arc<ResumeRegistry>,
+    grace: Arc<GraceSubscriptions>,
     /// When [`Node::on_tick`] has something to do.
     alarm: Arc<Alarm>,
     shutdown: Shutdown,
@@ -94,8 +94,8 @@ impl Node {
                 config.connection.new_connections_per_second_per_ip,
             ),
             rejections: RejectionThrottle::new(),
-            resume: ResumeRegistry::new(),
-            grace: GraceSubscriptions::new(&alarm),
+            resume: Arc::new(ResumeRegistry::new(false)),
+            grace: Arc::new(GraceSubscriptions::new(&alarm)),
             shutdown,
             webhooks,
             inboxes,
@@ -121,6 +121,8 @@ impl Node {
         }
         if let Some(broker) = self.broker.redis() {
             self.webhooks.use_redis(broker);
+            self.resume = Arc::new(ResumeRegistry::new(true));
+            resume::serve_other_nodes(broker, &self.resume, &self.grace, &self.inboxes);
         }
         Ok(())
     }
@@ -303,6 +305,7 @@ impl Node {
         self.set_alarm(self.rejections.on_tick(now));
         // These wait for a day, and set no alarm.
         self.resume.on_tick(now);
+        self.set_alarm(self.maintain_records(now));
         self.alarm.set(now + UPKEEP_INTERVAL);
         for lingering in self.grace.take_due(now) {
             self.end_lingering(&lingering, now);

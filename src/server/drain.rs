@@ -93,6 +93,7 @@ impl ShutdownSequence {
         let ended = clock::now();
         self.end_grace(ended, end).await;
         self.flush_webhooks(ended, end).await;
+        self.node.wait_until_parked(remaining(end).max(LEAVE_TIMEOUT_MIN)).await;
         let timeout = remaining(self.flush_deadline(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.broker().leave(timeout).await;
         self.acceptor.close();

@@ -17,8 +17,12 @@ pub(super) struct Acknowledgements {
     frames_of_ping: usize,
     written_at: Instant,
     pinged_at: Instant,
+    /// The counter after which nothing more is delivered, and until when its acknowledgement is waited for.
+    last: Option<(u64, Instant)>,
 }
 
+/// How long the last confirmation before a close may take. Without it, the client receives some events twice.
+const LAST_PONG_TIMEOUT: Duration = Duration::from_secs(1);
 /// A ping that follows a write at once comes this much after the one before, at least: the price of
 /// resumability is one ping and one pong a second.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +40,27 @@ impl Acknowledgements {
             frames_of_ping: 0,
             written_at: now,
             pinged_at: now,
+            last: None,
         }
+    }
+
+    /// Whether the client may not have handled everything that was written.
+    pub(super) fn is_behind(&self) -> bool {
+        self.has_unconfirmed || !self.pings.is_empty()
+    }
+
+    /// Records that nothing is delivered after `counter`, which a ping is about to confirm.
+    pub(super) fn finish(&mut self, counter: u64, now: Instant) {
+        self.last = Some((counter, now + LAST_PONG_TIMEOUT));
+    }
+
+    /// When the connection may be closed: once everything is confirmed, or has not been for too long.
+    pub(super) fn finished_at(&self) -> Option<Instant> {
+        self.last.map(
+            |(counter, until)| {
+                if counter <= self.acknowledged { self.pinged_at } else { until }
+            },
+        )
     }
 
     pub(super) fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> bool {
@@ -53,6 +77,8 @@ impl Acknowledgements {
     }
 
     pub(super) fn on_ping(&mut self, counter: u64, frames_of_ping: usize, now: Instant) {
+        // Later deliveries were held back.
+        let counter = self.last.map_or(counter, |(last, _)| counter.min(last));
         self.pings.push_back((counter, now));
         self.pinged_at = now;
         self.has_unconfirmed = false;

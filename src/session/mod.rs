@@ -352,7 +352,8 @@ impl<H> Session<H> {
     pub fn deadline(&self) -> Instant {
         let silence = self.liveness.deadline(&self.config);
         let ping_at = self.resumable().and_then(Resumable::ping_at);
-        [self.authorize_by, ping_at, self.acknowledge_by()]
+        let finished_at = self.resumable().and_then(Resumable::finished_at);
+        [self.authorize_by, ping_at, self.acknowledge_by(), finished_at]
             .into_iter()
             .flatten()
             .fold(silence, Instant::min)
@@ -362,6 +363,9 @@ impl<H> Session<H> {
     pub fn on_deadline(&mut self, now: Instant) -> Option<DeadlineAction> {
         if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) {
             return Some(DeadlineAction::Close(CloseCode::NotAuthorizedInTime));
+        }
+        if self.resumable().and_then(Resumable::finished_at).is_some_and(|at| at <= now) {
+            return Some(DeadlineAction::Close(CloseCode::Draining));
         }
         if self.acknowledge_by().is_some_and(|acknowledge_by| acknowledge_by <= now) {
             return Some(DeadlineAction::Close(CloseCode::PongTimeout));

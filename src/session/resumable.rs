@@ -14,6 +14,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -137,12 +138,23 @@ impl Resumable {
     ) -> Option<(Option<&Position>, Option<Instant>)> {
         let parked =
             self.parked.as_ref().filter(|(_, until)| now < *until).map(|(parked, _)| parked);
-        let lost_at = parked.map(|parked| parked.lost_at);
+        let lost_at = parked.and_then(|parked| parked.lost_at);
         let counted = self.counted.as_ref().and_then(|counted| counted.get(channel, now));
         match counted {
             Some(position) => Some((Some(position), lost_at)),
-            None => Some((parked?.positions.get(channel)?.as_ref(), lost_at)),
+            None => match parked?.positions.get(channel) {
+                Some(position) => Some((position.as_ref(), lost_at)),
+                // Of a connection that left nothing, any channel may be one of its own.
+                None => lost_at.is_none().then_some((None, None)),
+            },
         }
+    }
+
+    /// The process that has a subscription of the client's previous connection to `channel`, if that is another one.
+    #[must_use]
+    pub fn left_on(&self, channel: &ChannelName) -> Option<&Arc<str>> {
+        let (parked, _) = self.parked.as_ref()?;
+        parked.process.as_ref().filter(|_| parked.positions.contains_key(channel))
     }
 
     /// Records that a subscription has begun: its first messages are queued at `counter`, and begin with the replay
@@ -159,6 +171,7 @@ impl Resumable {
         let away = parked.map(|(_, lost_at)| lost_at.map(|at| now.saturating_duration_since(at)));
         let position = parked.and_then(|(position, _)| position).cloned();
         let gap = match (&position, log) {
+            (None, _) if away == Some(None) => Some(Gap::SessionLost),
             (Some(_), Some(LogStart { replay: Ok(_), .. })) => None,
             (_, Some(LogStart { replay: Err(gap), .. })) => Some(*gap),
             (None, Some(_)) | (_, None) => Some(Gap::NotLogged),
@@ -255,6 +268,22 @@ impl Resumable {
         self.acknowledgements.ping_at()
     }
 
+    /// Whether the client should confirm what was written before the connection is closed.
+    #[must_use]
+    pub fn should_confirm(&self) -> bool {
+        self.is_claimed() && self.acknowledgements.is_behind()
+    }
+
+    /// Records that nothing more is delivered after `counter`: the connection is closed once a ping has confirmed that.
+    pub fn finish(&mut self, counter: u64, now: Instant) {
+        self.acknowledgements.finish(counter, now);
+    }
+
+    /// When the connection is to be closed that delivers nothing more.
+    pub(super) fn finished_at(&self) -> Option<Instant> {
+        self.acknowledgements.finished_at()
+    }
+
     /// When the oldest unanswered ping was queued.
     pub(super) fn unanswered_since(&self) -> Option<Instant> {
         self.acknowledgements.pings.front().map(|(_, at)| *at)
@@ -262,217 +291,4 @@ impl Resumable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::acknowledgements::{PING_INTERVAL, QUIET_PING_INTERVAL},
-        *,
-    };
-    use crate::protocol::{Frame, FrameKind};
-
-    fn resumable(now: Instant) -> Resumable {
-        let mut resumable = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), now);
-        resumable.resume(None, now);
-        resumable
-    }
-
-    fn channel(name: &str) -> ChannelName {
-        ChannelName::parse(name, 200).unwrap()
-    }
-
-    fn at(sequence: u64) -> Position {
-        Position { epoch: "a".into(), sequence }
-    }
-
-    /// Subscribes, with a replay of everything after `before` up to `end`.
-    fn subscribe(
-        client: &mut Resumable,
-        name: &str,
-        counter: u64,
-        (before, end): (u64, u64),
-        now: Instant,
-    ) {
-        let frame = Frame::text(FrameKind::Event, "");
-        let replay = Ok(vec![frame; usize::try_from(end - before).unwrap()]);
-        let log = LogStart { end: at(end), replay };
-        assert_eq!(client.on_subscribed(&channel(name), counter, Some(&log), now), None);
-    }
-
-    /// The parked sequences by channel, where each delivery's counter is the sequence plus 100.
-    fn parked(resumable: &mut Resumable, now: Instant) -> Vec<(String, Option<u64>)> {
-        let session = resumable.park(now, |_, counter| Some(counter.saturating_sub(100)));
-        let mut positions: Vec<(String, Option<u64>)> = session
-            .positions
-            .into_iter()
-            .map(|(name, position)| (name.to_string(), position.map(|at| at.sequence)))
-            .collect();
-        positions.sort();
-        positions
-    }
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn an_answered_ping_acknowledges_what_was_queued_before_it() {
-        let now = Instant::now();
-        let mut client = resumable(now);
-        subscribe(&mut client, "a", 105, (5, 5), now);
-        client.on_ping(110, 0, now);
-        client.on_ping(120, 0, now);
-        client.on_pong();
-        assert_eq!(parked(&mut client, now), [("a".into(), Some(10))]);
-        let mut client = resumable(now);
-        subscribe(&mut client, "a", 105, (5, 5), now);
-        client.on_ping(110, 0, now);
-        assert_eq!(parked(&mut client, now), [("a".into(), Some(5))], "it was not answered");
-        client.on_pong();
-        client.on_pong();
-        assert_eq!(client.acknowledgements.acknowledged, 110, "there was only one ping");
-    }
-
-    #[test]
-    fn a_numbered_pong_answers_its_ping_and_those_before() {
-        let now = Instant::now();
-        let mut client = resumable(now);
-        for counter in [110, 120, 130] {
-            client.on_ping(counter, 0, now);
-        }
-        for (pong, acknowledged, left) in [(109, 0, 3), (120, 120, 1), (120, 120, 1), (999, 130, 0)]
-        {
-            client.on_numbered_pong(pong);
-            let acknowledgements = &client.acknowledgements;
-            assert_eq!(
-                (acknowledgements.acknowledged, acknowledgements.pings.len()),
-                (acknowledged, left)
-            );
-        }
-    }
-
-    #[test]
-    fn a_ping_from_before_a_replay_says_nothing_about_it() {
-        let now = Instant::now();
-        let mut client = resumable(now);
-        client.on_ping(107, 0, now);
-        subscribe(&mut client, "a", 108, (3, 7), now);
-        client.on_pong();
-        assert_eq!(parked(&mut client, now), [("a".into(), Some(3))]);
-        let mut client = resumable(now);
-        subscribe(&mut client, "a", 108, (3, 9), now);
-        client.on_ping(108, 0, now);
-        client.on_pong();
-        assert_eq!(parked(&mut client, now), [("a".into(), Some(9))], "all that was replayed");
-    }
-
-    #[test]
-    fn channels_of_the_previous_connection_are_kept_until_they_are_asked_for() {
-        let now = Instant::now();
-        let mut session = ParkedSession::new(now.checked_sub(Duration::from_secs(5)).unwrap());
-        for name in ["a", "b", "c"] {
-            session.positions.insert(channel(name), Some(at(2)));
-        }
-        session.positions.insert(channel("unknown"), None);
-        let mut client = resumable(now);
-        client.resume(Some(session), now);
-        let position = |client: &Resumable, name, after| {
-            let found = client.parked_position(&channel(name), now + after)?;
-            Some((found.0.map(|at| at.sequence), now - found.1.unwrap()))
-        };
-        let lost = Duration::from_secs(5);
-        assert_eq!(position(&client, "a", Duration::ZERO), Some((Some(2), lost)));
-        assert_eq!(position(&client, "unknown", Duration::ZERO), Some((None, lost)));
-        assert_eq!(position(&client, "other", Duration::ZERO), None);
-        assert_eq!(position(&client, "a", RESUBSCRIBE_TIMEOUT), None);
-        subscribe(&mut client, "a", 101, (2, 6), now);
-        client.forget(&channel("b"));
-        assert_eq!(client.on_subscribed(&channel("d"), 101, None, now), None, "it is new");
-        assert_eq!(position(&client, "a", Duration::ZERO), None, "it was used");
-        let kept = [
-            ("a".into(), Some(2)),
-            ("c".into(), Some(2)),
-            ("d".into(), None),
-            ("unknown".into(), None),
-        ];
-        assert_eq!(parked(&mut client, now), kept);
-        client.resume(Some(ParkedSession::new(now)), now);
-        assert_eq!(parked(&mut client, now + RESUBSCRIBE_TIMEOUT), []);
-    }
-
-    #[test]
-    fn a_client_that_may_have_missed_events_is_told_so() {
-        let now = Instant::now();
-        let mut session = ParkedSession::new(now.checked_sub(Duration::from_secs(5)).unwrap());
-        for (name, position) in
-            [("a", Some(at(2))), ("b", Some(at(2))), ("c", None), ("d", Some(at(2)))]
-        {
-            session.positions.insert(channel(name), position);
-        }
-        let mut client = resumable(now);
-        drop(client.resume(Some(session), now));
-        let whole = LogStart { end: at(9), replay: Ok(Vec::new()) };
-        let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch) };
-        let mut on_subscribed = |name, log| client.on_subscribed(&channel(name), 101, log, now);
-        let away = Some(Duration::from_secs(5));
-        assert_eq!(on_subscribed("a", Some(&gap)), Some((away, Gap::TooMuch)));
-        assert_eq!(on_subscribed("a", Some(&gap)), None, "once");
-        assert_eq!(on_subscribed("b", None), Some((away, Gap::NotLogged)));
-        assert_eq!(on_subscribed("c", Some(&whole)), Some((away, Gap::NotLogged)));
-        assert_eq!(on_subscribed("d", Some(&whole)), None);
-        assert_eq!(on_subscribed("e", None), None, "it is new");
-        // Without an acknowledgement the notice is repeated.
-        let expected = [("a", Some(9)), ("b", None), ("c", None), ("d", Some(2)), ("e", None)];
-        let expected = expected.map(|(name, position)| (name.to_owned(), position));
-        assert_eq!(parked(&mut client, now), expected);
-    }
-
-    #[test]
-    fn a_write_is_followed_by_a_ping_once_a_second() {
-        let start = Instant::now();
-        let mut client = resumable(start);
-        assert!(!client.on_write(1, 3, start));
-        assert_eq!(client.ping_at(), Some(start + QUIET_PING_INTERVAL));
-        assert!(client.on_write(2, 3, start + PING_INTERVAL), "it is due with a write");
-        assert_eq!(client.ping_at(), None, "nothing was written after it");
-        assert!(!client.on_write(3, 3, start + PING_INTERVAL * 2), "it was not answered");
-        assert_eq!(
-            (client.ping_at(), client.unanswered_since()),
-            (None, Some(start + PING_INTERVAL))
-        );
-        client.on_pong();
-        assert_eq!(client.ping_at(), Some(start + PING_INTERVAL * 2), "the rest is confirmed too");
-    }
-
-    #[test]
-    fn the_last_events_of_a_burst_are_confirmed_soon() {
-        let start = Instant::now();
-        let mut client = resumable(start);
-        client.on_ping(1, 0, start);
-        client.on_pong();
-        client.on_write(2, 3, start + 300 * MS);
-        assert_eq!(client.ping_at(), Some(start + 320 * MS));
-        client.on_write(3, 3, start + 310 * MS);
-        assert_eq!(client.ping_at(), Some(start + 330 * MS));
-        client.on_write(3, 3, start + 999 * MS);
-        assert_eq!(client.ping_at(), Some(start + 1_000 * MS), "at most a second after the last");
-        client.on_ping(4, 1, start + 1_000 * MS);
-        client.on_pong();
-        assert!(!client.on_write(4, 1, start + 3_000 * MS), "the write of the ping itself");
-        assert_eq!(client.ping_at(), None);
-        client.on_ping(5, 2, start + 3_000 * MS);
-        assert!(!client.on_write(5, 3, start + 3_001 * MS), "more than the ping");
-        client.on_pong();
-        assert_eq!(client.ping_at(), Some(start + 3_250 * MS));
-    }
-
-    #[test]
-    fn a_connection_claims_once() {
-        let now = Instant::now();
-        let mut client = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), now);
-        assert!(client.is_unclaimed() && !client.is_waiting());
-        assert!(!client.on_write(1, 3, now + PING_INTERVAL), "the page may give this attempt up");
-        assert_eq!(client.ping_at(), None);
-        client.wait("first");
-        assert!(!client.is_unclaimed() && client.is_waiting() && !client.is_claimed());
-        assert_eq!(client.resume(None, now).as_deref(), Some("first"));
-        assert!(!client.is_unclaimed() && !client.is_waiting() && client.is_claimed());
-        assert_eq!(client.token().as_str(), "0123456789abcdef");
-    }
-}
+mod tests;

@@ -197,7 +197,7 @@ impl Shard {
         let due = drain_schedule.take_due(now);
         let is_over = drain_schedule.drop_at() <= now;
         for (key, code) in due {
-            if self.is_open(key) {
+            if self.is_open(key) && !self.finish(key.slot, &code) {
                 self.close(key.slot, &code);
             }
         }

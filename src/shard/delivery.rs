@@ -52,9 +52,7 @@ impl Shard {
                 Delivery::Disconnect { app_id, socket_id } => self.disconnect(&app_id, socket_id),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
                 Delivery::Replace(key) => self.on_replaced(key),
-                Delivery::Resume { key, client, session } => {
-                    self.on_parked_session(key, &client, session)
-                }
+                Delivery::Resume { key, client, outcome } => self.on_claimed(key, &client, outcome),
             };
             remaining = remaining.saturating_sub(count + 1);
         }

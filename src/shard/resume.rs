@@ -7,12 +7,12 @@ use super::{
     event_loop::Shard,
 };
 use crate::{
-    broker::LogRequest,
+    broker::{LogRequest, ReturnedClient},
     channel::{Gap, LogStart, ParkedSession},
     config::ResumeAck,
-    hub::{ChannelId, ConnectionKey, ConnectionRef, Delivery},
-    node::{ClaimResult, Lingering},
-    protocol::{ChannelName, ClientName, Frame, SocketId, event},
+    hub::{ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
+    node::{ClaimResult, Lingering, Owner},
+    protocol::{ChannelName, ClientName, CloseCode, Frame, SocketId, event},
     session::{Resumable, Subscription},
 };
 use std::{
@@ -54,14 +54,11 @@ impl Shard {
         }
         let name = ClientName { app_id, token: resumable.token().clone() };
         match node.resume().claim(&name, reference, socket_id, now) {
-            ClaimResult::New => drop(resumable.resume(None, now)),
-            ClaimResult::Resumed(session) => {
-                tracing::debug!(%socket_id, channels = session.positions.len(), "session resumed");
-                drop(resumable.resume(Some(*session), now));
-            }
-            ClaimResult::Refused => {
-                client.session.take_resumable();
-                self.connections[slot as usize].is_resumable = false;
+            ClaimResult::Done(outcome) => drop(self.begin_client(slot, outcome)),
+            ClaimResult::Shared { number, session } => {
+                resumable.wait(message);
+                node.claim_among_nodes(name, number, (reference, socket_id), session);
+                return false;
             }
             ClaimResult::Open(previous) => {
                 resumable.wait(message);
@@ -71,6 +68,27 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Begins a connection that has claimed the place of its client. Returns the message that has waited for it.
+    fn begin_client(&mut self, slot: u32, outcome: ClaimOutcome) -> Option<Box<str>> {
+        let now = self.now;
+        let client = self.client(slot)?;
+        let socket_id = client.session.socket_id();
+        let resumable = client.session.resumable_mut()?;
+        match outcome {
+            ClaimOutcome::New => resumable.resume(None, now),
+            ClaimOutcome::Resumed(session) => {
+                tracing::debug!(%socket_id, channels = session.positions.len(), "session resumed");
+                resumable.resume(Some(*session), now)
+            }
+            ClaimOutcome::Refused => {
+                let message = resumable.resume(None, now);
+                client.session.take_resumable();
+                self.connections[slot as usize].is_resumable = false;
+                message
+            }
+        }
     }
 
     /// Begins to follow the log of a channel for a new subscriber, and sends it what it has missed, or that it may
@@ -149,23 +167,26 @@ impl Shard {
         1
     }
 
-    /// Takes the session of the client's previous connection, and handles the message that has waited for it.
-    pub(super) fn on_parked_session(
+    /// Begins a connection whose claim was decided, and handles the message that has waited for it.
+    pub(super) fn on_claimed(
         &mut self,
         key: ConnectionKey,
         name: &ClientName,
-        session: Option<Box<ParkedSession>>,
+        outcome: ClaimOutcome,
     ) -> usize {
-        let now = self.now;
         let client = if self.is_open(key) { self.client(key.slot) } else { None };
-        let resumable = client.and_then(|client| client.session.resumable_mut());
-        let Some(resumable) = resumable.filter(|resumable| resumable.is_waiting()) else {
+        let resumable = client.and_then(|client| client.session.resumable());
+        if !resumable.is_some_and(Resumable::is_waiting) {
             // It was lost as well. The session waits for the next one.
             let connection = ConnectionRef { shard: self.index, key };
-            self.end_of_client(name, connection, session);
+            let session = match outcome {
+                ClaimOutcome::Resumed(session) => Some(session),
+                ClaimOutcome::New | ClaimOutcome::Refused => None,
+            };
+            self.node.end_of_client(name, connection, session, self.now);
             return 1;
-        };
-        let message = resumable.resume(session.map(|session| *session), now);
+        }
+        let message = self.begin_client(key.slot, outcome);
         if let Some(message) = message {
             self.on_text(key.slot, &message);
         }
@@ -174,21 +195,6 @@ impl Shard {
             self.schedule_check(key.slot);
         }
         1
-    }
-
-    /// Hands over what is left of a connection: to the node, or to the connection that the client has now.
-    fn end_of_client(
-        &self,
-        name: &ClientName,
-        connection: ConnectionRef,
-        session: Option<Box<ParkedSession>>,
-    ) {
-        let claimant = self.node.resume().end(name, connection, session, self.now);
-        if let Some((claimant, session)) = claimant {
-            let (key, client) = (claimant.key, name.clone());
-            let inbox = self.node.inboxes().inbox(claimant.shard);
-            inbox.push(Delivery::Resume { key, client, session });
-        }
     }
 
     /// Adds a ping to the frames that are about to be written, if one is due.
@@ -225,6 +231,27 @@ impl Shard {
         self.schedule_check(slot);
     }
 
+    /// Delivers nothing more to a client that is about to return to another node, and closes its connection once it has
+    /// handled what was delivered: the rest follows there, from the logs. Returns false if the connection can be closed at once.
+    pub(super) fn finish(&mut self, slot: u32, code: &CloseCode) -> bool {
+        let (now, counter) = (self.now, self.logged_deliveries);
+        let continues = *code == CloseCode::Draining && self.node.broker().redis().is_some();
+        let Some(client) = self.client(slot).filter(|_| continues) else { return false };
+        let Some(resumable) = client.session.resumable_mut() else { return false };
+        if !resumable.should_confirm() {
+            return false;
+        }
+        resumable.finish(counter, now);
+        let subscribed: Vec<_> = client.session.handles().copied().collect();
+        for handle in subscribed {
+            if let SubscriptionState::Active(index) = handle.0 {
+                self.subscribers.stop(index);
+            }
+        }
+        self.send_ping(slot, 0);
+        true
+    }
+
     /// The ping whose answer acknowledges what was queued before.
     fn ping(&self, slot: u32) -> Frame {
         let is_resumable = self.connections[slot as usize].is_resumable;
@@ -253,7 +280,7 @@ impl Shard {
             let name = ClientName { app_id: client.hub.app_id(), token: resumable.token().clone() };
             let session = self.park(&mut resumable, &subscriptions);
             let session = (departure != Departure::Final).then(|| Box::new(session));
-            self.end_of_client(&name, connection, session);
+            self.node.end_of_client(&name, connection, session, self.now);
         }
         let grace = match departure {
             Departure::Lost => self.config.presence_grace,
@@ -314,6 +341,26 @@ impl Shard {
         }
     }
 
+    /// Ends what the client has left of this subscription on another node. Called before the subscription replaces what is known
+    /// of it.
+    pub(super) fn end_left_subscription(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        user_id: Option<&Arc<str>>,
+    ) {
+        let Some(client) = self.client(slot) else { return };
+        let Some(resumable) = client.session.resumable() else { return };
+        let Some(process) = resumable.left_on(channel).map(Arc::clone) else { return };
+        let returned = ReturnedClient {
+            app_id: client.hub.app_id(),
+            socket_id: client.session.socket_id(),
+            channel: channel.clone(),
+            user_id: user_id.map(Arc::clone),
+        };
+        self.node.end_left_on(&process, returned);
+    }
+
     /// Ends what lingers of the same member or client, which has returned.
     pub(super) fn end_replaced(
         &mut self,
@@ -324,15 +371,10 @@ impl Shard {
         if self.node.grace().is_empty() {
             return;
         }
-        let (shard, now) = (self.index, self.now);
+        let now = self.now;
         let Some(client) = self.client(slot) else { return };
-        let returned = Lingering {
-            hub: Arc::clone(&client.hub),
-            channel: channel.clone(),
-            shard,
-            user_id: user_id.map(Arc::clone),
-            socket_id: client.session.socket_id(),
-        };
+        let (app_id, socket_id) = (client.hub.app_id(), client.session.socket_id());
+        let returned = Owner::new(app_id, channel.clone(), user_id.map(Arc::clone), socket_id);
         for lingering in self.node.grace().take_replaced(&returned) {
             self.node.end_lingering(&lingering, now);
         }

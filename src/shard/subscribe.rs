@@ -77,6 +77,7 @@ impl Shard {
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.respond(slot, subscribed.succeeded_frame);
+        self.end_left_subscription(slot, channel, user_id);
         self.start_log(slot, channel, subscribed.channel, subscribed.log);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
             self.respond(slot, frame);

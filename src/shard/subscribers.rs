@@ -60,6 +60,15 @@ impl Subscribers {
         self.get(position.channel).get(position.index as usize)
     }
 
+    /// Delivers nothing more to a subscriber.
+    pub(super) fn stop(&mut self, position: SubscriberIndex) {
+        if let Some(of_channel) = self.0.get_mut(&position.channel)
+            && let Some(subscriber) = of_channel.list.get_mut(position.index as usize)
+        {
+            subscriber.after_sequence = u64::MAX;
+        }
+    }
+
     /// The subscribers of a channel; empty if it has none on this shard.
     pub(super) fn get(&self, channel: ChannelId) -> &[Subscriber] {
         self.0.get(&channel).map_or(&[], |of_channel| of_channel.list.as_slice())

@@ -54,7 +54,7 @@ struct GraceState {
 
 /// Whose return ends a lingering subscription: that of the member, or of the connection.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Owner {
+pub struct Owner {
     app_id: Arc<str>,
     channel: ChannelName,
     who: Who,
@@ -66,16 +66,23 @@ enum Who {
     Connection(SocketId),
 }
 
+impl Owner {
+    /// The member of a presence channel, or on other channels the client with this socket id.
+    #[must_use]
+    pub fn new(
+        app_id: Arc<str>,
+        channel: ChannelName,
+        user_id: Option<Arc<str>>,
+        socket_id: SocketId,
+    ) -> Self {
+        Self { app_id, channel, who: user_id.map_or(Who::Connection(socket_id), Who::User) }
+    }
+}
+
 impl Lingering {
     fn owner(&self) -> Owner {
-        Owner {
-            app_id: self.hub.app_id(),
-            channel: self.channel.clone(),
-            who: match &self.user_id {
-                Some(user_id) => Who::User(Arc::clone(user_id)),
-                None => Who::Connection(self.socket_id),
-            },
-        }
+        let (channel, user_id) = (self.channel.clone(), self.user_id.clone());
+        Owner::new(self.hub.app_id(), channel, user_id, self.socket_id)
     }
 }
 
@@ -106,12 +113,12 @@ impl GraceSubscriptions {
 
     /// Takes the subscriptions that a new one of the same member, or of the same client, replaces.
     #[must_use]
-    pub fn take_replaced(&self, returned: &Lingering) -> Vec<Lingering> {
+    pub fn take_replaced(&self, returned: &Owner) -> Vec<Lingering> {
         if self.is_empty() {
             return Vec::new();
         }
         let mut state = self.state.lock();
-        let taken = state.by_owner.remove(&returned.owner()).unwrap_or_default();
+        let taken = state.by_owner.remove(returned).unwrap_or_default();
         let taken = taken.iter().filter_map(|at| state.by_end.remove(at)).collect();
         self.len.store(state.by_end.len(), Ordering::Relaxed);
         taken
@@ -230,10 +237,13 @@ mod tests {
         ] {
             assert!(grace.add(lingering(&hub, name, user, socket), now + S).is_none());
         }
-        let taken = grace.take_replaced(&lingering(&hub, "presence-a", Some("1"), 9));
+        let taken = grace.take_replaced(&lingering(&hub, "presence-a", Some("1"), 9).owner());
         assert_eq!(names(&taken), ["presence-a", "presence-a"]);
-        assert_eq!(names(&grace.take_replaced(&lingering(&hub, "public", None, 2))), ["public"]);
-        assert!(grace.take_replaced(&lingering(&hub, "public", None, 9)).is_empty());
+        assert_eq!(
+            names(&grace.take_replaced(&lingering(&hub, "public", None, 2).owner())),
+            ["public"]
+        );
+        assert!(grace.take_replaced(&lingering(&hub, "public", None, 9).owner()).is_empty());
         assert_eq!(grace.len(), 3);
         assert_eq!(names(&grace.take_due(now + S)), ["presence-a", "presence-b", "public"]);
     }

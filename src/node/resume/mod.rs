@@ -4,8 +4,10 @@
 //! was subscribed to stays with the broker for a grace period (`grace`), so that a member who returns in
 //! time has never left.
 
+mod cluster;
 mod grace;
 mod registry;
 
-pub use grace::{GraceSubscriptions, Lingering};
+pub(super) use cluster::serve_other_nodes;
+pub use grace::{GraceSubscriptions, Lingering, Owner};
 pub use registry::{ClaimResult, ResumeRegistry, ResumeStats};

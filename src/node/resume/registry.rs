@@ -1,22 +1,30 @@
 //! The clients with a token, and the sessions that wait for their return.
 
 use crate::{
+    broker::Place,
     channel::{Gap, ParkedSession},
-    hub::ConnectionRef,
+    hub::{ClaimOutcome, ConnectionRef},
     protocol::{ClientName, SocketId},
     rate::{Rate, TokenBucket},
 };
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// All clients with a token of this node, connected or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ResumeRegistry {
+    /// Whether clients may return to other nodes.
+    is_shared: bool,
     state: Mutex<RegistryState>,
+    /// Its receivers are the sessions that are being stored.
+    parking: watch::Sender<()>,
+    /// The number of losses of data after which all records were renewed.
+    losses: AtomicU64,
     resumed: AtomicU64,
     evicted: AtomicU64,
     replayed: AtomicU64,
@@ -29,12 +37,22 @@ struct RegistryState {
     /// The parked sessions, the oldest first.
     parked: BTreeMap<u64, (ClientName, Instant)>,
     parked_ever: u64,
+    /// The last number of a place.
+    numbers: u64,
+    /// Where the sessions of connections go whose clients have returned to other nodes.
+    leaving: HashMap<ClientName, Place>,
+    /// When the record of each connected client is to be renewed, the earliest first, and the number of its place.
+    renewals: VecDeque<(Instant, ClientName, u64)>,
+    /// The places of evicted sessions, whose records are to be deleted.
+    evicted: Vec<(ClientName, u64)>,
 }
 
 #[derive(Debug)]
 struct Client {
     socket_id: SocketId,
     state: ClientState,
+    /// The number of its place. Connections of this node that take over from one another keep it.
+    number: u64,
     /// Limits how often connections that live take the place of one another.
     takeovers: TokenBucket,
 }
@@ -42,20 +60,61 @@ struct Client {
 #[derive(Debug)]
 enum ClientState {
     Connected(ConnectionRef),
-    Parked { number: u64, session: Box<ParkedSession> },
+    /// Its session is `None` once its record has it.
+    Parked {
+        order: u64,
+        session: Option<Box<ParkedSession>>,
+    },
 }
 
 /// What a connection finds in the place that it claims.
 #[derive(Debug)]
 pub enum ClaimResult {
-    /// The client was not known.
-    New,
-    /// The session of its previous connection.
-    Resumed(Box<ParkedSession>),
+    /// How it begins.
+    Done(ClaimOutcome),
     /// The previous connection is still open: its shard is to close it, and its session follows.
     Open(ConnectionRef),
-    /// Another connection has the token, with another socket id. The claimant is served without resuming.
-    Refused,
+    /// The other nodes may know the client. What this one knows of its session may be outdated.
+    Shared {
+        /// The number of its new place.
+        number: u64,
+        /// The session of its previous connection to this node.
+        session: Option<Box<ParkedSession>>,
+    },
+}
+
+/// What is to be done at the end of a client's connection.
+#[derive(Debug)]
+pub enum EndOfClient {
+    /// Nothing more.
+    Done,
+    /// Another connection of this node has claimed the place: it gets the session.
+    ToConnection(ConnectionRef, Option<Box<ParkedSession>>),
+    /// The client has returned to another node, which gets the session.
+    ToPlace(Place, Option<Box<ParkedSession>>),
+    /// The record of the client gets the session.
+    Park {
+        /// The number of its place.
+        number: u64,
+        /// Its socket id.
+        socket_id: SocketId,
+        /// What is left of its connection.
+        session: Box<ParkedSession>,
+    },
+    /// The record of the client is to be deleted.
+    Forget {
+        /// The number of its place.
+        number: u64,
+    },
+}
+
+/// What this node has of a client that has returned to another one.
+#[derive(Debug)]
+pub enum Leaving {
+    /// A connection, which is to be closed: its session follows.
+    Open(ConnectionRef),
+    /// A session, or nothing.
+    Session(Option<Box<ParkedSession>>),
 }
 
 impl ResumeRegistry {
@@ -64,17 +123,28 @@ impl ResumeRegistry {
     /// How long a session is kept. Events are logged for `resume_s` only: after that, a returning client receives a
     /// notice of the gap, as after a night in which a laptop slept.
     const KEPT_FOR: Duration = Duration::from_hours(24);
+    /// How often the record of a connected client is renewed, which is kept as long as a session.
+    const RENEWAL_INTERVAL: Duration = Duration::from_hours(8);
     /// How often open connections may take the place of one another: a page that is suspended and woken needs
     /// few. More means that several pages use one token.
     const TAKEOVER_RATE: fn() -> Rate = || Rate::per_minute(10).with_burst(20);
 
-    /// A registry without clients.
+    /// A registry without clients. They may return to other nodes if it `is_shared`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(is_shared: bool) -> Self {
+        Self {
+            is_shared,
+            state: Mutex::default(),
+            parking: watch::Sender::new(()),
+            losses: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
+            gaps: Default::default(),
+        }
     }
 
-    /// The socket id that a client had on its previous connection. `None` if it is not known.
+    /// The socket id that a client had on its previous connection to this node. `None` if it is not known.
     ///
     /// # Errors
     ///
@@ -96,29 +166,43 @@ impl ResumeRegistry {
         socket_id: SocketId,
         now: Instant,
     ) -> ClaimResult {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.numbers += 1;
+        let number = state.numbers;
         let Some(client) = state.clients.get_mut(name) else {
             let state_of = ClientState::Connected(connection);
             let takeovers = TokenBucket::full(now);
-            let client = Client { socket_id, state: state_of, takeovers };
+            let client = Client { socket_id, state: state_of, number, takeovers };
             state.clients.insert(name.clone(), client);
-            return ClaimResult::New;
+            return if self.is_shared {
+                state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
+                ClaimResult::Shared { number, session: None }
+            } else {
+                ClaimResult::Done(ClaimOutcome::New)
+            };
         };
         if client.socket_id != socket_id {
-            return ClaimResult::Refused;
+            return ClaimResult::Done(ClaimOutcome::Refused);
         }
         match std::mem::replace(&mut client.state, ClientState::Connected(connection)) {
             ClientState::Connected(previous) => ClaimResult::Open(previous),
-            ClientState::Parked { number, session } => {
-                state.parked.remove(&number);
-                self.resumed.fetch_add(1, Ordering::Relaxed);
-                ClaimResult::Resumed(session)
+            ClientState::Parked { order, session } => {
+                state.parked.remove(&order);
+                if self.is_shared {
+                    client.number = number;
+                    state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
+                    return ClaimResult::Shared { number, session };
+                }
+                self.count_resumed();
+                let outcome = session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed);
+                ClaimResult::Done(outcome)
             }
         }
     }
 
     /// Ends a connection that has claimed its place, with what is left of it; `None` if its client is to be
-    /// forgotten. Returns the connection that has claimed the place meanwhile, which gets the session.
+    /// forgotten.
     #[must_use]
     pub fn end(
         &self,
@@ -126,32 +210,149 @@ impl ResumeRegistry {
         connection: ConnectionRef,
         session: Option<Box<ParkedSession>>,
         now: Instant,
-    ) -> Option<(ConnectionRef, Option<Box<ParkedSession>>)> {
+    ) -> EndOfClient {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let client = state.clients.get_mut(name)?;
+        if let Some(place) = state.leaving.remove(name) {
+            return EndOfClient::ToPlace(place, session);
+        }
+        let Some(client) = state.clients.get_mut(name) else { return EndOfClient::Done };
+        let (number, socket_id) = (client.number, client.socket_id);
         match (&client.state, session) {
             (ClientState::Connected(other), session) if *other != connection => {
                 if session.is_some() {
-                    self.resumed.fetch_add(1, Ordering::Relaxed);
+                    self.count_resumed();
                 }
-                return Some((*other, session));
+                EndOfClient::ToConnection(*other, session)
             }
             (_, Some(session)) => {
                 state.parked_ever += 1;
-                let number = state.parked_ever;
-                client.state = ClientState::Parked { number, session };
-                state.parked.insert(number, (name.clone(), now));
+                let order = state.parked_ever;
+                let kept = Some(session.clone());
+                client.state = ClientState::Parked { order, session: kept };
+                state.parked.insert(order, (name.clone(), now));
                 while Self::PARKED_MAX < state.parked.len() {
                     state.forget_oldest();
                     self.evicted.fetch_add(1, Ordering::Relaxed);
                 }
+                if self.is_shared {
+                    EndOfClient::Park { number, socket_id, session }
+                } else {
+                    EndOfClient::Done
+                }
             }
             (_, None) => {
                 state.clients.remove(name);
+                if self.is_shared { EndOfClient::Forget { number } } else { EndOfClient::Done }
             }
         }
-        None
+    }
+
+    /// Forgets a client whose token another one has. Returns the connection that has its place, if that is another one
+    /// than `connection`.
+    pub fn refuse(&self, name: &ClientName, connection: ConnectionRef) -> Option<ConnectionRef> {
+        let client = self.state.lock().clients.remove(name)?;
+        match client.state {
+            ClientState::Connected(other) => (other != connection).then_some(other),
+            ClientState::Parked { .. } => None,
+        }
+    }
+
+    /// Records that the session of a place is in the client's record.
+    pub fn on_parked(&self, name: &ClientName, number: u64) {
+        let mut state = self.state.lock();
+        if let Some(client) = state.clients.get_mut(name)
+            && client.number == number
+            && let ClientState::Parked { session, .. } = &mut client.state
+        {
+            *session = None;
+        }
+    }
+
+    /// Whether the session of a place is not in the client's record yet.
+    #[must_use]
+    pub fn is_parking(&self, name: &ClientName, number: u64) -> bool {
+        self.state.lock().clients.get(name).is_some_and(|client| {
+            let has_session = matches!(&client.state, ClientState::Parked { session: Some(_), .. });
+            client.number == number && has_session
+        })
+    }
+
+    /// Lets a client go that has returned to the `claimant` on another node, from its place `number` on this one.
+    #[must_use]
+    pub fn leave(&self, name: &ClientName, number: u64, claimant: &Place) -> Leaving {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.clients.get(name).is_none_or(|client| client.number != number) {
+            return Leaving::Session(None);
+        }
+        match state.clients.remove(name).map(|client| client.state) {
+            Some(ClientState::Connected(connection)) => {
+                state.leaving.insert(name.clone(), claimant.clone());
+                Leaving::Open(connection)
+            }
+            Some(ClientState::Parked { order, session }) => {
+                state.parked.remove(&order);
+                Leaving::Session(session)
+            }
+            None => Leaving::Session(None),
+        }
+    }
+
+    /// Takes connected clients whose records are to be renewed now, `max` at most, with their places and socket ids.
+    #[must_use]
+    pub fn take_renewals(&self, max: usize, now: Instant) -> Vec<(ClientName, u64, SocketId)> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let mut due = Vec::new();
+        while due.len() < max
+            && state.renewals.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, name, number)) = state.renewals.pop_front()
+        {
+            if let Some(client) = state.clients.get(&name)
+                && client.number == number
+                && matches!(client.state, ClientState::Connected(_))
+            {
+                let next = now + Self::RENEWAL_INTERVAL;
+                state.renewals.push_back((next, name.clone(), number));
+                due.push((name, number, client.socket_id));
+            }
+        }
+        due
+    }
+
+    /// Makes the records of all connected clients due: Redis may have lost them.
+    pub fn renew_all(&self, now: Instant) {
+        for (at, ..) in &mut self.state.lock().renewals {
+            *at = now;
+        }
+    }
+
+    /// Takes the places of evicted sessions, whose records are to be deleted.
+    #[must_use]
+    pub fn take_evicted(&self) -> Vec<(ClientName, u64)> {
+        std::mem::take(&mut self.state.lock().evicted)
+    }
+
+    /// Whether Redis may have lost records since the last call: `losses` is how often it may have.
+    pub fn has_new_losses(&self, losses: u64) -> bool {
+        self.losses.swap(losses, Ordering::Relaxed) != losses
+    }
+
+    /// Begins to store a session, which is done once the result is dropped.
+    #[must_use]
+    pub fn start_parking(&self) -> watch::Receiver<()> {
+        self.parking.subscribe()
+    }
+
+    /// Waits until no session is being stored.
+    pub async fn wait_until_parked(&self) {
+        self.parking.closed().await;
+    }
+
+    /// Counts a client that has returned.
+    pub fn count_resumed(&self) {
+        self.resumed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Forgets the sessions of clients that have not returned for long.
@@ -222,141 +423,13 @@ pub struct Shared;
 
 impl RegistryState {
     fn forget_oldest(&mut self) {
-        if let Some((_, (name, _))) = self.parked.pop_first() {
-            self.clients.remove(&name);
+        if let Some((_, (name, _))) = self.parked.pop_first()
+            && let Some(client) = self.clients.remove(&name)
+        {
+            self.evicted.push((name, client.number));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        hub::{ConnectionKey, ShardIndex},
-        protocol::ResumeToken,
-    };
-
-    fn name(token: &str) -> ClientName {
-        let token = ResumeToken::parse(&format!("{token:0>16}")).unwrap();
-        ClientName { app_id: "app".into(), token }
-    }
-
-    fn connection(slot: u32) -> ConnectionRef {
-        ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { slot, generation: 1 } }
-    }
-
-    fn socket(bits: u64) -> SocketId {
-        SocketId::from_random(1 << 32 | bits)
-    }
-
-    fn session(now: Instant) -> ParkedSession {
-        ParkedSession::new(now)
-    }
-
-    #[test]
-    fn a_client_that_returns_finds_its_socket_id_and_its_session_once() {
-        let (registry, now) = (ResumeRegistry::new(), Instant::now());
-        assert_eq!(registry.socket_id(&name("a"), now), Ok(None));
-        let claim = |slot| registry.claim(&name("a"), connection(slot), socket(7), now);
-        assert!(matches!(claim(1), ClaimResult::New));
-        assert!(
-            registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now).is_none()
-        );
-        assert_eq!(
-            (registry.parked(), registry.socket_id(&name("a"), now)),
-            (1, Ok(Some(socket(7))))
-        );
-        assert_eq!(registry.socket_id(&name("b"), now), Ok(None));
-        let other_app = ClientName { app_id: "other".into(), ..name("a") };
-        assert_eq!(registry.socket_id(&other_app, now), Ok(None), "tokens belong to an app");
-        assert!(matches!(claim(2), ClaimResult::Resumed(_)));
-        assert_eq!(registry.parked(), 0);
-        assert!(registry.end(&name("a"), connection(2), None, now).is_none());
-        assert_eq!(registry.socket_id(&name("a"), now), Ok(None), "it was forgotten");
-        let ResumeStats { parked_ever, resumed, evicted, .. } = registry.stats();
-        assert_eq!((parked_ever, resumed, evicted), (1, 1, 0));
-    }
-
-    #[test]
-    fn replays_and_gaps_are_counted() {
-        let registry = ResumeRegistry::new();
-        registry.count_replayed(3);
-        registry.count_replayed(0);
-        for gap in [Gap::TooMuch, Gap::Epoch, Gap::TooMuch] {
-            registry.count_gap(gap);
-        }
-        let stats = registry.stats();
-        assert_eq!(stats.replayed, 3);
-        assert_eq!(stats.gaps.map(|(_, count)| count), [1, 0, 2, 0]);
-    }
-
-    #[test]
-    fn an_open_connection_hands_its_session_over() {
-        let (registry, now) = (ResumeRegistry::new(), Instant::now());
-        let claim = |slot| registry.claim(&name("a"), connection(slot), socket(7), now);
-        assert!(matches!(claim(1), ClaimResult::New));
-        assert!(matches!(claim(2), ClaimResult::Open(previous) if previous == connection(1)));
-        assert!(matches!(claim(3), ClaimResult::Open(previous) if previous == connection(2)));
-        // The second one never had the session, and says nothing at its end.
-        let (to, left) =
-            registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now).unwrap();
-        assert_eq!((to, left.is_some()), (connection(3), true));
-        assert!(
-            registry.end(&name("a"), connection(3), Some(Box::new(session(now))), now).is_none()
-        );
-        assert_eq!(registry.parked(), 1);
-    }
-
-    #[test]
-    fn a_token_with_another_socket_id_is_not_taken_over() {
-        let (registry, now) = (ResumeRegistry::new(), Instant::now());
-        assert!(matches!(
-            registry.claim(&name("a"), connection(1), socket(7), now),
-            ClaimResult::New
-        ));
-        let other = registry.claim(&name("a"), connection(2), socket(8), now);
-        assert!(matches!(other, ClaimResult::Refused));
-        assert!(
-            registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now).is_none()
-        );
-    }
-
-    #[test]
-    fn a_token_of_several_pages_is_not_resumed_without_end() {
-        let (registry, now) = (ResumeRegistry::new(), Instant::now());
-        let claim = |slot| registry.claim(&name("a"), connection(slot), socket(7), now);
-        claim(0);
-        let takeovers = (1..100).take_while(|slot| {
-            let is_found = registry.socket_id(&name("a"), now).is_ok();
-            if is_found {
-                claim(*slot);
-            }
-            is_found
-        });
-        assert_eq!(takeovers.count(), 20);
-        assert!(registry.socket_id(&name("a"), now + Duration::from_secs(60)).is_ok());
-        // Returns of a client that was lost are not limited.
-        let _ = registry.end(&name("a"), connection(20), Some(Box::new(session(now))), now);
-        for _ in 0..100 {
-            assert_eq!(registry.socket_id(&name("a"), now), Ok(Some(socket(7))));
-        }
-    }
-
-    #[test]
-    fn sessions_are_bounded_in_number_and_age() {
-        let (registry, now) = (ResumeRegistry::new(), Instant::now());
-        for number in 0..=ResumeRegistry::PARKED_MAX {
-            let name = name(&number.to_string());
-            registry.claim(&name, connection(1), socket(7), now);
-            let _ = registry.end(&name, connection(1), Some(Box::new(session(now))), now);
-        }
-        assert_eq!(registry.parked(), ResumeRegistry::PARKED_MAX);
-        assert_eq!(registry.socket_id(&name("0"), now), Ok(None), "the oldest");
-        assert_eq!(registry.socket_id(&name("1"), now), Ok(Some(socket(7))));
-        assert_eq!(registry.stats().evicted, 1);
-        registry.on_tick(now + ResumeRegistry::KEPT_FOR - Duration::from_millis(1));
-        assert_eq!(registry.parked(), ResumeRegistry::PARKED_MAX);
-        registry.on_tick(now + ResumeRegistry::KEPT_FOR);
-        assert_eq!((registry.parked(), registry.state.lock().clients.len()), (0, 0));
-    }
-}
+mod tests;

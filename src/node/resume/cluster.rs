@@ -1,0 +1,257 @@
+//! Clients that return to another node than the one that they were connected to.
+//!
+//! Each connected or parked client has a record in Redis. A connection that claims the place of its client finds there what the
+//! previous connection has left, or the node that still has that connection, which then hands its session over.
+
+use super::{
+    grace::{GraceSubscriptions, Lingering, Owner},
+    registry::{EndOfClient, Leaving},
+};
+use crate::{
+    broker::{
+        ClientMessage, ClientRecord, FoundClient, Place, RedisBroker, ReturnedClient,
+        SessionRequest,
+    },
+    channel::ParkedSession,
+    clock,
+    hub::{ClaimOutcome, ConnectionRef, Delivery, Inboxes},
+    node::{Node, ResumeRegistry},
+    protocol::{ClientName, SocketId},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time;
+
+/// The pause after a record could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lost connection's session is offered to a Redis that is unavailable. Redis has lost most of the
+/// sessions by then that it could have, and this node keeps its own.
+const PARK_TIMEOUT: Duration = Duration::from_mins(10);
+/// Interval of the maintenance of records: a Redis that has lost its data soon has those of connected clients again.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of records that are renewed in one tick.
+const RENEWED_PER_TICK: usize = 1_000;
+
+impl Node {
+    /// Looks up the socket id of a client's previous connection.
+    pub(in crate::node) async fn find_client(&self, client: &ClientName) -> FoundClient {
+        if let Some(broker) = self.broker.redis()
+            && let Ok(found) = broker.find_client(client).await
+        {
+            return found;
+        }
+        match self.resume.socket_id(client, clock::now()) {
+            Ok(Some(socket_id)) => FoundClient::Known(socket_id),
+            Ok(None) => FoundClient::Unknown,
+            Err(_shared) => FoundClient::Shared,
+        }
+    }
+
+    /// Claims the place of a client among all nodes. The connection receives the outcome in the inbox of its shard.
+    /// `session` is what this node has of the previous connection.
+    pub fn claim_among_nodes(
+        self: &Arc<Self>,
+        client: ClientName,
+        number: u64,
+        (connection, socket_id): (ConnectionRef, SocketId),
+        session: Option<Box<ParkedSession>>,
+    ) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = node.outcome_of_claim(&client, number, socket_id, session).await;
+            if let ClaimOutcome::Resumed(_) = outcome {
+                node.resume.count_resumed();
+            }
+            if outcome == ClaimOutcome::Refused
+                && let Some(other) = node.resume.refuse(&client, connection)
+            {
+                node.deliver_outcome(&client, other, ClaimOutcome::Refused);
+            }
+            node.deliver_outcome(&client, connection, outcome);
+        });
+    }
+
+    async fn outcome_of_claim(
+        &self,
+        client: &ClientName,
+        number: u64,
+        socket_id: SocketId,
+        session: Option<Box<ParkedSession>>,
+    ) -> ClaimOutcome {
+        let Some(broker) = self.broker.redis() else { return ClaimOutcome::New };
+        let unknown = || Box::new(ParkedSession::unknown());
+        match broker.claim_client(client, number, socket_id).await {
+            Ok(ClientRecord::New) => session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed),
+            Ok(ClientRecord::OtherSocket) => ClaimOutcome::Refused,
+            // What another node has parked is newer than what this one could not park.
+            Ok(ClientRecord::Parked(session)) => ClaimOutcome::Resumed(session),
+            Ok(ClientRecord::Connected(place)) => {
+                let moved = broker.request_session(client, &place, number).await.map(Box::new);
+                ClaimOutcome::Resumed(moved.or(session).unwrap_or_else(unknown))
+            }
+            Err(_unavailable) => {
+                self.resume.renew_all(clock::now());
+                ClaimOutcome::Resumed(session.unwrap_or_else(unknown))
+            }
+        }
+    }
+
+    fn deliver_outcome(
+        &self,
+        client: &ClientName,
+        connection: ConnectionRef,
+        outcome: ClaimOutcome,
+    ) {
+        let (key, client) = (connection.key, client.clone());
+        self.inboxes.inbox(connection.shard).push(Delivery::Resume { key, client, outcome });
+    }
+
+    /// Ends a connection that has claimed its place, with what is left of it; `None` if its client is to be
+    /// forgotten.
+    pub fn end_of_client(
+        self: &Arc<Self>,
+        client: &ClientName,
+        connection: ConnectionRef,
+        session: Option<Box<ParkedSession>>,
+        now: Instant,
+    ) {
+        match self.resume.end(client, connection, session, now) {
+            EndOfClient::Done => {}
+            EndOfClient::ToConnection(claimant, session) => {
+                let outcome = session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed);
+                self.deliver_outcome(client, claimant, outcome);
+            }
+            EndOfClient::ToPlace(place, session) => self.send_session(place, session),
+            EndOfClient::Park { number, socket_id, session } => {
+                self.park(client.clone(), number, socket_id, session);
+            }
+            EndOfClient::Forget { number } => self.forget_records(vec![(client.clone(), number)]),
+        }
+    }
+
+    /// Stores a session in the record of its client.
+    fn park(
+        self: &Arc<Self>,
+        client: ClientName,
+        number: u64,
+        socket_id: SocketId,
+        session: Box<ParkedSession>,
+    ) {
+        let (node, until) = (Arc::clone(self), clock::now() + PARK_TIMEOUT);
+        let parking = self.resume.start_parking();
+        tokio::spawn(async move {
+            let _parking = parking;
+            let Some(broker) = node.broker.redis() else { return };
+            loop {
+                match broker.park_client(&client, number, socket_id, &session).await {
+                    Ok(None) => return node.resume.on_parked(&client, number),
+                    // It has returned to another node meanwhile, or to this one.
+                    Ok(Some(place)) => {
+                        if let Leaving::Session(Some(session)) =
+                            node.resume.leave(&client, number, &place)
+                        {
+                            broker.send_session(&place, Some(&session)).await;
+                        }
+                        return;
+                    }
+                    Err(_unavailable) => {}
+                }
+                if until <= clock::now() || !node.resume.is_parking(&client, number) {
+                    return;
+                }
+                time::sleep(RETRY_INTERVAL).await;
+            }
+        });
+    }
+
+    fn send_session(&self, place: Place, session: Option<Box<ParkedSession>>) {
+        if let Some(broker) = self.broker.redis().cloned() {
+            send_session(broker, place, session);
+        }
+    }
+
+    fn forget_records(&self, places: Vec<(ClientName, u64)>) {
+        if let Some(broker) = self.broker.redis().cloned().filter(|_| !places.is_empty()) {
+            tokio::spawn(async move {
+                for (client, number) in places {
+                    // A record that stays ends by itself.
+                    let _ = broker.forget_client(&client, number).await;
+                }
+            });
+        }
+    }
+
+    /// Ends what a client that has subscribed here again has left on another node.
+    pub(crate) fn end_left_on(&self, process: &Arc<str>, returned: ReturnedClient) {
+        if let Some(broker) = self.broker.redis().cloned() {
+            let process = Arc::clone(process);
+            tokio::spawn(async move { broker.end_left_subscription(&process, &returned).await });
+        }
+    }
+
+    /// Renews the records of connected clients, and deletes those of evicted sessions. Returns when it has to be called
+    /// again.
+    pub(in crate::node) fn maintain_records(&self, now: Instant) -> Option<Instant> {
+        let broker = self.broker.redis()?;
+        self.forget_records(self.resume.take_evicted());
+        if self.resume.has_new_losses(broker.data_losses()) {
+            self.resume.renew_all(now);
+        }
+        let due = self.resume.take_renewals(RENEWED_PER_TICK, now);
+        let next = if due.len() == RENEWED_PER_TICK { now } else { now + MAINTENANCE_INTERVAL };
+        if due.is_empty() {
+            return Some(next);
+        }
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let renewed = due.iter().map(|(client, number, socket_id)| {
+                // If the client is connected elsewhere, its connection to this node ends by itself.
+                broker.renew_client(client, *number, *socket_id)
+            });
+            let renewed = futures_util::future::join_all(renewed).await;
+            let failed = renewed.iter().filter(|renewed| renewed.is_err()).count();
+            if 0 < failed {
+                tracing::debug!(failed, "records of clients were not renewed");
+            }
+        });
+        Some(next)
+    }
+
+    /// Waits until what ended connections have left is stored, `limit` at most.
+    pub async fn wait_until_parked(&self, limit: Duration) {
+        let _ = time::timeout(limit, self.resume.wait_until_parked()).await;
+    }
+}
+
+/// Handles the messages of other nodes about clients that have returned there.
+pub(in crate::node) fn serve_other_nodes(
+    broker: &RedisBroker,
+    registry: &Arc<ResumeRegistry>,
+    grace: &Arc<GraceSubscriptions>,
+    inboxes: &Arc<Inboxes>,
+) {
+    let (registry, grace) = (Arc::clone(registry), Arc::clone(grace));
+    let (inboxes, own) = (Arc::clone(inboxes), broker.clone());
+    broker.set_client_receiver(move |message| match message {
+        ClientMessage::SessionWanted(SessionRequest { client, number, claimant }) => {
+            match registry.leave(&client, number, &claimant) {
+                Leaving::Open(connection) => {
+                    inboxes.inbox(connection.shard).push(Delivery::Replace(connection.key));
+                }
+                Leaving::Session(session) => send_session(own.clone(), claimant, session),
+            }
+        }
+        ClientMessage::Returned(ReturnedClient { app_id, socket_id, channel, user_id }) => {
+            for lingering in grace.take_replaced(&Owner::new(app_id, channel, user_id, socket_id)) {
+                let Lingering { hub, channel, shard, user_id, .. } = lingering;
+                own.unsubscribe(&hub, shard, &channel, user_id.as_ref());
+            }
+        }
+    });
+}
+
+fn send_session(broker: RedisBroker, place: Place, session: Option<Box<ParkedSession>>) {
+    tokio::spawn(async move { broker.send_session(&place, session.as_deref()).await });
+}
