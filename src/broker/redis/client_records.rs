@@ -9,6 +9,7 @@ use super::{
     cluster_state::ClusterState,
     envelope::ControlMessage,
     scripts::{ScriptCall, ScriptReply, Unexpected},
+    session_requests::{ClientMessage, ReturnedClient, lost_at},
 };
 use crate::{
     broker::{
@@ -16,96 +17,15 @@ use crate::{
         error::Unavailable,
     },
     channel::ParkedSession,
-    protocol::{ChannelName, ClientName, SocketId},
+    protocol::{ClientName, SocketId},
 };
-use parking_lot::Mutex;
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
-use tokio::{sync::oneshot, time::timeout};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// How long another node may take to hand a session over. It does so at once, or never.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Maximum size of a session in a message, in bytes.
 const SESSION_MAX: usize = 1 << 20;
-
-/// A request of another node for the session of a client.
-#[derive(Debug)]
-pub(crate) struct SessionRequest {
-    /// The client.
-    pub client: ClientName,
-    /// The number of its place on this node.
-    pub number: u64,
-    /// Who asks.
-    pub claimant: Place,
-}
-
-/// A client that has subscribed on another node again.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ReturnedClient {
-    /// The id of its app.
-    pub app_id: Arc<str>,
-    /// Its socket id.
-    pub socket_id: SocketId,
-    /// The channel.
-    pub channel: ChannelName,
-    /// On a presence channel, the member.
-    pub user_id: Option<Arc<str>>,
-}
-
-/// A message of another node about a client of this one.
-#[derive(Debug)]
-pub(crate) enum ClientMessage {
-    /// The node asks for the client's session.
-    SessionWanted(SessionRequest),
-    /// The client has subscribed there.
-    Returned(ReturnedClient),
-}
-
-type Receiver = Box<dyn Fn(ClientMessage) + Send + Sync>;
-
-/// The sessions that this node waits for, and what handles the requests of other nodes.
-#[derive(Default)]
-pub(super) struct SessionRequests {
-    awaited: Mutex<HashMap<u64, oneshot::Sender<Option<ParkedSession>>>>,
-    receiver: OnceLock<Receiver>,
-    /// How often Redis may have lost data while this node was registered.
-    data_losses: AtomicU64,
-}
-
-impl fmt::Debug for SessionRequests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionRequests").field("awaited", &self.awaited).finish_non_exhaustive()
-    }
-}
-
-impl SessionRequests {
-    /// Handles a message of another node.
-    pub(super) fn on_message(&self, message: ClientMessage) {
-        if let Some(receiver) = self.receiver.get() {
-            receiver(message);
-        }
-    }
-
-    /// Takes the session that was handed over to the place `number` of this node; `None` if nothing is left.
-    pub(super) fn on_session(&self, number: u64, session: Option<ParkedSession>) {
-        if let Some(waiting) = self.awaited.lock().remove(&number) {
-            // It may have been given up.
-            let _ = waiting.send(session);
-        }
-    }
-
-    /// Records that Redis may have lost the records.
-    pub(super) fn on_data_lost(&self) {
-        self.data_losses.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 impl RedisBroker {
     /// Sets what handles the messages of other nodes about clients. It is set once, and must not wait.
@@ -113,12 +33,12 @@ impl RedisBroker {
         &self,
         receiver: impl Fn(ClientMessage) + Send + Sync + 'static,
     ) {
-        let _ = self.shared.session_requests.receiver.set(Box::new(receiver));
+        self.shared.session_requests.set_receiver(Box::new(receiver));
     }
 
     /// How often Redis may have lost the records of this node's clients.
     pub(crate) fn data_losses(&self) -> u64 {
-        self.shared.session_requests.data_losses.load(Ordering::Relaxed)
+        self.shared.session_requests.data_losses()
     }
 
     /// Looks up a client at its handshake.
@@ -222,8 +142,7 @@ impl RedisBroker {
         if !shared.ready_nodes.processes().contains(&from.process) {
             return None;
         }
-        let (waiting, session) = oneshot::channel();
-        shared.session_requests.awaited.lock().insert(number, waiting);
+        let session = shared.session_requests.wait_for(number);
         let message = ControlMessage::SessionWanted {
             claimant: self.place(number),
             number: from.number,
@@ -235,7 +154,7 @@ impl RedisBroker {
             session.await.ok()?
         };
         let session = timeout(HANDOVER_TIMEOUT, exchange).await.ok().flatten();
-        shared.session_requests.awaited.lock().remove(&number);
+        shared.session_requests.give_up(number);
         let mut session = session?;
         session.process = Some(from.process.as_str().into());
         Some(session)
@@ -303,11 +222,6 @@ impl ClusterState {
 fn age_ms(session: &ParkedSession, now: Instant) -> u64 {
     let age = session.lost_at.map(|lost_at| now.saturating_duration_since(lost_at));
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// When a connection was lost that was lost `age_ms` ago.
-pub(super) fn lost_at(age_ms: u64, now: Instant) -> Instant {
-    now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now)
 }
 
 fn socket_id(bits: &str) -> Result<SocketId, Unexpected> {

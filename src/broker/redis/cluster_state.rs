@@ -2,7 +2,6 @@
 
 use super::{
     cache_updates::CacheUpdates,
-    client_records::SessionRequests,
     clock::now,
     console_peers::ConsolePeers,
     envelope::EnvelopeId,
@@ -19,6 +18,7 @@ use super::{
     ready::ReadyNodes,
     reports::NodeReports,
     scripts::Scripts,
+    session_requests::SessionRequests,
     unforwarded::Unforwarded,
 };
 use crate::{broker::logs::NodeLogs, config::ConnectionConfig, throttle::LogThrottle};

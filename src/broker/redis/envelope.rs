@@ -3,7 +3,7 @@
 //! Decoding any bytes that are published there fails or returns a valid message: other users of the same
 //! Redis cannot make a node send invalid data to its clients.
 
-use super::{client_records::ReturnedClient, ready::NodeState};
+use super::{ready::NodeState, session_requests::ReturnedClient};
 use crate::{
     broker::clients::Place,
     hub::UserClose,
@@ -264,42 +264,9 @@ impl ControlMessage {
                 let text = text(answer)?.to_owned();
                 Ok(Self::ConsoleAnswer { process: process.to_owned(), text })
             }
-            "T" => {
-                let (process, rest) = split_word(rest)?;
-                let (by, rest) = split_number(rest)?;
-                let (number, rest) = split_number(rest)?;
-                let (token, app_id) = split_word(rest)?;
-                let token = ResumeToken::parse(token).map_err(|_| DecodeError)?;
-                Ok(Self::SessionWanted {
-                    claimant: Place { process: process.to_owned(), number: by },
-                    number,
-                    client: ClientName { app_id: text(app_id)?.into(), token },
-                })
-            }
-            "P" => {
-                let (process, rest) = split_word(rest)?;
-                let (number, rest) = split_number(rest)?;
-                let (lost_ms, positions) = split_number(rest)?;
-                let positions = text(positions)?.to_owned();
-                let session = (!positions.is_empty()).then_some((lost_ms, positions));
-                Ok(Self::Session { process: process.to_owned(), number, session })
-            }
-            "G" => {
-                let (process, rest) = split_word(rest)?;
-                let (socket_id, rest) = split_number(rest)?;
-                let (channel, rest) = split_word(rest)?;
-                let (app_id, user_id) = split_length(rest)?;
-                let client = ReturnedClient {
-                    app_id: text(app_id)?.into(),
-                    socket_id: SocketId::from_bits(socket_id).ok_or(DecodeError)?,
-                    // Its length was checked when the client subscribed.
-                    channel: ChannelName::parse(channel, usize::MAX).map_err(|_| DecodeError)?,
-                    user_id: (!user_id.is_empty())
-                        .then(|| text(user_id).map(Into::into))
-                        .transpose()?,
-                };
-                Ok(Self::Returned { process: process.to_owned(), client })
-            }
+            "T" => Self::decode_session_wanted(rest),
+            "P" => Self::decode_session(rest),
+            "G" => Self::decode_returned(rest),
             "K" | "C" => {
                 let (app_id, user_id) = split_length(rest)?;
                 let close = if kind == "K" { UserClose::Terminate } else { UserClose::Reconnect };
@@ -311,6 +278,43 @@ impl ControlMessage {
             }
             _ => Err(DecodeError),
         }
+    }
+
+    fn decode_session_wanted(rest: &[u8]) -> Result<Self, DecodeError> {
+        let (process, rest) = split_word(rest)?;
+        let (by, rest) = split_number(rest)?;
+        let (number, rest) = split_number(rest)?;
+        let (token, app_id) = split_word(rest)?;
+        let token = ResumeToken::parse(token).map_err(|_| DecodeError)?;
+        Ok(Self::SessionWanted {
+            claimant: Place { process: process.to_owned(), number: by },
+            number,
+            client: ClientName { app_id: text(app_id)?.into(), token },
+        })
+    }
+
+    fn decode_session(rest: &[u8]) -> Result<Self, DecodeError> {
+        let (process, rest) = split_word(rest)?;
+        let (number, rest) = split_number(rest)?;
+        let (lost_ms, positions) = split_number(rest)?;
+        let positions = text(positions)?.to_owned();
+        let session = (!positions.is_empty()).then_some((lost_ms, positions));
+        Ok(Self::Session { process: process.to_owned(), number, session })
+    }
+
+    fn decode_returned(rest: &[u8]) -> Result<Self, DecodeError> {
+        let (process, rest) = split_word(rest)?;
+        let (socket_id, rest) = split_number(rest)?;
+        let (channel, rest) = split_word(rest)?;
+        let (app_id, user_id) = split_length(rest)?;
+        let client = ReturnedClient {
+            app_id: text(app_id)?.into(),
+            socket_id: SocketId::from_bits(socket_id).ok_or(DecodeError)?,
+            // Its length was checked when the client subscribed.
+            channel: ChannelName::parse(channel, usize::MAX).map_err(|_| DecodeError)?,
+            user_id: (!user_id.is_empty()).then(|| text(user_id).map(Into::into)).transpose()?,
+        };
+        Ok(Self::Returned { process: process.to_owned(), client })
     }
 }
 

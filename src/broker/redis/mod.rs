@@ -105,6 +105,7 @@ mod reports;
 mod restore;
 mod scheduler;
 mod scripts;
+mod session_requests;
 mod sign_in;
 #[cfg(test)]
 mod simulation;
@@ -117,7 +118,6 @@ mod watch;
 mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
-pub(crate) use client_records::{ClientMessage, ReturnedClient, SessionRequest};
 pub use console_peers::PeerMessage;
 pub use inspect::inspect;
 pub use link::RedisFacts;
@@ -125,6 +125,7 @@ pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub(in crate::broker) use redis_broker::ClusterPermit;
 pub use redis_broker::RedisBroker;
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
+pub(crate) use session_requests::{ClientMessage, ReturnedClient, SessionRequest};
 #[cfg(test)]
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
 pub(in crate::broker) use watch::RedisWatch;

@@ -48,9 +48,7 @@ impl Coordinator {
             (MembershipAction::ForgetAcknowledgements, _) => self.topics.forget_acknowledgements(),
             (MembershipAction::ApplyRegistration { lost_data: changed }, _) => {
                 shared.clear_fenced();
-                if !changed.is_empty() {
-                    shared.session_requests.on_data_lost();
-                }
+                shared.session_requests.on_registered(!changed.is_empty());
                 self.topics.mark_data_lost(&changed);
             }
             (MembershipAction::SyncAll, _) => self.topics.sync_all(),

@@ -3,10 +3,10 @@
 use super::Coordinator;
 use crate::{
     broker::redis::{
-        client_records::{ClientMessage, SessionRequest, lost_at},
         console_peers::PeerMessage,
         envelope::ControlMessage,
         ready::NodeState,
+        session_requests::{ClientMessage, SessionRequest, lost_at},
     },
     channel::ParkedSession,
 };
