@@ -5,16 +5,14 @@ mod settings;
 mod usage;
 
 pub use settings::{HistoryRead, LogRequest, LogStats};
-pub(super) use settings::{HistoryRule, PendingLogRequest};
+pub(super) use settings::{HistoryRule, LogSettings, PendingLogRequest};
 pub(super) use usage::NodeLogs;
 
 use crate::{
     channel::{ChannelLog, HistoryQuery, LogLimits, LogStart},
-    hub::RegisteredSubscription,
     protocol::{ChannelName, Frame, SocketId},
 };
 use parking_lot::Mutex;
-use settings::LogSettings;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
@@ -149,41 +147,6 @@ impl Logs {
             entry.kept_until = now + node.settings.kept;
         });
         state.set_alarm(node, now);
-    }
-
-    /// Begins a subscription like [`Logs::subscribe`], after the broker has decided about it. `subscribed` receives the
-    /// start, and no cached event if that is in the replay.
-    pub(super) fn begin(
-        &self,
-        node: &Arc<NodeLogs>,
-        channel: &ChannelName,
-        request: &PendingLogRequest,
-        subscribed: &mut RegisteredSubscription,
-        now: Instant,
-    ) {
-        let (request, receiver) = match request {
-            PendingLogRequest::No => return,
-            // Without a replay, the receiver has no meaning.
-            PendingLogRequest::Begin => (LogRequest::Begin, SocketId::from_random(0)),
-            PendingLogRequest::After(position, receiver) => {
-                (LogRequest::After(position), *receiver)
-            }
-        };
-        subscribed.log = self.subscribe(node, channel, request, receiver, now);
-        let is_whole = subscribed.log.as_ref().is_some_and(|start| start.replay.is_ok());
-        if matches!(request, LogRequest::After(_)) && is_whole {
-            subscribed.cached = None;
-        }
-    }
-
-    /// Drops the log of a channel: later events may be missed.
-    pub(super) fn forget(&self, node: &NodeLogs, channel: &ChannelName, now: Instant) {
-        if !self.is_active() {
-            return;
-        }
-        self.state.lock().change(channel, &node.settings, now, |entry| {
-            (entry.readers, entry.kept_until, entry.rule) = (0, now, None);
-        });
     }
 
     /// Adds an event to the channel's log, if it has one or gets one by a rule. Returns the event's sequence in the

@@ -150,11 +150,8 @@ impl Broker {
     pub fn on_tick(&self, hub: &Hub, now: Instant) -> Option<Instant> {
         match self {
             Self::Local(local) => local::on_tick(local, hub, now),
-            Self::Redis(broker) => {
-                broker.expire_logs(hub, now);
-                // Nothing sets the alarm, and the coordinator runs its own timers more often.
-                Some(now)
-            }
+            // The coordinator runs its own timers.
+            Self::Redis(_) => None,
         }
     }
 
@@ -212,7 +209,7 @@ impl Broker {
     pub fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {
         match self {
             Self::Local(local) => local::release_log(local, hub, channel, now),
-            Self::Redis(broker) => broker.release_log(hub, channel, now),
+            Self::Redis(broker) => broker.release_log(hub, channel),
         }
     }
 
@@ -435,7 +432,8 @@ impl Broker {
     pub fn log_stats(&self, hub: &Hub) -> LogStats {
         match self {
             Self::Local(_) => local::log_stats(hub),
-            Self::Redis(_) => RedisBroker::log_stats(hub),
+            // Redis has them.
+            Self::Redis(_) => LogStats::default(),
         }
     }
 

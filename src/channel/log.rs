@@ -103,6 +103,8 @@ pub struct ChannelLog {
     epoch: Arc<str>,
     /// The sequence of the latest event.
     sequence: u64,
+    /// The log has all events with later sequences.
+    complete_after: u64,
     events: VecDeque<LoggedEvent>,
     bytes: usize,
 }
@@ -111,7 +113,29 @@ impl ChannelLog {
     /// An empty log, whose `epoch` no log of the channel had before.
     #[must_use]
     pub fn new(epoch: Arc<str>) -> Self {
-        Self { epoch, sequence: 0, events: VecDeque::new(), bytes: 0 }
+        Self { epoch, sequence: 0, complete_after: 0, events: VecDeque::new(), bytes: 0 }
+    }
+
+    /// A part of a log that is kept elsewhere, which ends at `end`: `latest` are its entries from the latest one, with
+    /// their sequences and events. Entries of what is not replayed have none. Entries before a missing sequence are left out.
+    #[must_use]
+    pub fn from_latest(
+        end: Position,
+        latest: impl IntoIterator<Item = (u64, Option<LoggedEvent>)>,
+    ) -> Self {
+        let mut log = Self { sequence: end.sequence, ..Self::new(end.epoch) };
+        log.complete_after = end.sequence;
+        for (sequence, event) in latest {
+            if sequence == 0 || sequence != log.complete_after {
+                break;
+            }
+            log.complete_after -= 1;
+            if let Some(event) = event {
+                log.bytes += event.frame.bytes().len() + LOG_OVERHEAD_BYTES;
+                log.events.push_front(event);
+            }
+        }
+        log
     }
 
     /// The position after the latest event.
@@ -166,6 +190,7 @@ impl ChannelLog {
         let Some(oldest) = self.events.pop_front() else { return 0 };
         let bytes = oldest.frame.bytes().len() + LOG_OVERHEAD_BYTES;
         self.bytes -= bytes;
+        self.complete_after = oldest.sequence;
         if self.events.len() * 4 < self.events.capacity() {
             self.events.shrink_to(self.events.len() * 2);
         }
@@ -199,12 +224,11 @@ impl ChannelLog {
         if position.epoch != self.epoch || self.sequence < position.sequence {
             return Err(Gap::Epoch);
         }
-        let missed =
-            usize::try_from(self.sequence - position.sequence).map_err(|_| Gap::TooMuch)?;
-        if self.events.len() < missed {
+        if position.sequence < self.complete_after {
             return Err(Gap::Trimmed);
         }
-        let events = self.events.range(self.events.len() - missed..);
+        let first = self.events.partition_point(|event| event.sequence <= position.sequence);
+        let events = self.events.range(first..);
         let included = events.filter(|event| event.except != Some(receiver));
         let frames: Vec<Frame> = included.map(|event| event.frame.clone()).collect();
         let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
@@ -278,6 +302,32 @@ mod tests {
         assert_eq!(after(3, 12, 1), Err(Gap::TooMuch));
         assert_eq!(after(4, 11, 1), Err(Gap::TooMuch));
         assert_eq!(after(2, 6, 2), Ok("3 5".into()), "only what is received counts");
+    }
+
+    #[test]
+    fn a_part_of_a_log_ends_before_a_missing_sequence() {
+        let event = |sequence: u64| LoggedEvent {
+            sequence,
+            published_at: Instant::now(),
+            frame: Frame::text(FrameKind::Event, &sequence.to_string()),
+            except: None,
+        };
+        let whole = |sequence| (sequence, Some(event(sequence)));
+        let part = |latest| ChannelLog::from_latest(at(9), latest);
+        let after =
+            |log: &ChannelLog, sequence| texts(log.after(&at(sequence), socket(1), NO_LIMIT));
+        let log = part(vec![whole(9), (8, None), whole(7), whole(5), whole(4)]);
+        assert_eq!(after(&log, 6), Ok("7 9".into()), "8 is not replayed");
+        assert_eq!(after(&log, 7), Ok("9".into()));
+        assert_eq!(after(&log, 9), Ok(String::new()));
+        assert_eq!(after(&log, 5), Err(Gap::Trimmed), "6 is missing");
+        assert_eq!(after(&log, 10), Err(Gap::Epoch));
+        assert_eq!((log.end(), log.bytes()), (at(9), 2 * (3 + LOG_OVERHEAD_BYTES)));
+        for log in [part(Vec::new()), part(vec![whole(8)])] {
+            assert_eq!((after(&log, 9), after(&log, 8)), (Ok(String::new()), Err(Gap::Trimmed)));
+        }
+        let all = ChannelLog::from_latest(at(1), vec![whole(1), whole(0)]);
+        assert_eq!(after(&all, 0), Ok("1".into()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
         AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox, SlowConnection,
         SlowConnectionsQuery,
     },
-    protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRejection},
+    protocol::{ChannelName, CloseCode, Frame, FrameKind, SocketId, SubscriptionRejection},
 };
 use std::sync::Arc;
 
@@ -33,7 +33,9 @@ impl Shard {
                         self.subscribers.on_logged(channel, self.logged_deliveries, logged);
                     }
                     let sent = self.fan_out(channel, sequence, &frame, except);
-                    if let Some(excluded) = except.filter(|_| 0 < logged) {
+                    if 0 < logged && frame.kind() == FrameKind::ClientEvent {
+                        self.tell_uncounted(channel, logged);
+                    } else if let Some(excluded) = except.filter(|_| 0 < logged) {
                         self.tell_excluded(channel, excluded, logged);
                     }
                     sent

@@ -144,7 +144,20 @@ impl Shard {
 
     /// Tells a page that counts its events of one that excludes it, so that it counts on behind it.
     pub(super) fn tell_excluded(&mut self, id: ChannelId, excluded: SocketId, logged: u64) {
-        let Some(slot) = self.subscribers.log_reader(id, excluded) else { return };
+        if let Some(slot) = self.subscribers.log_reader(id, excluded) {
+            self.tell_logged(slot, id, logged);
+        }
+    }
+
+    /// Tells pages that count their events of a client event, which they do not count, so that they count on behind it.
+    pub(super) fn tell_uncounted(&mut self, id: ChannelId, logged: u64) {
+        for slot in self.subscribers.log_readers(id) {
+            self.tell_logged(slot, id, logged);
+        }
+    }
+
+    /// Tells a page that counts its events that the latest one of a channel has the sequence `logged`.
+    fn tell_logged(&mut self, slot: u32, id: ChannelId, logged: u64) {
         let Some(client) = self.client(slot) else { return };
         let of_channel = |handle: &SubscriptionHandle| match handle.0 {
             SubscriptionState::Active(at) => at.channel == id,

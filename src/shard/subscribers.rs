@@ -89,6 +89,13 @@ impl Subscribers {
         Some(found.connection)
     }
 
+    /// All connections of the channel, if it has resumable subscribers.
+    pub(super) fn log_readers(&self, channel: ChannelId) -> Vec<u32> {
+        let of_channel = self.0.get(&channel).filter(|of_channel| of_channel.marks.is_some());
+        let lists = of_channel.map(|of_channel| &of_channel.list);
+        lists.into_iter().flatten().map(|subscriber| subscriber.connection).collect()
+    }
+
     /// Records that the event with this `sequence` in the channel's log is the delivery `counter` of the shard.
     pub(super) fn on_logged(&mut self, channel: ChannelId, counter: u64, sequence: u64) {
         if let Some(marks) =

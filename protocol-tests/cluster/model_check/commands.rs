@@ -5,9 +5,23 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{ModelAndRedis, Words};
 
 /// Templates of commands: `K` is a key, `k` a key of a matching type, `F` a name, `V` a value, `N` a number, `I` an
-/// index, `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern. Other words are
+/// index, `X` an id of a stream, `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern. Other words are
 /// literal.
 const FORMS: &[&str] = &[
+    "XADD k X F V",
+    "XADD k X F V F V",
+    "XADD k X F",
+    "XADD K X F V",
+    "XADD k MAXLEN N X F V",
+    "XADD k MAXLEN = 2 X F V",
+    "XLEN k",
+    "XRANGE k X X",
+    "XRANGE k - +",
+    "XRANGE k - + COUNT N",
+    "XREVRANGE k + -",
+    "XREVRANGE k X X",
+    "XREVRANGE k X X COUNT 1",
+    "XREVRANGE k X X x 1",
     "PING",
     "PING V",
     "ECHO V",
@@ -168,13 +182,15 @@ impl Generator {
 
     fn word(&mut self, word: &str, command: &str) -> Vec<u8> {
         match word {
-            "K" => self.one_of(&["h1", "h2", "s1", "s2", "z1", "z2", "l1", "l2", "t1", "t2"]),
+            "K" => self
+                .one_of(&["h1", "h2", "s1", "s2", "z1", "z2", "l1", "l2", "t1", "t2", "x1", "x2"]),
             "k" if self.random.random_range(0..12) == 0 => self.word("K", command),
             "k" => {
                 let kind = match command.as_bytes()[0] {
                     b'H' => "h",
                     b'Z' => "z",
                     b'L' => "l",
+                    b'X' => "x",
                     _ if command.starts_with("RP") => "l",
                     _ if matches!(command, "SET" | "SETNX" | "STRLEN") => "t",
                     b'S' => "s",
@@ -204,6 +220,9 @@ impl Generator {
                 "9223372036854775807",
                 "-9223372036854775808",
                 "1000",
+            ]),
+            "X" => self.one_of(&[
+                "0-0", "0", "1", "1-1", "2", "3-0", "4", "5-2", "x", "-1", "1-", "6-7-8",
             ]),
             "I" => self.one_of(&["0", "1", "2", "-1", "-2", "5", "-9", "100"]),
             "S" => self.one_of(&[

@@ -36,6 +36,11 @@ impl PendingLogRequest {
             LogRequest::After(position) => Self::After(position.clone(), socket_id),
         }
     }
+
+    /// Whether the connection may resume in the channel.
+    pub(in crate::broker) fn is_reader(&self) -> bool {
+        !matches!(self, Self::No)
+    }
 }
 
 /// What is known of the history of a channel.
@@ -72,11 +77,11 @@ const DETECTION_MARGIN: Duration = Duration::from_secs(10);
 
 /// What the logs of the node's channels keep for connections that resume.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct LogSettings {
+pub(in crate::broker) struct LogSettings {
     /// How long a log is kept after its last reader.
-    pub(super) kept: Duration,
+    pub(in crate::broker) kept: Duration,
     /// Age up to which a log has its events.
-    age: Duration,
+    pub(in crate::broker) age: Duration,
     /// Maximum number of events of a replay.
     max_events: usize,
 }
@@ -110,7 +115,7 @@ impl HistoryRule {
 
 impl LogSettings {
     /// The settings of logs that follow from those of connections.
-    pub(super) fn new(connection: &ConnectionConfig) -> Self {
+    pub(in crate::broker) fn new(connection: &ConnectionConfig) -> Self {
         let seconds = Duration::from_secs;
         // A line that carries nothing is known to be lost only when a ping was not answered, and the
         // client has missed events since before it.
@@ -122,7 +127,7 @@ impl LogSettings {
     }
 
     /// What a log keeps at most while connections may resume from it.
-    pub(super) fn log_limits(&self) -> LogLimits {
+    pub(in crate::broker) fn log_limits(&self) -> LogLimits {
         LogLimits {
             // Events that exclude the connection do not count for its replay, but are in the log.
             events: self.max_events.saturating_mul(2),
@@ -132,7 +137,7 @@ impl LogSettings {
     }
 
     /// How much a connection that resumes receives of one channel at most.
-    pub(super) fn replay_limits(&self) -> ReplayLimits {
+    pub(in crate::broker) fn replay_limits(&self) -> ReplayLimits {
         ReplayLimits { events: self.max_events, bytes: REPLAY_BYTES_MAX }
     }
 }

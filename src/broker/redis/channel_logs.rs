@@ -1,34 +1,100 @@
-//! The logs of channels with subscribers on this node.
-//!
-//! They are in the memory of the node. While a channel has subscribers here, its topic receives each event in order, or forces
-//! the subscribers to subscribe again. So a log is whole until one of both ends, and is dropped then.
+//! The logs of channels, which Redis keeps (`lua/publish.lua`) while they have readers: connections that may resume.
 
-use super::{clock::now, cluster_state::ClusterState};
+use super::{
+    envelope::Envelope,
+    names::{TopicName, TopicSubject},
+    scripts::{ScriptReply, Unexpected},
+};
 use crate::{
-    broker::logs::Logs,
-    hub::Hub,
+    broker::logs::PendingLogRequest,
+    channel::{ChannelLog, LogStart, LoggedEvent, Position, ReplayLimits},
+    hub::{Hub, RegisteredSubscription},
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-/// The logs of an app. Nothing depends on their random epoch, so it is not drawn through `random`.
-pub(super) fn logs(hub: &Hub) -> &Logs {
-    hub.broker_state(|| Logs::new(rand::random(), Vec::new()))
+/// The log of a channel, as a sync has read it.
+#[derive(Clone, Debug)]
+pub(super) struct LogRead(Arc<ChannelLog>);
+
+impl LogRead {
+    /// Parses the last values of the reply to a sync (`lua/sync.lua`): the epoch of the log, and its latest entries.
+    /// `sequence` and `redis_ms` are the channel's sequence and the server's clock. `None` if the sync has not asked for it.
+    pub(super) fn parse(
+        reply: &mut ScriptReply,
+        sequence: u64,
+        redis_ms: u64,
+        now: Instant,
+    ) -> Result<Option<Self>, Unexpected> {
+        let (epoch, entries) = (reply.text()?, reply.all_bytes()?);
+        if epoch.is_empty() {
+            return Ok(None);
+        }
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
+        // An entry that can't be read ends the part that is complete.
+        let entries = entries.chunks_exact(3).map_while(|entry| {
+            let (sequence, published_ms) = (number(&entry[0])?, number(&entry[1])?);
+            let age = Duration::from_millis(redis_ms.saturating_sub(published_ms));
+            let published_at = now.checked_sub(age).unwrap_or(now);
+            if entry[2].is_empty() {
+                return Some((sequence, None));
+            }
+            let envelope = Envelope::decode(&entry[2], now).ok()?;
+            let event = (envelope.frame.kind() == FrameKind::Event).then_some(LoggedEvent {
+                sequence,
+                published_at,
+                frame: envelope.frame,
+                except: envelope.except,
+            });
+            Some((sequence, event))
+        });
+        let end = Position { epoch: epoch.into(), sequence };
+        Ok(Some(Self(Arc::new(ChannelLog::from_latest(end, entries)))))
+    }
 }
 
-impl ClusterState {
-    /// Delivers a frame to the subscribers of this node, and logs it if it is an event of the application.
-    pub(super) fn deliver(
-        &self,
-        hub: &Hub,
-        channel: &ChannelName,
-        frame: &Frame,
-        except: Option<SocketId>,
-    ) {
-        let Some(mut locked) = hub.lock(channel) else { return };
-        let logs = logs(hub);
-        let is_logged = frame.kind() == FrameKind::Event && logs.is_active();
-        let append = || logs.append(&self.logs, channel, frame, except, now());
-        let logged = if is_logged { append() } else { 0 };
+/// Begins to follow the log of a channel, if the subscriber has requested it. `subscribed` receives the start, and no cached
+/// event if that is in the replay.
+pub(super) fn start_log(
+    request: &PendingLogRequest,
+    read: Option<&LogRead>,
+    limits: ReplayLimits,
+    subscribed: &mut RegisteredSubscription,
+) {
+    let Some(LogRead(log)) = read else { return };
+    let replay = match request {
+        PendingLogRequest::No => return,
+        PendingLogRequest::Begin => Ok(Vec::new()),
+        PendingLogRequest::After(position, receiver) => log.after(position, *receiver, limits),
+    };
+    if matches!(request, PendingLogRequest::After(..)) && replay.is_ok() {
+        subscribed.cached = None;
+    }
+    subscribed.log = Some(LogStart { end: log.end(), replay });
+}
+
+/// Delivers a frame to the subscribers of this node. `logged` is the sequence of an event in the log that some of them follow.
+pub(super) fn deliver(
+    hub: &Hub,
+    channel: &ChannelName,
+    frame: &Frame,
+    except: Option<SocketId>,
+    logged: u64,
+) {
+    if let Some(mut locked) = hub.lock(channel) {
         locked.deliver_logged(frame, except, logged);
+    }
+}
+
+/// The key of the log of a topic's channel. Other topics have an unused key in the same slot.
+pub(super) fn log_key(names: &super::names::KeyNames, name: &TopicName) -> String {
+    match &name.subject {
+        TopicSubject::Channel(channel) => names.channel_log_key(&name.app_id, channel),
+        TopicSubject::User(_) | TopicSubject::Connections => {
+            format!("{}:none", names.topic_key(name))
+        }
     }
 }

@@ -13,15 +13,15 @@ use super::{
     names::KeyNames,
     notifiers::AppNotifiers,
     partition::Partition,
-    published_sequences::PublishedSequences,
     random,
     ready::ReadyNodes,
+    recent_sequences::{LEFT_RETENTION, MIN_RETENTION, RecentSequences},
     reports::NodeReports,
     scripts::Scripts,
     session_requests::SessionRequests,
     unforwarded::Unforwarded,
 };
-use crate::{broker::logs::NodeLogs, config::ConnectionConfig, throttle::LogThrottle};
+use crate::{broker::logs::LogSettings, config::ConnectionConfig, throttle::LogThrottle};
 use std::{
     sync::{
         Arc,
@@ -39,7 +39,10 @@ pub(super) struct ClusterState {
     pub(super) is_redis_cluster: bool,
     pub(super) link_state: LinkStateWatch,
     pub(super) redis_clocks: RedisClocks,
-    pub(super) published_sequences: PublishedSequences,
+    /// The highest sequences of the channels that this node has published to.
+    pub(super) published_sequences: RecentSequences,
+    /// The sequences up to which this node had received the events of channels with readers that it has left.
+    pub(super) left_sequences: RecentSequences,
     pub(super) cache_updates: CacheUpdates,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
@@ -51,8 +54,8 @@ pub(super) struct ClusterState {
     pub(super) console_peers: ConsolePeers,
     pub(super) session_requests: SessionRequests,
     pub(super) unforwarded: Unforwarded,
-    /// What the logs of this node's channels share.
-    pub(super) logs: Arc<NodeLogs>,
+    /// What the logs of channels keep.
+    pub(super) logs: LogSettings,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was checked.
     memory_policy_checked: AtomicBool,
@@ -150,7 +153,8 @@ impl ClusterState {
             scripts: Scripts::new(is_redis_cluster),
             is_redis_cluster,
             link_state: LinkStateWatch::new(LinkState::Unavailable("not joined yet".into())),
-            published_sequences: PublishedSequences::new(now()),
+            published_sequences: RecentSequences::new(MIN_RETENTION, now()),
+            left_sequences: RecentSequences::new(LEFT_RETENTION, now()),
             cache_updates: CacheUpdates::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
@@ -162,7 +166,7 @@ impl ClusterState {
             console_peers: ConsolePeers::default(),
             session_requests: SessionRequests::default(),
             unforwarded: Unforwarded::default(),
-            logs: NodeLogs::new(&ConnectionConfig::default(), &Arc::default()),
+            logs: LogSettings::new(&ConnectionConfig::default()),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),
             fenced_link: AtomicU64::new(0),

@@ -154,6 +154,9 @@ impl Coordinator {
                 let channel = TopicSubject::Channel(channel);
                 self.topics.update(&app_id, channel, |topic| topic.decrement(user_id.as_ref()));
             }
+            CoordinatorRequest::ReleaseLog { app_id, channel } => {
+                self.topics.update(&app_id, TopicSubject::Channel(channel), Topic::release_log);
+            }
             CoordinatorRequest::SignIn { app_id, connection, user_id, watchlist } => {
                 self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
             }

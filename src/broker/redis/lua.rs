@@ -13,6 +13,10 @@ pub(crate) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 /// out whether it has missed something.
 const TOMBSTONE_MS: usize = 60_000;
 
+/// How long after the removal of a node from the registry Redis may lose data of the time before, in ms. What that node has
+/// received is not reported to Redis any more.
+const REMOVED_NODE_MS: usize = 600_000;
+
 /// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
 /// holds. If the node dies while Redis loses its registration, no node cleans the list up.
 const TOPIC_LIST_TTL_MS: usize = 600_000;
@@ -46,6 +50,7 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
     let constants = [
         ("@TOMBSTONE_MS@", TOMBSTONE_MS),
         ("@TOPIC_LIST_TTL_MS@", TOPIC_LIST_TTL_MS),
+        ("@REMOVED_NODE_MS@", REMOVED_NODE_MS),
         ("@OVERHEAD@", OVERHEAD_BYTES),
         ("@LOG_BYTES@", LOG_BYTES_MAX),
         ("@LOG_TTL_MS@", LOG_TTL_MS),

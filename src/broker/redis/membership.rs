@@ -14,8 +14,8 @@ pub(super) use values::{
 };
 
 use super::{
-    fencing_token::FencingToken, nodes::Nodes, partition::Partition, published_sequences, random,
-    ready::NodeState, reason::UnavailableReason,
+    fencing_token::FencingToken, nodes::Nodes, partition::Partition, random, ready::NodeState,
+    reason::UnavailableReason, recent_sequences,
 };
 use std::{
     collections::BTreeSet,
@@ -352,7 +352,7 @@ impl Membership {
         // in which this node received no messages were reported by other nodes.
         let missed_for = self.missed_for(now);
         let had_no_publishes = |reply: &&HeartbeatReply| {
-            let recent = published_sequences::MIN_RETENTION;
+            let recent = recent_sequences::MIN_RETENTION;
             !reply.was_open
                 && missed_for.saturating_sub(reply.generation_age) + CLOCK_ERROR_MARGIN <= recent
         };

@@ -42,6 +42,11 @@
 //! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From this
 //! *view* the subscriber gets `subscription_succeeded`.
 //!
+//! # Logs
+//!
+//! `lua/publish.lua` adds events to a stream while the channel has *readers*: connections that may resume. A sync tells Redis whether
+//! this node has some, and reads the log for those that return (`channel_logs`).
+//!
 //! # Webhooks
 //!
 //! `lua/sync.lua` logs changes in the step that makes them, in the partition of the topic. On a Redis
@@ -95,11 +100,11 @@ mod notifiers;
 mod partition;
 mod peers;
 mod publish;
-mod published_sequences;
 mod query;
 mod random;
 mod ready;
 mod reason;
+mod recent_sequences;
 mod redis_broker;
 mod reports;
 mod restore;

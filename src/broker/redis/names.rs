@@ -141,6 +141,11 @@ impl KeyNames {
         self.channel_key("r", app_id, channel)
     }
 
+    /// The log of a channel's events.
+    pub(super) fn channel_log_key(&self, app_id: &str, channel: &ChannelName) -> String {
+        self.channel_key("x", app_id, channel)
+    }
+
     /// The record of a publish with an idempotency key.
     pub(super) fn publish_record_key(
         &self,
@@ -265,6 +270,7 @@ mod tests {
             (names.channel_topic_key("1", &channel), "p:c{460}1:cache-a"),
             (names.cached_event_key("1", &channel), "p:e{460}1:cache-a"),
             (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
+            (names.channel_log_key("1", &channel), "p:x{460}1:cache-a"),
             (
                 names.publish_record_key("1", &channel, publish_id),
                 "p:k{460}1:ebc114150ce03d54d4b8d4a5e18ab0c4",

@@ -348,7 +348,9 @@ impl ClusterState {
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, token)
             .number(self.redis_clocks.at(partition, attempt_deadline))
             .arg(call_flags(is_retry, is_keyed))
-            .number((self.broker_wait + RETRY_ID_MARGIN).as_millis());
+            .number((self.broker_wait + RETRY_ID_MARGIN).as_millis())
+            .number(self.logs.log_limits().events)
+            .number(self.logs.age.as_millis());
         for (event, id) in batch.events.iter().zip(ids) {
             let topic = self.names.channel_topic_key(app_id, &event.channel);
             let retention_ms = event.retention_ms(max_cache_bytes);
@@ -363,6 +365,7 @@ impl ClusterState {
                 .key(&topic)
                 .key(self.names.cached_event_key(app_id, &event.channel))
                 .key(self.names.recent_event_ids_key(app_id, &event.channel))
+                .key(self.names.channel_log_key(app_id, &event.channel))
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
                 .number(retention_ms);

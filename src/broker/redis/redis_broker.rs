@@ -3,7 +3,6 @@
 
 use super::{
     cache_updates::CACHE_UPDATES_TIMEOUT,
-    channel_logs::logs,
     clock,
     cluster_state::ClusterState,
     coordinator::{Coordinator, CoordinatorRequest},
@@ -15,9 +14,9 @@ use super::{
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, ClusterView, LogStats, PublishError, SignInMessages,
-        SubscribeRequest, Unavailable,
-        logs::{NodeLogs, PendingLogRequest},
+        AcceptedClientEvent, AppEvent, ClusterView, PublishError, SignInMessages, SubscribeRequest,
+        Unavailable,
+        logs::{LogSettings, PendingLogRequest},
         occupied_channels::ChannelList,
     },
     channel::{ChannelSummary, Counts},
@@ -92,7 +91,7 @@ impl RedisBroker {
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
         let mut shared =
             ClusterState::new(&config.prefix, endpoint.is_redis_cluster(), broker_wait);
-        shared.logs = NodeLogs::new(connection, &Arc::default());
+        shared.logs = LogSettings::new(connection);
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (broker, tasks) = Self::new(shared, endpoint, hubs, node_timeout);
         for task in tasks {
@@ -190,10 +189,6 @@ impl RedisBroker {
     ) {
         if let Some(mut locked) = hub.lock(channel) {
             locked.remove_subscriber(shard);
-            if locked.shards().is_empty() {
-                // Without subscribers, this node receives no events.
-                logs(hub).forget(&self.shared.logs, channel, clock::now());
-            }
             locked.remove_if_empty();
         }
         let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
@@ -205,18 +200,9 @@ impl RedisBroker {
     }
 
     /// Ends the use of a channel's log by a subscription.
-    pub(in crate::broker) fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {
-        logs(hub).release(&self.shared.logs, channel, now);
-    }
-
-    /// Drops logged events that are too old.
-    pub(in crate::broker) fn expire_logs(&self, hub: &Hub, now: Instant) {
-        logs(hub).expire(&self.shared.logs, now);
-    }
-
-    /// Counters of the logs of channels on this node.
-    pub(in crate::broker) fn log_stats(hub: &Hub) -> LogStats {
-        logs(hub).stats()
+    pub(in crate::broker) fn release_log(&self, hub: &Hub, channel: &ChannelName) {
+        let (app_id, channel) = (hub.app_id(), channel.clone());
+        self.requests.send(CoordinatorRequest::ReleaseLog { app_id, channel });
     }
 
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.

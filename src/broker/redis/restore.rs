@@ -6,6 +6,7 @@
 //! subscribers' connections with 4200, so that the clients subscribe again.
 
 use super::{
+    channel_logs::log_key,
     cluster_state::ClusterState,
     fencing_token::FencingToken,
     link::RedisConnection,
@@ -28,7 +29,7 @@ pub(super) type KnownSequence = (Partition, Box<str>, u64);
 /// The number of sequences that are reported at once.
 const SEQUENCES_PER_BATCH: usize = 512;
 
-/// The sequences of the topics that this node has, or has published to, in these partitions.
+/// The sequences of the topics that this node has or has left, or has published to, in these partitions.
 pub(super) fn known_sequences(
     shared: &ClusterState,
     topics: &Topics,
@@ -37,6 +38,10 @@ pub(super) fn known_sequences(
 ) -> Vec<KnownSequence> {
     let mut sequences: BTreeMap<Box<str>, u64> =
         shared.published_sequences.highest(now).into_iter().collect();
+    for (topic, sequence) in shared.left_sequences.highest(now) {
+        let highest = sequences.entry(topic).or_default();
+        *highest = sequence.max(*highest);
+    }
     for (name, topic) in &topics.all {
         let sequence = topic.received_sequence();
         if 0 < sequence {
@@ -74,8 +79,11 @@ async fn restore(
     connection: &RedisConnection,
     (partition, topic, sequence): (Partition, &str, u64),
 ) -> Result<(), UnavailableReason> {
+    // It was a name when its partition was found.
+    let log = shared.names.parse(topic).map(|name| log_key(&shared.names, &name));
     let call = ScriptCall::fenced(&shared.scripts.restore, partition, &shared.names, token)
         .key(topic)
+        .key(log.unwrap_or_default())
         .arg(random::hex_id())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| UnavailableReason::from(&error))?;

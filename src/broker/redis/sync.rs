@@ -1,6 +1,7 @@
 //! The call that syncs a topic, and its reply.
 
 use super::{
+    channel_logs::{LogRead, log_key},
     cluster_state::ClusterState,
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     fencing_token::FencingToken,
@@ -8,7 +9,7 @@ use super::{
     names::{TopicName, TopicSubject},
     random,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    topic::{SyncRequest, Synced},
+    topic::{LogUse, SyncRequest, Synced},
     webhook_interest::WebhookInterest,
 };
 use crate::{channel::sends_subscription_count, config::AppConfig};
@@ -42,17 +43,13 @@ pub(super) fn sync_call(
             flags.push('s');
         }
     }
-    if request.had_contribution {
-        flags.push('h');
-    }
-    if request.has_other_contributions {
-        flags.push('k');
-    }
+    flags.extend(request_flags(request));
     let mut call = ScriptCall::fenced(&shared.scripts.sync, partition, names, token)
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)
-        .key(names.node_topics_key(node, partition));
+        .key(names.node_topics_key(node, partition))
+        .key(log_key(names, name));
     let mut control_message = String::new();
     if !interest.is_empty() {
         flags.extend(interest.flags());
@@ -86,8 +83,29 @@ pub(super) fn sync_call(
         .arg(epoch)
         .arg(names.control_channel())
         .arg(control_message)
-        .number(request.joins.len());
+        .number(shared.logs.kept.as_millis());
+    let call = with_log_query(call, shared, request.log).number(request.joins.len());
     with_users(call, request)
+}
+
+/// The flags of `lua/sync.lua` for what this node knows.
+fn request_flags(request: &SyncRequest) -> impl Iterator<Item = char> + use<> {
+    let flags = [
+        ('l', request.log != LogUse::NoReaders),
+        ('h', request.had_contribution),
+        ('k', request.has_other_contributions),
+    ];
+    flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag)
+}
+
+/// Adds the part of the channel's log that is requested.
+fn with_log_query(call: ScriptCall, shared: &ClusterState, log: LogUse) -> ScriptCall {
+    let first = match log {
+        LogUse::From(first) => first.to_string(),
+        LogUse::NoReaders | LogUse::Readers => String::new(),
+    };
+    let limits = shared.logs.log_limits();
+    call.arg(first).number(limits.events).number(limits.bytes)
 }
 
 /// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the cached event,
@@ -180,6 +198,7 @@ pub(super) fn parse_sync_reply(
     let is_logged = reply.number()? == 1;
     let published = reply.all_bytes()?;
     let latest = EnvelopeId::from_bytes(&reply.bytes()?);
+    let log = LogRead::parse(&mut reply, sequence, redis_ms, now)?;
     let changes = published.iter().filter_map(|message| Message::decode(message, now).ok());
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));
@@ -197,6 +216,7 @@ pub(super) fn parse_sync_reply(
         last_event_id: latest,
         webhook_log_became_nonempty: is_logged,
         changes: changes.collect(),
+        log,
     };
     Ok((SyncOutcome::Done(Box::new(synced)), redis_ms))
 }

@@ -9,7 +9,7 @@ mod lifecycle;
 mod tests;
 
 use super::{
-    channel_logs::logs,
+    channel_logs::{deliver, start_log},
     clock::now,
     cluster_state::ClusterState,
     envelope::Message,
@@ -206,6 +206,9 @@ impl Topics {
                     subscribing.entry(topic.partition).or_default().push((name, topic.attempt));
                 }
                 Some(TopicStep::Unsubscribe) => {
+                    if let Some(sequence) = topic.left_sequence() {
+                        self.shared.left_sequences.record(&name, sequence, now);
+                    }
                     let attempt = (topic.partition, topic.attempt);
                     commands.push(self.unsubscribe(name, attempt, connection.clone()));
                 }
@@ -433,14 +436,15 @@ impl Topics {
                         let channel = channel.clone();
                         hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel });
                     }
-                    let (logs, node) = (logs(&hub), &self.shared.logs);
+                    let (request, read) = log;
+                    let limits = self.shared.logs.replay_limits();
                     hub.accept_subscription(
                         channel,
                         connection,
                         ticket,
                         user_id,
                         initial,
-                        |subscribed| logs.begin(node, channel, &log, subscribed, now()),
+                        |subscribed| start_log(&request, read.as_ref(), limits, subscribed),
                     );
                 }
                 (
@@ -449,15 +453,20 @@ impl Topics {
                 ) => {
                     hub.reject_subscription(channel, connection, ticket, rejection);
                 }
-                (Effect::Deliver(frame, except), TopicSubject::Channel(channel)) => {
-                    self.shared.deliver(&hub, channel, &frame, except);
+                (Effect::Deliver(frame), TopicSubject::Channel(channel)) => {
+                    deliver(&hub, channel, &frame, None, 0);
+                }
+                (
+                    Effect::DeliverEvent { frame, except, logged },
+                    TopicSubject::Channel(channel),
+                ) => {
+                    deliver(&hub, channel, &frame, except, logged);
                 }
                 (Effect::SendTotalAt(at), _) => {
                     self.delayed_totals.insert((at, Arc::clone(name)));
                 }
                 (Effect::ForceResubscribe, TopicSubject::Channel(channel)) => {
                     self.shared.metrics.count_forced_resubscribe();
-                    logs(&hub).forget(&self.shared.logs, channel, now());
                     hub.force_resubscribe(channel, &CloseCode::EventsMissed);
                 }
                 // On a link without gaps, nothing was missed.

@@ -30,6 +30,11 @@ pub(in crate::broker::redis) enum CoordinatorRequest {
         channel: ChannelName,
         user_id: Option<Arc<str>>,
     },
+    /// A subscription does not use the channel's log any more.
+    ReleaseLog {
+        app_id: Arc<str>,
+        channel: ChannelName,
+    },
     /// A connection has signed in, or again with another watchlist.
     SignIn {
         app_id: Arc<str>,

@@ -20,7 +20,10 @@ if phase == 'claim' then
   if holder and holder ~= ARGV[2] and now < tonumber(claim_end_ms) and tonumber(claim_end_ms) <= now + ARGV[6] then return {'ok', now, 0} end
   redis.call('HSET', registry, 'd:' .. node, now, 'c:' .. node, string.format('%s %.0f', ARGV[2], now + ARGV[6]))
 end
-if phase == 'claim' or phase == 'fence' then redis.call('HDEL', registry, 'n:' .. node, 'e:' .. node) end
+if phase == 'claim' or phase == 'fence' then 
+  redis.call('HDEL', registry, 'n:' .. node, 'e:' .. node)
+  redis.call('HSET', registry, 'z', now)
+end
 if phase == 'drop' and not is_registered then
   for at = 7, #ARGV do call_or_reset('SREM', KEYS[2], ARGV[at]) end
 end

@@ -7,6 +7,11 @@
 --   p       when an expected node that is syncing last made progress
 --   l       the last heartbeat
 --   r, v    the run id of the server, the version of the key layout
+--   u       a generation, a space, and the generation from which on its events are complete: all nodes of before have synced in each one since. While
+--           the generation is not open, followed by ' ?'. Without it, that is the generation itself
+--   j       1 once a node has joined that was registered in the generation before
+--   y:PROC  a process that was registered in the generation before and has not yet synced in this one
+--   z       when a node was last removed: what it has received is not known any more
 --   n:NODE  the link number of a node that is registered: its last connection to Redis
 --   e:NODE  when its lease ends, a space, and how long the lease is, in ms; in one partition only, the lease partition
 --   d:NODE  when it was declared dead, until it is cleaned up; in the lease partition

@@ -49,6 +49,7 @@ local reply = function(status)
 end
 if phase == 'leave' then
   if fields['n:' .. node] == link then
+    set('z', now)
     unset('n:' .. node)
     unset('e:' .. node)
     if #names_with('n:') == 0 and #names_with('d:') == 0 then redis.call('PEXPIRE', registry, @TOMBSTONE_MS@) end
@@ -80,8 +81,20 @@ if phase == 'join' then
   local is_new = not fields.g or (run ~= '' and run ~= fields.r)
   if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return reply('lease_expired') end
   if is_new then
+    local complete_since
+    if fields.g then
+      local of, since, pending = string.match(fields.u or '', '^(%S+) (%S+)( ?%??)$')
+      if of ~= fields.g then since, pending = fields.g, '' end
+      local removed = tonumber(fields.z or 0)
+      local is_recent = now < removed + @REMOVED_NODE_MS@ and removed <= now
+      if pending == '' and not is_recent then complete_since = since end
+    end
+    if complete_since then set('u', ARGV[6] .. ' ' .. complete_since .. ' ?') else unset('u') end
     for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
+    for _, earlier in ipairs(names_with('y:')) do unset('y:' .. earlier) end
+    for _, name in ipairs(names_with('n:')) do set('y:' .. string.match(name, '^[^.]*'), '1') end
     unset('k')
+    unset('j')
     unset('p')
     set('g', ARGV[6])
     set('b', now)
@@ -92,6 +105,7 @@ if phase == 'join' then
   if fields.o ~= '1' then
     for at = 15, #ARGV do set('x:' .. ARGV[at], '1') end
     if #ARGV >= 15 then set('k', '1') end
+    if ARGV[11] ~= '' then set('j', '1') end
   end
   -- Declared dead. Another generation has nothing of the node, so it may keep its name.
   if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return reply('lease_expired') end
@@ -111,7 +125,10 @@ if lease > 0 then
   set('l', now)
 end
 local was_open = fields.o == '1'
-if phase == 'synced' then unset('x:' .. process) end
+if phase == 'synced' then
+  unset('x:' .. process)
+  unset('y:' .. process)
+end
 if phase == 'syncing' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
   -- After a backward step of the clock, the waiting time restarts.
@@ -123,6 +140,10 @@ if not was_open and phase ~= 'join' then
   local timed_out = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - generation_start
   local has_record = fields.k or tonumber(ARGV[9]) <= now - generation_start
   if timed_out or (has_record and #names_with('x:') == 0) then
+    local of, since = string.match(fields.u or '', '^(%S+) (%S+) %?$')
+    local is_complete = (fields.k or fields.j) and #names_with('x:') == 0 and #names_with('y:') == 0
+    if of == fields.g and is_complete then set('u', of .. ' ' .. since) else unset('u') end
+    for _, earlier in ipairs(names_with('y:')) do unset('y:' .. earlier) end
     for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
     set('o', '1')
   end

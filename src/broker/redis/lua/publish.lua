@@ -2,31 +2,49 @@
 -- or the node is not allowed to write.
 --
 -- KEYS  1 the registry (see fencing.lua), then for each event: the topic's hash, the cached event of a cache channel, the ids
---       of its recent events; with keys also the record of its idempotency key, or the topic's hash again if it has none
+--       of its recent events, its log; with keys also the record of its idempotency key, or the topic's hash again if it has none
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
 --       5 flags, the sum of 1 if an earlier attempt may have been carried out, and 2 if some event has an idempotency key
 --       6 for how many ms the ids are kept, to recognise a duplicate
+--       7 the maximum events of a log   8 for how many ms a log is kept
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
 --       cached, 0 for not at all, -1 to remove the previous one as well
 --
 -- The record of an idempotency key is the id of the event that was published with it, and the counts in the reply to it. An event
 -- whose key has a record is not published, and has these counts. With keys, the reply ends with a number for each
 -- event: 1 if it was not published because another event had its key before.
+--
+-- The log of a channel, a stream, has the events by their sequences, each with its time in ms, and its envelope except for client events. It is
+-- written while the channel has readers, and for a while after that (see sync.lua).
 @FENCING@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local generation = ARGV[1]
 local reply = {'ok', now, time[1] * 1000000 + time[2]}
 local is_retry, is_keyed = ARGV[5] % 2 == 1, ARGV[5] / 2 >= 1
-local keys_of_event = is_keyed and 4 or 3
+local keys_of_event = is_keyed and 5 or 4
+local add_to_log = function(log, sequence, envelope)
+  local is_client_event = string.byte(envelope, 2) == 2 or string.byte(envelope, 2) == 3
+  local add = function(call)
+    if is_client_event then return call('XADD', log, 'MAXLEN', ARGV[7], sequence .. '-0', 't', now) end
+    return call('XADD', log, 'MAXLEN', ARGV[7], sequence .. '-0', 't', now, 'e', envelope)
+  end
+  local reply = add(redis.pcall)
+  if type(reply) == 'table' and reply.err then
+    -- It is the log of an earlier hash of the channel, with higher sequences.
+    redis.call('DEL', log)
+    add(redis.call)
+  end
+  redis.call('PEXPIRE', log, ARGV[8])
+end
 -- Everything that can fail is done before the first event is published.
 local all_fields, sequences, records, accepted, repeated = {}, {}, {}, {}, {}
 local events = math.floor(#KEYS / keys_of_event)
 for event = 1, events do
   local first = keys_of_event * (event - 1) + 2
-  local key, recent_ids, id = KEYS[first], KEYS[first + 2], ARGV[3 * event + 4]
-  local fields = call_or_reset('HMGET', key, 's', 't', 'c', 'q')
-  local record, earlier = is_keyed and KEYS[first + 3] ~= key and KEYS[first + 3]
+  local key, recent_ids, id = KEYS[first], KEYS[first + 2], ARGV[3 * event + 6]
+  local fields = call_or_reset('HMGET', key, 's', 't', 'c', 'q', 'r', 'w')
+  local record, earlier = is_keyed and KEYS[first + 4] ~= key and KEYS[first + 4]
   if record then
     earlier = accepted[record] or call_or_reset('GET', record)
     if earlier then
@@ -50,12 +68,15 @@ for event = 1, events do
       redis.call('LTRIM', recent_ids, 0, @RECENT_IDS_MAX@ / 2)
     end
     redis.call('PEXPIRE', recent_ids, ARGV[6])
+    if tonumber(fields[5] or 0) > 0 or now < tonumber(fields[6] or 0) then
+      add_to_log(KEYS[first + 3], text, ARGV[3 * event + 7])
+    end
   end
 end
 for event = 1, events do
   local first = keys_of_event * (event - 1) + 2
   local key, cached_key = KEYS[first], KEYS[first + 1]
-  local envelope, retention_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
+  local envelope, retention_ms = ARGV[3 * event + 7], tonumber(ARGV[3 * event + 8])
   local fields, sequence = all_fields[event], sequences[event]
   if records[event] then
     redis.call('SET', records[event], accepted[records[event]], 'PX', @PUBLISH_RECORD_MS@)

@@ -10,30 +10,36 @@
 --   n:NODE    the contribution of NODE to the total
 --   u:NODE:U  present if NODE has the user U
 --   m:U       how many nodes have U, a space, and the info from the first
+--   r:NODE    present if NODE has readers: connections that may resume
+--   r, w      how many nodes have readers, and until when events are logged after the last one, in ms of this server's clock
 -- All values are absolute, so that repeating a call has no effect.
 --
 -- KEYS  1 the registry (see fencing.lua), 2 the hash, which names the pub/sub channel as well, 3 the app's index of occupied channels, or of users,
---       4 the cached event of a cache channel, 5 the topics of the node. Where something is logged: 6 the webhook log, 7 its state
+--       4 the cached event of a cache channel, 5 the topics of the node. 6 the channel's log (see publish.lua). Where something
+--       changes that webhooks report: 7 the webhook log, 8 its state
 -- ARGV  1 the generation, 2 the node that writes, 3 its link   4 the deadline, in ms of this server's clock
 --       5 the node whose contribution this is: the writer, or a node that is not registered any more
 --       6 an epoch, in case the hash is missing   7 the node's contribution to the total, without the joins
 --       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that change
 --         from or to 0, i maintain the index, w log when the total changes from or to 0, m log members, n log totals, p the log is that
 --         of a partition and its records are numbered (see append_records.lua), h the node has had a contribution in the hash, k other nodes have one
---         according to this node. With h or k, a missing hash was deleted
+--         according to this node. With h or k, a missing hash was deleted; l the node has readers
 --       9 the maximum number of members, 0 for no limit   10 the maximum total, 0 for no limit   11 the channel or user, which is the field of the index
 --       12 the sequence that the node has received, 13 in which epoch   14 the control channel   15 the control message that reports
---         logged records, empty if that channel is in another partition   16 the number of joins
+--         logged records, empty if that channel is in another partition   16 for how many ms events are logged after the last reader
+--       17 the first sequence of the log to return, empty for none   18 the maximum number of its events
+--       19 the maximum number of their bytes   20 the number of joins
 --       then for each join: user, info, connections, 1 if it is new and the limit holds for it
 --       then the users that left
 @FENCING@
 @LOG@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
-local registry, key, index, topics, node, flags = KEYS[1], KEYS[2], KEYS[3], KEYS[5], ARGV[5], ARGV[8]
+local registry, key, index, topics, log = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6]
+local node, flags = ARGV[5], ARGV[8]
 if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'fenced', now} end
 local has = function(flag) return string.find(flags, flag) ~= nil end
-local fields = call_or_reset('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
+local fields = call_or_reset('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node, 'r:' .. node, 'r', 'w')
 local exists = fields[1]
 local epoch = fields[1] or ARGV[6]
 local version, sequence = tonumber(fields[2] or 0), tonumber(fields[3] or 0)
@@ -74,8 +80,12 @@ local remove_user = function(user)
   end
 end
 
-local joins = tonumber(ARGV[16])
-for at = 17 + 4 * joins, #ARGV do remove_user(ARGV[at]) end
+-- The log of an earlier hash has other sequences.
+if not exists then redis.call('DEL', log) end
+local readers, logged_until, is_released = tonumber(fields[8] or 0), tonumber(fields[9] or 0), false
+local was_readers = readers
+local joins = tonumber(ARGV[20])
+for at = 21 + 4 * joins, #ARGV do remove_user(ARGV[at]) end
 if has('f') and exists then
   -- Counts again from the contributions of registered nodes, which corrects earlier errors.
   local all, present_users, counts, registered_cache = redis.call('HGETALL', key), {}, {}, {}
@@ -86,8 +96,8 @@ if has('f') and exists then
     if registered_cache[name] == nil then registered_cache[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end
     return registered_cache[name]
   end
-  for at = 0, joins - 1 do present_users[ARGV[17 + 4 * at]] = true end
-  total, own_total = 0, 0
+  for at = 0, joins - 1 do present_users[ARGV[21 + 4 * at]] = true end
+  total, own_total, readers = 0, 0, 0
   for at = 1, #all, 2 do
     local field = all[at]
     local kind = string.sub(field, 1, 2)
@@ -99,6 +109,13 @@ if has('f') and exists then
         if name == node then own_total = node_total end
       else
         redis.call('HDEL', key, field)
+      end
+    elseif kind == 'r:' then
+      if string.sub(field, 3) == node or is_registered(string.sub(field, 3)) then
+        readers = readers + 1
+      else
+        redis.call('HDEL', key, field)
+        is_released = true
       end
     elseif kind == 'u:' then
       local name, user = string.match(field, '^u:([^:]+):(.*)$')
@@ -134,8 +151,8 @@ local contribution = tonumber(ARGV[7])
 local max_members, max_total = tonumber(ARGV[9]), tonumber(ARGV[10])
 local max_own_total = math.max(own_total, max_total - total + own_total)
 for at = 0, joins - 1 do
-  local user, info, connections = ARGV[17 + 4 * at], ARGV[18 + 4 * at], tonumber(ARGV[19 + 4 * at])
-  local is_new = ARGV[20 + 4 * at] == '1'
+  local user, info, connections = ARGV[21 + 4 * at], ARGV[22 + 4 * at], tonumber(ARGV[23 + 4 * at])
+  local is_new = ARGV[24 + 4 * at] == '1'
   local is_in = true
   if user ~= '' and redis.call('HEXISTS', key, 'u:' .. node .. ':' .. user) == 0 then
     local nodes, first_info = user_entry(user)
@@ -160,6 +177,19 @@ if contribution > 0 then
 else
   redis.call('HDEL', key, 'n:' .. node)
 end
+local is_reader = has('l') and contribution > 0
+if is_reader and not fields[7] then
+  redis.call('HSET', key, 'r:' .. node, 1)
+  readers = readers + 1
+elseif fields[7] and not is_reader then
+  redis.call('HDEL', key, 'r:' .. node)
+  readers, is_released = readers - 1, true
+end
+if readers ~= was_readers then redis.call('HSET', key, 'r', readers) end
+if is_released then
+  logged_until = math.max(logged_until, now + tonumber(ARGV[16]))
+  redis.call('HSET', key, 'w', string.format('%.0f', logged_until))
+end
 local is_zero_change = (was_total == 0) ~= (total == 0)
 -- Putting back what was deleted is no change.
 local known_total = was_total
@@ -183,7 +213,7 @@ if total > 0 then
 elseif exists or version > was_version then
   -- A node that was not linked meanwhile can still find out whether it has missed something.
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', 0, 'c', count)
-  redis.call('PEXPIRE', key, @TOMBSTONE_MS@)
+  redis.call('PEXPIRE', key, string.format('%.0f', math.max(@TOMBSTONE_MS@, logged_until - now)))
 end
 if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
   if total > 0 then
@@ -217,45 +247,64 @@ if has('s') then
   cached = redis.call('GET', KEYS[4])
   if cached then cached_ms = redis.call('PTTL', KEYS[4]) end
 end
+local log_epoch, logged = '', {}
+if is_reader then
+  -- Sequences are those of this hash, and of the generations in which it can't have lost any unnoticed.
+  local known = redis.call('HMGET', registry, 'u', 'o')
+  local of, since, pending = string.match(known[1] or '', '^(%S+) (%S+)( ?%??)$')
+  if of ~= ARGV[1] or (pending ~= '' and known[2] == '1') then since = ARGV[1] end
+  log_epoch = epoch .. '.' .. since
+  if ARGV[17] ~= '' then
+    local bytes = 0
+    for _, entry in ipairs(call_or_reset('XREVRANGE', log, string.format('%.0f', sequence), ARGV[17], 'COUNT', ARGV[18])) do
+      local envelope = entry[2][4] or ''
+      bytes = bytes + string.len(envelope) + @OVERHEAD@
+      if bytes > tonumber(ARGV[19]) then break end
+      logged[#logged + 1] = string.match(entry[1], '^%d+')
+      logged[#logged + 1] = entry[2][2]
+      logged[#logged + 1] = envelope
+    end
+  end
+end
 -- Last, since nothing after it can fail: a failed call is repeated.
 local is_logged = false
-if KEYS[6] then
+if KEYS[7] then
   local records, subject, stamp = {}, cjson.encode(ARGV[11]), time[1] * 1000000 + time[2]
   -- The numbers of a partition ascend, even after a backward step of the clock or a failover.
-  if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[7], 'n') or 0)) end
-  local log = function(kind, rest)
+  if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[8], 'n') or 0)) end
+  local report = function(kind, rest)
     records[#records + 1] = string.format('%.0f', stamp) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
     if has('p') then stamp = stamp + 1 end
   end
-  local log_members = function(kind, users)
+  local report_members = function(kind, users)
     for _, user in ipairs(users) do
-      log(kind, '"c":' .. subject .. ',"u":' .. cjson.encode(user))
+      report(kind, '"c":' .. subject .. ',"u":' .. cjson.encode(user))
     end
   end
   local is_user = has('o')
   if has('w') and is_transition and total > 0 then
-    log(is_user and 'user_online' or 'channel_occupied', (is_user and '"u":' or '"c":') .. subject)
+    report(is_user and 'user_online' or 'channel_occupied', (is_user and '"u":' or '"c":') .. subject)
   end
   if has('m') then
-    log_members('member_removed', removed)
-    log_members('member_added', added)
+    report_members('member_removed', removed)
+    report_members('member_added', added)
   end
   if has('w') and is_transition and total == 0 then
-    log(is_user and 'user_offline' or 'channel_vacated', (is_user and '"u":' or '"c":') .. subject)
+    report(is_user and 'user_offline' or 'channel_vacated', (is_user and '"u":' or '"c":') .. subject)
   end
   if has('n') and total ~= known_total then
-    log('subscription_count', '"c":' .. subject .. ',"n":' .. string.format('%.0f', total))
+    report('subscription_count', '"c":' .. subject .. ',"n":' .. string.format('%.0f', total))
   end
   if #records > 0 then
-    is_logged = add_to_log(KEYS[6], KEYS[7], records, @LOG_BYTES@)
+    is_logged = add_to_log(KEYS[7], KEYS[8], records, @LOG_BYTES@)
     if has('p') then
-      redis.call('HSET', KEYS[7], 'n', string.format('%.0f', stamp - 1))
-      for at = 6, 7 do redis.call('PEXPIRE', KEYS[at], @LOG_TTL_MS@) end
+      redis.call('HSET', KEYS[8], 'n', string.format('%.0f', stamp - 1))
+      for at = 7, 8 do redis.call('PEXPIRE', KEYS[at], @LOG_TTL_MS@) end
     end
     if is_logged and ARGV[15] ~= '' then redis.call('@PUBLISH@', ARGV[14], ARGV[15]) end
   end
 end
 return {
   'ok', now, epoch, version, sequence, total, count, contribution, table.concat(accepted), members, cached or '', cached_ms,
-  is_logged and 1 or 0, published, last_event_id,
+  is_logged and 1 or 0, published, last_event_id, log_epoch, logged,
 }

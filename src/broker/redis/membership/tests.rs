@@ -426,7 +426,7 @@ fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     assert!(!is_closed(|_| {}, nothing, true), "no node could publish");
     assert!(is_closed(|_| {}, nothing, false), "the generation is the same");
     assert!(is_closed(|reply| reply.was_open = true, nothing, true), "it was open");
-    let longest = published_sequences::MIN_RETENTION - CLOCK_ERROR_MARGIN;
+    let longest = recent_sequences::MIN_RETENTION - CLOCK_ERROR_MARGIN;
     assert!(!is_closed(|_| {}, longest, true), "others have reported the sequence");
     assert!(is_closed(|_| {}, longest + MS, true), "it missed messages for longer");
     let age = Duration::from_secs(2);

@@ -32,6 +32,10 @@ impl TestBroker {
     async fn new() -> Self {
         let mut redis = SimulatedRedis::new();
         let node = redis.join().await;
+        Self::on(redis, node)
+    }
+
+    fn on(redis: SimulatedRedis, node: SimulatedNode) -> Self {
         let inboxes = Arc::new(Inboxes::new(1));
         let app = App::new(AppConfig::development());
         let hub = Hub::new(app, Arc::clone(&inboxes), Arc::new(NoopObserver), clock::now());

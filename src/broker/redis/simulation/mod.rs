@@ -12,6 +12,7 @@ mod tests;
 mod world;
 
 pub(super) use mutants::mutated;
+pub(super) use network::KeptData;
 pub(crate) use nodes::{SimulatedNode, SimulatedRedis};
 
 /// A runtime of one thread whose clock moves only when all tasks wait.

@@ -18,7 +18,7 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(6);
 const BROKER_WAIT: Duration = Duration::from_secs(2);
 
 /// One Redis in simulated time. Requires a runtime of one thread with a paused clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimulatedRedis {
     network: Network,
     nodes: NodeId,
@@ -86,7 +86,12 @@ impl SimulatedRedis {
 
     /// Starts Redis again with all its data.
     pub(crate) fn restart(&self) {
-        self.network.restart(HOST, PORT, KeptData::All);
+        self.restart_with(KeptData::All);
+    }
+
+    /// Starts Redis again with a part of its data.
+    pub(crate) fn restart_with(&self, kept: KeptData) {
+        self.network.restart(HOST, PORT, kept);
     }
 
     /// The number of commands that Redis has executed for nodes.

@@ -62,6 +62,7 @@ pub(in crate::broker::redis) fn reply(status: &str, redis_ms: i64) -> Value {
     values.extend(numbers);
     values.extend([text("10"), list(&["u", "{}"]), text(""), Value::Int(0), Value::Int(1)]);
     values.extend([Value::Array(Vec::new()), Value::BulkString(7_u64.to_be_bytes().into())]);
+    values.extend([text(""), Value::Array(Vec::new())]);
     Value::Array(values)
 }
 
@@ -79,6 +80,7 @@ fn a_reply_is_parsed() {
         synced.webhook_log_became_nonempty
             && synced.cached_event.is_none()
             && synced.changes.is_empty()
+            && synced.log.is_none()
     );
     assert!(matches!(parse_sync_reply(reply("late", 78), now()), Ok((SyncOutcome::Late, 78))));
     assert!(matches!(parse_sync_reply(reply("fenced", 79), now()), Ok((SyncOutcome::Fenced, 79))));

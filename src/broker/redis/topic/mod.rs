@@ -6,13 +6,14 @@
 //! synced and read again, and clients receive the differences.
 
 mod compare;
+mod readers;
 #[cfg(test)]
 mod tests;
 mod values;
 mod view;
 
 pub(super) use compare::{Difference, LocalState, RedisState};
-pub(super) use values::{Effect, SyncRequest, Synced, TopicStep, UserJoin, Waiter};
+pub(super) use values::{Effect, LogUse, SyncRequest, Synced, TopicStep, UserJoin, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
@@ -27,6 +28,7 @@ use crate::{
     hub::ConnectionRef,
     protocol::{ChannelName, event},
 };
+use readers::Readers;
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -86,6 +88,8 @@ pub(in crate::broker::redis) struct Topic {
     /// This node's contribution to the total, as last acknowledged by Redis.
     acknowledged_total: usize,
     last_write: LastWrite,
+    /// The connections of this node that may resume in the channel.
+    readers: Readers,
     waiters: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
     in_flight_waiters: Option<Vec<Waiter>>,
@@ -127,6 +131,7 @@ impl Topic {
             removed_users: SeededSet::default(),
             acknowledged_total: 0,
             last_write: LastWrite::Stored,
+            readers: Readers::default(),
             waiters: VecDeque::new(),
             in_flight_waiters: None,
             needs_full_sync: false,
@@ -149,6 +154,7 @@ impl Topic {
     /// Records that Redis has no contribution of this node under its current name.
     pub(in crate::broker::redis) fn forget_acknowledged(&mut self) {
         self.acknowledged_total = 0;
+        self.readers.forget_acknowledged();
         self.needs_full_sync = true;
     }
 
@@ -226,6 +232,16 @@ impl Topic {
             Some(early_ends) => self.early_ends = early_ends,
             None => self.local_count += 1,
         }
+    }
+
+    /// Removes a reader of the channel's log.
+    pub(in crate::broker::redis) fn release_log(&mut self) {
+        self.readers.remove();
+    }
+
+    /// The latest sequence that its subscribers have received, if some of them may resume.
+    pub(in crate::broker::redis) fn left_sequence(&self) -> Option<u64> {
+        self.readers.were_any().then(|| self.received_sequence())
     }
 
     /// Ends a sign-in at `at`.
@@ -418,6 +434,7 @@ impl Topic {
             || !self.waiters.is_empty()
             || !self.removed_users.is_empty()
             || self.local_count != self.acknowledged_total
+            || self.readers.must_sync()
             || (self.has_pubsub_channel() && !self.is_live)
     }
 
@@ -436,8 +453,12 @@ impl Topic {
                 && self.has_other_contributions(),
             received: self.view.as_ref().map(|view| (view.epoch.clone(), view.sequence)),
             reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
+            log: self.readers.on_sync(&waiters),
             ..SyncRequest::default()
         };
+        if let LogUse::From(_) = request.log {
+            request.reply_bytes += REPLAY_BYTES;
+        }
         if is_full {
             // Messages that arrive from now on are compared with the reply.
             self.is_live = false;
@@ -466,6 +487,8 @@ impl Topic {
 
 /// The approximate size of the reply to a sync without a snapshot, in bytes.
 const REPLY_BYTES: usize = 256;
+/// The assumed size of the log in a reply.
+const REPLAY_BYTES: usize = 16 * 1_024;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 

@@ -51,6 +51,7 @@ fn synced(version: u64, sequence: u64, own_total: usize, members: &[&str]) -> Sy
         webhook_log_became_nonempty: false,
         changes: Vec::new(),
         cached_event: None,
+        log: None,
     }
 }
 
@@ -88,7 +89,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
             Effect::Accept { ticket, .. } => format!("accept {ticket}"),
             Effect::Reject { ticket, .. } => format!("reject {ticket}"),
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
-            Effect::Deliver(frame, _) => text(frame),
+            Effect::Deliver(frame) | Effect::DeliverEvent { frame, .. } => text(frame),
             Effect::SendTotalAt(_) => "total later".into(),
             Effect::ForceResubscribe => "force_resubscribe".into(),
             Effect::Unverified => "unverified".into(),

@@ -3,7 +3,10 @@
 use crate::{
     broker::{
         logs::PendingLogRequest,
-        redis::envelope::{EnvelopeId, Message},
+        redis::{
+            channel_logs::LogRead,
+            envelope::{EnvelopeId, Message},
+        },
     },
     hub::{ConnectionRef, InitialMessages},
     protocol::{Frame, Member, SocketId, SubscriptionRejection},
@@ -23,7 +26,7 @@ pub(in crate::broker::redis) enum Waiter {
         /// Identifies the attempt for the connection's shard.
         ticket: u32,
         member: Option<Member>,
-        /// How it uses the log of this node's channel.
+        /// How it uses the log of the channel.
         log: PendingLogRequest,
     },
     /// A connection that waits for its permit.
@@ -56,10 +59,23 @@ pub(in crate::broker::redis) struct SyncRequest {
     pub(in crate::broker::redis) had_contribution: bool,
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::broker::redis) has_other_contributions: bool,
+    pub(in crate::broker::redis) log: LogUse,
     /// The epoch, and the sequence in it that this node has received.
     pub(in crate::broker::redis) received: Option<(String, u64)>,
     /// The approximate size of the reply in bytes.
     pub(in crate::broker::redis) reply_bytes: usize,
+}
+
+/// How this node uses the log of a channel.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::broker::redis) enum LogUse {
+    /// None of its connections may resume in the channel.
+    #[default]
+    NoReaders,
+    /// Some may.
+    Readers,
+    /// Some do, and request the events from this sequence on.
+    From(u64),
 }
 
 /// A user or a connection that joins on this node; a connection has an empty user id.
@@ -91,7 +107,9 @@ pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) last_event_id: Option<EnvelopeId>,
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::broker::redis) changes: Vec<Message>,
-    /// Whether the log of the topic's partition was empty before, and has records now.
+    /// The log of the channel, if this node has readers.
+    pub(in crate::broker::redis) log: Option<LogRead>,
+    /// Whether the webhook log of the topic's partition was empty before, and has records now.
     pub(in crate::broker::redis) webhook_log_became_nonempty: bool,
 }
 
@@ -104,14 +122,21 @@ pub(in crate::broker::redis) enum Effect {
         ticket: u32,
         user_id: Option<Arc<str>>,
         initial: InitialMessages,
-        log: PendingLogRequest,
+        log: (PendingLogRequest, Option<LogRead>),
     },
     /// A subscription was rejected.
     Reject { connection: ConnectionRef, ticket: u32, rejection: SubscriptionRejection },
     /// A connection was admitted, or not.
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.
-    Deliver(Frame, Option<SocketId>),
+    Deliver(Frame),
+    /// An event for all subscribers except one.
+    DeliverEvent {
+        frame: Frame,
+        except: Option<SocketId>,
+        /// Its sequence in the log of the channel; 0 if no subscriber of this node may resume.
+        logged: u64,
+    },
     /// The total has changed, and is sent to the subscribers at this time.
     SendTotalAt(Instant),
     /// The subscribers have missed events: close their connections with 4200, so that they subscribe again.
@@ -123,6 +148,14 @@ pub(in crate::broker::redis) enum Effect {
 }
 
 impl Waiter {
+    /// How it uses the log of its channel.
+    pub(super) fn log_request(&self) -> &PendingLogRequest {
+        match self {
+            Self::Subscriber { log, .. } => log,
+            Self::Connection(_) => &PendingLogRequest::No,
+        }
+    }
+
     /// Whether Redis decides about it individually.
     pub(super) fn is_decided_by_redis(&self) -> bool {
         match self {

@@ -2,7 +2,10 @@
 
 use super::{Effect, LastWrite, PubSubState, RESTORE_WINDOW, Synced, Topic, Waiter};
 use crate::{
-    broker::redis::envelope::{Change, Envelope, EnvelopeId, Message},
+    broker::redis::{
+        channel_logs::LogRead,
+        envelope::{Change, Envelope, EnvelopeId, Message},
+    },
     channel::CountAction,
     hub::InitialMessages,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRejection, event},
@@ -84,6 +87,7 @@ impl Topic {
         let mut effects = Vec::new();
         self.acknowledged_total = synced.own_total;
         self.last_write = LastWrite::Stored;
+        self.readers.on_synced();
         let waiters = self.in_flight_waiters.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.has_pubsub_channel() {
@@ -103,7 +107,8 @@ impl Topic {
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(decided)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_decided_by_redis() || verdicts.next().unwrap_or(false);
-            effects.push(self.finish_waiter(waiter, is_accepted, max_members, now));
+            let log = synced.log.clone();
+            effects.push(self.finish_waiter(waiter, is_accepted, (max_members, log), now));
         }
         if is_full && self.has_pubsub_channel() {
             for (message, is_duplicate) in std::mem::take(&mut self.buffered) {
@@ -127,7 +132,7 @@ impl Topic {
         &mut self,
         waiter: Waiter,
         is_accepted: bool,
-        max_members: usize,
+        (max_members, log_read): (usize, Option<LogRead>),
         now: Instant,
     ) -> Effect {
         if is_accepted {
@@ -141,6 +146,7 @@ impl Topic {
                 rejection: SubscriptionRejection::RosterFull { max: max_members },
             },
             Waiter::Subscriber { connection, ticket, member, log } => {
+                self.readers.add(&log);
                 let initial = self.initial(member.as_ref(), now);
                 let user_id = member.map(|member| {
                     self.users.add(&member);
@@ -148,7 +154,7 @@ impl Topic {
                     self.removed_users.remove(&member.user_id);
                     member.user_id
                 });
-                Effect::Accept { connection, ticket, user_id, initial, log }
+                Effect::Accept { connection, ticket, user_id, initial, log: (log, log_read) }
             }
         }
     }
@@ -238,13 +244,13 @@ impl Topic {
             return;
         };
         for user_id in old.members.keys().filter(|id| !new.members.contains_key(*id)) {
-            effects.push(Effect::Deliver(event::member_removed(channel, user_id), None));
+            effects.push(Effect::Deliver(event::member_removed(channel, user_id)));
         }
         for (user_id, user_info) in &new.members {
             if !old.members.contains_key(user_id) {
                 let member =
                     Member { user_id: Arc::clone(user_id), user_info: Arc::clone(user_info) };
-                effects.push(Effect::Deliver(event::member_added(channel, &member), None));
+                effects.push(Effect::Deliver(event::member_added(channel, &member)));
             }
         }
     }
@@ -256,7 +262,7 @@ impl Topic {
         }
         effects.extend(match (self.total_throttle.action(total, now), self.channel()) {
             (CountAction::Send(total), Some(channel)) => {
-                Some(Effect::Deliver(event::subscription_count(channel, total), None))
+                Some(Effect::Deliver(event::subscription_count(channel, total)))
             }
             (CountAction::CheckAt(until), _) => Some(Effect::SendTotalAt(until)),
             (CountAction::Skip, _) | (CountAction::Send(_), None) => None,
@@ -295,8 +301,9 @@ impl Topic {
                     (received, received_id) = (*sequence, Some(envelope.id));
                 }
                 if !is_duplicate {
-                    let frame = envelope.frame.clone();
-                    caught_up.push(Effect::Deliver(frame, envelope.except));
+                    let (frame, except) = (envelope.frame.clone(), envelope.except);
+                    let logged = self.readers.logged(*sequence);
+                    caught_up.push(Effect::DeliverEvent { frame, except, logged });
                 }
             }
         }
@@ -378,7 +385,9 @@ impl Topic {
             view.cached_event =
                 (0 < envelope.retention_ms).then_some(CachedFrame { id, frame, expires_at });
         }
-        effects.push(Effect::Deliver(envelope.frame, envelope.except));
+        let (frame, except, logged) =
+            (envelope.frame, envelope.except, self.readers.logged(sequence));
+        effects.push(Effect::DeliverEvent { frame, except, logged });
     }
 
     fn on_change(
@@ -406,13 +415,13 @@ impl Topic {
                 let Member { user_id, user_info } = member.clone();
                 view.succeeded_frame = None;
                 if view.members.insert(user_id, user_info).is_none() {
-                    effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
+                    effects.push(Effect::Deliver(event::member_added(&channel, &member)));
                 }
             }
             (Change::Removed(user_id), Some(channel)) => {
                 view.succeeded_frame = None;
                 if view.members.remove(&user_id).is_some() {
-                    effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
+                    effects.push(Effect::Deliver(event::member_removed(&channel, &user_id)));
                 }
             }
             // It lacks the contributions that are still to be written.

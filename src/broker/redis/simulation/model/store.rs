@@ -30,6 +30,15 @@ pub(crate) enum Data {
     List(VecDeque<Bytes>),
     Set(BTreeSet<Bytes>),
     Sorted(Sorted),
+    Stream(Stream),
+}
+
+/// A stream: fields and values by the two numbers of their id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Stream {
+    pub(crate) entries: BTreeMap<(u64, u64), Vec<Bytes>>,
+    /// The id of the latest entry, whether or not it was trimmed.
+    pub(crate) last: (u64, u64),
 }
 
 /// A sorted set.
@@ -73,11 +82,12 @@ macro_rules! kind {
     };
 }
 
-// An empty string remains a value, while an empty collection is removed.
+// An empty string or stream remains a value, while another empty collection is removed.
 kind!(Text, Bytes, |_| false);
 kind!(Hash, BTreeMap<Bytes, Bytes>, BTreeMap::is_empty);
 kind!(List, VecDeque<Bytes>, VecDeque::is_empty);
 kind!(Set, BTreeSet<Bytes>, BTreeSet::is_empty);
+kind!(Stream, Stream, |_| false);
 kind!(Sorted, Sorted, |sorted| sorted.scores.is_empty());
 
 impl ModelStore {
@@ -185,6 +195,7 @@ impl Data {
             Self::List(_) => "list",
             Self::Set(_) => "set",
             Self::Sorted(_) => "zset",
+            Self::Stream(_) => "stream",
         }
     }
 }

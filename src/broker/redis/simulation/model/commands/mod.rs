@@ -6,6 +6,7 @@ mod lists;
 mod scan;
 mod sets;
 mod sorted;
+mod streams;
 mod strings;
 
 use super::{
@@ -103,6 +104,10 @@ pub(crate) fn find(name: &[u8]) -> Option<Spec> {
         b"LREM" => first(4, Write, lists::lrem),
         b"LSET" => first(4, Grow, lists::lset),
         b"LPOS" => first(-3, Read, lists::lpos),
+        b"XADD" => first(-5, Grow, streams::xadd),
+        b"XLEN" => first(2, Read, streams::xlen),
+        b"XRANGE" => first(-4, Read, streams::xrange),
+        b"XREVRANGE" => first(-4, Read, streams::xrevrange),
         name => find_rest(name),
     }
 }

@@ -1,7 +1,8 @@
-//! The highest sequences of the channels that this node publishes to.
+//! The highest sequences of channels that this node has published to, or has left.
 //!
 //! When Redis dies, it may have accepted and numbered an event that no node has received. Only the
-//! publishing node knows the sequence then, and reports it afterwards.
+//! publishing node knows the sequence then, and reports it afterwards. Likewise, only the node that has left a channel may know
+//! what a connection has received that is about to resume.
 
 use parking_lot::Mutex;
 use std::{
@@ -9,12 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The highest sequence of each topic that this node published to in the last two windows.
+/// The highest sequence of each topic that was recorded in the last two windows.
 #[derive(Debug)]
-pub(super) struct PublishedSequences(Mutex<Windows>);
+pub(super) struct RecentSequences(Mutex<Windows>);
 
 #[derive(Debug)]
 struct Windows {
+    /// Length of a window.
+    length: Duration,
     started_at: Instant,
     current: HashMap<Box<str>, u64>,
     previous: HashMap<Box<str>, u64>,
@@ -25,13 +28,17 @@ struct Windows {
 /// sequences.
 pub(super) const MIN_RETENTION: Duration = Duration::from_secs(5);
 
-impl PublishedSequences {
-    pub(super) fn new(now: Instant) -> Self {
-        let nothing = HashMap::new;
-        Self(Mutex::new(Windows { started_at: now, current: nothing(), previous: nothing() }))
+/// The same for channels that this node has left: a Redis that has lost data has lost less than that.
+pub(super) const LEFT_RETENTION: Duration = Duration::from_secs(600);
+
+impl RecentSequences {
+    /// Keeps sequences for `retention` at least.
+    pub(super) fn new(retention: Duration, now: Instant) -> Self {
+        let (current, previous) = (HashMap::new(), HashMap::new());
+        Self(Mutex::new(Windows { length: retention, started_at: now, current, previous }))
     }
 
-    /// Records that an event was accepted. Topics without a sequence are not recorded.
+    /// Records that a topic has had an event with this sequence. Topics without a sequence are not recorded.
     pub(super) fn record(&self, topic: &str, sequence: u64, now: Instant) {
         if sequence == 0 {
             return;
@@ -61,11 +68,11 @@ impl PublishedSequences {
 impl Windows {
     fn rotate(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.started_at);
-        if age < MIN_RETENTION {
+        if age < self.length {
             return;
         }
         self.previous = std::mem::take(&mut self.current);
-        if 2 * MIN_RETENTION <= age {
+        if 2 * self.length <= age {
             self.previous.clear();
         }
         self.started_at = now;
@@ -76,7 +83,7 @@ impl Windows {
 mod tests {
     use super::*;
 
-    fn highest(sequences: &PublishedSequences, now: Instant) -> Vec<(String, u64)> {
+    fn highest(sequences: &RecentSequences, now: Instant) -> Vec<(String, u64)> {
         let mut reached: Vec<_> =
             sequences.highest(now).into_iter().map(|(topic, at)| (topic.into(), at)).collect();
         reached.sort();
@@ -86,7 +93,7 @@ mod tests {
     #[test]
     fn the_highest_sequence_is_kept_for_a_while() {
         let now = Instant::now();
-        let sequences = PublishedSequences::new(now);
+        let sequences = RecentSequences::new(MIN_RETENTION, now);
         sequences.record("a", 7, now);
         sequences.record("a", 6, now);
         sequences.record("without a sequence", 0, now);
@@ -101,7 +108,7 @@ mod tests {
     #[test]
     fn entries_older_than_both_windows_are_removed_at_once() {
         let now = Instant::now();
-        let sequences = PublishedSequences::new(now);
+        let sequences = RecentSequences::new(MIN_RETENTION, now);
         sequences.record("a", 7, now);
         assert!(highest(&sequences, now + 2 * MIN_RETENTION).is_empty());
     }
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn the_highest_sequence_is_kept() {
         let now = Instant::now();
-        let sequences = PublishedSequences::new(now);
+        let sequences = RecentSequences::new(MIN_RETENTION, now);
         for sequence in [1, 3, 2] {
             sequences.record("a", sequence, now);
         }
