@@ -19,6 +19,8 @@ impl Coordinator {
                 self.on_node_state(&node, state, now);
                 self.shared.notifiers.on_heartbeat(&node, now);
                 let actions = self.membership.on_node_heartbeat(&node, now);
+                // A client may return from a node that has just joined.
+                self.shared.ready_nodes.set_processes(&self.membership.nodes.other_processes);
                 self.execute(actions);
             }
             Ok(ControlMessage::ReportsWanted) => self.shared.reports.want(now),
