@@ -21,6 +21,8 @@ pub enum FoundClient {
     Known(SocketId),
     /// Several clients use its token: their connections take over from one another too often.
     Shared,
+    /// Redis did not answer: whether the client was connected is found out later.
+    Unavailable,
 }
 
 /// What a connection finds in the record of its client.

@@ -140,12 +140,12 @@ impl Node {
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
         let of_all_nodes = self.broker.acquire_permit(&hub).await.ok_or(CloseCode::OverQuota)?;
-        let (socket_id, token) = self.identify(&hub, token.filter(|_| policy.resumes)).await;
+        let (socket_id, resuming) = self.identify(&hub, token.filter(|_| policy.resumes)).await;
         let config = Arc::clone(&policy.session);
         let now = clock::now();
         let mut session = Session::new(hub.app_handle(), config, socket_id, now);
-        if let Some(token) = token {
-            session.make_resumable(token, now);
+        if let Some((token, is_known)) = resuming {
+            session.make_resumable(token, is_known, now);
         }
         Ok(AdmittedClient {
             session,
@@ -175,18 +175,19 @@ impl Node {
     }
 
     /// The socket id of a new connection: that of the previous one if the client has returned. Without a token in
-    /// the result, the connection can't be resumed.
+    /// the result, the connection can't be resumed. With it, whether it is known that there was a previous one or none.
     async fn identify(
         &self,
         hub: &Hub,
         token: Option<ResumeToken>,
-    ) -> (SocketId, Option<ResumeToken>) {
+    ) -> (SocketId, Option<(ResumeToken, bool)>) {
         let new_id = || SocketId::from_random(rand::random());
         let Some(token) = token else { return (new_id(), None) };
         let name = ClientName { app_id: hub.app_id(), token };
         match self.find_client(&name).await {
-            FoundClient::Known(socket_id) => (socket_id, Some(name.token)),
-            FoundClient::Unknown => (new_id(), Some(name.token)),
+            FoundClient::Known(socket_id) => (socket_id, Some((name.token, true))),
+            FoundClient::Unknown => (new_id(), Some((name.token, true))),
+            FoundClient::Unavailable => (new_id(), Some((name.token, false))),
             FoundClient::Shared => {
                 tracing::debug!(app = &*name.app_id, "several clients use one token: not resumed");
                 (new_id(), None)

@@ -161,8 +161,8 @@ impl<H> Session<H> {
     }
 
     /// Lets the client return by its token.
-    pub fn make_resumable(&mut self, token: ResumeToken, now: Instant) {
-        self.resumable = Some(Box::new(Resumable::new(token, now)));
+    pub fn make_resumable(&mut self, token: ResumeToken, is_known: bool, now: Instant) {
+        self.resumable = Some(Box::new(Resumable::new(token, is_known, now)));
     }
 
     /// What a client that has a token can return to.

@@ -22,6 +22,7 @@ use std::{
 #[derive(Debug)]
 pub struct Resumable {
     token: ResumeToken,
+    is_known: bool,
     claim: Claim,
     acknowledgements: Acknowledgements,
     /// The subscriptions; `None` where no log is kept.
@@ -57,11 +58,12 @@ struct LogStarted {
 }
 
 impl Resumable {
-    /// The state of a new connection.
+    /// The state of a new connection. If it `is_known` whether the client was connected before, it has the socket id of before.
     #[must_use]
-    pub fn new(token: ResumeToken, now: Instant) -> Self {
+    pub fn new(token: ResumeToken, is_known: bool, now: Instant) -> Self {
         Self {
             token,
+            is_known,
             claim: Claim::Open,
             acknowledgements: Acknowledgements::new(now),
             starts: HashMap::new(),
@@ -93,6 +95,12 @@ impl Resumable {
     #[must_use]
     pub fn token(&self) -> &ResumeToken {
         &self.token
+    }
+
+    /// Whether it was known at the handshake that the client was connected before, or was not.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Whether the connection has not yet taken the place of the previous one.

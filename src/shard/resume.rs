@@ -57,7 +57,8 @@ impl Shard {
             ClaimResult::Done(outcome) => drop(self.begin_client(slot, outcome)),
             ClaimResult::Shared { number, session } => {
                 resumable.wait(message);
-                node.claim_among_nodes(name, number, (reference, socket_id), session);
+                let adopts = !resumable.is_known();
+                node.claim_among_nodes(name, number, (reference, socket_id), adopts, session);
                 return false;
             }
             ClaimResult::Open(previous) => {

@@ -24,6 +24,8 @@ use tokio::time::timeout;
 
 /// How long another node may take to hand a session over. It does so at once, or never.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a handshake waits for Redis.
+const FIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a session in a message, in bytes.
 const SESSION_MAX: usize = 1 << 20;
 
@@ -41,15 +43,16 @@ impl RedisBroker {
         self.shared.session_requests.data_losses()
     }
 
-    /// Looks up a client at its handshake.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`].
-    pub(crate) async fn find_client(
-        &self,
-        client: &ClientName,
-    ) -> Result<FoundClient, Unavailable> {
+    /// Looks up a client at its handshake, which does not wait for an unavailable Redis.
+    pub(crate) async fn find_client(&self, client: &ClientName) -> FoundClient {
+        if self.unavailable_reason().is_some() {
+            return FoundClient::Unavailable;
+        }
+        let found = timeout(FIND_TIMEOUT, self.find(client)).await;
+        found.unwrap_or(Err(Unavailable)).unwrap_or(FoundClient::Unavailable)
+    }
+
+    async fn find(&self, client: &ClientName) -> Result<FoundClient, Unavailable> {
         let shared = &self.shared;
         let mut reply = shared.run_client(client, "find", "", None, None).await?;
         let found = || {
@@ -64,7 +67,8 @@ impl RedisBroker {
         shared.expected(found)
     }
 
-    /// Makes a place the one where the client is connected. Returns what the record was before.
+    /// Makes a place the one where the client is connected. Returns what the record was before. With `adopts`, also if the
+    /// record has another socket id.
     ///
     /// # Errors
     ///
@@ -74,9 +78,11 @@ impl RedisBroker {
         client: &ClientName,
         number: u64,
         socket_id: SocketId,
+        adopts: bool,
     ) -> Result<ClientRecord, Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
-        let mut reply = shared.run_client(client, "claim", &place, Some(socket_id), None).await?;
+        let operation = if adopts { "adopt" } else { "claim" };
+        let mut reply = shared.run_client(client, operation, &place, Some(socket_id), None).await?;
         let own = shared.process();
         shared.expected(|| parse_claim(&mut reply, &own, now()))
     }

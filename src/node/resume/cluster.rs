@@ -37,30 +37,33 @@ const RENEWED_PER_TICK: usize = 1_000;
 impl Node {
     /// Looks up the socket id of a client's previous connection.
     pub(in crate::node) async fn find_client(&self, client: &ClientName) -> FoundClient {
-        if let Some(broker) = self.broker.redis()
-            && let Ok(found) = broker.find_client(client).await
-        {
-            return found;
-        }
-        match self.resume.socket_id(client, clock::now()) {
-            Ok(Some(socket_id)) => FoundClient::Known(socket_id),
-            Ok(None) => FoundClient::Unknown,
-            Err(_shared) => FoundClient::Shared,
+        let of_all = match self.broker.redis() {
+            Some(broker) => broker.find_client(client).await,
+            None => FoundClient::Unknown,
+        };
+        match (of_all, self.resume.socket_id(client, clock::now())) {
+            (FoundClient::Known(_) | FoundClient::Shared, _) => of_all,
+            (_, Ok(Some(socket_id))) => FoundClient::Known(socket_id),
+            (_, Ok(None)) => of_all,
+            (_, Err(_shared)) => FoundClient::Shared,
         }
     }
 
     /// Claims the place of a client among all nodes. The connection receives the outcome in the inbox of its shard.
-    /// `session` is what this node has of the previous connection.
+    /// `session` is what this node has of the previous connection. It `adopts` a session of another socket id, if Redis was not
+    /// available at its handshake.
     pub fn claim_among_nodes(
         self: &Arc<Self>,
         client: ClientName,
         number: u64,
         (connection, socket_id): (ConnectionRef, SocketId),
+        adopts: bool,
         session: Option<Box<ParkedSession>>,
     ) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome = node.outcome_of_claim(&client, number, socket_id, session).await;
+            let place = (number, socket_id, adopts);
+            let outcome = node.outcome_of_claim(&client, place, session).await;
             if let ClaimOutcome::Resumed(_) = outcome {
                 node.resume.count_resumed();
             }
@@ -76,13 +79,12 @@ impl Node {
     async fn outcome_of_claim(
         &self,
         client: &ClientName,
-        number: u64,
-        socket_id: SocketId,
+        (number, socket_id, adopts): (u64, SocketId, bool),
         session: Option<Box<ParkedSession>>,
     ) -> ClaimOutcome {
         let Some(broker) = self.broker.redis() else { return ClaimOutcome::New };
         let unknown = || Box::new(ParkedSession::unknown());
-        match broker.claim_client(client, number, socket_id).await {
+        match broker.claim_client(client, number, socket_id, adopts).await {
             Ok(ClientRecord::New) => session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed),
             Ok(ClientRecord::OtherSocket) => ClaimOutcome::Refused,
             // What another node has parked is newer than what this one could not park.

@@ -7,7 +7,7 @@ use super::{
 use crate::protocol::{Frame, FrameKind};
 
 fn resumable(now: Instant) -> Resumable {
-    let mut resumable = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), now);
+    let mut resumable = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), true, now);
     resumable.resume(None, now);
     resumable
 }
@@ -241,7 +241,7 @@ fn a_client_whose_session_was_lost_may_have_missed_events_of_any_channel() {
 #[test]
 fn a_connection_claims_once() {
     let now = Instant::now();
-    let mut client = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), now);
+    let mut client = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), true, now);
     assert!(client.is_unclaimed() && !client.is_waiting());
     assert!(!client.on_write(1, 3, now + PING_INTERVAL), "the page may give this attempt up");
     assert_eq!(client.ping_at(), None);

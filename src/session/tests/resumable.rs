@@ -8,7 +8,7 @@ const PONG: &str = r#"{"event":"pusher:pong","data":{}}"#;
 /// A session that has taken the place of its client's previous connection.
 fn resumable() -> (Session<u32>, Instant) {
     let (mut session, start) = session();
-    session.make_resumable(ResumeToken::parse("0123456789abcdef").unwrap(), start);
+    session.make_resumable(ResumeToken::parse("0123456789abcdef").unwrap(), true, start);
     drop(session.resumable_mut().unwrap().resume(None, start));
     (session, start)
 }

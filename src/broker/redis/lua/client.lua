@@ -14,6 +14,7 @@
 --   find    the socket id, empty for no record, and 1 if the client's living connections are taken over too often
 --   claim   the letter of the record before, empty for none, R if it has another socket id; its place; for P how long ago the connection
 --           was lost, in ms, and the session. Unless R, the record names the new place now
+--   adopt   as claim, whatever socket id the record has
 --   park    the place of a connection that has claimed the client since, or empty: then the session was stored
 --   renew   as park: the record of a living connection was made again or lives longer
 --   forget  nothing: the record was deleted if it is of the place
@@ -39,8 +40,8 @@ if operation == 'find' then
   end
   return {'ok', now, known_socket_id or '', is_shared}
 end
-if operation == 'claim' then
-  if kind and known_socket_id ~= socket_id then return {'ok', now, 'R', '', 0, ''} end
+if operation == 'claim' or operation == 'adopt' then
+  if kind and known_socket_id ~= socket_id and operation == 'claim' then return {'ok', now, 'R', '', 0, ''} end
   set('C', place, socket_id)
   if kind ~= 'P' then return {'ok', now, kind or '', known_place or '', 0, ''} end
   local lost, session = string.match(rest, '^(%d+) (.*)$')
