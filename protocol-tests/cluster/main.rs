@@ -38,6 +38,8 @@ mod http_queries;
 mod idempotency;
 #[path = "../conformance/presence.rs"]
 mod presence;
+#[path = "../conformance/resume.rs"]
+mod resume;
 #[path = "../conformance/signin.rs"]
 mod signin;
 #[path = "../conformance/subscription.rs"]

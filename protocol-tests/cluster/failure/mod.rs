@@ -18,6 +18,7 @@ mod paused;
 mod rejections;
 mod repeated_key;
 mod restart;
+mod returning;
 mod rolling;
 mod rosters;
 mod upgrade;
