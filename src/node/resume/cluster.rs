@@ -42,9 +42,8 @@ impl Node {
             None => FoundClient::Unknown,
         };
         match (of_all, self.resume.socket_id(client, clock::now())) {
-            (FoundClient::Known(_) | FoundClient::Shared, _) => of_all,
+            (FoundClient::Known(_) | FoundClient::Shared, _) | (_, Ok(None)) => of_all,
             (_, Ok(Some(socket_id))) => FoundClient::Known(socket_id),
-            (_, Ok(None)) => of_all,
             (_, Err(_shared)) => FoundClient::Shared,
         }
     }
