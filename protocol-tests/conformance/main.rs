@@ -5,6 +5,7 @@
 //! must be the next frame, or a marker is published and must be the next event.
 
 mod activity;
+mod allocations;
 mod cache_count;
 mod cli;
 mod client_events;
