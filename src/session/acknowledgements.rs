@@ -85,9 +85,13 @@ impl Acknowledgements {
         self.frames_of_ping = frames_of_ping;
     }
 
+    /// Whether something was written that no ping follows yet.
+    pub(super) fn has_later_ping(&self) -> bool {
+        self.has_unconfirmed && self.pings.is_empty()
+    }
+
     pub(super) fn ping_at(&self) -> Option<Instant> {
-        let quiet = (self.written_at + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
-        let is_due = self.has_unconfirmed && self.pings.is_empty();
-        is_due.then(|| quiet.min(self.pinged_at + PING_INTERVAL))
+        let quiet = || (self.written_at + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
+        self.has_later_ping().then(|| quiet().min(self.pinged_at + PING_INTERVAL))
     }
 }

@@ -270,6 +270,12 @@ impl Resumable {
         }
     }
 
+    /// Whether a ping is due later that follows no write.
+    #[must_use]
+    pub fn has_later_ping(&self) -> bool {
+        self.acknowledgements.has_later_ping()
+    }
+
     /// When a ping is due that follows no write; `None` if none is.
     #[must_use]
     pub fn ping_at(&self) -> Option<Instant> {

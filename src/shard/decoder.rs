@@ -60,8 +60,9 @@ pub(super) enum Received {
     Close(u16),
 }
 
-/// Read buffer of a context, in bytes. Larger frames grow it while they arrive.
-const READ_BUFFER: usize = 4 * 1024;
+/// Read buffer of a context, in bytes: it is zeroed for each read, and most messages fit. Larger frames grow it while they
+/// arrive.
+const READ_BUFFER: usize = 1024;
 /// A part of a frame below this many bytes counts as a message, since it costs a read.
 const SMALL_FRAGMENT_BYTES: usize = 512;
 /// Maximum number of reply bytes of a context, for pings and closes, after which it fails.

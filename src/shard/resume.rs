@@ -211,19 +211,23 @@ impl Shard {
         1
     }
 
-    /// Adds a ping to the frames that are about to be written, if one is due.
+    /// Adds a ping to the frames that are about to be written, if one is due. Not inlined into the writes of connections
+    /// without a token, which it would slow down.
+    #[inline(never)]
     pub(super) fn append_ping(&mut self, slot: u32) {
         let (now, counter) = (self.now, self.logged_deliveries);
         let connection = &mut self.connections[slot as usize];
         let Phase::Open(client) = &mut connection.phase else { return };
         let Some(resumable) = client.session.resumable_mut() else { return };
-        let was_scheduled = resumable.ping_at().is_some();
-        if resumable.on_write(counter, connection.outbox.len(), now) {
+        let had_later_ping = resumable.has_later_ping();
+        let is_ping_due = resumable.on_write(counter, connection.outbox.len(), now);
+        let needs_check = is_ping_due || (!had_later_ping && resumable.has_later_ping());
+        if is_ping_due {
             let ping = self.ping(slot);
             self.metrics().sent(ping.kind(), 1, ping.bytes().len());
             self.connections[slot as usize].queue(ping);
         }
-        if !was_scheduled {
+        if needs_check {
             self.schedule_check(slot);
         }
     }
