@@ -56,7 +56,7 @@ async fn a_page_is_told_where_it_counts_from() {
 
 #[tokio::test]
 async fn what_a_page_has_counted_decides_what_is_replayed() {
-    let server = Settings::new().start().await;
+    let server = Settings::new().section("metrics", "token", r#""t""#).start().await;
     let mut client = counting(&server, json!({})).await;
     let (epoch, start) = position(&mut client).await;
     publish(&server, &["1", "2", "3"]).await;
@@ -67,6 +67,12 @@ async fn what_a_page_has_counted_decides_what_is_replayed() {
             client.expect_event(C, "e", name).await;
         }
         assert_eq!(position(&mut client).await, (epoch.clone(), start + 3), "nothing between");
+    }
+    // Two when it had left the start, none, and three.
+    let page = server.metrics_page().await;
+    for line in [r#"{by="page"} 5"#, r#"{by="acknowledgement"} 0"#] {
+        let line = format!("\ncampanile_duplicates_avoided_total{line}\n");
+        assert!(page.contains(&line), "{line} in {page}");
     }
 }
 

@@ -470,3 +470,16 @@ async fn reloads_are_counted_by_result_and_the_load_time_is_that_of_the_last_suc
     let page = server.metrics_page().await;
     assert!(page.contains("\ncampanile_max_connections 77\n"), "{page}");
 }
+
+#[tokio::test]
+async fn repeated_publishes_are_counted_for_each_channel() {
+    let server = settings().start().await;
+    let risen = watch(&server).await;
+    let event = json!({ "name": "e", "channels": ["a", "b"], "data": "1", "idempotency_key": "k" });
+    for _ in 0..3 {
+        server.publish_event(event.clone()).await;
+    }
+    let publishes = r#"publishes_total{status="200"}"#;
+    let expected = [("repeated_publishes_total", 4), (publishes, 3)];
+    expect("three publishes with one key", risen, expected).await;
+}

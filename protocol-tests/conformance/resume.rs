@@ -80,7 +80,7 @@ async fn what_was_published_meanwhile_follows_the_acknowledgement_in_order() {
 
 #[tokio::test]
 async fn what_was_sent_and_not_acknowledged_is_sent_again() {
-    let server = server().await;
+    let server = Settings::new().section("metrics", "token", r#""t""#).start().await;
     let mut client = subscribed(&server).await;
     publish(&server, 1..=1).await;
     assert_eq!(numbers(&client.acknowledge().await), ["1"]);
@@ -96,6 +96,10 @@ async fn what_was_sent_and_not_acknowledged_is_sent_again() {
     let mut client = subscribed(&server).await;
     expect(&mut client, 2..=3).await;
     server.assert_no_other_events(C, &mut [&mut client]).await;
+    let page = server.metrics_page().await;
+    for line in ["replayed_events_total 2", r#"duplicates_avoided_total{by="acknowledgement"} 1"#] {
+        assert!(page.contains(&format!("\ncampanile_{line}\n")), "{line} in {page}");
+    }
 }
 
 #[tokio::test]

@@ -204,6 +204,15 @@ impl Broker {
         }
     }
 
+    /// The number of events that were not published on a channel, since their idempotency key was known.
+    #[must_use]
+    pub fn repeated_publishes(&self) -> u64 {
+        match self {
+            Self::Local(local) => local.repeated_publishes(),
+            Self::Redis(broker) => broker.repeated_publishes(),
+        }
+    }
+
     /// Ends the use of a channel's log by a subscription with [`LogRequest::Begin`] or [`LogRequest::After`]: the
     /// connection is lost or unsubscribes. It may resume for `connection.resume_s`.
     pub fn release_log(&self, hub: &Hub, channel: &ChannelName, now: Instant) {

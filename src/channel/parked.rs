@@ -15,6 +15,9 @@ pub struct ParkedSession {
     pub process: Option<Arc<str>>,
     /// The position in each channel's log; `None` where no log was kept.
     pub positions: HashMap<ChannelName, Option<Position>>,
+    /// The number of events that the client had acknowledged on the connection, and that are not replayed for this
+    /// reason. For metrics: other nodes are not told.
+    pub acknowledged: u64,
 }
 
 /// In JSON, stands for the channels of an unknown session. It is no name of a channel.
@@ -24,13 +27,13 @@ impl ParkedSession {
     /// The session of a connection that was lost at `lost_at`.
     #[must_use]
     pub fn new(lost_at: Instant) -> Self {
-        Self { lost_at: Some(lost_at), process: None, positions: HashMap::new() }
+        Self { lost_at: Some(lost_at), process: None, positions: HashMap::new(), acknowledged: 0 }
     }
 
     /// The session of a connection of which nothing is known.
     #[must_use]
     pub fn unknown() -> Self {
-        Self { lost_at: None, process: None, positions: HashMap::new() }
+        Self { lost_at: None, process: None, positions: HashMap::new(), acknowledged: 0 }
     }
 
     /// The positions as a JSON object, for other nodes: each `[EPOCH, SEQUENCE]` or `null`, by channel. Of an unknown
@@ -59,7 +62,7 @@ impl ParkedSession {
             Some((channel, position))
         };
         let positions = object.into_iter().map(entry).collect::<Option<_>>()?;
-        Some(Self { lost_at, process: None, positions })
+        Some(Self { lost_at, process: None, positions, acknowledged: 0 })
     }
 }
 

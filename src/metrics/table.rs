@@ -91,6 +91,8 @@ metrics! {
         "Lost connections of clients with a token: `parked`, then `resumed`, or `evicted` because there were too many"
     REPLAYED = Counter "campanile_replayed_events" []
         "Events that clients received after their return, since they had missed them or had not acknowledged them"
+    DUPLICATES_AVOIDED = Counter "campanile_duplicates_avoided" ["by"]
+        "Events that returning clients did not receive again: `acknowledgement` for those that they had acknowledged on the lost connection, `page` for later ones that pages had counted themselves"
     GAPS = Counter "campanile_gaps" ["reason"]
         "Channels in which a returning client may have missed events: `log_lost`, `log_trimmed`, `too_much`, `not_logged`, `session_lost`"
     LOG_BYTES = Gauge "campanile_log_bytes" ["app"]
@@ -117,6 +119,8 @@ metrics! {
         "Messages from clients that were answered by an error"
     PUBLISHES = Counter "campanile_publishes" ["status"]
         "Publish requests by status of the response, those to unknown apps included"
+    REPEATED_PUBLISHES = Counter "campanile_repeated_publishes" []
+        "Events that were not published on a channel because they had been, with the same idempotency key"
     DELIVERY_LATENCY = Histogram "campanile_delivery_latency_seconds" []
         "Time from the acceptance of the oldest queued event of a connection to the flush of its outbox; one sample for each flush that begins with an event"
     SHARD_BUSY = Counter "campanile_shard_busy_seconds" ["shard"]

@@ -24,11 +24,12 @@ struct AppStats {
     log: LogStats,
 }
 
-/// What has come of lost connections, read at each scrape.
+/// What has come of lost connections and of repeated publishes, read at each scrape.
 #[derive(Debug)]
-struct ResumeCollector {
+struct ReturnCollector {
     stats: ResumeStats,
     lingering: usize,
+    repeated_publishes: u64,
 }
 
 /// The metrics of the node, which outlive the registry of one scrape.
@@ -46,8 +47,11 @@ impl Node {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(AppCollector::new(self.hubs(), &self.broker)));
         registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
-        let resume = ResumeCollector { stats: self.resume.stats(), lingering: self.grace.len() };
-        registry.register_collector(Box::new(resume));
+        registry.register_collector(Box::new(ReturnCollector {
+            stats: self.resume.stats(),
+            lingering: self.grace.len(),
+            repeated_publishes: self.broker.repeated_publishes(),
+        }));
         self.broker.register_metrics(&mut registry);
         registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
@@ -62,16 +66,21 @@ impl Collector for NodeMetrics {
     }
 }
 
-impl Collector for ResumeCollector {
+impl Collector for ReturnCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let ResumeStats { parked, parked_ever, resumed, evicted, replayed, gaps } = self.stats;
+        let ResumeStats { parked, parked_ever, resumed, evicted, replayed, gaps, .. } = self.stats;
         for (metric, value) in [(table::LINGERING, self.lingering), (table::PARKED, parked)] {
             metric.describe(&mut encoder)?.encode_gauge(&(value as u64))?;
         }
         let outcomes = [("parked", parked_ever), ("resumed", resumed), ("evicted", evicted)];
         let gaps = gaps.map(|(gap, count)| (gap.as_str(), count));
-        let sessions = (table::SESSIONS, "outcome", &outcomes[..]);
-        for (metric, label, counts) in [sessions, (table::GAPS, "reason", &gaps[..])] {
+        let avoided = [("acknowledgement", self.stats.acknowledged), ("page", self.stats.counted)];
+        let families = [
+            (table::SESSIONS, "outcome", &outcomes[..]),
+            (table::DUPLICATES_AVOIDED, "by", &avoided[..]),
+            (table::GAPS, "reason", &gaps[..]),
+        ];
+        for (metric, label, counts) in families {
             let mut family = metric.describe(&mut encoder)?;
             for (value, count) in counts {
                 let labels = [(label, *value)];
@@ -80,8 +89,12 @@ impl Collector for ResumeCollector {
                     .encode_counter::<NoLabelSet, u64, u64>(count, None)?;
             }
         }
-        let mut replays = table::REPLAYED.describe(&mut encoder)?;
-        replays.encode_counter::<NoLabelSet, u64, u64>(&replayed, None)
+        for (metric, count) in
+            [(table::REPLAYED, replayed), (table::REPEATED_PUBLISHES, self.repeated_publishes)]
+        {
+            metric.describe(&mut encoder)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        }
+        Ok(())
     }
 }
 

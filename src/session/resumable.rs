@@ -165,6 +165,20 @@ impl Resumable {
         parked.process.as_ref().filter(|_| parked.positions.contains_key(channel))
     }
 
+    /// How many events of `channel` the page has counted behind the position that the previous connection has left.
+    #[must_use]
+    pub fn counted_ahead(&self, channel: &ChannelName, now: Instant) -> u64 {
+        let counted = self.counted.as_ref().and_then(|counted| counted.get(channel, now));
+        let parked = self.parked.as_ref().filter(|(_, until)| now < *until);
+        let left = parked.and_then(|(parked, _)| parked.positions.get(channel)?.as_ref());
+        match (counted, left) {
+            (Some(counted), Some(left)) if counted.epoch == left.epoch => {
+                counted.sequence.saturating_sub(left.sequence)
+            }
+            (Some(_) | None, _) => 0,
+        }
+    }
+
     /// Records that a subscription has begun: its first messages are queued at `counter`, and begin with the replay
     /// of `log`. If the client may have missed events, returns for how long at most, if that is known, and why they
     /// are not replayed.
@@ -236,7 +250,11 @@ impl Resumable {
                     return before;
                 }
                 let logged = sequence_at(&channel, acknowledged).unwrap_or(0);
-                Some(Position { sequence: logged.max(end.sequence), ..end })
+                let sequence = logged.max(end.sequence);
+                if let Some(before) = before.filter(|before| before.epoch == end.epoch) {
+                    session.acknowledged += sequence.saturating_sub(before.sequence);
+                }
+                Some(Position { sequence, ..end })
             });
             session.positions.insert(channel, position);
         }

@@ -108,9 +108,13 @@ impl Shard {
         let Some(client) = self.client(slot) else { return };
         let resumable = client.session.resumable_mut();
         let is_resumable = resumable.is_some();
+        let ahead = resumable.as_ref().map_or(0, |to| to.counted_ahead(channel, now));
         let gap = resumable.and_then(|to| to.on_subscribed(channel, counter, log.as_ref(), now));
         if is_resumable && log.is_some() {
             self.subscribers.mark_log(id, self.config.resume_max_events);
+        }
+        if log.as_ref().is_some_and(|log| log.replay.is_ok()) {
+            self.node.resume().count_counted(ahead);
         }
         let replay = log.and_then(|log| log.replay.ok()).unwrap_or_default();
         self.node.resume().count_replayed(replay.len());

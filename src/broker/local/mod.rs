@@ -33,7 +33,10 @@ use cache::{Cache, EventToCache};
 use parking_lot::Mutex;
 use publish_records::PublishRecords;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use timer_queue::{TimerQueue, TimerTask};
@@ -45,12 +48,21 @@ pub struct LocalBroker {
     logs: Arc<NodeLogs>,
     /// Set when a tick has something to do.
     alarm: Arc<Alarm>,
+    repeated_publishes: AtomicU64,
 }
 
 impl LocalBroker {
     /// A broker without apps. `connection` are the limits of its connections.
     pub(super) fn new(connection: &ConnectionConfig, alarm: &Arc<Alarm>) -> Self {
-        Self { logs: NodeLogs::new(connection, alarm), alarm: Arc::clone(alarm) }
+        Self {
+            logs: NodeLogs::new(connection, alarm),
+            alarm: Arc::clone(alarm),
+            repeated_publishes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn repeated_publishes(&self) -> u64 {
+        self.repeated_publishes.load(Ordering::Relaxed)
     }
 }
 
@@ -216,12 +228,15 @@ pub(super) fn publish(
         let mut records = state.records.lock();
         for name in &event.channels {
             let Some(id) = event.publish_id(name) else { continue };
-            counts.push(records.get(id, now).unwrap_or_else(|| {
-                let counts = publish(name);
-                records.insert(id, counts, now);
-                broker.alarm.set(now + IDEMPOTENCY_WINDOW);
-                counts
-            }));
+            if let Some(earlier) = records.get(id, now) {
+                broker.repeated_publishes.fetch_add(1, Ordering::Relaxed);
+                counts.push(earlier);
+                continue;
+            }
+            let published = publish(name);
+            records.insert(id, published, now);
+            broker.alarm.set(now + IDEMPOTENCY_WINDOW);
+            counts.push(published);
         }
     }
     (counts, shards)

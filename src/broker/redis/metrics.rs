@@ -30,6 +30,8 @@ pub(super) struct BrokerMetrics {
     pub(super) cleanups: Counter,
     pub(super) repaired: Counter,
     pub(super) late: Counter,
+    /// Events that were not published, since their idempotency key was known. Exported with those of a single node.
+    pub(super) repeated: Counter,
     joined: Gauge,
     nodes: Gauge,
     topics: Gauge,
@@ -79,6 +81,7 @@ impl Default for BrokerMetrics {
             cleanups: Counter::default(),
             repaired: Counter::default(),
             late: Counter::default(),
+            repeated: Counter::default(),
             joined: Gauge::default(),
             nodes: Gauge::default(),
             topics: Gauge::default(),

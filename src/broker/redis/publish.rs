@@ -161,7 +161,10 @@ impl ClusterState {
             self.publish_all(app_id, events, max_cache_bytes, deadline).await
         };
         match &result {
-            Ok((counts, repeated)) => self.metrics.count_sent(counts.len() - repeated),
+            Ok((counts, repeated)) => {
+                self.metrics.count_sent(counts.len() - repeated);
+                self.metrics.repeated.inc_by(*repeated as u64);
+            }
             Err(error) => self.metrics.count_failed_publish(*error),
         }
         result.map(|(counts, _)| counts)

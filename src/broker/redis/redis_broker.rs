@@ -205,6 +205,11 @@ impl RedisBroker {
         self.requests.send(CoordinatorRequest::ReleaseLog { app_id, channel });
     }
 
+    /// The number of events that were not published, since their idempotency key was known.
+    pub(in crate::broker) fn repeated_publishes(&self) -> u64 {
+        self.shared.metrics.repeated.get()
+    }
+
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.
     pub(crate) fn sign_in(
         &self,

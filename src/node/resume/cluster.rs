@@ -63,8 +63,8 @@ impl Node {
         tokio::spawn(async move {
             let place = (number, socket_id, adopts);
             let outcome = node.outcome_of_claim(&client, place, session).await;
-            if let ClaimOutcome::Resumed(_) = outcome {
-                node.resume.count_resumed();
+            if let ClaimOutcome::Resumed(session) = &outcome {
+                node.resume.count_resumed(Some(session));
             }
             if outcome == ClaimOutcome::Refused
                 && let Some(other) = node.resume.refuse(&client, connection)

@@ -28,6 +28,8 @@ pub struct ResumeRegistry {
     resumed: AtomicU64,
     evicted: AtomicU64,
     replayed: AtomicU64,
+    acknowledged: AtomicU64,
+    counted: AtomicU64,
     gaps: [AtomicU64; Gap::ALL.len()],
 }
 
@@ -140,6 +142,8 @@ impl ResumeRegistry {
             resumed: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             replayed: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
             gaps: Default::default(),
         }
     }
@@ -194,7 +198,7 @@ impl ResumeRegistry {
                     state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
                     return ClaimResult::Shared { number, session };
                 }
-                self.count_resumed();
+                self.count_resumed(session.as_deref());
                 let outcome = session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed);
                 ClaimResult::Done(outcome)
             }
@@ -220,8 +224,8 @@ impl ResumeRegistry {
         let (number, socket_id) = (client.number, client.socket_id);
         match (&client.state, session) {
             (ClientState::Connected(other), session) if *other != connection => {
-                if session.is_some() {
-                    self.count_resumed();
+                if let Some(session) = &session {
+                    self.count_resumed(Some(session));
                 }
                 EndOfClient::ToConnection(*other, session)
             }
@@ -351,8 +355,10 @@ impl ResumeRegistry {
     }
 
     /// Counts a client that has returned.
-    pub fn count_resumed(&self) {
+    pub fn count_resumed(&self, session: Option<&ParkedSession>) {
         self.resumed.fetch_add(1, Ordering::Relaxed);
+        let acknowledged = session.map_or(0, |session| session.acknowledged);
+        self.acknowledged.fetch_add(acknowledged, Ordering::Relaxed);
     }
 
     /// Forgets the sessions of clients that have not returned for long.
@@ -369,6 +375,11 @@ impl ResumeRegistry {
     #[must_use]
     pub fn parked(&self) -> usize {
         self.state.lock().parked.len()
+    }
+
+    /// Counts events that were not replayed because the page had counted them itself.
+    pub fn count_counted(&self, events: u64) {
+        self.counted.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Counts events that a client has received after its return.
@@ -395,6 +406,8 @@ impl ResumeRegistry {
             resumed: read(&self.resumed),
             evicted: read(&self.evicted),
             replayed: read(&self.replayed),
+            acknowledged: read(&self.acknowledged),
+            counted: read(&self.counted),
             gaps: Gap::ALL.map(|gap| (gap, read(&self.gaps[gap as usize]))),
         }
     }
@@ -413,6 +426,10 @@ pub struct ResumeStats {
     pub evicted: u64,
     /// Events that clients have received after their return.
     pub replayed: u64,
+    /// Events that clients had acknowledged before their return.
+    pub acknowledged: u64,
+    /// Events that pages had counted themselves, and had not acknowledged.
+    pub counted: u64,
     /// Channels whose events were not replayed, by the reason.
     pub gaps: [(Gap, u64); Gap::ALL.len()],
 }

@@ -56,6 +56,12 @@ fn an_answered_ping_acknowledges_what_was_queued_before_it() {
     client.on_ping(110, 0, now);
     client.on_ping(120, 0, now);
     client.on_pong();
+    let mut other = resumable(now);
+    subscribe(&mut other, "a", 105, (2, 5), now);
+    other.on_ping(110, 0, now);
+    other.on_pong();
+    let session = other.park(now, |_, counter| Some(counter - 100));
+    assert_eq!(session.acknowledged, 8, "the replay of three, and five");
     assert_eq!(parked(&mut client, now), [("a".into(), Some(10))]);
     let mut client = resumable(now);
     subscribe(&mut client, "a", 105, (5, 5), now);

@@ -54,8 +54,20 @@ fn replays_and_gaps_are_counted() {
     for gap in [Gap::TooMuch, Gap::Epoch, Gap::TooMuch] {
         registry.count_gap(gap);
     }
+    let now = Instant::now();
+    let claim = |slot| registry.claim(&name("a"), connection(slot), socket(7), now);
+    let acknowledged = |acknowledged| Box::new(ParkedSession { acknowledged, ..session(now) });
+    claim(1);
+    assert!(is_done(&registry.end(&name("a"), connection(1), Some(acknowledged(4)), now)));
+    assert_eq!(registry.stats().acknowledged, 0, "it has not returned");
+    claim(2);
+    claim(3);
+    // This one has returned while it was open.
+    let end = registry.end(&name("a"), connection(2), Some(acknowledged(5)), now);
+    assert!(matches!(end, EndOfClient::ToConnection(..)));
+    registry.count_counted(2);
     let stats = registry.stats();
-    assert_eq!(stats.replayed, 3);
+    assert_eq!((stats.replayed, stats.acknowledged, stats.counted), (3, 9, 2));
     assert_eq!(stats.gaps.map(|(_, count)| count), [1, 0, 2, 0, 0]);
 }
 
