@@ -300,7 +300,7 @@ impl Node {
         for hub in self.hubs() {
             self.set_alarm(self.broker.on_tick(&hub, now));
         }
-        self.send_due_report(now);
+        self.set_alarm(self.send_due_report(now));
         self.set_alarm(self.connection_rates.remove_full_buckets(now));
         self.set_alarm(self.rejections.on_tick(now));
         // These wait for a day, and set no alarm.
