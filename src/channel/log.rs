@@ -138,6 +138,23 @@ impl ChannelLog {
         log
     }
 
+    /// Adds an entry that was published later, as in [`Self::from_latest`]. If it does not follow the latest one, nothing before
+    /// it is kept.
+    pub fn add_latest(&mut self, sequence: u64, event: Option<LoggedEvent>) {
+        if sequence <= self.sequence {
+            return;
+        }
+        if self.sequence + 1 < sequence {
+            self.complete_after = sequence - 1;
+            (self.events, self.bytes) = (VecDeque::new(), 0);
+        }
+        self.sequence = sequence;
+        if let Some(event) = event {
+            self.bytes += event.frame.bytes().len() + LOG_OVERHEAD_BYTES;
+            self.events.push_back(event);
+        }
+    }
+
     /// The position after the latest event.
     #[must_use]
     pub fn end(&self) -> Position {

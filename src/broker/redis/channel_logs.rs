@@ -16,6 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// An event by its sequence in the channel; `None` for what is not replayed.
+pub(super) type ReceivedEvent = (u64, Option<LoggedEvent>);
+
 /// The log of a channel, as a sync has read it.
 #[derive(Clone, Debug)]
 pub(super) struct LogRead(Arc<ChannelLog>);
@@ -53,6 +56,25 @@ impl LogRead {
         });
         let end = Position { epoch: epoch.into(), sequence };
         Ok(Some(Self(Arc::new(ChannelLog::from_latest(end, entries)))))
+    }
+
+    /// A log, as if it had been read.
+    #[cfg(test)]
+    pub(super) fn of(log: ChannelLog) -> Self {
+        Self(Arc::new(log))
+    }
+
+    #[cfg(test)]
+    pub(super) fn log(&self) -> &ChannelLog {
+        &self.0
+    }
+
+    /// Adds the events that were published after the log was read.
+    pub(super) fn extend(&mut self, received: Vec<ReceivedEvent>) {
+        let log = Arc::get_mut(&mut self.0).expect("a log that was just read is not shared yet");
+        for (sequence, event) in received {
+            log.add_latest(sequence, event);
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The readers of a channel's log on one node: connections that may resume.
 
-use super::{LogUse, Waiter};
-use crate::broker::logs::PendingLogRequest;
+use super::{LogUse, Waiter, view::BUFFERED_MAX};
+use crate::{
+    broker::{logs::PendingLogRequest, redis::channel_logs::ReceivedEvent},
+    channel::LoggedEvent,
+};
 
 /// The number of readers, and what Redis knows of them: whether there are any.
 #[derive(Debug, Default)]
@@ -13,6 +16,9 @@ pub(super) struct Readers {
     acknowledged: bool,
     /// What the sync in flight tells Redis.
     in_flight: bool,
+    /// The events that were received since the sync in flight was sent, if it reads the log. Those that follow its reply may be
+    /// handled before it.
+    received: Option<Vec<ReceivedEvent>>,
 }
 
 impl Readers {
@@ -44,6 +50,7 @@ impl Readers {
     pub(super) fn on_sync(&mut self, waiters: &[Waiter]) -> LogUse {
         self.in_flight =
             0 < self.count || waiters.iter().any(|waiter| waiter.log_request().is_reader());
+        self.received = self.in_flight.then(Vec::new);
         match (self.in_flight, first_missed(waiters)) {
             (false, _) => LogUse::NoReaders,
             (true, None) => LogUse::Readers,
@@ -51,9 +58,20 @@ impl Readers {
         }
     }
 
-    /// The sync was executed.
-    pub(super) fn on_synced(&mut self) {
+    /// The sync was executed. Returns the events that were received meanwhile.
+    pub(super) fn on_synced(&mut self) -> Vec<ReceivedEvent> {
         self.acknowledged = self.in_flight;
+        self.received.take().unwrap_or_default()
+    }
+
+    /// An event was received.
+    pub(super) fn on_event(&mut self, sequence: u64, event: impl FnOnce() -> Option<LoggedEvent>) {
+        let Some(received) = &mut self.received else { return };
+        if received.len() == BUFFERED_MAX {
+            // The part that is missing then is a gap.
+            received.clear();
+        }
+        received.push((sequence, event()));
     }
 
     /// Redis has nothing of this node under its current name.

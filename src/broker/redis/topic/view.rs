@@ -6,7 +6,7 @@ use crate::{
         channel_logs::LogRead,
         envelope::{Change, Envelope, EnvelopeId, Message},
     },
-    channel::CountAction,
+    channel::{CountAction, LoggedEvent},
     hub::InitialMessages,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRejection, event},
 };
@@ -79,7 +79,7 @@ impl Topic {
     /// `is_provisional`: other nodes still have to write their contributions.
     pub(in crate::broker::redis) fn on_synced(
         &mut self,
-        synced: Synced,
+        mut synced: Synced,
         is_full: bool,
         (max_members, is_provisional): (usize, bool),
         now: Instant,
@@ -87,7 +87,12 @@ impl Topic {
         let mut effects = Vec::new();
         self.acknowledged_total = synced.own_total;
         self.last_write = LastWrite::Stored;
-        self.readers.on_synced();
+        let received = self.readers.on_synced();
+        let is_same = self.view.as_ref().is_some_and(|view| view.epoch == synced.epoch);
+        if let Some(log) = synced.log.as_mut().filter(|_| is_same) {
+            // The others have received these already.
+            log.extend(received);
+        }
         let waiters = self.in_flight_waiters.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.has_pubsub_channel() {
@@ -371,6 +376,11 @@ impl Topic {
                 effects.push(Effect::ForceResubscribe);
             }
             (view.sequence, view.last_event_id) = (sequence, Some(envelope.id));
+            self.readers.on_event(sequence, || {
+                let is_replayed = !is_duplicate && envelope.frame.kind() == FrameKind::Event;
+                let (frame, except) = (envelope.frame.clone(), envelope.except);
+                is_replayed.then_some(LoggedEvent { sequence, published_at: now, frame, except })
+            });
         } else {
             // The hash is missing, or a new one.
             self.needs_full_sync = true;

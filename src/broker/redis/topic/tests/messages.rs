@@ -1,7 +1,12 @@
 //! Pub/sub messages and snapshots: cached events, first messages, duplicates and early messages.
 
 use super::*;
-use crate::{broker::redis::topic::view::BUFFERED_MAX, hub::InitialMessages};
+use crate::{
+    broker::redis::{channel_logs::LogRead, topic::view::BUFFERED_MAX},
+    channel::{ChannelLog, Gap, LoggedEvent, Position, ReplayLimits},
+    hub::InitialMessages,
+    protocol::SocketId,
+};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -270,4 +275,46 @@ fn early_messages_are_limited() {
         assert_eq!(delivered, if is_read_again { 0 } else { count });
         assert_eq!(topic.next_step(Instant::now()).is_some(), is_read_again);
     }
+}
+
+/// What a connection receives that was at sequence 4 and returns to a topic at sequence 5: `early` is handled before the reply to
+/// its sync, which has the log up to sequence 6.
+fn replay_with_early_messages(early: &[u64]) -> (Result<String, Gap>, u64) {
+    let mut topic = begun("room", &["a"]);
+    let (receiver, now) = (SocketId::from_random(1), Instant::now());
+    let at = |sequence| Position { epoch: "log".into(), sequence };
+    let log = PendingLogRequest::After(at(4), receiver);
+    topic.enqueue(Waiter::Subscriber { connection: connection(9), ticket: 9, member: None, log });
+    assert_eq!(request(&mut topic).log, LogUse::From(5));
+    for sequence in early {
+        receive(&mut topic, event(*sequence));
+    }
+    let entry = |sequence| {
+        let Message::Event { envelope: Envelope { frame, except, .. }, .. } = event(sequence)
+        else {
+            unreachable!("it is an event")
+        };
+        (sequence, Some(LoggedEvent { sequence, published_at: now, frame, except }))
+    };
+    let log = LogRead::of(ChannelLog::from_latest(at(6), [entry(6), entry(5)]));
+    let synced = Synced { log: Some(log), ..synced(5, 6, 2, &[]) };
+    let effects = topic.on_synced(synced, false, (100, false), now);
+    let accepted = effects.iter().find(|effect| matches!(effect, Effect::Accept { .. }));
+    let Some(Effect::Accept { log: (_, Some(read)), .. }) = accepted else {
+        panic!("the subscriber is not accepted, or does not read the log: {effects:?}")
+    };
+    let log = read.log();
+    let limits = ReplayLimits { events: 9, bytes: usize::MAX };
+    let text = |frame: &Frame| frame.as_text().unwrap_or_default().replace("event ", "");
+    let replay = log.after(&at(4), receiver, limits);
+    let replay = replay.map(|frames| frames.iter().map(text).collect::<Vec<_>>().join(" "));
+    (replay, log.end().sequence)
+}
+
+#[test]
+fn a_replay_has_what_is_handled_before_the_reply_that_it_follows() {
+    assert_eq!(replay_with_early_messages(&[]), (Ok("5 6".into()), 6));
+    assert_eq!(replay_with_early_messages(&[6]), (Ok("5 6".into()), 6));
+    assert_eq!(replay_with_early_messages(&[6, 7, 8]), (Ok("5 6 7 8".into()), 8));
+    assert_eq!(replay_with_early_messages(&[6, 8]), (Err(Gap::Trimmed), 8));
 }
