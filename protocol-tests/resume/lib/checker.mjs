@@ -54,6 +54,9 @@ class Reader {
   #here = 0;
   #isReturn = false;
   #hasGap = false;
+  /** The number of connections, and of the channel's events on this one. */
+  #connections = 0;
+  #events = 0;
 
   constructor(channel, places, pings) {
     this.#channel = channel;
@@ -62,7 +65,10 @@ class Reader {
   }
 
   read(entry) {
-    if (entry.kind === 'connected') [this.#isReturn, this.#asked, this.#here] = [true, [], this.#acknowledged];
+    if (entry.kind === 'connected') {
+      [this.#isReturn, this.#asked, this.#here] = [true, [], this.#acknowledged];
+      [this.#connections, this.#events] = [this.#connections + 1, 0];
+    }
     if (entry.kind === 'ping') {
       this.#asked.push(this.#here);
       // The server does not ask before it has the answers to earlier pings, so this one proves that it has them.
@@ -85,8 +91,9 @@ class Reader {
       return;
     }
     this.#counts.received += 1;
+    this.#events += 1;
     if (at < this.#highest) this.#again(at, name);
-    else if (this.#highest < at) this.#missing(at, `before ${name}`);
+    else if (this.#highest < at) this.#missing(at, `before ${name}, event ${this.#events} of connection ${this.#connections}`);
     this.#next = at + 1;
     this.#here = at + 1;
     this.#highest = Math.max(this.#highest, this.#next);
