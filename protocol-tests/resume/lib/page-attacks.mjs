@@ -116,7 +116,7 @@ export async function attackPage(server, browser, name, library, seed = 1) {
     await PAGE_ATTACKS[name](client);
     const result = await client.judge(await channels.end());
     const changes = channels.witness.log.slice(before).filter(({ kind }) => kind === 'added' || kind === 'removed');
-    return { ...result, changes: changes.length };
+    return { ...result, changes: changes.length, moves: client.entrance.moves };
   } finally {
     await client.close();
     channels.close();
