@@ -33,8 +33,22 @@ impl Signer {
     /// signatures of the right length.
     #[must_use]
     pub fn verify(&self, text: &str, signature: &str) -> bool {
-        let Some(bytes) = unhex(signature) else { return false };
-        self.0.clone().chain_update(text.as_bytes()).verify_slice(&bytes).is_ok()
+        self.verify_parts([text.as_bytes()], signature)
+    }
+
+    /// Like [`Signer::verify`], for a text in several parts, which are not joined.
+    #[must_use]
+    pub fn verify_parts<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+        signature: &str,
+    ) -> bool {
+        let Some(bytes) = unhex::<32>(signature) else { return false };
+        let mut hmac = self.0.clone();
+        for part in parts {
+            hmac.update(part);
+        }
+        hmac.verify_slice(&bytes).is_ok()
     }
 }
 
@@ -78,6 +92,14 @@ pub fn body_md5(body: &[u8]) -> String {
     hex(&Md5::digest(body))
 }
 
+/// Whether `md5` is the [`body_md5`] of a body. It allocates nothing.
+#[must_use]
+pub fn is_body_md5(body: &[u8], md5: &str) -> bool {
+    let is_lower_case = !md5.bytes().any(|byte| byte.is_ascii_uppercase());
+    let bytes: Option<[u8; 16]> = unhex(md5).filter(|_| is_lower_case);
+    bytes.is_some_and(|bytes| bytes == *Md5::digest(body))
+}
+
 /// The string to sign for a request: `METHOD\nPATH\nQUERY`, where the query has all parameters
 /// except the signature, sorted, with keys in lower case and decoded values.
 #[must_use]
@@ -96,17 +118,32 @@ pub fn request_string_to_sign<T: AsRef<str>>(
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(nibble)]));
+        }
+    }
+    text
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |character: u8| char::from(character).to_digit(16);
+/// Decodes exactly `LEN` bytes from hex of either case.
+fn unhex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    let digit = |character: u8| match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        b'A'..=b'F' => Some(character - b'A' + 10),
+        _ => None,
+    };
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
+    if pairs.len() != LEN || !rest.is_empty() {
         return None;
     }
-    pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()).collect()
+    let mut bytes = [0; LEN];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -253,6 +290,26 @@ mod tests {
         let text = request_string_to_sign("POST", "/apps/3/events", &parameters);
         let expected = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
         assert_eq!(Signer::new(SECRET).sign(&text), expected);
+    }
+
+    #[test]
+    fn parts_are_verified_as_one_text() {
+        let signer = Signer::new(SECRET);
+        let signature = signer.sign("one text");
+        assert!(signer.verify_parts([&b"one"[..], b"", b" text"], &signature));
+        assert!(!signer.verify_parts([&b"one"[..], b"text"], &signature));
+        assert!(!signer.verify_parts([], &signature));
+    }
+
+    #[test]
+    fn the_md5_of_a_body_is_in_lower_case_hex() {
+        let md5 = body_md5(b"{}");
+        assert_eq!(md5, "99914b932bd37a50b983c5e7c90ae93b");
+        assert!(is_body_md5(b"{}", &md5));
+        assert!(!is_body_md5(b"{ }", &md5));
+        for other in [&md5.to_uppercase(), &md5[..30], &format!("{md5}00"), ""] {
+            assert!(!is_body_md5(b"{}", other), "{other}");
+        }
     }
 
     #[test]

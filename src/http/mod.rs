@@ -21,6 +21,7 @@ mod malformed;
 mod other_protocol;
 mod probes;
 mod publish;
+mod query;
 mod response;
 mod root_page;
 mod route;
