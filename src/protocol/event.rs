@@ -246,8 +246,7 @@ pub fn app_event(
     data: &EventData<'_>,
     accepted_at: Instant,
 ) -> Frame {
-    let text = event_text(name, channel, data, "");
-    Frame::published(FrameKind::Event, &text, accepted_at)
+    event_frame(FrameKind::Event, (name, channel, data, ""), accepted_at)
 }
 
 /// A client event for the other subscribers. On presence channels, `user_id` identifies the sender;
@@ -262,14 +261,36 @@ pub fn client_event(
 ) -> Frame {
     let sender =
         user_id.map(|id| format!(r#","user_id":{}"#, to_json_string(id))).unwrap_or_default();
-    let text = event_text(name, channel, data, &sender);
-    Frame::published(FrameKind::ClientEvent, &text, accepted_at)
+    event_frame(FrameKind::ClientEvent, (name, channel, data, &sender), accepted_at)
 }
 
-fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &str) -> String {
-    let (name, channel) = (to_json_string(name), channel.as_str());
-    [r#"{"event":"#, &name, r#","channel":""#, channel, r#"","data":"#, data.token(), tail, "}"]
-        .concat()
+/// Encodes an event from its name, channel, data, and what follows the data.
+fn event_frame(
+    kind: FrameKind,
+    (name, channel, data, tail): (&str, &ChannelName, &EventData<'_>, &str),
+    accepted_at: Instant,
+) -> Frame {
+    let quoted;
+    let (name, quote) = if json::needs_escapes(name) {
+        quoted = to_json_string(name);
+        (&*quoted, "")
+    } else {
+        (name, "\"")
+    };
+    let channel = channel.as_str();
+    let parts = [
+        r#"{"event":"#,
+        quote,
+        name,
+        quote,
+        r#","channel":""#,
+        channel,
+        r#"","data":"#,
+        data.token(),
+        tail,
+        "}",
+    ];
+    Frame::published_parts(kind, &parts, accepted_at)
 }
 
 /// Whether `text` is an event of an application or of a client on `channel`, as encoded here.

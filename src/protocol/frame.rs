@@ -77,14 +77,20 @@ impl Frame {
     /// Encodes a text message.
     #[must_use]
     pub fn text(kind: FrameKind, text: &str) -> Self {
-        Self::encode(kind, None, text)
+        Self::new(kind, None, encode(TEXT, text.as_bytes()))
     }
 
     /// Encodes an event that was accepted from a publisher at `accepted_at`; its delivery latency is
     /// measured from then.
     #[must_use]
     pub fn published(kind: FrameKind, text: &str, accepted_at: Instant) -> Self {
-        Self::encode(kind, Some(accepted_at), text)
+        Self::published_parts(kind, &[text], accepted_at)
+    }
+
+    /// Like [`Frame::published`], for a text in parts.
+    #[must_use]
+    pub fn published_parts(kind: FrameKind, text: &[&str], accepted_at: Instant) -> Self {
+        Self::new(kind, Some(accepted_at), encode_parts(TEXT, text))
     }
 
     /// Encodes a close frame. A reason of more than 123 bytes is truncated between characters.
@@ -150,10 +156,6 @@ impl Frame {
         Self::new(FrameKind::Control, None, bytes)
     }
 
-    fn encode(kind: FrameKind, accepted_at: Option<Instant>, text: &str) -> Self {
-        Self::new(kind, accepted_at, encode(TEXT, text.as_bytes()))
-    }
-
     fn new(kind: FrameKind, accepted_at: Option<Instant>, bytes: Vec<u8>) -> Self {
         Self(Arc::new(Encoded { kind, accepted_at, bytes: bytes.into() }))
     }
@@ -185,12 +187,33 @@ impl Frame {
 
 /// Encodes a frame of a server (RFC 6455, 5.2): final and unmasked.
 fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let len = payload.len();
+    encode_parts(opcode, &[payload])
+}
+
+/// Like [`encode`], for a payload in parts. The frame is allocated once.
+fn encode_parts(opcode: u8, parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let len: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+    let mut frame;
     match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(len @ 0..126), _) => [&[opcode, len], payload].concat(),
-        (_, Ok(len)) => [&[opcode, 126], &len.to_be_bytes()[..], payload].concat(),
-        (_, Err(_)) => [&[opcode, 127], &(len as u64).to_be_bytes()[..], payload].concat(),
+        (Ok(short @ 0..126), _) => {
+            frame = Vec::with_capacity(2 + len);
+            frame.extend([opcode, short]);
+        }
+        (_, Ok(medium)) => {
+            frame = Vec::with_capacity(4 + len);
+            frame.extend([opcode, 126]);
+            frame.extend(medium.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            frame = Vec::with_capacity(10 + len);
+            frame.extend([opcode, 127]);
+            frame.extend((len as u64).to_be_bytes());
+        }
     }
+    for part in parts {
+        frame.extend_from_slice(part.as_ref());
+    }
+    frame
 }
 
 #[cfg(test)]

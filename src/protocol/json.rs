@@ -108,6 +108,11 @@ pub fn compact(raw: &str) -> String {
     compacted
 }
 
+/// Whether `text` has characters that are escaped in JSON.
+pub(super) fn needs_escapes(text: &str) -> bool {
+    text.bytes().any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'))
+}
+
 /// Encodes `text` as a JSON string.
 pub(super) fn to_json_string(text: &str) -> String {
     serde_json::to_string(text).expect("text can always be written as JSON")
@@ -201,6 +206,15 @@ fn is_low_surrogate(bytes: &[u8], at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_that_needs_no_escapes_is_encoded_as_it_is() {
+        for character in (0..=0x1_0000).filter_map(char::from_u32) {
+            let text = character.to_string();
+            let is_same = to_json_string(&text) == format!("\"{text}\"");
+            assert_eq!(needs_escapes(&text), !is_same, "{character:?}");
+        }
+    }
 
     #[test]
     fn compacting_touches_only_space_between_tokens_and_escapes() {
