@@ -38,6 +38,10 @@ struct EventBody<'a> {
     idempotency_key: Option<&'a RawValue>,
 }
 
+/// A string, borrowed from the body if it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct BatchBody<'a> {
     #[serde(borrow)]
@@ -174,10 +178,10 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
         idempotency_key: idempotency::from_field(body.idempotency_key)?,
     };
-    let info: Option<Cow<'_, str>> =
+    let info: Option<Text<'_>> =
         read_attribute(body.info, "info must be a string: a list of attributes")?;
     // Unknown attributes are ignored, as are those that the channel does not have.
-    Ok(ParsedEvent { event, info: info.map(|text| RequestedInfo::parse(&text).0) })
+    Ok(ParsedEvent { event, info: info.map(|Text(list)| RequestedInfo::parse(&list).0) })
 }
 
 /// Reads an attribute; `message` is the error for another type.
@@ -191,19 +195,19 @@ fn read_attribute<'a, T: Deserialize<'a>>(
 
 /// Reads an array of strings. Values beyond the first `max` are counted and not allocated, so a
 /// body full of them costs little more than its bytes.
-fn strings(
-    raw: Option<&RawValue>,
+fn strings<'a>(
+    raw: Option<&'a RawValue>,
     max: usize,
-    message: &str,
-) -> Result<Option<Vec<String>>, ApiError> {
+    message: impl Fn() -> String,
+) -> Result<Option<Vec<Text<'a>>>, ApiError> {
     let Some(raw) = raw else { return Ok(None) };
     let mut json = serde_json::Deserializer::from_str(raw.get());
     match json.deserialize_any(StringList { max }) {
         Ok((_, count)) if max < count => {
-            Err(ApiError::bad_request(format!("{message}: there are {count}")))
+            Err(ApiError::bad_request(format!("{}: there are {count}", message())))
         }
         Ok((texts, _)) => Ok(Some(texts)),
-        Err(_) => Err(ApiError::bad_request(message)),
+        Err(_) => Err(ApiError::bad_request(message())),
     }
 }
 
@@ -213,7 +217,7 @@ struct StringList {
 }
 
 impl<'de> Visitor<'de> for StringList {
-    type Value = (Vec<String>, usize);
+    type Value = (Vec<Text<'de>>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of strings")
@@ -236,11 +240,12 @@ impl<'de> Visitor<'de> for StringList {
 }
 
 fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
-    let message = format!("name is required: a string of 1 to {max} characters");
-    let name: Option<String> = read_attribute(raw, &message)?;
+    let invalid =
+        || ApiError::bad_request(format!("name is required: a string of 1 to {max} characters"));
+    let name: Option<Text<'_>> = read_attribute(raw, "").map_err(|_| invalid())?;
     match name {
-        Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name.into()),
-        Some(_) | None => Err(ApiError::bad_request(message)),
+        Some(Text(name)) if (1..=max).contains(&name.chars().count()) => Ok(name),
+        Some(_) | None => Err(invalid()),
     }
 }
 
@@ -264,32 +269,38 @@ fn parse_channels(
     kind: EventKind,
 ) -> Result<Vec<ChannelName>, ApiError> {
     let max = config.max_event_channels;
-    let many_message = format!("channels must be an array of 1 to {max} channel names");
     let many = match kind {
         EventKind::Batch if body.channels.is_some() => {
             return Err(ApiError::bad_request("An event of a batch names one channel, in channel"));
         }
         EventKind::Batch => None,
-        EventKind::Single => strings(body.channels, max, &many_message)?,
+        EventKind::Single => strings(body.channels, max, || {
+            format!("channels must be an array of 1 to {max} channel names")
+        })?,
     };
     let names = match many {
         Some(names) => names,
-        None => read_attribute::<String>(body.channel, "channel must be a string")?
+        None => read_attribute::<Text<'_>>(body.channel, "channel must be a string")?
             .into_iter()
             .collect(),
     };
-    if names.is_empty() {
-        return Err(ApiError::bad_request(match kind {
+    match &names[..] {
+        [] => Err(ApiError::bad_request(match kind {
             EventKind::Batch => "channel is required: a channel name",
             EventKind::Single => {
                 "channel or channels is required: a channel name, or an array of them"
             }
-        }));
+        })),
+        [Text(single)] => Ok(vec![parse_channel(single, config)?]),
+        several => {
+            let mut seen = HashSet::with_capacity(several.len());
+            let parsed = several.iter().map(|Text(name)| parse_channel(name, config));
+            // A channel that is named several times receives the event once.
+            parsed
+                .filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone())))
+                .collect()
+        }
     }
-    let mut seen = HashSet::with_capacity(names.len());
-    let parsed = names.iter().map(|name| parse_channel(name, config));
-    // A channel that is named several times receives the event once.
-    parsed.filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone()))).collect()
 }
 
 pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelName, ApiError> {
@@ -301,8 +312,8 @@ pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelNam
 
 fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
     let message = "socket_id must be a string such as 123.456";
-    let text: Option<String> = read_attribute(raw, message)?;
-    match text.as_deref().map(SocketId::parse) {
+    let text: Option<Text<'_>> = read_attribute(raw, message)?;
+    match text.map(|Text(id)| SocketId::parse(&id)) {
         None => Ok(None),
         Some(Ok(socket_id)) => Ok(socket_id),
         Some(Err(_)) => Err(ApiError::bad_request(message)),
