@@ -65,7 +65,9 @@ fn run(
         tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
         let guard = shutdown.guard();
         if started.send(Ok(())).is_ok() {
-            shard.run(upgraded_sockets, guard).await;
+            // A task of its own: waking the main task of a runtime costs a system call. It ends only with a panic,
+            // and the thread with it.
+            let _ = tokio::spawn(shard.run(upgraded_sockets, guard)).await;
         }
     });
 }
