@@ -82,7 +82,8 @@ pub(super) fn start(
 ) -> io::Result<AcceptorHandle> {
     let address = reachable(listener.local_addr()?);
     listener.set_nonblocking(false)?;
-    SockRef::from(&listener).set_read_timeout(Some(SERVING_WAIT))?;
+    let listener = AcceptingListener::new(listener)?;
+    listener.as_socket().set_read_timeout(Some(SERVING_WAIT))?;
     let state = Arc::new(AtomicU8::new(SERVING));
     let (report, reports) = mpsc::unbounded_channel();
     let acceptor = Acceptor {
@@ -147,7 +148,7 @@ impl AcceptorHandle {
 }
 
 struct Acceptor {
-    listener: TcpListener,
+    listener: AcceptingListener,
     is_inherited: bool,
     state: Arc<AtomicU8>,
     permits: PermitWaiter,
@@ -166,7 +167,7 @@ impl Acceptor {
         if self.is_inherited {
             return;
         }
-        set_reuse_port(&self.listener);
+        set_reuse_port(&self.listener.0);
         self.set_wait(DRAINING_WAIT);
         while self.state() == DRAINING {
             self.search.start_probe(&self.report);
@@ -183,12 +184,12 @@ impl Acceptor {
 
     fn set_wait(&self, wait: Duration) {
         // A failure only delays the next check of the state.
-        let _ = SockRef::from(&self.listener).set_read_timeout(Some(wait));
+        let _ = self.listener.as_socket().set_read_timeout(Some(wait));
     }
 
     /// Accepts the next connection. Returns false if there is none.
     fn accept(&mut self) -> bool {
-        match accept_one(&self.listener) {
+        match self.listener.accept() {
             Ok((stream, peer)) => {
                 self.is_exhausted = false;
                 if !self.search.is_own(peer, &self.report) {
@@ -223,7 +224,7 @@ impl Acceptor {
     /// clients repeat them after a second, and the next process gets them. Meanwhile pending
     /// handshakes complete, and all queued connections are accepted.
     fn close_gracefully(&mut self) {
-        if let Err(error) = drop_new_requests(&self.listener) {
+        if let Err(error) = drop_new_requests(&self.listener.0) {
             tracing::debug!(%error, "new requests for connections can't be dropped");
         }
         let began = Instant::now();
@@ -231,7 +232,7 @@ impl Acceptor {
         while began.elapsed() < delay(self.state()) {
             self.accept();
         }
-        if self.listener.set_nonblocking(true).is_ok() {
+        if self.listener.as_socket().set_nonblocking(true).is_ok() {
             while self.accept() {}
         }
         tracing::debug!("listening socket closed");
@@ -241,7 +242,7 @@ impl Acceptor {
 /// Makes the kernel drop requests for new connections to the socket: segments with SYN and without
 /// ACK.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
+fn drop_new_requests(listener: &mio::net::TcpListener) -> io::Result<()> {
     use socket2::SockFilter;
     // Classic BPF; the data begins with the TCP header, whose byte 13 contains the flags.
     const LOAD_BYTE: u16 = 0x30;
@@ -261,7 +262,7 @@ fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
 
 /// Shrinks the queue, so that requests beyond one are dropped.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
+fn drop_new_requests(listener: &mio::net::TcpListener) -> io::Result<()> {
     SockRef::from(listener).listen(0)
 }
 
@@ -364,11 +365,29 @@ impl PermitWaiter {
     }
 }
 
-fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = listener.accept()?;
-    stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
-    Ok((stream, peer))
+/// A listening socket that blocks, and whose connections do not: they get both options with `accept` itself, which saves
+/// two system calls each.
+#[derive(Debug)]
+struct AcceptingListener(mio::net::TcpListener);
+
+impl AcceptingListener {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        // On Linux, connections inherit it.
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        Ok(Self(mio::net::TcpListener::from_std(listener)))
+    }
+
+    fn as_socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.0)
+    }
+
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.0.accept()?;
+        if cfg!(not(target_os = "linux")) {
+            stream.set_nodelay(true)?;
+        }
+        Ok((stream.into(), peer))
+    }
 }
 
 /// Whether the error concerns only this connection.

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     env, io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -217,7 +218,7 @@ pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpLis
 }
 
 /// Lets another process of the same user listen on the port as well.
-pub(super) fn set_reuse_port(listener: &TcpListener) {
+pub(super) fn set_reuse_port(listener: &impl AsFd) {
     // Without it, the next process waits until this one has ended.
     if let Err(error) = SockRef::from(listener).set_reuse_port(true) {
         tracing::debug!(%error, "the port can't be shared");
