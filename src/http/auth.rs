@@ -1,7 +1,7 @@
 //! Authenticates requests of the HTTP API by their signature.
 
 use super::{
-    query::{self, Parameter},
+    query::{self, Parameter, Query},
     response::ApiError,
     signed_paths::signed_paths,
 };
@@ -73,7 +73,7 @@ pub(super) fn authenticate<'a>(
     now: SystemTime,
     is_other_key: impl Fn(&str) -> bool,
 ) -> Result<Authenticated<'a>, ApiError> {
-    let mut parameters = query::parameters(line.query);
+    let Query { mut parameters, signed } = query::parse(line.query);
     reject_ambiguous(&parameters)?;
     match parameter(&parameters, "auth_key") {
         None => return Err(ApiError::unauthorized("Missing parameter: auth_key")),
@@ -94,15 +94,16 @@ pub(super) fn authenticate<'a>(
         .position(|(key, _)| key == "auth_signature")
         .ok_or_else(|| ApiError::unauthorized("Missing parameter: auth_signature"))?;
     let (_, signature) = parameters.remove(at);
-    if is_signed_as_sent(app, line, &signature) {
+    // The usual case, for which no text is built.
+    if signed.is_some_and(|signed| is_signed(app, line, signed, &signature)) {
         return Ok(Authenticated { parameters });
     }
     Ok(Authenticated { parameters: find_signed_form(app, line, parameters, &signature)? })
 }
 
-/// Whether a query in its canonical form has the right signature: the usual case, for which no text is built.
-fn is_signed_as_sent(app: &App, line: RequestLine<'_>, signature: &str) -> bool {
-    let Some([before, after]) = query::canonical_parts(line.query) else { return false };
+/// Whether a request has the right signature, whose query is in its canonical form.
+fn is_signed(app: &App, line: RequestLine<'_>, query: [&str; 2], signature: &str) -> bool {
+    let [before, after] = query;
     let parts = [line.method.as_str(), "\n", line.path, "\n", before, after].map(str::as_bytes);
     app.signer.verify_parts(parts, signature)
 }

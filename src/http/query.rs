@@ -8,50 +8,107 @@ pub(super) type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 /// Most requests have at most this many parameters.
 const USUAL_COUNT: usize = 8;
 
-/// The parameters in the order in which they were sent, decoded as those of a form.
-pub(super) fn parameters(query: &str) -> Vec<Parameter<'_>> {
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    let mut parameters = Vec::with_capacity(USUAL_COUNT);
-    for part in parts {
-        if is_escaped(part) {
-            parameters.extend(form_urlencoded::parse(part.as_bytes()));
-        } else {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            parameters.push((key.into(), value.into()));
+/// The parameters of a query.
+#[derive(Debug)]
+pub(super) struct Query<'a> {
+    /// In the order in which they were sent, decoded as those of a form.
+    pub(super) parameters: Vec<Parameter<'a>>,
+    /// What the signature covers if the query is in its canonical form: every parameter has a value and a key without
+    /// capital letters, nothing is escaped, and the keys are sorted, apart from that of the signature. It is the text
+    /// before and after the signature, which joined is the canonical text.
+    pub(super) signed: Option<[&'a str; 2]>,
+}
+
+/// A part of a query, between two `&`.
+struct Part<'a> {
+    text: &'a str,
+    /// Where it begins in the query.
+    start: usize,
+    /// Where its first `=` is.
+    equals: Option<usize>,
+    is_escaped: bool,
+    has_capital_in_key: bool,
+}
+
+impl<'a> Part<'a> {
+    fn decoded(&self) -> Parameter<'a> {
+        if self.is_escaped {
+            let mut decoded = form_urlencoded::parse(self.text.as_bytes());
+            return decoded.next().unwrap_or_default();
+        }
+        match self.equals {
+            Some(at) => (self.text[..at].into(), self.text[at + 1..].into()),
+            None => (self.text.into(), "".into()),
         }
     }
-    parameters
 }
 
-fn is_escaped(text: &str) -> bool {
-    text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
-}
-
-/// A query in its canonical form: every parameter has a value and a key without capital letters, nothing is escaped,
-/// and the keys are sorted, apart from that of the signature. Returns what the signature covers: the text before and
-/// after the signature, which joined is the canonical text. `None` for another query.
-pub(super) fn canonical_parts(query: &str) -> Option<[&str; 2]> {
-    if is_escaped(query) {
-        return None;
+/// Passes the parts of a query on, the empty ones included. Reads each byte once.
+fn parts<'a>(query: &'a str, mut each: impl FnMut(&Part<'a>)) {
+    let new = |start| Part {
+        text: "",
+        start,
+        equals: None,
+        is_escaped: false,
+        has_capital_in_key: false,
+    };
+    let mut part = new(0);
+    for (at, byte) in query.bytes().enumerate() {
+        match byte {
+            b'&' => {
+                part.text = &query[part.start..at];
+                each(&part);
+                part = new(at + 1);
+            }
+            b'=' if part.equals.is_none() => part.equals = Some(at - part.start),
+            b'%' | b'+' => part.is_escaped = true,
+            b'A'..=b'Z' if part.equals.is_none() => part.has_capital_in_key = true,
+            _ => {}
+        }
     }
-    let (mut signature, mut last_key, mut start) = (None, "", 0);
-    for part in query.split('&') {
-        let (key, _) = part.split_once('=')?;
-        let end = start + part.len();
+    part.text = &query[part.start..];
+    each(&part);
+}
+
+/// Parses a query.
+pub(super) fn parse(query: &str) -> Query<'_> {
+    let mut parameters: Vec<Parameter<'_>> = Vec::with_capacity(USUAL_COUNT);
+    let (mut is_canonical, mut signature, mut last_key) = (true, None, "");
+    parts(query, |part| {
+        if !part.text.is_empty() {
+            parameters.push(part.decoded());
+        }
+        let Some(equals) = part.equals else { return is_canonical = false };
+        let key = &part.text[..equals];
         if key == "auth_signature" {
-            signature = Some((start, end));
-        } else if key < last_key || key.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return None;
+            is_canonical &= !part.is_escaped;
+            signature = Some((part.start, part.start + part.text.len()));
         } else {
+            is_canonical &= last_key <= key && !part.is_escaped && !part.has_capital_in_key;
             last_key = key;
         }
-        start = end + 1;
-    }
-    let (start, end) = signature?;
-    let (before, after) = (&query[..start], query[end..].strip_prefix('&').unwrap_or_default());
-    // The separator before the signature belongs to what follows it.
-    let before = if after.is_empty() { before.strip_suffix('&').unwrap_or(before) } else { before };
-    Some([before, after])
+    });
+    let signed = signature.filter(|_| is_canonical).map(|(start, end)| {
+        let (before, after) = (&query[..start], query[end..].strip_prefix('&').unwrap_or_default());
+        // The separator before the signature belongs to what follows it.
+        match after {
+            "" => [before.strip_suffix('&').unwrap_or(before), ""],
+            after => [before, after],
+        }
+    });
+    Query { parameters, signed }
+}
+
+/// The first value of the parameter `name`, decoded.
+pub(super) fn value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut found = None;
+    parts(query, |part| {
+        if found.is_none() {
+            let (key, value) = part.decoded();
+            found = (key == name).then_some(value);
+        }
+    });
+    found
 }
 
 #[cfg(test)]
@@ -72,13 +129,27 @@ mod tests {
             "info[]=a&info[]=b",
         ] {
             let expected: Vec<Parameter<'_>> = form_urlencoded::parse(query.as_bytes()).collect();
-            assert_eq!(parameters(query), expected, "{query}");
+            assert_eq!(parse(query).parameters, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn the_first_value_of_a_parameter_is_found() {
+        for (query, expected) in [
+            ("a=1&b=2&b=3", Some("2")),
+            ("%62=%32&b=3", Some("2")),
+            ("b&b=3", Some("")),
+            ("a=b=2", None),
+            ("bb=1", None),
+            ("", None),
+        ] {
+            assert_eq!(value(query, "b").as_deref(), expected, "{query}");
         }
     }
 
     #[test]
     fn a_parameter_without_escapes_is_borrowed() {
-        let parameters = parameters("a=1&b=%31");
+        let parameters = parse("a=1&b=%31").parameters;
         assert!(matches!(&parameters[0], (Cow::Borrowed("a"), Cow::Borrowed("1"))));
         assert_eq!(parameters[1].1, "1");
     }
@@ -92,7 +163,7 @@ mod tests {
             ("a=2&a=1&auth_signature=x", "a=2&a=1"),
             ("auth_signature=x", ""),
         ] {
-            assert_eq!(canonical_parts(query).unwrap().concat(), canonical, "{query}");
+            assert_eq!(parse(query).signed.unwrap().concat(), canonical, "{query}");
         }
         for other in [
             "a=1&b=2",
@@ -105,7 +176,7 @@ mod tests {
             "a=1&auth_signature=x&",
             "",
         ] {
-            assert_eq!(canonical_parts(other), None, "{other}");
+            assert_eq!(parse(other).signed, None, "{other}");
         }
     }
 }
