@@ -265,6 +265,19 @@ impl Broker {
         }
     }
 
+    /// Publishes events as [`Broker::publish`] does, without waiting. `None` with Redis, which has to be waited for.
+    #[must_use]
+    pub fn publish_here(
+        &self,
+        hub: &Hub,
+        events: &[AppEvent<'_>],
+    ) -> Option<(Vec<Counts>, ShardSet)> {
+        match self {
+            Self::Local(local) => Some(local::publish(local, hub, events, clock::now())),
+            Self::Redis(_) => None,
+        }
+    }
+
     /// Publishes a client event. If the broker can't take it, the sender receives an error.
     pub fn publish_client_event(
         &self,

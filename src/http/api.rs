@@ -3,8 +3,8 @@
 use super::{
     HttpContext,
     auth::Authenticated,
+    event_body::parse_channel,
     info::{self, RequestedInfo},
-    publish::parse_channel,
     response::{ApiError, HttpResponse, ok},
 };
 use crate::{

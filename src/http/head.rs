@@ -14,16 +14,24 @@ const EAGER_PARSE_BYTES: usize = 128;
 pub(super) const HEADERS_MAX: usize = 100;
 
 /// Reads until a head is complete, or the bytes cannot become one, or `max` bytes have arrived.
-/// Returns all bytes; they are shorter than a head if the client closed the connection.
+/// `received` are bytes that were read before. Returns all bytes; they are shorter than a head if the
+/// client closed the connection.
 ///
 /// # Errors
 ///
 /// The connection failed.
 pub(super) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
+    received: Vec<u8>,
     max: usize,
 ) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
+    let mut head = match trim_line_ends(&received) {
+        trimmed if trimmed.len() == received.len() => received,
+        trimmed => trimmed.to_vec(),
+    };
+    if !head.is_empty() && (max <= head.len() || !is_incomplete(&head, head.len())) {
+        return Ok(head);
+    }
     loop {
         let len = poll_fn(|cx| {
             // Dropped while waiting for more.
@@ -71,6 +79,7 @@ fn is_incomplete(head: &[u8], new: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use std::task::{Context, Poll, Waker};
     use tokio::io::AsyncWriteExt;
 
@@ -79,7 +88,8 @@ mod tests {
     /// The result for input that arrives in pieces, and whether the reader waited for more.
     async fn read(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
         let (mut ours, mut theirs) = tokio::io::duplex(100_000);
-        let mut first = Box::pin(async move { read_head(&mut ours, 1_000).await.unwrap() });
+        let mut first =
+            Box::pin(async move { read_head(&mut ours, Vec::new(), 1_000).await.unwrap() });
         let mut context = Context::from_waker(Waker::noop());
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();
@@ -135,6 +145,20 @@ mod tests {
         assert_eq!(read(&[lines.as_bytes(), b"\n", HEAD]).await, (HEAD.to_vec(), false));
         let bytes: Vec<&[u8]> = lines.as_bytes().chunks(1).collect();
         assert_eq!(read(&bytes).await, (Vec::new(), true));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_read_before_are_part_of_the_head() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1_000);
+        let mut read = async |received: &[u8]| {
+            read_head(&mut ours, received.to_vec(), 1_000).now_or_never().map(Result::unwrap)
+        };
+        assert_eq!(read(HEAD).await, Some(HEAD.to_vec()));
+        assert_eq!(read(&[b"\r\n", HEAD].concat()).await, Some(HEAD.to_vec()));
+        assert_eq!(read(b"\x16\x03\x01").await, Some(b"\x16\x03\x01".to_vec()));
+        assert_eq!(read(&HEAD[..9]).await, None);
+        theirs.write_all(&HEAD[9..]).await.unwrap();
+        assert_eq!(read(&HEAD[..9]).await, Some(HEAD.to_vec()));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use super::{
     HttpContext,
     auth::Authenticated,
-    publish::parse_channel,
+    event_body::parse_channel,
     response::{ApiError, HttpResponse, ok},
 };
 use crate::{

@@ -2,6 +2,7 @@
 //! which status the HTTP library rejected a request with, and the response that opens a WebSocket.
 
 use super::stream::HttpStream;
+use crate::hub::{ConnectionRef, Delivery, Inboxes};
 use bytes::Bytes;
 use hyper::StatusCode;
 use parking_lot::{Mutex, MutexGuard};
@@ -50,6 +51,8 @@ struct TrackerState {
     rejected: Option<StatusCode>,
     /// Whether a request was received before.
     has_requested: bool,
+    /// The connection of a shard that has the socket.
+    owner: Option<(Arc<Inboxes>, ConnectionRef)>,
 }
 
 #[derive(Debug)]
@@ -89,7 +92,35 @@ impl IdleTracker {
 
     /// Makes the connection close.
     pub(super) fn evict(&self) {
-        self.0.eviction.notify_one();
+        match &self.lock().owner {
+            Some((inboxes, ConnectionRef { shard, key })) => {
+                inboxes.inbox(*shard).push(Delivery::Evict(*key));
+            }
+            None => self.0.eviction.notify_one(),
+        }
+    }
+
+    /// Sets the connection of a shard that has the socket; `None` while a task has it.
+    pub(super) fn set_owner(&self, owner: Option<(Arc<Inboxes>, ConnectionRef)>) {
+        self.lock().owner = owner;
+    }
+
+    /// Whether a request was received before.
+    pub(super) fn has_requested(&self) -> bool {
+        self.lock().has_requested
+    }
+
+    /// Records that bytes were received: the next request has begun.
+    pub(super) fn input_received(&self, now: Instant) {
+        let mut state = self.lock();
+        if matches!(state.wait_state, WaitState::Request(_)) {
+            state.wait_state = WaitState::Head(now);
+        }
+    }
+
+    /// When the client is too slow, as [`IdleTracker::timed_out`] says; `None` while a request is answered.
+    pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
+        self.lock().deadline(timeout)
     }
 
     /// Waits until the connection is evicted. Safe to cancel.
@@ -158,6 +189,7 @@ impl TrackerState {
             is_corked: false,
             rejected: None,
             has_requested: false,
+            owner: None,
         }
     }
 
@@ -217,10 +249,7 @@ impl AsyncRead for WatchedStream {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if before < buffer.filled().len() {
-            let mut state = self.tracker.lock();
-            if matches!(state.wait_state, WaitState::Request(_)) {
-                state.wait_state = WaitState::Head(Instant::now());
-            }
+            self.tracker.input_received(Instant::now());
         }
         result
     }

@@ -1,7 +1,8 @@
 //! HTTP: the API for application servers, the probes for operators, and the WebSocket handshake.
 //!
-//! hyper parses HTTP; this module decides the responses. A request's path is parsed once into a
-//! `Route`. Requests of the API are authenticated before their body is read.
+//! The shards answer the most frequent requests themselves, by `direct`. hyper parses all others; this
+//! module decides the responses. A request's path is parsed once into a `Route`. Requests of the API are
+//! authenticated before their body is read.
 
 mod activity;
 mod api;
@@ -11,6 +12,8 @@ mod check;
 mod console;
 mod cors;
 mod diagnostics;
+mod direct;
+mod event_body;
 mod head;
 mod history;
 mod idempotency;
@@ -32,6 +35,7 @@ mod upgrade;
 mod upgraded;
 
 pub use diagnostics::prefix_hash;
+pub use direct::DirectRequests;
 pub use limiter::{HttpConnectionLimiter, PendingConnection};
 pub use probes::serve_metrics;
 pub use serve::{ListenerKind, serve};
@@ -141,7 +145,16 @@ impl HttpContext {
 
     /// Creates a request id: unique within this process, and almost certainly across processes.
     fn request_id(&self) -> String {
+        self.request_id_digits().map(char::from).iter().collect()
+    }
+
+    /// A request id as hexadecimal digits.
+    fn request_id_digits(&self) -> [u8; 16] {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}{number:08x}", self.process_id_prefix)
+        let id = u64::from(self.process_id_prefix) << 32 | u64::from(number);
+        std::array::from_fn(|at| {
+            let nibble = id >> (60 - 4 * at) & 15;
+            b"0123456789abcdef"[usize::try_from(nibble).expect("four bits")]
+        })
     }
 }

@@ -98,7 +98,13 @@ pub async fn serve_metrics(
             }
         };
         let (http, drain) = (Arc::clone(&http), shutdown.guard());
-        tokio::spawn(serve(http, stream, peer, pending, ListenerKind::Metrics, drain));
+        tokio::spawn(serve(
+            http,
+            (stream, peer, Vec::new()),
+            pending,
+            ListenerKind::Metrics,
+            drain,
+        ));
     }
 }
 

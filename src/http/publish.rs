@@ -1,57 +1,55 @@
 //! Publishing: one event on up to `max_event_channels` channels, or a batch of events on one channel each.
 
 use super::{
-    HttpContext, idempotency,
+    HttpContext,
+    event_body::{ParsedEvent, parse_batch, parse_single, text},
+    idempotency,
     info::{self, RequestedInfo},
     response::{ApiError, HttpResponse, ok},
 };
 use crate::{
-    broker::AppEvent,
+    broker::{AppEvent, IdempotencyKey},
+    channel::Counts,
     config::AppConfig,
     hub::{Hub, ShardSet},
-    protocol::{ChannelName, EventData, SocketId, replace_lone_surrogates},
 };
 use hyper::HeaderMap;
-use serde::{
-    Deserialize, Deserializer as _,
-    de::{IgnoredAny, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::HashSet, fmt, future::poll_fn, task::Poll};
+use std::{borrow::Cow, future::poll_fn, task::Poll};
 
-/// An event as received. Errors name the attribute.
-#[derive(Deserialize)]
-struct EventBody<'a> {
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    channel: Option<&'a RawValue>,
-    #[serde(borrow)]
-    channels: Option<&'a RawValue>,
-    #[serde(borrow)]
-    socket_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    info: Option<&'a RawValue>,
-    #[serde(borrow)]
-    idempotency_key: Option<&'a RawValue>,
-}
-
-/// A string, borrowed from the body if it has no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Deserialize)]
-struct BatchBody<'a> {
-    #[serde(borrow)]
-    batch: Option<&'a RawValue>,
-}
-
-/// A valid event, and the attributes that the publisher requested.
-struct ParsedEvent<'a> {
-    event: AppEvent<'a>,
+/// A publish of one event.
+pub(super) struct SinglePublish<'a> {
+    events: [AppEvent<'a>; 1],
     info: Option<RequestedInfo>,
+}
+
+impl<'a> SinglePublish<'a> {
+    pub(super) fn parse(body: &'a str, config: &AppConfig) -> Result<Self, ApiError> {
+        let ParsedEvent { event, info } = parse_single(body, config)?;
+        Ok(Self { events: [event], info })
+    }
+
+    /// Sets the idempotency key, unless the event has one.
+    pub(super) fn set_key(&mut self, key: IdempotencyKey<'a>) {
+        self.events[0].idempotency_key.get_or_insert(key);
+    }
+
+    /// Publishes the event on a single node. Returns the body of the response, and the shards that have deliveries.
+    /// `None` with Redis.
+    pub(super) fn publish_here(
+        &self,
+        http: &HttpContext,
+        hub: &Hub,
+    ) -> Option<(Cow<'static, str>, ShardSet)> {
+        let (counts, shards) = http.node.broker().publish_here(hub, &self.events)?;
+        Some((self.response(counts), shards))
+    }
+
+    fn response(&self, counts: Vec<Counts>) -> Cow<'static, str> {
+        match self.info {
+            None => "{}".into(),
+            Some(info) => info::channels(self.events[0].channels.iter().zip(counts), info).into(),
+        }
+    }
 }
 
 impl HttpContext {
@@ -65,18 +63,14 @@ impl HttpContext {
         let app = hub.app();
         let config = &app.config;
         let body = text(body)?;
-        let ParsedEvent { mut event, info } =
-            parse_event(&read_object(&body)?, config, EventKind::Single)?;
-        if event.idempotency_key.is_none() {
-            event.idempotency_key = idempotency::from_header(headers)?;
+        let mut publish = SinglePublish::parse(&body, config)?;
+        if publish.events[0].idempotency_key.is_none()
+            && let Some(key) = idempotency::from_header(headers)?
+        {
+            publish.set_key(key);
         }
-        let events = [event];
-        let (counts, shards) = self.node.broker().publish(hub, &events).await?;
-        let [event] = events;
-        let response = match info {
-            None => ok("{}"),
-            Some(info) => ok(info::channels(event.channels.iter().zip(counts), info)),
-        };
+        let (counts, shards) = self.node.broker().publish(hub, &publish.events).await?;
+        let response = ok(publish.response(counts).into_owned());
         self.deliver_before_answer(shards).await;
         Ok(response)
     }
@@ -137,209 +131,6 @@ impl HttpContext {
     }
 }
 
-/// Whether an event is part of a batch, and has exactly one channel, or has a list of channels.
-#[derive(Clone, Copy)]
-enum EventKind {
-    Batch,
-    Single,
-}
-
-/// Decodes a body, with lone surrogates replaced.
-fn text(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
-    let text = std::str::from_utf8(body);
-    text.map(replace_lone_surrogates)
-        .map_err(|_| ApiError::bad_request("a JSON object is required: it is not UTF-8"))
-}
-
-fn read_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
-    if !text.trim_start().starts_with('{') {
-        return Err(ApiError::bad_request("a JSON object is required"));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        let message = "a JSON object is required";
-        // The library's message may quote the request.
-        let logged = format!("{message}: line {} column {}", error.line(), error.column());
-        ApiError::bad_request(format!("{message}: {error}")).logged_as(logged)
-    })
-}
-
-fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<ParsedEvent<'a>>, ApiError> {
-    let BatchBody { batch } = read_object(body)?;
-    let message = "batch is required: an array of events";
-    let batch: Option<Vec<&RawValue>> = read_attribute(batch, message)?;
-    let batch = batch.ok_or_else(|| ApiError::bad_request(message))?;
-    let max = config.max_batch_events;
-    if max < batch.len() {
-        return Err(ApiError::bad_request(format!(
-            "Batch too large: {} events, at most {max} are allowed",
-            batch.len()
-        )));
-    }
-    batch
-        .into_iter()
-        .enumerate()
-        .map(|(at, raw)| {
-            read_object(raw.get())
-                .and_then(|body| parse_event(&body, config, EventKind::Batch))
-                .map_err(|error| error.within(&format!("batch[{at}]")))
-        })
-        .collect()
-}
-
-fn parse_event<'a>(
-    body: &EventBody<'a>,
-    config: &AppConfig,
-    kind: EventKind,
-) -> Result<ParsedEvent<'a>, ApiError> {
-    let event = AppEvent {
-        name: parse_name(body.name, config.max_event_name_length)?,
-        data: parse_data(body.data, config.max_event_bytes)?,
-        channels: parse_channels(body, config, kind)?,
-        except: parse_socket_id(body.socket_id)?,
-        idempotency_key: idempotency::from_field(body.idempotency_key)?,
-    };
-    let info: Option<Text<'_>> =
-        read_attribute(body.info, "info must be a string: a list of attributes")?;
-    // Unknown attributes are ignored, as are those that the channel does not have.
-    Ok(ParsedEvent { event, info: info.map(|Text(list)| RequestedInfo::parse(&list).0) })
-}
-
-/// Reads an attribute; `message` is the error for another type.
-fn read_attribute<'a, T: Deserialize<'a>>(
-    raw: Option<&'a RawValue>,
-    message: &str,
-) -> Result<Option<T>, ApiError> {
-    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
-        .map_err(|_| ApiError::bad_request(message))
-}
-
-/// Reads an array of strings. Values beyond the first `max` are counted and not allocated, so a
-/// body full of them costs little more than its bytes.
-fn strings<'a>(
-    raw: Option<&'a RawValue>,
-    max: usize,
-    message: impl Fn() -> String,
-) -> Result<Option<Vec<Text<'a>>>, ApiError> {
-    let Some(raw) = raw else { return Ok(None) };
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    match json.deserialize_any(StringList { max }) {
-        Ok((_, count)) if max < count => {
-            Err(ApiError::bad_request(format!("{}: there are {count}", message())))
-        }
-        Ok((texts, _)) => Ok(Some(texts)),
-        Err(_) => Err(ApiError::bad_request(message())),
-    }
-}
-
-/// Reads the first strings of an array, and the number of its values.
-struct StringList {
-    max: usize,
-}
-
-impl<'de> Visitor<'de> for StringList {
-    type Value = (Vec<Text<'de>>, usize);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
-        let mut texts = Vec::new();
-        while texts.len() < self.max {
-            match values.next_element()? {
-                Some(text) => texts.push(text),
-                None => break,
-            }
-        }
-        let mut count = texts.len();
-        while values.next_element::<IgnoredAny>()?.is_some() {
-            count += 1;
-        }
-        Ok((texts, count))
-    }
-}
-
-fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
-    let invalid =
-        || ApiError::bad_request(format!("name is required: a string of 1 to {max} characters"));
-    let name: Option<Text<'_>> = read_attribute(raw, "").map_err(|_| invalid())?;
-    match name {
-        Some(Text(name)) if (1..=max).contains(&name.chars().count()) => Ok(name),
-        Some(_) | None => Err(invalid()),
-    }
-}
-
-fn parse_data(raw: Option<&RawValue>, max: usize) -> Result<EventData<'_>, ApiError> {
-    let raw = raw.filter(|raw| raw.get() != "null");
-    let raw = raw.ok_or_else(|| ApiError::bad_request("data is required: a string"))?;
-    let data = EventData::new(raw.get());
-    if max < data.byte_len() {
-        return Err(ApiError::too_large(format!(
-            "The data content of this event exceeds the allowed maximum ({max} bytes, \
-             max_event_bytes of the app): it has {} bytes",
-            data.byte_len()
-        )));
-    }
-    Ok(data)
-}
-
-fn parse_channels(
-    body: &EventBody<'_>,
-    config: &AppConfig,
-    kind: EventKind,
-) -> Result<Vec<ChannelName>, ApiError> {
-    let max = config.max_event_channels;
-    let many = match kind {
-        EventKind::Batch if body.channels.is_some() => {
-            return Err(ApiError::bad_request("An event of a batch names one channel, in channel"));
-        }
-        EventKind::Batch => None,
-        EventKind::Single => strings(body.channels, max, || {
-            format!("channels must be an array of 1 to {max} channel names")
-        })?,
-    };
-    let names = match many {
-        Some(names) => names,
-        None => read_attribute::<Text<'_>>(body.channel, "channel must be a string")?
-            .into_iter()
-            .collect(),
-    };
-    match &names[..] {
-        [] => Err(ApiError::bad_request(match kind {
-            EventKind::Batch => "channel is required: a channel name",
-            EventKind::Single => {
-                "channel or channels is required: a channel name, or an array of them"
-            }
-        })),
-        [Text(single)] => Ok(vec![parse_channel(single, config)?]),
-        several => {
-            let mut seen = HashSet::with_capacity(several.len());
-            let parsed = several.iter().map(|Text(name)| parse_channel(name, config));
-            // A channel that is named several times receives the event once.
-            parsed
-                .filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone())))
-                .collect()
-        }
-    }
-}
-
-pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelName, ApiError> {
-    ChannelName::parse(name, config.max_channel_name_length).map_err(|message| {
-        let name = &name[..name.floor_char_boundary(100)];
-        ApiError::bad_request(format!("Invalid channel name {name:?}: {message}"))
-    })
-}
-
-fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
-    let message = "socket_id must be a string such as 123.456";
-    let text: Option<Text<'_>> = read_attribute(raw, message)?;
-    match text.map(|Text(id)| SocketId::parse(&id)) {
-        None => Ok(None),
-        Some(Ok(socket_id)) => Ok(socket_id),
-        Some(Err(_)) => Err(ApiError::bad_request(message)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,73 +140,12 @@ mod tests {
         console::Console,
         hub::{ConnectionKey, ConnectionRef, ShardIndex},
         node::Node,
-        protocol::ChannelName,
+        protocol::{ChannelName, SocketId},
         shutdown::Shutdown,
         webhook::Webhooks,
     };
     use futures_util::FutureExt;
     use std::{collections::VecDeque, pin::pin, sync::Arc, time::Instant};
-
-    fn parse(text: &str) -> Result<ParsedEvent<'_>, String> {
-        let mut config = AppConfig::development();
-        config.max_event_bytes = 10;
-        config.max_event_channels = 3;
-        config.max_event_name_length = 5;
-        read_object(text)
-            .and_then(|body| parse_event(&body, &config, EventKind::Single))
-            .map_err(|error| format!("{error:?}"))
-    }
-
-    #[test]
-    fn an_event_is_parsed_unchanged() {
-        let text = r#"{"name":"e\\x","channels":["a","b","a"],"data":"\u00e9","socket_id":"1.2","info":"user_count"}"#;
-        let publish = parse(text).unwrap();
-        assert_eq!(publish.event.name, r"e\x");
-        assert_eq!(publish.event.data.token(), r#""\u00e9""#);
-        assert_eq!(publish.event.channels.len(), 2);
-        assert_eq!(publish.event.except.map(|id| id.to_string()), Some("1.2".into()));
-        assert!(publish.info.unwrap().user_count);
-    }
-
-    #[test]
-    fn values_other_than_strings_are_serialized() {
-        let publish = parse(r#"{"name":"e","channel":"a","data":{"a": 1}}"#).unwrap();
-        assert_eq!(publish.event.data.token(), r#""{\"a\":1}""#);
-        assert_eq!(
-            parse(r#"{"name":"e","channel":"a","data":""}"#).unwrap().event.data.byte_len(),
-            0
-        );
-    }
-
-    #[test]
-    fn errors_name_the_invalid_attribute() {
-        for (text, word) in [
-            ("", "JSON object"),
-            ("[]", "JSON object"),
-            (r#"{"name":"e","channel":"a","data":"1""#, "JSON object"),
-            (r#"{"channel":"a","data":"1"}"#, "name"),
-            (r#"{"name":"","channel":"a","data":"1"}"#, "name"),
-            (r#"{"name":"123456","channel":"a","data":"1"}"#, "name"),
-            (r#"{"name":5,"channel":"a","data":"1"}"#, "name"),
-            (r#"{"name":"e","channel":"a"}"#, "data"),
-            (r#"{"name":"e","channel":"a","data":null}"#, "data"),
-            (r#"{"name":"e","channel":"a","data":"12345678901"}"#, "max_event_bytes"),
-            (r#"{"name":"e","data":"1"}"#, "channel"),
-            (r#"{"name":"e","channel":5,"data":"1"}"#, "channel"),
-            (r#"{"name":"e","channels":[],"data":"1"}"#, "channel"),
-            (r#"{"name":"e","channels":"a","data":"1"}"#, "channels"),
-            (r#"{"name":"e","channels":["a","b","c","d"],"data":"1"}"#, "channels"),
-            (r#"{"name":"e","channels":["a","b","c",4,5],"data":"1"}"#, "there are 5"),
-            (r#"{"name":"e","channels":["a",4],"data":"1"}"#, "channels"),
-            (r#"{"name":"e","channels":["a","b c"],"data":"1"}"#, "channel"),
-            (r#"{"name":"e","channel":"a","data":"1","socket_id":"x"}"#, "socket_id"),
-            (r#"{"name":"e","channel":"a","data":"1","socket_id":5}"#, "socket_id"),
-            (r#"{"name":"e","channel":"a","data":"1","info":5}"#, "info"),
-        ] {
-            let flaw = parse(text).err().unwrap_or_else(|| panic!("{text} is taken"));
-            assert!(flaw.contains(word), "{text}: {flaw}");
-        }
-    }
 
     /// A shard that is not running, with a subscriber of the channel `c`.
     #[tokio::test]
@@ -467,21 +197,5 @@ mod tests {
                 assert!(publish.await.is_ok() && publish_batch.await.is_ok());
             }
         }
-    }
-
-    #[test]
-    fn limits_of_events_are_inclusive() {
-        let raw = RawValue::from_string(r#""four""#.to_owned()).unwrap();
-        assert!(parse_data(Some(&raw), 4).is_ok());
-        assert!(parse_data(Some(&raw), 3).is_err());
-        let mut config = AppConfig::development();
-        config.max_batch_events = 2;
-        let batch = |count: usize| {
-            let events = vec![r#"{"name":"e","channel":"c","data":"1"}"#; count].join(",");
-            parse_batch(&format!(r#"{{"batch":[{events}]}}"#), &config)
-                .map(|batch| batch.len())
-                .ok()
-        };
-        assert_eq!([1, 2, 3].map(batch), [Some(1), Some(2), None]);
     }
 }

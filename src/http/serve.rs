@@ -38,7 +38,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The name of the node that answered a signed request.
 const NODE: HeaderName = HeaderName::from_static("x-campanile-node");
 /// Maximum length of a client's request id that is used, in bytes.
-const REQUEST_ID_MAX: usize = 128;
+pub(super) const REQUEST_ID_MAX: usize = 128;
 /// Minimum buffer size of the HTTP library, which is also how much of a body is read at once.
 const BUFFER_MIN: usize = 16 * 1024;
 
@@ -66,11 +66,11 @@ struct HttpConnection {
     upgrade: Mutex<Option<Upgrade>>,
 }
 
-/// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
+/// Serves one connection, of which some bytes may have been received already. If it becomes a WebSocket, it is passed
+/// to a shard.
 pub async fn serve(
     context: Arc<ArcSwap<HttpContext>>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer, received): (TcpStream, SocketAddr, Vec<u8>),
     pending: PendingConnection,
     kind: ListenerKind,
     mut guard: DrainGuard,
@@ -91,7 +91,7 @@ pub async fn serve(
             ListenerKind::Metrics => HttpStream::Plain(stream),
         };
         let received = tokio::select! {
-            received = head::read_head(&mut stream, http.max_head_bytes) => received,
+            received = head::read_head(&mut stream, received, http.max_head_bytes) => received,
             () = tracker.timed_out(http.request_timeout) => return None,
             () = tracker.evicted() => return None,
         };

@@ -1,7 +1,7 @@
 //! The WebSocket handshake (RFC 6455, 4.2).
 
 use super::{
-    HttpContext, check,
+    HttpContext, check, query,
     response::{ApiError, HttpResponse},
 };
 use crate::{
@@ -21,7 +21,7 @@ use hyper::{
     },
     http::request::Parts,
 };
-use std::{borrow::Cow, net::IpAddr, time::Instant};
+use std::{net::IpAddr, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The result of a successful handshake: the admitted client, or the code to close it with.
@@ -45,7 +45,7 @@ impl HttpContext {
     }
 
     /// Logs why a client was rejected, unless the limit of such lines for its address is reached.
-    fn log_rejection(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
+    pub(super) fn log_rejection(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
         let ConnectRequest { key, origin, peer: ClientAddress { address, .. }, .. } = request;
         if !self.node.should_log_rejection(*address, Instant::now()) {
             return;
@@ -73,9 +73,7 @@ impl HttpContext {
         peer: ClientAddress,
     ) -> Result<(HttpResponse, AdmissionResult), ApiError> {
         let accept = accept_key(parts)?;
-        let query = parts.uri.query().unwrap_or_default();
-        let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())
-            .find_map(|(name, value)| (name == "protocol").then_some(value));
+        let protocol = query::value(parts.uri.query().unwrap_or_default(), "protocol");
         let origin =
             parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let request = ConnectRequest {
@@ -155,7 +153,7 @@ fn received_upgrade(parts: &Parts) -> String {
 }
 
 /// Whether these are sixteen bytes in base64.
-fn is_key(key: &[u8]) -> bool {
+pub(super) fn is_key(key: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_base64)
 }

@@ -119,6 +119,8 @@ pub enum Delivery {
         /// The code to close them with.
         code: CloseCode,
     },
+    /// Closes an HTTP connection that waits for a request, for others that want to connect.
+    Evict(ConnectionKey),
 }
 
 /// How a connection begins that has claimed the place of its client.
@@ -263,7 +265,9 @@ impl Inbox {
         }
     }
 
-    fn pauses_publishers(&self) -> bool {
+    /// Whether publishers should wait: the inbox is long, or the shard is behind with its deliveries.
+    #[must_use]
+    pub fn pauses_publishers(&self) -> bool {
         self.is_behind.load(Ordering::SeqCst)
             || Self::PAUSE_PUBLISHERS_AT <= self.len.load(Ordering::SeqCst)
     }

@@ -86,6 +86,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
             Delivery::Disconnect { socket_id, .. } => {
                 (format!("disconnect {socket_id}"), Value::Null)
             }
+            Delivery::Evict(key) => (format!("evict {}", key.slot), Value::Null),
             Delivery::Replace(key) => (format!("replace {}", key.slot), Value::Null),
             Delivery::Resume { key, .. } => (format!("resume {}", key.slot), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {

@@ -247,6 +247,12 @@ impl Node {
         self.shutdown.is_started()
     }
 
+    /// Whether one of these shards is behind with its deliveries.
+    #[must_use]
+    pub fn pauses_publishers(&self, shards: ShardSet) -> bool {
+        shards.iter().any(|shard| self.inboxes.inbox(shard).pauses_publishers())
+    }
+
     /// Waits while one of these shards is behind with its deliveries: backpressure for publishers
     /// that are faster than the node.
     pub async fn wait_for_backpressure(&self, shards: ShardSet) {

@@ -2,16 +2,20 @@
 
 use super::accept::AcceptedConnection;
 use crate::{
-    http::{self, HttpContext},
+    http::{DirectRequests, HttpContext},
     hub::ShardIndex,
     node::Node,
-    shard::{Shard, ShardConfig},
+    shard::{AcceptedSocket, AcceptedSockets, Shard, ShardConfig, UpgradedSocket},
     shutdown::Shutdown,
 };
 use arc_swap::ArcSwap;
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    thread,
+};
 use tokio::{
-    net::TcpStream,
     runtime,
     sync::{mpsc, oneshot},
 };
@@ -62,7 +66,8 @@ fn run(
             Err(error) => return drop(started.send(Err(error))),
         };
         let (upgraded, upgraded_sockets) = mpsc::unbounded_channel();
-        tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
+        let accepted = Accepted { receiver: accepted, http, upgraded, shutdown: shutdown.clone() };
+        let shard = shard.with_accepted(Box::new(accepted));
         let guard = shutdown.guard();
         if started.send(Ok(())).is_ok() {
             // A task of its own: waking the main task of a runtime costs a system call. It ends only with a panic,
@@ -72,19 +77,35 @@ fn run(
     });
 }
 
-async fn serve_connections(
+/// The connections that are accepted for a shard.
+#[derive(Debug)]
+struct Accepted {
+    receiver: mpsc::UnboundedReceiver<AcceptedConnection>,
     http: Arc<ArcSwap<HttpContext>>,
-    mut accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
-    upgraded: mpsc::UnboundedSender<crate::shard::UpgradedSocket>,
+    /// For connections whose handshake is answered elsewhere.
+    upgraded: mpsc::UnboundedSender<UpgradedSocket>,
     shutdown: Shutdown,
-) {
-    while let Some((stream, peer, pending)) = accepted.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                let (http, kind) = (Arc::clone(&http), http::ListenerKind::Main(upgraded.clone()));
-                tokio::spawn(http::serve(http, stream, peer, pending, kind, shutdown.guard()));
-            }
-            Err(error) => tracing::warn!(%error, "socket could not be served"),
+}
+
+impl Accepted {
+    fn socket(&self, (socket, peer, pending): AcceptedConnection) -> AcceptedSocket {
+        let (http, upgraded) = (Arc::clone(&self.http), self.upgraded.clone());
+        let handler = Box::new(DirectRequests::new(http, peer, pending, upgraded));
+        AcceptedSocket { socket, handler, drain: self.shutdown.guard() }
+    }
+}
+
+impl AcceptedSockets for Accepted {
+    fn try_next(&mut self) -> Option<AcceptedSocket> {
+        let connection = self.receiver.try_recv().ok()?;
+        Some(self.socket(connection))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<AcceptedSocket> {
+        match self.receiver.poll_recv(cx) {
+            Poll::Ready(Some(connection)) => Poll::Ready(self.socket(connection)),
+            // Nothing is accepted any more.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Closes connections, individually and at the end of the process.
 
 use super::{
+    admitted::AdmittedClient,
     close_reason::{CloseReason, ClosedChannels, ClosedClient},
-    connection::{AdmittedClient, CLOSING_TIMEOUT, Closing, Connection, PeerState, Phase},
+    connection::{CLOSING_TIMEOUT, Closing, Connection, PeerState, Phase},
     dirty::Urgency,
     drain_schedule::{CLOSED_PER_TURN, DrainSchedule},
     event_loop::Shard,
@@ -72,7 +73,7 @@ impl Shard {
             peer_state,
             next_read_at: None,
             client: None,
-            _permit: None,
+            permit: None,
         };
         let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return false };
@@ -122,11 +123,16 @@ impl Shard {
         }
         let reference = self.connection_ref(slot);
         let mut connection = self.connections.remove(slot as usize);
+        if matches!(connection.phase, Phase::Http(_)) {
+            self.http_connections -= 1;
+            return;
+        }
         if !matches!(reason, CloseReason::NetworkError) {
             connection.socket.send_close_notify();
         }
         let is_late = self.drain_schedule.is_some() && matches!(reason, CloseReason::ByServer(_));
         let (reason, client) = match connection.phase {
+            Phase::Http(_) => return,
             // A connection that is closing already keeps its first reason.
             Phase::Closing(closing) => {
                 let is_awaited = closing.peer_state == PeerState::AwaitingClose;
@@ -155,7 +161,7 @@ impl Shard {
     pub(super) fn evict_all(&mut self, hub: &Arc<Hub>) -> usize {
         let of_hub = |connection: &Connection| match &connection.phase {
             Phase::Open(client) => Arc::ptr_eq(&client.hub, hub),
-            Phase::Closing(_) => false,
+            Phase::Http(_) | Phase::Closing(_) => false,
         };
         let found = self.connections.iter().filter(|(_, connection)| of_hub(connection));
         self.evicting.extend(found.map(|(_, connection)| connection.key));
@@ -210,6 +216,7 @@ impl Shard {
     /// began. Connections rejected later have their own deadline.
     fn drop_all(&mut self) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
+            Phase::Http(_) => false,
             Phase::Open(_) => true,
             Phase::Closing(closing) => closing.client.is_some() || connection.drain.delays_drain(),
         };

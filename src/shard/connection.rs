@@ -1,16 +1,16 @@
 //! One WebSocket connection of a shard.
 
 use super::{
+    admitted::AdmittedClient,
     close_reason::{CloseReason, ClosedClient},
     decoder::IncompleteMessage,
     dirty::Queued,
     outbox::Outbox,
+    requests::HttpPhase,
     socket::Socket,
-    subscribers::SubscriberIndex,
 };
 use crate::{
     hub::{ConnectionKey, ConnectionWatch},
-    node,
     permit::Permit,
     protocol::{CloseCode, Frame, FrameKind},
     session::Resumable,
@@ -38,22 +38,6 @@ pub struct UpgradedSocket {
     pub drain: DrainGuard,
 }
 
-/// An admitted client with this shard's subscription handles.
-pub type AdmittedClient = node::AdmittedClient<SubscriptionHandle>;
-
-/// The handle that a session stores for each subscription: where the shard finds it.
-#[derive(Clone, Copy, Debug)]
-pub struct SubscriptionHandle(pub(super) SubscriptionState);
-
-/// Whether a subscription waits for the broker or is active.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum SubscriptionState {
-    /// Waiting for the broker, which returns the ticket with its decision.
-    Pending { ticket: u32 },
-    /// Active, at this position in the list of subscribers.
-    Active(SubscriberIndex),
-}
-
 /// A connection, from its upgrade to the end of its socket.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of one another")]
 #[derive(Debug)]
@@ -67,6 +51,8 @@ pub(super) struct Connection {
     /// Whether the socket accepts no more data. It is not read either until it does: a client that
     /// sends without reading would only fill its outbox with replies.
     pub(super) is_blocked: bool,
+    /// Whether the poller does not report yet when the socket is writable.
+    pub(super) is_write_unregistered: bool,
     /// Whether there may be input for which the poller reports no further edge.
     pub(super) may_have_input: bool,
     /// Whether it is in `pending_reads` of the shard.
@@ -85,9 +71,11 @@ pub(super) struct Connection {
 /// The watched connections of a shard.
 pub(super) type Watches = Vec<(ConnectionKey, ConnectionWatch)>;
 
-/// Whether a connection is open or closing.
+/// Whether a connection is open or closing, or no WebSocket yet.
 #[derive(Debug)]
 pub(super) enum Phase {
+    /// The client sends HTTP requests.
+    Http(Box<HttpPhase>),
     /// The client is registered with the hub.
     Open(Box<AdmittedClient>),
     /// A close frame is queued or sent; the client has left the hub.
@@ -106,7 +94,7 @@ pub(super) struct Closing {
     /// The client, for the log; `None` if the connection was rejected.
     pub(super) client: Option<ClosedClient>,
     /// The permit of a rejected connection.
-    pub(super) _permit: Option<Permit>,
+    pub(super) permit: Option<Permit>,
 }
 
 /// When to stop reading a socket.
@@ -138,10 +126,36 @@ const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// holds a permit that another connection may wait for.
 pub(super) const REJECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
+impl Phase {
+    /// The phase of a WebSocket after its handshake. A rejected client is closed.
+    pub(super) fn of_client(client: Result<Box<AdmittedClient>, CloseCode>, now: Instant) -> Self {
+        match client {
+            Ok(client) => Self::Open(client),
+            Err(code) => Self::Closing(Box::new(Closing {
+                deadline: now + REJECTION_TIMEOUT,
+                reason: CloseReason::ByServer(code),
+                peer_state: PeerState::AwaitingClose,
+                next_read_at: None,
+                client: None,
+                permit: None,
+            })),
+        }
+    }
+
+    fn is_resumable(&self) -> bool {
+        matches!(self, Self::Open(client) if client.session.resumable().is_some())
+    }
+}
+
 impl Connection {
+    /// Sets the phase after the handshake, and returns the one before.
+    pub(super) fn set_client(&mut self, phase: Phase) -> Phase {
+        self.is_resumable = phase.is_resumable();
+        std::mem::replace(&mut self.phase, phase)
+    }
+
     pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: DrainGuard) -> Self {
-        let is_resumable =
-            matches!(&phase, Phase::Open(client) if client.session.resumable().is_some());
+        let is_resumable = phase.is_resumable();
         Self {
             socket,
             key,
@@ -149,6 +163,7 @@ impl Connection {
             messages_in: 0,
             queued: Queued::No,
             is_blocked: false,
+            is_write_unregistered: false,
             may_have_input: false,
             is_in_pending_reads: false,
             is_resumable,
@@ -181,6 +196,7 @@ impl Connection {
                     .flatten()
                     .fold(client.session.deadline(), Instant::min)
             }
+            Phase::Http(http) => http.deadline(now),
             Phase::Closing(closing) => {
                 let next_read_at = closing.next_read_at.filter(|_| self.may_have_input);
                 next_read_at.map_or(closing.deadline, |at| at.min(closing.deadline))
@@ -207,6 +223,7 @@ impl Connection {
                 client.session.resumable().is_some_and(Resumable::is_waiting)
                     || client.session.throttled_until(now).is_some()
             }
+            Phase::Http(http) => http.is_answering(),
             Phase::Closing(closing) => closing.next_read_at.is_some_and(|at| now < at),
         }
     }
@@ -221,7 +238,7 @@ impl Connection {
     /// Whether the closing handshake is complete and written.
     pub(super) fn is_close_complete(&self) -> bool {
         match &self.phase {
-            Phase::Open(_) => false,
+            Phase::Http(_) | Phase::Open(_) => false,
             Phase::Closing(closing) => {
                 let is_written = self.outbox.is_empty() && !self.socket.has_unsent();
                 closing.peer_state == PeerState::Closed && is_written

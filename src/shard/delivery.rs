@@ -1,10 +1,6 @@
 //! Delivers from the inbox to the outboxes.
 
-use super::{
-    connection::{Phase, SubscriptionState},
-    dirty::Urgency,
-    event_loop::Shard,
-};
+use super::{admitted::SubscriptionState, connection::Phase, dirty::Urgency, event_loop::Shard};
 use crate::{
     hub::{
         AcceptedSubscription, ChannelId, ConnectionKey, Delivery, Inbox, SlowConnection,
@@ -54,6 +50,7 @@ impl Shard {
                 Delivery::Disconnect { app_id, socket_id } => self.disconnect(&app_id, socket_id),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
                 Delivery::Replace(key) => self.on_replaced(key),
+                Delivery::Evict(key) => self.evict_http(key),
                 Delivery::Resume { key, client, outcome } => self.on_claimed(key, &client, outcome),
             };
             remaining = remaining.saturating_sub(count + 1);

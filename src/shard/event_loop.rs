@@ -8,13 +8,14 @@ use super::{
     dirty::{Dirty, Queued, Urgency},
     outbox::Written,
     readiness::{Readiness, Ready},
+    requests::{AcceptedSockets, NoSockets, Responses},
+    settings::ShardConfig,
     subscribers::Subscribers,
-    wait::{mode_chosen, sleep_until},
+    wait::{caught_up, drain_advanced, sleep_until},
     wheel::Wheel,
 };
 use crate::{
     clock,
-    config::ResumeAck,
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     metrics::ShardMetrics,
     node::Node,
@@ -26,31 +27,13 @@ use arc_swap::ArcSwap;
 use slab::Slab;
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::{sync::mpsc, task};
-
-/// The settings of a shard.
-#[derive(Clone, Copy, Debug)]
-pub struct ShardConfig {
-    /// Largest message of a client, in bytes.
-    pub max_message_bytes: usize,
-    /// Maximum number of queued bytes for one client.
-    pub max_outbox_bytes: usize,
-    /// Maximum time from the first byte of a message to its last.
-    pub message_timeout: Duration,
-    /// How long a lost client stays in its channels.
-    pub presence_grace: Duration,
-    /// What proves that a client with a token has received what was sent.
-    pub resume_ack: ResumeAck,
-    /// Maximum number of events of a channel that are replayed.
-    pub resume_max_events: usize,
-    /// The grace period of a shutdown.
-    pub shutdown_grace: Duration,
-}
 
 /// A shard: a set of connections, and the loop that serves them.
 #[derive(Debug)]
@@ -68,6 +51,11 @@ pub struct Shard {
     wheel: Wheel,
     pub(super) readiness: Readiness,
     pub(super) decoder: Decoder,
+    /// The number of connections before their upgrade.
+    pub(super) http_connections: usize,
+    /// Accepted sockets.
+    accepted: Box<dyn AcceptedSockets>,
+    pub(super) responses: Responses,
     /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
     /// Connections with input for which the poller reports no further edge.
@@ -78,6 +66,8 @@ pub struct Shard {
     pub(super) response_bytes: usize,
     /// Whether to query the poller.
     should_poll: bool,
+    /// Whether upgraded connections are not read in this turn.
+    is_reading_paused: bool,
     ready: Vec<Ready>,
     /// The buffer for reads from sockets.
     pub(super) buffer: Box<[u8]>,
@@ -127,11 +117,15 @@ impl Shard {
             wheel: Wheel::new(now),
             readiness: Readiness::new()?,
             decoder: Decoder::new(config.max_message_bytes),
+            http_connections: 0,
+            accepted: Box::new(NoSockets),
+            responses: Responses::default(),
             batch: VecDeque::new(),
             pending_reads: VecDeque::new(),
             read_budget: 0,
             response_bytes: 0,
             should_poll: true,
+            is_reading_paused: false,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
             staging: Vec::new(),
@@ -144,6 +138,13 @@ impl Shard {
             config,
             settings,
         })
+    }
+
+    /// Lets the shard serve the HTTP requests of accepted sockets as well.
+    #[must_use]
+    pub fn with_accepted(mut self, accepted: Box<dyn AcceptedSockets>) -> Self {
+        self.accepted = accepted;
+        self
     }
 
     /// Serves connections until the process ends. Once `drain` has a mode, connections are closed by
@@ -168,9 +169,16 @@ impl Shard {
                 self.should_poll = true;
                 continue;
             }
-            let wake_at = self.wake_at();
+            let (wake_at, held_for) = (self.wake_at(), self.responses.held_for());
+            let has_http = 0 < self.http_connections;
             tokio::select! {
                 () = inbox.arrived() => {}
+                accepted = poll_fn(|cx| self.accepted.poll_next(cx)) => {
+                    self.now = clock::now();
+                    self.catch_panic(|shard| shard.add_accepted(accepted));
+                    self.should_poll = true;
+                }
+                () = caught_up(&node, held_for) => {}
                 () = self.readiness.wait() => self.should_poll = true,
                 Some(upgraded) = upgraded_sockets.recv() => {
                     // The last turn may be long ago.
@@ -179,7 +187,7 @@ impl Shard {
                 }
                 // Unread input may extend the deadline.
                 () = sleep_until(wake_at) => self.should_poll = true,
-                () = mode_chosen(&mut drain) => {}
+                () = drain_advanced(&mut drain, has_http) => {}
             }
         }
     }
@@ -197,14 +205,27 @@ impl Shard {
         while let Ok(upgraded) = upgraded_sockets.try_recv() {
             self.catch_panic(|shard| shard.add_connection(upgraded));
         }
+        while let Some(accepted) = self.accepted.try_next() {
+            self.catch_panic(|shard| shard.add_accepted(accepted));
+            self.should_poll = true;
+        }
+        if 0 < self.http_connections && self.node.is_draining() {
+            self.catch_panic(Self::hand_over_all);
+        }
         self.catch_panic(|shard| shard.deliver(inbox));
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
-        if !self.node.is_backpressured() {
-            self.read_budget = READ_PER_TURN;
+        self.is_reading_paused = self.node.is_backpressured();
+        self.read_budget = READ_PER_TURN;
+        if !self.is_reading_paused {
             self.read_pending();
-            if std::mem::take(&mut self.should_poll) {
-                self.poll_sockets();
-            }
+        }
+        let may_poll = !self.is_reading_paused || 0 < self.http_connections;
+        if may_poll && std::mem::take(&mut self.should_poll) {
+            self.poll_sockets();
+        }
+        if !self.responses.is_empty() {
+            // Subscribers receive an event before its publisher is answered.
+            self.catch_panic(|shard| shard.deliver(inbox));
         }
         self.check_deadlines();
         self.catch_panic(Self::evict_some);
@@ -213,8 +234,9 @@ impl Shard {
         }
         self.flush_slice();
         inbox.set_behind(self.is_behind());
+        self.catch_panic(Self::write_responses);
         let metrics = self.metrics();
-        metrics.set_connections(self.connections.len());
+        metrics.set_connections(self.connections.len() - self.http_connections);
         metrics.was_busy(began.elapsed());
     }
 
@@ -265,6 +287,7 @@ impl Shard {
             || !self.pending_reads.is_empty()
             || !self.evicting.is_empty()
             || self.should_poll
+            || !self.responses.is_empty()
             || self.readiness.may_have_more()
     }
 
@@ -321,7 +344,12 @@ impl Shard {
                 self.read_later(slot);
             }
         }
-        if event.is_ended {
+        let is_http = matches!(self.connections[slot as usize].phase, Phase::Http(_));
+        if self.is_reading_paused && !is_http {
+            if event.is_ended || event.readable {
+                self.read_later(slot);
+            }
+        } else if event.is_ended {
             self.read(slot, ReadUntil::Blocked);
         } else if event.readable {
             self.read(slot, ReadUntil::Short);
@@ -353,6 +381,7 @@ impl Shard {
                 let reason = closing.reason.clone();
                 return self.drop_connection(slot, reason);
             }
+            Phase::Http(_) => return self.check_http_deadline(slot),
             Phase::Closing(_) => None,
         };
         match due {
@@ -410,13 +439,28 @@ impl Shard {
             .and_then(|written| connection.socket.flush_tls_after(written));
         match written {
             Ok(Written::All) if connection.is_close_complete() => self.finish_closing(slot),
+            Ok(Written::All) if matches!(connection.phase, Phase::Http(_)) => {
+                self.on_answered(slot);
+            }
             Ok(Written::All) => connection.shutdown_write_if_undecodable(),
             Ok(Written::BudgetUsed) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
-            Ok(Written::Blocked) => connection.is_blocked = true,
+            Ok(Written::Blocked) => self.set_blocked(slot),
             Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
         }
         if let Some(accepted_at) = accepted_at {
             self.metrics().delivered_after(self.now.saturating_duration_since(accepted_at));
+        }
+    }
+
+    /// Records that a socket accepts no more data, and has the poller report when it does.
+    pub(super) fn set_blocked(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.is_blocked = true;
+        if std::mem::take(&mut connection.is_write_unregistered) {
+            let added = self.readiness.add_writable(connection.socket.source(), connection.key);
+            if added.is_err() {
+                self.drop_connection(slot, CloseReason::NetworkError);
+            }
         }
     }
 
@@ -438,7 +482,7 @@ impl Shard {
                 return match &connection.phase {
                     Phase::Open(_) => self.close(slot, &CloseCode::SlowConsumer),
                     // Its last frames are bounded, and its deadline is near.
-                    Phase::Closing(_) => {}
+                    Phase::Http(_) | Phase::Closing(_) => {}
                 };
             }
             self.flush(slot);

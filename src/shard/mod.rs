@@ -1,6 +1,7 @@
 //! Shards: event loops that own the connections and flush their output in slices.
 //!
-//! A [`Shard`] runs on a thread with a runtime of its own. What it owns needs no lock:
+//! A [`Shard`] runs on a thread with a runtime of its own. It owns a connection from its first byte; `http` has what comes
+//! before the WebSocket. What it owns needs no lock:
 //!
 //! - a slab of `connection`s, each with its socket, session and `outbox`;
 //! - for each channel with a subscriber here, the list of those `subscribers`;
@@ -33,6 +34,7 @@
 //! longest has more than [`BACKPRESSURE_BYTES`] queued. Blocked connections do not count, so a slow
 //! subscriber delays no publisher.
 
+mod admitted;
 mod close_reason;
 mod closing;
 mod connection;
@@ -42,13 +44,16 @@ mod dirty;
 mod drain_schedule;
 mod event_loop;
 mod frame_validator;
+mod http;
 mod log_marks;
 mod observe;
 mod opening;
 mod outbox;
 mod readiness;
 mod receive;
+mod requests;
 mod resume;
+mod settings;
 mod socket;
 mod subscribe;
 mod subscribers;
@@ -57,9 +62,12 @@ mod tests;
 mod wait;
 mod wheel;
 
-pub use connection::{AdmittedClient, SubscriptionHandle, UpgradedSocket};
+pub use admitted::{AdmittedClient, SubscriptionHandle};
+pub use connection::UpgradedSocket;
 pub use drain_schedule::stagger_duration;
-pub use event_loop::{Shard, ShardConfig};
+pub use event_loop::Shard;
+pub use requests::{AcceptedSocket, AcceptedSockets, Handled, RequestHandler};
+pub use settings::ShardConfig;
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16
 /// to 64 KiB cost no throughput and limit the latency.

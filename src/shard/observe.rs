@@ -1,8 +1,9 @@
 //! Answers the questions of the console. Without a watched connection, a message costs a comparison.
 
 use super::{
+    admitted::{AdmittedClient, SubscriptionState},
     close_reason::CloseReason,
-    connection::{AdmittedClient, Connection, Phase, SubscriptionState},
+    connection::{Connection, Phase},
     event_loop::Shard,
 };
 use crate::{
@@ -194,7 +195,7 @@ impl Connection {
     fn client(&self) -> Option<&AdmittedClient> {
         match &self.phase {
             Phase::Open(client) => Some(client),
-            Phase::Closing(_) => None,
+            Phase::Http(_) | Phase::Closing(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     close_reason::CloseReason,
-    connection::{Closing, Connection, PeerState, Phase, REJECTION_TIMEOUT, UpgradedSocket},
+    connection::{Connection, Phase, UpgradedSocket},
     dirty::Urgency,
     event_loop::Shard,
     socket::Socket,
@@ -13,33 +13,46 @@ use crate::{
 };
 
 impl Shard {
+    /// The key of the connection that is inserted next.
+    pub(super) fn next_key(&mut self) -> ConnectionKey {
+        let slot = u32::try_from(self.connections.vacant_key());
+        self.generation = self.generation.wrapping_add(1);
+        let slot = slot.expect("fewer connections than file descriptors");
+        ConnectionKey { slot, generation: self.generation }
+    }
+
     pub(super) fn add_connection(&mut self, upgraded: UpgradedSocket) {
         let UpgradedSocket { socket, tls, response, received, client, permit, drain } = upgraded;
-        let entry = self.connections.vacant_entry();
-        let slot = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
-        self.generation = self.generation.wrapping_add(1);
-        let key = ConnectionKey { slot, generation: self.generation };
+        let key = self.next_key();
         let rejection = client.as_ref().err().cloned();
-        let phase = match client {
-            Ok(client) => Phase::Open(client),
-            Err(code) => Phase::Closing(Box::new(Closing {
-                deadline: self.now + REJECTION_TIMEOUT,
-                reason: CloseReason::ByServer(code),
-                peer_state: PeerState::AwaitingClose,
-                next_read_at: None,
-                client: None,
-                _permit: Some(permit),
-            })),
-        };
-        let connection = entry.insert(Connection::new(Socket::new(socket, tls), key, phase, drain));
+        let mut phase = Phase::of_client(client, self.now);
+        if let Phase::Closing(closing) = &mut phase {
+            closing.permit = Some(permit);
+        }
+        let mut connection = Connection::new(Socket::new(socket, tls), key, phase, drain);
         let registered = self.readiness.register(connection.socket.source(), key);
+        self.connections.insert(connection);
+        if registered.is_err() {
+            return self.drop_connection(key.slot, CloseReason::NetworkError);
+        }
+        self.open(key.slot, Frame::raw(response), rejection.as_ref(), &received);
+    }
+
+    /// Starts a WebSocket after its handshake. `received` are bytes that the client sent behind it.
+    pub(super) fn open(
+        &mut self,
+        slot: u32,
+        response: Frame,
+        rejection: Option<&CloseCode>,
+        received: &[u8],
+    ) {
+        let connection = &mut self.connections[slot as usize];
+        let key = connection.key;
         self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         self.schedule_check(slot);
-        self.send_handshake(slot, Frame::raw(response), rejection.as_ref());
-        match registered {
-            Err(_broken) => self.drop_connection(slot, CloseReason::NetworkError),
-            Ok(()) if received.is_empty() => {}
-            Ok(()) => self.catch_panic_for(slot, |shard, slot| shard.receive(slot, &received)),
+        self.send_handshake(slot, response, rejection);
+        if !received.is_empty() {
+            self.catch_panic_for(slot, |shard, slot| shard.receive(slot, received));
         }
         // TLS may have received more than the HTTP library has read, and the poller reports no edge
         // for it.

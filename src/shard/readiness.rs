@@ -50,6 +50,42 @@ impl Readiness {
         self.poll.get_ref().registry().register(socket, token(key), interest)
     }
 
+    /// Registers `socket` under `key`, without reports of when it is writable.
+    ///
+    /// # Errors
+    ///
+    /// The system's poller is full.
+    pub(super) fn register_readable(
+        &self,
+        socket: &mut impl Source,
+        key: ConnectionKey,
+    ) -> io::Result<()> {
+        self.poll.get_ref().registry().register(socket, token(key), Interest::READABLE)
+    }
+
+    /// Adds the reports of when a socket is writable. One that is writable now is reported.
+    ///
+    /// # Errors
+    ///
+    /// The socket is not registered.
+    pub(super) fn add_writable(
+        &self,
+        socket: &mut impl Source,
+        key: ConnectionKey,
+    ) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.get_ref().registry().reregister(socket, token(key), interest)
+    }
+
+    /// Ends the registration of a socket that stays open.
+    ///
+    /// # Errors
+    ///
+    /// The socket is not registered.
+    pub(super) fn deregister(&self, socket: &mut impl Source) -> io::Result<()> {
+        self.poll.get_ref().registry().deregister(socket)
+    }
+
     /// Waits for readiness. Safe to cancel.
     pub(super) async fn wait(&mut self) {
         // The guard is not kept: readiness that is not taken now is reported again.

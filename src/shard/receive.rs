@@ -1,8 +1,9 @@
 //! Reads from sockets, passes messages to the session, and executes its actions.
 
 use super::{
+    admitted::{AdmittedClient, SubscriptionHandle},
     close_reason::CloseReason,
-    connection::{AdmittedClient, Connection, PeerState, Phase, ReadUntil, SubscriptionHandle},
+    connection::{Connection, PeerState, Phase, ReadUntil},
     decoder::{Decoder, Reader, Received},
     event_loop::Shard,
     frame_validator::FrameError,
@@ -120,6 +121,9 @@ impl Shard {
     /// Handles bytes of a client.
     pub(super) fn receive(&mut self, slot: u32, bytes: &[u8]) {
         let connection = &mut self.connections[slot as usize];
+        if let Phase::Http(_) = connection.phase {
+            return self.receive_http(slot, bytes);
+        }
         if connection.is_undecodable() {
             return;
         }
@@ -203,7 +207,7 @@ impl Shard {
     pub(super) fn client(&mut self, slot: u32) -> Option<&mut AdmittedClient> {
         match &mut self.connections.get_mut(slot as usize)?.phase {
             Phase::Open(client) => Some(client),
-            Phase::Closing(_) => None,
+            Phase::Http(_) | Phase::Closing(_) => None,
         }
     }
 
@@ -389,7 +393,7 @@ impl Connection {
     /// Whether the client's messages are discarded.
     fn is_undecodable(&self) -> bool {
         match &self.phase {
-            Phase::Open(_) => false,
+            Phase::Http(_) | Phase::Open(_) => false,
             Phase::Closing(closing) => closing.peer_state == PeerState::Undecodable,
         }
     }

@@ -2,8 +2,9 @@
 //! what is kept of a lost connection.
 
 use super::{
+    admitted::{AdmittedClient, SubscriptionHandle, SubscriptionState},
     close_reason::{CloseReason, Departure},
-    connection::{AdmittedClient, Phase, SubscriptionHandle, SubscriptionState},
+    connection::Phase,
     event_loop::Shard,
 };
 use crate::{

@@ -39,6 +39,11 @@ impl Socket {
         &mut self.tcp
     }
 
+    /// The TCP socket. TLS, if there is any, is dropped.
+    pub(super) fn into_tcp(self) -> std::net::TcpStream {
+        self.tcp.into()
+    }
+
     #[cfg(test)]
     pub(super) fn tcp(&self) -> &TcpStream {
         &self.tcp

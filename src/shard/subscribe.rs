@@ -1,7 +1,7 @@
 //! Begins and ends subscriptions of this shard's connections.
 
 use super::{
-    connection::{SubscriptionHandle, SubscriptionState},
+    admitted::{SubscriptionHandle, SubscriptionState},
     event_loop::Shard,
     resume::log_request,
     subscribers::Subscriber,

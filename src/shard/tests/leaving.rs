@@ -6,7 +6,8 @@ use crate::{
     hub::Delivery,
     protocol::SubscriptionRejection,
     shard::{
-        connection::{CLOSING_TIMEOUT, SubscriptionHandle, SubscriptionState},
+        admitted::{SubscriptionHandle, SubscriptionState},
+        connection::CLOSING_TIMEOUT,
         socket::tests::{TlsClient, handshake},
     },
     signature::{channel_string_to_sign, user_string_to_sign},

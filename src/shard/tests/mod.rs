@@ -4,6 +4,7 @@ mod blocked;
 mod budgets;
 mod drain_schedule;
 mod frames;
+mod http;
 mod leaving;
 mod reading;
 mod settings;
@@ -275,17 +276,21 @@ impl ShardFixture {
     }
 
     fn publish_except(&self, channel: &str, data: &str, except: Option<SocketId>) {
-        let raw = serde_json::json!(data).to_string();
-        let event = AppEvent {
-            name: "e".into(),
-            data: EventData::new(&raw),
-            channels: vec![ChannelName::parse(channel, 200).unwrap()],
-            except,
-            idempotency_key: None,
-        };
-        let hub = self.node.hub_by_key("app-key").unwrap();
-        let _ = self.node.broker().publish(&hub, &[event]).now_or_never().unwrap();
+        publish_on(&self.node, channel, data, except);
     }
+}
+
+fn publish_on(node: &Node, channel: &str, data: &str, except: Option<SocketId>) {
+    let raw = serde_json::json!(data).to_string();
+    let event = AppEvent {
+        name: "e".into(),
+        data: EventData::new(&raw),
+        channels: vec![ChannelName::parse(channel, 200).unwrap()],
+        except,
+        idempotency_key: None,
+    };
+    let hub = node.hub_by_key("app-key").unwrap();
+    let _ = node.broker().publish(&hub, &[event]).now_or_never().unwrap();
 }
 
 #[tokio::test]

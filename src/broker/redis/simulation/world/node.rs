@@ -223,6 +223,7 @@ impl SimNode {
             | Delivery::ReportSlow(_)
             | Delivery::ReportConnections(_)
             | Delivery::WatchConnection(_)
+            | Delivery::Evict(_)
             | Delivery::Disconnect { .. } => {}
         }
     }

@@ -1,0 +1,90 @@
+//! A signed publish.
+
+use super::{DirectRequests, head::Head, response};
+use crate::{
+    broker::IdempotencyKey,
+    http::{
+        HttpContext, auth,
+        event_body::text,
+        publish::SinglePublish,
+        route::{ApiCall, Route},
+    },
+    hub::Hub,
+    shard::Handled,
+};
+use hyper::Method;
+use std::time::{Instant, SystemTime};
+
+impl DirectRequests {
+    /// Publishes an event. `None` if the request is another one, or is to be rejected; nothing has happened then.
+    pub(super) fn publish(
+        &self,
+        http: &HttpContext,
+        head: &Head<'_>,
+        body: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Option<Handled> {
+        if head.upgrade_key.is_some() || head.origin.is_some() {
+            return None;
+        }
+        let route = Route::parse(&Method::POST, head.path, &http.prefix).ok()?;
+        let Route::Api { app_id, call: ApiCall::Publish } = route else { return None };
+        let hub = http.node.hub(&app_id)?;
+        let app = hub.app();
+        let is_limited = http.all_well_known || app.config.has_well_known_secret();
+        if !app.config.enabled || is_limited && !head.is_from_loopback() {
+            return None;
+        }
+        let now = SystemTime::now();
+        authenticate(http, &hub, head, now)?.check_body(body).ok()?;
+        let body = text(body).ok()?;
+        let mut publish = SinglePublish::parse(&body, &app.config).ok()?;
+        if let Some(key) = head.idempotency_key {
+            publish.set_key(IdempotencyKey::parse(std::str::from_utf8(key).ok()?).ok()?);
+        }
+        let request_id = response::request_id(http, head)?;
+        let began = Instant::now();
+        self.count(http, head, began)?;
+        hub.admit_request(began).ok()?;
+        let (body, reached) = publish.publish_here(http, &hub)?;
+        http.node.metrics().publish_responded(200);
+        response::ok(output, http, &request_id, &body, now);
+        let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let id = request_id.as_str();
+        tracing::debug!(
+            request_id = id,
+            method = "POST",
+            route = "publish",
+            status = 200,
+            elapsed_us,
+            "request answered"
+        );
+        Some(Handled::Response { consumed: head.len + head.content_length?, reached })
+    }
+
+    /// Counts the connection at its first request. `None` if the rate is exceeded.
+    fn count(&self, http: &HttpContext, head: &Head<'_>, now: Instant) -> Option<()> {
+        let tracker = &self.pending.tracker;
+        if !tracker.has_requested() {
+            let address = self.client(http, head).address;
+            http.node.count_connection(address, now).ok()?;
+        }
+        tracker.request_started();
+        Some(())
+    }
+}
+
+fn authenticate<'a>(
+    http: &'a HttpContext,
+    hub: &Hub,
+    head: &Head<'a>,
+    now: SystemTime,
+) -> Option<auth::Authenticated<'a>> {
+    let line = auth::RequestLine {
+        method: &Method::POST,
+        path: head.path,
+        query: head.query,
+        prefix: &http.prefix,
+    };
+    auth::authenticate(&hub.app(), line, now, |_| false).ok()
+}

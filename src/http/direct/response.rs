@@ -1,0 +1,102 @@
+//! Writes responses from prepared heads.
+
+use super::head::Head;
+use crate::http::{HttpContext, serve::REQUEST_ID_MAX};
+use std::{
+    cell::RefCell,
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A request id, the client's own or a new one.
+#[derive(Debug)]
+pub(super) enum RequestId<'a> {
+    Sent(&'a str),
+    New([u8; 16]),
+}
+
+impl RequestId<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Sent(id) => id,
+            Self::New(digits) => std::str::from_utf8(digits).expect("hexadecimal digits"),
+        }
+    }
+}
+
+/// The id of a request; `None` if the client's own is not plain.
+pub(super) fn request_id<'a>(http: &HttpContext, head: &Head<'a>) -> Option<RequestId<'a>> {
+    let Some(sent) = head.request_id else { return Some(RequestId::New(http.request_id_digits())) };
+    let is_plain =
+        (1..=REQUEST_ID_MAX).contains(&sent.len()) && sent.iter().all(u8::is_ascii_graphic);
+    std::str::from_utf8(sent).ok().filter(|_| is_plain).map(RequestId::Sent)
+}
+
+/// Appends a response with a JSON object.
+pub(super) fn ok(
+    output: &mut Vec<u8>,
+    http: &HttpContext,
+    request_id: &RequestId<'_>,
+    body: &str,
+    now: SystemTime,
+) {
+    output.extend_from_slice(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
+          x-campanile-node: ",
+    );
+    output.extend_from_slice(http.node_header.as_bytes());
+    append_request_id(output, request_id);
+    output.extend_from_slice(b"\r\ncontent-length: ");
+    append_number(output, body.len());
+    append_date(output, now);
+    output.extend_from_slice(b"\r\n\r\n");
+    output.extend_from_slice(body.as_bytes());
+}
+
+/// Appends the response that opens a WebSocket.
+pub(super) fn switching_protocols(output: &mut Vec<u8>, accept: &str, request_id: &RequestId<'_>) {
+    output.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+          sec-websocket-accept: ",
+    );
+    output.extend_from_slice(accept.as_bytes());
+    append_request_id(output, request_id);
+    append_date(output, SystemTime::now());
+    output.extend_from_slice(b"\r\n\r\n");
+}
+
+fn append_request_id(output: &mut Vec<u8>, request_id: &RequestId<'_>) {
+    output.extend_from_slice(b"\r\nx-request-id: ");
+    output.extend_from_slice(request_id.as_str().as_bytes());
+}
+
+fn append_number(output: &mut Vec<u8>, number: usize) {
+    if let Ok(digit @ 0..10) = u8::try_from(number) {
+        return output.push(b'0' + digit);
+    }
+    output.extend_from_slice(number.to_string().as_bytes());
+}
+
+/// The header `date` for a second, which is formatted once.
+#[derive(Debug, Default)]
+struct DateLine {
+    at_s: u64,
+    line: String,
+}
+
+thread_local! {
+    static DATE: RefCell<DateLine> = RefCell::default();
+}
+
+fn append_date(output: &mut Vec<u8>, now: SystemTime) {
+    let now_s = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    DATE.with_borrow_mut(|date| {
+        if date.at_s != now_s {
+            date.at_s = now_s;
+            date.line.clear();
+            write!(date.line, "\r\ndate: {}", httpdate::HttpDate::from(now))
+                .expect("a String takes all text");
+        }
+        output.extend_from_slice(date.line.as_bytes());
+    });
+}
