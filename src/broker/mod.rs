@@ -454,8 +454,7 @@ impl Broker {
     pub fn log_stats(&self, hub: &Hub) -> LogStats {
         match self {
             Self::Local(_) => local::log_stats(hub),
-            // Redis has them.
-            Self::Redis(_) => LogStats::default(),
+            Self::Redis(broker) => broker.log_stats(hub),
         }
     }
 

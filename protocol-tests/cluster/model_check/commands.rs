@@ -15,6 +15,8 @@ const FORMS: &[&str] = &[
     "XADD k MAXLEN N X F V",
     "XADD k MAXLEN = 2 X F V",
     "XLEN k",
+    "XTRIM k MINID X",
+    "XTRIM K MINID X",
     "XRANGE k X X",
     "XRANGE k - +",
     "XRANGE k - + COUNT N",

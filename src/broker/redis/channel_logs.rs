@@ -23,6 +23,15 @@ pub(super) type ReceivedEvent = (u64, Option<LoggedEvent>);
 #[derive(Clone, Debug)]
 pub(super) struct LogRead(Arc<ChannelLog>);
 
+/// Logged events that were dropped before their time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct LogDrops {
+    /// Because the log of their channel was full.
+    pub(super) of_channel: u64,
+    /// Because all logs of the partition were.
+    pub(super) of_partition: u64,
+}
+
 impl LogRead {
     /// Parses the last values of the reply to a sync (`lua/sync.lua`): the epoch of the log, and its latest entries.
     /// `sequence` and `redis_ms` are the channel's sequence and the server's clock. `None` if the sync has not asked for it.

@@ -2,6 +2,7 @@
 
 use super::{
     cache_updates::CacheUpdates,
+    channel_logs::LogDrops,
     clock::now,
     console_peers::ConsolePeers,
     envelope::EnvelopeId,
@@ -22,7 +23,9 @@ use super::{
     unforwarded::Unforwarded,
 };
 use crate::{broker::logs::LogSettings, config::ConnectionConfig, throttle::LogThrottle};
+use parking_lot::Mutex;
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -54,6 +57,8 @@ pub(super) struct ClusterState {
     pub(super) console_peers: ConsolePeers,
     pub(super) session_requests: SessionRequests,
     pub(super) unforwarded: Unforwarded,
+    /// Logged events of each app that were dropped before their time, by publishes of this node.
+    log_drops: Mutex<HashMap<Box<str>, LogDrops>>,
     /// What the logs of channels keep.
     pub(super) logs: LogSettings,
     draining: AtomicBool,
@@ -166,6 +171,7 @@ impl ClusterState {
             console_peers: ConsolePeers::default(),
             session_requests: SessionRequests::default(),
             unforwarded: Unforwarded::default(),
+            log_drops: Mutex::default(),
             logs: LogSettings::new(&ConnectionConfig::default()),
             draining: AtomicBool::new(false),
             memory_policy_checked: AtomicBool::new(false),
@@ -184,6 +190,21 @@ impl ClusterState {
         if let Some(warning) = connection.memory_warning().await {
             tracing::warn!("{warning}");
         }
+    }
+
+    /// Counts logged events that a publish has dropped.
+    pub(super) fn count_log_drops(&self, app_id: &str, dropped: LogDrops) {
+        if dropped != LogDrops::default() {
+            let mut drops = self.log_drops.lock();
+            let of_app = drops.entry(app_id.into()).or_default();
+            of_app.of_channel += dropped.of_channel;
+            of_app.of_partition += dropped.of_partition;
+        }
+    }
+
+    /// The logged events of an app that publishes of this node have dropped.
+    pub(super) fn log_drops(&self, app_id: &str) -> LogDrops {
+        self.log_drops.lock().get(app_id).copied().unwrap_or_default()
     }
 
     /// This process's name in the cluster.

@@ -13,6 +13,12 @@ pub(crate) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 /// out whether it has missed something.
 const TOMBSTONE_MS: usize = 60_000;
 
+/// Maximum bytes of the log of one channel.
+const CHANNEL_LOG_BYTES: usize = 1024 * 1024;
+
+/// Maximum bytes of the logs of all channels of a partition: of a single Redis, and of a Redis Cluster, which has 256.
+const CHANNEL_LOGS_BYTES: [usize; 2] = [64 * 1024 * 1024, 2 * 1024 * 1024];
+
 /// How long after the removal of a node from the registry Redis may lose data of the time before, in ms. What that node has
 /// received is not reported to Redis any more.
 const REMOVED_NODE_MS: usize = 600_000;
@@ -51,6 +57,8 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         ("@TOMBSTONE_MS@", TOMBSTONE_MS),
         ("@TOPIC_LIST_TTL_MS@", TOPIC_LIST_TTL_MS),
         ("@REMOVED_NODE_MS@", REMOVED_NODE_MS),
+        ("@CHANNEL_LOG_BYTES@", CHANNEL_LOG_BYTES),
+        ("@CHANNEL_LOGS_BYTES@", CHANNEL_LOGS_BYTES[usize::from(is_redis_cluster)]),
         ("@OVERHEAD@", OVERHEAD_BYTES),
         ("@LOG_BYTES@", LOG_BYTES_MAX),
         ("@LOG_TTL_MS@", LOG_TTL_MS),

@@ -146,6 +146,16 @@ impl KeyNames {
         self.channel_key("x", app_id, channel)
     }
 
+    /// The logs of the channels of a partition, by their oldest events.
+    pub(super) fn log_order_key(&self, partition: Partition) -> String {
+        self.key("xo", partition, "")
+    }
+
+    /// The bytes of the logs of the channels of a partition.
+    pub(super) fn log_sizes_key(&self, partition: Partition) -> String {
+        self.key("xs", partition, "")
+    }
+
     /// The record of a publish with an idempotency key.
     pub(super) fn publish_record_key(
         &self,
@@ -271,6 +281,8 @@ mod tests {
             (names.cached_event_key("1", &channel), "p:e{460}1:cache-a"),
             (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
             (names.channel_log_key("1", &channel), "p:x{460}1:cache-a"),
+            (names.log_order_key(leases), "p:xo{460}"),
+            (names.log_sizes_key(leases), "p:xs{460}"),
             (
                 names.publish_record_key("1", &channel, publish_id),
                 "p:k{460}1:ebc114150ce03d54d4b8d4a5e18ab0c4",

@@ -3,6 +3,7 @@
 
 use super::{
     cache_updates::CachedPublish,
+    channel_logs::LogDrops,
     clock::now,
     cluster_state::ClusterState,
     envelope::{Envelope, EnvelopeId},
@@ -60,7 +61,7 @@ struct PublishReceipt {
 
 /// The result of one attempt.
 enum AttemptOutcome {
-    Done(Vec<PublishReceipt>, u64),
+    Done(Vec<PublishReceipt>, u64, LogDrops),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
     /// Redis rejected it temporarily.
@@ -263,7 +264,8 @@ impl ClusterState {
             let options = (deadline, may_be_published, max_cache_bytes);
             let attempt = self.attempt(app_id, batch, &ids, options).await;
             match attempt {
-                Some(AttemptOutcome::Done(receipts, at_us)) => {
+                Some(AttemptOutcome::Done(receipts, at_us, dropped)) => {
+                    self.count_log_drops(app_id, dropped);
                     let receipts = (receipts, at_us);
                     return Ok(PublishedBatch::new(&batch.events, &ids, max_cache_bytes, receipts));
                 }
@@ -312,7 +314,7 @@ impl ClusterState {
                     return Some(AttemptOutcome::Rejected);
                 };
                 match &attempt {
-                    AttemptOutcome::Done(receipts, _) => {
+                    AttemptOutcome::Done(receipts, _, _) => {
                         let now = now();
                         for (topic, receipt) in topics.iter().zip(receipts) {
                             self.published_sequences.record(topic, receipt.sequence, now);
@@ -349,6 +351,8 @@ impl ClusterState {
         let mut topics = Vec::with_capacity(batch.events.len());
         let is_keyed = batch.is_keyed();
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, token)
+            .key(self.names.log_order_key(partition))
+            .key(self.names.log_sizes_key(partition))
             .number(self.redis_clocks.at(partition, attempt_deadline))
             .arg(call_flags(is_retry, is_keyed))
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis())
@@ -416,7 +420,8 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, &event.channel);
         let batch = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
         match self.attempt(app_id, &batch, &[id], (deadline, false, 0)).await {
-            Some(AttemptOutcome::Done(..)) => {
+            Some(AttemptOutcome::Done(_, _, dropped)) => {
+                self.count_log_drops(app_id, dropped);
                 self.metrics.count_sent(1);
                 Ok(())
             }
@@ -466,7 +471,8 @@ fn parse_publish_reply(
             receipt.is_repeated = reply.number().ok()? == 1;
         }
     }
-    Some((AttemptOutcome::Done(receipts, at_us), redis_ms))
+    let dropped = LogDrops { of_channel: reply.number().ok()?, of_partition: reply.number().ok()? };
+    Some((AttemptOutcome::Done(receipts, at_us, dropped), redis_ms))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::{
     cache_updates::CACHE_UPDATES_TIMEOUT,
+    channel_logs::LogDrops,
     clock,
     cluster_state::ClusterState,
     coordinator::{Coordinator, CoordinatorRequest},
@@ -14,8 +15,8 @@ use super::{
 };
 use crate::{
     broker::{
-        AcceptedClientEvent, AppEvent, ClusterView, PublishError, SignInMessages, SubscribeRequest,
-        Unavailable,
+        AcceptedClientEvent, AppEvent, ClusterView, LogStats, PublishError, SignInMessages,
+        SubscribeRequest, Unavailable,
         logs::{LogSettings, PendingLogRequest},
         occupied_channels::ChannelList,
     },
@@ -208,6 +209,12 @@ impl RedisBroker {
     /// The number of events that were not published, since their idempotency key was known.
     pub(in crate::broker) fn repeated_publishes(&self) -> u64 {
         self.shared.metrics.repeated.get()
+    }
+
+    /// The events of the app that publishes of this node have dropped from the logs in Redis.
+    pub(in crate::broker) fn log_stats(&self, hub: &Hub) -> LogStats {
+        let LogDrops { of_channel, of_partition } = self.shared.log_drops(&hub.app_id());
+        LogStats { bytes: 0, dropped_of_channel: of_channel, dropped_of_node: of_partition }
     }
 
     /// Records a sign-in. The online state of the watchlist arrives later, in the inbox.

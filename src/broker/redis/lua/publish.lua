@@ -1,18 +1,20 @@
 -- Publishes events, each on the pub/sub channel of its topic, which has the name of its hash: all of them, or none if the deadline has passed
 -- or the node is not allowed to write.
 --
--- KEYS  1 the registry (see fencing.lua), then for each event: the topic's hash, the cached event of a cache channel, the ids
+-- KEYS  1 the registry (see fencing.lua), 2 the logs of the partition in the order of their oldest events, in ms, 3 the bytes of each log, and in the
+--       field ' ' their sum; then for each event: the topic's hash, the cached event of a cache channel, the ids
 --       of its recent events, its log; with keys also the record of its idempotency key, or the topic's hash again if it has none
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
 --       5 flags, the sum of 1 if an earlier attempt may have been carried out, and 2 if some event has an idempotency key
 --       6 for how many ms the ids are kept, to recognise a duplicate
---       7 the maximum events of a log   8 for how many ms a log is kept
+--       7 the maximum events of a log   8 for how many ms events are logged
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
 --       cached, 0 for not at all, -1 to remove the previous one as well
 --
 -- The record of an idempotency key is the id of the event that was published with it, and the counts in the reply to it. An event
--- whose key has a record is not published, and has these counts. With keys, the reply ends with a number for each
--- event: 1 if it was not published because another event had its key before.
+-- whose key has a record is not published, and has these counts. With keys, the reply has a number for each
+-- event: 1 if it was not published because another event had its key before. It ends with the numbers of logged events that were dropped because the
+-- log of their channel was full, and because all logs of the partition were.
 --
 -- The log of a channel, a stream, has the events by their sequences, each with its time in ms, and its envelope except for client events. It is
 -- written while the channel has readers, and for a while after that (see sync.lua).
@@ -23,11 +25,40 @@ local generation = ARGV[1]
 local reply = {'ok', now, time[1] * 1000000 + time[2]}
 local is_retry, is_keyed = ARGV[5] % 2 == 1, ARGV[5] / 2 >= 1
 local keys_of_event = is_keyed and 5 or 4
+local order, sizes = KEYS[2], KEYS[3]
+local max_events, kept_ms = tonumber(ARGV[7]), tonumber(ARGV[8])
+local has_logged, dropped_full, dropped_all = false, 0, 0
+local size_of = function(envelope) return string.len(envelope or '') + @OVERHEAD@ end
+-- Drops the oldest events of a log, at most 64: `count` of them, those beyond `max_bytes`, and those from before `time`.
+local drop_oldest = function(log, count, max_bytes, time)
+  local bytes, dropped, freed, first = tonumber(call_or_reset('HGET', sizes, log) or 0), 0, 0, nil
+  for _, entry in ipairs(call_or_reset('XRANGE', log, '-', '+', 'COUNT', 65)) do
+    local is_over = dropped < count or max_bytes < bytes - freed or tonumber(entry[2][2]) < time
+    if not is_over or dropped == 64 then
+      first = entry
+      break
+    end
+    dropped, freed = dropped + 1, freed + size_of(entry[2][4])
+  end
+  if first then
+    redis.call('XTRIM', log, 'MINID', first[1])
+    redis.call('HINCRBY', sizes, log, -freed)
+    call_or_reset('ZADD', order, first[2][2], log)
+  else
+    -- It has no events, or is gone.
+    freed = bytes
+    redis.call('DEL', log)
+    redis.call('HDEL', sizes, log)
+    call_or_reset('ZREM', order, log)
+  end
+  redis.call('HINCRBY', sizes, ' ', -freed)
+  return dropped
+end
 local add_to_log = function(log, sequence, envelope)
   local is_client_event = string.byte(envelope, 2) == 2 or string.byte(envelope, 2) == 3
   local add = function(call)
-    if is_client_event then return call('XADD', log, 'MAXLEN', ARGV[7], sequence .. '-0', 't', now) end
-    return call('XADD', log, 'MAXLEN', ARGV[7], sequence .. '-0', 't', now, 'e', envelope)
+    if is_client_event then return call('XADD', log, sequence .. '-0', 't', now) end
+    return call('XADD', log, sequence .. '-0', 't', now, 'e', envelope)
   end
   local reply = add(redis.pcall)
   if type(reply) == 'table' and reply.err then
@@ -35,13 +66,34 @@ local add_to_log = function(log, sequence, envelope)
     redis.call('DEL', log)
     add(redis.call)
   end
-  redis.call('PEXPIRE', log, ARGV[8])
+  local size = size_of(not is_client_event and envelope)
+  local bytes, length = call_or_reset('HINCRBY', sizes, log, size), redis.call('XLEN', log)
+  if length > 1 and bytes == size then
+    -- The index was deleted: the log begins anew.
+    redis.call('XTRIM', log, 'MINID', sequence .. '-0')
+    length = 1
+  end
+  if length == 1 then
+    -- What the index has of an earlier log is gone.
+    redis.call('HINCRBY', sizes, ' ', 2 * size - bytes)
+    redis.call('HSET', sizes, log, size)
+    call_or_reset('ZADD', order, now, log)
+  else
+    redis.call('HINCRBY', sizes, ' ', size)
+  end
+  if length > max_events + 63 then
+    dropped_full = dropped_full + drop_oldest(log, 64, @CHANNEL_LOG_BYTES@, 0)
+  elseif bytes > @CHANNEL_LOG_BYTES@ then
+    dropped_full = dropped_full + drop_oldest(log, 0, @CHANNEL_LOG_BYTES@ * 7 / 8, 0)
+  end
+  redis.call('PEXPIRE', log, kept_ms)
+  has_logged = true
 end
 -- Everything that can fail is done before the first event is published.
 local all_fields, sequences, records, accepted, repeated = {}, {}, {}, {}, {}
-local events = math.floor(#KEYS / keys_of_event)
+local events = math.floor((#KEYS - 3) / keys_of_event)
 for event = 1, events do
-  local first = keys_of_event * (event - 1) + 2
+  local first = keys_of_event * (event - 1) + 4
   local key, recent_ids, id = KEYS[first], KEYS[first + 2], ARGV[3 * event + 6]
   local fields = call_or_reset('HMGET', key, 's', 't', 'c', 'q', 'r', 'w')
   local record, earlier = is_keyed and KEYS[first + 4] ~= key and KEYS[first + 4]
@@ -73,8 +125,26 @@ for event = 1, events do
     end
   end
 end
+if has_logged then
+  for _ = 1, 16 do
+    local oldest = call_or_reset('ZRANGE', order, 0, 0, 'WITHSCORES')
+    if not oldest[1] then
+      redis.call('DEL', sizes)
+      break
+    end
+    if tonumber(redis.call('HGET', sizes, ' ')) > @CHANNEL_LOGS_BYTES@ then
+      dropped_all = dropped_all + drop_oldest(oldest[1], 16, math.huge, now - kept_ms)
+    elseif tonumber(oldest[2]) < now - kept_ms then
+      drop_oldest(oldest[1], 0, math.huge, now - kept_ms)
+    else
+      break
+    end
+  end
+  redis.call('PEXPIRE', order, 2 * kept_ms)
+  redis.call('PEXPIRE', sizes, 2 * kept_ms)
+end
 for event = 1, events do
-  local first = keys_of_event * (event - 1) + 2
+  local first = keys_of_event * (event - 1) + 4
   local key, cached_key = KEYS[first], KEYS[first + 1]
   local envelope, retention_ms = ARGV[3 * event + 7], tonumber(ARGV[3 * event + 8])
   local fields, sequence = all_fields[event], sequences[event]
@@ -96,4 +166,6 @@ end
 if is_keyed then
   for event = 1, events do reply[#reply + 1] = repeated[event] or 0 end
 end
+reply[#reply + 1] = dropped_full
+reply[#reply + 1] = dropped_all
 return reply

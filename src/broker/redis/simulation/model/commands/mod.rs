@@ -105,6 +105,7 @@ pub(crate) fn find(name: &[u8]) -> Option<Spec> {
         b"LSET" => first(4, Grow, lists::lset),
         b"LPOS" => first(-3, Read, lists::lpos),
         b"XADD" => first(-5, Grow, streams::xadd),
+        b"XTRIM" => first(4, Write, streams::xtrim),
         b"XLEN" => first(2, Read, streams::xlen),
         b"XRANGE" => first(-4, Read, streams::xrange),
         b"XREVRANGE" => first(-4, Read, streams::xrevrange),

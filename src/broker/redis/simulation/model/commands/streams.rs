@@ -66,6 +66,19 @@ pub(super) fn xadd(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Re
     Ok(text(id))
 }
 
+/// Only with `MINID`.
+pub(super) fn xtrim(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
+    if !is(&command[2], "MINID") {
+        return Err(SYNTAX);
+    }
+    let first = id(&command[3], 0)?;
+    let trimmed = store.change(&command[1], |stream: &mut Stream| {
+        let kept = stream.entries.split_off(&first);
+        std::mem::replace(&mut stream.entries, kept).len()
+    })?;
+    Ok(int(trimmed.unwrap_or(0)))
+}
+
 pub(super) fn xlen(store: &mut ModelStore, command: &[Bytes], _: Protocol) -> Reply {
     Ok(int(store.read::<Stream>(&command[1])?.map_or(0, |stream| stream.entries.len())))
 }
@@ -94,6 +107,9 @@ fn range(store: &mut ModelStore, command: &[Bytes], is_reversed: bool) -> Reply 
         _ => return Err(SYNTAX),
     };
     let stream = store.read::<Stream>(&command[1])?;
+    if stream.is_some() && count == 0 {
+        return Ok(Value::Nil);
+    }
     let entry = |(id, fields): (&EntryId, &Vec<Bytes>)| {
         let fields = fields.iter().map(|field| bulk(field.clone())).collect();
         Value::Array(vec![text(*id), Value::Array(fields)])
