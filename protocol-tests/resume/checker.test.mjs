@@ -97,6 +97,13 @@ test('what no client received is in the order, unless no node has answered', () 
   assert.equal(merge(['a1', 'a2?', 'a3'], ['a1', 'a3'], ['a1', 'a2', 'a3']), 'a1 a2 a3');
 });
 
+test('what no client received was published in a gap that they had', () => {
+  const published = ['a1', 'b1', 'a2', 'b2', 'a3', 'b3'];
+  assert.equal(merge(published, ['a1', 'b1', GAP, 'b3', 'a3'], ['a1', GAP, 'b3', 'a3']), 'a1 b1 a2 b2 b3 a3');
+  assert.equal(merge(published, ['a1', 'b1', 'a2', GAP, 'b3', 'a3']), 'a1 b1 a2 b2 b3 a3');
+  assert.equal(merge(['a1', 'a2', 'a3'], [GAP, 'a2'], ['a2', GAP]), 'a1 a2 a3');
+});
+
 test('clients with different orders, and events that nobody published, are errors', () => {
   assert.throws(() => merge(['a1', 'b1'], ['a1', 'b1'], ['b1', 'a1']), /different orders/);
   assert.throws(() => merge(['a1', 'a2'], ['a2', 'a1']), /different orders/);

@@ -4,17 +4,19 @@ import { nameOf } from './checker.mjs';
 
 /**
  * Merges the clients' logs into one order that has all published events. Throws if two clients received events in different orders, or one
- * received a publisher's events out of order. What no client received has its place after the event that its publisher published before;
- * without an answer of a node it is left out.
+ * received a publisher's events out of order. What no client received has its place in a gap that all of them had, if there is one; without an
+ * answer of a node it is left out.
  */
 export function mergedOrder(logs, channel, published) {
-  const sequences = logs.flatMap((log) => firstReceived(log, channel));
+  const perLog = logs.map((log) => firstReceived(log, channel));
+  const sequences = perLog.flat();
   const received = new Set(sequences.flat());
   const events = new Map(published.filter((event) => event.channel === channel).map((event) => [nameOf(event), event]));
   const wanted = [...events].filter(([name, { isUnknown }]) => !isUnknown || received.has(name)).map(([name]) => name);
   const stray = [...received].find((name) => !events.has(name));
   if (stray) throw new Error(`${channel}: received ${stray}, which was not published`);
-  const names = inOrder(wanted, [...byPublisher(wanted), ...sequences]);
+  const inGaps = wanted.filter((name) => !received.has(name)).map((name) => placeInGap(name, perLog));
+  const names = inOrder(wanted, [...byPublisher(wanted), ...inGaps, ...sequences]);
   if (names.length < wanted.length) {
     const left = wanted.find((name) => !names.includes(name));
     throw new Error(`${channel}: clients received events in different orders; one of them is ${left}`);
@@ -36,13 +38,33 @@ function firstReceived(log, channel) {
   return pieces;
 }
 
+/** An event that no client received between those around the first gap in which it can have been published. */
+function placeInGap(name, perLog) {
+  const [from, n] = partsOf(name);
+  const isBefore = (pieces) => pieces.flat().map(partsOf).every(([other, number]) => other !== from || number < n);
+  const isAfter = (pieces) => pieces.flat().map(partsOf).every(([other, number]) => other !== from || n < number);
+  for (const pieces of perLog) {
+    for (let at = 1; at < pieces.length; at += 1) {
+      // A piece begins with the last event of the one before.
+      const [seam, next] = [pieces[at].slice(0, pieces[at - 1].length > 0 ? 1 : 0), pieces[at].slice(pieces[at - 1].length > 0 ? 1 : 0)];
+      if (isBefore(pieces.slice(0, at)) && isAfter([next, ...pieces.slice(at + 1).map((piece) => piece.slice(1))])) return [...seam, name, ...next.slice(0, 1)];
+    }
+  }
+  return [name];
+}
+
+function partsOf(name) {
+  const [from, n] = name.split('/');
+  return [from, Number(n)];
+}
+
 /** What each publisher published, in its order. */
 function byPublisher(names) {
   const all = new Map();
   for (const name of names) {
-    const [from, n] = name.split('/');
+    const [from, n] = partsOf(name);
     if (!all.has(from)) all.set(from, []);
-    all.get(from).push({ name, n: Number(n) });
+    all.get(from).push({ name, n });
   }
   return [...all.values()].map((own) => own.sort((a, b) => a.n - b.n).map(({ name }) => name));
 }
