@@ -19,7 +19,7 @@ async function startCluster(stage, given) {
 }
 
 // They wait more than they compute.
-describe('in a cluster', { concurrency: 4 }, () => {
+describe('in a cluster', { concurrency: 5 }, () => {
   for (const [at, [name, fault]] of Object.entries(CLUSTER_FAULTS).entries()) {
     test(`${fault.stock} when ${name}; with campanile-resume ${fault.helped}, and nothing twice`, async (stage) => {
       const cluster = await startCluster(stage, { ...fault, hidden: 1 });

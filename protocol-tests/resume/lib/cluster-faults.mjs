@@ -46,7 +46,7 @@ export const CLUSTER_FAULTS = {
   },
 
   'clients are too slow and closed with 4100': {
-    settings: { app: { max_event_bytes: 10_240 }, connection: { max_outbox_bytes: 65_536, presence_grace_s: 10 } },
+    settings: { app: { max_event_bytes: 10_240 }, connection: { max_outbox_bytes: 65_536 } },
     options: PATIENT,
     async act({ cluster, channels, clients }) {
       await returned(clients, 'the close with 4100', ({ proxy }) => proxy.lines.forEach((line) => line.stall()), async () => {
@@ -90,9 +90,19 @@ export const CLUSTER_FAULTS = {
     isMoved: true, stock: OR_GAP, helped: WHOLE,
   },
 
-  'Redis restarts with its data': {
+  'lines are reset after Redis has restarted with its data': {
     persistent: true,
-    act: restartRedis, stock: WHOLE, helped: WHOLE,
+    async act({ cluster, channels, clients }) {
+      await cluster.restartRedis();
+      await within(channels.publishesMore(20), 'events after the restart of Redis', 20_000);
+      await returned(clients, 'the reset', ({ proxy }) => proxy.reset());
+    },
+    stock: WHOLE, helped: WHOLE,
+  },
+
+  'lines are reset while Redis restarts with its data': {
+    persistent: true,
+    act: restartRedis, stock: OR_GAP, helped: OR_GAP,
   },
 
   'Redis restarts empty': {

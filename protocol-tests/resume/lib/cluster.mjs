@@ -12,8 +12,6 @@ import { ClusterSdk } from './cluster-sdk.mjs';
 const LOOK_MS = 50;
 /** How long the load balancer keeps a connection that no node can take. */
 const WAIT_MS = 10_000;
-/** How long a lost member may stay away. */
-const GRACE_S = 4;
 const METRICS_TOKEN = 'tests-metrics';
 const READY_MS = 15_000;
 
@@ -36,7 +34,6 @@ export class Cluster {
     cluster.#settings = {
       ...settings,
       metrics: { token: METRICS_TOKEN },
-      connection: { presence_grace_s: GRACE_S, ...settings.connection },
       redis: { url: cluster.redis.url, ...settings.redis },
     };
     cluster.nodes = await Promise.all(Array.from({ length: nodes }, async (_, at) => new Node(await start(cluster.#settings), at < hidden)));
