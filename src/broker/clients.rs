@@ -32,8 +32,8 @@ pub enum ClientRecord {
     New,
     /// The client was connected here, and that connection may still be open.
     Connected(Place),
-    /// What the previous connection has left.
-    Parked(Box<ParkedSession>),
+    /// What the previous connection, in this place, has left.
+    Parked(Box<ParkedSession>, Place),
     /// Another connection has the token, with another socket id.
     OtherSocket,
 }

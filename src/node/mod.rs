@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// Runs the due timers, and sets the alarm for the next ones.
-    pub fn on_tick(&self, now: Instant) {
+    pub fn on_tick(self: &Arc<Self>, now: Instant) {
         for hub in self.hubs() {
             self.set_alarm(self.broker.on_tick(&hub, now));
         }

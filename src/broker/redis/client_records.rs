@@ -149,14 +149,8 @@ impl RedisBroker {
             return None;
         }
         let session = shared.session_requests.wait_for(number);
-        let message = ControlMessage::SessionWanted {
-            claimant: self.place(number),
-            number: from.number,
-            client: client.clone(),
-        };
-        let pubsub_channel = shared.names.process_channel(&from.process);
         let exchange = async {
-            shared.publish_to(&pubsub_channel, &message.encode()).await.ok()?;
+            self.release_session(client, from, number).await;
             session.await.ok()?
         };
         let session = timeout(HANDOVER_TIMEOUT, exchange).await.ok().flatten();
@@ -173,6 +167,19 @@ impl RedisBroker {
             ControlMessage::Returned { process: self.shared.process(), client: returned.clone() };
         let pubsub_channel = self.shared.names.process_channel(process);
         // Without the message, the subscription ends with the grace period.
+        let _ = self.shared.publish_to(&pubsub_channel, &message.encode()).await;
+    }
+
+    /// Notifies the node of `from` that the client has returned to the place `number` of this node. What it has of the client it sends to
+    /// this node, which ignores it unless it has requested it.
+    pub(crate) async fn release_session(&self, client: &ClientName, from: &Place, number: u64) {
+        let message = ControlMessage::SessionWanted {
+            claimant: self.place(number),
+            number: from.number,
+            client: client.clone(),
+        };
+        let pubsub_channel = self.shared.names.process_channel(&from.process);
+        // Without it, the request ends with its time-out.
         let _ = self.shared.publish_to(&pubsub_channel, &message.encode()).await;
     }
 
@@ -249,9 +256,9 @@ fn parse_claim(
         "P" => {
             let session = ParkedSession::from_json(&positions, lost_at(age_ms, now));
             let mut session = Box::new(session.ok_or(Unexpected)?);
-            session.process = place.map(|place| place.process.into());
-            session.process.take_if(|process| **process == *own);
-            Ok(ClientRecord::Parked(session))
+            let place = place.ok_or(Unexpected)?;
+            session.process = (place.process != own).then(|| place.process.as_str().into());
+            Ok(ClientRecord::Parked(session, place))
         }
         _ => Err(Unexpected),
     }

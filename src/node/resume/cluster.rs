@@ -86,8 +86,14 @@ impl Node {
         match broker.claim_client(client, number, socket_id, adopts).await {
             Ok(ClientRecord::New) => session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed),
             Ok(ClientRecord::OtherSocket) => ClaimOutcome::Refused,
-            // What another node has parked is newer than what this one could not park.
-            Ok(ClientRecord::Parked(session)) => ClaimOutcome::Resumed(session),
+            // What another node has parked is newer than what this one has.
+            Ok(ClientRecord::Parked(session, place)) => {
+                // That node would otherwise store its session again, should Redis lose its data.
+                if session.process.is_some() {
+                    broker.release_session(client, &place, number).await;
+                }
+                ClaimOutcome::Resumed(session)
+            }
             Ok(ClientRecord::Connected(place)) => {
                 let moved = broker.request_session(client, &place, number).await.map(Box::new);
                 ClaimOutcome::Resumed(moved.or(session).unwrap_or_else(unknown))
@@ -194,11 +200,14 @@ impl Node {
 
     /// Renews the records of connected clients, and deletes those of evicted sessions. Returns when it has to be called
     /// again.
-    pub(in crate::node) fn maintain_records(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::node) fn maintain_records(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let broker = self.broker.redis()?;
         self.forget_records(self.resume.take_evicted());
         if self.resume.has_new_losses(broker.data_losses()) {
             self.resume.renew_all(now);
+            for (client, number, socket_id, session) in self.resume.park_all_again() {
+                self.park(client, number, socket_id, session);
+            }
         }
         let due = self.resume.take_renewals(RENEWED_PER_TICK, now);
         let next = if due.len() == RENEWED_PER_TICK { now } else { now + MAINTENANCE_INTERVAL };

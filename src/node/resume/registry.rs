@@ -62,10 +62,11 @@ struct Client {
 #[derive(Debug)]
 enum ClientState {
     Connected(ConnectionRef),
-    /// Its session is `None` once its record has it.
     Parked {
         order: u64,
-        session: Option<Box<ParkedSession>>,
+        session: Box<ParkedSession>,
+        /// Whether the record of the client has it, too.
+        is_stored: bool,
     },
 }
 
@@ -191,16 +192,15 @@ impl ResumeRegistry {
         }
         match std::mem::replace(&mut client.state, ClientState::Connected(connection)) {
             ClientState::Connected(previous) => ClaimResult::Open(previous),
-            ClientState::Parked { order, session } => {
+            ClientState::Parked { order, session, .. } => {
                 state.parked.remove(&order);
                 if self.is_shared {
                     client.number = number;
                     state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
-                    return ClaimResult::Shared { number, session };
+                    return ClaimResult::Shared { number, session: Some(session) };
                 }
-                self.count_resumed(session.as_deref());
-                let outcome = session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed);
-                ClaimResult::Done(outcome)
+                self.count_resumed(Some(&session));
+                ClaimResult::Done(ClaimOutcome::Resumed(session))
             }
         }
     }
@@ -225,15 +225,15 @@ impl ResumeRegistry {
         match (&client.state, session) {
             (ClientState::Connected(other), session) if *other != connection => {
                 if let Some(session) = &session {
-                    self.count_resumed(Some(session));
+                self.count_resumed(Some(session));
                 }
                 EndOfClient::ToConnection(*other, session)
             }
             (_, Some(session)) => {
                 state.parked_ever += 1;
                 let order = state.parked_ever;
-                let kept = Some(session.clone());
-                client.state = ClientState::Parked { order, session: kept };
+                let kept = session.clone();
+                client.state = ClientState::Parked { order, session: kept, is_stored: false };
                 state.parked.insert(order, (name.clone(), now));
                 while Self::PARKED_MAX < state.parked.len() {
                     state.forget_oldest();
@@ -267,9 +267,9 @@ impl ResumeRegistry {
         let mut state = self.state.lock();
         if let Some(client) = state.clients.get_mut(name)
             && client.number == number
-            && let ClientState::Parked { session, .. } = &mut client.state
+            && let ClientState::Parked { is_stored, .. } = &mut client.state
         {
-            *session = None;
+            *is_stored = true;
         }
     }
 
@@ -277,8 +277,8 @@ impl ResumeRegistry {
     #[must_use]
     pub fn is_parking(&self, name: &ClientName, number: u64) -> bool {
         self.state.lock().clients.get(name).is_some_and(|client| {
-            let has_session = matches!(&client.state, ClientState::Parked { session: Some(_), .. });
-            client.number == number && has_session
+            let is_parking = matches!(client.state, ClientState::Parked { is_stored: false, .. });
+            client.number == number && is_parking
         })
     }
 
@@ -295,9 +295,9 @@ impl ResumeRegistry {
                 state.leaving.insert(name.clone(), claimant.clone());
                 Leaving::Open(connection)
             }
-            Some(ClientState::Parked { order, session }) => {
+            Some(ClientState::Parked { order, session, .. }) => {
                 state.parked.remove(&order);
-                Leaving::Session(session)
+                Leaving::Session(Some(session))
             }
             None => Leaving::Session(None),
         }
@@ -330,6 +330,20 @@ impl ResumeRegistry {
         for (at, ..) in &mut self.state.lock().renewals {
             *at = now;
         }
+    }
+
+    /// The sessions that records had, which Redis may have lost, as for [`EndOfClient::Park`].
+    #[must_use]
+    pub fn park_all_again(&self) -> Vec<(ClientName, u64, SocketId, Box<ParkedSession>)> {
+        let mut lost = Vec::new();
+        for (name, client) in &mut self.state.lock().clients {
+            if let ClientState::Parked { session, is_stored, .. } = &mut client.state
+                && std::mem::take(is_stored)
+            {
+                lost.push((name.clone(), client.number, client.socket_id, session.clone()));
+            }
+        }
+        lost
     }
 
     /// Takes the places of evicted sessions, whose records are to be deleted.

@@ -149,7 +149,7 @@ fn place() -> Place {
 }
 
 #[test]
-fn a_session_is_kept_until_its_record_has_it() {
+fn a_session_is_stored_once_in_its_place() {
     let now = Instant::now();
     for is_stored in [false, true] {
         let (registry, first) = shared(now);
@@ -162,13 +162,11 @@ fn a_session_is_kept_until_its_record_has_it() {
             registry.on_parked(&name("a"), first);
         }
         assert_eq!(registry.is_parking(&name("a"), first), !is_stored);
-        match registry.claim(&name("a"), connection(2), socket(7), now) {
-            ClaimResult::Shared { number, session } => {
-                assert!(number != first, "an older write must not be taken for one of this place");
-                assert_eq!(session.is_some(), !is_stored);
-            }
-            other @ (ClaimResult::Done(_) | ClaimResult::Open(_)) => panic!("{other:?}"),
-        }
+        let claimed = registry.claim(&name("a"), connection(2), socket(7), now);
+        let ClaimResult::Shared { number, session: Some(_) } = claimed else {
+            panic!("{claimed:?}")
+        };
+        assert!(number != first, "an older write must not be taken for one of this place");
         assert!(!registry.is_parking(&name("a"), first));
     }
 }
@@ -238,6 +236,19 @@ fn records_of_connected_clients_are_renewed() {
     registry.renew_all(later);
     assert_eq!(due(later), [], "it is not connected");
     assert!(registry.has_new_losses(1) && !registry.has_new_losses(1));
+}
+
+#[test]
+fn sessions_that_redis_may_have_lost_are_stored_again() {
+    let now = Instant::now();
+    let (registry, first) = shared(now);
+    let _ = registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now);
+    assert_eq!(registry.park_all_again(), [], "it is being stored");
+    registry.on_parked(&name("a"), first);
+    let again = [(name("a"), first, socket(7), Box::new(session(now)))];
+    assert_eq!(registry.park_all_again(), again);
+    assert!(registry.is_parking(&name("a"), first));
+    assert_eq!(registry.park_all_again(), []);
 }
 
 #[test]
