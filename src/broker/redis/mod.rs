@@ -47,6 +47,12 @@
 //! `lua/publish.lua` adds events to a stream while the channel has *readers*: connections that may resume. A sync tells Redis whether
 //! this node has some, and reads the log for those that return (`channel_logs`).
 //!
+//! # Clients that return
+//!
+//! A client with a token has a *record* (`client_records`, `lua/client.lua`): its *place*, which is a process and a number that the process uses
+//! once, or what the connection in that place has left. A node that finds the client connected elsewhere asks that process
+//! (`session_requests`). The node's registry of clients decides (`node::resume`); the broker only carries.
+//!
 //! # Webhooks
 //!
 //! `lua/sync.lua` logs changes in the step that makes them, in the partition of the topic. On a Redis
