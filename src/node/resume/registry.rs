@@ -225,7 +225,7 @@ impl ResumeRegistry {
         match (&client.state, session) {
             (ClientState::Connected(other), session) if *other != connection => {
                 if let Some(session) = &session {
-                self.count_resumed(Some(session));
+                    self.count_resumed(Some(session));
                 }
                 EndOfClient::ToConnection(*other, session)
             }
