@@ -1,7 +1,7 @@
 //! Mutants that are equivalent to the original script.
 
 /// The name of the script, the changed line, and the reason.
-pub(super) const ACCEPTED: [(&str, &str, &str); 23] = [
+pub(super) const ACCEPTED: [(&str, &str, &str); 29] = [
     (
         "cache",
         "return tonumber(at or 0), tonumber(bytes or 0), tonumber(expires or 1), id or '0'",
@@ -86,11 +86,33 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 23] = [
         "for field = 1, #all, 1 do",
         "a value that looks like a field names one that is removed as well, or none",
     ),
-    ("sync", "if KEYS[7] then", "KEYS[6] and KEYS[7] are passed together"),
+    ("sync", "if KEYS[8] then", "KEYS[7] and KEYS[8] are passed together"),
     (
         "sync",
-        "if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[7], 'n') or 1)) end",
+        "if has('p') then stamp = math.max(stamp, 1 + tonumber(call_or_reset('HGET', KEYS[8], 'n') or 1)) end",
         "the clock is later than either default",
+    ),
+    (
+        "sync",
+        "local readers, logged_until, is_released = tonumber(fields[8] or 0), tonumber(fields[9] or 1), false",
+        "0 and 1 are both in the past",
+    ),
+    (
+        "sync",
+        "local of, since, pending = string.match(known[1] or '~', '^(%S+) (%S+)( ?%??)$')",
+        "neither text matches the pattern",
+    ),
+    ("heartbeat", "if true or (fields.g) then", "without a generation there is nothing to keep"),
+    (
+        "heartbeat",
+        "local of, since, pending = string.match(fields.u or '~', '^(%S+) (%S+)( ?%??)$')",
+        "neither text matches the pattern",
+    ),
+    ("heartbeat", "local removed = tonumber(fields.z or 1)", "0 and 1 are both long ago"),
+    (
+        "heartbeat",
+        "local of, since = string.match(fields.u or '~', '^(%S+) (%S+) %?$')",
+        "neither text matches the pattern",
     ),
     ("next_records", "elseif bytes > 1 then", "each record has more bytes"),
 ];
