@@ -43,7 +43,7 @@ async fn a_publish_allocates_no_more_than_before() {
     publish(20).await;
     let before = allocations.count();
     publish(TIMES).await;
-    assert_at_most(49, "a publish", before, allocations.count());
+    assert_at_most(25, "a publish", before, allocations.count());
 }
 
 /// From the request to the acknowledgement of the first subscription, and the end.
@@ -56,7 +56,7 @@ async fn a_connection_allocates_no_more_than_before() {
     connect(&server, 20).await;
     let before = allocations.count();
     connect(&server, TIMES).await;
-    assert_at_most(126, "a connection", before, allocations.count());
+    assert_at_most(103, "a connection", before, allocations.count());
 }
 
 async fn connect(server: &Server, count: u64) {
@@ -78,7 +78,7 @@ async fn a_client_event_allocates_no_more_than_before() {
     whisper(&mut sender, &mut receiver, 20).await;
     let before = allocations.count();
     whisper(&mut sender, &mut receiver, TIMES).await;
-    assert_at_most(5, "a client event", before, allocations.count());
+    assert_at_most(3, "a client event", before, allocations.count());
 }
 
 async fn whisper(sender: &mut Client, receiver: &mut Client, count: u64) {
