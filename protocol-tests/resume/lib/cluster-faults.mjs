@@ -31,7 +31,7 @@ export const CLUSTER_FAULTS = {
 
   /** Nothing passes until the server gives up; the clients notice when they are thawed. */
   'clients are frozen until their nodes close the connections': {
-    settings: { connection: { activity_timeout_s: 1, pong_timeout_s: 1 } },
+    settings: { connection: { activity_timeout_s: 1, pong_timeout_s: 3 } },
     options: PATIENT,
     pings: 2,
     async act({ clients }) {
@@ -48,6 +48,8 @@ export const CLUSTER_FAULTS = {
   'clients are too slow and closed with 4100': {
     settings: { app: { max_event_bytes: 10_240 }, connection: { max_outbox_bytes: 65_536 } },
     options: PATIENT,
+    // The buffers of each have to be filled.
+    clients: { libraries: [{ pusher: 8 }, { pusher: 8, echo: 2 }], helpers: [{ pusher: 8 }], pages: [] },
     async act({ cluster, channels, clients }) {
       await returned(clients, 'the close with 4100', ({ proxy }) => proxy.lines.forEach((line) => line.stall()), async () => {
         await until('closed connections', async () => {
@@ -168,7 +170,7 @@ async function restartRedis({ cluster, channels, clients }) {
 /** Runs one fault. Returns the results of `runCluster`, with the moves of each client between nodes. */
 export async function runFault(fault, cluster, given = {}) {
   cluster.repeats = !fault.isLossy;
-  return runCluster(cluster, (run) => fault.act({ cluster, ...run }), { options: fault.options ?? {}, pings: fault.pings ?? 1, ...given });
+  return runCluster(cluster, (run) => fault.act({ cluster, ...run }), { options: fault.options ?? {}, pings: fault.pings ?? 1, ...given, ...fault.clients });
 }
 
 /** What is not as the fault's row says, as lines of text. */

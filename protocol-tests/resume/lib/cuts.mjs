@@ -76,8 +76,12 @@ export const CUTS = {
 
   /** The server receives nothing any more, also no acknowledgements, while the client does; then both sides are reset. */
   async frozenUp(proxy, random) {
-    proxy.lines.forEach((line) => line.freeze('up'));
-    await at(proxy, ({ way }) => way === 'down', random.between(2, 10), ({ line }) => line.reset());
+    const old = new Set(proxy.lines);
+    old.forEach((line) => line.freeze('up'));
+    const received = at(proxy, ({ line, way }) => way === 'down' && old.has(line), random.between(2, 10));
+    // The client may give up before.
+    await Promise.race([received, atReturn(proxy, { between: () => 1 }, undefined, old)]);
+    old.forEach((line) => line.reset());
   },
 
   /** The client receives nothing any more, and closes the line itself, after its `pusher:ping`. */

@@ -88,9 +88,12 @@ class Faults {
     });
   }
 
-  /** Resets all lines, for both sides; what is on its way is lost. */
+  /**
+   * Resets all lines, for both sides; what is on its way is lost. Lines on which the client has sent nothing yet stay: if one of these
+   * is lost, pusher-js waits for 15 s.
+   */
   reset() {
-    this.lines.forEach((line) => line.reset());
+    this.lines.filter(({ isTalking }) => isTalking).forEach((line) => line.reset());
   }
 
   /** Nothing passes the open lines from now on. Returns `heal`, which delivers what was held back. */
@@ -101,7 +104,7 @@ class Faults {
   }
 
   close() {
-    this.reset();
+    this.lines.forEach((line) => line.reset());
     this.#listener.close();
   }
 }
@@ -114,12 +117,15 @@ class Line {
   #isOver = false;
   /** Whether the server has closed the connection, which the client may not know yet. */
   isClosed = false;
+  /** Whether the client has sent a message. */
+  isTalking = false;
 
   constructor(client, onward, state) {
     this.#sides = { up: { from: client, to: onward }, down: { from: onward, to: client } };
     for (const way of ['up', 'down']) {
       const { from, to } = this.#sides[way];
       const read = frameReader(({ bytes, ...message }) => {
+        this.isTalking ||= way === 'up' && message.kind === 'text';
         this.isClosed ||= way === 'down' && message.kind === 'close';
         this.#after(state.delay_ms, way, () => {
           to.write(bytes);
