@@ -22,8 +22,11 @@ use crate::{
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How long another node may take to hand a session over. It does so at once, or never.
-const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long another node may take to hand a session over: it does so at once, or as soon as it has joined again after Redis has
+/// restarted.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Interval at which it is asked.
+const HANDOVER_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a handshake waits for Redis.
 const FIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a session in a message, in bytes.
@@ -150,8 +153,13 @@ impl RedisBroker {
         }
         let session = shared.session_requests.wait_for(number);
         let exchange = async {
-            self.release_session(client, from, number).await;
-            session.await.ok()?
+            let mut session = session;
+            loop {
+                self.release_session(client, from, number).await;
+                if let Ok(session) = timeout(HANDOVER_INTERVAL, &mut session).await {
+                    break session.ok()?;
+                }
+            }
         };
         let session = timeout(HANDOVER_TIMEOUT, exchange).await.ok().flatten();
         shared.session_requests.give_up(number);

@@ -24,6 +24,9 @@ use std::{
 };
 use tokio::time;
 
+/// How long a claim waits for an unavailable Redis. Subscriptions wait for it as well, and the client gives up when it has waited
+/// for a pong for 30 s.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after a record could not be written.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a lost connection's session is offered to a Redis that is unavailable. Redis has lost most of the
@@ -83,7 +86,13 @@ impl Node {
     ) -> ClaimOutcome {
         let Some(broker) = self.broker.redis() else { return ClaimOutcome::New };
         let unknown = || Box::new(ParkedSession::unknown());
-        match broker.claim_client(client, number, socket_id, adopts).await {
+        let until = clock::now() + CLAIM_TIMEOUT;
+        let mut record = broker.claim_client(client, number, socket_id, adopts).await;
+        while record.is_err() && clock::now() < until {
+            time::sleep(RETRY_INTERVAL).await;
+            record = broker.claim_client(client, number, socket_id, adopts).await;
+        }
+        match record {
             Ok(ClientRecord::New) => session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed),
             Ok(ClientRecord::OtherSocket) => ClaimOutcome::Refused,
             // What another node has parked is newer than what this one has.
@@ -251,6 +260,7 @@ pub(in crate::node) fn serve_other_nodes(
                     inboxes.inbox(connection.shard).push(Delivery::Replace(connection.key));
                 }
                 Leaving::Session(session) => send_session(own.clone(), claimant, session),
+                Leaving::Started => {}
             }
         }
         ClientMessage::Returned(ReturnedClient { app_id, socket_id, channel, user_id }) => {

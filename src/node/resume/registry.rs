@@ -118,6 +118,8 @@ pub enum Leaving {
     Open(ConnectionRef),
     /// A session, or nothing.
     Session(Option<Box<ParkedSession>>),
+    /// It is leaving already, and its session follows: the request was repeated.
+    Started,
 }
 
 impl ResumeRegistry {
@@ -287,6 +289,9 @@ impl ResumeRegistry {
     pub fn leave(&self, name: &ClientName, number: u64, claimant: &Place) -> Leaving {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        if state.leaving.get(name) == Some(claimant) {
+            return Leaving::Started;
+        }
         if state.clients.get(name).is_none_or(|client| client.number != number) {
             return Leaving::Session(None);
         }

@@ -6,7 +6,7 @@
 --       with `park`: 7 how long ago the connection was lost, in ms, 8 the session
 --
 -- A record is a text of words:
---   C PLACE SOCKET_ID RESTED                  a connection at this place
+--   C PLACE SOCKET_ID RESTED BEFORE           a connection at this place; BEFORE is the record that it has replaced, if there was one
 --   P PLACE SOCKET_ID RESTED LOST SESSION     the connection at this place was lost at LOST, in ms of this server's clock
 -- RESTED is when as many takeovers of living connections are allowed again as ever, in ms: each moves it by @TAKEOVER_MS@.
 --
@@ -22,10 +22,12 @@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local key, operation, place, socket_id = KEYS[2], ARGV[4], ARGV[5], ARGV[6]
 local record = call_or_reset('GET', key) or ''
-local kind, known_place, known_socket_id, rested, rest = string.match(record, '^(%u) (%S+) (%d+) (%d+) ?(.*)$')
+local RECORD = '^(%u) (%S+) (%d+) (%d+) ?(.*)$'
+local kind, known_place, known_socket_id, rested, rest = string.match(record, RECORD)
 rested = tonumber(rested or 0)
 local set = function(letter, of_place, of_socket_id, more)
-  local words = {letter, of_place, of_socket_id, string.format('%.0f', rested), more}
+  local words = {letter, of_place, of_socket_id, string.format('%.0f', rested)}
+  if more ~= '' then words[5] = more end
   redis.call('SET', key, table.concat(words, ' '), 'PX', @CLIENT_RECORD_MS@)
 end
 if operation == 'find' then
@@ -35,14 +37,19 @@ if operation == 'find' then
     if rested - now > @TAKEOVERS@ * @TAKEOVER_MS@ then
       is_shared = 1
     else
-      set(kind, known_place, known_socket_id)
+      set(kind, known_place, known_socket_id, rest)
     end
   end
   return {'ok', now, known_socket_id or '', is_shared}
 end
 if operation == 'claim' or operation == 'adopt' then
-  if kind and known_socket_id ~= socket_id and operation == 'claim' then return {'ok', now, 'R', '', 0, ''} end
-  set('C', place, socket_id)
+  if known_place == place then
+    -- Its reply was lost: the same again.
+    kind, known_place, known_socket_id, rested, rest = string.match(rest, RECORD)
+  else
+    if kind and known_socket_id ~= socket_id and operation == 'claim' then return {'ok', now, 'R', '', 0, ''} end
+    set('C', place, socket_id, kind == 'C' and table.concat({'C', known_place, known_socket_id, 0}, ' ') or record)
+  end
   if kind ~= 'P' then return {'ok', now, kind or '', known_place or '', 0, ''} end
   local lost, session = string.match(rest, '^(%d+) (.*)$')
   return {'ok', now, kind, known_place, math.max(0, now - tonumber(lost or now)), session or ''}
@@ -53,7 +60,7 @@ end
 if operation == 'park' then
   set('P', place, socket_id, string.format('%.0f', now - tonumber(ARGV[7])) .. ' ' .. ARGV[8])
 elseif operation == 'renew' then
-  set('C', place, socket_id)
+  set('C', place, socket_id, '')
 else
   redis.call('DEL', key)
 end

@@ -187,6 +187,7 @@ fn a_client_that_has_returned_to_another_node_takes_its_session_along() {
     let leave = |number| registry.leave(&name("a"), number, &place());
     assert!(matches!(leave(first + 1), Leaving::Session(None)), "of another place");
     assert!(matches!(leave(first), Leaving::Open(open) if open == connection(1)));
+    assert!(matches!(leave(first), Leaving::Started), "the request was repeated");
     // It returns here before its connection has ended.
     let claimed = registry.claim(&name("a"), connection(2), socket(7), now);
     assert!(matches!(claimed, ClaimResult::Shared { session: None, .. }));
