@@ -40,9 +40,10 @@ local drop_oldest = function(log, count, max_bytes, time)
     end
     dropped, freed = dropped + 1, freed + size_of(entry[2][4])
   end
+  -- Not `-freed`: of 0, Redis gets '-0', which it rejects.
   if first then
     redis.call('XTRIM', log, 'MINID', first[1])
-    redis.call('HINCRBY', sizes, log, -freed)
+    redis.call('HINCRBY', sizes, log, 0 - freed)
     call_or_reset('ZADD', order, first[2][2], log)
   else
     -- It has no events, or is gone.
@@ -51,7 +52,7 @@ local drop_oldest = function(log, count, max_bytes, time)
     redis.call('HDEL', sizes, log)
     call_or_reset('ZREM', order, log)
   end
-  redis.call('HINCRBY', sizes, ' ', -freed)
+  redis.call('HINCRBY', sizes, ' ', 0 - freed)
   return dropped
 end
 local add_to_log = function(log, sequence, envelope)
