@@ -14,7 +14,7 @@
 //! ```
 //!
 //! - `$now` and `$us` are the time of Redis in ms and µs; `$now-5` is 5 less, `$x*40` is a string of 40 `x`, and
-//!   `$run` is the run id of Redis.
+//!   `$run` is the run id of Redis. `$logs` is the maximum of bytes of all channel logs of a partition.
 //! - A word with spaces, or a text that looks like a number in a reply, has quotes: `'…'` or `"…"`.
 //! - `$any` in a reply is any text but `'0'`, for what Redis chooses.
 //! - A reply has lists in brackets, and `nil`. A list of more than 40 items is abridged: `[ #512 first last ]`. The
@@ -59,14 +59,14 @@ pub(super) struct Call {
 /// A word of a line, and whether it was in quotes.
 type Word = (String, bool);
 
-/// Reads the cases of a script.
-pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {
+/// Reads the cases of a script. `logs_bytes` is the meaning of `$logs`.
+pub(super) fn parse(text: &str, logs_bytes: i64) -> Result<Vec<Case>, String> {
     let mut definitions = HashMap::new();
     let (mut common, mut cases): (Vec<Vec<String>>, Vec<Case>) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate() {
         let wrong = |what: &str| format!("line {}: {what}: {line}", number + 1);
         let Some((kind, rest)) = line.split_at_checked(1) else { continue };
-        let rest = substituted(rest, &definitions).map_err(|name| wrong(&name))?;
+        let rest = substituted(rest, &definitions, logs_bytes).map_err(|name| wrong(&name))?;
         let words = || words(&rest).map_err(|()| wrong("a quote is open"));
         let plain = || Ok::<_, String>(words()?.into_iter().map(|(word, _)| word).collect());
         match (kind, cases.last_mut()) {
@@ -141,7 +141,11 @@ fn words(line: &str) -> Result<Vec<Word>, ()> {
 }
 
 /// The line with its definitions substituted. The error is an undefined name.
-fn substituted(line: &str, definitions: &HashMap<String, String>) -> Result<String, String> {
+fn substituted(
+    line: &str,
+    definitions: &HashMap<String, String>,
+    logs_bytes: i64,
+) -> Result<String, String> {
     let mut parts = line.split('$');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -154,6 +158,7 @@ fn substituted(line: &str, definitions: &HashMap<String, String>) -> Result<Stri
         let number = number.unwrap_or(0) * if operator == Some('-') { -1 } else { 1 };
         match name {
             "now" => write!(text, "{}", NOW_MS + number).expect("memory takes it"),
+            "logs" => write!(text, "{}", logs_bytes + number).expect("memory takes it"),
             "us" => write!(text, "{}", NOW_US + number).expect("memory takes it"),
             "x" => text.extend(iter::repeat_n('x', usize::try_from(number).unwrap_or(0))),
             "run" => text.push_str(RUN),

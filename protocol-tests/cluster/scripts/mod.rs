@@ -46,16 +46,18 @@ struct Script {
 }
 
 impl Script {
-    fn read(name: &str) -> Self {
+    fn read(name: &str, is_cluster: bool) -> Self {
         let cases = fs::read_to_string(cases_path(name))
             .unwrap_or_else(|error| panic!("{name}.lua has no cases: {error}"));
-        let cases = case::parse(&cases).unwrap_or_else(|error| panic!("{name}.txt: {error}"));
+        let logs_bytes = i64::try_from(lua::CHANNEL_LOGS_BYTES[usize::from(is_cluster)]);
+        let cases = case::parse(&cases, logs_bytes.expect("it is less than 2^63"));
+        let cases = cases.unwrap_or_else(|error| panic!("{name}.txt: {error}"));
         assert!(!cases.is_empty(), "{name}.txt has no case");
         Self { name: name.to_owned(), text: lua_text(name), cases }
     }
 
-    fn all() -> Vec<Self> {
-        names().iter().map(|name| Self::read(name)).collect()
+    fn all(is_cluster: bool) -> Vec<Self> {
+        names().iter().map(|name| Self::read(name, is_cluster)).collect()
     }
 
     /// The failures of all cases.
@@ -110,7 +112,7 @@ fn names() -> BTreeSet<String> {
 
 async fn all_scripts_pass(mut bench: ScriptTestbed) {
     let mut failures = Vec::new();
-    for script in Script::all() {
+    for script in Script::all(bench.is_cluster) {
         failures.extend(script.failures(&mut bench).await);
     }
     assert!(failures.is_empty(), "{}\n{} failures", failures.join("\n\n"), failures.len());

@@ -17,7 +17,7 @@ const TOMBSTONE_MS: usize = 60_000;
 const CHANNEL_LOG_BYTES: usize = 1024 * 1024;
 
 /// Maximum bytes of the logs of all channels of a partition: of a single Redis, and of a Redis Cluster, which has 256.
-const CHANNEL_LOGS_BYTES: [usize; 2] = [64 * 1024 * 1024, 2 * 1024 * 1024];
+pub(super) const CHANNEL_LOGS_BYTES: [usize; 2] = [64 * 1024 * 1024, 2 * 1024 * 1024];
 
 /// How long after the removal of a node from the registry Redis may lose data of the time before, in ms. What that node has
 /// received is not reported to Redis any more.

@@ -29,12 +29,12 @@ local order, sizes = KEYS[2], KEYS[3]
 local max_events, kept_ms = tonumber(ARGV[7]), tonumber(ARGV[8])
 local has_logged, dropped_full, dropped_all = false, 0, 0
 local size_of = function(envelope) return string.len(envelope or '') + @OVERHEAD@ end
--- Drops the oldest events of a log, at most 64: `count` of them, those beyond `max_bytes`, and those from before `time`.
-local drop_oldest = function(log, count, max_bytes, time)
-  local bytes, dropped, freed, first = tonumber(call_or_reset('HGET', sizes, log) or 0), 0, 0, nil
+-- Drops the oldest events of a log, at most 64, while `is_over` holds, which is called with the time of the oldest event, how many were dropped,
+-- and the bytes that are left.
+local drop_oldest = function(log, is_over)
+  local bytes, dropped, freed, first = tonumber(redis.call('HGET', sizes, log) or 0), 0, 0, nil
   for _, entry in ipairs(call_or_reset('XRANGE', log, '-', '+', 'COUNT', 65)) do
-    local is_over = dropped < count or max_bytes < bytes - freed or tonumber(entry[2][2]) < time
-    if not is_over or dropped == 64 then
+    if dropped == 64 or not is_over(tonumber(entry[2][2]), dropped, bytes - freed) then
       first = entry
       break
     end
@@ -62,15 +62,15 @@ local add_to_log = function(log, sequence, envelope)
     return call('XADD', log, sequence .. '-0', 't', now, 'e', envelope)
   end
   local reply = add(redis.pcall)
-  if type(reply) == 'table' and reply.err then
-    -- It is the log of an earlier hash of the channel, with higher sequences.
+  if type(reply) == 'table' then
+    -- An error: it is the log of an earlier hash of the channel, with higher sequences.
     redis.call('DEL', log)
     add(redis.call)
   end
   local size = size_of(not is_client_event and envelope)
   local bytes, length = call_or_reset('HINCRBY', sizes, log, size), redis.call('XLEN', log)
-  if length > 1 and bytes == size then
-    -- The index was deleted: the log begins anew.
+  if bytes == size then
+    -- The log is new, or the index was deleted and it begins anew.
     redis.call('XTRIM', log, 'MINID', sequence .. '-0')
     length = 1
   end
@@ -83,18 +83,17 @@ local add_to_log = function(log, sequence, envelope)
     redis.call('HINCRBY', sizes, ' ', size)
   end
   if length > max_events + 63 then
-    dropped_full = dropped_full + drop_oldest(log, 64, @CHANNEL_LOG_BYTES@, 0)
+    dropped_full = dropped_full + drop_oldest(log, function() return true end)
   elseif bytes > @CHANNEL_LOG_BYTES@ then
-    dropped_full = dropped_full + drop_oldest(log, 0, @CHANNEL_LOG_BYTES@ * 7 / 8, 0)
+    dropped_full = dropped_full + drop_oldest(log, function(_, _, left) return left > @CHANNEL_LOG_BYTES@ * 7 / 8 end)
   end
   redis.call('PEXPIRE', log, kept_ms)
   has_logged = true
 end
 -- Everything that can fail is done before the first event is published.
 local all_fields, sequences, records, accepted, repeated = {}, {}, {}, {}, {}
-local events = math.floor((#KEYS - 3) / keys_of_event)
-for event = 1, events do
-  local first = keys_of_event * (event - 1) + 4
+for first = 4, #KEYS, keys_of_event do
+  local event = #all_fields + 1
   local key, recent_ids, id = KEYS[first], KEYS[first + 2], ARGV[3 * event + 6]
   local fields = call_or_reset('HMGET', key, 's', 't', 'c', 'q', 'r', 'w')
   local record, earlier = is_keyed and KEYS[first + 4] ~= key and KEYS[first + 4]
@@ -127,28 +126,24 @@ for event = 1, events do
   end
 end
 if has_logged then
+  local kept_since = now - kept_ms
   for _ = 1, 16 do
-    local oldest = call_or_reset('ZRANGE', order, 0, 0, 'WITHSCORES')
-    if not oldest[1] then
-      redis.call('DEL', sizes)
-      break
-    end
-    if tonumber(redis.call('HGET', sizes, ' ')) > @CHANNEL_LOGS_BYTES@ then
-      dropped_all = dropped_all + drop_oldest(oldest[1], 16, math.huge, now - kept_ms)
-    elseif tonumber(oldest[2]) < now - kept_ms then
-      drop_oldest(oldest[1], 0, math.huge, now - kept_ms)
-    else
-      break
-    end
+    local log, first_time = unpack(call_or_reset('ZRANGE', order, 0, 0, 'WITHSCORES'))
+    if not log then redis.call('DEL', sizes) break end
+    local is_full = tonumber(redis.call('HGET', sizes, ' ')) > @CHANNEL_LOGS_BYTES@
+    if not is_full and tonumber(first_time) >= kept_since then break end
+    local is_over = function(time, dropped) return time < kept_since or is_full and dropped < 16 end
+    local dropped = drop_oldest(log, is_over)
+    if is_full then dropped_all = dropped_all + dropped end
   end
   redis.call('PEXPIRE', order, 2 * kept_ms)
   redis.call('PEXPIRE', sizes, 2 * kept_ms)
 end
-for event = 1, events do
+for event, fields in ipairs(all_fields) do
   local first = keys_of_event * (event - 1) + 4
   local key, cached_key = KEYS[first], KEYS[first + 1]
   local envelope, retention_ms = ARGV[3 * event + 7], tonumber(ARGV[3 * event + 8])
-  local fields, sequence = all_fields[event], sequences[event]
+  local sequence = sequences[event]
   if records[event] then
     redis.call('SET', records[event], accepted[records[event]], 'PX', @PUBLISH_RECORD_MS@)
   end
@@ -165,7 +160,7 @@ for event = 1, events do
   reply[#reply + 1] = sequence or tonumber(fields[1] or 0)
 end
 if is_keyed then
-  for event = 1, events do reply[#reply + 1] = repeated[event] or 0 end
+  for event = 1, #all_fields do reply[#reply + 1] = repeated[event] or 0 end
 end
 reply[#reply + 1] = dropped_full
 reply[#reply + 1] = dropped_all
