@@ -87,8 +87,11 @@ pub async fn serve(
     };
     let opened = async {
         let mut stream = match kind {
-            ListenerKind::Main(_) => http.accept_tls(stream, &tracker).await?,
-            ListenerKind::Metrics => HttpStream::Plain(stream),
+            ListenerKind::Main(_) if received.is_empty() => {
+                http.accept_tls(stream, &tracker).await?
+            }
+            // What was received is plain text, although a reload may have turned TLS on since.
+            ListenerKind::Main(_) | ListenerKind::Metrics => HttpStream::Plain(stream),
         };
         let received = tokio::select! {
             received = head::read_head(&mut stream, received, http.max_head_bytes) => received,

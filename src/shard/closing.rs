@@ -216,8 +216,7 @@ impl Shard {
     /// began. Connections rejected later have their own deadline.
     fn drop_all(&mut self) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
-            Phase::Http(_) => false,
-            Phase::Open(_) => true,
+            Phase::Http(_) | Phase::Open(_) => true,
             Phase::Closing(closing) => closing.client.is_some() || connection.drain.delays_drain(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));

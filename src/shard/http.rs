@@ -83,8 +83,11 @@ impl Shard {
                 Handled::Incomplete { needed } => {
                     http.received = input.to_vec();
                     http.needed = needed;
-                    http.incomplete_since.get_or_insert(now);
-                    self.schedule_check(slot);
+                    // While a response is not written, the rest is not read.
+                    if !is_answering {
+                        http.incomplete_since.get_or_insert(now);
+                        self.schedule_check(slot);
+                    }
                     break;
                 }
                 Handled::Upgrade { consumed, client } => {
@@ -134,6 +137,17 @@ impl Shard {
         // A socket that is not registered any more needs no removal.
         let _ = self.readiness.deregister(socket.source());
         http.handler.hand_over(socket.into_tcp(), input, connection.drain);
+    }
+
+    /// Hands over a connection whose client has ended its half of it in the middle of a request. Returns false if it is in none.
+    pub(super) fn hand_over_unfinished(&mut self, slot: u32) -> bool {
+        let Some(http) = self.http(slot) else { return false };
+        let is_unfinished = !http.is_answering && !http.received.is_empty();
+        if is_unfinished {
+            let input = std::mem::take(&mut http.received);
+            self.hand_over(slot, input);
+        }
+        is_unfinished
     }
 
     /// Hands over all HTTP connections when the process shuts down.
@@ -251,8 +265,13 @@ impl Shard {
             return self.hand_over(slot, input.unwrap_or_default());
         }
         let Some(http) = self.http(slot) else { return };
-        if !http.received.is_empty() && http.received.len() >= http.needed {
-            self.catch_panic_for(slot, |shard, slot| shard.receive_http(slot, &[]));
+        if !http.received.is_empty() {
+            if http.needed <= http.received.len() {
+                self.catch_panic_for(slot, |shard, slot| shard.receive_http(slot, &[]));
+            } else {
+                http.incomplete_since = Some(now);
+                self.schedule_check(slot);
+            }
         }
         let may_have_input =
             self.connections.get(slot as usize).is_some_and(|connection| connection.may_have_input);

@@ -54,6 +54,7 @@ impl Shard {
             // A short read of TLS says nothing about the socket.
             let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
+                Ok(0) if self.hand_over_unfinished(slot) => break,
                 Ok(0) => {
                     // A client that has only closed its writing half may still read, so it gets one
                     // more write.

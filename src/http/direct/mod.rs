@@ -22,7 +22,7 @@ use head::{Forwarded, Head, read_head};
 use std::{
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 use tokio::sync::mpsc;
 
@@ -71,7 +71,11 @@ impl RequestHandler for DirectRequests {
                 let needed = head.len + len;
                 match input.get(head.len..needed) {
                     Some(body) => self.publish(&http, &head, body, output),
-                    None => return Handled::Incomplete { needed },
+                    // The body of a request that is to be rejected is not kept.
+                    None if publish::authorized(&http, &head, SystemTime::now()).is_some() => {
+                        return Handled::Incomplete { needed };
+                    }
+                    None => None,
                 }
             }
             (false, None) => self.upgrade(&http, &head, output),

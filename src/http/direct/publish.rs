@@ -13,7 +13,10 @@ use crate::{
     shard::Handled,
 };
 use hyper::Method;
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 impl DirectRequests {
     /// Publishes an event. `None` if the request is another one, or is to be rejected; nothing has happened then.
@@ -24,21 +27,11 @@ impl DirectRequests {
         body: &[u8],
         output: &mut Vec<u8>,
     ) -> Option<Handled> {
-        if head.upgrade_key.is_some() || head.origin.is_some() {
-            return None;
-        }
-        let route = Route::parse(&Method::POST, head.path, &http.prefix).ok()?;
-        let Route::Api { app_id, call: ApiCall::Publish } = route else { return None };
-        let hub = http.node.hub(&app_id)?;
-        let app = hub.app();
-        let is_limited = http.all_well_known || app.config.has_well_known_secret();
-        if !app.config.enabled || is_limited && !head.is_from_loopback() {
-            return None;
-        }
         let now = SystemTime::now();
-        authenticate(http, &hub, head, now)?.check_body(body).ok()?;
+        let (hub, authenticated) = authorized(http, head, now)?;
+        authenticated.check_body(body).ok()?;
         let body = text(body).ok()?;
-        let mut publish = SinglePublish::parse(&body, &app.config).ok()?;
+        let mut publish = SinglePublish::parse(&body, &hub.app().config).ok()?;
         if let Some(key) = head.idempotency_key {
             publish.set_key(IdempotencyKey::parse(std::str::from_utf8(key).ok()?).ok()?);
         }
@@ -74,17 +67,29 @@ impl DirectRequests {
     }
 }
 
-fn authenticate<'a>(
+/// The app of a signed publish, whose body is not checked yet. `None` if the request is another one, or is to be rejected.
+pub(super) fn authorized<'a>(
     http: &'a HttpContext,
-    hub: &Hub,
     head: &Head<'a>,
     now: SystemTime,
-) -> Option<auth::Authenticated<'a>> {
+) -> Option<(Arc<Hub>, auth::Authenticated<'a>)> {
+    if head.upgrade_key.is_some() || head.origin.is_some() {
+        return None;
+    }
+    let route = Route::parse(&Method::POST, head.path, &http.prefix).ok()?;
+    let Route::Api { app_id, call: ApiCall::Publish } = route else { return None };
+    let hub = http.node.hub(&app_id)?;
+    let app = hub.app();
+    let is_limited = http.all_well_known || app.config.has_well_known_secret();
+    if !app.config.enabled || is_limited && !head.is_from_loopback() {
+        return None;
+    }
     let line = auth::RequestLine {
         method: &Method::POST,
         path: head.path,
         query: head.query,
         prefix: &http.prefix,
     };
-    auth::authenticate(&hub.app(), line, now, |_| false).ok()
+    let authenticated = auth::authenticate(&app, line, now, |_| false).ok()?;
+    Some((hub, authenticated))
 }

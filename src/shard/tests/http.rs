@@ -149,6 +149,35 @@ async fn an_incomplete_request_is_handed_over_after_a_while() {
     assert_eq!((read_all(&client), handed_over.lock().len()), ("ok".to_owned(), 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_incomplete_request_begins_with_the_answer_before_it() {
+    let mut fixture = ShardFixture::new();
+    let node = Arc::clone(&fixture.node);
+    let other = node.inboxes().inbox(ShardIndex::new(1));
+    other.set_behind(true);
+    let (client, handed_over) = fixture.http_client(shards(&[0, 1]));
+    fixture.send(&client, &[PUBLISH, &PUBLISH[..3]].concat());
+    fixture.advance(Duration::from_millis(400)).await;
+    assert!(handed_over.lock().is_empty(), "its answer would be lost");
+    other.set_behind(false);
+    fixture.run_until_idle();
+    assert_eq!((read_all(&client), handed_over.lock().len()), ("ok".to_owned(), 0));
+    fixture.advance(Duration::from_millis(300)).await;
+    assert_eq!(*handed_over.lock(), [&PUBLISH[..3]]);
+}
+
+#[tokio::test]
+async fn a_request_that_ends_too_early_is_handed_over() {
+    let mut fixture = ShardFixture::new();
+    let (client, handed_over) = fixture.http_client(shards(&[0]));
+    fixture.send(&client, &PUBLISH[..3]);
+    fixture.run_until_idle();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    fixture.run_until_idle();
+    assert_eq!(*handed_over.lock(), [&PUBLISH[..3]]);
+    assert_eq!((fixture.shard.connections.len(), fixture.shard.http_connections), (0, 0));
+}
+
 #[tokio::test]
 async fn another_request_is_handed_over_after_the_answers_before_it() {
     let mut fixture = ShardFixture::new();
