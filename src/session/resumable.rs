@@ -31,6 +31,9 @@ pub struct Resumable {
     parked: Option<(ParkedSession, Instant)>,
     /// What the page has told, if it counts its events itself.
     counted: Option<CountedPositions>,
+    /// Where the client was in channels that it has asked for, and when it was lost: until the broker has decided, which may take
+    /// longer than they may be asked for.
+    asked: HashMap<ChannelName, (Option<Position>, Option<Instant>)>,
 }
 
 /// Whether the connection has taken the place of the one before. It does so at its first message, so that a
@@ -69,6 +72,7 @@ impl Resumable {
             starts: HashMap::new(),
             parked: None,
             counted: None,
+            asked: HashMap::new(),
         }
     }
 
@@ -144,6 +148,9 @@ impl Resumable {
         channel: &ChannelName,
         now: Instant,
     ) -> Option<(Option<&Position>, Option<Instant>)> {
+        if let Some((position, lost_at)) = self.asked.get(channel) {
+            return Some((position.as_ref(), *lost_at));
+        }
         let parked =
             self.parked.as_ref().filter(|(_, until)| now < *until).map(|(parked, _)| parked);
         let lost_at = parked.and_then(|parked| parked.lost_at);
@@ -155,6 +162,14 @@ impl Resumable {
                 // Of a connection that left nothing, any channel may be one of its own.
                 None => lost_at.is_none().then_some((None, None)),
             },
+        }
+    }
+
+    /// Records that the client has asked for a channel, and the broker decides about it later.
+    pub fn ask(&mut self, channel: &ChannelName, now: Instant) {
+        if let Some((position, lost_at)) = self.parked_position(channel, now) {
+            let asked = (position.cloned(), lost_at);
+            self.asked.insert(channel.clone(), asked);
         }
     }
 
@@ -213,6 +228,7 @@ impl Resumable {
     /// Forgets a channel: its position is neither kept nor replayed from any more. Returns whether the
     /// subscription has read its log.
     pub fn forget(&mut self, channel: &ChannelName) -> bool {
+        self.asked.remove(channel);
         if let Some((parked, _)) = &mut self.parked {
             parked.positions.remove(channel);
         }
@@ -238,10 +254,16 @@ impl Resumable {
     ) -> ParkedSession {
         let mut session = ParkedSession::new(now);
         // Channels that the client has not yet asked for stay where they were.
-        if let Some((parked, until)) = self.parked.take()
-            && now < until
-        {
+        let parked = self.parked.take().filter(|(_, until)| now < *until);
+        let is_over = parked.is_none();
+        if let Some((parked, _)) = parked {
             session = parked;
+        }
+        for (channel, (position, lost_at)) in self.asked.drain() {
+            if is_over {
+                session.lost_at = lost_at;
+            }
+            session.positions.insert(channel, position);
         }
         let acknowledged = self.acknowledgements.acknowledged;
         for (channel, start) in self.starts.drain() {

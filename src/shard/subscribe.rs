@@ -39,6 +39,9 @@ impl Shard {
                 let user_id = member.map(|member| member.user_id);
                 let pending = SubscriptionHandle(SubscriptionState::Pending { ticket });
                 let is_large = may_be_large(&channel);
+                if let Some(resumable) = client.session.resumable_mut() {
+                    resumable.ask(&channel, now);
+                }
                 client.session.add_subscription(channel, user_id, pending);
                 if is_large {
                     // Reserved and not sent yet: it is charged to the client, but not to this turn.

@@ -33,6 +33,16 @@ pub(super) struct SubscriberIndex {
     index: u32,
 }
 
+impl Subscriber {
+    /// No delivery has a later sequence.
+    const STOPPED: u64 = u64::MAX;
+
+    /// Whether it receives nothing more: neither events nor where they are in the log.
+    fn is_stopped(&self) -> bool {
+        self.after_sequence == Self::STOPPED
+    }
+}
+
 impl Subscribers {
     pub(super) fn add(&mut self, channel: ChannelId, subscriber: Subscriber) -> SubscriberIndex {
         let list = &mut self.0.entry(channel).or_default().list;
@@ -65,7 +75,7 @@ impl Subscribers {
         if let Some(of_channel) = self.0.get_mut(&position.channel)
             && let Some(subscriber) = of_channel.list.get_mut(position.index as usize)
         {
-            subscriber.after_sequence = u64::MAX;
+            subscriber.after_sequence = Subscriber::STOPPED;
         }
     }
 
@@ -85,7 +95,8 @@ impl Subscribers {
     /// The connection with this socket id, if the channel has resumable subscribers.
     pub(super) fn log_reader(&self, channel: ChannelId, socket_id: SocketId) -> Option<u32> {
         let of_channel = self.0.get(&channel).filter(|of_channel| of_channel.marks.is_some())?;
-        let found = of_channel.list.iter().find(|subscriber| subscriber.socket_id == socket_id)?;
+        let mut readers = of_channel.list.iter().filter(|subscriber| !subscriber.is_stopped());
+        let found = readers.find(|subscriber| subscriber.socket_id == socket_id)?;
         Some(found.connection)
     }
 
@@ -93,7 +104,8 @@ impl Subscribers {
     pub(super) fn log_readers(&self, channel: ChannelId) -> Vec<u32> {
         let of_channel = self.0.get(&channel).filter(|of_channel| of_channel.marks.is_some());
         let lists = of_channel.map(|of_channel| &of_channel.list);
-        lists.into_iter().flatten().map(|subscriber| subscriber.connection).collect()
+        let readers = lists.into_iter().flatten().filter(|subscriber| !subscriber.is_stopped());
+        readers.map(|subscriber| subscriber.connection).collect()
     }
 
     /// Records that the event with this `sequence` in the channel's log is the delivery `counter` of the shard.
@@ -140,6 +152,23 @@ mod tests {
         assert_eq!(of(&subscribers, other), [9]);
         assert_eq!(subscribers.remove(elsewhere), None);
         assert!(subscribers.0.is_empty(), "a channel without subscribers takes no memory");
+    }
+
+    #[test]
+    fn a_stopped_subscriber_is_no_reader_of_the_log() {
+        let channel = ChannelId(1);
+        let mut subscribers = Subscribers::default();
+        let positions: Vec<SubscriberIndex> =
+            (1..=2).map(|connection| subscribers.add(channel, entry(connection))).collect();
+        let reader = |subscribers: &Subscribers, connection| {
+            subscribers.log_reader(channel, entry(connection).socket_id)
+        };
+        assert_eq!(reader(&subscribers, 1), None, "none may resume");
+        subscribers.mark_log(channel, 1);
+        assert_eq!((reader(&subscribers, 1), reader(&subscribers, 3)), (Some(1), None));
+        subscribers.stop(positions[0]);
+        assert_eq!((reader(&subscribers, 1), reader(&subscribers, 2)), (None, Some(2)));
+        assert_eq!(subscribers.log_readers(channel), [2]);
     }
 
     #[test]

@@ -52,7 +52,15 @@ impl RedisBroker {
             return FoundClient::Unavailable;
         }
         let found = timeout(FIND_TIMEOUT, self.find(client)).await;
-        found.unwrap_or(Err(Unavailable)).unwrap_or(FoundClient::Unavailable)
+        match found.unwrap_or(Err(Unavailable)) {
+            // Its record may have been lost, and will be stored again.
+            Ok(FoundClient::Unknown)
+                if self.shared.session_requests.incomplete_until().is_some() =>
+            {
+                FoundClient::Unavailable
+            }
+            found => found.unwrap_or(FoundClient::Unavailable),
+        }
     }
 
     async fn find(&self, client: &ClientName) -> Result<FoundClient, Unavailable> {
@@ -68,6 +76,18 @@ impl RedisBroker {
             })
         };
         shared.expected(found)
+    }
+
+    /// Waits until this node is joined and the other nodes have stored their records, should Redis have lost them; `limit` at
+    /// most.
+    pub(crate) async fn wait_for_records(&self, limit: Duration) {
+        let complete = async {
+            self.shared.link_state.wait_joined().await;
+            if let Some(until) = self.shared.session_requests.incomplete_until() {
+                tokio::time::sleep_until(until.into()).await;
+            }
+        };
+        let _ = timeout(limit, complete).await;
     }
 
     /// Makes a place the one where the client is connected. Returns what the record was before. With `adopts`, also if the

@@ -1,6 +1,7 @@
 //! The sessions of clients that this node waits for, and the messages of other nodes about clients of this one. The broker does
 //! not know the clients.
 
+use super::clock::now;
 use crate::{
     broker::clients::Place,
     channel::ParkedSession,
@@ -12,11 +13,14 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
+
+/// How long nodes may take to store their records again, after Redis may have lost them: they look for it once a second.
+const RECORDS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A request of another node for the session of a client.
 #[derive(Debug)]
@@ -59,8 +63,12 @@ pub(super) type Receiver = Box<dyn Fn(ClientMessage) + Send + Sync>;
 pub(super) struct SessionRequests {
     awaited: Mutex<HashMap<u64, oneshot::Sender<Option<ParkedSession>>>>,
     receiver: OnceLock<Receiver>,
-    /// How often Redis may have lost data while this node was registered.
+    /// Whether this node was registered before.
+    was_registered: AtomicBool,
+    /// How often Redis may have lost data since.
     data_losses: AtomicU64,
+    /// When it may have lost data last.
+    lost_at: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for SessionRequests {
@@ -73,6 +81,12 @@ impl SessionRequests {
     /// Sets what handles the messages of other nodes. A second one is not set: a process has one.
     pub(super) fn set_receiver(&self, receiver: Receiver) {
         let _ = self.receiver.set(receiver);
+    }
+
+    /// Until when the other nodes may not have stored their records again; `None` if they have.
+    pub(super) fn incomplete_until(&self) -> Option<Instant> {
+        let until = self.lost_at.lock().map(|lost_at| lost_at + RECORDS_TIMEOUT);
+        until.filter(|until| now() < *until)
     }
 
     /// Waits for the session of the client in the place `number` of this node.
@@ -109,7 +123,10 @@ impl SessionRequests {
 
     /// Records that this node is registered again: whether Redis may have lost the records.
     pub(super) fn on_registered(&self, may_be_lost: bool) {
-        self.data_losses.fetch_add(u64::from(may_be_lost), Ordering::Relaxed);
+        if self.was_registered.swap(true, Ordering::Relaxed) && may_be_lost {
+            *self.lost_at.lock() = Some(now());
+            self.data_losses.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -87,9 +87,11 @@ impl Node {
         let Some(broker) = self.broker.redis() else { return ClaimOutcome::New };
         let unknown = || Box::new(ParkedSession::unknown());
         let until = clock::now() + CLAIM_TIMEOUT;
+        broker.wait_for_records(CLAIM_TIMEOUT).await;
         let mut record = broker.claim_client(client, number, socket_id, adopts).await;
         while record.is_err() && clock::now() < until {
             time::sleep(RETRY_INTERVAL).await;
+            broker.wait_for_records(until.saturating_duration_since(clock::now())).await;
             record = broker.claim_client(client, number, socket_id, adopts).await;
         }
         match record {

@@ -15,6 +15,9 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// The number of renewals of earlier places from which on they are removed.
+const STALE_RENEWALS_MIN: usize = 1_024;
+
 /// All clients with a token of this node, connected or not.
 #[derive(Debug)]
 pub struct ResumeRegistry {
@@ -183,7 +186,7 @@ impl ResumeRegistry {
             let client = Client { socket_id, state: state_of, number, takeovers };
             state.clients.insert(name.clone(), client);
             return if self.is_shared {
-                state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
+                state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
                 ClaimResult::Shared { number, session: None }
             } else {
                 ClaimResult::Done(ClaimOutcome::New)
@@ -198,7 +201,7 @@ impl ResumeRegistry {
                 state.parked.remove(&order);
                 if self.is_shared {
                     client.number = number;
-                    state.renewals.push_back((now + Self::RENEWAL_INTERVAL, name.clone(), number));
+                    state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
                     return ClaimResult::Shared { number, session: Some(session) };
                 }
                 self.count_resumed(Some(&session));
@@ -458,6 +461,17 @@ pub struct ResumeStats {
 pub struct Shared;
 
 impl RegistryState {
+    /// Adds the renewal of a record. Those of earlier places are removed once they are many.
+    fn add_renewal(&mut self, at: Instant, name: &ClientName, number: u64) {
+        if 2 * self.clients.len() + STALE_RENEWALS_MIN < self.renewals.len() {
+            let clients = &self.clients;
+            self.renewals.retain(|(_, name, number)| {
+                clients.get(name).is_some_and(|client| client.number == *number)
+            });
+        }
+        self.renewals.push_back((at, name.clone(), number));
+    }
+
     fn forget_oldest(&mut self) {
         if let Some((_, (name, _))) = self.parked.pop_first()
             && let Some(client) = self.clients.remove(&name)

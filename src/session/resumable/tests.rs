@@ -245,6 +245,39 @@ fn a_client_whose_session_was_lost_may_have_missed_events_of_any_channel() {
 }
 
 #[test]
+fn a_subscription_that_is_decided_late_begins_where_the_client_was() {
+    let now = Instant::now();
+    let lost_at = now.checked_sub(Duration::from_secs(5)).unwrap();
+    let mut session = ParkedSession::new(lost_at);
+    session.positions.insert(channel("a"), Some(at(2)));
+    session.positions.insert(channel("b"), Some(at(3)));
+    let mut client = resumable(now);
+    drop(client.resume(Some(session), now));
+    client.ask(&channel("a"), now);
+    let late = now + RESUBSCRIBE_TIMEOUT;
+    assert_eq!(client.parked_position(&channel("a"), late), Some((Some(&at(2)), Some(lost_at))));
+    assert_eq!(client.parked_position(&channel("b"), late), None, "it was not asked for");
+    let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch) };
+    let notice = client.on_subscribed(&channel("a"), 101, Some(&gap), late);
+    assert_eq!(notice, Some((Some(late - lost_at), Gap::TooMuch)));
+
+    let mut client = resumable(now);
+    drop(client.resume(Some(ParkedSession::unknown()), now));
+    client.ask(&channel("a"), now);
+    assert_eq!(
+        client.on_subscribed(&channel("a"), 101, Some(&gap), late),
+        Some((None, Gap::SessionLost))
+    );
+    let mut session = ParkedSession::new(lost_at);
+    session.positions.insert(channel("a"), Some(at(2)));
+    let mut client = resumable(now);
+    drop(client.resume(Some(session.clone()), now));
+    client.ask(&channel("a"), now);
+    let parked = client.park(late, |_, _| None);
+    assert_eq!(parked, session, "it was lost again before the decision");
+}
+
+#[test]
 fn a_connection_claims_once() {
     let now = Instant::now();
     let mut client = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), true, now);

@@ -27,7 +27,7 @@ local kind, known_place, known_socket_id, rested, rest = string.match(record, RE
 rested = tonumber(rested or 0)
 local set = function(letter, of_place, of_socket_id, more)
   local words = {letter, of_place, of_socket_id, string.format('%.0f', rested)}
-  if more ~= '' then words[5] = more end
+  if more and more ~= '' then words[5] = more end
   redis.call('SET', key, table.concat(words, ' '), 'PX', @CLIENT_RECORD_MS@)
 end
 if operation == 'find' then
@@ -60,7 +60,8 @@ end
 if operation == 'park' then
   set('P', place, socket_id, string.format('%.0f', now - tonumber(ARGV[7])) .. ' ' .. ARGV[8])
 elseif operation == 'renew' then
-  set('C', place, socket_id, '')
+  -- A repeated claim needs what the connection has replaced.
+  set('C', place, socket_id, kind and rest)
 else
   redis.call('DEL', key)
 end
