@@ -116,3 +116,21 @@ async fn what_is_no_position_is_an_error() {
         assert!(message.contains("campanile:resume needs data"), "{message}");
     }
 }
+
+#[tokio::test]
+async fn what_was_replayed_and_what_was_not_are_counted() {
+    let server = Settings::new().section("metrics", "token", r#""t""#).start().await;
+    let mut client = server.client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    server.publish(C, "e", "1").await;
+    client.acknowledge().await;
+    publish(&server, &["2", "3"]).await;
+    lose(&server, client).await;
+    let mut client = server.client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    client.expect_event(C, "e", "2").await;
+    let page = server.metrics_page().await;
+    for line in ["replayed_events_total 2", r#"duplicates_avoided_total{by="acknowledgement"} 1"#] {
+        assert!(page.contains(&format!("\ncampanile_{line}\n")), "{line} in {page}");
+    }
+}
