@@ -67,6 +67,14 @@ test('an event that excludes the client is not expected, and not allowed', () =>
   assert.match(check([CONNECTED, ...events(1, 2, 3, 4, 5, 6)], 'news', order).violations[0], /not for this client/);
 });
 
+test('of a client with several ids, an event that excludes one of them may come or not', () => {
+  const order = ORDER.map((event) => (event.n === 3 ? { ...event, except: '1.2' } : event));
+  const other = { ...CONNECTED, socketId: '1.2' };
+  assert.deepEqual(check([CONNECTED, ...events(1, 2), other, ...events(4, 5, 6)], 'news', order).violations, []);
+  assert.deepEqual(check([CONNECTED, ...events(1, 2), other, ...events(3, 4, 5, 6)], 'news', order).violations, []);
+  assert.match(check([CONNECTED, ...events(1), other, ...events(4, 5, 6)], 'news', order).violations[0], /1 missing/);
+});
+
 test('a witness with a hole or in another order is no witness', () => {
   assert.throws(() => orderOf(events(1, 2, 3, 4, 5), 'news', ORDER), /5 of 6/);
   assert.throws(() => orderOf(events(1, 2, 3, 5, 4, 6), 'news', ORDER), /out of order/);
@@ -101,6 +109,7 @@ test('what no client received was published in a gap that they had', () => {
   const published = ['a1', 'b1', 'a2', 'b2', 'a3', 'b3'];
   assert.equal(merge(published, ['a1', 'b1', GAP, 'b3', 'a3'], ['a1', GAP, 'b3', 'a3']), 'a1 b1 a2 b2 b3 a3');
   assert.equal(merge(published, ['a1', 'b1', 'a2', GAP, 'b3', 'a3']), 'a1 b1 a2 b2 b3 a3');
+  assert.equal(merge(['a1', 'b1', 'c1', 'a2'], ['a1', GAP, 'a2'], ['a1', GAP, 'b1', 'a2']), 'a1 c1 b1 a2', 'the gap of each client');
   assert.equal(merge(['a1', 'a2', 'a3'], [GAP, 'a2'], ['a2', GAP]), 'a1 a2 a3');
 });
 

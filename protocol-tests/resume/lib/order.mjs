@@ -15,7 +15,7 @@ export function mergedOrder(logs, channel, published) {
   const wanted = [...events].filter(([name, { isUnknown }]) => !isUnknown || received.has(name)).map(([name]) => name);
   const stray = [...received].find((name) => !events.has(name));
   if (stray) throw new Error(`${channel}: received ${stray}, which was not published`);
-  const inGaps = wanted.filter((name) => !received.has(name)).map((name) => placeInGap(name, perLog));
+  const inGaps = wanted.filter((name) => !received.has(name)).flatMap((name) => placeInGaps(name, perLog));
   const names = inOrder(wanted, [...byPublisher(wanted), ...inGaps, ...sequences]);
   if (names.length < wanted.length) {
     const left = wanted.find((name) => !names.includes(name));
@@ -38,19 +38,28 @@ function firstReceived(log, channel) {
   return pieces;
 }
 
-/** An event that no client received between those around the first gap in which it can have been published. */
-function placeInGap(name, perLog) {
+/**
+ * An event that no client received, between those around the gap of each client in which it must have been published: in each, if a client has
+ * but one.
+ */
+function placeInGaps(name, perLog) {
+  const places = perLog.map((pieces) => placesIn(name, pieces)).filter(({ length }) => length > 0);
+  const certain = places.filter(({ length }) => length === 1).flat();
+  return certain.length > 0 ? certain : places.slice(0, 1).flatMap(([first]) => [first]);
+}
+
+/** What surrounds the event in each gap of a client in which it can have been published. */
+function placesIn(name, pieces) {
   const [from, n] = partsOf(name);
-  const isBefore = (pieces) => pieces.flat().map(partsOf).every(([other, number]) => other !== from || number < n);
-  const isAfter = (pieces) => pieces.flat().map(partsOf).every(([other, number]) => other !== from || n < number);
-  for (const pieces of perLog) {
-    for (let at = 1; at < pieces.length; at += 1) {
-      // A piece begins with the last event of the one before.
-      const [seam, next] = [pieces[at].slice(0, pieces[at - 1].length > 0 ? 1 : 0), pieces[at].slice(pieces[at - 1].length > 0 ? 1 : 0)];
-      if (isBefore(pieces.slice(0, at)) && isAfter([next, ...pieces.slice(at + 1).map((piece) => piece.slice(1))])) return [...seam, name, ...next.slice(0, 1)];
-    }
+  const all = (names, fits) => names.map(partsOf).every(([other, number]) => other !== from || fits(number));
+  const places = [];
+  for (let at = 1; at < pieces.length; at += 1) {
+    const before = pieces.slice(0, at).flat();
+    // A piece begins with the last event of the one before, if there is one.
+    const after = pieces.slice(at).flat().filter((other) => !before.includes(other));
+    if (all(before, (number) => number < n) && all(after, (number) => n < number)) places.push([...before.slice(-1), name, ...after.slice(0, 1)]);
   }
-  return [name];
+  return places;
 }
 
 function partsOf(name) {
