@@ -113,7 +113,7 @@ test('what no client received was published in a gap that they had', () => {
   assert.equal(merge(['a1', 'a2', 'a3'], [GAP, 'a2'], ['a2', GAP]), 'a1 a2 a3');
 });
 
-test('clients with different orders, and events that nobody published, are errors', () => {
+test('clients with different orders, and events that were not published, are errors', () => {
   assert.throws(() => merge(['a1', 'b1'], ['a1', 'b1'], ['b1', 'a1']), /different orders/);
   assert.throws(() => merge(['a1', 'a2'], ['a2', 'a1']), /different orders/);
   assert.throws(() => merge(['a1'], ['a1', 'a2']), /not published/);

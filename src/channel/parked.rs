@@ -16,7 +16,7 @@ pub struct ParkedSession {
     /// The position in each channel's log; `None` where no log was kept.
     pub positions: HashMap<ChannelName, Option<Position>>,
     /// The number of events that the client had acknowledged on the connection, and that are not replayed for this
-    /// reason. For metrics: other nodes are not told.
+    /// reason. For metrics: other nodes do not receive it.
     pub acknowledged: u64,
 }
 

@@ -26,7 +26,7 @@ export class ClusterSdk {
   }
 
   /**
-   * Publishes one event. Resolves with `{ isUnknown: true }` if no node has told whether it was published, and the cluster does not repeat.
+   * Publishes one event. Resolves with `{ isUnknown: true }` if no node has answered whether it was published, and the cluster does not repeat.
    */
   async trigger(channel, name, data, params) {
     const key = randomUUID();

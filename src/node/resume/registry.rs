@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 
 /// The number of renewals of earlier places from which on they are removed.
-const STALE_RENEWALS_MIN: usize = 1_024;
+const OLD_RENEWALS_MIN: usize = 1_024;
 
 /// All clients with a token of this node, connected or not.
 #[derive(Debug)]
@@ -463,7 +463,7 @@ pub struct Shared;
 impl RegistryState {
     /// Adds the renewal of a record. Those of earlier places are removed once they are many.
     fn add_renewal(&mut self, at: Instant, name: &ClientName, number: u64) {
-        if 2 * self.clients.len() + STALE_RENEWALS_MIN < self.renewals.len() {
+        if 2 * self.clients.len() + OLD_RENEWALS_MIN < self.renewals.len() {
             let clients = &self.clients;
             self.renewals.retain(|(_, name, number)| {
                 clients.get(name).is_some_and(|client| client.number == *number)

@@ -14,7 +14,7 @@
 --   find    the socket id, empty for no record, and 1 if the client's living connections are taken over too often
 --   claim   the letter of the record before, empty for none, R if it has another socket id; its place; for P how long ago the connection
 --           was lost, in ms, and the session. Unless R, the record names the new place now
---   adopt   as claim, whatever socket id the record has
+--   adopt   as claim, with any socket id in the record
 --   park    the place of a connection that has claimed the client since, or empty: then the session was stored
 --   renew   as park: the record of a living connection was made again or lives longer
 --   forget  nothing: the record was deleted if it is of the place

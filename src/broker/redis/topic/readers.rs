@@ -41,7 +41,7 @@ impl Readers {
         self.were_any
     }
 
-    /// Whether Redis must be told of a change.
+    /// Whether Redis has to receive a change.
     pub(super) fn must_sync(&self) -> bool {
         (0 < self.count) != self.acknowledged
     }

@@ -243,11 +243,11 @@ fn records_of_connected_clients_are_renewed() {
 fn renewals_of_earlier_places_do_not_pile_up() {
     let now = Instant::now();
     let (registry, _) = shared(now);
-    for _ in 0..3 * STALE_RENEWALS_MIN {
+    for _ in 0..3 * OLD_RENEWALS_MIN {
         let _ = registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now);
         registry.claim(&name("a"), connection(1), socket(7), now);
     }
-    assert!(registry.state.lock().renewals.len() <= STALE_RENEWALS_MIN + 3);
+    assert!(registry.state.lock().renewals.len() <= OLD_RENEWALS_MIN + 3);
     let later = now + ResumeRegistry::RENEWAL_INTERVAL;
     assert_eq!(registry.take_renewals(9, later).len(), 1, "that of the present one is left");
 }

@@ -209,7 +209,7 @@ async fn a_restart_of_redis_with_all_data_is_no_gap() {
 }
 
 /// What a connection receives that returns from the beginning, and one that had received three events, after Redis has
-/// lost its last `lost` writes. Nobody is in the channel then if `is_left`.
+/// lost its last `lost` writes. The channel is empty then if `is_left`.
 async fn after_a_loss(kept: KeptData, is_left: bool) -> [Replay; 2] {
     let test = TestBroker::new().await;
     let start = test.begin(1).await;
