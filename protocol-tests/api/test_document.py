@@ -87,7 +87,7 @@ class Document(unittest.TestCase):
         documented = [document.resolved(each) for parameters in lists for each in parameters]
         self.assertEqual({each["name"] for each in documented if each["in"] == "query"}, read)
 
-        body = re.search(r"struct EventBody<'a> \{(.*?)\n\}", source("publish.rs"), re.S).group(1)
+        body = re.search(r"struct EventBody<'a> \{(.*?)\n\}", source("event_body.rs"), re.S).group(1)
         members = set(at(f"{SCHEMAS}/EventMembers/properties")) | set(at(f"{SCHEMAS}/OneChannel/properties"))
         self.assertEqual(members, set(re.findall(r"^    (\w+): ", body, re.M)))
 

@@ -37,7 +37,7 @@ impl ParkedSession {
     }
 
     /// The positions as a JSON object, for other nodes: each `[EPOCH, SEQUENCE]` or `null`, by channel. Of an unknown
-    /// session, [`ANY_CHANNEL`] is one of them.
+    /// session, `*` is one of them.
     #[must_use]
     pub fn positions_to_json(&self) -> String {
         let entry = |(channel, position): (&ChannelName, &Option<Position>)| {

@@ -340,7 +340,7 @@ impl ResumeRegistry {
         }
     }
 
-    /// The sessions that records had, which Redis may have lost, as for [`EndOfClient::Park`].
+    /// The sessions that records had, which Redis may have lost, with what is needed to store them again.
     #[must_use]
     pub fn park_all_again(&self) -> Vec<(ClientName, u64, SocketId, Box<ParkedSession>)> {
         let mut lost = Vec::new();
