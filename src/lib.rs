@@ -21,7 +21,7 @@
 //!    channel                  the state of a channel and its transitions
 //!    app_database             queries of the apps in a database
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
-//!    http_client  backoff  escape  snippet
+//!    http_client  backoff  escape  snippet  alarm
 //! ```
 //!
 //! # The path of an event

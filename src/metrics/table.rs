@@ -96,7 +96,7 @@ metrics! {
     GAPS = Counter "campanile_gaps" ["reason"]
         "Channels in which a returning client may have missed events: `log_lost`, `log_trimmed`, `too_much`, `not_logged`, `session_lost`"
     LOG_BYTES = Gauge "campanile_log_bytes" ["app"]
-        "Size of the logs of channels in the memory of the node"
+        "Size of the logs of channels in the memory of the node; 0 with Redis, which has them"
     LOG_EVENTS_DROPPED = Counter "campanile_log_events_dropped" ["app", "reason"]
         "Events dropped from the logs of channels before their time: `channel_full`, `node_full`"
     CERTIFICATE_EXPIRY = Gauge "campanile_tls_certificate_expiry_timestamp_seconds" []

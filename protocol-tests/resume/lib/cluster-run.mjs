@@ -6,6 +6,7 @@ import { LIBRARIES, openClient, resumePath } from './clients.mjs';
 import { NodeClient, PageClient } from './cut-client.mjs';
 import { startFaults } from './faults.mjs';
 import { mergedOrder } from './order.mjs';
+import { excludesInTurn } from './publishers.mjs';
 import { Channels, hasAll, isSubscribed } from './stage.mjs';
 
 /** Time between two events of a publisher. */
@@ -80,7 +81,7 @@ export async function runCluster(cluster, act, given) {
     await Promise.all([channels.witness, ...clients].map((client) => hasAll(() => logOf(client), channels.published)));
     const changes = await watchPresence([channels.witness, ...clients]);
     clients.forEach((client) => { client.signatures = 0; });
-    channels.publish(() => PAUSE_MS, excludes(stock));
+    channels.publish(() => PAUSE_MS, excludesInTurn(stock));
     await act({ channels, clients, lost });
     const results = await judgeAll(channels, clients);
     await lost.lose(channels.witness);
@@ -129,14 +130,4 @@ class LostClient extends NodeClient {
     this.proxy.reset();
     await until('the removal of the lost member', () => log.some(({ kind, user }) => kind === 'removed' && user === LOST), REMOVED_MS);
   }
-}
-
-/** Every seventh event excludes a stock client, as an application does with the author of a message. */
-function excludes(clients) {
-  let turn = 0;
-  return () => {
-    turn += 1;
-    if (turn % 7 > 0) return {};
-    return { except: clients[turn % clients.length].client.pusher.connection.socket_id };
-  };
 }

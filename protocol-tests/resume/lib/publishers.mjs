@@ -37,3 +37,13 @@ export class Publisher {
     };
   }
 }
+
+/** Options of the next event: every seventh excludes one of the clients, as an application does with the author of a message. */
+export function excludesInTurn(clients) {
+  let turn = 0;
+  return () => {
+    turn += 1;
+    if (turn % 7 > 0) return {};
+    return { except: clients[turn % clients.length].client.pusher.connection.socket_id };
+  };
+}

@@ -2,6 +2,7 @@
 
 import { LIBRARIES } from './clients.mjs';
 import { NodeClient } from './cut-client.mjs';
+import { excludesInTurn } from './publishers.mjs';
 import { Channels } from './stage.mjs';
 
 /** Time between two events of a publisher. */
@@ -15,7 +16,7 @@ export async function runSeeds(server, { seeds, cuts, names, options, excludesAu
     await channels.open();
     await Promise.all(clients.map((client) => client.open(options)));
     const before = channels.witness.log.length;
-    channels.publish(() => PAUSE_MS, excludesAuthors ? excludes(clients) : undefined);
+    channels.publish(() => PAUSE_MS, excludesAuthors ? excludesInTurn(clients) : undefined);
     const ends = await Promise.allSettled(clients.map((client) => client.suffer(cuts, names)));
     const last = await channels.end();
     const results = await Promise.all(clients.map(async (client, at) => {
@@ -29,14 +30,4 @@ export async function runSeeds(server, { seeds, cuts, names, options, excludesAu
     await Promise.all(clients.map((client) => client.close()));
     channels.close();
   }
-}
-
-/** Every seventh event excludes one of the clients, as an application does with the author of a message. */
-function excludes(clients) {
-  let turn = 0;
-  return () => {
-    turn += 1;
-    if (turn % 7 > 0) return {};
-    return { except: clients[turn % clients.length].client.pusher.connection.socket_id };
-  };
 }

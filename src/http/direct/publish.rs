@@ -27,7 +27,7 @@ impl DirectRequests {
         body: &[u8],
         output: &mut Vec<u8>,
     ) -> Option<Handled> {
-        let now = SystemTime::now();
+        let (began, now) = (Instant::now(), SystemTime::now());
         let (hub, authenticated) = authorized(http, head, now)?;
         authenticated.check_body(body).ok()?;
         let body = text(body).ok()?;
@@ -36,22 +36,12 @@ impl DirectRequests {
             publish.set_key(IdempotencyKey::parse(std::str::from_utf8(key).ok()?).ok()?);
         }
         let request_id = response::request_id(http, head)?;
-        let began = Instant::now();
         self.count(http, head, began)?;
         hub.admit_request(began).ok()?;
         let (body, reached) = publish.publish_here(http, &hub)?;
         http.node.metrics().publish_responded(200);
         response::ok(output, http, &request_id, &body, now);
-        let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let id = request_id.as_str();
-        tracing::debug!(
-            request_id = id,
-            method = "POST",
-            route = "publish",
-            status = 200,
-            elapsed_us,
-            "request answered"
-        );
+        response::log(&request_id, ("POST", "publish", 200), began);
         Some(Handled::Response { consumed: head.len + head.content_length?, reached })
     }
 

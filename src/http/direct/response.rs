@@ -5,7 +5,7 @@ use crate::http::{HttpContext, serve::REQUEST_ID_MAX};
 use std::{
     cell::RefCell,
     fmt::Write as _,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// A request id, the client's own or a new one.
@@ -30,6 +30,17 @@ pub(super) fn request_id<'a>(http: &HttpContext, head: &Head<'a>) -> Option<Requ
     let is_plain =
         (1..=REQUEST_ID_MAX).contains(&sent.len()) && sent.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(sent).ok().filter(|_| is_plain).map(RequestId::Sent)
+}
+
+/// Logs an answered request: its method, its route and the status.
+pub(super) fn log(
+    request_id: &RequestId<'_>,
+    (method, route, status): (&str, &str, u16),
+    began: Instant,
+) {
+    let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let request_id = request_id.as_str();
+    tracing::debug!(request_id, method, route, status, elapsed_us, "request answered");
 }
 
 /// Appends a response with a JSON object.

@@ -8,6 +8,7 @@ use crate::{
 };
 use futures_util::FutureExt;
 use hyper::Method;
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 impl DirectRequests {
@@ -19,6 +20,7 @@ impl DirectRequests {
         head: &Head<'_>,
         output: &mut Vec<u8>,
     ) -> Option<Handled> {
+        let began = Instant::now();
         let key = head.upgrade_key?;
         let route = Route::parse(&Method::GET, head.path, &http.prefix).ok()?;
         let Route::WebSocket { key: app_key, token } = route else { return None };
@@ -43,14 +45,7 @@ impl DirectRequests {
             http.log_rejection(&request, code);
         }
         response::switching_protocols(output, &derive_accept_key(key), &request_id);
-        let id = request_id.as_str();
-        tracing::debug!(
-            request_id = id,
-            method = "GET",
-            route = "websocket",
-            status = 101,
-            "request answered"
-        );
+        response::log(&request_id, ("GET", "websocket", 101), began);
         Some(Handled::Upgrade { consumed: head.len, client: admission })
     }
 }
