@@ -156,14 +156,14 @@ async fn the_time_of_an_incomplete_request_begins_with_the_answer_before_it() {
     let other = node.inboxes().inbox(ShardIndex::new(1));
     other.set_behind(true);
     let (client, handed_over) = fixture.http_client(shards(&[0, 1]));
-    fixture.send(&client, &[PUBLISH, &PUBLISH[..3]].concat());
+    fixture.send(&client, &[PUBLISH, &PUBLISH[..5]].concat());
     fixture.advance(Duration::from_millis(400)).await;
     assert!(handed_over.lock().is_empty(), "its answer would be lost");
     other.set_behind(false);
     fixture.run_until_idle();
     assert_eq!((read_all(&client), handed_over.lock().len()), ("ok".to_owned(), 0));
     fixture.advance(Duration::from_millis(300)).await;
-    assert_eq!(*handed_over.lock(), [&PUBLISH[..3]]);
+    assert_eq!(*handed_over.lock(), [&PUBLISH[..5]]);
 }
 
 #[tokio::test]
