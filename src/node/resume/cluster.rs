@@ -220,12 +220,15 @@ impl Node {
                 self.park(client, number, socket_id, session);
             }
         }
+        if broker.unavailable_reason().is_some() {
+            return Some(now + MAINTENANCE_INTERVAL);
+        }
         let due = self.resume.take_renewals(RENEWED_PER_TICK, now);
         let next = if due.len() == RENEWED_PER_TICK { now } else { now + MAINTENANCE_INTERVAL };
         if due.is_empty() {
             return Some(next);
         }
-        let broker = broker.clone();
+        let (broker, registry) = (broker.clone(), Arc::clone(&self.resume));
         tokio::spawn(async move {
             let renewed = due.iter().map(|(client, number, socket_id)| {
                 // If the client is connected elsewhere, its connection to this node ends by itself.
@@ -235,6 +238,7 @@ impl Node {
             let failed = renewed.iter().filter(|renewed| renewed.is_err()).count();
             if 0 < failed {
                 tracing::debug!(failed, "records of clients were not renewed");
+                registry.renew_all(clock::now());
             }
         });
         Some(next)
