@@ -48,6 +48,30 @@ fn numbers(messages: &[Value]) -> Vec<&str> {
         .collect()
 }
 
+/// The position of a page that counts the events of [`C`] as `campanile-resume` does, from `position` on, when it has received
+/// the event with this data.
+async fn count_until(client: &mut Client, mut position: Value, data: &str) -> Value {
+    loop {
+        let message = client.next().await;
+        if message["event"] == "pusher_internal:position" {
+            position = inner(&message);
+        } else if message["event"] == "e" {
+            position[1] = json!(position[1].as_u64().expect("a sequence") + 1);
+            if message["data"] == data {
+                return position;
+            }
+        }
+    }
+}
+
+/// A client with the token that counts, and has counted up to these positions. It is subscribed to [`C`].
+async fn counting(server: &Server, channels: Value) -> Client {
+    let mut client = server.client_with_token(TOKEN).await;
+    client.command("campanile:resume", json!({ "channels": channels })).await;
+    client.subscribe(C).await;
+    client
+}
+
 async fn expect_gap(client: &mut Client, channel: &str) -> u64 {
     let gap = client.next().await;
     assert_eq!(
@@ -148,6 +172,29 @@ async fn events_that_exclude_the_client_are_not_replayed_to_it() {
     publish(&server, 1..=1).await;
     let mut client = subscribed(&server).await;
     expect(&mut client, 1..=1).await;
+    server.assert_no_other_events(C, &mut [&mut client]).await;
+}
+
+#[tokio::test]
+async fn a_page_that_counts_and_is_cut_within_a_replay_receives_no_event_twice() {
+    let server = server().await;
+    let mut client = counting(&server, json!({})).await;
+    let mut position = inner(&client.next().await);
+    let own = json!({ "name": "e", "channel": C, "data": "own", "socket_id": client.socket_id });
+    lose(&server, client).await;
+    publish(&server, 1..=1).await;
+    for number in 2..=3 {
+        server.publish_event(own.clone()).await;
+        publish(&server, number..=number).await;
+        // The line is cut before the position that follows the replay.
+        let mut client = counting(&server, json!({ C: position })).await;
+        position = count_until(&mut client, position, &number.to_string()).await;
+        lose(&server, client).await;
+    }
+    publish(&server, 4..=4).await;
+    let mut client = counting(&server, json!({ C: position })).await;
+    expect(&mut client, 4..=4).await;
+    assert_eq!(client.next().await["event"], "pusher_internal:position");
     server.assert_no_other_events(C, &mut [&mut client]).await;
 }
 

@@ -46,6 +46,12 @@ pub struct LoggedEvent {
     pub except: Option<SocketId>,
 }
 
+impl LoggedEvent {
+    fn replayed(&self) -> ReplayedEvent {
+        ReplayedEvent { sequence: self.sequence, frame: self.frame.clone() }
+    }
+}
+
 /// How much is replayed at most, for one channel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReplayLimits {
@@ -88,13 +94,23 @@ impl Gap {
     }
 }
 
+/// An event of a replay.
+#[derive(Clone, Debug)]
+pub struct ReplayedEvent {
+    /// The event's sequence in the log. Sequences that are missing between two events are of events that exclude the receiver, or
+    /// that are not replayed.
+    pub sequence: u64,
+    /// The event as subscribers receive it.
+    pub frame: Frame,
+}
+
 /// Where a subscription begins in the log of its channel.
 #[derive(Clone, Debug)]
 pub struct LogStart {
     /// The position after the latest event before the subscription.
     pub end: Position,
     /// The events that the subscriber has missed, or why they are not replayed.
-    pub replay: Result<Vec<Frame>, Gap>,
+    pub replay: Result<Vec<ReplayedEvent>, Gap>,
 }
 
 /// The latest events of one channel.
@@ -216,15 +232,15 @@ impl ChannelLog {
 
     /// The latest events within the limits, and of those the latest that have `max_bytes` together.
     #[must_use]
-    pub fn latest(&self, limits: LogLimits, max_bytes: usize, now: Instant) -> Vec<Frame> {
+    pub fn latest(&self, limits: LogLimits, max_bytes: usize, now: Instant) -> Vec<ReplayedEvent> {
         let mut bytes = 0;
         let kept = self.events.iter().rev().take(limits.events).take_while(|event| {
             bytes += event.frame.bytes().len();
             bytes <= max_bytes && now.saturating_duration_since(event.published_at) <= limits.age
         });
-        let mut frames: Vec<Frame> = kept.map(|event| event.frame.clone()).collect();
-        frames.reverse();
-        frames
+        let mut events: Vec<ReplayedEvent> = kept.map(LoggedEvent::replayed).collect();
+        events.reverse();
+        events
     }
 
     /// All events after `position` that `receiver` is to receive, or none.
@@ -237,7 +253,7 @@ impl ChannelLog {
         position: &Position,
         receiver: SocketId,
         limits: ReplayLimits,
-    ) -> Result<Vec<Frame>, Gap> {
+    ) -> Result<Vec<ReplayedEvent>, Gap> {
         if position.epoch != self.epoch || self.sequence < position.sequence {
             return Err(Gap::Epoch);
         }
@@ -247,12 +263,12 @@ impl ChannelLog {
         let first = self.events.partition_point(|event| event.sequence <= position.sequence);
         let events = self.events.range(first..);
         let included = events.filter(|event| event.except != Some(receiver));
-        let frames: Vec<Frame> = included.map(|event| event.frame.clone()).collect();
-        let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
-        if limits.events < frames.len() || limits.bytes < bytes {
+        let replay: Vec<ReplayedEvent> = included.map(LoggedEvent::replayed).collect();
+        let bytes: usize = replay.iter().map(|event| event.frame.bytes().len()).sum();
+        if limits.events < replay.len() || limits.bytes < bytes {
             return Err(Gap::TooMuch);
         }
-        Ok(frames)
+        Ok(replay)
     }
 }
 
@@ -284,9 +300,13 @@ mod tests {
         log
     }
 
-    fn texts(frames: Result<Vec<Frame>, Gap>) -> Result<String, Gap> {
-        let text = |frame: &Frame| frame.as_text().unwrap_or_default().to_owned();
-        frames.map(|frames| frames.iter().map(text).collect::<Vec<_>>().join(" "))
+    fn texts(replay: Result<Vec<ReplayedEvent>, Gap>) -> Result<String, Gap> {
+        let text = |event: &ReplayedEvent| {
+            let text = event.frame.as_text().unwrap_or_default();
+            assert_eq!(text, event.sequence.to_string());
+            text.to_owned()
+        };
+        replay.map(|events| events.iter().map(text).collect::<Vec<_>>().join(" "))
     }
 
     #[test]

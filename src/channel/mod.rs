@@ -16,6 +16,7 @@ pub use count_throttle::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountAction, Cou
 pub use history::{HistoryItem, HistoryPage, HistoryQuery};
 pub use log::{
     ChannelLog, Gap, LOG_OVERHEAD_BYTES, LogLimits, LogStart, LoggedEvent, Position, ReplayLimits,
+    ReplayedEvent,
 };
 pub use online::{OFFLINE_GRACE, OnlineState};
 pub use parked::ParkedSession;

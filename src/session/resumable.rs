@@ -95,6 +95,18 @@ impl Resumable {
         start.as_ref().map(|start| &start.end)
     }
 
+    /// The position in the log `of_epoch` of `channel` up to which the page has counted, if it counts and has told it.
+    #[must_use]
+    pub fn counted_up_to(
+        &self,
+        channel: &ChannelName,
+        of_epoch: &str,
+        now: Instant,
+    ) -> Option<u64> {
+        let counted = self.counted.as_ref()?.get(channel, now)?;
+        (*counted.epoch == *of_epoch).then_some(counted.sequence)
+    }
+
     /// The token of the client.
     #[must_use]
     pub fn token(&self) -> &ResumeToken {
@@ -215,9 +227,10 @@ impl Resumable {
         };
         self.forget(channel);
         let started = log.map(|LogStart { end, replay }| {
-            let replayed = replay.as_ref().map_or(0, Vec::len) as u64;
             // Without a position, these are the latest events of the channel.
-            let first = Position { sequence: end.sequence.saturating_sub(replayed), ..end.clone() };
+            let first = replay.as_ref().ok().and_then(|replay| replay.first());
+            let sequence = first.map_or(end.sequence, |event| event.sequence.saturating_sub(1));
+            let first = Position { sequence, ..end.clone() };
             let before = if away.is_some() { position } else { Some(first) };
             LogStarted { counter, before, end: end.clone() }
         });

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     broker::{LogRequest, ReturnedClient},
-    channel::{Gap, LogStart, ParkedSession},
+    channel::{Gap, LogStart, ParkedSession, ReplayedEvent},
     config::ResumeAck,
     hub::{ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
     node::{ClaimResult, Lingering, Owner},
@@ -108,6 +108,8 @@ impl Shard {
         let counter = self.logged_deliveries;
         let Some(client) = self.client(slot) else { return };
         let resumable = client.session.resumable_mut();
+        let known = resumable.as_ref().zip(log.as_ref());
+        let known = known.and_then(|(to, log)| to.counted_up_to(channel, &log.end.epoch, now));
         let is_resumable = resumable.is_some();
         let ahead = resumable.as_ref().map_or(0, |to| to.counted_ahead(channel, now));
         let gap = resumable.and_then(|to| to.on_subscribed(channel, counter, log.as_ref(), now));
@@ -119,11 +121,28 @@ impl Shard {
         }
         let replay = log.and_then(|log| log.replay.ok()).unwrap_or_default();
         self.node.resume().count_replayed(replay.len());
-        for frame in replay {
-            self.respond(slot, frame);
-        }
+        self.send_replay(slot, channel, known, replay);
         if let Some((away, reason)) = gap {
             self.send_gap(slot, channel, away, reason);
+        }
+    }
+
+    /// Sends the events of a replay. A page that counts its events, and has counted up to the sequence `counted`, receives its
+    /// position where an event is missing that is not replayed to it: the line may be lost before the replay has ended.
+    fn send_replay(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        mut counted: Option<u64>,
+        replay: Vec<ReplayedEvent>,
+    ) {
+        for ReplayedEvent { sequence, frame } in replay {
+            let before = sequence - 1;
+            if counted != Some(before) {
+                self.tell_position(slot, channel, Some(before));
+            }
+            counted = Some(sequence);
+            self.respond(slot, frame);
         }
     }
 
@@ -138,12 +157,18 @@ impl Shard {
         self.respond(slot, event::gap(channel, away));
     }
 
-    /// Tells a page that counts its events where it counts from.
-    pub(super) fn tell_position(&mut self, slot: u32, channel: &ChannelName) {
+    /// Tells a page that counts its events where it counts from: `sequence`, or where its subscription has begun.
+    pub(super) fn tell_position(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        sequence: Option<u64>,
+    ) {
         let Some(client) = self.client(slot) else { return };
         let counted = client.session.resumable().and_then(|to| to.counted_from(channel));
         if let Some(from) = counted {
-            let frame = event::position(channel, &from.epoch, from.sequence);
+            let sequence = sequence.unwrap_or(from.sequence);
+            let frame = event::position(channel, &from.epoch, sequence);
             self.respond(slot, frame);
         }
     }

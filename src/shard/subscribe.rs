@@ -85,7 +85,7 @@ impl Shard {
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
             self.respond(slot, frame);
         }
-        self.tell_position(slot, channel);
+        self.tell_position(slot, channel, None);
         self.end_replaced(slot, channel, user_id);
     }
 

@@ -236,7 +236,11 @@ class Connection {
       return;
     }
     const count = this.model.rules.replayNeedsOwnPing ? undefined : 0;
-    for (const entry of missed) this.deliver(name, { ...entry, except: undefined }, count);
+    const { excludesAuthor } = this.model.rules;
+    // The count of a client that counts is right at each event, also where one excludes it.
+    for (const entry of log.slice(from ?? log.length)) {
+      this.deliver(name, excludesAuthor ? entry : { ...entry, except: undefined }, count);
+    }
     this.#tellPosition(name, log.length);
   }
 

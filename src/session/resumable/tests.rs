@@ -4,7 +4,10 @@ use super::{
     super::acknowledgements::{PING_INTERVAL, QUIET_PING_INTERVAL},
     *,
 };
-use crate::protocol::{Frame, FrameKind};
+use crate::{
+    channel::ReplayedEvent,
+    protocol::{Frame, FrameKind},
+};
 
 fn resumable(now: Instant) -> Resumable {
     let mut resumable = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), true, now);
@@ -28,8 +31,8 @@ fn subscribe(
     (before, end): (u64, u64),
     now: Instant,
 ) {
-    let frame = Frame::text(FrameKind::Event, "");
-    let replay = Ok(vec![frame; usize::try_from(end - before).unwrap()]);
+    let event = |sequence| ReplayedEvent { sequence, frame: Frame::text(FrameKind::Event, "") };
+    let replay = Ok((before + 1..=end).map(event).collect());
     let log = LogStart { end: at(end), replay };
     assert_eq!(client.on_subscribed(&channel(name), counter, Some(&log), now), None);
 }

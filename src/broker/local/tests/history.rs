@@ -36,7 +36,7 @@ impl TestBroker {
         let subscribed = subscribe(&self.broker, &self.hub, request, self.now).unwrap();
         unsubscribe(&self.broker, &self.hub, shard(0), channel, None, self.now);
         let replay = subscribed.log?.replay.unwrap();
-        Some(replay.iter().map(|frame| decoded(frame).1).collect())
+        Some(replay.iter().map(|event| decoded(&event.frame).1).collect())
     }
 
     /// What a new subscriber receives.

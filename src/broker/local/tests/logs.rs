@@ -4,8 +4,8 @@ use super::*;
 use crate::channel::{Gap, LogStart, Position};
 
 fn replayed(start: &LogStart) -> Result<Vec<Value>, Gap> {
-    let frames = start.replay.clone()?;
-    Ok(frames.iter().map(|frame| decoded(frame).1).collect())
+    let events = start.replay.clone()?;
+    Ok(events.iter().map(|event| decoded(&event.frame).1).collect())
 }
 
 impl TestBroker {

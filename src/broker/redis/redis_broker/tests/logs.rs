@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     broker::{AcceptedClientEvent, AppEvent, redis::simulation::KeptData},
-    channel::{Gap, LogStart, Position},
+    channel::{Gap, LogStart, Position, ReplayedEvent},
     hub::Delivery,
     protocol::EventData,
 };
@@ -67,8 +67,8 @@ impl TestBroker {
     /// What is replayed after a position, and where the log ends.
     async fn return_to(&self, slot: u32, position: &Position) -> (Replay, Position) {
         let start = self.read(slot, LogRequest::After(position)).await.unwrap();
-        let text = |frame: &crate::protocol::Frame| decoded(frame).1.to_string();
-        (start.replay.map(|frames| frames.iter().map(text).collect()), start.end)
+        let text = |event: &ReplayedEvent| decoded(&event.frame).1.to_string();
+        (start.replay.map(|events| events.iter().map(text).collect()), start.end)
     }
 
     /// What is replayed after a position to a connection that is lost again at once.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     broker::redis::{channel_logs::LogRead, topic::view::BUFFERED_MAX},
-    channel::{ChannelLog, Gap, LoggedEvent, Position, ReplayLimits},
+    channel::{ChannelLog, Gap, LoggedEvent, Position, ReplayLimits, ReplayedEvent},
     hub::InitialMessages,
     protocol::SocketId,
 };
@@ -305,9 +305,10 @@ fn replay_with_early_messages(early: &[u64]) -> (Result<String, Gap>, u64) {
     };
     let log = read.log();
     let limits = ReplayLimits { events: 9, bytes: usize::MAX };
-    let text = |frame: &Frame| frame.as_text().unwrap_or_default().replace("event ", "");
+    let text =
+        |event: &ReplayedEvent| event.frame.as_text().unwrap_or_default().replace("event ", "");
     let replay = log.after(&at(4), receiver, limits);
-    let replay = replay.map(|frames| frames.iter().map(text).collect::<Vec<_>>().join(" "));
+    let replay = replay.map(|events| events.iter().map(text).collect::<Vec<_>>().join(" "));
     (replay, log.end().sequence)
 }
 
