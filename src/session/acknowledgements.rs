@@ -11,8 +11,8 @@ pub(super) struct Acknowledgements {
     pub(super) acknowledged: u64,
     /// The counter at each `pusher:ping` that the client has not answered, and when it was queued.
     pub(super) pings: VecDeque<(u64, Instant)>,
-    /// Whether something was written after the latest ping.
-    has_unconfirmed: bool,
+    /// When something was first written after the latest ping; `None` if nothing was.
+    unconfirmed_since: Option<Instant>,
     /// The number of queued frames if none of them is worth a ping; otherwise 0.
     frames_of_ping: usize,
     written_at: Instant,
@@ -28,7 +28,8 @@ const LAST_PONG_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Once nothing was written for this long, the last events are confirmed earlier.
 const QUIET: Duration = Duration::from_millis(20);
-/// Minimum time between two pings of a connection that becomes quiet again and again.
+/// Minimum time between two pings of a connection that becomes quiet again and again, and between two checks whether it is
+/// quiet: under steady traffic, these are in vain.
 pub(super) const QUIET_PING_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Acknowledgements {
@@ -36,7 +37,7 @@ impl Acknowledgements {
         Self {
             acknowledged: 0,
             pings: VecDeque::new(),
-            has_unconfirmed: false,
+            unconfirmed_since: None,
             frames_of_ping: 0,
             written_at: now,
             pinged_at: now,
@@ -46,7 +47,7 @@ impl Acknowledgements {
 
     /// Whether the client may not have handled everything that was written.
     pub(super) fn is_behind(&self) -> bool {
-        self.has_unconfirmed || !self.pings.is_empty()
+        self.unconfirmed_since.is_some() || !self.pings.is_empty()
     }
 
     /// Records that nothing is delivered after `counter`, which a ping is about to confirm.
@@ -72,7 +73,7 @@ impl Acknowledgements {
             self.on_ping(counter, 0, now);
             return true;
         }
-        self.has_unconfirmed = true;
+        self.unconfirmed_since.get_or_insert(now);
         false
     }
 
@@ -81,17 +82,22 @@ impl Acknowledgements {
         let counter = self.last.map_or(counter, |(last, _)| counter.min(last));
         self.pings.push_back((counter, now));
         self.pinged_at = now;
-        self.has_unconfirmed = false;
+        self.unconfirmed_since = None;
         self.frames_of_ping = frames_of_ping;
     }
 
     /// Whether something was written that no ping follows yet.
     pub(super) fn has_later_ping(&self) -> bool {
-        self.has_unconfirmed && self.pings.is_empty()
+        self.unconfirmed_since.is_some() && self.pings.is_empty()
     }
 
     pub(super) fn ping_at(&self) -> Option<Instant> {
-        let quiet = || (self.written_at + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
-        self.has_later_ping().then(|| quiet().min(self.pinged_at + PING_INTERVAL))
+        let since = self.unconfirmed_since.filter(|_| self.pings.is_empty())?;
+        let first_check = (since + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
+        let busy = (self.written_at + QUIET).saturating_duration_since(first_check);
+        let more_checks = busy.as_nanos().div_ceil(QUIET_PING_INTERVAL.as_nanos());
+        let more_checks = u32::try_from(more_checks).unwrap_or(u32::MAX);
+        let quiet = first_check + QUIET_PING_INTERVAL.saturating_mul(more_checks).min(PING_INTERVAL);
+        Some(quiet.min(self.pinged_at + PING_INTERVAL))
     }
 }

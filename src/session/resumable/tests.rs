@@ -191,7 +191,11 @@ fn the_last_events_of_a_burst_are_confirmed_soon() {
     client.on_write(2, 3, start + 300 * MS);
     assert_eq!(client.ping_at(), Some(start + 320 * MS));
     client.on_write(3, 3, start + 310 * MS);
-    assert_eq!(client.ping_at(), Some(start + 330 * MS));
+    assert_eq!(client.ping_at(), Some(start + 570 * MS), "it is busy, and looked at again later");
+    client.on_write(3, 3, start + 550 * MS);
+    assert_eq!(client.ping_at(), Some(start + 570 * MS));
+    client.on_write(3, 3, start + 551 * MS);
+    assert_eq!(client.ping_at(), Some(start + 820 * MS));
     client.on_write(3, 3, start + 999 * MS);
     assert_eq!(client.ping_at(), Some(start + 1_000 * MS), "at most a second after the last");
     client.on_ping(4, 1, start + 1_000 * MS);
