@@ -97,7 +97,8 @@ impl Acknowledgements {
         let busy = (self.written_at + QUIET).saturating_duration_since(first_check);
         let more_checks = busy.as_nanos().div_ceil(QUIET_PING_INTERVAL.as_nanos());
         let more_checks = u32::try_from(more_checks).unwrap_or(u32::MAX);
-        let quiet = first_check + QUIET_PING_INTERVAL.saturating_mul(more_checks).min(PING_INTERVAL);
+        let quiet =
+            first_check + QUIET_PING_INTERVAL.saturating_mul(more_checks).min(PING_INTERVAL);
         Some(quiet.min(self.pinged_at + PING_INTERVAL))
     }
 }

@@ -103,8 +103,8 @@ impl Shard {
         keys.len()
     }
 
-    /// Completes a subscription that waited for the broker. If the client has unsubscribed meanwhile,
-    /// it is removed from the channel again.
+    /// Completes a subscription that waited for the broker. If the client has unsubscribed or was lost meanwhile,
+    /// its subscription ends.
     fn on_subscription_result(
         &mut self,
         key: ConnectionKey,
@@ -123,19 +123,13 @@ impl Shard {
         if self.is_open(key) {
             self.refund_expected_response(key.slot, name);
         }
+        let lost = self.lost_pending.remove(&(key, ticket));
         match result {
             Ok(accepted) if is_waiting => {
                 let AcceptedSubscription { user_id, subscribed, .. } = *accepted;
                 self.on_subscribed(key.slot, name, user_id.as_ref(), subscribed);
             }
-            Ok(accepted) => {
-                let AcceptedSubscription { hub, user_id, subscribed } = *accepted;
-                let node = Arc::clone(&self.node);
-                if subscribed.log.is_some() {
-                    node.broker().release_log(&hub, name, self.now);
-                }
-                node.broker().unsubscribe(&hub, self.index, name, user_id.as_ref(), self.now);
-            }
+            Ok(accepted) => self.end_late(*accepted, name, lost),
             Err(rejection) if is_waiting => {
                 if let Some(client) = self.client(key.slot) {
                     client.session.remove_subscription(name);

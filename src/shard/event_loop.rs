@@ -19,14 +19,14 @@ use crate::{
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     metrics::ShardMetrics,
     node::Node,
-    protocol::{CloseCode, Frame, event},
+    protocol::{CloseCode, Frame, SocketId, event},
     session::DeadlineAction,
     shutdown::DrainGuard,
 };
 use arc_swap::ArcSwap;
 use slab::Slab;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -85,6 +85,9 @@ pub struct Shard {
     pub(super) ack_ping: Frame,
     /// The counter of tickets for subscriptions that wait for the broker.
     pub(super) tickets: u32,
+    /// Subscriptions whose connection was lost before the broker has decided, by ticket, with the socket id and the end
+    /// of the time in which the client may return.
+    pub(super) lost_pending: HashMap<(ConnectionKey, u32), (SocketId, Instant)>,
 }
 
 /// Connections flushed in one slice: about 0.15 ms of work.
@@ -135,6 +138,7 @@ impl Shard {
             logged_deliveries: 0,
             ack_ping: event::ping(),
             tickets: 0,
+            lost_pending: HashMap::new(),
             config,
             settings,
         })

@@ -11,7 +11,7 @@ use crate::{
     broker::{LogRequest, ReturnedClient},
     channel::{Gap, LogStart, ParkedSession, ReplayedEvent},
     config::ResumeAck,
-    hub::{ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
+    hub::{AcceptedSubscription, ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
     node::{ClaimResult, Lingering, Owner},
     protocol::{ChannelName, ClientName, CloseCode, Frame, SocketId, event},
     session::{Resumable, Subscription},
@@ -335,10 +335,19 @@ impl Shard {
             Departure::Away if is_resumable => self.config.presence_grace.min(AWAY_GRACE),
             Departure::Away | Departure::Left | Departure::Final => Duration::ZERO,
         };
+        let (socket_id, end) = (client.session.socket_id(), self.now + grace);
         for (channel, subscription) in subscriptions {
-            let is_seen = channel.is_presence() || is_resumable;
-            if is_seen && !grace.is_zero() {
-                self.linger(client, channel, &subscription, grace);
+            let lingers = !grace.is_zero() && (channel.is_presence() || is_resumable);
+            if let SubscriptionState::Pending { ticket } = subscription.handle.0 {
+                // It ends when its result arrives.
+                if lingers {
+                    self.lost_pending.insert((connection.key, ticket), (socket_id, end));
+                }
+            } else if lingers {
+                self.remove_subscriber(&channel, &subscription);
+                let user_id = subscription.user_id;
+                let hub = Arc::clone(&client.hub);
+                self.linger(Lingering { hub, channel, shard: self.index, user_id, socket_id }, end);
             } else {
                 self.unsubscribe(&client.hub, &channel, &subscription);
             }
@@ -364,26 +373,29 @@ impl Shard {
         })
     }
 
-    /// Leaves a subscription with the broker for the grace period.
-    fn linger(
+    /// Ends a subscription whose connection has ended, or leaves it with the broker for the rest of the grace period.
+    pub(super) fn end_late(
         &mut self,
-        client: &AdmittedClient,
-        channel: ChannelName,
-        subscription: &Subscription<SubscriptionHandle>,
-        grace: Duration,
+        accepted: AcceptedSubscription,
+        channel: &ChannelName,
+        lost: Option<(SocketId, Instant)>,
     ) {
-        // A pending subscription is undone when its result arrives.
-        if !self.remove_subscriber(&channel, subscription) {
-            return;
+        let AcceptedSubscription { hub, user_id, subscribed } = accepted;
+        let broker = self.node.broker();
+        if subscribed.log.is_some() {
+            broker.release_log(&hub, channel, self.now);
         }
-        let lingering = Lingering {
-            hub: Arc::clone(&client.hub),
-            channel,
-            shard: self.index,
-            user_id: subscription.user_id.clone(),
-            socket_id: client.session.socket_id(),
-        };
-        let end = self.now + grace;
+        match lost.filter(|(_, end)| self.now < *end) {
+            Some((socket_id, end)) => {
+                let (channel, shard) = (channel.clone(), self.index);
+                self.linger(Lingering { hub, channel, shard, user_id, socket_id }, end);
+            }
+            None => broker.unsubscribe(&hub, self.index, channel, user_id.as_ref(), self.now),
+        }
+    }
+
+    /// Leaves a subscription with the broker until `end`.
+    fn linger(&self, lingering: Lingering, end: Instant) {
         if let Some(over) = self.node.grace().add(lingering, end) {
             self.node.end_lingering(&over, self.now);
         }

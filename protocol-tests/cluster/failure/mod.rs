@@ -12,6 +12,7 @@ mod kill;
 mod large_node;
 mod late_generation;
 mod layout;
+mod lost_pending;
 mod one_connection;
 mod outage;
 mod paused;

@@ -147,9 +147,10 @@ pub(super) async fn max_messages_window_s_applies_to_living_connections() {
         let channel = format!("channel-{number}");
         client.send_subscribe(&channel).await;
         // Of several dropped messages in a second, only the first is answered.
-        skip_to_pong(&mut client).await.iter().any(|text| {
-            text.contains("subscription_succeeded") && text.contains(&channel)
-        })
+        skip_to_pong(&mut client)
+            .await
+            .iter()
+            .any(|text| text.contains("subscription_succeeded") && text.contains(&channel))
     })
     .await;
 }
