@@ -241,11 +241,8 @@ impl LogsState {
         }
     }
 
-    /// The rule with the longest prefix of the channel's name. Server-to-user channels have none.
     fn rule_of(&self, channel: &ChannelName) -> Option<HistoryRule> {
-        let is_match = |rule: &&HistoryRule| channel.as_str().starts_with(&*rule.prefix);
-        let matching = self.rules.iter().filter(is_match).filter(|_| channel.is_listed());
-        matching.max_by_key(|rule| rule.prefix.len()).cloned()
+        HistoryRule::matching(&self.rules, channel).cloned()
     }
 
     fn find_or_make(

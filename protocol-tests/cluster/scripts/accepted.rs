@@ -1,7 +1,7 @@
 //! Mutants that are equivalent to the original script.
 
 /// The name of the script, the changed line, and the reason.
-pub(super) const ACCEPTED: [(&str, &str, &str); 32] = [
+pub(super) const ACCEPTED: [(&str, &str, &str); 34] = [
     (
         "cache",
         "return tonumber(at or 0), tonumber(bytes or 0), tonumber(expires or 1), id or '0'",
@@ -57,18 +57,28 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 32] = [
     ),
     (
         "publish",
-        "dropped_full = dropped_full + drop_oldest(log, function(_, _, left) return left > (@CHANNEL_LOG_BYTES@ + 1) * 7 / 8 end)",
+        "dropped_full = dropped_full + drop_oldest(log, log_ms, function(_, _, left) return left > (@CHANNEL_LOG_BYTES@ + 1) * 7 / 8 end)",
         "bytes are whole numbers",
     ),
     (
         "publish",
-        "if tonumber(fields[5] or 0) > 0 or now < tonumber(fields[6] or 1) then",
+        "local has_readers = tonumber(fields[5] or 0) > 0 or now < tonumber(fields[6] or 1)",
         "0 and 1 are both in the past",
     ),
     (
         "publish",
-        "local log, first_time = unpack(call_or_reset('ZRANGE', order, 0, 1, 'WITHSCORES'))",
+        "local log, ends_ms = unpack(call_or_reset('ZRANGE', ends, 0, 1, 'WITHSCORES'))",
         "only the first log is read",
+    ),
+    (
+        "publish",
+        "local log, oldest_ms = unpack(call_or_reset('ZRANGE', order, 0, 1, 'WITHSCORES'))",
+        "only the first log is read",
+    ),
+    (
+        "publish",
+        "if tonumber(redis.call('HGET', sizes, ' ') or 1) <= @CHANNEL_LOGS_BYTES@ then break end",
+        "0 and 1 are both below the limit",
     ),
     (
         "scan",

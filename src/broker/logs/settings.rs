@@ -3,7 +3,7 @@
 use crate::{
     channel::{HistoryPage, LogLimits, Position, ReplayLimits},
     config::{AppConfig, ConnectionConfig, HistoryConfig, HistoryReplay},
-    protocol::SocketId,
+    protocol::{ChannelName, SocketId},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -92,9 +92,9 @@ pub(in crate::broker) struct HistoryRule {
     /// The beginning of the channels' names.
     pub(super) prefix: Arc<str>,
     /// What is kept.
-    pub(super) limits: LogLimits,
+    pub(in crate::broker) limits: LogLimits,
     /// Whether new subscribers receive what is kept.
-    pub(super) replays_first: bool,
+    pub(in crate::broker) replays_first: bool,
 }
 
 impl HistoryRule {
@@ -110,6 +110,22 @@ impl HistoryRule {
             replays_first: history.replay == HistoryReplay::First,
         };
         config.history.iter().map(rule).collect()
+    }
+
+    /// The rule of a channel: that with the longest prefix of its name. Server-to-user channels have none.
+    pub(in crate::broker) fn of_channel(config: &AppConfig, channel: &ChannelName) -> Option<Self> {
+        // Most apps have no history.
+        if config.history.is_empty() {
+            return None;
+        }
+        Self::matching(&Self::of_app(config), channel).cloned()
+    }
+
+    /// The rule of a channel among those of its app.
+    pub(super) fn matching<'a>(rules: &'a [Self], channel: &ChannelName) -> Option<&'a Self> {
+        let is_match = |rule: &&Self| channel.as_str().starts_with(&*rule.prefix);
+        let matching = rules.iter().filter(is_match).filter(|_| channel.is_listed());
+        matching.max_by_key(|rule| rule.prefix.len())
     }
 }
 

@@ -19,6 +19,9 @@ const CHANNEL_LOG_BYTES: usize = 1024 * 1024;
 /// Maximum bytes of the logs of all channels of a partition: of a single Redis, and of a Redis Cluster, which has 256.
 pub(super) const CHANNEL_LOGS_BYTES: [usize; 2] = [64 * 1024 * 1024, 2 * 1024 * 1024];
 
+/// How long the indexes of the logs of a partition are kept after an event was logged: longer than any log has events, in ms.
+const LOGS_INDEX_MS: usize = 172_800_000;
+
 /// How long after the removal of a node from the registry Redis may lose data of the time before, in ms. What that node has
 /// received is not reported to Redis any more.
 const REMOVED_NODE_MS: usize = 600_000;
@@ -56,6 +59,7 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
     let constants = [
         ("@TOMBSTONE_MS@", TOMBSTONE_MS),
         ("@TOPIC_LIST_TTL_MS@", TOPIC_LIST_TTL_MS),
+        ("@LOGS_INDEX_MS@", LOGS_INDEX_MS),
         ("@REMOVED_NODE_MS@", REMOVED_NODE_MS),
         ("@CHANNEL_LOG_BYTES@", CHANNEL_LOG_BYTES),
         ("@CHANNEL_LOGS_BYTES@", CHANNEL_LOGS_BYTES[usize::from(is_redis_cluster)]),

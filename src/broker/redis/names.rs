@@ -151,6 +151,11 @@ impl KeyNames {
         self.key("xo", partition, "")
     }
 
+    /// The logs of the channels of a partition, by the times after which their oldest events are too old.
+    pub(super) fn log_ends_key(&self, partition: Partition) -> String {
+        self.key("xe", partition, "")
+    }
+
     /// The bytes of the logs of the channels of a partition.
     pub(super) fn log_sizes_key(&self, partition: Partition) -> String {
         self.key("xs", partition, "")
@@ -282,6 +287,7 @@ mod tests {
             (names.recent_event_ids_key("1", &channel), "p:r{460}1:cache-a"),
             (names.channel_log_key("1", &channel), "p:x{460}1:cache-a"),
             (names.log_order_key(leases), "p:xo{460}"),
+            (names.log_ends_key(leases), "p:xe{460}"),
             (names.log_sizes_key(leases), "p:xs{460}"),
             (
                 names.publish_record_key("1", &channel, publish_id),

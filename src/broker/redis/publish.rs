@@ -10,6 +10,7 @@ use super::{
     fencing_token::FencingToken,
     link_state::JoinedLink,
     partition::Partition,
+    random,
     reason::{UnavailableReason, was_rejected},
     scripts::{ScriptCall, ScriptReply, Status},
 };
@@ -18,7 +19,7 @@ use crate::{
         PublishId, cached_channel_bytes,
         error::{PublishError, Unavailable},
     },
-    channel::Counts,
+    channel::{Counts, LogLimits},
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
 use redis::{RedisError, Value};
@@ -41,6 +42,8 @@ pub(super) struct OutgoingEvent {
     pub(super) retention: Duration,
     /// The id of the publish, if it has an idempotency key.
     pub(super) publish_id: Option<PublishId>,
+    /// What the channel's history keeps, if it has one.
+    pub(super) history: Option<LogLimits>,
 }
 
 /// The pause before a publish is retried after a rejection.
@@ -108,6 +111,11 @@ impl PartitionPublish<'_> {
     /// Whether some event has an idempotency key.
     fn is_keyed(&self) -> bool {
         self.events.iter().any(|event| event.publish_id.is_some())
+    }
+
+    /// Whether the channel of some event has a history.
+    fn has_history(&self) -> bool {
+        self.events.iter().any(|event| event.history.is_some())
     }
 }
 
@@ -349,12 +357,13 @@ impl ClusterState {
     ) -> (ScriptCall, Vec<String>) {
         let partition = batch.partition;
         let mut topics = Vec::with_capacity(batch.events.len());
-        let is_keyed = batch.is_keyed();
+        let (is_keyed, has_history) = (batch.is_keyed(), batch.has_history());
         let mut call = ScriptCall::fenced(&self.scripts.publish, partition, &self.names, token)
             .key(self.names.log_order_key(partition))
+            .key(self.names.log_ends_key(partition))
             .key(self.names.log_sizes_key(partition))
             .number(self.redis_clocks.at(partition, attempt_deadline))
-            .arg(call_flags(is_retry, is_keyed))
+            .number(call_flags(is_retry, is_keyed, has_history))
             .number((self.broker_wait + RETRY_ID_MARGIN).as_millis())
             .number(self.logs.log_limits().events)
             .number(self.logs.age.as_millis());
@@ -376,6 +385,9 @@ impl ClusterState {
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
                 .number(retention_ms);
+            if has_history {
+                call = with_history(call, event.history);
+            }
             if is_keyed {
                 let record = event
                     .publish_id
@@ -437,12 +449,17 @@ impl ClusterState {
 }
 
 /// The flags of the script's call (see `lua/publish.lua`).
-fn call_flags(is_retry: bool, is_keyed: bool) -> &'static str {
-    match (is_retry, is_keyed) {
-        (false, false) => "0",
-        (true, false) => "1",
-        (false, true) => "2",
-        (true, true) => "3",
+fn call_flags(is_retry: bool, is_keyed: bool, has_history: bool) -> u8 {
+    u8::from(is_retry) + 2 * u8::from(is_keyed) + 4 * u8::from(has_history)
+}
+
+/// Adds what the history of an event's channel keeps.
+fn with_history(call: ScriptCall, history: Option<LogLimits>) -> ScriptCall {
+    match history {
+        Some(LogLimits { events, age, .. }) => {
+            call.number(age.as_millis()).number(events).arg(random::hex_id())
+        }
+        None => call.arg("0").arg("0").arg(""),
     }
 }
 

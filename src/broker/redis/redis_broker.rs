@@ -17,11 +17,11 @@ use crate::{
     broker::{
         AcceptedClientEvent, AppEvent, ClusterView, LogStats, PublishError, SignInMessages,
         SubscribeRequest, Unavailable,
-        logs::{LogSettings, PendingLogRequest},
+        logs::{HistoryRule, LogSettings, PendingLogRequest},
         occupied_channels::ChannelList,
     },
-    channel::{ChannelSummary, Counts},
-    config::{ConnectionConfig, RedisConfig, WebhookEvent},
+    channel::{ChannelSummary, Counts, LogLimits},
+    config::{AppConfig, ConnectionConfig, RedisConfig, WebhookEvent},
     hub::{ConnectionRef, Hub, ShardIndex, ShardSet, UserClose},
     protocol::{ChannelName, User, event},
 };
@@ -254,6 +254,7 @@ impl RedisBroker {
     ) -> Result<(Vec<Counts>, ShardSet), PublishError> {
         let retention = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
+        let app = hub.app();
         let outgoing: Vec<OutgoingEvent> = each
             .map(|(event, channel)| OutgoingEvent {
                 channel: channel.clone(),
@@ -261,6 +262,7 @@ impl RedisBroker {
                 except: event.except,
                 retention,
                 publish_id: event.publish_id(channel),
+                history: history_of(&app.config, channel),
             })
             .collect();
         let max_cache_bytes = hub.app().config.max_cache_bytes;
@@ -281,6 +283,7 @@ impl RedisBroker {
         let AcceptedClientEvent { connection, sender, .. } = event;
         let (channel, frame, hub_event) =
             (event.channel.clone(), event.frame(now), event.hub_event());
+        let history = history_of(&hub.app().config, &channel);
         let order = hub.wants(WebhookEvent::ClientEvent).then(|| self.client_events.enqueue(&hub));
         tokio::spawn(async move {
             let outgoing = OutgoingEvent {
@@ -289,6 +292,7 @@ impl RedisBroker {
                 except: Some(sender),
                 retention: Duration::ZERO,
                 publish_id: None,
+                history,
             };
             let is_done = shared.publish_client_event(&hub.app_id(), outgoing).await.is_ok();
             if let Some((previous, _done)) = order {
@@ -427,6 +431,11 @@ impl RedisBroker {
     pub(in crate::broker) fn register_metrics(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(MetricsCollector(Arc::clone(&self.shared))));
     }
+}
+
+/// What the history of a channel keeps, if it has one.
+fn history_of(config: &AppConfig, channel: &ChannelName) -> Option<LogLimits> {
+    HistoryRule::of_channel(config, channel).map(|rule| rule.limits)
 }
 
 impl RequestSender {

@@ -7,7 +7,7 @@ use crate::{
 fn event(channel: &str, retention: Duration) -> OutgoingEvent {
     let channel = channel_name(channel);
     let frame = event::app_event("e", &channel, &EventData::new("1"), now());
-    OutgoingEvent { channel, frame, except: None, retention, publish_id: None }
+    OutgoingEvent { channel, frame, except: None, retention, publish_id: None, history: None }
 }
 
 #[test]
