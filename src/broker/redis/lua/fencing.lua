@@ -11,6 +11,7 @@
 --           the generation is not open, followed by ' ?'. Without it, that is the generation itself
 --   j       1 once a node has joined that was registered in the generation before
 --   y:PROC  a process that was registered in the generation before and has not yet synced in this one
+--   s:PROC  a process that has synced in this generation, which is not open yet
 --   z       when a node was last removed: what it has received is not known any more
 --   n:NODE  the link number of a node that is registered: its last connection to Redis
 --   e:NODE  when its lease ends, a space, and how long the lease is, in ms; in one partition only, the lease partition

@@ -92,6 +92,7 @@ if phase == 'join' then
     if complete_since then set('u', ARGV[6] .. ' ' .. complete_since .. ' ?') else unset('u') end
     for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
     for _, earlier in ipairs(names_with('y:')) do unset('y:' .. earlier) end
+    for _, synced in ipairs(names_with('s:')) do unset('s:' .. synced) end
     for _, name in ipairs(names_with('n:')) do set('y:' .. string.match(name, '^[^.]*'), '1') end
     unset('k')
     unset('j')
@@ -128,6 +129,7 @@ local was_open = fields.o == '1'
 if phase == 'synced' then
   unset('x:' .. process)
   unset('y:' .. process)
+  if not was_open then set('s:' .. process, '1') end
 end
 if phase == 'syncing' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
@@ -141,10 +143,13 @@ if not was_open and phase ~= 'join' then
   local has_record = fields.k or tonumber(ARGV[9]) <= now - generation_start
   if timed_out or (has_record and #names_with('x:') == 0) then
     local of, since = string.match(fields.u or '', '^(%S+) (%S+) %?$')
-    local is_complete = (fields.k or fields.j) and #names_with('x:') == 0 and #names_with('y:') == 0
+    local is_complete = (fields.k or fields.j) and #names_with('y:') == 0
+    -- One that is expected since another node has joined again may have reported its sequences before.
+    for _, expected in ipairs(names_with('x:')) do is_complete = is_complete and fields['s:' .. expected] end
     if of == fields.g and is_complete then set('u', of .. ' ' .. since) else unset('u') end
     for _, earlier in ipairs(names_with('y:')) do unset('y:' .. earlier) end
     for _, expected in ipairs(names_with('x:')) do unset('x:' .. expected) end
+    for _, synced in ipairs(names_with('s:')) do unset('s:' .. synced) end
     set('o', '1')
   end
 end
