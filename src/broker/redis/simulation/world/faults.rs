@@ -146,6 +146,10 @@ impl World {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are faults of Redis")]
     fn happen_to_node(&mut self, fault: Fault, slot: usize, times: FaultTimes) -> Option<Duration> {
         let FaultTimes { now, long, late, .. } = times;
+        self.history.has_lost_nodes |= !matches!(
+            fault,
+            Fault::Cut | Fault::CutWithLateBytes | Fault::Distance | Fault::SlowNetwork
+        );
         let wires = WireFilter::all().of(slot);
         match fault {
             Fault::KillNode => {
@@ -228,6 +232,7 @@ impl World {
             Fault::RestartOlderWithoutNode => {
                 let lost = self.random.random_range(1..6);
                 self.restart(server, KeptData::AllBut(lost));
+                self.history.has_lost_nodes = true;
                 let away = Duration::from_secs(5);
                 for direction in [Direction::ToServer, Direction::ToNode] {
                     self.network.stall(&WireFilter::all().of(slot), direction, now + away);
@@ -236,11 +241,13 @@ impl World {
             }
             Fault::Failover => {
                 let lost = self.random.random_range(0..6);
+                self.history.allow_gaps(lost == 0);
                 self.history.has_lost_data = true;
                 self.network.failover(&host, port, lost, OldMaster::Dies);
                 self.keep_rules(server);
             }
             Fault::Flush => {
+                self.history.allow_gaps(false);
                 self.history.has_lost_data = true;
                 self.network.flush(&host, port);
             }
@@ -248,6 +255,9 @@ impl World {
                 // Records expire.
                 self.history.has_dropped_records = true;
                 let ms = [700, 2_000, 3_500, 60_000, 3_600_000][self.random.random_range(0..5)];
+                if 60_000 <= ms {
+                    self.history.allow_gaps(false);
+                }
                 self.network.step_clock(&host, port, ms);
             }
             Fault::ClockBackward => {
@@ -255,6 +265,7 @@ impl World {
                 self.network.step_clock(&host, port, -ms);
             }
             Fault::Evict => {
+                self.history.allow_gaps(false);
                 self.history.has_dropped_records = true;
                 self.evict(&host, port);
             }
@@ -278,9 +289,9 @@ impl World {
 
     fn restart(&mut self, server: usize, keep: KeptData) {
         let (host, port) = self.addresses[server].clone();
-        if !matches!(keep, KeptData::All) {
-            self.history.has_lost_data = true;
-        }
+        let has_all = matches!(keep, KeptData::All);
+        self.history.has_lost_data |= !has_all;
+        self.history.allow_gaps(has_all);
         self.network.restart(&host, port, keep);
         self.keep_rules(server);
     }

@@ -1,5 +1,6 @@
 //! The observations of clients and publishers, and the checks of the guarantees.
 
+use super::readers::Reader;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -15,6 +16,8 @@ pub(super) struct ClientSession {
     pub(super) received: Vec<(Instant, ReceivedMessage)>,
     pub(super) acknowledged: Option<Instant>,
     pub(super) ended: Option<Instant>,
+    /// The client, if it resumes.
+    pub(super) reader: Option<usize>,
 }
 
 /// Something that a client received.
@@ -53,6 +56,7 @@ pub(super) enum PublishOutcome {
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) sessions: Vec<ClientSession>,
+    pub(super) readers: Vec<Reader>,
     pub(super) events: Arc<Mutex<Vec<PublishedEvent>>>,
     /// For each slot, the periods in which a fault affected its node or its network.
     pub(super) disturbed: BTreeMap<usize, Vec<(Instant, Instant)>>,
@@ -60,6 +64,10 @@ pub(super) struct History {
     pub(super) has_lost_data: bool,
     /// Whether Redis may have dropped the records of keys without losing other data.
     pub(super) has_dropped_records: bool,
+    /// When faults have occurred that permit gaps, and whether they do so only if a node is missing.
+    pub(super) gap_causes: Vec<(Instant, bool)>,
+    /// Whether a node has been away for longer than its lease, or has ended.
+    pub(super) has_lost_nodes: bool,
 }
 
 /// The description of a violated guarantee.
@@ -139,11 +147,12 @@ impl History {
             self.each_event_once(session, &events).map_err(named)?;
             self.no_gap(session, &events, end).map_err(named)?;
         }
+        self.check_readers(&events, end)?;
         self.one_order(&events)
     }
 
     /// Whether the event may have been published several times: with a key whose record Redis has lost.
-    fn may_be_repeated(&self, event: &PublishedEvent) -> bool {
+    pub(super) fn may_be_repeated(&self, event: &PublishedEvent) -> bool {
         (self.has_lost_data || self.has_dropped_records) && 1 < event.slots.len()
     }
 
@@ -196,7 +205,7 @@ impl History {
     }
 
     /// The loss of an event that no node received, and whose publishing node has died since, is not detected.
-    fn was_received_or_loss_is_detected(&self, id: u64, event: &PublishedEvent) -> bool {
+    pub(super) fn was_received_or_loss_is_detected(&self, id: u64, event: &PublishedEvent) -> bool {
         let was_heard =
             self.sessions.iter().any(|session| session.events().any(|received| received == id));
         let is_disturbed = |slot: &usize| self.is_disturbed(*slot, event.begun);
@@ -234,10 +243,13 @@ impl History {
     fn one_order(&self, events: &[PublishedEvent]) -> Result<(), Violation> {
         let mut later: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let mut earlier: BTreeMap<u64, usize> = BTreeMap::new();
-        for session in &self.sessions {
-            let is_single =
-                |id: &u64| !self.may_be_repeated(&events[usize::try_from(*id).expect("it fits")]);
-            let ids: Vec<u64> = session.events().filter(is_single).collect();
+        let is_single =
+            |id: &u64| !self.may_be_repeated(&events[usize::try_from(*id).expect("it fits")]);
+        let of_sessions = self.sessions.iter().map(|session| session.events().collect());
+        let of_readers = self.readers.iter().map(|reader| reader.events().collect());
+        for received in of_sessions.chain(of_readers) {
+            let received: Vec<u64> = received;
+            let ids: Vec<u64> = received.into_iter().filter(is_single).collect();
             for id in &ids {
                 earlier.entry(*id).or_default();
             }

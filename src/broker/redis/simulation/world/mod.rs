@@ -4,16 +4,22 @@ mod faults;
 mod history;
 mod node;
 mod publishing;
+mod readers;
+mod receiving;
 mod report;
 
 pub(super) use faults::Fault;
 
 use super::network::{Late, Network, WireFilter};
-use crate::{broker::redis::random, protocol::ChannelName};
-use history::{ClientSession, History, PublishOutcome, ReceivedMessage, Violation};
-use node::{BROKER_WAIT, PREFIX, Sent, SimNode};
+use crate::{
+    broker::{LogRequest, redis::random},
+    protocol::ChannelName,
+};
+use history::{ClientSession, History, PublishOutcome, Violation};
+use node::{BROKER_WAIT, PREFIX, SimNode};
 use publishing::PublishAttempt;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use readers::READERS;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -51,6 +57,8 @@ pub(super) struct World {
     random: StdRng,
     /// For what publishers with keys do, so that it changes no draw of the rest.
     publisher_random: StdRng,
+    /// For what readers do, likewise.
+    reader_random: StdRng,
     start: Instant,
     /// The nodes by slot; `None` while a node is down.
     nodes: Vec<Option<SimNode>>,
@@ -63,8 +71,10 @@ pub(super) struct World {
     /// Servers of a Redis Cluster that have lost all slots and became replicas.
     replicas: BTreeSet<usize>,
     history: History,
-    /// The sessions of the clients; `None` while a client has none.
+    /// The sessions of the clients, readers last; `None` while a client has none.
     clients: Vec<Option<usize>>,
+    /// What each client that resumes has of its channel; `None` before it has chosen one.
+    readers: Vec<Option<usize>>,
     publishes: Vec<PublishAttempt>,
     /// The events with keys that are published again, and when.
     retries: Vec<(Instant, usize)>,
@@ -93,6 +103,7 @@ impl World {
         let mut world = Self {
             random: StdRng::seed_from_u64(plan.seed ^ 0x5EED),
             publisher_random: StdRng::seed_from_u64(plan.seed ^ 0x1DE),
+            reader_random: StdRng::seed_from_u64(plan.seed ^ 0x4EAD),
             network,
             addresses,
             start: Instant::now(),
@@ -102,7 +113,8 @@ impl World {
             away: None,
             replicas: BTreeSet::new(),
             history: History::default(),
-            clients: vec![None; CLIENTS],
+            clients: vec![None; CLIENTS + READERS],
+            readers: vec![None; READERS],
             publishes: Vec::new(),
             retries: Vec::new(),
             log: Vec::new(),
@@ -175,34 +187,15 @@ impl World {
         for client in 0..CLIENTS {
             self.step_client(client);
         }
+        for client in CLIENTS..CLIENTS + READERS {
+            self.step_reader(client);
+        }
         if !self.is_calm && self.random.random_range(0..4) == 0 {
             let channel = self.random.random_range(0..CHANNELS.len());
             let slot = self.random.random_range(0..self.nodes.len());
             self.publish(slot, channel);
         }
         self.retry_publishes();
-    }
-
-    fn receive(&mut self, number: usize, sent: Sent) {
-        let now = Instant::now();
-        let session = &mut self.history.sessions[number];
-        if !session.is_open() {
-            return;
-        }
-        let Sent::Text(text) = sent else {
-            session.received.push((now, ReceivedMessage::Closed));
-            session.ended = Some(now);
-            for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
-                *client = None;
-            }
-            return;
-        };
-        if let Some(received) = read(&text) {
-            if matches!(received, ReceivedMessage::Acknowledged(_)) {
-                session.acknowledged = Some(now);
-            }
-            session.received.push((now, received));
-        }
     }
 
     /// Lets a client connect, stay or leave.
@@ -226,7 +219,7 @@ impl World {
         let name = CHANNELS[channel];
         let user = name.starts_with("presence-").then(|| format!("u{user}"));
         let number = self.history.sessions.len();
-        node.connect(number, &channel_name(name), user.as_deref());
+        node.connect(number, &channel_name(name), user.as_deref(), LogRequest::No);
         self.history.sessions.push(ClientSession {
             slot,
             channel,
@@ -234,6 +227,7 @@ impl World {
             received: Vec::new(),
             acknowledged: None,
             ended: None,
+            reader: None,
         });
         self.clients[client] = Some(number);
     }
@@ -243,7 +237,7 @@ impl World {
         let session = &mut self.history.sessions[number];
         session.ended = Some(Instant::now());
         if let Some(node) = &mut self.nodes[session.slot] {
-            node.disconnect(number);
+            node.disconnect(number, Duration::ZERO);
         }
     }
 
@@ -252,9 +246,7 @@ impl World {
         let now = Instant::now();
         for number in node.kill() {
             self.history.sessions[number].ended = Some(now);
-            for client in self.clients.iter_mut().filter(|client| **client == Some(number)) {
-                *client = None;
-            }
+            self.on_session_ended(number);
         }
         self.abort_publishes(slot);
         self.network.cut(&WireFilter::all().of(slot), late);
@@ -412,7 +404,7 @@ impl World {
 
     /// Checks that every remaining key expires once all clients and nodes have left.
     async fn nothing_is_left(&mut self) -> Result<(), Violation> {
-        for client in 0..CLIENTS {
+        for client in 0..self.clients.len() {
             if let Some(number) = self.clients[client] {
                 self.disconnect(client, number);
             }
@@ -446,27 +438,4 @@ impl World {
 
 fn channel_name(name: &str) -> ChannelName {
     ChannelName::parse(name, 100).expect("a good name")
-}
-
-/// Parses a frame for a client of the test.
-fn read(text: &str) -> Option<ReceivedMessage> {
-    let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
-    let data = frame["data"].as_str().unwrap_or_default();
-    let inner: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
-    let user = || inner["user_id"].as_str().unwrap_or_default().to_owned();
-    match frame["event"].as_str()? {
-        "pusher_internal:subscription_succeeded" => {
-            let ids = inner["presence"]["ids"].as_array().cloned().unwrap_or_default();
-            let ids = ids.iter().filter_map(|id| id.as_str().map(str::to_owned));
-            Some(ReceivedMessage::Acknowledged(ids.collect()))
-        }
-        "pusher_internal:member_added" => Some(ReceivedMessage::Added(user())),
-        "pusher_internal:member_removed" => Some(ReceivedMessage::Removed(user())),
-        "pusher_internal:subscription_count" => {
-            let count = inner["subscription_count"].as_u64()?;
-            Some(ReceivedMessage::Count(usize::try_from(count).ok()?))
-        }
-        "e" => Some(ReceivedMessage::Event(data.parse().expect("a number"))),
-        _ => None,
-    }
 }

@@ -11,12 +11,13 @@ use crate::{
             simulation::network::{Network, NodeId},
         },
     },
+    channel::LogStart,
     config::AppConfig,
     hub::{
         ConnectionKey, ConnectionRef, Delivery, Hub, Inboxes, ShardIndex,
         testing::AllEventsObserver,
     },
-    protocol::{ChannelName, Member, SocketId},
+    protocol::{ChannelName, Frame, Member, SocketId},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -43,6 +44,8 @@ pub(super) struct SimNode {
     inboxes: Arc<Inboxes>,
     tasks: Vec<JoinHandle<()>>,
     connections: BTreeMap<u32, SimConnection>,
+    /// Closed connections whose subscriptions stay until then, as those of lost connections do.
+    lingering: Vec<(tokio::time::Instant, u32)>,
     last_slot: u32,
 }
 
@@ -54,6 +57,8 @@ struct SimConnection {
     subscribed: Option<SimSubscription>,
     /// Whether the client has closed the connection.
     is_closed: bool,
+    /// Whether the subscription reads the log of the channel.
+    reads_log: bool,
 }
 
 #[derive(Debug)]
@@ -66,8 +71,10 @@ struct SimSubscription {
 /// Something that a client was sent.
 #[derive(Clone, Debug)]
 pub(super) enum Sent {
-    /// The text of a frame.
-    Text(String),
+    /// The text of a frame, and the sequence that it has in the log of the channel, or 0.
+    Text(String, u64),
+    /// The subscription begins here in the log of the channel.
+    Started(LogStart),
     /// The close of the connection with code 4200.
     Closed,
 }
@@ -97,7 +104,8 @@ impl SimNode {
         let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
         let (broker, tasks) = RedisBroker::new(shared, endpoint, hubs, NODE_TIMEOUT);
         let tasks = tasks.into_iter().map(tokio::spawn).collect();
-        Self { id, broker, hub, inboxes, tasks, connections: BTreeMap::new(), last_slot: 0 }
+        let (connections, lingering) = (BTreeMap::new(), Vec::new());
+        Self { id, broker, hub, inboxes, tasks, connections, lingering, last_slot: 0 }
     }
 
     /// Whether the node is joined.
@@ -114,11 +122,22 @@ impl SimNode {
     }
 
     /// Opens a connection that subscribes to a channel.
-    pub(super) fn connect(&mut self, session: usize, channel: &ChannelName, user: Option<&str>) {
+    pub(super) fn connect(
+        &mut self,
+        session: usize,
+        channel: &ChannelName,
+        user: Option<&str>,
+        log: LogRequest<'_>,
+    ) {
         self.last_slot += 1;
         let slot = self.last_slot;
-        let connection =
-            SimConnection { session, channel: channel.clone(), subscribed: None, is_closed: false };
+        let connection = SimConnection {
+            session,
+            channel: channel.clone(),
+            subscribed: None,
+            is_closed: false,
+            reads_log: false,
+        };
         self.connections.insert(slot, connection);
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         let request = SubscribeRequest {
@@ -127,23 +146,37 @@ impl SimNode {
             channel,
             member: &member,
             socket_id: SocketId::from_random(1),
-            log: LogRequest::No,
+            log,
         };
         self.broker.subscribe(&self.hub, request);
     }
 
-    /// Closes the connection of a session, if there is one.
-    pub(super) fn disconnect(&mut self, session: usize) {
+    /// Closes the connection of a session, if there is one. Its subscription stays for `grace`.
+    pub(super) fn disconnect(&mut self, session: usize, grace: Duration) {
         let found =
             self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_closed);
         let Some((slot, connection)) = found else { return };
         connection.is_closed = true;
         let slot = *slot;
-        self.end(slot);
+        if grace.is_zero() {
+            self.end(slot);
+        } else {
+            self.release_log(slot);
+            self.lingering.push((tokio::time::Instant::now() + grace, slot));
+        }
+    }
+
+    fn release_log(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(&slot)
+            && std::mem::take(&mut connection.reads_log)
+        {
+            self.broker.release_log(&self.hub, &connection.channel);
+        }
     }
 
     /// Ends a subscription, if it has begun.
     fn end(&mut self, slot: u32) {
+        self.release_log(slot);
         let Some(connection) = self.connections.get(&slot) else { return };
         // A subscription can only be ended once it has begun: before that, the cluster has no record of it.
         let Some(subscribed) = &connection.subscribed else { return };
@@ -154,6 +187,11 @@ impl SimNode {
 
     /// Returns what the connections were sent since the last call, with their sessions.
     pub(super) fn take(&mut self) -> Vec<(usize, Sent)> {
+        let now = tokio::time::Instant::now();
+        let due: Vec<_> = self.lingering.extract_if(.., |(until, _)| *until <= now).collect();
+        for (_, slot) in due {
+            self.end(slot);
+        }
         let mut batch = VecDeque::new();
         self.inboxes.inbox(ShardIndex::new(0)).drain_into(&mut batch);
         let mut sent = Vec::new();
@@ -170,13 +208,16 @@ impl SimNode {
                 let Some(connection) = self.connections.get_mut(&key.slot) else { return };
                 let subscribed = accepted.subscribed;
                 if !connection.is_closed {
-                    let frames =
-                        [Some(subscribed.succeeded_frame), subscribed.cached, subscribed.count];
-                    for frame in frames.into_iter().flatten() {
+                    let mut push = |frame: Frame| {
                         let text = frame.as_text().expect("it is text").to_owned();
-                        sent.push((connection.session, Sent::Text(text)));
-                    }
+                        sent.push((connection.session, Sent::Text(text, 0)));
+                    };
+                    push(subscribed.succeeded_frame);
+                    subscribed.cached.into_iter().chain(subscribed.count).for_each(push);
+                    let start = subscribed.log.clone().map(Sent::Started);
+                    sent.extend(start.map(|start| (connection.session, start)));
                 }
+                connection.reads_log = subscribed.log.is_some();
                 connection.subscribed = Some(SimSubscription {
                     channel: subscribed.channel,
                     after_sequence: subscribed.after_sequence,
@@ -186,14 +227,14 @@ impl SimNode {
                     self.end(key.slot);
                 }
             }
-            Delivery::Channel { channel, sequence, frame, .. } => {
+            Delivery::Channel { channel, sequence, frame, logged, .. } => {
                 let text = frame.as_text().expect("it is text");
                 for connection in self.connections.values().filter(|one| !one.is_closed) {
                     let receives = connection.subscribed.as_ref().is_some_and(|subscribed| {
                         subscribed.channel == channel && subscribed.after_sequence < sequence
                     });
                     if receives {
-                        sent.push((connection.session, Sent::Text(text.to_owned())));
+                        sent.push((connection.session, Sent::Text(text.to_owned(), logged)));
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! The report of a violation.
 
-use super::{CHANNELS, World};
+use super::{CHANNELS, World, readers::ReaderItem};
 use std::fmt::Write as _;
 use tokio::time::Instant;
 
@@ -9,6 +9,9 @@ impl World {
     pub(in crate::broker::redis::simulation) fn fingerprint(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
+        for reader in &self.history.readers {
+            format!("{:?}", reader.events().collect::<Vec<_>>()).hash(&mut hasher);
+        }
         for session in &self.history.sessions {
             for (at, received) in &session.received {
                 ((*at - self.start).as_micros(), format!("{received:?}")).hash(&mut hasher);
@@ -41,6 +44,20 @@ impl World {
             write!(text, "\nsession on node {slot} channel {channel} user {:?}", session.user)?;
             for (at, received) in &session.received {
                 write!(text, "\n  {:9.3} {received:?}", since(*at))?;
+            }
+        }
+        if let Some(reader) =
+            number(violation, "reader ").and_then(|at| self.history.readers.get(at))
+        {
+            write!(text, "\nreader of channel {}", CHANNELS[reader.channel])?;
+            for item in &reader.items {
+                match item {
+                    ReaderItem::Accepted { at, before, gap } => {
+                        let (at, before) = (since(*at), before.map(since));
+                        write!(text, "\n  {at:9.3} accepted, before {before:?}, gap {gap:?}")?;
+                    }
+                    ReaderItem::Event(id) => write!(text, " {id}")?,
+                }
             }
         }
         let events = self.history.events.lock().expect("one thread");
