@@ -17,8 +17,21 @@ pub(super) struct Acknowledgements {
     frames_of_ping: usize,
     written_at: Instant,
     pinged_at: Instant,
+    /// From when on a ping follows a write at once.
+    ping_due: Instant,
     /// The counter after which nothing more is delivered, and until when its acknowledgement is waited for.
     last: Option<(u64, Instant)>,
+}
+
+/// What is to be done for an acknowledgement when something is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AfterWrite {
+    /// Nothing: a ping is on its way, or its time is known.
+    Nothing,
+    /// A ping follows later: the deadline of the connection may be earlier now.
+    Check,
+    /// A ping is to be written with it.
+    Ping,
 }
 
 /// How long the last confirmation before a close may take. Without it, the client receives some events twice.
@@ -41,6 +54,7 @@ impl Acknowledgements {
             frames_of_ping: 0,
             written_at: now,
             pinged_at: now,
+            ping_due: now + PING_INTERVAL,
             last: None,
         }
     }
@@ -64,17 +78,20 @@ impl Acknowledgements {
         )
     }
 
-    pub(super) fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> bool {
+    pub(super) fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> AfterWrite {
         if std::mem::take(&mut self.frames_of_ping) == frames {
-            return false;
+            return AfterWrite::Nothing;
         }
         self.written_at = now;
-        if self.pings.is_empty() && self.pinged_at + PING_INTERVAL <= now {
+        if self.pings.is_empty() && self.ping_due <= now {
             self.on_ping(counter, 0, now);
-            return true;
+            return AfterWrite::Ping;
         }
-        self.unconfirmed_since.get_or_insert(now);
-        false
+        if self.unconfirmed_since.is_some() {
+            return AfterWrite::Nothing;
+        }
+        self.unconfirmed_since = Some(now);
+        if self.pings.is_empty() { AfterWrite::Check } else { AfterWrite::Nothing }
     }
 
     pub(super) fn on_ping(&mut self, counter: u64, frames_of_ping: usize, now: Instant) {
@@ -82,15 +99,13 @@ impl Acknowledgements {
         let counter = self.last.map_or(counter, |(last, _)| counter.min(last));
         self.pings.push_back((counter, now));
         self.pinged_at = now;
+        self.ping_due = now + PING_INTERVAL;
         self.unconfirmed_since = None;
         self.frames_of_ping = frames_of_ping;
     }
 
     /// Whether something was written that no ping follows yet.
-    pub(super) fn has_later_ping(&self) -> bool {
-        self.unconfirmed_since.is_some() && self.pings.is_empty()
-    }
-
+    /// When a ping is due that follows no write.
     pub(super) fn ping_at(&self) -> Option<Instant> {
         let since = self.unconfirmed_since.filter(|_| self.pings.is_empty())?;
         let first_check = (since + QUIET).max(self.pinged_at + QUIET_PING_INTERVAL);
@@ -99,6 +114,6 @@ impl Acknowledgements {
         let more_checks = u32::try_from(more_checks).unwrap_or(u32::MAX);
         let quiet =
             first_check + QUIET_PING_INTERVAL.saturating_mul(more_checks).min(PING_INTERVAL);
-        Some(quiet.min(self.pinged_at + PING_INTERVAL))
+        Some(quiet.min(self.ping_due))
     }
 }

@@ -18,6 +18,7 @@ mod resumable;
 #[cfg(test)]
 mod tests;
 
+pub use acknowledgements::AfterWrite;
 pub use config::SessionConfig;
 pub use resumable::Resumable;
 

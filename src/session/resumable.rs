@@ -5,7 +5,7 @@
 //! proves nothing: the browser answers it for a page that is suspended, and before the page has read.
 
 use super::{
-    acknowledgements::Acknowledgements,
+    acknowledgements::{Acknowledgements, AfterWrite},
     counted::{CountedPositions, RESUBSCRIBE_TIMEOUT},
 };
 use crate::{
@@ -296,11 +296,14 @@ impl Resumable {
         session
     }
 
-    /// Records that `frames` are about to be written, after all deliveries up to `counter` were queued. Returns
-    /// whether a ping is to be written with them.
-    pub fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> bool {
+    /// Records that `frames` are about to be written, after all deliveries up to `counter` were queued.
+    #[inline]
+    pub fn on_write(&mut self, counter: u64, frames: usize, now: Instant) -> AfterWrite {
         // A page answers each attempt to connect, also one that it is about to give up.
-        self.is_claimed() && self.acknowledgements.on_write(counter, frames, now)
+        if !self.is_claimed() {
+            return AfterWrite::Nothing;
+        }
+        self.acknowledgements.on_write(counter, frames, now)
     }
 
     /// Records that a `pusher:ping` was queued behind all deliveries up to `counter`. If the outbox has only pings,
@@ -321,12 +324,6 @@ impl Resumable {
         while self.acknowledgements.pings.front().is_some_and(|(at, _)| *at <= counter) {
             self.on_pong();
         }
-    }
-
-    /// Whether a ping is due later that follows no write.
-    #[must_use]
-    pub fn has_later_ping(&self) -> bool {
-        self.acknowledgements.has_later_ping()
     }
 
     /// When a ping is due that follows no write; `None` if none is.

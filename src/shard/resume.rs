@@ -14,7 +14,7 @@ use crate::{
     hub::{AcceptedSubscription, ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
     node::{ClaimResult, Lingering, Owner},
     protocol::{ChannelName, ClientName, CloseCode, Frame, SocketId, event},
-    session::{Resumable, Subscription},
+    session::{AfterWrite, Resumable, Subscription},
 };
 use std::{
     collections::HashMap,
@@ -249,16 +249,15 @@ impl Shard {
         let connection = &mut self.connections[slot as usize];
         let Phase::Open(client) = &mut connection.phase else { return };
         let Some(resumable) = client.session.resumable_mut() else { return };
-        let had_later_ping = resumable.has_later_ping();
-        let is_ping_due = resumable.on_write(counter, connection.outbox.len(), now);
-        let needs_check = is_ping_due || (!had_later_ping && resumable.has_later_ping());
-        if is_ping_due {
-            let ping = self.ping(slot);
-            self.metrics().sent(ping.kind(), 1, ping.bytes().len());
-            self.connections[slot as usize].queue(ping);
-        }
-        if needs_check {
-            self.schedule_check(slot);
+        match resumable.on_write(counter, connection.outbox.len(), now) {
+            AfterWrite::Nothing => {}
+            AfterWrite::Check => self.schedule_check(slot),
+            AfterWrite::Ping => {
+                let ping = self.ping(slot);
+                self.metrics().sent(ping.kind(), 1, ping.bytes().len());
+                self.connections[slot as usize].queue(ping);
+                self.schedule_check(slot);
+            }
         }
     }
 

@@ -172,11 +172,14 @@ fn a_client_that_may_have_missed_events_is_told_so() {
 fn a_write_is_followed_by_a_ping_once_a_second() {
     let start = Instant::now();
     let mut client = resumable(start);
-    assert!(!client.on_write(1, 3, start));
+    assert_eq!(client.on_write(1, 3, start), AfterWrite::Check);
+    assert_eq!(client.on_write(1, 3, start), AfterWrite::Nothing);
     assert_eq!(client.ping_at(), Some(start + QUIET_PING_INTERVAL));
-    assert!(client.on_write(2, 3, start + PING_INTERVAL), "it is due with a write");
+    let written = client.on_write(2, 3, start + PING_INTERVAL);
+    assert_eq!(written, AfterWrite::Ping, "it is due with a write");
     assert_eq!(client.ping_at(), None, "nothing was written after it");
-    assert!(!client.on_write(3, 3, start + PING_INTERVAL * 2), "it was not answered");
+    let written = client.on_write(3, 3, start + PING_INTERVAL * 2);
+    assert_eq!(written, AfterWrite::Nothing, "it was not answered");
     assert_eq!((client.ping_at(), client.unanswered_since()), (None, Some(start + PING_INTERVAL)));
     client.on_pong();
     assert_eq!(client.ping_at(), Some(start + PING_INTERVAL * 2), "the rest is confirmed too");
@@ -200,10 +203,12 @@ fn the_last_events_of_a_burst_are_confirmed_soon() {
     assert_eq!(client.ping_at(), Some(start + 1_000 * MS), "at most a second after the last");
     client.on_ping(4, 1, start + 1_000 * MS);
     client.on_pong();
-    assert!(!client.on_write(4, 1, start + 3_000 * MS), "the write of the ping itself");
+    let written = client.on_write(4, 1, start + 3_000 * MS);
+    assert_eq!(written, AfterWrite::Nothing, "the write of the ping itself");
     assert_eq!(client.ping_at(), None);
     client.on_ping(5, 2, start + 3_000 * MS);
-    assert!(!client.on_write(5, 3, start + 3_001 * MS), "more than the ping");
+    let written = client.on_write(5, 3, start + 3_001 * MS);
+    assert_eq!(written, AfterWrite::Nothing, "more than the ping, but that is not answered");
     client.on_pong();
     assert_eq!(client.ping_at(), Some(start + 3_250 * MS));
 }
@@ -289,7 +294,8 @@ fn a_connection_claims_once() {
     let now = Instant::now();
     let mut client = Resumable::new(ResumeToken::parse("0123456789abcdef").unwrap(), true, now);
     assert!(client.is_unclaimed() && !client.is_waiting());
-    assert!(!client.on_write(1, 3, now + PING_INTERVAL), "the page may give this attempt up");
+    let written = client.on_write(1, 3, now + PING_INTERVAL);
+    assert_eq!(written, AfterWrite::Nothing, "the page may give this attempt up");
     assert_eq!(client.ping_at(), None);
     client.wait("first");
     assert!(!client.is_unclaimed() && client.is_waiting() && !client.is_claimed());

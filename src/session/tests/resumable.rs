@@ -17,7 +17,8 @@ fn resumable() -> (Session<u32>, Instant) {
 fn what_was_written_is_acknowledged_soon() {
     let (mut session, start) = resumable();
     assert_eq!(session.deadline(), start + ACTIVITY_TIMEOUT, "nothing is to be acknowledged");
-    assert!(!session.resumable_mut().unwrap().on_write(1, 1, start));
+    let written = session.resumable_mut().unwrap().on_write(1, 1, start);
+    assert_eq!(written, AfterWrite::Check);
     let due = session.deadline();
     assert!(due < start + S, "{:?}", due - start);
     assert_eq!(session.on_deadline(due - Duration::from_millis(1)), None);
