@@ -257,8 +257,8 @@ class Prometheus(PromtoolTest):
             shown = [text.replace("[5m]", "[1m]") for text in queries(dashboard())]
             wait_until(lambda: self.query("rate(campanile_publishes_total[1m]) > 0"), "the publishes")
             empty = [text for text in shown if not self.query(text)]
-        # Without Redis, webhooks, TLS, errors and restarts.
-        expected = re.compile("broker|webhook|certificate|ended|rejected|changes")
+        # Without Redis, webhooks, TLS, clients that return, errors and restarts.
+        expected = re.compile("broker|webhook|certificate|sessions_total|gaps|duplicates|dropped|ended|rejected|changes")
         self.assertEqual([text for text in empty if not expected.search(text)], [])
         self.assertLess(20, len(shown) - len(empty))
 
