@@ -84,7 +84,8 @@ pub(crate) struct Options {
     /// report: the server [default: campanile beside this program's folder]
     #[arg(long)]
     pub(crate) binary: Option<PathBuf>,
-    /// compare: a server, as NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,resume]; at least two
+    /// compare: a server, as NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL][,resume], or "floor" for what the
+    /// kernel takes; at least two, and the ratios are to the first
     #[arg(long = "side", value_name = "SERVER")]
     pub(crate) sides: Vec<Side>,
     /// compare: a scenario with its options, such as "fanout --window 4"; may be repeated

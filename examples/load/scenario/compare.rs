@@ -10,15 +10,20 @@ use clap::Parser;
 use std::str::FromStr;
 
 /// The default runs.
-const RUNS: [&str; 5] = ["connect -n 2000", "fanout", "fanout --window 4", "unicast", "saturate"];
+const RUNS: [&str; 5] = ["connect -n 2000", "fanout", "unicast", "fanout --window 4", "saturate"];
+/// How many of them have a floor.
+const RUNS_WITH_FLOOR: usize = 3;
 
-/// A server of the comparison.
+/// The name of the side that is no server.
+const FLOOR: &str = "floor";
+
+/// A server of the comparison, or what the kernel takes for the same load.
 #[derive(Clone, Debug)]
 pub(crate) struct Side {
     /// Its name in the table.
     name: String,
-    /// Its options for a scenario.
-    arguments: Vec<String>,
+    /// Its options for a scenario; `None` for the floor.
+    arguments: Option<Vec<String>>,
 }
 
 /// The outcomes of all sides in one run.
@@ -33,9 +38,13 @@ pub(crate) struct Comparison {
 impl FromStr for Side {
     type Err = String;
 
-    /// `NAME=URL[,pid=N][,app-id=…][,key=…][,secret=…][,url=…][,resume]`
+    /// `NAME=URL[,pid=N][,app-id=…][,key=…][,secret=…][,url=…][,resume]`, or `floor`
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = "NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL][,resume]";
+        if text == FLOOR {
+            return Ok(Self { name: FLOOR.to_owned(), arguments: None });
+        }
+        let form =
+            "floor or NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL][,resume]";
         let (name, rest) = text.split_once('=').ok_or_else(|| format!("expected {form}"))?;
         let mut parts = rest.split(',');
         let mut arguments = vec!["--url".to_owned(), parts.next().unwrap_or_default().to_owned()];
@@ -50,7 +59,7 @@ impl FromStr for Side {
             }
             arguments.extend([format!("--{key}"), value.to_owned()]);
         }
-        Ok(Self { name: name.to_owned(), arguments })
+        Ok(Self { name: name.to_owned(), arguments: Some(arguments) })
     }
 }
 
@@ -60,14 +69,20 @@ pub(crate) fn compare(options: &Options) -> Result<Vec<Comparison>, Failure> {
         return Err(Failure::Usage("compare needs two --side NAME=URL,pid=N at least".to_owned()));
     }
     let asked: Vec<&str> = options.runs.iter().map(String::as_str).collect();
-    let runs = if asked.is_empty() { RUNS.to_vec() } else { asked };
+    let has_floor = options.sides.iter().any(|side| side.arguments.is_none());
+    let default = if has_floor { &RUNS[..RUNS_WITH_FLOOR] } else { &RUNS[..] };
+    let runs = if asked.is_empty() { default.to_vec() } else { asked };
     let mut comparisons = Vec::new();
     for run in runs {
         let mut sides = vec![Vec::new(); options.sides.len()];
         for round in 1..=options.rounds {
             for (side, outcomes) in options.sides.iter().zip(&mut sides) {
                 progress::say(format_args!("{run}: {}, round {round}", side.name));
-                outcomes.extend(scenario::run(&parse(run, side)?)?);
+                let asked = parse(run, side)?;
+                outcomes.extend(match side.arguments {
+                    Some(_) => scenario::run(&asked)?,
+                    None => vec![scenario::floor_of(&asked)?],
+                });
             }
         }
         comparisons.push(Comparison { run: run.to_owned(), sides });
@@ -77,7 +92,7 @@ pub(crate) fn compare(options: &Options) -> Result<Vec<Comparison>, Failure> {
 
 fn parse(run: &str, side: &Side) -> Result<Options, Failure> {
     let words = ["load"].into_iter().chain(run.split_whitespace()).map(str::to_owned);
-    let parsed = Options::try_parse_from(words.chain(side.arguments.iter().cloned()));
+    let parsed = Options::try_parse_from(words.chain(side.arguments.iter().flatten().cloned()));
     let options = parsed.map_err(|error| Failure::Usage(error.to_string()))?;
     if matches!(options.scenario, Scenario::Compare | Scenario::Report | Scenario::Floor) {
         return Err(Failure::Usage(format!("{run} cannot be compared")));
@@ -151,6 +166,8 @@ mod tests {
         assert!(!options.bench().unwrap().target.resume);
         let side: Side = "a=http://127.0.0.1:1,resume,pid=7".parse().unwrap();
         assert!(parse("fanout", &side).unwrap().bench().unwrap().target.resume);
+        let floor: Side = "floor".parse().unwrap();
+        assert!(floor.arguments.is_none() && parse("fanout", &floor).is_ok());
         assert!("a=http://127.0.0.1:1,port=7".parse::<Side>().is_err());
         assert!(parse("report", &side).is_err());
     }

@@ -4,6 +4,7 @@ mod churn;
 pub(crate) mod compare;
 mod disconnect;
 mod floor;
+mod floor_connect;
 mod floor_unicast;
 mod holding;
 mod presence;
@@ -28,6 +29,9 @@ use crate::{
 
 /// The rates of the scenario `latency`, in events per second.
 const RATES: [f64; 9] = [10.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 4_000.0, 8_000.0];
+/// The connections of the scenario `connect`, and how many of them are opened at a time.
+const CONNECTIONS: u32 = 5_000;
+const IN_FLIGHT: u32 = 64;
 /// The share of the offered load below which a server is saturated.
 const KEEPS_UP: f64 = 0.9;
 
@@ -37,8 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Outcome>, Failure> {
     match options.scenario {
         Scenario::Floor => floor(&bench, options),
         Scenario::Connect => {
-            let holding = holding(options, 5_000);
-            bench.connect(holding, options.window.unwrap_or(64)).map(|one| vec![one])
+            let holding = holding(options, CONNECTIONS);
+            bench.connect(holding, options.window.unwrap_or(IN_FLIGHT)).map(|one| vec![one])
         }
         Scenario::Idle => {
             bench.idle(holding(options, 18_000), options.duration(2.0)).map(|one| vec![one])
@@ -116,6 +120,32 @@ fn floor(bench: &Bench, options: &Options) -> Result<Vec<Outcome>, Failure> {
     let one = |frames| bench.floor(Floor { connections, rate, frames, duration });
     let unicast = || bench.floor_unicast(connections, options.publishers.unwrap_or(4), duration);
     Ok(vec![one(1)?, one(16)?, unicast()?])
+}
+
+/// What the kernel takes for the load of a scenario.
+pub(crate) fn floor_of(options: &Options) -> Result<Outcome, Failure> {
+    let bench = options.bench()?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no floor")]
+    match options.scenario {
+        Scenario::Connect => {
+            let connections = holding(options, CONNECTIONS).connections;
+            bench.floor_connect(connections, options.window.unwrap_or(IN_FLIGHT))
+        }
+        Scenario::Fanout | Scenario::Unicast => {
+            let Traffic { subscribers, channels, publishers, pace, duration, .. } =
+                traffic(options.scenario, options);
+            match pace {
+                Pace::Rate(rate) if channels == 1 => {
+                    bench.floor(Floor { connections: subscribers, rate, frames: 1, duration })
+                }
+                Pace::Answers => bench.floor_unicast(channels, publishers, duration),
+                Pace::Rate(_) | Pace::Window { .. } => Err(Failure::Usage(
+                    "the floor of this load is not known: fanout has one at a rate, unicast without".to_owned(),
+                )),
+            }
+        }
+        _ => Err(Failure::Usage("connect, fanout and unicast have a floor".to_owned())),
+    }
 }
 
 fn holding(options: &Options, connections: u32) -> Holding {
