@@ -14,6 +14,7 @@ use super::{
     names::KeyNames,
     notifiers::AppNotifiers,
     partition::Partition,
+    publish_groups::PublishGroups,
     random,
     ready::ReadyNodes,
     recent_sequences::{LEFT_RETENTION, MIN_RETENTION, RecentSequences},
@@ -47,6 +48,7 @@ pub(super) struct ClusterState {
     /// The sequences up to which this node had received the events of channels with readers that it has left.
     pub(super) left_sequences: RecentSequences,
     pub(super) cache_updates: CacheUpdates,
+    pub(super) publish_groups: PublishGroups,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) notifiers: AppNotifiers,
@@ -161,6 +163,7 @@ impl ClusterState {
             published_sequences: RecentSequences::new(MIN_RETENTION, now()),
             left_sequences: RecentSequences::new(LEFT_RETENTION, now()),
             cache_updates: CacheUpdates::default(),
+            publish_groups: PublishGroups::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
             notifiers: AppNotifiers::default(),

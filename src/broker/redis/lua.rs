@@ -49,13 +49,18 @@ const TAKEOVER_MS: usize = 6_000;
 const LOG_TTL_MS: usize = 86_400_000;
 
 /// The parts that scripts include, by their placeholders.
-pub(super) const INCLUDES: [(&str, &str); 2] =
-    [("@FENCING@", include_str!("lua/fencing.lua")), ("@LOG@", include_str!("lua/log.lua"))];
+pub(super) const INCLUDES: [(&str, &str); 3] = [
+    ("@FENCING@", include_str!("lua/fencing.lua")),
+    ("@LOG@", include_str!("lua/log.lua")),
+    ("@PUBLISHING@", include_str!("lua/publish.lua")),
+];
 
 /// The text of a script with its parts and constants. A Redis Cluster publishes in the slot's own node.
 pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: bool) -> String {
     let with_parts =
         parts.iter().fold(script.to_owned(), |text, (name, part)| text.replace(name, part));
+    // A script within another one uses what that one includes.
+    let with_parts = with_parts.replace("@FENCING@", "");
     let constants = [
         ("@TOMBSTONE_MS@", TOMBSTONE_MS),
         ("@TOPIC_LIST_TTL_MS@", TOPIC_LIST_TTL_MS),

@@ -106,6 +106,7 @@ mod notifiers;
 mod partition;
 mod peers;
 mod publish;
+mod publish_groups;
 mod query;
 mod random;
 mod ready;

@@ -1,6 +1,8 @@
 //! Publishing through Redis: an event is accepted for the subscribers on all nodes, or delivered to
 //! none.
 
+mod grouped;
+
 use super::{
     cache_updates::CachedPublish,
     channel_logs::LogDrops,
@@ -8,7 +10,6 @@ use super::{
     cluster_state::ClusterState,
     envelope::{Envelope, EnvelopeId},
     fencing_token::FencingToken,
-    link_state::JoinedLink,
     partition::Partition,
     random,
     reason::{UnavailableReason, was_rejected},
@@ -100,11 +101,11 @@ impl OutgoingEvent {
 }
 
 /// Events of one partition, which are published in one step.
-struct PartitionPublish<'a> {
-    partition: Partition,
-    events: Vec<&'a OutgoingEvent>,
+pub(super) struct PartitionPublish<'a> {
+    pub(super) partition: Partition,
+    pub(super) events: Vec<&'a OutgoingEvent>,
     /// The positions of the events among all.
-    positions: Vec<usize>,
+    pub(super) positions: Vec<usize>,
 }
 
 impl PartitionPublish<'_> {
@@ -199,7 +200,7 @@ impl ClusterState {
 
     /// Publishes the events of all partitions. Returns the counts of their channels, and how many events were repeated.
     async fn publish_all(
-        &self,
+        self: &Arc<Self>,
         app_id: &Arc<str>,
         events: &[OutgoingEvent],
         max_cache_bytes: usize,
@@ -260,7 +261,7 @@ impl ClusterState {
     }
 
     async fn publish_batch(
-        &self,
+        self: &Arc<Self>,
         app_id: &str,
         batch: &PartitionPublish<'_>,
         max_cache_bytes: usize,
@@ -301,19 +302,20 @@ impl ClusterState {
 
     /// One attempt; `None` if the node was not joined in time.
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         app_id: &str,
         batch: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
         (deadline, is_retry, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<AttemptOutcome> {
-        let JoinedLink { connection, token } = self.wait_joined(deadline).await?;
+        let link = self.wait_joined(deadline).await?;
+        let token = Arc::clone(&link.token);
         let partition = batch.partition;
         let requested_at = now();
         let attempt_deadline = self.attempt_deadline(requested_at, deadline);
         let options = (attempt_deadline, is_retry, max_cache_bytes);
         let (call, topics) = self.publish_call(app_id, batch, ids, options, &token);
-        let reply = self.await_reply(deadline, call.run(&connection)).await;
+        let reply = self.await_reply(deadline, self.run_publish(call, link)).await;
         Some(match reply {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) =
@@ -347,7 +349,7 @@ impl ClusterState {
     }
 
     /// The call of the script, and the topics of the events.
-    fn publish_call(
+    pub(super) fn publish_call(
         &self,
         app_id: &str,
         batch: &PartitionPublish<'_>,
@@ -422,7 +424,7 @@ impl ClusterState {
 
     /// Publishes a client event at once, or not at all: clients do not wait for it.
     pub(super) async fn publish_client_event(
-        &self,
+        self: &Arc<Self>,
         app_id: &str,
         event: OutgoingEvent,
     ) -> Result<(), Unavailable> {

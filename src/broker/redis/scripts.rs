@@ -11,6 +11,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+/// The keys and the arguments that a fenced call begins with.
+const FENCING_KEYS: usize = 1;
+const FENCING_ARGUMENTS: usize = 3;
 /// Maximum digits of the number of keys.
 const NUMBER_LEN: usize = 4;
 
@@ -56,6 +59,7 @@ pub(super) struct Scripts {
     pub(super) sync: Arc<Script>,
     pub(super) compare: Arc<Script>,
     pub(super) publish: Arc<Script>,
+    pub(super) publish_group: Arc<Script>,
     pub(super) notify: Arc<Script>,
     pub(super) channel: Arc<Script>,
     pub(super) scan: Arc<Script>,
@@ -79,6 +83,7 @@ impl Scripts {
             sync: script(include_str!("lua/sync.lua")),
             compare: script(include_str!("lua/compare.lua")),
             publish: script(include_str!("lua/publish.lua")),
+            publish_group: script(include_str!("lua/publish_group.lua")),
             notify: script(include_str!("lua/notify.lua")),
             channel: script(include_str!("lua/channel.lua")),
             scan: script(include_str!("lua/scan.lua")),
@@ -104,6 +109,7 @@ impl Scripts {
             &self.sync,
             &self.compare,
             &self.publish,
+            &self.publish_group,
             &self.notify,
             &self.channel,
             &self.scan,
@@ -167,8 +173,26 @@ impl ScriptCall {
             .number(token.link_number)
     }
 
+    /// Adds another fenced call for the same partition: how many keys and arguments it has, and all of them but its token.
+    pub(super) fn append_fenced(mut self, other: &Self) -> Self {
+        let first = other.ends[FENCING_ARGUMENTS - 1];
+        self = self
+            .number(other.keys.len() - FENCING_KEYS)
+            .number(other.ends.len() - FENCING_ARGUMENTS);
+        self.keys.extend_from_slice(&other.keys[FENCING_KEYS..]);
+        let moved = self.arguments.len() - first;
+        self.arguments.extend_from_slice(&other.arguments[first..]);
+        self.ends.extend(other.ends[FENCING_ARGUMENTS..].iter().map(|end| end + moved));
+        self
+    }
+
     pub(super) fn partition(&self) -> Partition {
         self.partition
+    }
+
+    /// The number of its keys.
+    pub(super) fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     /// The approximate size of the call in bytes.
