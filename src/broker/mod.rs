@@ -21,7 +21,7 @@ pub use local::{CacheStats, LocalBroker};
 pub use logs::{HistoryRead, LogRequest, LogStats};
 pub use occupied_channels::OccupiedChannels;
 pub(crate) use redis::{ClientMessage, ReturnedClient, SessionRequest};
-pub use redis::{PeerMessage, RedisBroker};
+pub use redis::{EncodedPublish, PeerMessage, RedisBroker};
 pub use requests::{AcceptedClientEvent, AppEvent, SignInMessages, SubscribeRequest};
 pub use watch::BrokerWatch;
 
@@ -275,6 +275,15 @@ impl Broker {
         match self {
             Self::Local(local) => Some(local::publish(local, hub, events, clock::now())),
             Self::Redis(_) => None,
+        }
+    }
+
+    /// Encodes events for a publish through Redis; `None` on a single node.
+    #[must_use]
+    pub fn encode(&self, hub: &Hub, events: &[AppEvent<'_>]) -> Option<EncodedPublish> {
+        match self {
+            Self::Local(_) => None,
+            Self::Redis(broker) => Some(broker.encode(hub, events, clock::now())),
         }
     }
 

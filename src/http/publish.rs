@@ -8,13 +8,14 @@ use super::{
     response::{ApiError, HttpResponse, ok},
 };
 use crate::{
-    broker::{AppEvent, IdempotencyKey},
+    broker::{AppEvent, EncodedPublish, IdempotencyKey},
     channel::Counts,
     config::AppConfig,
     hub::{Hub, ShardSet},
+    protocol::ChannelName,
 };
 use hyper::HeaderMap;
-use std::{borrow::Cow, future::poll_fn, task::Poll};
+use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll};
 
 /// A publish of one event.
 pub(super) struct SinglePublish<'a> {
@@ -44,11 +45,48 @@ impl<'a> SinglePublish<'a> {
         Some((self.response(counts), shards))
     }
 
+    /// Encodes the event for a publish through Redis; `None` on a single node.
+    pub(super) fn encode(mut self, http: &HttpContext, hub: Arc<Hub>) -> Option<PendingPublish> {
+        let encoded = http.node.broker().encode(&hub, &self.events)?;
+        let channels = std::mem::take(&mut self.events[0].channels);
+        Some(PendingPublish { hub, encoded, info: self.info.map(|info| (info, channels)) })
+    }
+
     fn response(&self, counts: Vec<Counts>) -> Cow<'static, str> {
-        match self.info {
-            None => "{}".into(),
-            Some(info) => info::channels(self.events[0].channels.iter().zip(counts), info).into(),
-        }
+        response(self.info.map(|info| (info, &*self.events[0].channels)), counts)
+    }
+}
+
+/// A publish of one event through Redis, which does not borrow its request.
+#[derive(Debug)]
+pub(super) struct PendingPublish {
+    hub: Arc<Hub>,
+    encoded: EncodedPublish,
+    /// The requested attributes, of these channels.
+    info: Option<(RequestedInfo, Vec<ChannelName>)>,
+}
+
+impl PendingPublish {
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Publishes the event. Returns the body of the response, and the shards that have deliveries.
+    pub(super) async fn publish(&self) -> Result<(Cow<'static, str>, ShardSet), ApiError> {
+        let (counts, shards) = self.encoded.publish(&self.hub).await?;
+        let info = self.info.as_ref().map(|(info, channels)| (*info, &**channels));
+        Ok((response(info, counts), shards))
+    }
+}
+
+/// The body of the response, with the requested attributes of the channels.
+fn response(
+    info: Option<(RequestedInfo, &[ChannelName])>,
+    counts: Vec<Counts>,
+) -> Cow<'static, str> {
+    match info {
+        None => "{}".into(),
+        Some((info, channels)) => info::channels(channels.iter().zip(counts), info).into(),
     }
 }
 

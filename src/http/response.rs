@@ -88,9 +88,26 @@ impl ApiError {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn header(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.header.as_ref()
+    }
+
+    /// The text for the log.
+    pub(super) fn log_reason(&self) -> &str {
+        self.logged.as_deref().unwrap_or(&self.message)
+    }
+
+    /// The body of the response.
+    pub(super) fn body(&self) -> String {
+        json!({"error": self.message, "code": self.code}).to_string()
+    }
+
     pub(super) fn into_response(self) -> HttpResponse {
-        let body = json!({"error": self.message, "code": self.code}).to_string();
-        let mut response = json_response(self.status, body);
+        let mut response = json_response(self.status, self.body());
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }

@@ -121,6 +121,15 @@ pub enum Delivery {
     },
     /// Closes an HTTP connection that waits for a request, for others that want to connect.
     Evict(ConnectionKey),
+    /// The response to an HTTP request that has waited for the broker.
+    Response {
+        /// The connection.
+        key: ConnectionKey,
+        /// The response; empty if there is none, and the connection is to be closed.
+        response: Vec<u8>,
+        /// The shards that have deliveries by the request.
+        reached: ShardSet,
+    },
 }
 
 /// How a connection begins that has claimed the place of its client.

@@ -87,6 +87,7 @@ pub(crate) fn received(inboxes: &Inboxes, index: usize) -> Vec<(String, Value)> 
                 (format!("disconnect {socket_id}"), Value::Null)
             }
             Delivery::Evict(key) => (format!("evict {}", key.slot), Value::Null),
+            Delivery::Response { key, .. } => (format!("response {}", key.slot), Value::Null),
             Delivery::Replace(key) => (format!("replace {}", key.slot), Value::Null),
             Delivery::Resume { key, .. } => (format!("resume {}", key.slot), Value::Null),
             Delivery::Subscription { ticket, result, .. } => match result {

@@ -51,6 +51,9 @@ impl Shard {
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
                 Delivery::Replace(key) => self.on_replaced(key),
                 Delivery::Evict(key) => self.evict_http(key),
+                Delivery::Response { key, response, reached } => {
+                    self.respond_later(key, &response, reached)
+                }
                 Delivery::Resume { key, client, outcome } => self.on_claimed(key, &client, outcome),
             };
             remaining = remaining.saturating_sub(count + 1);

@@ -90,6 +90,12 @@ impl Shard {
                     }
                     break;
                 }
+                Handled::Begun { consumed } => {
+                    (http.needed, http.incomplete_since) = (0, None);
+                    http.received = input[consumed..].to_vec();
+                    http.is_answering = true;
+                    break;
+                }
                 Handled::Upgrade { consumed, client } => {
                     let response = self.responses.bytes.split_off(start);
                     return self.upgrade(slot, response, client, &input[consumed..]);
@@ -190,6 +196,23 @@ impl Shard {
             return self.drop_connection(slot, CloseReason::NetworkError);
         }
         self.schedule_check(slot);
+    }
+
+    /// Adds the response to a request that was begun in an earlier turn.
+    pub(super) fn respond_later(
+        &mut self,
+        key: ConnectionKey,
+        response: &[u8],
+        reached: ShardSet,
+    ) -> usize {
+        if response.is_empty() && self.is_alive(key) {
+            self.drop_connection(key.slot, CloseReason::Panic);
+        } else {
+            let start = self.responses.bytes.len();
+            self.responses.bytes.extend_from_slice(response);
+            self.responses.ready.push((key, start..self.responses.bytes.len(), reached));
+        }
+        1
     }
 
     /// Writes the responses whose shards are not behind.

@@ -66,7 +66,7 @@ pub use admitted::{AdmittedClient, SubscriptionHandle};
 pub use connection::UpgradedSocket;
 pub use drain_schedule::stagger_duration;
 pub use event_loop::Shard;
-pub use requests::{AcceptedSocket, AcceptedSockets, Handled, RequestHandler};
+pub use requests::{AcceptedSocket, AcceptedSockets, Handled, RequestHandler, ResponseSender};
 pub use settings::ShardConfig;
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16

@@ -2,7 +2,7 @@
 
 use super::admitted::AdmittedClient;
 use crate::{
-    hub::{ConnectionKey, ConnectionRef, ShardSet},
+    hub::{ConnectionKey, ConnectionRef, Delivery, Inboxes, ShardSet},
     node::Node,
     permit::Permit,
     protocol::CloseCode,
@@ -91,6 +91,11 @@ pub enum Handled {
         /// The shards that have deliveries by it.
         reached: ShardSet,
     },
+    /// The request was begun, and a [`ResponseSender`] answers it.
+    Begun {
+        /// The length of the request.
+        consumed: usize,
+    },
     /// The connection becomes a WebSocket.
     Upgrade {
         /// The length of the request.
@@ -100,6 +105,14 @@ pub enum Handled {
     },
     /// Nothing: the connection is to be handed over.
     Other,
+}
+
+/// Sends the response to a request that waits for the broker. If it is dropped instead, the connection is closed.
+#[derive(Debug)]
+pub struct ResponseSender {
+    inboxes: Arc<Inboxes>,
+    connection: ConnectionRef,
+    is_sent: bool,
 }
 
 /// The state of a connection before its upgrade.
@@ -131,6 +144,33 @@ pub(super) struct Responses {
 pub(super) const REST_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often a connection without a deadline is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+impl ResponseSender {
+    /// A sender for the request of a shard's connection.
+    #[must_use]
+    pub fn new(inboxes: Arc<Inboxes>, connection: ConnectionRef) -> Self {
+        Self { inboxes, connection, is_sent: false }
+    }
+
+    /// Sends the response, which waits for the shards that have deliveries by the request.
+    pub fn send(mut self, response: Vec<u8>, reached: ShardSet) {
+        self.push(response, reached);
+        self.is_sent = true;
+    }
+
+    fn push(&self, response: Vec<u8>, reached: ShardSet) {
+        let ConnectionRef { shard, key } = self.connection;
+        self.inboxes.inbox(shard).push(Delivery::Response { key, response, reached });
+    }
+}
+
+impl Drop for ResponseSender {
+    fn drop(&mut self) {
+        if !self.is_sent {
+            self.push(Vec::new(), ShardSet::default());
+        }
+    }
+}
+
 impl HttpPhase {
     pub(super) fn new(handler: Box<dyn RequestHandler>) -> Self {
         Self {

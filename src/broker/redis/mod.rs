@@ -88,6 +88,7 @@ mod compare;
 mod console_peers;
 mod coordinator;
 mod dedup;
+mod encoded_publish;
 mod envelope;
 mod fencing_token;
 mod forwarding;
@@ -131,6 +132,7 @@ mod webhook_interest;
 
 pub(crate) use app_scripts::{AppCall, AppScripts};
 pub use console_peers::PeerMessage;
+pub use encoded_publish::EncodedPublish;
 pub use inspect::inspect;
 pub use link::RedisFacts;
 pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};

@@ -7,6 +7,7 @@ use super::{
     clock,
     cluster_state::ClusterState,
     coordinator::{Coordinator, CoordinatorRequest},
+    encoded_publish::{EncodedPublish, history_of},
     link::RedisEndpoint,
     membership::KEY_LAYOUT,
     publish::OutgoingEvent,
@@ -17,11 +18,11 @@ use crate::{
     broker::{
         AcceptedClientEvent, AppEvent, ClusterView, LogStats, PublishError, SignInMessages,
         SubscribeRequest, Unavailable,
-        logs::{HistoryRule, LogSettings, PendingLogRequest},
+        logs::{LogSettings, PendingLogRequest},
         occupied_channels::ChannelList,
     },
-    channel::{ChannelSummary, Counts, LogLimits},
-    config::{AppConfig, ConnectionConfig, RedisConfig, WebhookEvent},
+    channel::{ChannelSummary, Counts},
+    config::{ConnectionConfig, RedisConfig, WebhookEvent},
     hub::{ConnectionRef, Hub, ShardIndex, ShardSet, UserClose},
     protocol::{ChannelName, User, event},
 };
@@ -252,23 +253,17 @@ impl RedisBroker {
         events: &[AppEvent<'_>],
         now: Instant,
     ) -> Result<(Vec<Counts>, ShardSet), PublishError> {
-        let retention = Duration::from_secs(hub.app().config.cache_ttl_s);
-        let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
-        let app = hub.app();
-        let outgoing: Vec<OutgoingEvent> = each
-            .map(|(event, channel)| OutgoingEvent {
-                channel: channel.clone(),
-                frame: event::app_event(&event.name, channel, &event.data, now),
-                except: event.except,
-                retention,
-                publish_id: event.publish_id(channel),
-                history: history_of(&app.config, channel),
-            })
-            .collect();
-        let max_cache_bytes = hub.app().config.max_cache_bytes;
-        let counts = self.shared.publish(&hub.app_id(), &outgoing, max_cache_bytes).await?;
-        let shards = outgoing.iter().map(|outgoing| hub.shards_of(&outgoing.channel));
-        Ok((counts, shards.fold(ShardSet::default(), ShardSet::union)))
+        self.encode(hub, events, now).publish(hub).await
+    }
+
+    /// Encodes events to publish them later.
+    pub(in crate::broker) fn encode(
+        &self,
+        hub: &Hub,
+        events: &[AppEvent<'_>],
+        now: Instant,
+    ) -> EncodedPublish {
+        EncodedPublish::new(&self.shared, hub, events, now)
     }
 
     /// Publishes a client event, without waiting for an unavailable Redis. The sender receives an error if
@@ -431,11 +426,6 @@ impl RedisBroker {
     pub(in crate::broker) fn register_metrics(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(MetricsCollector(Arc::clone(&self.shared))));
     }
-}
-
-/// What the history of a channel keeps, if it has one.
-fn history_of(config: &AppConfig, channel: &ChannelName) -> Option<LogLimits> {
-    HistoryRule::of_channel(config, channel).map(|rule| rule.limits)
 }
 
 impl RequestSender {

@@ -5,13 +5,14 @@
 //! handed over with its bytes, and [`serve`](super::serve) answers it: there is one implementation of each error.
 
 mod head;
+mod pending_publish;
 mod publish;
 mod response;
 mod web_socket;
 
 use super::{HttpContext, ListenerKind, limiter::PendingConnection, serve};
 use crate::{
-    hub::ConnectionRef,
+    hub::{ConnectionRef, Inboxes},
     node::ClientAddress,
     permit::Permit,
     shard::{Handled, RequestHandler, UpgradedSocket},
@@ -33,6 +34,8 @@ pub struct DirectRequests {
     peer: SocketAddr,
     pending: PendingConnection,
     shard: mpsc::UnboundedSender<UpgradedSocket>,
+    /// The connection of the shard that has the socket.
+    owner: Option<(Arc<Inboxes>, ConnectionRef)>,
 }
 
 impl DirectRequests {
@@ -44,7 +47,7 @@ impl DirectRequests {
         pending: PendingConnection,
         shard: mpsc::UnboundedSender<UpgradedSocket>,
     ) -> Self {
-        Self { context, peer, pending, shard }
+        Self { context, peer, pending, shard, owner: None }
     }
 
     /// The client behind the connection, by the headers of trusted proxies.
@@ -57,7 +60,8 @@ impl DirectRequests {
 
 impl RequestHandler for DirectRequests {
     fn owned_by(&mut self, node: &Arc<crate::node::Node>, connection: ConnectionRef) {
-        self.pending.tracker.set_owner(Some((Arc::clone(node.inboxes()), connection)));
+        self.owner = Some((Arc::clone(node.inboxes()), connection));
+        self.pending.tracker.set_owner(self.owner.clone());
     }
 
     fn handle(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) -> Handled {
@@ -78,15 +82,17 @@ impl RequestHandler for DirectRequests {
                     None => None,
                 }
             }
-            (false, None) => self.upgrade(&http, &head, output),
+            // With Redis, an admission may have to be waited for.
+            (false, None) if http.node.broker().redis().is_none() => {
+                self.upgrade(&http, &head, output)
+            }
             _ => None,
         };
         handled.unwrap_or(Handled::Other)
     }
 
     fn is_direct(&self) -> bool {
-        let http = self.context.load();
-        http.tls.is_none() && http.node.broker().redis().is_none()
+        self.context.load().tls.is_none()
     }
 
     fn deadline(&self, blocked_since: Option<Instant>) -> Option<Instant> {
@@ -105,7 +111,7 @@ impl RequestHandler for DirectRequests {
     }
 
     fn hand_over(self: Box<Self>, socket: TcpStream, input: Vec<u8>, drain: DrainGuard) {
-        let Self { context, peer, pending, shard } = *self;
+        let Self { context, peer, pending, shard, owner: _ } = *self;
         pending.tracker.set_owner(None);
         match tokio::net::TcpStream::from_std(socket) {
             Ok(stream) => {

@@ -38,11 +38,17 @@ impl DirectRequests {
         let request_id = response::request_id(http, head)?;
         self.count(http, head, began)?;
         hub.admit_request(began).ok()?;
-        let (body, reached) = publish.publish_here(http, &hub)?;
+        let consumed = head.len + head.content_length?;
+        let Some((body, reached)) = publish.publish_here(http, &hub) else {
+            let client = self.client(http, head).address;
+            let request = (request_id.into_owned(), client, began);
+            self.begin_publish(publish.encode(http, hub)?, request)?;
+            return Some(Handled::Begun { consumed });
+        };
         http.node.metrics().publish_responded(200);
         response::ok(output, http, &request_id, &body, now);
         response::log(&request_id, ("POST", "publish", 200), began);
-        Some(Handled::Response { consumed: head.len + head.content_length?, reached })
+        Some(Handled::Response { consumed, reached })
     }
 
     /// Counts the connection at its first request. `None` if the rate is exceeded.

@@ -1,8 +1,9 @@
 //! Writes responses from prepared heads.
 
 use super::head::Head;
-use crate::http::{HttpContext, serve::REQUEST_ID_MAX};
+use crate::http::{HttpContext, response::ApiError, serve::REQUEST_ID_MAX};
 use std::{
+    borrow::Cow,
     cell::RefCell,
     fmt::Write as _,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -11,11 +12,18 @@ use std::{
 /// A request id, the client's own or a new one.
 #[derive(Debug)]
 pub(super) enum RequestId<'a> {
-    Sent(&'a str),
+    Sent(Cow<'a, str>),
     New([u8; 16]),
 }
 
 impl RequestId<'_> {
+    pub(super) fn into_owned(self) -> RequestId<'static> {
+        match self {
+            Self::Sent(id) => RequestId::Sent(id.into_owned().into()),
+            Self::New(digits) => RequestId::New(digits),
+        }
+    }
+
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Sent(id) => id,
@@ -29,7 +37,7 @@ pub(super) fn request_id<'a>(http: &HttpContext, head: &Head<'a>) -> Option<Requ
     let Some(sent) = head.request_id else { return Some(RequestId::New(http.request_id_digits())) };
     let is_plain =
         (1..=REQUEST_ID_MAX).contains(&sent.len()) && sent.iter().all(u8::is_ascii_graphic);
-    std::str::from_utf8(sent).ok().filter(|_| is_plain).map(RequestId::Sent)
+    std::str::from_utf8(sent).ok().filter(|_| is_plain).map(|id| RequestId::Sent(id.into()))
 }
 
 /// Logs an answered request: its method, its route and the status.
@@ -51,8 +59,36 @@ pub(super) fn ok(
     body: &str,
     now: SystemTime,
 ) {
+    output.extend_from_slice(b"HTTP/1.1 200 OK");
+    append_json(output, http, request_id, body, now);
+}
+
+/// Appends the response to a request that has failed.
+pub(super) fn error(
+    output: &mut Vec<u8>,
+    http: &HttpContext,
+    request_id: &RequestId<'_>,
+    error: &ApiError,
+    now: SystemTime,
+) {
+    output.extend_from_slice(format!("HTTP/1.1 {}", error.status()).as_bytes());
+    if let Some((name, value)) = error.header() {
+        output.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+        output.extend_from_slice(value.as_bytes());
+    }
+    append_json(output, http, request_id, &error.body(), now);
+}
+
+/// Appends the rest of a response after its status.
+fn append_json(
+    output: &mut Vec<u8>,
+    http: &HttpContext,
+    request_id: &RequestId<'_>,
+    body: &str,
+    now: SystemTime,
+) {
     output.extend_from_slice(
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
+        b"\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
           x-campanile-node: ",
     );
     output.extend_from_slice(http.node_header.as_bytes());

@@ -4,14 +4,17 @@ use super::*;
 use crate::{
     hub::{ConnectionRef, ShardSet},
     permit::Permit,
-    shard::{AcceptedSocket, Handled, RequestHandler},
+    shard::{AcceptedSocket, Handled, RequestHandler, ResponseSender},
 };
 use parking_lot::Mutex;
 
 /// The input of connections that were handed over.
 type HandedOver = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Understands requests of six bytes: `POST`, and a letter. `p` publishes on the channel `c`,
+/// What answers the requests that were begun, in order.
+type Begun = Arc<Mutex<Vec<ResponseSender>>>;
+
+/// Understands requests of six bytes: `POST`, and a letter. `p` publishes on the channel `c`, `b` begins something,
 /// `f` fills the socket. Anything else is handed over.
 #[derive(Debug)]
 struct Letters {
@@ -20,14 +23,19 @@ struct Letters {
     reached: ShardSet,
     idle_until: Option<Instant>,
     handed_over: HandedOver,
+    owner: Option<ConnectionRef>,
+    begun: Begun,
 }
 
+const BEGIN: &[u8] = b"POST b";
 const PUBLISH: &[u8] = b"POST p";
 const FILL: &[u8] = b"POST f";
 const FILLING: usize = 1 << 22;
 
 impl RequestHandler for Letters {
-    fn owned_by(&mut self, _: &Arc<Node>, _: ConnectionRef) {}
+    fn owned_by(&mut self, _: &Arc<Node>, connection: ConnectionRef) {
+        self.owner = Some(connection);
+    }
 
     fn is_direct(&self) -> bool {
         true
@@ -38,6 +46,11 @@ impl RequestHandler for Letters {
             [b'P', b'O', b'S', b'T', b' ', b'p', ..] => {
                 publish_on(&self.node, "c", "1", None);
                 output.extend_from_slice(b"ok");
+            }
+            [b'P', b'O', b'S', b'T', b' ', b'b', ..] => {
+                let inboxes = Arc::clone(self.node.inboxes());
+                self.begun.lock().push(ResponseSender::new(inboxes, self.owner.unwrap()));
+                return Handled::Begun { consumed: 6 };
             }
             [b'P', b'O', b'S', b'T', b' ', b'f', ..] => output.resize(output.len() + FILLING, b'x'),
             [b'P', ..] if input.len() < 6 => return Handled::Incomplete { needed: 6 },
@@ -68,10 +81,26 @@ impl ShardFixture {
         self.http_client_until(reached, None)
     }
 
+    /// An HTTP client, what is handed over of it, and what answers the requests that it begins.
+    fn beginning_client(&mut self) -> (TcpStream, HandedOver, Begun) {
+        let begun = Begun::default();
+        let (client, handed_over) = self.http_client_with(shards(&[]), None, Arc::clone(&begun));
+        (client, handed_over, begun)
+    }
+
     fn http_client_until(
         &mut self,
         reached: ShardSet,
         idle_until: Option<Instant>,
+    ) -> (TcpStream, HandedOver) {
+        self.http_client_with(reached, idle_until, Begun::default())
+    }
+
+    fn http_client_with(
+        &mut self,
+        reached: ShardSet,
+        idle_until: Option<Instant>,
+        begun: Begun,
     ) -> (TcpStream, HandedOver) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (socket, _) = self.listener.accept().unwrap();
@@ -79,7 +108,8 @@ impl ShardFixture {
         client.set_nonblocking(true).unwrap();
         let handed_over = HandedOver::default();
         let node = Arc::clone(&self.node);
-        let handler = Letters { node, reached, idle_until, handed_over: Arc::clone(&handed_over) };
+        let to = Arc::clone(&handed_over);
+        let handler = Letters { node, reached, idle_until, handed_over: to, owner: None, begun };
         let drain = self.shutdown.guard();
         let (handler, now) = (Box::new(handler), clock::now());
         self.shard.now = now;
@@ -130,6 +160,50 @@ async fn an_answer_waits_while_a_shard_with_deliveries_is_behind() {
     other.set_behind(false);
     fixture.run_until_idle();
     assert_eq!(read_all(&waits), "okok");
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_the_broker_are_answered_in_order() {
+    let mut fixture = ShardFixture::new();
+    let (client, handed_over, begun) = fixture.beginning_client();
+    fixture.send(&client, &[BEGIN, BEGIN, PUBLISH, BEGIN].concat());
+    for _ in 0..3 {
+        fixture.run_until_idle();
+        assert_eq!(begun.lock().len(), 1, "the next request waits");
+        let node = Arc::clone(&fixture.node);
+        let other = node.inboxes().inbox(ShardIndex::new(1));
+        other.set_behind(true);
+        begun.lock().remove(0).send(b"later ".to_vec(), shards(&[1]));
+        fixture.run_until_idle();
+        assert_eq!(read_all(&client), "", "a shard with deliveries is behind");
+        other.set_behind(false);
+        fixture.run_until_idle();
+        let answer = read_all(&client);
+        assert!(["later ", "later ok"].contains(&&*answer), "{answer}");
+    }
+    assert!(begun.lock().is_empty() && handed_over.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_is_never_answered_is_closed() {
+    let mut fixture = ShardFixture::new();
+    let (client, handed_over, begun) = fixture.beginning_client();
+    fixture.send(&client, BEGIN);
+    fixture.run_until_idle();
+    let key = fixture.connection_of(&client).key;
+    let node = Arc::clone(&fixture.node);
+    node.inboxes().inbox(ShardIndex::new(0)).push(crate::hub::Delivery::Evict(key));
+    fixture.shutdown.start();
+    fixture.run_until_idle();
+    assert_eq!(fixture.shard.http_connections, 1, "it is neither evicted nor handed over");
+    begun.lock().clear();
+    fixture.run_until_idle();
+    assert_eq!((fixture.shard.connections.len(), handed_over.lock().len()), (0, 0));
+    // The response to a connection that has ended.
+    let (client, _, begun) = fixture.beginning_client();
+    drop(client);
+    begun.lock().clear();
+    fixture.run_until_idle();
 }
 
 #[tokio::test(start_paused = true)]

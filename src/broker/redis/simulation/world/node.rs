@@ -265,7 +265,8 @@ impl SimNode {
             | Delivery::ReportConnections(_)
             | Delivery::WatchConnection(_)
             | Delivery::Evict(_)
-            | Delivery::Disconnect { .. } => {}
+            | Delivery::Disconnect { .. }
+            | Delivery::Response { .. } => {}
         }
     }
 }
