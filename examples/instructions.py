@@ -4,10 +4,12 @@
     cargo build --release --bin campanile
     python3 examples/instructions.py target/release/campanile
 
-Prints a column for each program that is named, so that an older one can be compared with a newer one. Needs valgrind and
-Python 3.11. Only the instructions of the server are counted, not those of the kernel.
+Prints a column for each program that is named, so that an older one can be compared with a newer one; with `--shards 1,2,4` a
+column for each number of shards. Needs valgrind and Python 3.11. Only the instructions of the server are counted, not those of
+the kernel.
 """
 
+import argparse
 import base64
 import hashlib
 import hmac
@@ -32,14 +34,14 @@ SECONDS = 10
 class Server:
     """A server under callgrind."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, shards):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.folder = folder
         config = os.path.join(folder, "config.toml")
         with open(config, "w") as file:
-            file.write('[server]\nshards = 1\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
+            file.write(f'[server]\nshards = {shards}\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
             file.write(f'[[apps]]\nid = "app-id"\nkey = "{KEY}"\nsecret = "{SECRET}"\nclient_events_per_second = 0\n')
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/counts", binary, "start"]
         command += ["--config", config, "--env-file", os.devnull, "--host", "127.0.0.1", "--port", str(self.port)]
@@ -266,16 +268,19 @@ FIGURES = {
 
 
 def main():
-    binaries = sys.argv[1:]
-    if not binaries:
-        sys.exit(__doc__)
-    print("| instructions | " + " | ".join(binaries) + " |")
-    print("|---|" + "---:|" * len(binaries))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("programs", nargs="+", metavar="PROGRAM")
+    parser.add_argument("--shards", default="1", help="numbers of shards, with commas")
+    options = parser.parse_args()
+    columns = [(program, int(shards)) for program in options.programs for shards in options.shards.split(",")]
+    heads = [program + (f", {shards} shards" if shards > 1 else "") for program, shards in columns]
+    print("| instructions | " + " | ".join(heads) + " |")
+    print("|---|" + "---:|" * len(columns))
     for name, measure in FIGURES.items():
         row = []
-        for binary in binaries:
+        for program, shards in columns:
             with tempfile.TemporaryDirectory() as folder:
-                server = Server(binary, folder)
+                server = Server(program, folder, shards)
                 try:
                     row.append(f"{measure(server):,.0f}")
                 except Closed:
