@@ -12,6 +12,7 @@ mod chaos;
 mod commands;
 mod console;
 mod failure;
+mod histories;
 mod latency;
 mod model_check;
 mod redis_cluster;
@@ -30,6 +31,8 @@ mod client_events;
 mod delivery;
 #[path = "../conformance/documented_metrics.rs"]
 mod documented_metrics;
+#[path = "../conformance/history.rs"]
+mod history;
 #[path = "../conformance/http_events.rs"]
 mod http_events;
 #[path = "../conformance/http_queries.rs"]

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use kit::{Call, Client, Server, Settings};
 
+use crate::Start as _;
+
 /// The history of channels with one of these prefixes.
 pub(crate) fn with_history(prefixes: &[&str], replay: &str) -> Settings {
     let each = prefixes.iter().map(|prefix| {
@@ -28,7 +30,7 @@ async fn receives(client: &mut Client, channel: &str, numbers: std::ops::Range<u
 #[tokio::test]
 async fn a_page_that_subscribes_after_the_job_has_begun_receives_all_events_in_order() {
     let kinds = ["ai.1", "private-ai.1", "private-encrypted-ai.1"];
-    let server = with_history(&["ai.", "private-", "presence-"], "first").start_node().await;
+    let server = with_history(&["ai.", "private-", "presence-"], "first").start().await;
     for channel in kinds {
         publish(&server, channel, 0..5).await;
         let mut client = server.client().await;
@@ -47,7 +49,7 @@ async fn a_page_that_subscribes_after_the_job_has_begun_receives_all_events_in_o
 
 #[tokio::test]
 async fn events_that_are_published_while_clients_subscribe_arrive_once_and_in_order() {
-    let server = with_history(&["ai."], "first").start_node().await;
+    let server = with_history(&["ai."], "first").start().await;
     let publishing = async { publish(&server, "ai.1", 0..200).await };
     let subscribing = async {
         let mut clients = Vec::new();
@@ -67,7 +69,7 @@ async fn events_that_are_published_while_clients_subscribe_arrive_once_and_in_or
 
 #[tokio::test]
 async fn a_history_is_not_replayed_unless_it_is_configured() {
-    let server = with_history(&["ai."], "never").start_node().await;
+    let server = with_history(&["ai."], "never").start().await;
     for channel in ["ai.1", "other"] {
         publish(&server, channel, 0..2).await;
         let mut client = server.client().await;
@@ -79,7 +81,7 @@ async fn a_history_is_not_replayed_unless_it_is_configured() {
 
 #[tokio::test]
 async fn client_events_are_not_kept() {
-    let server = with_history(&["private-"], "first").start_node().await;
+    let server = with_history(&["private-"], "first").start().await;
     let mut client = server.client().await;
     client.subscribe("private-ai.1").await;
     client.whisper("client-e", "private-ai.1", json!({})).await;
@@ -104,7 +106,7 @@ fn serials(page: &serde_json::Value) -> Vec<u64> {
 
 #[tokio::test]
 async fn the_history_of_a_channel_is_read_in_pages() {
-    let server = with_history(&["ai."], "never").start_node().await;
+    let server = with_history(&["ai."], "never").start().await;
     let empty = history(&server, "ai.1", &[]).await;
     assert_eq!((serials(&empty), &empty["continuity"]["complete"]), (vec![], &json!(true)));
     publish(&server, "ai.1", 0..5).await;
@@ -138,7 +140,7 @@ async fn the_history_of_a_channel_is_read_in_pages() {
 
 #[tokio::test]
 async fn wrong_queries_for_a_history_are_errors() {
-    let server = with_history(&["ai."], "never").start_node().await;
+    let server = with_history(&["ai."], "never").start().await;
     publish(&server, "ai.1", 0..2).await;
     for (channel, query, message) in [
         ("ai.1", ("limit", "0"), "limit must be a number from 1"),

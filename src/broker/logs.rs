@@ -132,7 +132,7 @@ impl Logs {
                 (LogRequest::Begin, _) => Ok(Vec::new()),
                 (LogRequest::No, _) => return None,
             };
-            Some(LogStart { end: entry.log.end(), replay })
+            Some(LogStart { end: entry.log.end(), replay, is_reader })
         });
         state.evict(&node.settings, now);
         state.set_alarm(node, now);
@@ -184,12 +184,8 @@ impl Logs {
         let state = self.state.lock();
         let Some(rule) = state.rule_of(channel) else { return HistoryRead::NotKept };
         match state.logs.get(channel) {
-            Some(entry) => match entry.log.page(query, rule.limits, now) {
-                Some(page) => HistoryRead::Page(page),
-                None => HistoryRead::OtherLog,
-            },
-            None if query.epoch.is_some() => HistoryRead::OtherLog,
-            None => HistoryRead::Empty,
+            Some(entry) => HistoryRead::of_page(entry.log.page(query, rule.limits, now)),
+            None => HistoryRead::without_log(query),
         }
     }
 

@@ -351,12 +351,19 @@ impl Broker {
     }
 
     /// The events of a channel that are kept.
-    #[must_use]
-    pub fn history(&self, hub: &Hub, name: &ChannelName, query: &HistoryQuery) -> HistoryRead {
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    pub async fn history(
+        &self,
+        hub: &Hub,
+        name: &ChannelName,
+        query: &HistoryQuery,
+    ) -> Result<HistoryRead, Unavailable> {
         match self {
-            Self::Local(_) => local::history(hub, name, query, clock::now()),
-            // The configuration has no history.
-            Self::Redis(_) => HistoryRead::NotKept,
+            Self::Local(_) => Ok(local::history(hub, name, query, clock::now())),
+            Self::Redis(broker) => broker.history(hub, name, query).await,
         }
     }
 

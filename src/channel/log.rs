@@ -111,6 +111,8 @@ pub struct LogStart {
     pub end: Position,
     /// The events that the subscriber has missed, or why they are not replayed.
     pub replay: Result<Vec<ReplayedEvent>, Gap>,
+    /// Whether the subscription counts as a reader of the log until it releases it.
+    pub is_reader: bool,
 }
 
 /// The latest events of one channel.

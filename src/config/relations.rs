@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config, raw: &RawConfig) -> Result<(), ConfigError>
     for (index, app) in apps.iter().enumerate() {
         errors.collect(check_tls_only(raw, server, app_key(index, "tls_only"), app.tls_only));
         errors.collect(webhooks::check_webhooks(raw, &app_key(index, "webhooks"), &app.webhooks));
-        errors.collect(check_history(raw, redis, &app_key(index, "history"), &app.history));
+        errors.collect(check_history(raw, &app_key(index, "history"), &app.history));
     }
     errors.collect(check_redis_ca(raw, redis));
     errors.collect(check_unique(raw, apps, "id", |app| &app.id));
@@ -75,10 +75,9 @@ fn check_tls_pair(raw: &RawConfig, server: &ServerConfig) -> Result<(), ConfigEr
     Err(ConfigError::key(&raw.source(&set), set, format!("needs {missing} beside it")))
 }
 
-/// Each history has a prefix of its own. The nodes of a cluster keep no history.
+/// Each history has a prefix of its own.
 fn check_history(
     raw: &RawConfig,
-    redis: &RedisConfig,
     list: &KeyPath,
     history: &[HistoryConfig],
 ) -> Result<(), ConfigError> {
@@ -94,8 +93,6 @@ fn check_history(
             error("is required")
         } else if history[..index].iter().any(|other| other.prefix == one.prefix) {
             error("must be unique among the history of the app")
-        } else if redis.target().is_some() {
-            error("needs a single node: with redis.url, no history is kept")
         } else {
             Ok(())
         }

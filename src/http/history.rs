@@ -118,7 +118,7 @@ fn body(query: &HistoryQuery, page: Option<&HistoryPage>, now: SystemTime) -> Va
 impl HttpContext {
     /// `GET /apps/{id}/channels/{channel}/history`. A channel without kept events has an empty page, one whose events are
     /// never kept is an error.
-    pub(super) fn channel_history(
+    pub(super) async fn channel_history(
         &self,
         hub: &Hub,
         parameters: &Authenticated<'_>,
@@ -126,7 +126,7 @@ impl HttpContext {
     ) -> Result<HttpResponse, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
         let query = parse(parameters)?;
-        let page = match self.node.broker().history(hub, &name, &query) {
+        let page = match self.node.broker().history(hub, &name, &query).await? {
             HistoryRead::NotKept => {
                 return Err(ApiError::not_found("No history of this channel is kept"));
             }

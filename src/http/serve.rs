@@ -317,7 +317,10 @@ impl HttpContext {
             ApiCall::Channels => self.channels(hub, parameters).await,
             ApiCall::Channel(name) => self.channel(hub, parameters, &name).await,
             ApiCall::ChannelUsers(name) => self.channel_users(hub, parameters, &name).await,
-            ApiCall::ChannelHistory(name) => self.channel_history(hub, parameters, &name),
+            // Rare, and larger than the others.
+            ApiCall::ChannelHistory(name) => {
+                Box::pin(self.channel_history(hub, parameters, &name)).await
+            }
             ApiCall::Connections => self.connections(hub).await,
             ApiCall::Diagnostics => Ok(self.diagnostics(hub, parts, hop)),
             ApiCall::Activity => self.activity(hub, parameters).await,

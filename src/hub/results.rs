@@ -2,7 +2,10 @@
 //! resubscriptions and the state of watched users.
 
 use super::{AcceptedSubscription, ConnectionRef, Delivery, Hub, RegisteredSubscription};
-use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRejection, event};
+use crate::{
+    channel::LogStart,
+    protocol::{ChannelName, CloseCode, Frame, SubscriptionRejection, event},
+};
 use std::sync::Arc;
 
 /// The initial messages of a subscriber.
@@ -22,28 +25,26 @@ pub struct InitialMessages {
 
 impl Hub {
     /// Registers a subscription that the broker has accepted, and delivers the result to the
-    /// connection's shard under its `ticket`. `complete` adds to the result, under the channel's lock.
+    /// connection's shard under its `ticket`.
     pub fn accept_subscription(
         self: &Arc<Self>,
         name: &ChannelName,
-        connection: ConnectionRef,
-        ticket: u32,
+        (connection, ticket): (ConnectionRef, u32),
         user_id: Option<Arc<str>>,
         initial: InitialMessages,
-        complete: impl FnOnce(&mut RegisteredSubscription),
+        log: Option<LogStart>,
     ) {
         let mut channel = self.lock_or_create(name);
         channel.add_subscriber(connection.shard);
-        let mut subscribed = RegisteredSubscription {
+        let subscribed = RegisteredSubscription {
             channel: channel.id(),
             after_sequence: channel.sequence(),
             succeeded_frame: initial.succeeded_frame,
             cached: initial.cached,
             count: initial.total.map(|total| event::subscription_count(name, total)),
             broadcast_bytes: initial.broadcast_bytes,
-            log: None,
+            log,
         };
-        complete(&mut subscribed);
         let accepted = AcceptedSubscription { hub: Arc::clone(self), user_id, subscribed };
         // Still under the lock: later deliveries are queued behind it.
         self.inboxes.inbox(connection.shard).push(Delivery::Subscription {

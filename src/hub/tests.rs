@@ -43,11 +43,10 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     let user_id: Option<Arc<str>> = Some("1".into());
     hub.accept_subscription(
         &name("c"),
-        connection(1, 5),
-        9,
+        (connection(1, 5), 9),
         user_id.clone(),
         initial(Some(3)),
-        |_| {},
+        None,
     );
     assert_eq!((hub.channel_count(), hub.subscription_count()), (1, 1));
     hub.deliver(&name("c"), &frame("\"x\""), None);

@@ -226,7 +226,7 @@ impl Resumable {
             (None, Some(_)) | (_, None) => Some(Gap::NotLogged),
         };
         self.forget(channel);
-        let started = log.map(|LogStart { end, replay }| {
+        let started = log.map(|LogStart { end, replay, .. }| {
             // Without a position, these are the latest events of the channel.
             let first = replay.as_ref().ok().and_then(|replay| replay.first());
             let sequence = first.map_or(end.sequence, |event| event.sequence.saturating_sub(1));

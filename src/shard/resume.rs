@@ -381,7 +381,7 @@ impl Shard {
     ) {
         let AcceptedSubscription { hub, user_id, subscribed } = accepted;
         let broker = self.node.broker();
-        if subscribed.log.is_some() {
+        if subscribed.log.as_ref().is_some_and(|log| log.is_reader) {
             broker.release_log(&hub, channel, self.now);
         }
         match lost.filter(|(_, end)| self.now < *end) {

@@ -35,7 +35,7 @@ use case::Case;
 const FOLDERS: [&str; 2] = ["src/broker/redis/lua", "src/webhook/store/redis/lua"];
 
 /// Files that are parts of scripts. Their mutants run in the scripts that include them.
-const PARTS: [&str; 2] = ["fencing", "log"];
+const PARTS: [&str; 3] = ["fencing", "log", "channel_log"];
 
 /// A script, and its cases.
 struct Script {

@@ -1,7 +1,7 @@
 //! How a subscription uses the log of its channel, and what logs keep.
 
 use crate::{
-    channel::{HistoryPage, LogLimits, Position, ReplayLimits},
+    channel::{HistoryPage, HistoryQuery, LogLimits, Position, ReplayLimits},
     config::{AppConfig, ConnectionConfig, HistoryConfig, HistoryReplay},
     protocol::{ChannelName, SocketId},
 };
@@ -54,6 +54,18 @@ pub enum HistoryRead {
     OtherLog,
     /// The events.
     Page(HistoryPage),
+}
+
+impl HistoryRead {
+    /// What a log has; without a page, it is another one than that of the query.
+    pub(in crate::broker) fn of_page(page: Option<HistoryPage>) -> Self {
+        page.map_or(Self::OtherLog, Self::Page)
+    }
+
+    /// What is known without a log.
+    pub(in crate::broker) fn without_log(query: &HistoryQuery) -> Self {
+        if query.epoch.is_some() { Self::OtherLog } else { Self::Empty }
+    }
 }
 
 /// Counters of the logs of an app's channels in the memory of this node.

@@ -1,4 +1,5 @@
-//! The logs of channels, which Redis keeps (`lua/publish.lua`) while they have readers: connections that may resume.
+//! The logs of channels, which Redis keeps (`lua/publish.lua`) while they have readers, connections that may resume, or for
+//! histories.
 
 use super::{
     envelope::Envelope,
@@ -6,9 +7,9 @@ use super::{
     scripts::{ScriptReply, Unexpected},
 };
 use crate::{
-    broker::logs::PendingLogRequest,
+    broker::logs::{HistoryRule, PendingLogRequest},
     channel::{ChannelLog, LogStart, LoggedEvent, Position, ReplayLimits},
-    hub::{Hub, RegisteredSubscription},
+    hub::Hub,
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
 use std::{
@@ -33,8 +34,8 @@ pub(super) struct LogDrops {
 }
 
 impl LogRead {
-    /// Parses the last values of the reply to a sync (`lua/sync.lua`): the epoch of the log, and its latest entries.
-    /// `sequence` and `redis_ms` are the channel's sequence and the server's clock. `None` if the sync has not asked for it.
+    /// Parses the last values of a reply (`lua/sync.lua`, `lua/history.lua`): the epoch of the log, and its latest entries.
+    /// `sequence` and `redis_ms` are the channel's sequence and the server's clock. `None` if there is no log.
     pub(super) fn parse(
         reply: &mut ScriptReply,
         sequence: u64,
@@ -73,7 +74,6 @@ impl LogRead {
         Self(Arc::new(log))
     }
 
-    #[cfg(test)]
     pub(super) fn log(&self) -> &ChannelLog {
         &self.0
     }
@@ -87,24 +87,32 @@ impl LogRead {
     }
 }
 
-/// Begins to follow the log of a channel, if the subscriber has requested it. `subscribed` receives the start, and no cached
-/// event if that is in the replay.
-pub(super) fn start_log(
+/// Where a subscriber begins in the log of its channel: if it has requested it, or receives what the history of the channel
+/// has by `rule`.
+pub(super) fn log_start(
     request: &PendingLogRequest,
     read: Option<&LogRead>,
     limits: ReplayLimits,
-    subscribed: &mut RegisteredSubscription,
-) {
-    let Some(LogRead(log)) = read else { return };
-    let replay = match request {
-        PendingLogRequest::No => return,
-        PendingLogRequest::Begin => Ok(Vec::new()),
-        PendingLogRequest::After(position, receiver) => log.after(position, *receiver, limits),
+    rule: Option<&HistoryRule>,
+    now: Instant,
+) -> Option<LogStart> {
+    let LogRead(log) = read?;
+    let replay = match (request, rule.filter(|rule| rule.replays_first)) {
+        (PendingLogRequest::After(position, receiver), _) => log.after(position, *receiver, limits),
+        (PendingLogRequest::Begin | PendingLogRequest::No, Some(rule)) => {
+            Ok(log.latest(rule.limits, limits.bytes, now))
+        }
+        (PendingLogRequest::Begin, None) => Ok(Vec::new()),
+        (PendingLogRequest::No, None) => return None,
     };
-    if matches!(request, PendingLogRequest::After(..)) && replay.is_ok() {
-        subscribed.cached = None;
-    }
-    subscribed.log = Some(LogStart { end: log.end(), replay });
+    Some(LogStart { end: log.end(), replay, is_reader: request.is_reader() })
+}
+
+/// Whether the cached event of a cache channel is the last event of the replay, or the client has it.
+pub(super) fn has_cached_event(request: &PendingLogRequest, start: Option<&LogStart>) -> bool {
+    let resumes = matches!(request, PendingLogRequest::After(..));
+    let replay = start.and_then(|start| start.replay.as_ref().ok());
+    replay.is_some_and(|replay| resumes || !replay.is_empty())
 }
 
 /// Delivers a frame to the subscribers of this node. `logged` is the sequence of an event in the log that some of them follow.

@@ -49,10 +49,11 @@ const TAKEOVER_MS: usize = 6_000;
 const LOG_TTL_MS: usize = 86_400_000;
 
 /// The parts that scripts include, by their placeholders.
-pub(super) const INCLUDES: [(&str, &str); 3] = [
+pub(super) const INCLUDES: [(&str, &str); 4] = [
     ("@FENCING@", include_str!("lua/fencing.lua")),
     ("@LOG@", include_str!("lua/log.lua")),
     ("@PUBLISHING@", include_str!("lua/publish.lua")),
+    ("@CHANNEL_LOG@", include_str!("lua/channel_log.lua")),
 ];
 
 /// The text of a script with its parts and constants. A Redis Cluster publishes in the slot's own node.

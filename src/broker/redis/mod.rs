@@ -44,8 +44,9 @@
 //!
 //! # Logs
 //!
-//! `lua/publish.lua` adds events to a stream while the channel has *readers*: connections that may resume. A sync tells Redis whether
-//! this node has some, and reads the log for those that return (`channel_logs`).
+//! `lua/publish.lua` adds events to a stream while the channel has *readers*, which are connections that may resume, or if it has a
+//! history. A sync tells Redis whether this node has readers, and reads the log for those that return, and for new subscribers that
+//! receive the history (`channel_logs`). `lua/history.lua` reads it for the HTTP API.
 //!
 //! # Clients that return
 //!
@@ -93,6 +94,7 @@ mod envelope;
 mod fencing_token;
 mod forwarding;
 mod heartbeat;
+mod history;
 mod in_flight;
 mod inspect;
 mod link;

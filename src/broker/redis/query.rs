@@ -134,7 +134,7 @@ impl ClusterState {
         partition: Partition,
         call: impl Fn(&FencingToken) -> ScriptCall,
     ) -> Result<ScriptReply, Unavailable> {
-        self.run_with_token(partition, call).await.map(|(reply, _)| reply)
+        self.run_timed(partition, call).await.map(|(reply, ..)| reply)
     }
 
     /// Like [`Self::run_fenced`]; also returns the fencing token that was valid.
@@ -143,6 +143,15 @@ impl ClusterState {
         partition: Partition,
         call: impl Fn(&FencingToken) -> ScriptCall,
     ) -> Result<(ScriptReply, Arc<FencingToken>), Unavailable> {
+        self.run_timed(partition, call).await.map(|(reply, token, _)| (reply, token))
+    }
+
+    /// Like [`Self::run_with_token`]; also returns the server's clock in ms.
+    pub(super) async fn run_timed(
+        &self,
+        partition: Partition,
+        call: impl Fn(&FencingToken) -> ScriptCall,
+    ) -> Result<(ScriptReply, Arc<FencingToken>, u64), Unavailable> {
         let deadline = now() + self.broker_wait;
         loop {
             let JoinedLink { connection, token } =
@@ -154,7 +163,7 @@ impl ClusterState {
                     let mut reply = ScriptReply::new(value).map_err(|_| self.unexpected())?;
                     let (status, redis_ms) = reply.status().map_err(|_| self.unexpected())?;
                     match status {
-                        Status::Done => return Ok((reply, token)),
+                        Status::Done => return Ok((reply, token, redis_ms)),
                         Status::Late => {
                             self.redis_clocks.record(partition, redis_ms, (requested_at, now()));
                         }

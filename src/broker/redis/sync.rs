@@ -84,7 +84,7 @@ pub(super) fn sync_call(
         .arg(names.control_channel())
         .arg(control_message)
         .number(shared.logs.kept.as_millis());
-    let call = with_log_query(call, shared, request.log).number(request.joins.len());
+    let call = with_log_query(call, shared, request).number(request.joins.len());
     with_users(call, request)
 }
 
@@ -99,13 +99,15 @@ fn request_flags(request: &SyncRequest) -> impl Iterator<Item = char> + use<> {
 }
 
 /// Adds the part of the channel's log that is requested.
-fn with_log_query(call: ScriptCall, shared: &ClusterState, log: LogUse) -> ScriptCall {
-    let first = match log {
-        LogUse::From(first) => first.to_string(),
-        LogUse::NoReaders | LogUse::Readers => String::new(),
+fn with_log_query(call: ScriptCall, shared: &ClusterState, request: &SyncRequest) -> ScriptCall {
+    let first = match (request.history, request.log) {
+        (Some(_), _) => "-".to_owned(),
+        (None, LogUse::From(first)) => first.to_string(),
+        (None, LogUse::NoReaders | LogUse::Readers) => String::new(),
     };
     let limits = shared.logs.log_limits();
-    call.arg(first).number(limits.events).number(limits.bytes)
+    let events = limits.events.max(request.history.unwrap_or(0));
+    call.arg(first).number(events).number(limits.bytes)
 }
 
 /// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the cached event,

@@ -9,7 +9,7 @@ mod lifecycle;
 mod tests;
 
 use super::{
-    channel_logs::{deliver, start_log},
+    channel_logs::{deliver, has_cached_event, log_start},
     clock::now,
     cluster_state::ClusterState,
     envelope::Message,
@@ -431,21 +431,19 @@ impl Topics {
                     Effect::Accept { connection, ticket, user_id, initial, log },
                     TopicSubject::Channel(channel),
                 ) => {
+                    let (mut initial, (request, read)) = (initial, log);
+                    let rule = self.all.get(name).and_then(Topic::history);
+                    let limits = self.shared.logs.replay_limits();
+                    let start = log_start(&request, read.as_ref(), limits, rule, now());
+                    if has_cached_event(&request, start.as_ref()) {
+                        (initial.cached, initial.is_cache_miss) = (None, false);
+                    }
                     // All of a topic happens on one task, so the report needs no lock.
                     if initial.is_cache_miss {
                         let channel = channel.clone();
                         hub.observe(WebhookEvent::CacheMiss, || HubEvent::CacheMiss { channel });
                     }
-                    let (request, read) = log;
-                    let limits = self.shared.logs.replay_limits();
-                    hub.accept_subscription(
-                        channel,
-                        connection,
-                        ticket,
-                        user_id,
-                        initial,
-                        |subscribed| start_log(&request, read.as_ref(), limits, subscribed),
-                    );
+                    hub.accept_subscription(channel, (connection, ticket), user_id, initial, start);
                 }
                 (
                     Effect::Reject { connection, ticket, rejection },

@@ -23,10 +23,6 @@ fn each_history_has_a_prefix_of_its_own() {
             "config.toml:7: apps[0].history[0].replay: must be one of first, never",
         ),
         (
-            "prefix = \"a\"\n[redis]\nurl = \"redis://h\"",
-            "config.toml:6: apps[0].history[0].prefix: needs a single node: with redis.url, no history is kept",
-        ),
-        (
             "prefx = 1",
             "config.toml:6: apps[0].history[0].prefx: unknown key; did you mean `prefix`?",
         ),

@@ -33,7 +33,7 @@ fn subscribe(
 ) {
     let event = |sequence| ReplayedEvent { sequence, frame: Frame::text(FrameKind::Event, "") };
     let replay = Ok((before + 1..=end).map(event).collect());
-    let log = LogStart { end: at(end), replay };
+    let log = LogStart { end: at(end), replay, is_reader: true };
     assert_eq!(client.on_subscribed(&channel(name), counter, Some(&log), now), None);
 }
 
@@ -152,8 +152,8 @@ fn a_client_that_may_have_missed_events_is_told_so() {
     }
     let mut client = resumable(now);
     drop(client.resume(Some(session), now));
-    let whole = LogStart { end: at(9), replay: Ok(Vec::new()) };
-    let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch) };
+    let whole = LogStart { end: at(9), replay: Ok(Vec::new()), is_reader: true };
+    let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch), is_reader: true };
     let mut on_subscribed = |name, log| client.on_subscribed(&channel(name), 101, log, now);
     let away = Some(Duration::from_secs(5));
     assert_eq!(on_subscribed("a", Some(&gap)), Some((away, Gap::TooMuch)));
@@ -242,7 +242,7 @@ fn a_client_whose_session_was_lost_may_have_missed_events_of_any_channel() {
     let now = Instant::now();
     let mut client = resumable(now);
     drop(client.resume(Some(ParkedSession::unknown()), now));
-    let whole = LogStart { end: at(9), replay: Ok(Vec::new()) };
+    let whole = LogStart { end: at(9), replay: Ok(Vec::new()), is_reader: true };
     let known = [(channel("b"), at(9))];
     client.tell(known, now);
     assert_eq!(
@@ -269,7 +269,7 @@ fn a_subscription_that_is_decided_late_begins_where_the_client_was() {
     let late = now + RESUBSCRIBE_TIMEOUT;
     assert_eq!(client.parked_position(&channel("a"), late), Some((Some(&at(2)), Some(lost_at))));
     assert_eq!(client.parked_position(&channel("b"), late), None, "it was not asked for");
-    let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch) };
+    let gap = LogStart { end: at(9), replay: Err(Gap::TooMuch), is_reader: true };
     let notice = client.on_subscribed(&channel("a"), 101, Some(&gap), late);
     assert_eq!(notice, Some((Some(late - lost_at), Gap::TooMuch)));
 

@@ -12,6 +12,7 @@
 --   m:U       how many nodes have U, a space, and the info from the first
 --   r:NODE    present if NODE has readers: connections that may resume
 --   r, w      how many nodes have readers, and until when events are logged after the last one, in ms of this server's clock
+--   h         until when the channel's history has events, likewise
 -- All values are absolute, so that repeating a call has no effect.
 --
 -- KEYS  1 the registry (see fencing.lua), 2 the hash, which names the pub/sub channel as well, 3 the app's index of occupied channels, or of users,
@@ -33,13 +34,14 @@
 --       then the users that left
 @FENCING@
 @LOG@
+@CHANNEL_LOG@
 if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'fenced', now} end
 local registry, key, index, topics, log = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6]
 local node, flags = ARGV[5], ARGV[8]
 if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'fenced', now} end
 local has = function(flag) return string.find(flags, flag) ~= nil end
-local fields = call_or_reset('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node, 'r:' .. node, 'r', 'w')
+local fields = call_or_reset('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node, 'r:' .. node, 'r', 'w', 'h')
 local exists = fields[1]
 local epoch = fields[1] or ARGV[6]
 local version, sequence = tonumber(fields[2] or 0), tonumber(fields[3] or 0)
@@ -213,7 +215,7 @@ if total > 0 then
 elseif exists or version > was_version then
   -- A node that was not linked meanwhile can still find out whether it has missed something.
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', 0, 'c', count)
-  redis.call('PEXPIRE', key, string.format('%.0f', math.max(@TOMBSTONE_MS@, logged_until - now)))
+  redis.call('PEXPIRE', key, string.format('%.0f', math.max(@TOMBSTONE_MS@, logged_until - now, tonumber(fields[10] or 0) - now)))
 end
 if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
   if total > 0 then
@@ -247,25 +249,9 @@ if has('s') then
   cached = redis.call('GET', KEYS[4])
   if cached then cached_ms = redis.call('PTTL', KEYS[4]) end
 end
-local log_epoch, logged = '', {}
-if is_reader then
-  -- Sequences are those of this hash, and of the generations in which it can't have lost any unnoticed.
-  local known = redis.call('HMGET', registry, 'u', 'o')
-  local of, since, pending = string.match(known[1] or '', '^(%S+) (%S+)( ?%??)$')
-  if of ~= ARGV[1] or (pending ~= '' and known[2] == '1') then since = ARGV[1] end
-  log_epoch = epoch .. '.' .. since
-  if ARGV[17] ~= '' then
-    local bytes = 0
-    for _, entry in ipairs(call_or_reset('XREVRANGE', log, string.format('%.0f', sequence), ARGV[17], 'COUNT', ARGV[18])) do
-      local envelope = entry[2][4] or ''
-      bytes = bytes + string.len(envelope) + @OVERHEAD@
-      if bytes > tonumber(ARGV[19]) then break end
-      logged[#logged + 1] = string.match(entry[1], '^%d+')
-      logged[#logged + 1] = entry[2][2]
-      logged[#logged + 1] = envelope
-    end
-  end
-end
+local epoch_of_log, logged = '', {}
+if is_reader or ARGV[17] ~= '' then epoch_of_log = log_epoch(registry, epoch, ARGV[1]) end
+if ARGV[17] ~= '' then logged = latest_events(log, ARGV[17], string.format('%.0f', sequence), ARGV[18], ARGV[19]) end
 -- Last, since nothing after it can fail: a failed call is repeated.
 local is_logged = false
 if KEYS[7] then
@@ -306,5 +292,5 @@ if KEYS[7] then
 end
 return {
   'ok', now, epoch, version, sequence, total, count, contribution, table.concat(accepted), members, cached or '', cached_ms,
-  is_logged and 1 or 0, published, last_event_id, log_epoch, logged,
+  is_logged and 1 or 0, published, last_event_id, epoch_of_log, logged,
 }

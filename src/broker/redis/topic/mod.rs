@@ -7,6 +7,7 @@
 
 mod compare;
 mod readers;
+mod request;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -23,6 +24,7 @@ use super::{
     random::SeededSet,
 };
 use crate::{
+    broker::logs::HistoryRule,
     channel::{self, CountThrottle, Roster},
     config::AppConfig,
     hub::ConnectionRef,
@@ -38,8 +40,6 @@ use view::TopicView;
 
 /// How long an unused topic stays subscribed: longer than a page reload takes.
 pub(super) const UNSUBSCRIBE_DELAY: Duration = Duration::from_secs(1);
-/// Maximum number of joins in one sync.
-const JOINS_MAX: usize = 512;
 /// How long other nodes may take to restore their contributions after the loss of a hash.
 const RESTORE_WINDOW: Duration = Duration::from_secs(3);
 
@@ -90,6 +90,8 @@ pub(in crate::broker::redis) struct Topic {
     last_write: LastWrite,
     /// The connections of this node that may resume in the channel.
     readers: Readers,
+    /// Why the channel has a history, if it has one.
+    history: Option<HistoryRule>,
     waiters: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
     in_flight_waiters: Option<Vec<Waiter>>,
@@ -118,6 +120,7 @@ impl Topic {
     ) -> Self {
         Self {
             sends_count: sends_count(&name.subject, config),
+            history: history_of(&name.subject, config),
             total_throttle: CountThrottle::default(),
             name,
             partition,
@@ -149,6 +152,12 @@ impl Topic {
     /// Applies another configuration of its app.
     pub(in crate::broker::redis) fn set_config(&mut self, config: &AppConfig) {
         self.sends_count = sends_count(&self.name.subject, config);
+        self.history = history_of(&self.name.subject, config);
+    }
+
+    /// Why the channel has a history, if it has one.
+    pub(in crate::broker::redis) fn history(&self) -> Option<&HistoryRule> {
+        self.history.as_ref()
     }
 
     /// Records that Redis has no contribution of this node under its current name.
@@ -408,27 +417,6 @@ impl Topic {
         }
     }
 
-    /// The approximate size of a snapshot in bytes.
-    fn snapshot_bytes(&self) -> usize {
-        REPLY_BYTES
-            + match &self.view {
-                Some(view) => view.bytes(),
-                None if self.channel().is_some_and(ChannelName::is_presence) => {
-                    UNKNOWN_ROSTER_BYTES
-                }
-                None => 0,
-            }
-    }
-
-    /// Whether other nodes contribute. Without published totals, only members show it.
-    fn has_other_contributions(&self) -> bool {
-        let has_totals = self.sends_count || matches!(self.name.subject, TopicSubject::User(_));
-        self.view.as_ref().is_some_and(|view| {
-            (has_totals && self.acknowledged_total < view.total)
-                || self.users.count() < view.members.len()
-        })
-    }
-
     fn must_sync(&self) -> bool {
         self.needs_full_sync
             || !self.waiters.is_empty()
@@ -437,64 +425,18 @@ impl Topic {
             || self.readers.must_sync()
             || (self.has_pubsub_channel() && !self.is_live)
     }
-
-    fn sync_request(&mut self) -> SyncRequest {
-        self.idle_since = None;
-        self.syncs += 1;
-        let is_full = self.needs_full_sync || (self.has_pubsub_channel() && !self.is_live);
-        self.needs_full_sync = false;
-        let waiters: Vec<Waiter> =
-            self.waiters.drain(..self.waiters.len().min(JOINS_MAX)).collect();
-        let mut request = SyncRequest {
-            own_total_without_joins: self.local_count,
-            is_full,
-            had_contribution: self.last_write == LastWrite::Stored && 0 < self.acknowledged_total,
-            has_other_contributions: self.last_write == LastWrite::Stored
-                && self.has_other_contributions(),
-            received: self.view.as_ref().map(|view| (view.epoch.clone(), view.sequence)),
-            reply_bytes: if is_full { self.snapshot_bytes() } else { REPLY_BYTES },
-            log: self.readers.on_sync(&waiters),
-            ..SyncRequest::default()
-        };
-        if let LogUse::From(_) = request.log {
-            request.reply_bytes += REPLAY_BYTES;
-        }
-        if is_full {
-            // Messages that arrive from now on are compared with the reply.
-            self.is_live = false;
-            let users = self.users.members();
-            request.joins = users.map(|(id, info)| UserJoin::existing(id, info)).collect();
-            self.removed_users.clear();
-        }
-        for waiter in &waiters {
-            match waiter {
-                Waiter::Subscriber { member: Some(member), .. } => {
-                    // A user who returned before the departure was synced has not left.
-                    self.removed_users.remove(&member.user_id);
-                    request.joins.push(UserJoin::new(&member.user_id, &member.user_info));
-                }
-                Waiter::Subscriber { member: None, .. } => request.own_total_without_joins += 1,
-                Waiter::Connection(_) => {
-                    request.joins.push(UserJoin::new(&"".into(), &"".into()));
-                }
-            }
-        }
-        request.removed_users = self.removed_users.drain().collect();
-        self.in_flight_waiters = Some(waiters);
-        request
-    }
 }
-
-/// The approximate size of the reply to a sync without a snapshot, in bytes.
-const REPLY_BYTES: usize = 256;
-/// The assumed size of the log in a reply.
-const REPLAY_BYTES: usize = 16 * 1_024;
-/// The assumed size of a presence channel's snapshot while it is unknown.
-const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
 fn sends_count(subject: &TopicSubject, config: &AppConfig) -> bool {
     match subject {
         TopicSubject::Channel(channel) => channel::sends_subscription_count(channel, config),
         TopicSubject::User(_) | TopicSubject::Connections => false,
+    }
+}
+
+fn history_of(subject: &TopicSubject, config: &AppConfig) -> Option<HistoryRule> {
+    match subject {
+        TopicSubject::Channel(channel) => HistoryRule::of_channel(config, channel),
+        TopicSubject::User(_) | TopicSubject::Connections => None,
     }
 }

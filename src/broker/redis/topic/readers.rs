@@ -46,11 +46,11 @@ impl Readers {
         (0 < self.count) != self.acknowledged
     }
 
-    /// Begins a sync with these waiters.
-    pub(super) fn on_sync(&mut self, waiters: &[Waiter]) -> LogUse {
+    /// Begins a sync with these waiters. `reads_history`: it reads the log also without readers.
+    pub(super) fn on_sync(&mut self, waiters: &[Waiter], reads_history: bool) -> LogUse {
         self.in_flight =
             0 < self.count || waiters.iter().any(|waiter| waiter.log_request().is_reader());
-        self.received = self.in_flight.then(Vec::new);
+        self.received = (self.in_flight || reads_history).then(Vec::new);
         match (self.in_flight, first_missed(waiters)) {
             (false, _) => LogUse::NoReaders,
             (true, None) => LogUse::Readers,

@@ -60,6 +60,8 @@ pub(in crate::broker::redis) struct SyncRequest {
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::broker::redis) has_other_contributions: bool,
     pub(in crate::broker::redis) log: LogUse,
+    /// The maximum of events of the channel's history that new subscribers receive; `None` if they receive none.
+    pub(in crate::broker::redis) history: Option<usize>,
     /// The epoch, and the sequence in it that this node has received.
     pub(in crate::broker::redis) received: Option<(String, u64)>,
     /// The approximate size of the reply in bytes.
@@ -107,7 +109,7 @@ pub(in crate::broker::redis) struct Synced {
     pub(in crate::broker::redis) last_event_id: Option<EnvelopeId>,
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::broker::redis) changes: Vec<Message>,
-    /// The log of the channel, if this node has readers.
+    /// The log of the channel, if this node has readers or has requested the history.
     pub(in crate::broker::redis) log: Option<LogRead>,
     /// Whether the webhook log of the topic's partition was empty before, and has records now.
     pub(in crate::broker::redis) webhook_log_became_nonempty: bool,
@@ -153,6 +155,14 @@ impl Waiter {
         match self {
             Self::Subscriber { log, .. } => log,
             Self::Connection(_) => &PendingLogRequest::No,
+        }
+    }
+
+    /// Whether it receives the channel's history, if new subscribers do.
+    pub(super) fn begins_with_history(&self) -> bool {
+        match self {
+            Self::Subscriber { log, .. } => !matches!(log, PendingLogRequest::After(..)),
+            Self::Connection(_) => false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Topics from their first use to their end: counts, waiting subscribers, and repeated syncs.
 
 use super::*;
+use crate::broker::redis::topic::request::{JOINS_MAX, REPLY_BYTES, UNKNOWN_ROSTER_BYTES};
 
 fn next(topic: &mut Topic) -> Option<TopicStep> {
     topic.next_step(Instant::now())

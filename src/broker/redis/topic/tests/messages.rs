@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::{
-    broker::redis::{channel_logs::LogRead, topic::view::BUFFERED_MAX},
+    broker::redis::{
+        channel_logs::LogRead,
+        topic::{request::REPLY_BYTES, view::BUFFERED_MAX},
+    },
     channel::{ChannelLog, Gap, LoggedEvent, Position, ReplayLimits, ReplayedEvent},
+    config::{AppConfig, HistoryConfig, HistoryReplay},
     hub::InitialMessages,
     protocol::SocketId,
 };
@@ -280,14 +284,32 @@ fn early_messages_are_limited() {
 /// What a connection receives that was at sequence 4 and returns to a topic at sequence 5: `early` is handled before the reply to
 /// its sync, which has the log up to sequence 6.
 fn replay_with_early_messages(early: &[u64]) -> (Result<String, Gap>, u64) {
+    let receiver = SocketId::from_random(1);
+    let at = Position { epoch: "log".into(), sequence: 4 };
     let mut topic = begun("room", &["a"]);
-    let (receiver, now) = (SocketId::from_random(1), Instant::now());
-    let at = |sequence| Position { epoch: "log".into(), sequence };
-    let log = PendingLogRequest::After(at(4), receiver);
+    let log = PendingLogRequest::After(at.clone(), receiver);
     topic.enqueue(Waiter::Subscriber { connection: connection(9), ticket: 9, member: None, log });
-    assert_eq!(request(&mut topic).log, LogUse::From(5));
+    let sync = request(&mut topic);
+    assert_eq!((sync.log, sync.history), (LogUse::From(5), None));
+    let read = log_with_early_messages(&mut topic, early);
+    let log = read.log();
+    let limits = ReplayLimits { events: 9, bytes: usize::MAX };
+    let replay = log.after(&at, receiver, limits);
+    (replay.map(|events| texts(&events)), log.end().sequence)
+}
+
+fn texts(events: &[ReplayedEvent]) -> String {
+    let text =
+        |event: &ReplayedEvent| event.frame.as_text().unwrap_or_default().replace("event ", "");
+    events.iter().map(text).collect::<Vec<_>>().join(" ")
+}
+
+/// The log that an accepted subscriber receives: `early` is handled before the reply to its sync, which has the log up to sequence 6.
+fn log_with_early_messages(topic: &mut Topic, early: &[u64]) -> LogRead {
+    let now = Instant::now();
+    let at = |sequence| Position { epoch: "log".into(), sequence };
     for sequence in early {
-        receive(&mut topic, event(*sequence));
+        receive(topic, event(*sequence));
     }
     let entry = |sequence| {
         let Message::Event { envelope: Envelope { frame, except, .. }, .. } = event(sequence)
@@ -303,13 +325,28 @@ fn replay_with_early_messages(early: &[u64]) -> (Result<String, Gap>, u64) {
     let Some(Effect::Accept { log: (_, Some(read)), .. }) = accepted else {
         panic!("the subscriber is not accepted, or does not read the log: {effects:?}")
     };
-    let log = read.log();
-    let limits = ReplayLimits { events: 9, bytes: usize::MAX };
-    let text =
-        |event: &ReplayedEvent| event.frame.as_text().unwrap_or_default().replace("event ", "");
-    let replay = log.after(&at(4), receiver, limits);
-    let replay = replay.map(|events| events.iter().map(text).collect::<Vec<_>>().join(" "));
-    (replay, log.end().sequence)
+    read.clone()
+}
+
+#[test]
+fn a_first_subscription_receives_the_history_with_what_is_handled_before_the_reply() {
+    let mut topic = begun("room", &["a"]);
+    let history = HistoryConfig {
+        prefix: "room".to_owned(),
+        events: 7,
+        replay: HistoryReplay::First,
+        ..HistoryConfig::default()
+    };
+    topic.set_config(&AppConfig { history: vec![history], ..AppConfig::development() });
+    let log = PendingLogRequest::No;
+    topic.enqueue(Waiter::Subscriber { connection: connection(9), ticket: 9, member: None, log });
+    let sync = request(&mut topic);
+    assert_eq!((sync.log, sync.history), (LogUse::NoReaders, Some(7)));
+    assert!(REPLY_BYTES < sync.reply_bytes, "the log is read");
+    let read = log_with_early_messages(&mut topic, &[6, 7]);
+    let all = read.log().latest(topic.history().unwrap().limits, usize::MAX, Instant::now());
+    assert_eq!(texts(&all), "5 6 7");
+    assert_eq!(topic.left_sequence(), None, "it is no reader");
 }
 
 #[test]
