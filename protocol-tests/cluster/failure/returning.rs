@@ -184,3 +184,34 @@ async fn a_client_that_returns_while_redis_does_not_answer_misses_nothing() {
     client.expect_event(C, "e", "2").await;
     group.nodes[0].assert_no_other_events(C, &mut [&mut client]).await;
 }
+
+#[tokio::test]
+async fn an_earlier_record_that_a_failover_has_left_is_replaced() {
+    let settings = cluster_settings().server("shutdown_grace_s", 6);
+    let mut group = Group::with(2, settings, Redis::start_persistent().await).await;
+    let mut redis = group.redis.client().await;
+    drop(subscribed(&group.nodes[1]).await);
+    let mut record = async |part: &str| {
+        let keys = redis.command(&["KEYS", "*:t{*"]).await.texts();
+        let record = redis.command(&["GET", &keys[0]]).await.text().to_owned();
+        (record.starts_with("P ") && record.contains(part))
+            .then(|| [keys[0].clone(), record.clone()])
+    };
+    eventually("the session is parked", async || record(C).await.is_some()).await;
+    let [key, earlier] = record(C).await.expect("it is parked");
+    let mut client = subscribed(&group.nodes[0]).await;
+    client.subscribe("another").await;
+    drop(client);
+    eventually("the next session is parked", async || record("another").await.is_some()).await;
+    group.nodes[0].publish("another", "e", "1").await;
+    group.redis.client().await.command(&["SET", &key, &earlier]).await;
+    group.redis.kill();
+    group.redis.start_again().await;
+    let mut redis = group.redis.client().await;
+    let is_replaced = async || redis.command(&["GET", &key]).await.text().contains("another");
+    eventually("the later session is parked again", is_replaced).await;
+    group.are_ready(RECOVERY_MAX).await;
+    let mut client = group.nodes[1].client_with_token(TOKEN).await;
+    client.subscribe("another").await;
+    client.expect_event("another", "e", "1").await;
+}

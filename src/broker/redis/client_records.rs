@@ -51,7 +51,7 @@ impl RedisBroker {
         if self.unavailable_reason().is_some() {
             return FoundClient::Unavailable;
         }
-        let found = timeout(FIND_TIMEOUT, self.find(client)).await;
+        let found = timeout(FIND_TIMEOUT, Box::pin(self.find(client))).await;
         match found.unwrap_or(Err(Unavailable)) {
             // Its record may have been lost, and will be stored again.
             Ok(FoundClient::Unknown)
@@ -65,7 +65,7 @@ impl RedisBroker {
 
     async fn find(&self, client: &ClientName) -> Result<FoundClient, Unavailable> {
         let shared = &self.shared;
-        let mut reply = shared.run_client(client, "find", "", None, None).await?;
+        let mut reply = shared.run_client(client, ("find", ""), None, 0, None).await?;
         let found = || {
             let bits = reply.text()?;
             let socket_id = if bits.is_empty() { None } else { Some(socket_id(&bits)?) };
@@ -90,8 +90,8 @@ impl RedisBroker {
         let _ = timeout(limit, complete).await;
     }
 
-    /// Makes a place the one where the client is connected. Returns what the record was before. With `adopts`, also if the
-    /// record has another socket id.
+    /// Makes a place the one where the client is connected. Returns what the record was before, and when the place was claimed, in ms
+    /// of the clock of Redis. With `adopts`, also if the record has another socket id.
     ///
     /// # Errors
     ///
@@ -102,15 +102,17 @@ impl RedisBroker {
         number: u64,
         socket_id: SocketId,
         adopts: bool,
-    ) -> Result<ClientRecord, Unavailable> {
+    ) -> Result<(ClientRecord, u64), Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
         let operation = if adopts { "adopt" } else { "claim" };
-        let mut reply = shared.run_client(client, operation, &place, Some(socket_id), None).await?;
+        let of_place = (operation, place.as_str());
+        let mut reply = shared.run_client(client, of_place, Some(socket_id), 0, None).await?;
         let own = shared.process();
         shared.expected(|| parse_claim(&mut reply, &own, now()))
     }
 
-    /// Stores what a lost connection has left, unless the client has returned elsewhere: then the place is returned.
+    /// Stores what a lost connection has left, unless the client has returned elsewhere: then the place is returned. `claimed_ms` is
+    /// when its place was claimed, 0 if that is not known.
     ///
     /// # Errors
     ///
@@ -118,13 +120,14 @@ impl RedisBroker {
     pub(crate) async fn park_client(
         &self,
         client: &ClientName,
-        number: u64,
+        (number, claimed_ms): (u64, u64),
         socket_id: SocketId,
         session: &ParkedSession,
     ) -> Result<Option<Place>, Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
-        let session = Some(session);
-        let mut reply = shared.run_client(client, "park", &place, Some(socket_id), session).await?;
+        let (place, session) = (("park", place.as_str()), Some(session));
+        let reply = shared.run_client(client, place, Some(socket_id), claimed_ms, session).await;
+        let mut reply = reply?;
         shared.expected(|| parse_holder(&mut reply))
     }
 
@@ -137,11 +140,12 @@ impl RedisBroker {
     pub(crate) async fn renew_client(
         &self,
         client: &ClientName,
-        number: u64,
+        (number, claimed_ms): (u64, u64),
         socket_id: SocketId,
     ) -> Result<Option<Place>, Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
-        let mut reply = shared.run_client(client, "renew", &place, Some(socket_id), None).await?;
+        let place = ("renew", place.as_str());
+        let mut reply = shared.run_client(client, place, Some(socket_id), claimed_ms, None).await?;
         shared.expected(|| parse_holder(&mut reply))
     }
 
@@ -156,7 +160,7 @@ impl RedisBroker {
         number: u64,
     ) -> Result<(), Unavailable> {
         let place = self.place(number).to_string();
-        self.shared.run_client(client, "forget", &place, None, None).await.map(drop)
+        self.shared.run_client(client, ("forget", &place), None, 0, None).await.map(drop)
     }
 
     /// Asks the node of `from` for what the client's connection has left, for the place `number` of this node. `None` if
@@ -232,9 +236,9 @@ impl ClusterState {
     async fn run_client(
         &self,
         client: &ClientName,
-        operation: &str,
-        place: &str,
+        (operation, place): (&str, &str),
         socket_id: Option<SocketId>,
+        claimed_ms: u64,
         session: Option<&ParkedSession>,
     ) -> Result<ScriptReply, Unavailable> {
         let (partition, key) = self.names.client_record(client);
@@ -245,7 +249,8 @@ impl ClusterState {
                 .key(&key)
                 .arg(operation)
                 .arg(place)
-                .arg(&socket_id);
+                .arg(&socket_id)
+                .number(claimed_ms);
             match session.zip(positions.as_ref()) {
                 Some((session, positions)) => call.number(age_ms(session, now())).arg(positions),
                 None => call,
@@ -274,22 +279,23 @@ fn parse_claim(
     reply: &mut ScriptReply,
     own: &str,
     now: Instant,
-) -> Result<ClientRecord, Unexpected> {
+) -> Result<(ClientRecord, u64), Unexpected> {
     let (kind, place) = (reply.text()?, Place::parse(&reply.text()?));
-    let (age_ms, positions) = (reply.number()?, reply.text()?);
-    match kind.as_str() {
-        "" => Ok(ClientRecord::New),
-        "R" => Ok(ClientRecord::OtherSocket),
-        "C" => place.map(ClientRecord::Connected).ok_or(Unexpected),
+    let (age_ms, positions, claimed_ms) = (reply.number()?, reply.text()?, reply.number()?);
+    let record = match kind.as_str() {
+        "" => ClientRecord::New,
+        "R" => ClientRecord::OtherSocket,
+        "C" => ClientRecord::Connected(place.ok_or(Unexpected)?),
         "P" => {
             let session = ParkedSession::from_json(&positions, lost_at(age_ms, now));
             let mut session = Box::new(session.ok_or(Unexpected)?);
             let place = place.ok_or(Unexpected)?;
             session.process = (place.process != own).then(|| place.process.as_str().into());
-            Ok(ClientRecord::Parked(session, place))
+            ClientRecord::Parked(session, place)
         }
-        _ => Err(Unexpected),
-    }
+        _ => return Err(Unexpected),
+    };
+    Ok((record, claimed_ms))
 }
 
 fn parse_holder(reply: &mut ScriptReply) -> Result<Option<Place>, Unexpected> {

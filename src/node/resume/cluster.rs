@@ -94,6 +94,10 @@ impl Node {
             broker.wait_for_records(until.saturating_duration_since(clock::now())).await;
             record = broker.claim_client(client, number, socket_id, adopts).await;
         }
+        let record = record.map(|(record, claimed_ms)| {
+            self.resume.on_claimed(client, number, claimed_ms);
+            record
+        });
         match record {
             Ok(ClientRecord::New) => session.map_or(ClaimOutcome::New, ClaimOutcome::Resumed),
             Ok(ClientRecord::OtherSocket) => ClaimOutcome::Refused,
@@ -163,12 +167,13 @@ impl Node {
             let _parking = parking;
             let Some(broker) = node.broker.redis() else { return };
             loop {
-                match broker.park_client(&client, number, socket_id, &session).await {
+                let place = (number, node.resume.claimed_ms(&client, number));
+                match broker.park_client(&client, place, socket_id, &session).await {
                     Ok(None) => return node.resume.on_parked(&client, number),
                     // It has returned to another node meanwhile, or to this one.
                     Ok(Some(place)) => {
                         if let Leaving::Session(Some(session)) =
-                            node.resume.leave(&client, number, &place)
+                            node.resume.leave(&client, number, &place, clock::now())
                         {
                             broker.send_session(&place, Some(&session)).await;
                         }
@@ -209,11 +214,14 @@ impl Node {
         }
     }
 
-    /// Renews the records of connected clients, and deletes those of evicted sessions. Returns when it has to be called
+    /// Renews the records of connected clients, and replaces or deletes those of sessions that it has no more. Returns when it has to be called
     /// again.
     pub(in crate::node) fn maintain_records(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let broker = self.broker.redis()?;
-        self.forget_records(self.resume.take_evicted());
+        self.forget_records(self.resume.take_forgotten());
+        for (client, number, socket_id) in self.resume.take_evicted() {
+            self.park(client, number, socket_id, Box::new(ParkedSession::unknown()));
+        }
         if self.resume.has_new_losses(broker.data_losses()) {
             self.resume.renew_all(now);
             for (client, number, socket_id, session) in self.resume.park_all_again() {
@@ -232,7 +240,8 @@ impl Node {
         tokio::spawn(async move {
             let renewed = due.iter().map(|(client, number, socket_id)| {
                 // If the client is connected elsewhere, its connection to this node ends by itself.
-                broker.renew_client(client, *number, *socket_id)
+                let place = (*number, registry.claimed_ms(client, *number));
+                broker.renew_client(client, place, *socket_id)
             });
             let renewed = futures_util::future::join_all(renewed).await;
             let failed = renewed.iter().filter(|renewed| renewed.is_err()).count();
@@ -261,7 +270,7 @@ pub(in crate::node) fn serve_other_nodes(
     let (inboxes, own) = (Arc::clone(inboxes), broker.clone());
     broker.set_client_receiver(move |message| match message {
         ClientMessage::SessionWanted(SessionRequest { client, number, claimant }) => {
-            match registry.leave(&client, number, &claimant) {
+            match registry.leave(&client, number, &claimant, clock::now()) {
                 Leaving::Open(connection) => {
                     inboxes.inbox(connection.shard).push(Delivery::Replace(connection.key));
                 }

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod grace;
+mod handed_over;
 mod registry;
 
 pub(super) use cluster::serve_other_nodes;

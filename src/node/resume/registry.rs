@@ -1,5 +1,10 @@
 //! The clients with a token, and the sessions that wait for their return.
 
+mod records;
+#[cfg(test)]
+mod tests;
+
+use super::handed_over::HandedOver;
 use crate::{
     broker::Place,
     channel::{Gap, ParkedSession},
@@ -41,15 +46,20 @@ struct RegistryState {
     clients: HashMap<ClientName, Client>,
     /// The parked sessions, the oldest first.
     parked: BTreeMap<u64, (ClientName, Instant)>,
+    /// The same of which only the client is known, since there were too many sessions.
+    evicted: BTreeMap<u64, (ClientName, Instant)>,
     parked_ever: u64,
     /// The last number of a place.
     numbers: u64,
     /// Where the sessions of connections go whose clients have returned to other nodes.
     leaving: HashMap<ClientName, Place>,
+    handed_over: HandedOver,
     /// When the record of each connected client is to be renewed, the earliest first, and the number of its place.
     renewals: VecDeque<(Instant, ClientName, u64)>,
-    /// The places of evicted sessions, whose records are to be deleted.
-    evicted: Vec<(ClientName, u64)>,
+    /// The places of forgotten sessions, whose records are to be deleted.
+    forgotten: Vec<(ClientName, u64)>,
+    /// The places and socket ids of evicted sessions, whose records are to be replaced.
+    evicted_places: Vec<(ClientName, u64, SocketId)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +68,8 @@ struct Client {
     state: ClientState,
     /// The number of its place. Connections of this node that take over from one another keep it.
     number: u64,
+    /// When the place was claimed among all nodes, by the clock of Redis; 0 if that is not known.
+    claimed_ms: u64,
     /// Limits how often connections that live take the place of one another.
     takeovers: TokenBucket,
 }
@@ -126,8 +138,11 @@ pub enum Leaving {
 }
 
 impl ResumeRegistry {
-    /// Maximum number of parked sessions. Beyond it, the oldest are forgotten.
+    /// Maximum number of parked sessions. Of the oldest beyond it, only the clients are kept: it is not known what they have
+    /// missed.
     pub const PARKED_MAX: usize = 10_000;
+    /// Maximum number of these clients.
+    const EVICTED_MAX: usize = 5 * Self::PARKED_MAX;
     /// How long a session is kept. Events are logged for `resume_s` only: after that, a returning client receives a
     /// notice of the gap, as after a night in which a laptop slept.
     const KEPT_FOR: Duration = Duration::from_hours(24);
@@ -183,7 +198,7 @@ impl ResumeRegistry {
         let Some(client) = state.clients.get_mut(name) else {
             let state_of = ClientState::Connected(connection);
             let takeovers = TokenBucket::full(now);
-            let client = Client { socket_id, state: state_of, number, takeovers };
+            let client = Client { socket_id, state: state_of, number, claimed_ms: 0, takeovers };
             state.clients.insert(name.clone(), client);
             return if self.is_shared {
                 state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
@@ -199,8 +214,9 @@ impl ResumeRegistry {
             ClientState::Connected(previous) => ClaimResult::Open(previous),
             ClientState::Parked { order, session, .. } => {
                 state.parked.remove(&order);
+                state.evicted.remove(&order);
                 if self.is_shared {
-                    client.number = number;
+                    (client.number, client.claimed_ms) = (number, 0);
                     state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
                     return ClaimResult::Shared { number, session: Some(session) };
                 }
@@ -223,6 +239,9 @@ impl ResumeRegistry {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if let Some(place) = state.leaving.remove(name) {
+            if let Some(session) = &session {
+                state.handed_over.add(name, &place, session, now);
+            }
             return EndOfClient::ToPlace(place, session);
         }
         let Some(client) = state.clients.get_mut(name) else { return EndOfClient::Done };
@@ -241,8 +260,12 @@ impl ResumeRegistry {
                 client.state = ClientState::Parked { order, session: kept, is_stored: false };
                 state.parked.insert(order, (name.clone(), now));
                 while Self::PARKED_MAX < state.parked.len() {
-                    state.forget_oldest();
+                    state.evict_oldest(self.is_shared);
                     self.evicted.fetch_add(1, Ordering::Relaxed);
+                }
+                while Self::EVICTED_MAX < state.evicted.len() {
+                    let oldest = state.evicted.pop_first();
+                    state.forget(oldest, self.is_shared);
                 }
                 if self.is_shared {
                     EndOfClient::Park { number, socket_id, session }
@@ -289,11 +312,14 @@ impl ResumeRegistry {
 
     /// Lets a client go that has returned to the `claimant` on another node, from its place `number` on this one.
     #[must_use]
-    pub fn leave(&self, name: &ClientName, number: u64, claimant: &Place) -> Leaving {
+    pub fn leave(&self, name: &ClientName, number: u64, claimant: &Place, now: Instant) -> Leaving {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.leaving.get(name) == Some(claimant) {
             return Leaving::Started;
+        }
+        if let Some(session) = state.handed_over.find(name, claimant) {
+            return Leaving::Session(Some(session));
         }
         if state.clients.get(name).is_none_or(|client| client.number != number) {
             return Leaving::Session(None);
@@ -305,75 +331,12 @@ impl ResumeRegistry {
             }
             Some(ClientState::Parked { order, session, .. }) => {
                 state.parked.remove(&order);
+                state.evicted.remove(&order);
+                state.handed_over.add(name, claimant, &session, now);
                 Leaving::Session(Some(session))
             }
             None => Leaving::Session(None),
         }
-    }
-
-    /// Takes connected clients whose records are to be renewed now, `max` at most, with their places and socket ids.
-    #[must_use]
-    pub fn take_renewals(&self, max: usize, now: Instant) -> Vec<(ClientName, u64, SocketId)> {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let mut due = Vec::new();
-        while due.len() < max
-            && state.renewals.front().is_some_and(|(at, ..)| *at <= now)
-            && let Some((_, name, number)) = state.renewals.pop_front()
-        {
-            if let Some(client) = state.clients.get(&name)
-                && client.number == number
-                && matches!(client.state, ClientState::Connected(_))
-            {
-                let next = now + Self::RENEWAL_INTERVAL;
-                state.renewals.push_back((next, name.clone(), number));
-                due.push((name, number, client.socket_id));
-            }
-        }
-        due
-    }
-
-    /// Makes the records of all connected clients due: Redis may have lost them.
-    pub fn renew_all(&self, now: Instant) {
-        for (at, ..) in &mut self.state.lock().renewals {
-            *at = now;
-        }
-    }
-
-    /// The sessions that records had, which Redis may have lost, with what is needed to store them again.
-    #[must_use]
-    pub fn park_all_again(&self) -> Vec<(ClientName, u64, SocketId, Box<ParkedSession>)> {
-        let mut lost = Vec::new();
-        for (name, client) in &mut self.state.lock().clients {
-            if let ClientState::Parked { session, is_stored, .. } = &mut client.state
-                && std::mem::take(is_stored)
-            {
-                lost.push((name.clone(), client.number, client.socket_id, session.clone()));
-            }
-        }
-        lost
-    }
-
-    /// Takes the places of evicted sessions, whose records are to be deleted.
-    #[must_use]
-    pub fn take_evicted(&self) -> Vec<(ClientName, u64)> {
-        std::mem::take(&mut self.state.lock().evicted)
-    }
-
-    /// Whether Redis may have lost records since the last call: `losses` is how often it may have.
-    pub fn has_new_losses(&self, losses: u64) -> bool {
-        self.losses.swap(losses, Ordering::Relaxed) != losses
-    }
-
-    /// Begins to store a session, which is done once the result is dropped.
-    #[must_use]
-    pub fn start_parking(&self) -> watch::Receiver<()> {
-        self.parking.subscribe()
-    }
-
-    /// Waits until no session is being stored.
-    pub async fn wait_until_parked(&self) {
-        self.parking.closed().await;
     }
 
     /// Counts a client that has returned.
@@ -386,10 +349,16 @@ impl ResumeRegistry {
     /// Forgets the sessions of clients that have not returned for long.
     pub fn on_tick(&self, now: Instant) {
         let mut state = self.state.lock();
-        while let Some((_, (_, parked_at))) = state.parked.first_key_value()
-            && Self::KEPT_FOR <= now.saturating_duration_since(*parked_at)
-        {
-            state.forget_oldest();
+        state.handed_over.expire(now);
+        let is_old =
+            |parked_at: Instant| Self::KEPT_FOR <= now.saturating_duration_since(parked_at);
+        while state.parked.first_key_value().is_some_and(|(_, (_, at))| is_old(*at)) {
+            let oldest = state.parked.pop_first();
+            state.forget(oldest, self.is_shared);
+        }
+        while state.evicted.first_key_value().is_some_and(|(_, (_, at))| is_old(*at)) {
+            let oldest = state.evicted.pop_first();
+            state.forget(oldest, self.is_shared);
         }
     }
 
@@ -472,14 +441,25 @@ impl RegistryState {
         self.renewals.push_back((at, name.clone(), number));
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, (name, _))) = self.parked.pop_first()
+    /// Forgets what the client of the oldest session has, and keeps that something is missing.
+    fn evict_oldest(&mut self, is_shared: bool) {
+        if let Some((order, (name, parked_at))) = self.parked.pop_first()
+            && let Some(client) = self.clients.get_mut(&name)
+            && let ClientState::Parked { session, .. } = &mut client.state
+        {
+            **session = ParkedSession::unknown();
+            if is_shared {
+                self.evicted_places.push((name.clone(), client.number, client.socket_id));
+            }
+            self.evicted.insert(order, (name, parked_at));
+        }
+    }
+
+    fn forget(&mut self, parked: Option<(u64, (ClientName, Instant))>, is_shared: bool) {
+        if let Some((_, (name, _))) = parked
             && let Some(client) = self.clients.remove(&name)
         {
-            self.evicted.push((name, client.number));
+            self.forgotten.extend(is_shared.then_some((name, client.number)));
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

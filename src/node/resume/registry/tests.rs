@@ -127,9 +127,18 @@ fn sessions_are_bounded_in_number_and_age() {
         let _ = registry.end(&name, connection(1), Some(Box::new(session(now))), now);
     }
     assert_eq!(registry.parked(), ResumeRegistry::PARKED_MAX);
-    assert_eq!(registry.socket_id(&name("0"), now), Ok(None), "the oldest");
-    assert_eq!(registry.socket_id(&name("1"), now), Ok(Some(socket(7))));
     assert_eq!(registry.stats().evicted, 1);
+    let resumed = |token| match registry.claim(&name(token), connection(2), socket(7), now) {
+        ClaimResult::Done(ClaimOutcome::Resumed(session)) => session.lost_at,
+        ClaimResult::Done(_) | ClaimResult::Open(_) | ClaimResult::Shared { .. } => {
+            panic!("{token}")
+        }
+    };
+    assert_eq!(resumed("0"), None, "what the oldest has missed is not known");
+    assert_eq!(resumed("1"), Some(now));
+    for token in ["0", "1"] {
+        let _ = registry.end(&name(token), connection(2), Some(Box::new(session(now))), now);
+    }
     registry.on_tick(now + ResumeRegistry::KEPT_FOR - Duration::from_millis(1));
     assert_eq!(registry.parked(), ResumeRegistry::PARKED_MAX);
     registry.on_tick(now + ResumeRegistry::KEPT_FOR);
@@ -184,7 +193,7 @@ fn a_connection_that_leaves_nothing_has_its_record_deleted() {
 fn a_client_that_has_returned_to_another_node_takes_its_session_along() {
     let now = Instant::now();
     let (registry, first) = shared(now);
-    let leave = |number| registry.leave(&name("a"), number, &place());
+    let leave = |number| registry.leave(&name("a"), number, &place(), now);
     assert!(matches!(leave(first + 1), Leaving::Session(None)), "of another place");
     assert!(matches!(leave(first), Leaving::Open(open) if open == connection(1)));
     assert!(matches!(leave(first), Leaving::Started), "the request was repeated");
@@ -202,10 +211,33 @@ fn a_session_that_could_not_be_stored_is_handed_over() {
     let now = Instant::now();
     let (registry, first) = shared(now);
     let _ = registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now);
-    let left = registry.leave(&name("a"), first, &place());
+    let left = registry.leave(&name("a"), first, &place(), now);
     assert!(matches!(left, Leaving::Session(Some(_))));
     assert_eq!(registry.parked(), 0);
-    assert!(matches!(registry.leave(&name("a"), first, &place()), Leaving::Session(None)));
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_gets_the_session_again() {
+    let now = Instant::now();
+    for is_connected in [true, false] {
+        let (registry, first) = shared(now);
+        let leave = |to: &Place, at| registry.leave(&name("a"), first, to, at);
+        let end = || registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now);
+        if is_connected {
+            assert!(matches!(leave(&place(), now), Leaving::Open(_)));
+            assert!(matches!(end(), EndOfClient::ToPlace(_, Some(_))));
+        } else {
+            let _ = end();
+            assert!(matches!(leave(&place(), now), Leaving::Session(Some(_))));
+        }
+        let Leaving::Session(Some(again)) = leave(&place(), now) else { panic!("it was lost") };
+        assert_eq!(*again, session(now));
+        let other = Place { number: place().number + 1, ..place() };
+        assert!(matches!(leave(&other, now), Leaving::Session(None)));
+        let later = now + Duration::from_secs(10);
+        registry.on_tick(later);
+        assert!(matches!(leave(&place(), later), Leaving::Session(None)), "it is not asked for");
+    }
 }
 
 #[test]
@@ -266,15 +298,18 @@ fn sessions_that_redis_may_have_lost_are_stored_again() {
 }
 
 #[test]
-fn the_records_of_evicted_sessions_are_deleted() {
+fn the_records_of_evicted_sessions_are_replaced() {
     let (registry, now) = (ResumeRegistry::new(true), Instant::now());
     for number in 0..=ResumeRegistry::PARKED_MAX {
         let name = name(&number.to_string());
         registry.claim(&name, connection(1), socket(7), now);
         let _ = registry.end(&name, connection(1), Some(Box::new(session(now))), now);
     }
-    assert_eq!(registry.take_evicted(), [(name("0"), 1)]);
+    assert_eq!(registry.take_evicted(), [(name("0"), 1, socket(7))]);
     assert_eq!(registry.take_evicted(), []);
+    assert_eq!(registry.take_forgotten(), []);
+    registry.on_tick(now + ResumeRegistry::KEPT_FOR);
+    assert_eq!(registry.take_forgotten().len(), ResumeRegistry::PARKED_MAX + 1);
 }
 
 #[tokio::test(start_paused = true)]
