@@ -33,8 +33,8 @@ pub(super) struct TopicName {
 #[derive(Debug)]
 pub(super) struct KeyNames {
     prefix: String,
-    /// The number of partitions.
-    partitions: usize,
+    /// The hash tag of each partition, in braces.
+    tags: Vec<String>,
 }
 
 impl KeyNames {
@@ -44,15 +44,14 @@ impl KeyNames {
     }
 
     pub(super) fn new(prefix: &str, is_redis_cluster: bool) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-            partitions: if is_redis_cluster { PARTITIONS } else { 1 },
-        }
+        let partitions = Partition::all(if is_redis_cluster { PARTITIONS } else { 1 });
+        let tags = partitions.map(|partition| format!("{{{partition}}}")).collect();
+        Self { prefix: prefix.to_owned(), tags }
     }
 
     /// All partitions of this Redis.
     pub(super) fn partitions(&self) -> impl ExactSizeIterator<Item = Partition> + Clone + use<> {
-        Partition::all(self.partitions)
+        Partition::all(self.tags.len())
     }
 
     /// The partition of a topic.
@@ -75,14 +74,19 @@ impl KeyNames {
     }
 
     fn partition_of(&self, app_id: &str, name: &str) -> Partition {
-        if self.partitions == 1 {
+        if self.tags.len() == 1 {
             return Partition::LEASES;
         }
-        Partition::for_name(&[app_id.as_bytes(), b":", name.as_bytes()], self.partitions)
+        Partition::for_name(&[app_id.as_bytes(), b":", name.as_bytes()], self.tags.len())
     }
 
-    fn key(&self, kind: &str, partition: Partition, rest: impl fmt::Display) -> String {
-        format!("{}:{kind}{{{partition}}}{rest}", self.prefix)
+    /// Made without `format!`: a publish has eight keys.
+    fn key(&self, kind: &str, partition: Partition, rest: &[&str]) -> String {
+        let begin = [&*self.prefix, ":", kind, &*self.tags[partition.index()]];
+        let parts = || begin.iter().chain(rest);
+        let mut key = String::with_capacity(parts().map(|part| part.len()).sum());
+        parts().for_each(|part| key.push_str(part));
+        key
     }
 
     /// The hash of a topic, and its pub/sub channel.
@@ -91,9 +95,9 @@ impl KeyNames {
         match &name.subject {
             TopicSubject::Channel(channel) => self.channel_topic_key(app_id, channel),
             TopicSubject::User(user_id) => {
-                self.key("u", self.partition(name), format_args!("{app_id}:{user_id}"))
+                self.key("u", self.partition(name), &[app_id, ":", user_id])
             }
-            TopicSubject::Connections => self.key("n", self.app_partition(app_id), app_id),
+            TopicSubject::Connections => self.key("n", self.app_partition(app_id), &[app_id]),
         }
     }
 
@@ -104,7 +108,7 @@ impl KeyNames {
 
     fn channel_key(&self, kind: &str, app_id: &str, channel: &ChannelName) -> String {
         let partition = self.channel_partition(app_id, channel);
-        self.key(kind, partition, format_args!("{app_id}:{channel}"))
+        self.key(kind, partition, &[app_id, ":", channel.as_str()])
     }
 
     /// Parses the name of a topic. User ids and channel names have no colon, app ids may have some.
@@ -148,17 +152,17 @@ impl KeyNames {
 
     /// The logs of the channels of a partition, by their oldest events.
     pub(super) fn log_order_key(&self, partition: Partition) -> String {
-        self.key("xo", partition, "")
+        self.key("xo", partition, &[])
     }
 
     /// The logs of the channels of a partition, by the times after which their oldest events are too old.
     pub(super) fn log_ends_key(&self, partition: Partition) -> String {
-        self.key("xe", partition, "")
+        self.key("xe", partition, &[])
     }
 
     /// The bytes of the logs of the channels of a partition.
     pub(super) fn log_sizes_key(&self, partition: Partition) -> String {
-        self.key("xs", partition, "")
+        self.key("xs", partition, &[])
     }
 
     /// The record of a publish with an idempotency key.
@@ -169,59 +173,59 @@ impl KeyNames {
         id: PublishId,
     ) -> String {
         let partition = self.channel_partition(app_id, channel);
-        self.key("k", partition, format_args!("{app_id}:{id}"))
+        self.key("k", partition, &[app_id, ":", &id.to_string()])
     }
 
     /// The record of a client with a token, and its partition.
     pub(super) fn client_record(&self, client: &ClientName) -> (Partition, String) {
         let ClientName { app_id, token } = client;
         let partition = self.partition_of(app_id, token.as_str());
-        (partition, self.key("t", partition, format_args!("{app_id}:{}", token.as_str())))
+        (partition, self.key("t", partition, &[app_id, ":", token.as_str()]))
     }
 
     /// The app's occupied channels of a partition, with their counts.
     pub(super) fn channel_index_key(&self, app_id: &str, partition: Partition) -> String {
-        self.key("i", partition, app_id)
+        self.key("i", partition, &[app_id])
     }
 
     /// The app's users of a partition that are signed in.
     pub(super) fn user_index_key(&self, app_id: &str, partition: Partition) -> String {
-        self.key("j", partition, app_id)
+        self.key("j", partition, &[app_id])
     }
 
     /// A key that an app has once, in its partition.
     pub(super) fn app_key(&self, what: &str, app_id: &str) -> String {
-        self.key(what, self.app_partition(app_id), app_id)
+        self.key(what, self.app_partition(app_id), &[app_id])
     }
 
     /// The webhook log of an app in a partition. That in the partition of the app is the app's log.
     pub(super) fn webhook_log_key(&self, app_id: &str, partition: Partition) -> String {
-        self.key("log", partition, app_id)
+        self.key("log", partition, &[app_id])
     }
 
     /// The state of a webhook log (see `lua/log.lua`).
     pub(super) fn webhook_log_state_key(&self, app_id: &str, partition: Partition) -> String {
-        self.key("logstate", partition, app_id)
+        self.key("logstate", partition, &[app_id])
     }
 
     /// The nodes that may write to a partition, and the partition's generation.
     pub(super) fn registry_key(&self, partition: Partition) -> String {
-        self.key("nodes", partition, "")
+        self.key("nodes", partition, &[])
     }
 
     /// The pub/sub channel on which all nodes receive control messages.
     pub(super) fn control_channel(&self) -> String {
-        self.key("bus", Partition::LEASES, "")
+        self.key("bus", Partition::LEASES, &[])
     }
 
     /// The pub/sub channel on which one process receives control messages.
     pub(super) fn process_channel(&self, process: &str) -> String {
-        self.key("bus", Partition::LEASES, process)
+        self.key("bus", Partition::LEASES, &[process])
     }
 
     /// The topics of a partition to which a node contributes.
     pub(super) fn node_topics_key(&self, node: &str, partition: Partition) -> String {
-        self.key("topics", partition, node)
+        self.key("topics", partition, &[node])
     }
 
     /// The leases of the first key layout, which had no version.
@@ -267,7 +271,7 @@ mod tests {
         let channel = ChannelName::parse("a", 100).unwrap();
         let known = names.channel_topic_key("1", &channel);
         assert!(names.parse(&known).is_some());
-        let elsewhere = names.partitions().map(|partition| names.key("c", partition, "1:a"));
+        let elsewhere = names.partitions().map(|partition| names.key("c", partition, &["1:a"]));
         assert_eq!(elsewhere.filter(|name| names.parse(name).is_some()).count(), 1);
         for name in ["", "x", "campanile:", "campanile:c{a}", "campanile:x{a:b}", "other:c{a:b}"] {
             assert_eq!(names.parse(name), None, "{name}");

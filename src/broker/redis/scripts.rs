@@ -14,6 +14,10 @@ use std::{
 /// The keys and the arguments that a fenced call begins with.
 const FENCING_KEYS: usize = 1;
 const FENCING_ARGUMENTS: usize = 3;
+/// What a call has room for without growing: somewhat more than a publish needs.
+const KEYS_USUAL: usize = 9;
+const ARGUMENTS_USUAL: usize = 16;
+const BYTES_USUAL: usize = 512;
 /// Maximum digits of the number of keys.
 const NUMBER_LEN: usize = 4;
 
@@ -169,8 +173,12 @@ impl ScriptCall {
         names: &KeyNames,
         token: &FencingToken,
     ) -> Self {
-        Self::new(script, partition)
-            .key(names.registry_key(partition))
+        let mut call = Self::new(script, partition);
+        // Most calls have no more than that.
+        call.keys.reserve(KEYS_USUAL);
+        call.ends.reserve(ARGUMENTS_USUAL);
+        call.arguments.reserve(BYTES_USUAL);
+        call.key(names.registry_key(partition))
             .arg(token.generation(partition))
             .arg(&token.node)
             .number(token.link_number)
