@@ -13,16 +13,15 @@
 
 use super::{
     pending::{CountingReader, ExpectedReply, PendingRequests, TimerAction, reply_timed_out},
+    resp::RespParser,
     stream::RedisStream,
 };
 use crate::broker::redis::clock::now;
 use parking_lot::Mutex;
-use redis::{
-    Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value, parse_redis_value_async,
-};
+use redis::{Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value};
 use std::{io, time::Duration};
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _, WriteHalf},
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf},
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::sleep_until,
@@ -140,15 +139,22 @@ async fn run(
     let pending = Mutex::new(PendingRequests::new());
     let mut from_server = CountingReader { from: from_server, pending: &pending };
     let reading = async {
-        let mut decoder = combine::stream::Decoder::new();
+        let mut parser = RespParser::default();
         loop {
-            match parse_redis_value_async(&mut decoder, &mut from_server).await {
-                Ok(value) => {
+            match parser.next_value() {
+                Ok(Some(value)) => {
                     if handle_value(value, &pending, on_incoming).is_none() {
                         return unexpected();
                     }
+                    continue;
                 }
+                Ok(None) => {}
                 Err(error) => return error,
+            }
+            match from_server.read_buf(parser.buffer()).await {
+                Ok(0) => return lost(),
+                Ok(_) => {}
+                Err(error) => return error.into(),
             }
         }
     };

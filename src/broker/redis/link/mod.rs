@@ -2,7 +2,7 @@
 //!
 //! - `stream` opens TCP, TLS and Unix connections, and `client` speaks RESP3 over one. `server` holds two
 //!   connections to one server: one for commands, and one for subscriptions and for queries that must be
-//!   ordered with its messages. `pending` bounds how long replies may take.
+//!   ordered with its messages. `resp` parses what arrives. `pending` bounds how long replies may take.
 //! - `routing` and `slots` find the master of each partition of a Redis Cluster and follow it.
 //! - `sentinel` finds the master that Sentinels watch.
 
@@ -10,6 +10,7 @@ mod client;
 mod events;
 mod facts;
 mod pending;
+mod resp;
 mod routing;
 mod sentinel;
 mod server;

@@ -11,6 +11,7 @@ mod nodes;
 mod tests;
 mod world;
 
+pub(super) use model::resp::write as write_value;
 pub(super) use mutants::mutated;
 pub(super) use network::KeptData;
 pub(crate) use nodes::{SimulatedNode, SimulatedRedis};
