@@ -144,7 +144,8 @@ fn is_index_of_text(tokens: &[Token<'_>], at: usize) -> bool {
 }
 
 fn is_constant(placeholder: &str) -> bool {
-    placeholder.contains('_') || placeholder == "@OVERHEAD@"
+    let is_part = super::lua::INCLUDES.iter().any(|(name, _)| *name == placeholder);
+    !is_part && (placeholder.contains('_') || placeholder == "@OVERHEAD@")
 }
 
 /// A condition that always or never holds, and a loop that ends at once.
