@@ -333,7 +333,12 @@ impl<T: Record> Records<T> {
 }
 
 /// The value that occurs most; of several the one that occurs first.
-fn most_frequent<V: Copy + Eq + Hash>(values: impl Iterator<Item = V>) -> Option<V> {
+fn most_frequent<V: Copy + Eq + Hash>(values: impl Iterator<Item = V> + Clone) -> Option<V> {
+    let first = values.clone().next()?;
+    // Usually there is one, which is found without counting.
+    if values.clone().all(|value| value == first) {
+        return Some(first);
+    }
     let mut counts: HashMap<V, (usize, Reverse<usize>)> = HashMap::new();
     for (at, value) in values.enumerate() {
         counts.entry(value).or_insert((0, Reverse(at))).0 += 1;

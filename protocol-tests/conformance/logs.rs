@@ -347,7 +347,7 @@ async fn with_too_few_file_descriptors_the_server_does_not_start() {
     assert_eq!(output.status.code(), Some(1));
     let output = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.contains("RLIMIT_NOFILE allows 64 open files"), "{output}");
-    assert!(output.contains("needs 114 at least"), "{output}");
+    assert!(output.contains("needs 116 at least"), "{output}");
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn with_just_enough_file_descriptors_every_place_can_be_taken() {
     let directory = Directory::new();
     let settings = json_log().server("shards", 2).server("host", quoted("127.0.0.1"));
     directory.write("config.toml", &settings.toml());
-    let mut process = Process::from_command(&mut limited(114, &directory));
+    let mut process = Process::from_command(&mut limited(116, &directory));
     let line = process.line("the address", |line| line.contains("listens on")).await;
     let address = line.rsplit("http://").next().expect("a URL").trim().parse().expect("an address");
     eventually("a low connection limit is warned about", async || {

@@ -121,11 +121,13 @@ impl Console {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let page = Page::new(Arc::clone(self), ticket);
-        self.worker.handle()?.spawn(async move {
+        let serving = self.worker.handle()?.spawn(async move {
             let _permit = permit;
             // A page that is gone needs nothing more.
             let _gone = page.serve(stream, response, received).await;
         });
+        // The socket is in the poller of this runtime. That of a shard is asked only while the runtime has tasks.
+        tokio::spawn(serving);
         Ok(())
     }
 }

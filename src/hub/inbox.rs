@@ -260,9 +260,12 @@ impl Inbox {
         self.len.store(queue.len(), Ordering::SeqCst);
     }
 
-    /// Waits for a delivery; may also return without one. Safe to cancel.
+    /// Waits until there is a delivery. Safe to cancel.
     pub async fn arrived(&self) {
-        self.arrived.notified().await;
+        // A shard that has just delivered what it caused itself is notified once more.
+        while self.len.load(Ordering::SeqCst) == 0 {
+            self.arrived.notified().await;
+        }
     }
 
     /// Sets whether the shard is behind, and wakes waiting publishers if it is not. Called by the
@@ -308,7 +311,7 @@ impl Inboxes {
     }
 
     /// The indexes of all shards.
-    pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+    pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + Clone + use<> {
         (0..self.of_shards.len()).map(ShardIndex::new)
     }
 
@@ -380,6 +383,19 @@ mod tests {
         inbox.drain_into(&mut VecDeque::new());
         inbox.set_behind(false);
         assert!(futures_poll(waiting.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_taken_is_not_waited_for_again() {
+        let inbox = Inbox::default();
+        let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
+        inbox.push(close.clone());
+        assert!(futures_poll(std::pin::pin!(inbox.arrived())).is_ready());
+        inbox.drain_into(&mut VecDeque::new());
+        let mut arrived = std::pin::pin!(inbox.arrived());
+        assert!(futures_poll(arrived.as_mut()).is_pending(), "it was notified before");
+        inbox.push(close);
+        assert!(futures_poll(arrived.as_mut()).is_ready());
     }
 
     fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {

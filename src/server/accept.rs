@@ -1,15 +1,19 @@
-//! One acceptor that distributes connections to the shards in turn. The kernel's distribution would
-//! be uneven for small numbers.
+//! Accepts connections for all shards.
 //!
-//! While the server drains, the acceptor also checks whether another process listens on the same
-//! address: it connects to that address repeatedly, and a connection that it does not accept itself
-//! was given to another process.
+//! The first shard has the listening socket in its poller, and distributes connections to the shards in turn: the
+//! kernel's distribution would be uneven for small numbers. Accepting ends with a drain ([`draining`]), for which the
+//! socket moves to a thread of its own.
+
+mod draining;
+mod search;
 
 use super::{listeners::set_reuse_port, probe::reachable};
 use crate::{
     http::{HttpConnectionLimiter, PendingConnection},
     throttle::LogThrottle,
 };
+use mio::{Interest, Registry, Token};
+use search::{DRAINING_WAIT, ListenerSearch};
 use socket2::SockRef;
 use std::{
     io,
@@ -18,7 +22,6 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -26,10 +29,20 @@ use tokio::sync::mpsc;
 /// An accepted connection for a shard's thread.
 pub(super) type AcceptedConnection = (TcpStream, SocketAddr, PendingConnection);
 
+/// What the thread of a shard receives.
+#[derive(Debug)]
+pub(super) enum ShardInput {
+    /// A connection.
+    Connection(AcceptedConnection),
+    /// The shard that accepts gives its listening socket to a thread.
+    Drain,
+}
+
 /// Controls the acceptor.
 #[derive(Debug)]
 pub(super) struct AcceptorHandle {
     state: Arc<AtomicU8>,
+    accepting_shard: mpsc::UnboundedSender<ShardInput>,
     pub(super) reports: mpsc::UnboundedReceiver<AcceptorReport>,
 }
 
@@ -38,7 +51,7 @@ pub(super) struct AcceptorHandle {
 pub(super) enum AcceptorReport {
     /// A connection to the server's own address was given to another process.
     AcceptedElsewhere(TcpStream),
-    /// The acceptor itself has accepted [`SEARCH_PROBES`] connections to the address.
+    /// The acceptor itself has accepted [`search::SEARCH_PROBES`] connections to the address.
     NoOtherListener,
 }
 
@@ -56,63 +69,26 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The interval of log lines about a full limiter.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the acceptor waits for a connection before it checks its state.
-const SERVING_WAIT: Duration = Duration::from_millis(50);
-const DRAINING_WAIT: Duration = Duration::from_millis(10);
-/// Number of connections after which another listener can be ruled out: of two sockets, the kernel
-/// chooses each with equal probability.
-const SEARCH_PROBES: u32 = 16;
-const PROBE_INTERVAL: Duration = Duration::from_millis(20);
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long pending handshakes may take before the socket is closed: a round trip.
-const HAND_OVER_DELAY: Duration = Duration::from_millis(300);
-const CLOSE_DELAY: Duration = Duration::from_millis(100);
-
-/// Accepts on a separate thread until it is stopped. It blocks in `accept` itself, which saves a
-/// system call for each connection compared with a poller.
-///
-/// # Errors
-///
-/// The system cannot start a thread.
-pub(super) fn start(
-    listener: TcpListener,
-    is_inherited: bool,
-    limiter: Arc<HttpConnectionLimiter>,
-    shard_senders: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
-) -> io::Result<AcceptorHandle> {
-    let address = reachable(listener.local_addr()?);
-    listener.set_nonblocking(false)?;
-    let listener = AcceptingListener::new(listener)?;
-    listener.as_socket().set_read_timeout(Some(SERVING_WAIT))?;
-    let state = Arc::new(AtomicU8::new(SERVING));
-    let (report, reports) = mpsc::unbounded_channel();
-    let acceptor = Acceptor {
-        listener,
-        is_inherited,
-        state: Arc::clone(&state),
-        permits: PermitWaiter { limiter, throttle: LogThrottle::with_interval(LOG_INTERVAL) },
-        shard_senders,
-        next_shard: 0,
-        is_exhausted: false,
-        search: ListenerSearch { address, probe: None, next: Instant::now(), own_probes: 0 },
-        report,
-    };
-    thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-    Ok(AcceptorHandle { state, reports })
-}
+/// Connections that are accepted for other shards before the shard does something else.
+const ACCEPTS_AT_ONCE: usize = 32;
 
 impl AcceptorHandle {
     /// A handle without an acceptor: the test reads the state and sends the reports.
     #[cfg(test)]
     pub(super) fn detached() -> (Self, mpsc::UnboundedSender<AcceptorReport>) {
         let (report, reports) = mpsc::unbounded_channel();
-        (Self { state: Arc::new(AtomicU8::new(SERVING)), reports }, report)
+        let (accepting_shard, _) = mpsc::unbounded_channel();
+        (Self { state: Arc::new(AtomicU8::new(SERVING)), accepting_shard, reports }, report)
     }
 
     /// Another handle of the same acceptor, which receives no reports.
     #[cfg(test)]
     pub(super) fn without_reports(&self) -> Self {
-        Self { state: Arc::clone(&self.state), reports: mpsc::unbounded_channel().1 }
+        Self {
+            state: Arc::clone(&self.state),
+            accepting_shard: self.accepting_shard.clone(),
+            reports: mpsc::unbounded_channel().1,
+        }
     }
 
     #[cfg(test)]
@@ -123,12 +99,19 @@ impl AcceptorHandle {
     /// Starts the search for another process that listens on the address. The acceptor continues to
     /// accept, unless the socket is inherited: its queue is for the next process.
     pub(super) fn drain(&self) {
-        self.state.fetch_max(DRAINING, Ordering::Relaxed);
+        self.enter(DRAINING);
+    }
+
+    fn enter(&self, state: u8) {
+        if self.state.fetch_max(state, Ordering::Relaxed) == SERVING {
+            // The shard's thread ends only with the process.
+            let _ = self.accepting_shard.send(ShardInput::Drain);
+        }
     }
 
     /// Makes the acceptor close the socket: another process already listens on the port.
     pub(super) fn hand_over(&self) {
-        self.state.fetch_max(HANDED_OVER, Ordering::Relaxed);
+        self.enter(HANDED_OVER);
     }
 
     pub(super) fn is_handed_over(&self) -> bool {
@@ -137,7 +120,7 @@ impl AcceptorHandle {
 
     /// Makes the acceptor close the socket.
     pub(super) fn close(&self) {
-        self.state.fetch_max(CLOSED, Ordering::Relaxed);
+        self.enter(CLOSED);
     }
 
     /// Waits until the acceptor has closed the socket, at most for `timeout`. Returns whether it has.
@@ -147,57 +130,150 @@ impl AcceptorHandle {
     }
 }
 
-struct Acceptor {
+/// The listening socket, and where its connections go.
+#[derive(Debug)]
+pub(super) struct Acceptor {
     listener: AcceptingListener,
     is_inherited: bool,
     state: Arc<AtomicU8>,
     permits: PermitWaiter,
-    shard_senders: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
+    /// The first one is that of the shard that accepts.
+    shard_senders: Vec<mpsc::UnboundedSender<ShardInput>>,
     next_shard: usize,
+    /// The poller of the shard that accepts.
+    poller: Option<Registry>,
+    /// Whether the socket may have connections for which the poller reports no further edge.
+    is_ready: bool,
+    /// A connection without a permit.
+    waiting: Option<(TcpStream, SocketAddr)>,
+    /// When to try again for want of a permit or a file descriptor.
+    retry_at: Option<Instant>,
     is_exhausted: bool,
     search: ListenerSearch,
     report: mpsc::UnboundedSender<AcceptorReport>,
 }
 
+/// What became of an attempt to accept.
+enum Attempt {
+    Accepted(TcpStream, SocketAddr),
+    /// The connection failed, or is a probe.
+    Nothing,
+    /// The queue is empty.
+    Empty,
+    /// The system has no file descriptors left.
+    Exhausted,
+}
+
 impl Acceptor {
-    fn run(mut self) {
-        while self.state() == SERVING {
-            self.accept();
+    /// An acceptor for the first of the shards, and its handle.
+    ///
+    /// # Errors
+    ///
+    /// The system rejects the socket's options.
+    pub(super) fn new(
+        listener: TcpListener,
+        is_inherited: bool,
+        limiter: Arc<HttpConnectionLimiter>,
+        shard_senders: Vec<mpsc::UnboundedSender<ShardInput>>,
+    ) -> io::Result<(Self, AcceptorHandle)> {
+        let address = reachable(listener.local_addr()?);
+        let listener = AcceptingListener::new(listener)?;
+        let state = Arc::new(AtomicU8::new(SERVING));
+        let (report, reports) = mpsc::unbounded_channel();
+        let accepting_shard = shard_senders[0].clone();
+        let acceptor = Self {
+            listener,
+            is_inherited,
+            state: Arc::clone(&state),
+            permits: PermitWaiter { limiter, throttle: LogThrottle::with_interval(LOG_INTERVAL) },
+            shard_senders,
+            next_shard: 0,
+            poller: None,
+            is_ready: true,
+            waiting: None,
+            retry_at: None,
+            is_exhausted: false,
+            search: ListenerSearch::new(address),
+            report,
+        };
+        Ok((acceptor, AcceptorHandle { state, accepting_shard, reports }))
+    }
+
+    /// Registers the listening socket with the poller of the shard.
+    pub(super) fn register(&mut self, poller: &Registry, token: Token) -> io::Result<()> {
+        let poller = poller.try_clone()?;
+        poller.register(&mut self.listener.0, token, Interest::READABLE)?;
+        self.poller = Some(poller);
+        Ok(())
+    }
+
+    /// Records that the poller has reported a connection.
+    pub(super) fn set_ready(&mut self) {
+        self.is_ready = true;
+    }
+
+    /// Whether there may be more connections now.
+    pub(super) fn has_more(&self) -> bool {
+        self.is_ready && self.retry_at.is_none()
+    }
+
+    /// When to try again although the poller reports nothing.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Accepts the next connection for the first shard. Those for others are sent to them, a few at once.
+    pub(super) fn next(&mut self, now: Instant) -> Option<AcceptedConnection> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return None;
         }
-        if self.is_inherited {
-            return;
+        self.retry_at = None;
+        for _ in 0..ACCEPTS_AT_ONCE {
+            let (stream, peer) = match self.waiting.take() {
+                Some(waiting) => waiting,
+                None => self.try_accept(now)?,
+            };
+            let Some(pending) = self.permits.try_permit(now) else {
+                // The kernel queues further connections.
+                self.waiting = Some((stream, peer));
+                self.retry_at = Some(now + FULL_PAUSE);
+                return None;
+            };
+            let shard = self.choose_shard();
+            if shard == 0 {
+                return Some((stream, peer, pending));
+            }
+            self.send(shard, (stream, peer, pending));
         }
-        set_reuse_port(&self.listener.0);
-        self.set_wait(DRAINING_WAIT);
-        while self.state() == DRAINING {
-            self.search.start_probe(&self.report);
-            if !self.accept() {
-                self.search.on_idle(&self.report);
+        None
+    }
+
+    fn try_accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
+        while self.is_ready {
+            match self.attempt() {
+                Attempt::Accepted(stream, peer) => return Some((stream, peer)),
+                Attempt::Nothing => {}
+                Attempt::Empty => self.is_ready = false,
+                Attempt::Exhausted => {
+                    self.retry_at = Some(now + EXHAUSTED_PAUSE);
+                    return None;
+                }
             }
         }
-        self.close_gracefully();
+        None
     }
 
-    fn state(&self) -> u8 {
-        self.state.load(Ordering::Relaxed)
-    }
-
-    fn set_wait(&self, wait: Duration) {
-        // A failure only delays the next check of the state.
-        let _ = self.listener.as_socket().set_read_timeout(Some(wait));
-    }
-
-    /// Accepts the next connection. Returns false if there is none.
-    fn accept(&mut self) -> bool {
+    fn attempt(&mut self) -> Attempt {
         match self.listener.accept() {
             Ok((stream, peer)) => {
                 self.is_exhausted = false;
-                if !self.search.is_own(peer, &self.report) {
-                    self.assign_to_shard(stream, peer);
+                if self.search.is_own(peer, &self.report) {
+                    return Attempt::Nothing;
                 }
+                Attempt::Accepted(stream, peer)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) if is_connection_error(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Attempt::Empty,
+            Err(error) if is_connection_error(&error) => Attempt::Nothing,
             Err(error) => {
                 // Logged once for each time that accepting fails, probably for lack of file
                 // descriptors.
@@ -205,173 +281,48 @@ impl Acceptor {
                     tracing::warn!(%error, "accepting failed");
                 }
                 self.is_exhausted = true;
-                thread::sleep(EXHAUSTED_PAUSE);
+                Attempt::Exhausted
             }
         }
-        true
     }
 
-    fn assign_to_shard(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // While it waits for a permit, the kernel queues further connections.
-        let pending = self.permits.wait_for_permit();
-        let sender = &self.shard_senders[self.next_shard];
+    fn choose_shard(&mut self) -> usize {
+        let shard = self.next_shard;
+        self.next_shard = (shard + 1) % self.shard_senders.len();
+        shard
+    }
+
+    fn send(&self, shard: usize, connection: AcceptedConnection) {
         // The shard's thread ends only with the process.
-        let _ = sender.send((stream, peer, pending));
-        self.next_shard = (self.next_shard + 1) % self.shard_senders.len();
-    }
-
-    /// Closes the socket without losing a connection. Requests for new connections are dropped;
-    /// clients repeat them after a second, and the next process gets them. Meanwhile pending
-    /// handshakes complete, and all queued connections are accepted.
-    fn close_gracefully(&mut self) {
-        if let Err(error) = drop_new_requests(&self.listener.0) {
-            tracing::debug!(%error, "new requests for connections can't be dropped");
-        }
-        let began = Instant::now();
-        let delay = |state| if state == CLOSED { CLOSE_DELAY } else { HAND_OVER_DELAY };
-        while began.elapsed() < delay(self.state()) {
-            self.accept();
-        }
-        if self.listener.as_socket().set_nonblocking(true).is_ok() {
-            while self.accept() {}
-        }
-        tracing::debug!("listening socket closed");
+        let _ = self.shard_senders[shard].send(ShardInput::Connection(connection));
     }
 }
 
-/// Makes the kernel drop requests for new connections to the socket: segments with SYN and without
-/// ACK.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn drop_new_requests(listener: &mio::net::TcpListener) -> io::Result<()> {
-    use socket2::SockFilter;
-    // Classic BPF; the data begins with the TCP header, whose byte 13 contains the flags.
-    const LOAD_BYTE: u16 = 0x30;
-    const AND: u16 = 0x54;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const SYN: u32 = 0x02;
-    const SYN_OR_ACK: u32 = 0x12;
-    SockRef::from(listener).attach_filter(&[
-        SockFilter::new(LOAD_BYTE, 0, 0, 13),
-        SockFilter::new(AND, 0, 0, SYN_OR_ACK),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ])
-}
-
-/// Shrinks the queue, so that requests beyond one are dropped.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn drop_new_requests(listener: &mio::net::TcpListener) -> io::Result<()> {
-    SockRef::from(listener).listen(0)
-}
-
-/// The search for another process that listens on the same address.
-struct ListenerSearch {
-    address: SocketAddr,
-    /// A connection to the address whose acceptor is not known yet, its local address, and its start
-    /// time. It may not be established yet.
-    probe: Option<(TcpStream, SocketAddr, Instant)>,
-    next: Instant,
-    /// Probes that this process accepted.
-    own_probes: u32,
-}
-
-impl ListenerSearch {
-    /// Starts a probe if one is due. Never blocks: a full queue has room again only after the
-    /// acceptor continues.
-    fn start_probe(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        let now = Instant::now();
-        let has_failed = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
-            *at + PROBE_TIMEOUT <= now || !matches!(probe.take_error(), Ok(None))
-        };
-        if self.probe.take_if(has_failed).is_some() {
-            self.failed(now, report);
-        }
-        if self.probe.is_some() || now < self.next {
-            return;
-        }
-        match begin_connection(self.address) {
-            Ok((probe, from)) => self.probe = Some((probe, from, now)),
-            Err(_unreachable) => self.failed(now, report),
-        }
-    }
-
-    /// Counts a probe that failed, and schedules the next.
-    fn failed(&mut self, now: Instant, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        self.count_own_probe(report);
-        self.next = now + PROBE_INTERVAL;
-    }
-
-    /// Whether a connection that was accepted is the probe.
-    fn is_own(&mut self, peer: SocketAddr, report: &mpsc::UnboundedSender<AcceptorReport>) -> bool {
-        let is_own = self.probe.as_ref().is_some_and(|(_, from, _)| *from == peer);
-        if is_own {
-            self.probe = None;
-            self.count_own_probe(report);
-        }
-        is_own
-    }
-
-    /// Handles an empty queue: a probe that is connected was accepted by another process.
-    fn on_idle(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        let is_elsewhere = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
-            DRAINING_WAIT <= at.elapsed() && probe.peer_addr().is_ok()
-        };
-        if let Some((probe, ..)) = self.probe.take_if(is_elsewhere) {
-            self.next = Instant::now() + PROBE_INTERVAL;
-            let _ = report.send(AcceptorReport::AcceptedElsewhere(probe));
-        }
-    }
-
-    fn count_own_probe(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
-        self.own_probes += 1;
-        if self.own_probes == SEARCH_PROBES {
-            let _ = report.send(AcceptorReport::NoOtherListener);
-        }
-        if SEARCH_PROBES <= self.own_probes {
-            self.next = Instant::now() + PROBE_INTERVAL;
-        }
-    }
-}
-
-/// Starts a connection without waiting for it, and returns its local address.
-fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    let stream = TcpStream::from(mio::net::TcpStream::connect(address)?);
-    let from = stream.local_addr()?;
-    Ok((stream, from))
-}
-
-/// Waits for permits of the limiter.
+/// Acquires permits of the limiter.
+#[derive(Debug)]
 struct PermitWaiter {
     limiter: Arc<HttpConnectionLimiter>,
     throttle: LogThrottle,
 }
 
 impl PermitWaiter {
-    fn wait_for_permit(&mut self) -> PendingConnection {
-        loop {
-            let now = Instant::now();
-            if let Some(pending) = self.limiter.admit(now) {
-                return pending;
-            }
-            if self.throttle.record(1, now).is_some() {
-                tracing::warn!(
-                    "HTTP connection limit reached: closing the longest-idle connections"
-                );
-            }
-            thread::sleep(FULL_PAUSE);
+    fn try_permit(&mut self, now: Instant) -> Option<PendingConnection> {
+        let pending = self.limiter.admit(now);
+        if pending.is_none() && self.throttle.record(1, now).is_some() {
+            tracing::warn!("HTTP connection limit reached: closing the longest-idle connections");
         }
+        pending
     }
 }
 
-/// A listening socket that blocks, and whose connections do not: they get both options with `accept` itself, which saves
-/// two system calls each.
+/// A listening socket whose connections do not block and have `TCP_NODELAY`: they get both with `accept` itself, which
+/// saves two system calls each.
 #[derive(Debug)]
 struct AcceptingListener(mio::net::TcpListener);
 
 impl AcceptingListener {
     fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         // On Linux, connections inherit it.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         Ok(Self(mio::net::TcpListener::from_std(listener)))

@@ -31,7 +31,7 @@ pub(super) struct ConnectionLimits {
 /// File descriptors that a process needs besides its connections and its shards.
 const OTHER_DESCRIPTORS: usize = 40;
 /// File descriptors of a shard: its two pollers and their wakers.
-const SHARD_DESCRIPTORS: usize = 5;
+const SHARD_DESCRIPTORS: usize = 6;
 /// Descriptors reserved for HTTP connections, if there are enough.
 const HTTP_DESCRIPTORS: usize = 192;
 /// Minimum number of descriptors for connections: with fewer, a handful of clients and publishers
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn the_lower_of_both_limits_holds() {
-        assert_eq!(limits(20_000, 2, 0), (20_000 - 50 - 192, "RLIMIT_NOFILE"));
+        assert_eq!(limits(20_000, 2, 0), (20_000 - 52 - 192, "RLIMIT_NOFILE"));
         assert_eq!(limits(20_000, 2, 100), (100, "server.max_connections"));
-        assert_eq!(limits(1_024, 2, 5_000), (1_024 - 50 - 192, "RLIMIT_NOFILE"));
+        assert_eq!(limits(1_024, 2, 5_000), (1_024 - 52 - 192, "RLIMIT_NOFILE"));
     }
 
     #[test]
@@ -157,17 +157,17 @@ mod tests {
         }
         let text = FileDescriptors::new(64, 2).unwrap_err().to_string();
         assert!(text.contains("RLIMIT_NOFILE allows 64 open files"), "{text}");
-        assert!(text.contains("needs 114 at least"), "{text}");
+        assert!(text.contains("needs 116 at least"), "{text}");
     }
 
     #[test]
     fn http_connections_get_a_quarter_of_few_descriptors_and_192_of_many() {
         for (room, possible) in [(64, 48), (400, 300), (768, 576), (769, 577), (10_000, 9_808)] {
-            let descriptors = FileDescriptors::new(room + 45, 1).unwrap();
+            let descriptors = FileDescriptors::new(room + 46, 1).unwrap();
             assert_eq!(descriptors.for_connections(), room);
             for (configured, max) in [(0, possible), (possible, possible), (possible + 1, possible)]
             {
-                assert_eq!(limits(room + 45, 1, configured).0, max, "{room} {configured}");
+                assert_eq!(limits(room + 46, 1, configured).0, max, "{room} {configured}");
             }
         }
         for (configured, max) in [(0, 4_096), (1, 1), (50_000, 50_000)] {

@@ -1,7 +1,7 @@
 //! Builds the parts of the server, runs them, and drains them in order.
 //!
-//! A thread of its own accepts connections. The main thread runs timers and tasks. Each shard has a
-//! thread, which also serves the HTTP connections assigned to it.
+//! The main thread runs timers and tasks. Each shard has a thread, which also serves the HTTP connections assigned to
+//! it; the first one accepts them all.
 
 mod accept;
 mod capacity;
@@ -27,6 +27,7 @@ use crate::{
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
+use accept::Acceptor;
 use arc_swap::ArcSwap;
 use capacity::{ConnectionLimits, FileDescriptors};
 use listeners::Listeners;
@@ -219,9 +220,15 @@ impl Server {
             listeners, node, http, limiter, shard_settings, shutdown, webhooks, path, ..
         } = self;
         let Listeners { main, metrics, is_inherited } = listeners;
-        let mut shard_senders = Vec::new();
+        let shards = node.inboxes().shards();
+        let (shard_senders, inputs): (Vec<_>, Vec<_>) =
+            shards.clone().map(|_| mpsc::unbounded_channel()).unzip();
+        let (accepting, acceptor) = Acceptor::new(main, is_inherited, limiter, shard_senders)
+            .map_err(ServerError::Thread)?;
+        let mut accepting = Some(accepting);
         let mut shard_ends = JoinSet::new();
-        for index in node.inboxes().shards() {
+        // The first one accepts, so it starts last.
+        for (index, inputs) in shards.zip(inputs).collect::<Vec<_>>().into_iter().rev() {
             let (alive, mut ended) = mpsc::channel(1);
             // Nothing is sent: the channel closes when the other side is dropped.
             shard_ends.spawn(async move { ended.recv().await });
@@ -231,13 +238,12 @@ impl Server {
                 http: Arc::clone(&http),
                 shard_settings: Arc::clone(&shard_settings),
                 shutdown: shutdown.clone(),
+                inputs,
+                acceptor: accepting.take_if(|_| index.get() == 0),
                 alive,
             };
-            shard_senders
-                .push(shard_thread::start(dependencies).await.map_err(ServerError::Thread)?);
+            shard_thread::start(dependencies).await.map_err(ServerError::Thread)?;
         }
-        let acceptor = accept::start(main, is_inherited, limiter, shard_senders)
-            .map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(run_timers(Arc::clone(&node)));
         let looking_up = tokio::spawn(Arc::clone(&node).run_app_database());
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();

@@ -51,8 +51,7 @@ pub(super) struct Connection {
     /// Whether the socket accepts no more data. It is not read either until it does: a client that
     /// sends without reading would only fill its outbox with replies.
     pub(super) is_blocked: bool,
-    /// Whether the poller does not report yet when the socket is writable.
-    pub(super) is_write_unregistered: bool,
+    pub(super) registration: Registration,
     /// Whether there may be input for which the poller reports no further edge.
     pub(super) may_have_input: bool,
     /// Whether it is in `pending_reads` of the shard.
@@ -70,6 +69,14 @@ pub(super) struct Connection {
 
 /// The watched connections of a shard.
 pub(super) type Watches = Vec<(ConnectionKey, ConnectionWatch)>;
+
+/// What the poller reports of a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Registration {
+    None,
+    Readable,
+    ReadableAndWritable,
+}
 
 /// Whether a connection is open or closing, or no WebSocket yet.
 #[derive(Debug)]
@@ -163,7 +170,7 @@ impl Connection {
             messages_in: 0,
             queued: Queued::No,
             is_blocked: false,
-            is_write_unregistered: false,
+            registration: Registration::None,
             may_have_input: false,
             is_in_pending_reads: false,
             is_resumable,

@@ -3,15 +3,14 @@
 use super::{
     BACKPRESSURE_BYTES,
     close_reason::CloseReason,
-    connection::{Connection, Phase, ReadUntil, UpgradedSocket, Watches},
+    connection::{Connection, Phase, ReadUntil, Registration, UpgradedSocket, Watches},
     decoder::Decoder,
     dirty::{Dirty, Queued, Urgency},
     outbox::Written,
-    readiness::{Readiness, Ready},
+    readiness::{LISTENER, Readiness, Ready},
     requests::{AcceptedSockets, NoSockets, Responses},
     settings::ShardConfig,
     subscribers::Subscribers,
-    wait::{caught_up, drain_advanced, sleep_until},
     wheel::Wheel,
 };
 use crate::{
@@ -21,19 +20,17 @@ use crate::{
     node::Node,
     protocol::{CloseCode, Frame, SocketId, event},
     session::DeadlineAction,
-    shutdown::DrainGuard,
 };
 use arc_swap::ArcSwap;
 use slab::Slab;
 use std::{
     collections::{HashMap, VecDeque},
-    future::poll_fn,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
 };
-use tokio::{sync::mpsc, task};
+use tokio::sync::mpsc;
 
 /// A shard: a set of connections, and the loop that serves them.
 #[derive(Debug)]
@@ -54,7 +51,9 @@ pub struct Shard {
     /// The number of connections before their upgrade.
     pub(super) http_connections: usize,
     /// Accepted sockets.
-    accepted: Box<dyn AcceptedSockets>,
+    pub(super) accepted: Box<dyn AcceptedSockets>,
+    /// Whether it may block its thread.
+    pub(super) owns_thread: bool,
     pub(super) responses: Responses,
     /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
@@ -65,7 +64,7 @@ pub struct Shard {
     /// Bytes that the client that is read now has made the server send.
     pub(super) response_bytes: usize,
     /// Whether to query the poller.
-    should_poll: bool,
+    pub(super) should_poll: bool,
     /// Whether upgraded connections are not read in this turn.
     is_reading_paused: bool,
     ready: Vec<Ready>,
@@ -122,6 +121,7 @@ impl Shard {
             decoder: Decoder::new(config.max_message_bytes),
             http_connections: 0,
             accepted: Box::new(NoSockets),
+            owns_thread: false,
             responses: Responses::default(),
             batch: VecDeque::new(),
             pending_reads: VecDeque::new(),
@@ -145,55 +145,21 @@ impl Shard {
     }
 
     /// Lets the shard serve the HTTP requests of accepted sockets as well.
-    #[must_use]
-    pub fn with_accepted(mut self, accepted: Box<dyn AcceptedSockets>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The system's poller is full.
+    pub fn with_accepted(mut self, mut accepted: Box<dyn AcceptedSockets>) -> io::Result<Self> {
+        accepted.register(self.readiness.registry(), LISTENER)?;
         self.accepted = accepted;
-        self
+        Ok(self)
     }
 
-    /// Serves connections until the process ends. Once `drain` has a mode, connections are closed by
-    /// its schedule. Each connection holds a [`DrainGuard`], so a shutdown waits for the last one.
-    pub async fn run(
-        mut self,
-        mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
-        drain: DrainGuard,
-    ) -> ! {
-        let node = Arc::clone(&self.node);
-        let inbox = node.inboxes().inbox(self.index);
-        let mut drain = Some(drain);
-        loop {
-            let is_draining = drain.as_ref().is_none_or(DrainGuard::has_mode);
-            self.turn(inbox, &mut upgraded_sockets, is_draining);
-            if is_draining {
-                drain = None;
-            }
-            if self.has_work() {
-                // Lets the runtime serve HTTP and its own poller.
-                task::yield_now().await;
-                self.should_poll = true;
-                continue;
-            }
-            let (wake_at, held_for) = (self.wake_at(), self.responses.held_for());
-            let has_http = 0 < self.http_connections;
-            tokio::select! {
-                () = inbox.arrived() => {}
-                accepted = poll_fn(|cx| self.accepted.poll_next(cx)) => {
-                    self.now = clock::now();
-                    self.catch_panic(|shard| shard.add_accepted(accepted));
-                    self.should_poll = true;
-                }
-                () = caught_up(&node, held_for) => {}
-                () = self.readiness.wait() => self.should_poll = true,
-                Some(upgraded) = upgraded_sockets.recv() => {
-                    // The last turn may be long ago.
-                    self.now = clock::now();
-                    self.catch_panic(|shard| shard.add_connection(upgraded));
-                }
-                // Unread input may extend the deadline.
-                () = sleep_until(wake_at) => self.should_poll = true,
-                () = drain_advanced(&mut drain, has_http) => {}
-            }
-        }
+    /// Lets the shard block its thread while its task is the only one of its runtime.
+    #[must_use]
+    pub fn on_own_thread(mut self) -> Self {
+        self.owns_thread = true;
+        self
     }
 
     /// Does the work of one turn, as described in [`super`].
@@ -209,10 +175,6 @@ impl Shard {
         while let Ok(upgraded) = upgraded_sockets.try_recv() {
             self.catch_panic(|shard| shard.add_connection(upgraded));
         }
-        while let Some(accepted) = self.accepted.try_next() {
-            self.catch_panic(|shard| shard.add_accepted(accepted));
-            self.should_poll = true;
-        }
         if 0 < self.http_connections && self.node.is_draining() {
             self.catch_panic(Self::hand_over_all);
         }
@@ -220,6 +182,7 @@ impl Shard {
         // Messages of clients may cause deliveries, so queued deliveries are handled first.
         self.is_reading_paused = self.node.is_backpressured();
         self.read_budget = READ_PER_TURN;
+        self.accept_some();
         if !self.is_reading_paused {
             self.read_pending();
         }
@@ -254,7 +217,7 @@ impl Shard {
     }
 
     /// Runs `work`, and catches its panic: only that work is aborted.
-    fn catch_panic(&mut self, work: impl FnOnce(&mut Self)) {
+    pub(super) fn catch_panic(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!(shard = self.index.get(), "panic recovered");
         }
@@ -291,6 +254,7 @@ impl Shard {
             || !self.pending_reads.is_empty()
             || !self.evicting.is_empty()
             || self.should_poll
+            || self.accepted.has_more()
             || !self.responses.is_empty()
             || self.readiness.may_have_more()
     }
@@ -299,7 +263,7 @@ impl Shard {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let schedule = self.drain_schedule.as_ref().filter(|_| !self.connections.is_empty());
         let next_close = schedule.and_then(|schedule| schedule.next_step(self.now));
-        [self.wheel.next_due(), next_close].into_iter().flatten().min()
+        [self.wheel.next_due(), next_close, self.accepted.retry_at()].into_iter().flatten().min()
     }
 
     /// Whether publishers should wait.
@@ -326,7 +290,10 @@ impl Shard {
 
     fn poll_sockets(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
-        self.readiness.take(&mut ready);
+        if self.readiness.take(&mut ready) {
+            self.accepted.set_ready();
+            self.accept_some();
+        }
         for event in ready.drain(..) {
             if self.is_alive(event.key) {
                 self.catch_panic_for(event.key.slot, |shard, slot| shard.on_ready(slot, event));
@@ -460,11 +427,15 @@ impl Shard {
     pub(super) fn set_blocked(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.is_blocked = true;
-        if std::mem::take(&mut connection.is_write_unregistered) {
-            let added = self.readiness.add_writable(connection.socket.source(), connection.key);
-            if added.is_err() {
-                self.drop_connection(slot, CloseReason::NetworkError);
-            }
+        let (key, socket) = (connection.key, connection.socket.source());
+        let added = match connection.registration {
+            Registration::None => self.readiness.register(socket, key),
+            Registration::Readable => self.readiness.add_writable(socket, key),
+            Registration::ReadableAndWritable => return,
+        };
+        connection.registration = Registration::ReadableAndWritable;
+        if added.is_err() {
+            self.drop_connection(slot, CloseReason::NetworkError);
         }
     }
 

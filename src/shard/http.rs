@@ -6,7 +6,7 @@
 use super::{
     admitted::AdmittedClient,
     close_reason::CloseReason,
-    connection::{Connection, Phase},
+    connection::{Connection, Phase, ReadUntil, Registration},
     event_loop::Shard,
     requests::{AcceptedSocket, Handled, HttpPhase, REST_TIMEOUT},
     socket::Socket,
@@ -19,6 +19,8 @@ use std::io::{ErrorKind, Write};
 
 /// The buffer of responses keeps this capacity at most, in bytes.
 const RESPONSES_CAPACITY: usize = 64 * 1024;
+/// Connections that are accepted before the shard does something else.
+const ACCEPTS_AT_ONCE: usize = 32;
 
 impl Shard {
     pub(super) fn add_accepted(&mut self, accepted: AcceptedSocket) {
@@ -29,15 +31,35 @@ impl Shard {
         let key = self.next_key();
         handler.owned_by(&self.node, ConnectionRef { shard: self.index, key });
         let phase = Phase::Http(Box::new(HttpPhase::new(handler)));
-        let mut connection = Connection::new(Socket::new(socket, None), key, phase, drain);
-        let registered = self.readiness.register_readable(connection.socket.source(), key);
-        connection.is_write_unregistered = true;
-        self.connections.insert(connection);
+        self.connections.insert(Connection::new(Socket::new(socket, None), key, phase, drain));
         self.http_connections += 1;
-        match registered {
-            Ok(()) => self.schedule_check(key.slot),
-            Err(_full) => self.drop_connection(key.slot, CloseReason::NetworkError),
+        self.schedule_check(key.slot);
+        // The first request is usually there. What is received before the registration causes no event.
+        self.catch_panic_for(key.slot, |shard, slot| shard.read(slot, ReadUntil::Short));
+        self.register_readable(key);
+    }
+
+    fn register_readable(&mut self, key: ConnectionKey) {
+        if !self.is_alive(key) {
+            return;
         }
+        let connection = &mut self.connections[key.slot as usize];
+        if connection.registration == Registration::None {
+            connection.registration = Registration::Readable;
+            if self.readiness.register_readable(connection.socket.source(), key).is_err() {
+                self.drop_connection(key.slot, CloseReason::NetworkError);
+            }
+        }
+    }
+
+    /// Accepts some connections.
+    pub(super) fn accept_some(&mut self) {
+        for _ in 0..ACCEPTS_AT_ONCE {
+            let Some(accepted) = self.accepted.try_next(self.now) else { return };
+            self.catch_panic(|shard| shard.add_accepted(accepted));
+        }
+        // There may be more of those that are accepted elsewhere.
+        self.should_poll = true;
     }
 
     fn http(&mut self, slot: u32) -> Option<&mut HttpPhase> {
@@ -140,8 +162,10 @@ impl Shard {
         let Phase::Http(http) = connection.phase else { return };
         self.http_connections -= 1;
         let mut socket = connection.socket;
-        // A socket that is not registered any more needs no removal.
-        let _ = self.readiness.deregister(socket.source());
+        if connection.registration != Registration::None {
+            // A socket that is not registered any more needs no removal.
+            let _ = self.readiness.deregister(socket.source());
+        }
         http.handler.hand_over(socket.into_tcp(), input, connection.drain);
     }
 

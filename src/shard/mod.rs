@@ -53,6 +53,7 @@ mod readiness;
 mod receive;
 mod requests;
 mod resume;
+mod run;
 mod settings;
 mod socket;
 mod subscribe;

@@ -2,7 +2,7 @@
 
 use super::{
     close_reason::CloseReason,
-    connection::{Connection, Phase, UpgradedSocket},
+    connection::{Connection, Phase, Registration, UpgradedSocket},
     dirty::Urgency,
     event_loop::Shard,
     socket::Socket,
@@ -31,6 +31,7 @@ impl Shard {
         }
         let mut connection = Connection::new(Socket::new(socket, tls), key, phase, drain);
         let registered = self.readiness.register(connection.socket.source(), key);
+        connection.registration = Registration::ReadableAndWritable;
         self.connections.insert(connection);
         if registered.is_err() {
             return self.drop_connection(key.slot, CloseReason::NetworkError);

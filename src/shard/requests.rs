@@ -8,8 +8,10 @@ use crate::{
     protocol::CloseCode,
     shutdown::DrainGuard,
 };
+use mio::{Registry, Token};
 use std::{
     fmt::Debug,
+    io,
     net::TcpStream,
     ops::Range,
     sync::Arc,
@@ -28,12 +30,28 @@ pub struct AcceptedSocket {
     pub drain: DrainGuard,
 }
 
-/// The sockets that are accepted for a shard.
+/// The sockets that are accepted for a shard, by itself or elsewhere.
 pub trait AcceptedSockets: Debug + Send {
-    /// The next socket, if there is one now.
-    fn try_next(&mut self) -> Option<AcceptedSocket>;
+    /// Registers the listening socket with the poller of the shard, if the shard accepts.
+    ///
+    /// # Errors
+    ///
+    /// The system's poller is full.
+    fn register(&mut self, poller: &Registry, token: Token) -> io::Result<()>;
 
-    /// Waits for the next socket.
+    /// Records that the poller has reported the listening socket.
+    fn set_ready(&mut self);
+
+    /// Whether the listening socket may have more connections now.
+    fn has_more(&self) -> bool;
+
+    /// When the next socket may be there without a report.
+    fn retry_at(&self) -> Option<Instant>;
+
+    /// The next socket, if there is one now.
+    fn try_next(&mut self, now: Instant) -> Option<AcceptedSocket>;
+
+    /// Waits for the next socket that is accepted elsewhere.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<AcceptedSocket>;
 }
 
@@ -42,7 +60,21 @@ pub trait AcceptedSockets: Debug + Send {
 pub(super) struct NoSockets;
 
 impl AcceptedSockets for NoSockets {
-    fn try_next(&mut self) -> Option<AcceptedSocket> {
+    fn register(&mut self, _: &Registry, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_ready(&mut self) {}
+
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn try_next(&mut self, _: Instant) -> Option<AcceptedSocket> {
         None
     }
 

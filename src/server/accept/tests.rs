@@ -1,15 +1,16 @@
 //! The acceptor in its thread, and its search for other processes.
 
-use super::*;
+use super::{
+    draining::CLOSE_DELAY,
+    search::{PROBE_INTERVAL, PROBE_TIMEOUT, SEARCH_PROBES},
+    *,
+};
 use crate::{
     config::Config, node::Node, server::listeners::listen, shutdown::Shutdown, webhook::Webhooks,
 };
 use socket2::{Domain, Socket, Type};
-use std::{io::Read, net::Ipv4Addr};
-
-fn search(address: SocketAddr) -> ListenerSearch {
-    ListenerSearch { address, probe: None, next: Instant::now(), own_probes: 0 }
-}
+use std::{io::Read, net::Ipv4Addr, thread};
+use tokio::sync::mpsc::error::TryRecvError;
 
 #[test]
 fn a_full_queue_does_not_block_probes_or_report_another_process() {
@@ -22,7 +23,7 @@ fn a_full_queue_does_not_block_probes_or_report_another_process() {
         queue.push(waiting);
     }
     let (report, mut reports) = mpsc::unbounded_channel();
-    let mut search = search(address);
+    let mut search = ListenerSearch::new(address);
     search.start_probe(&report);
     let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
     *at -= DRAINING_WAIT;
@@ -42,7 +43,7 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
     let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let (report, _news) = mpsc::unbounded_channel();
-    let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
+    let mut search = ListenerSearch::new(closed.local_addr().unwrap().as_socket().unwrap());
     let began = Instant::now();
     while search.own_probes == 0 {
         search.start_probe(&report);
@@ -54,7 +55,7 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
 fn a_probe_accepted_by_another_listener_is_reported() {
     let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let (report, mut reports) = mpsc::unbounded_channel();
-    let mut search = search(other.local_addr().unwrap());
+    let mut search = ListenerSearch::new(other.local_addr().unwrap());
     search.start_probe(&report);
     let (_stream, from) = other.accept().unwrap();
     search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
@@ -65,11 +66,10 @@ fn a_probe_accepted_by_another_listener_is_reported() {
     assert_eq!(probe.local_addr().unwrap(), from);
 }
 
-/// An acceptor on its thread, and the receivers of the shards.
-fn started(
-    is_inherited: bool,
-    shards: usize,
-) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<AcceptedConnection>>) {
+type Connections = mpsc::UnboundedReceiver<AcceptedConnection>;
+
+/// An acceptor with a shard that accepts, and the connections of all shards.
+fn started(is_inherited: bool, shards: usize) -> (AcceptorHandle, SocketAddr, Vec<Connections>) {
     started_with(is_inherited, shards, 100)
 }
 
@@ -78,15 +78,56 @@ fn started_with(
     is_inherited: bool,
     shards: usize,
     pending: usize,
-) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<AcceptedConnection>>) {
+) -> (AcceptorHandle, SocketAddr, Vec<Connections>) {
+    let (acceptor, handle, inputs) = acceptor(is_inherited, shards, pending);
+    let address = acceptor.search.address;
+    let (senders, accepted): (Vec<_>, Vec<_>) =
+        inputs.iter().map(|_| mpsc::unbounded_channel()).unzip();
+    let mut acceptor = Some(acceptor);
+    for (inputs, connections) in inputs.into_iter().zip(senders) {
+        let acceptor = acceptor.take();
+        thread::spawn(move || run_shard(acceptor, inputs, &connections));
+    }
+    (handle, address, accepted)
+}
+
+type Inputs = mpsc::UnboundedReceiver<ShardInput>;
+
+fn acceptor(
+    is_inherited: bool,
+    shards: usize,
+    pending: usize,
+) -> (Acceptor, AcceptorHandle, Vec<Inputs>) {
     let config = Config::default();
     let webhooks = Arc::new(Webhooks::new(&config).unwrap());
     let node = Arc::new(Node::new(&config, shards, 0, Shutdown::new(), webhooks));
     let limiter = Arc::new(HttpConnectionLimiter::new(pending, 1_000, node));
     let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-    let address = listener.local_addr().unwrap();
-    let (senders, accepted) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
-    (start(listener, is_inherited, limiter, senders).unwrap(), address, accepted)
+    let (senders, inputs) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    let (acceptor, handle) = Acceptor::new(listener, is_inherited, limiter, senders).unwrap();
+    (acceptor, handle, inputs)
+}
+
+/// Accepts like a shard, and passes its connections on. It asks again and again instead of waiting in a poller.
+fn run_shard(
+    mut acceptor: Option<Acceptor>,
+    mut inputs: Inputs,
+    connections: &mpsc::UnboundedSender<AcceptedConnection>,
+) {
+    loop {
+        match inputs.try_recv() {
+            Ok(ShardInput::Connection(connection)) => _ = connections.send(connection),
+            Ok(ShardInput::Drain) => acceptor.take().expect("it drains once").drain(),
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => thread::sleep(Duration::from_millis(1)),
+        }
+        if let Some(acceptor) = &mut acceptor {
+            acceptor.set_ready();
+            if let Some(connection) = acceptor.next(Instant::now()) {
+                let _ = connections.send(connection);
+            }
+        }
+    }
 }
 
 #[test]
@@ -157,6 +198,8 @@ fn the_queue_is_emptied_however_long_its_first_connections_take() {
     // This one is accepted, but has no permit yet; the others wait in the queue.
     let waiting: Vec<SocketAddr> = (0..6).map(|_| connect()).collect();
     handle.close();
+    // The channel of the shard ends with the acceptor.
+    drop(handle);
     drop(first);
     let (_stream, peer, second) = accepted[0].blocking_recv().unwrap();
     assert_eq!(peer, waiting[0]);
@@ -171,7 +214,7 @@ fn the_queue_is_emptied_however_long_its_first_connections_take() {
 #[test]
 fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
     let (report, mut reports) = mpsc::unbounded_channel();
-    let mut search = search((Ipv4Addr::LOCALHOST, 1).into());
+    let mut search = ListenerSearch::new((Ipv4Addr::LOCALHOST, 1).into());
     let began = search.next;
     for probe in 1..SEARCH_PROBES {
         search.count_own_probe(&report);
@@ -190,4 +233,43 @@ fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
         assert!(before + PROBE_INTERVAL <= search.next);
         assert!(reports.try_recv().is_err(), "it is reported once");
     }
+}
+
+/// Until the poller reports a connection, nothing is accepted: a shard asks in each turn.
+#[test]
+fn an_empty_queue_is_asked_once() {
+    let (mut acceptor, _handle, _inputs) = acceptor(false, 1, 100);
+    let address = acceptor.search.address;
+    let now = Instant::now();
+    assert!(acceptor.has_more(), "connections may have come before the socket was registered");
+    assert!(acceptor.next(now).is_none() && !acceptor.has_more());
+    let client = TcpStream::connect(address).unwrap();
+    assert!(acceptor.next(now).is_none(), "nothing is reported");
+    acceptor.set_ready();
+    let (_, peer, _) = acceptor.next(now).unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    assert!(acceptor.has_more(), "there may be another one for the same report");
+    assert!(acceptor.next(now).is_none() && !acceptor.has_more());
+    assert_eq!(acceptor.retry_at(), None);
+}
+
+#[test]
+fn without_a_permit_a_connection_waits_and_the_shard_does_not() {
+    let (mut acceptor, _handle, _inputs) = acceptor(false, 1, 1);
+    let address = acceptor.search.address;
+    let clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+    let addresses = clients.map(|client| client.local_addr().unwrap());
+    let now = Instant::now();
+    let (_, peer, first) = acceptor.next(now).unwrap();
+    assert_eq!(peer, addresses[0]);
+    assert!(acceptor.next(now).is_none());
+    let retry_at = acceptor.retry_at().unwrap();
+    assert!(now < retry_at && !acceptor.has_more(), "the shard does other work meanwhile");
+    drop(first);
+    assert!(acceptor.next(now).is_none(), "not before its time");
+    let (_, peer, second) = acceptor.next(retry_at).unwrap();
+    assert_eq!((peer, acceptor.retry_at()), (addresses[1], None));
+    drop(second);
+    let (_, peer, _) = acceptor.next(retry_at).unwrap();
+    assert_eq!(peer, addresses[2]);
 }
