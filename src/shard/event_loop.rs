@@ -66,7 +66,7 @@ pub struct Shard {
     /// Whether to query the poller.
     pub(super) should_poll: bool,
     /// Whether upgraded connections are not read in this turn.
-    is_reading_paused: bool,
+    pub(super) is_reading_paused: bool,
     ready: Vec<Ready>,
     /// The buffer for reads from sockets.
     pub(super) buffer: Box<[u8]>,
@@ -183,9 +183,7 @@ impl Shard {
         self.is_reading_paused = self.node.is_backpressured();
         self.read_budget = READ_PER_TURN;
         self.accept_some();
-        if !self.is_reading_paused {
-            self.read_pending();
-        }
+        self.read_pending();
         let may_poll = !self.is_reading_paused || 0 < self.http_connections;
         if may_poll && std::mem::take(&mut self.should_poll) {
             self.poll_sockets();

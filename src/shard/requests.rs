@@ -235,8 +235,14 @@ impl Responses {
         self.ready.is_empty()
     }
 
-    /// The shards that the first held response waits for.
-    pub(super) fn held_for(&self) -> Option<ShardSet> {
-        self.held.first().map(|(_, _, reached)| *reached)
+    /// The sets of shards that the held responses wait for, each once.
+    pub(super) fn held_for(&self) -> Vec<ShardSet> {
+        let mut sets = Vec::new();
+        for (_, _, reached) in &self.held {
+            if !sets.contains(reached) {
+                sets.push(*reached);
+            }
+        }
+        sets
     }
 }

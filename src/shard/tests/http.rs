@@ -206,6 +206,29 @@ async fn a_connection_whose_request_is_never_answered_is_closed() {
     fixture.run_until_idle();
 }
 
+/// Clients are not read while an inbox is long; publishers wait by their answers.
+#[tokio::test]
+async fn the_next_request_is_read_although_the_inbox_of_a_shard_is_long() {
+    let mut fixture = ShardFixture::new();
+    let node = Arc::clone(&fixture.node);
+    let other = node.inboxes().inbox(ShardIndex::new(1));
+    other.set_behind(true);
+    let (client, _) = fixture.http_client(shards(&[1]));
+    for _ in 0..2 {
+        fixture.send(&client, PUBLISH);
+        fixture.turn();
+    }
+    assert_eq!(read_all(&client), "", "the second one waits for the answer to the first one");
+    for _ in 0..100 {
+        let nothing = crate::hub::Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
+        other.push(nothing);
+    }
+    assert!(node.is_backpressured());
+    other.set_behind(false);
+    (0..3).for_each(|_| fixture.turn());
+    assert_eq!(read_all(&client), "okok");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_incomplete_request_is_handed_over_after_a_while() {
     let mut fixture = ShardFixture::new();
