@@ -95,9 +95,11 @@ pub fn body_md5(body: &[u8]) -> String {
 /// Whether `md5` is the [`body_md5`] of a body. It allocates nothing.
 #[must_use]
 pub fn is_body_md5(body: &[u8], md5: &str) -> bool {
-    let is_lower_case = !md5.bytes().any(|byte| byte.is_ascii_uppercase());
-    let bytes: Option<[u8; 16]> = unhex(md5).filter(|_| is_lower_case);
-    bytes.is_some_and(|bytes| bytes == *Md5::digest(body))
+    let mut digits = [[0; 2]; 16];
+    for (digits, byte) in digits.iter_mut().zip(Md5::digest(body)) {
+        *digits = hex_of(byte);
+    }
+    digits.as_flattened() == md5.as_bytes()
 }
 
 /// The string to sign for a request: `METHOD\nPATH\nQUERY`, where the query has all parameters
@@ -117,14 +119,14 @@ pub fn request_string_to_sign<T: AsRef<str>>(
 }
 
 fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from(DIGITS[usize::from(nibble)]));
-        }
-    }
+    text.extend(bytes.iter().flat_map(|byte| hex_of(*byte)).map(char::from));
     text
+}
+
+fn hex_of(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// Decodes exactly `LEN` bytes from hex of either case.

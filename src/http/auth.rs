@@ -120,8 +120,11 @@ fn reject_ambiguous(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
                 "Query parameters can't have & in them, nor = in their names, escaped or not",
             ));
         }
-        let base = key.split('[').next().unwrap_or_default();
-        let known = AUTHENTICATING.iter().position(|name| name.eq_ignore_ascii_case(base));
+        // Most parameters are these, as they are.
+        let known = AUTHENTICATING.iter().position(|name| name == key).or_else(|| {
+            let base = key.split('[').next().unwrap_or_default();
+            AUTHENTICATING.iter().position(|name| name.eq_ignore_ascii_case(base))
+        });
         let Some(index) = known else { continue };
         if std::mem::replace(&mut seen[index], true) || key != AUTHENTICATING[index] {
             let message =

@@ -121,10 +121,9 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
         idempotency_key: idempotency::from_field(body.idempotency_key)?,
     };
-    let info: Option<Text<'_>> =
-        read_attribute(body.info, "info must be a string: a list of attributes")?;
+    let info = read_text(body.info, "info must be a string: a list of attributes")?;
     // Unknown attributes are ignored, as are those that the channel does not have.
-    Ok(ParsedEvent { event, info: info.map(|Text(list)| RequestedInfo::parse(&list).0) })
+    Ok(ParsedEvent { event, info: info.map(|list| RequestedInfo::parse(&list).0) })
 }
 
 /// Reads an attribute; `message` is the error for another type.
@@ -134,6 +133,19 @@ fn read_attribute<'a, T: Deserialize<'a>>(
 ) -> Result<Option<T>, ApiError> {
     raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
         .map_err(|_| ApiError::bad_request(message))
+}
+
+/// Reads a string; `message` is the error for another type. Most have no escapes, and are not parsed a second time.
+fn read_text<'a>(
+    raw: Option<&'a RawValue>,
+    message: &str,
+) -> Result<Option<Cow<'a, str>>, ApiError> {
+    let plain = raw.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
+    if let Some(plain) = plain.filter(|text| !text.as_bytes().contains(&b'\\')) {
+        return Ok(Some(plain.into()));
+    }
+    let text: Option<Text<'_>> = read_attribute(raw, message)?;
+    Ok(text.map(|Text(text)| text))
 }
 
 /// Reads an array of strings. Values beyond the first `max` are counted and not allocated, so a
@@ -185,9 +197,8 @@ impl<'de> Visitor<'de> for StringList {
 fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
     let invalid =
         || ApiError::bad_request(format!("name is required: a string of 1 to {max} characters"));
-    let name: Option<Text<'_>> = read_attribute(raw, "").map_err(|_| invalid())?;
-    match name {
-        Some(Text(name)) if (1..=max).contains(&name.chars().count()) => Ok(name),
+    match read_text(raw, "").map_err(|_| invalid())? {
+        Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name),
         Some(_) | None => Err(invalid()),
     }
 }
@@ -221,19 +232,22 @@ fn parse_channels(
             format!("channels must be an array of 1 to {max} channel names")
         })?,
     };
-    let names = match many {
-        Some(names) => names,
-        None => read_attribute::<Text<'_>>(body.channel, "channel must be a string")?
-            .into_iter()
-            .collect(),
-    };
-    match &names[..] {
-        [] => Err(ApiError::bad_request(match kind {
+    let no_channel = || {
+        Err(ApiError::bad_request(match kind {
             EventKind::Batch => "channel is required: a channel name",
             EventKind::Single => {
                 "channel or channels is required: a channel name, or an array of them"
             }
-        })),
+        }))
+    };
+    let Some(names) = many else {
+        return match read_text(body.channel, "channel must be a string")? {
+            Some(name) => Ok(vec![parse_channel(&name, config)?]),
+            None => no_channel(),
+        };
+    };
+    match &names[..] {
+        [] => no_channel(),
         [Text(single)] => Ok(vec![parse_channel(single, config)?]),
         several => {
             let mut seen = HashSet::with_capacity(several.len());
@@ -255,8 +269,7 @@ pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelNam
 
 fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
     let message = "socket_id must be a string such as 123.456";
-    let text: Option<Text<'_>> = read_attribute(raw, message)?;
-    match text.map(|Text(id)| SocketId::parse(&id)) {
+    match read_text(raw, message)?.map(|id| SocketId::parse(&id)) {
         None => Ok(None),
         Some(Ok(socket_id)) => Ok(socket_id),
         Some(Err(_)) => Err(ApiError::bad_request(message)),

@@ -1,6 +1,6 @@
 //! The parameters of a query string.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 /// A decoded key and value, borrowed unless decoding changed it.
 pub(super) type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -43,6 +43,23 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The bytes that [`parts`] looks at: few of a query.
+static MARKS: [bool; 256] = byte_table(&[b'%'..=b'&', b'+'..=b'+', b'='..=b'=', b'A'..=b'Z']);
+
+/// A table of the bytes in these ranges.
+pub(super) const fn byte_table(ranges: &[RangeInclusive<u8>]) -> [bool; 256] {
+    let (mut table, mut at) = ([false; 256], 0);
+    while at < ranges.len() {
+        let (mut byte, end) = (*ranges[at].start() as usize, *ranges[at].end() as usize);
+        while byte <= end {
+            table[byte] = true;
+            byte += 1;
+        }
+        at += 1;
+    }
+    table
+}
+
 /// Passes the parts of a query on, the empty ones included. Reads each byte once.
 fn parts<'a>(query: &'a str, mut each: impl FnMut(&Part<'a>)) {
     let new = |start| Part {
@@ -54,6 +71,9 @@ fn parts<'a>(query: &'a str, mut each: impl FnMut(&Part<'a>)) {
     };
     let mut part = new(0);
     for (at, byte) in query.bytes().enumerate() {
+        if !MARKS[usize::from(byte)] {
+            continue;
+        }
         match byte {
             b'&' => {
                 part.text = &query[part.start..at];

@@ -74,7 +74,7 @@ impl RequestHandler for DirectRequests {
             (true, Some(len)) if len <= http.max_request_bytes => {
                 let needed = head.len + len;
                 match input.get(head.len..needed) {
-                    Some(body) => self.publish(&http, &head, body, output),
+                    Some(body) => self.publish(&http, &head, body, output, now),
                     // The body of a request that is to be rejected is not kept.
                     None if publish::authorized(&http, &head, SystemTime::now()).is_some() => {
                         return Handled::Incomplete { needed };

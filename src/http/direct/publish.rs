@@ -26,8 +26,9 @@ impl DirectRequests {
         head: &Head<'_>,
         body: &[u8],
         output: &mut Vec<u8>,
+        began: Instant,
     ) -> Option<Handled> {
-        let (began, now) = (Instant::now(), SystemTime::now());
+        let now = SystemTime::now();
         let (hub, authenticated) = authorized(http, head, now)?;
         authenticated.check_body(body).ok()?;
         let body = text(body).ok()?;

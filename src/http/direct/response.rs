@@ -46,9 +46,17 @@ pub(super) fn log(
     (method, route, status): (&str, &str, u16),
     began: Instant,
 ) {
-    let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    // Read only if the line is logged.
+    let elapsed_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let request_id = request_id.as_str();
-    tracing::debug!(request_id, method, route, status, elapsed_us, "request answered");
+    tracing::debug!(
+        request_id,
+        method,
+        route,
+        status,
+        elapsed_us = elapsed_us(),
+        "request answered"
+    );
 }
 
 /// Appends a response with a JSON object.

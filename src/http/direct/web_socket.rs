@@ -6,9 +6,12 @@ use crate::{
     node::ConnectRequest,
     shard::Handled,
 };
-use futures_util::FutureExt;
 use hyper::Method;
-use std::time::Instant;
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 impl DirectRequests {
@@ -38,8 +41,11 @@ impl DirectRequests {
             peer: self.client(http, head),
             is_from_loopback: head.is_from_loopback(),
         };
-        // Without Redis, and for a known app, nothing is waited for.
-        let admission = http.node.admit(request).now_or_never()?.map(Box::new);
+        // Without Redis, and for a known app, nothing is waited for. The future is large, and not moved.
+        let admission =
+            pin!(http.node.admit(request)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(admission) = admission else { return None };
+        let admission = admission.map(Box::new);
         self.pending.tracker.request_started();
         if let Err(code) = &admission {
             http.log_rejection(&request, code);

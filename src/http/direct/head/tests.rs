@@ -27,7 +27,7 @@ fn a_head_is_read_where_it_was_received() {
     let input = format!("{text}{{}}");
     let head = read_head(input.as_bytes()).unwrap();
     assert_eq!((head.is_post, head.path, head.query), (true, "/apps/1/events", "a=1&b=%20"));
-    assert_eq!((head.host, head.content_length), (&b"a.test:80"[..], Some(2)));
+    assert_eq!((head.host, head.content_length), (Host::Name("a.test"), Some(2)));
     assert_eq!(head.len, text.len());
     assert!(head.upgrade_key.is_none() && head.origin.is_none() && head.idempotency_key.is_none());
     for len in 0..text.len() {
