@@ -32,7 +32,7 @@ const TIME: Duration = Duration::from_secs(12);
 /// The number of seeds within which a mutant must be detected.
 const SEEDS: u64 = 100;
 
-const MUTANTS: [Mutant; 7] = [
+const MUTANTS: [Mutant; 9] = [
     Mutant {
         name: "writes of another generation are carried out",
         rule: "return known[1] == generation and known[2] == link",
@@ -86,6 +86,22 @@ const MUTANTS: [Mutant; 7] = [
         rule: "earlier = accepted[record] or call_or_reset('GET', record)",
         without: "earlier = accepted[record]",
         faults: &[Fault::Cut],
+        is_redis_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "a channel is logged only while it has readers",
+        rule: "logged_until = math.max(logged_until, now + tonumber(ARGV[16]))",
+        without: "",
+        faults: &[Fault::Cut],
+        is_redis_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "nodes that join again have reported nothing before",
+        rule: "is_complete and fields['s:' .. expected]",
+        without: "false",
+        faults: &[Fault::RestartWithData, Fault::ReadOnly, Fault::ClockBackward],
         is_redis_cluster: false,
         churn: 1,
     },
