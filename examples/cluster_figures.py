@@ -17,6 +17,11 @@ took.
 
 Subscribes 40 clients to 20,000 channels on each of two nodes, publishes on all of them, kills Redis and starts it again
 empty. Prints the time until both nodes are ready, and how many connections were closed.
+
+    python3 examples/cluster_figures.py target/release publishes OLD/campanile target/release/campanile
+
+Starts two nodes of each program on a Redis of their own, and publishes through the two of each in turn, five times, with 32
+publishes under way. Prints medians: publishes per second, and for each publish the CPU time of both nodes and of Redis.
 """
 
 import base64
@@ -100,6 +105,42 @@ def load(folder, scenario, urls, *options):
     if outcome["faults"]:
         sys.exit(f"{scenario}: {outcome['faults']}")
     return outcome["figures"]
+
+
+def cpu_us(process):
+    """The CPU time of a process so far."""
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
+def publishes(folder, build, binaries, processes):
+    """Compares programs: two nodes of each, on a Redis of their own."""
+    sides = []
+    for binary in binaries:
+        port = free_port()
+        redis = subprocess.Popen(redis_command(port), stdout=subprocess.DEVNULL)
+        processes.append(redis)
+        time.sleep(0.5)
+        nodes = [start_node(folder, os.path.abspath(binary), port) for _ in range(2)]
+        processes += [process for process, _ in nodes]
+        sides.append((binary, port, redis, nodes, []))
+    for _ in range(ROUNDS):
+        for _, port, redis, nodes, figures in sides:
+            of_nodes = [process for process, _ in nodes]
+            before, used, of_redis = commands(port), sum(map(cpu_us, of_nodes)), cpu_us(redis)
+            urls = [url for _, url in nodes]
+            per_second = load(build, "unicast", urls, "--publishers", "32")["publishes_per_s"]
+            after = commands(port)
+            count = after["publish"] - before.get("publish", 0)
+            calls = after["evalsha"] - before.get("evalsha", 0)
+            used, of_redis = sum(map(cpu_us, of_nodes)) - used, cpu_us(redis) - of_redis
+            figures.append((per_second, used / count, of_redis / count, count / calls))
+    print("| program | publishes per second | nodes, µs per publish | Redis, µs per publish | publishes per script call |")
+    print("|---|---|---|---|---|")
+    for binary, _, _, _, figures in sides:
+        medians = " | ".join(number(statistics.median(column)) for column in zip(*figures))
+        print(f"| {binary} | {medians} |")
 
 
 def number(value):
@@ -215,16 +256,23 @@ def slowest(calls):
     return max(seconds for _, _, seconds in calls)
 
 
+def redis_command(port):
+    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+
 def main():
-    if sys.argv[2:] not in ([], ["channels"], ["restart"]) or len(sys.argv) < 2:
-        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD [channels | restart]")
+    is_comparison = sys.argv[2:3] == ["publishes"] and 3 < len(sys.argv)
+    if not is_comparison and sys.argv[2:] not in ([], ["channels"], ["restart"]) or len(sys.argv) < 2:
+        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD [channels | restart | publishes PROGRAM…]")
     build = os.path.abspath(sys.argv[1])
     binary = os.path.join(build, "campanile")
     redis = free_port()
     processes = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            if is_comparison:
+                return publishes(folder, build, sys.argv[3:], processes)
+            server = redis_command(redis)
             processes.append(subprocess.Popen(server, stdout=subprocess.DEVNULL))
             if sys.argv[2:] == ["restart"]:
                 nodes = [start_node(folder, binary, redis) for _ in range(2)]
