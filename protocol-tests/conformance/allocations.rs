@@ -43,7 +43,7 @@ async fn a_publish_allocates_no_more_than_before() {
     publish(20).await;
     let before = allocations.count();
     publish(TIMES).await;
-    assert_at_most(25, "a publish", before, allocations.count());
+    assert_at_most(24, "a publish", before, allocations.count());
 }
 
 /// From the request to the acknowledgement of the first subscription, and the end.
