@@ -202,21 +202,23 @@ impl Shard {
         drain_schedule.mode = mode;
         let due = drain_schedule.take_due(now);
         let is_over = drain_schedule.drop_at() <= now;
+        let is_last = drain_schedule.latest_drop_at() <= now;
         for (key, code) in due {
             if self.is_open(key) && !self.finish(key.slot, &code) {
                 self.close(key.slot, &code);
             }
         }
         if is_over {
-            self.drop_all();
+            self.drop_all(is_last);
         }
     }
 
     /// Drops the admitted connections, and the rejected ones that were open when the shutdown
-    /// began. Connections rejected later have their own deadline.
-    fn drop_all(&mut self) {
+    /// began. Connections rejected later have their own deadline. Requests that are being answered are dropped at last.
+    fn drop_all(&mut self, is_last: bool) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
-            Phase::Http(_) | Phase::Open(_) => true,
+            Phase::Http(_) => is_last,
+            Phase::Open(_) => true,
             Phase::Closing(closing) => closing.client.is_some() || connection.drain.delays_drain(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));

@@ -121,6 +121,11 @@ impl DrainSchedule {
         due.saturating_sub(closed_count)
     }
 
+    /// Until when responses are waited for that the broker has not given yet.
+    pub(super) fn latest_drop_at(&self) -> Instant {
+        self.latest_drop_at
+    }
+
     /// When open connections are dropped. Another mode may change it.
     pub(super) fn drop_at(&self) -> Instant {
         match (self.mode, self.all_closed_at) {
