@@ -59,6 +59,8 @@ pub struct Shard {
     pub(super) batch: VecDeque<Delivery>,
     /// Connections with input for which the poller reports no further edge.
     pub(super) pending_reads: VecDeque<u32>,
+    /// Upgraded connections with input that are read when reading is not paused any more.
+    pub(super) paused_reads: VecDeque<u32>,
     /// Bytes that may still be read in this turn.
     pub(super) read_budget: usize,
     /// Bytes that the client that is read now has made the server send.
@@ -125,6 +127,7 @@ impl Shard {
             responses: Responses::default(),
             batch: VecDeque::new(),
             pending_reads: VecDeque::new(),
+            paused_reads: VecDeque::new(),
             read_budget: 0,
             response_bytes: 0,
             should_poll: true,
@@ -184,8 +187,7 @@ impl Shard {
         self.read_budget = READ_PER_TURN;
         self.accept_some();
         self.read_pending();
-        let may_poll = !self.is_reading_paused || 0 < self.http_connections;
-        if may_poll && std::mem::take(&mut self.should_poll) {
+        if std::mem::take(&mut self.should_poll) {
             self.poll_sockets();
         }
         if !self.responses.is_empty() {
@@ -250,6 +252,7 @@ impl Shard {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
             || !self.pending_reads.is_empty()
+            || !self.paused_reads.is_empty()
             || !self.evicting.is_empty()
             || self.should_poll
             || self.accepted.has_more()

@@ -107,6 +107,9 @@ impl Shard {
     /// Reads the input that earlier turns have left. While reading is paused, that of HTTP connections: their answers
     /// wait for shards that are behind, and a request that causes no delivery waits for nothing.
     pub(super) fn read_pending(&mut self) {
+        if !self.is_reading_paused {
+            self.pending_reads.append(&mut self.paused_reads);
+        }
         for _ in 0..self.pending_reads.len() {
             if self.read_budget == 0 {
                 return;
@@ -114,7 +117,7 @@ impl Shard {
             let Some(slot) = self.pending_reads.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
             if self.is_reading_paused && !matches!(connection.phase, Phase::Http(_)) {
-                self.pending_reads.push_back(slot);
+                self.paused_reads.push_back(slot);
                 continue;
             }
             connection.is_in_pending_reads = false;

@@ -206,6 +206,59 @@ async fn a_connection_whose_request_is_never_answered_is_closed() {
     fixture.run_until_idle();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_the_broker_is_answered_during_a_drain() {
+    let mut fixture = ShardFixture::new();
+    let _subscriber = fixture.subscribers(1, "c");
+    let (client, _, begun) = fixture.beginning_client();
+    fixture.send(&client, BEGIN);
+    fixture.run_until_idle();
+    fixture.shutdown.start();
+    fixture.shutdown.set_mode(DrainMode::NoSuccessor);
+    fixture.advance(Duration::from_millis(700)).await;
+    assert_eq!(fixture.shard.connections.len(), 1, "the others were dropped");
+    begun.lock().remove(0).send(b"late".to_vec(), shards(&[]));
+    fixture.run_until_idle();
+    assert_eq!(read_all(&client), "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_answered_is_dropped_at_the_end_of_a_drain() {
+    let mut fixture = ShardFixture::new();
+    let (client, _, _begun) = fixture.beginning_client();
+    fixture.send(&client, BEGIN);
+    fixture.run_until_idle();
+    fixture.shutdown.start();
+    fixture.shutdown.set_mode(DrainMode::NoSuccessor);
+    fixture.advance(Duration::from_secs(1)).await;
+    fixture.turn();
+    assert_eq!(fixture.shard.connections.len(), 0);
+}
+
+/// Otherwise a process with connections that are read slowly would look dead.
+#[tokio::test]
+async fn the_poller_is_asked_while_clients_are_not_read() {
+    let mut fixture = ShardFixture::new();
+    let client = fixture.subscribers(1, "c").remove(0);
+    let node = Arc::clone(&fixture.node);
+    let other = node.inboxes().inbox(ShardIndex::new(1));
+    for _ in 0..100 {
+        let nothing = crate::hub::Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
+        other.push(nothing);
+    }
+    assert!(node.is_backpressured());
+    fixture.send(&client, &message(r#"{"event":"pusher:ping"}"#));
+    for _ in 0..3 {
+        fixture.turn();
+    }
+    let shard = &fixture.shard;
+    assert_eq!((shard.paused_reads.len(), shard.pending_reads.len()), (1, 0), "it is noticed once");
+    assert_eq!(read_all(&client), "");
+    other.drain_into(&mut std::collections::VecDeque::new());
+    fixture.run_until_idle();
+    assert!(read_all(&client).contains("pusher:pong"));
+}
+
 /// Clients are not read while an inbox is long; publishers wait by their answers.
 #[tokio::test]
 async fn the_next_request_is_read_although_the_inbox_of_a_shard_is_long() {
