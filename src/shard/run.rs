@@ -18,6 +18,9 @@ enum Event {
     Other,
 }
 
+/// Turns that deliveries may cause, one after the other, before sockets and the other tasks of the runtime are served.
+const TURNS_WITHOUT_YIELD: u32 = 16;
+
 impl Shard {
     /// Serves connections until the process ends. Once `drain` has a mode, connections are closed by
     /// its schedule. Each connection holds a [`DrainGuard`], so a shutdown waits for the last one.
@@ -30,6 +33,7 @@ impl Shard {
         let inbox = node.inboxes().inbox(self.index);
         let mut drain = Some(drain);
         let runtime = runtime::Handle::current().metrics();
+        let mut turns_since_wait = 0;
         loop {
             let is_draining = drain.as_ref().is_none_or(DrainGuard::has_mode);
             self.turn(inbox, &mut upgraded_sockets, is_draining);
@@ -42,6 +46,12 @@ impl Shard {
                     // Lets the runtime serve HTTP and its own poller.
                     task::yield_now().await;
                 }
+                self.should_poll = true;
+                continue;
+            }
+            if !is_alone && TURNS_WITHOUT_YIELD <= turns_since_wait {
+                turns_since_wait = 0;
+                task::yield_now().await;
                 self.should_poll = true;
                 continue;
             }
@@ -78,7 +88,9 @@ impl Shard {
                     self.now = clock::now();
                     self.catch_panic(|shard| shard.add_connection(upgraded));
                 }
-                Some(Event::Other) | None => {}
+                // There may have been nothing to wait for.
+                Some(Event::Other) => turns_since_wait += 1,
+                None => turns_since_wait = 0,
             }
         }
     }
