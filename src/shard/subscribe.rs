@@ -69,7 +69,7 @@ impl Shard {
         subscribed: RegisteredSubscription,
     ) {
         let Some(client) = self.client(slot) else { return };
-        let socket_id = client.session.socket_id();
+        let (socket_id, hub) = (client.session.socket_id(), Arc::clone(&client.hub));
         tracing::debug!(%socket_id, %channel, "subscribed");
         let entry =
             Subscriber { after_sequence: subscribed.after_sequence, socket_id, connection: slot };
@@ -80,6 +80,13 @@ impl Shard {
         }
         self.charge(slot, subscribed.broadcast_bytes);
         self.respond(slot, subscribed.succeeded_frame);
+        if self.client(slot).is_none() {
+            // It was closed: the response was too much for it.
+            if subscribed.log.as_ref().is_some_and(|log| log.is_reader) {
+                self.node.broker().release_log(&hub, channel, self.now);
+            }
+            return;
+        }
         self.end_left_subscription(slot, channel, user_id);
         self.start_log(slot, channel, subscribed.channel, subscribed.log);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
