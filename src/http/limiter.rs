@@ -34,6 +34,8 @@ struct ConnectionTable {
     all: VecDeque<WeakIdleTracker>,
     /// The connection that was evicted last, and when.
     evicting: Option<(WeakIdleTracker, Instant)>,
+    /// Until when they are not looked through again, since none could be evicted.
+    nothing_to_evict_until: Option<Instant>,
 }
 
 /// A permit for a connection that has just been accepted.
@@ -48,6 +50,8 @@ const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 /// How long to wait for an evicted connection to close before another is evicted. Only one is
 /// needed, and closing takes a while on a busy machine.
 const EVICTION_WAIT: Duration = Duration::from_millis(100);
+/// How long to wait after looking through all connections in vain: with thousands, that takes a fraction of a millisecond.
+const FRUITLESS_PAUSE: Duration = Duration::from_millis(20);
 /// Trackers of closed connections are removed when they outnumber the others by this.
 const STALE_MAX: usize = 64;
 
@@ -90,6 +94,9 @@ impl HttpConnectionLimiter {
     /// end of the list.
     fn evict_longest_idle(&self, now: Instant) {
         let mut connections = self.connections.lock();
+        if connections.nothing_to_evict_until.is_some_and(|until| now < until) {
+            return;
+        }
         let is_evicting = |(tracker, evicted_at): &(WeakIdleTracker, Instant)| {
             tracker.is_alive() && now < *evicted_at + EVICTION_WAIT
         };
@@ -105,6 +112,7 @@ impl HttpConnectionLimiter {
             }
             connections.all.push_back(tracker);
         }
+        connections.nothing_to_evict_until = Some(now + FRUITLESS_PAUSE);
     }
 }
 

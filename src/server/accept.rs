@@ -69,8 +69,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The interval of log lines about a full limiter.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Connections that are accepted for other shards before the shard does something else.
-const ACCEPTS_AT_ONCE: usize = 32;
+/// Connections that fail one after the other before the shard does something else.
+const FAILURES_AT_ONCE: usize = 32;
 
 impl AcceptorHandle {
     /// A handle without an acceptor: the test reads the state and sends the reports.
@@ -222,13 +222,13 @@ impl Acceptor {
         self.retry_at
     }
 
-    /// Accepts the next connection for the first shard. Those for others are sent to them, a few at once.
+    /// Accepts the next connection for the first shard. Those before it, for the others, are sent to them.
     pub(super) fn next(&mut self, now: Instant) -> Option<AcceptedConnection> {
         if self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        for _ in 0..ACCEPTS_AT_ONCE {
+        for _ in 0..self.shard_senders.len() {
             let (stream, peer) = match self.waiting.take() {
                 Some(waiting) => waiting,
                 None => self.try_accept(now)?,
@@ -249,7 +249,10 @@ impl Acceptor {
     }
 
     fn try_accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
-        while self.is_ready {
+        for _ in 0..FAILURES_AT_ONCE {
+            if !self.is_ready {
+                break;
+            }
             match self.attempt() {
                 Attempt::Accepted(stream, peer) => return Some((stream, peer)),
                 Attempt::Nothing => {}
@@ -341,15 +344,16 @@ impl AcceptingListener {
     }
 }
 
-/// Whether the error concerns only this connection.
+/// Whether the error concerns only this connection. On Linux, `InvalidInput` means that the socket does not listen any more.
 fn is_connection_error(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::InvalidInput
-    )
+    let is_invalid = error.kind() == io::ErrorKind::InvalidInput;
+    (is_invalid && cfg!(not(target_os = "linux")))
+        || matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        )
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ impl Shard {
 
     /// Accepts some connections.
     pub(super) fn accept_some(&mut self) {
-        for _ in 0..ACCEPTS_AT_ONCE {
+        let shards = self.node.inboxes().shards().count();
+        for _ in 0..ACCEPTS_AT_ONCE.div_ceil(shards) {
             let Some(accepted) = self.accepted.try_next(self.now) else { return };
             self.catch_panic(|shard| shard.add_accepted(accepted));
         }
