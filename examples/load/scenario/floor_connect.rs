@@ -30,6 +30,11 @@ impl Bench {
         let Greeted { mut fleet, listener, .. } = self.greet(0)?;
         let serving = thread::spawn(move || serve_all(&listener, count));
         let opening = fleet.try_open(&Plan::new(Kind::Public, "floor", 1), count, in_flight)?;
+        if opening.failed != 0 {
+            // The server waits for them.
+            let why = opening.fault.as_deref().unwrap_or("no answer in time");
+            return Err(Failure::Server(format!("{} connections failed: {why}", opening.failed)));
+        }
         let result = serving.join().map_err(|_| Failure::Lost("the floor"))?;
         let (_sockets, cpu_s) = result.map_err(Failure::io("serve"))?;
         let mut outcome = Outcome::new("floor", load);
@@ -39,9 +44,6 @@ impl Bench {
         outcome.set("p50_ms", millis(opening.latency.quantile(0.5)));
         outcome.set("p99_ms", millis(opening.latency.quantile(0.99)));
         outcome.set("max_ms", millis(opening.latency.max()));
-        if opening.failed != 0 {
-            outcome.fault(format!("{} connections failed", opening.failed));
-        }
         Ok(outcome)
     }
 }
