@@ -126,7 +126,7 @@ impl Console {
             // A page that is gone needs nothing more.
             let _gone = page.serve(stream, response, received).await;
         });
-        // The socket is in the poller of this runtime. That of a shard is asked only while the runtime has tasks.
+        // The socket is in the poller of this runtime. That of a shard is polled only while the runtime has tasks.
         tokio::spawn(serving);
         Ok(())
     }

@@ -64,7 +64,7 @@ pub(super) struct Ready {
 
 /// Maximum number of events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
-/// The token of [`Interrupt`], which no connection has: there are fewer than slots.
+/// The token of [`Interrupt`], which is that of no connection: none has this slot and generation.
 const INTERRUPTED: Token = Token(usize::MAX);
 /// The token of a listening socket.
 pub(super) const LISTENER: Token = Token(usize::MAX - 1);
