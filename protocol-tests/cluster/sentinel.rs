@@ -7,7 +7,10 @@ use crate::support::{
     C, FAILED_OVER, Ledger, Listener, R, View, Watched, assert_history_valid,
     assert_nodes_act_as_one, assert_view_everywhere, member, publish_from,
 };
-use kit::{Redis, becomes_ready, cluster_settings, node};
+use kit::{Client, Redis, Resp, Server, becomes_ready, cluster_settings, eventually, node};
+use serde_json::json;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 #[tokio::test]
 async fn nodes_find_the_master_and_follow_it_when_it_fails() {
@@ -78,6 +81,71 @@ async fn nodes_follow_the_sentinels_although_the_old_master_runs() {
     becomes_ready(&one, FAILED_OVER).await;
     becomes_ready(&two, FAILED_OVER).await;
     assert_nodes_act_as_one(&one, &two).await;
+}
+
+/// A client with a token that has confirmed one event and lost its connection, the second of two nodes, which it was connected to, and the
+/// first one, on which it is going to return.
+async fn lost_client(watched: &Watched) -> (String, [Server; 2]) {
+    let settings = cluster_settings();
+    let nodes = [node(&settings, &watched.url()).await, node(&settings, &watched.url()).await];
+    let mut client = nodes[1].client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    nodes[0].publish(C, "e", "1").await;
+    client.expect_event(C, "e", "1").await;
+    client.acknowledge().await;
+    let socket_id = client.socket_id.clone();
+    drop(client);
+    let mut redis = watched.servers[0].client().await;
+    eventually("the session is parked", async || {
+        let keys = redis.command(&["KEYS", "*:t{*"]).await.texts();
+        let Some(key) = keys.first() else { return false };
+        redis.command(&["GET", key]).await.text().starts_with("P ")
+    })
+    .await;
+    (socket_id, nodes)
+}
+
+/// Kills the master, and returns the client once both nodes have followed the replica.
+async fn returned_after_a_failover(watched: &mut Watched, nodes: &[Server; 2]) -> Client {
+    watched.servers[0].kill();
+    watched.servers[1].resume();
+    is_promoted(&watched.servers[1]).await;
+    for node in nodes {
+        becomes_ready(node, FAILED_OVER).await;
+    }
+    let mut client = nodes[0].client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_returns_after_a_failover_misses_nothing() {
+    let mut watched = Watched::start().await;
+    let (socket_id, nodes) = lost_client(&watched).await;
+    nodes[0].publish(C, "e", "2").await;
+    let replicated = watched.servers[0].client().await.command(&["WAIT", "1", "10000"]).await;
+    assert_eq!(replicated, Resp::Number(1));
+    let mut client = returned_after_a_failover(&mut watched, &nodes).await;
+    assert_eq!(client.socket_id, socket_id);
+    client.expect_event(C, "e", "2").await;
+    nodes[1].assert_no_other_events(C, &mut [&mut client]).await;
+}
+
+#[tokio::test]
+async fn a_client_that_returns_after_a_failover_that_has_lost_an_event_is_notified() {
+    let mut watched = Watched::start().await;
+    let (socket_id, nodes) = lost_client(&watched).await;
+    let mut master = watched.servers[0].client().await;
+    assert_eq!(master.command(&["WAIT", "1", "10000"]).await, Resp::Number(1));
+    // The replica takes nothing more, and there is nothing on its way.
+    watched.servers[1].pause();
+    assert_eq!(master.command(&["CLIENT", "KILL", "TYPE", "replica"]).await, Resp::Number(1));
+    nodes[0].publish(C, "e", "2").await;
+    let mut client = returned_after_a_failover(&mut watched, &nodes).await;
+    assert_eq!(client.socket_id, socket_id);
+    let gap = client.next().await;
+    assert_eq!((&gap["event"], &gap["channel"]), (&json!("campanile:gap"), &json!(C)));
+    nodes[1].assert_no_other_events(C, &mut [&mut client]).await;
 }
 
 async fn is_promoted(replica: &Redis) {
