@@ -1,5 +1,7 @@
 //! The history of channels on several nodes. What one node promises holds on two as well: `conformance/history.rs`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{Group, RECOVERY_MAX};
@@ -128,6 +130,56 @@ async fn a_cursor_of_a_history_that_redis_has_lost_is_an_error() {
     let (status, page) = over_a_restart(Redis::start().await).await;
     assert_eq!((status, data(&page)), (400, vec!["3"]));
     assert_eq!(page["continuity"]["complete"], false);
+}
+
+#[tokio::test]
+async fn events_without_subscribers_that_redis_has_lost_are_a_gap_and_their_serials_are_not_used_again()
+ {
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    let settings = kept(60, 500, "never").section("connection", "presence_grace_s", 0);
+    let mut group = Group::with(2, settings, Redis::start().await).await;
+    let mut client = group.nodes[1].client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    publish(&group.nodes[0], 0..1).await;
+    client.expect_event(C, "e", "0").await;
+    client.acknowledge().await;
+    drop(client);
+    let mut redis = group.redis.client().await;
+    eventually("no node receives the channel", async || {
+        redis.command(&["PUBSUB", "CHANNELS", &format!("*:{C}")]).await.texts().is_empty()
+    })
+    .await;
+    publish(&group.nodes[0], 1..3).await;
+    redis.command(&["SAVE"]).await;
+    publish(&group.nodes[0], 3..6).await;
+    let newest = history(&group.nodes[1], &[("limit", "2")]).await;
+    assert_eq!(data(&newest), ["5", "4"]);
+    let oldest = [("direction", "forward"), ("limit", "1")];
+    let page = history(&group.nodes[1], &oldest).await;
+    let cursor = page["next_cursor"].as_str().expect("there are more").to_owned();
+    // For up to 10 s, nodes know the sequences of all events that they have published.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, RECOVERY_MAX).await;
+    }
+    group.redis.start_again().await;
+    group.are_ready(2 * RECOVERY_MAX).await;
+    publish(&group.nodes[1], 6..7).await;
+    let page = history(&group.nodes[0], &[]).await;
+    assert_eq!(data(&page), ["6"], "nothing before an event that was lost");
+    let serial = |page: &Value| page["items"][0]["serial"].as_u64().expect("a number");
+    let query = [oldest[0], ("cursor", &*cursor)];
+    let reply = group.nodes[0].get(&format!("channels/{C}/history"), &query).await;
+    if page["continuity"]["stream_id"] == newest["continuity"]["stream_id"] {
+        assert!(serial(&newest) < serial(&page), "{newest} {page}");
+        assert_eq!(reply.json()["continuity"]["truncated_by_retention"], true, "{reply}");
+    } else {
+        assert!(reply.error(400).contains("events that were lost"), "{reply}");
+    }
+    let mut client = group.nodes[0].client_with_token(TOKEN).await;
+    client.subscribe(C).await;
+    assert_eq!(client.next().await["event"], "campanile:gap");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::{
     publish_groups::PublishGroups,
     random,
     ready::ReadyNodes,
-    recent_sequences::{LEFT_RETENTION, MIN_RETENTION, RecentSequences},
+    recent_sequences::{LOGGED_RETENTION, LOGGED_TOPICS_MAX, MIN_RETENTION, RecentSequences},
     reports::NodeReports,
     scripts::Scripts,
     session_requests::SessionRequests,
@@ -45,8 +45,8 @@ pub(super) struct ClusterState {
     pub(super) redis_clocks: RedisClocks,
     /// The highest sequences of the channels that this node has published to.
     pub(super) published_sequences: RecentSequences,
-    /// The sequences up to which this node had received the events of channels with readers that it has left.
-    pub(super) left_sequences: RecentSequences,
+    /// The highest sequences of channels with a log that this node has published to, or had received when it left them.
+    pub(super) logged_sequences: RecentSequences,
     pub(super) cache_updates: CacheUpdates,
     pub(super) publish_groups: PublishGroups,
     pub(super) metrics: BrokerMetrics,
@@ -160,8 +160,8 @@ impl ClusterState {
             scripts: Scripts::new(is_redis_cluster),
             is_redis_cluster,
             link_state: LinkStateWatch::new(LinkState::Unavailable("not joined yet".into())),
-            published_sequences: RecentSequences::new(MIN_RETENTION, now()),
-            left_sequences: RecentSequences::new(LEFT_RETENTION, now()),
+            published_sequences: RecentSequences::new(MIN_RETENTION, usize::MAX, now()),
+            logged_sequences: RecentSequences::new(LOGGED_RETENTION, LOGGED_TOPICS_MAX, now()),
             cache_updates: CacheUpdates::default(),
             publish_groups: PublishGroups::default(),
             metrics: BrokerMetrics::default(),

@@ -136,7 +136,7 @@ fn call(
         if membership.was_registered { token.generation(partition) } else { Default::default() };
     let call = ScriptCall::new(&shared.scripts.heartbeat, partition)
         .key(names.registry_key(partition))
-        .arg(word(phase))
+        .arg(word(phase, shared.logged_sequences.is_incomplete(now())))
         .arg(&*token.node)
         .arg(&*membership.process)
         .number(token.link_number)
@@ -153,11 +153,12 @@ fn call(
     membership.nodes.other_processes.iter().fold(call, |call, process| call.arg(&**process))
 }
 
-/// The phase's name in `lua/heartbeat.lua`.
-fn word(phase: HeartbeatPhase) -> &'static str {
+/// The phase's name in `lua/heartbeat.lua`. `is_incomplete`: the node has forgotten sequences.
+fn word(phase: HeartbeatPhase, is_incomplete: bool) -> &'static str {
     match phase {
         HeartbeatPhase::Join => "join",
         HeartbeatPhase::Syncing => "syncing",
+        HeartbeatPhase::Synced if is_incomplete => "incomplete",
         HeartbeatPhase::Synced => "synced",
         HeartbeatPhase::Heartbeat => "heartbeat",
         HeartbeatPhase::Leave => "leave",

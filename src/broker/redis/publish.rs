@@ -2,10 +2,10 @@
 //! none.
 
 mod grouped;
+mod reply;
 
 use super::{
     cache_updates::CachedPublish,
-    channel_logs::LogDrops,
     clock::now,
     cluster_state::ClusterState,
     envelope::{Envelope, EnvelopeId},
@@ -13,7 +13,7 @@ use super::{
     partition::Partition,
     random,
     reason::{UnavailableReason, was_rejected},
-    scripts::{ScriptCall, ScriptReply, Status},
+    scripts::ScriptCall,
 };
 use crate::{
     broker::{
@@ -23,7 +23,8 @@ use crate::{
     channel::{Counts, LogLimits},
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
-use redis::{RedisError, Value};
+use redis::RedisError;
+use reply::{PublishReceipt, PublishReply, parse_publish_reply};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -53,19 +54,9 @@ const REJECTED_PAUSE: Duration = Duration::from_millis(50);
 /// How much longer than `broker_wait_ms` the ids of events are kept, to recognise a repetition.
 const RETRY_ID_MARGIN: Duration = Duration::from_secs(5);
 
-/// Redis' receipt for an accepted event.
-struct PublishReceipt {
-    counts: Counts,
-    /// The event's sequence; 0 if the topic has none.
-    sequence: u64,
-    /// Whether the event repeats that of an earlier publish with the same key, whose counts these are. It was not
-    /// published.
-    is_repeated: bool,
-}
-
 /// The result of one attempt.
 enum AttemptOutcome {
-    Done(Vec<PublishReceipt>, u64, LogDrops),
+    Done(PublishReply),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
     /// Redis rejected it temporarily.
@@ -273,9 +264,9 @@ impl ClusterState {
             let options = (deadline, may_be_published, max_cache_bytes);
             let attempt = self.attempt(app_id, batch, &ids, options).await;
             match attempt {
-                Some(AttemptOutcome::Done(receipts, at_us, dropped)) => {
-                    self.count_log_drops(app_id, dropped);
-                    let receipts = (receipts, at_us);
+                Some(AttemptOutcome::Done(reply)) => {
+                    self.count_log_drops(app_id, reply.dropped);
+                    let receipts = (reply.receipts, reply.at_us);
                     return Ok(PublishedBatch::new(&batch.events, &ids, max_cache_bytes, receipts));
                 }
                 Some(AttemptOutcome::Rejected | AttemptOutcome::Late) => {
@@ -324,12 +315,7 @@ impl ClusterState {
                     return Some(AttemptOutcome::Rejected);
                 };
                 match &attempt {
-                    AttemptOutcome::Done(receipts, _, _) => {
-                        let now = now();
-                        for (topic, receipt) in topics.iter().zip(receipts) {
-                            self.published_sequences.record(topic, receipt.sequence, now);
-                        }
-                    }
+                    AttemptOutcome::Done(reply) => self.record_sequences(&topics, reply),
                     AttemptOutcome::Late => {
                         self.redis_clocks.record(partition, redis_ms, (requested_at, now()));
                     }
@@ -401,6 +387,17 @@ impl ClusterState {
         (call, topics)
     }
 
+    /// Records the sequences of accepted events: after a loss of data, Redis may not have them any more.
+    fn record_sequences(&self, topics: &[String], reply: &PublishReply) {
+        let now = now();
+        for (topic, receipt) in topics.iter().zip(&reply.receipts) {
+            self.published_sequences.record(topic, receipt.sequence, now);
+            if reply.is_logged {
+                self.logged_sequences.record(topic, receipt.sequence, now);
+            }
+        }
+    }
+
     /// Until when Redis may execute an attempt. On a Redis Cluster that is before the next one
     /// begins: a master that was paused and replaced executes what lies in its buffers when it
     /// resumes, and the new master passes that on to subscribers, which may have later events.
@@ -434,8 +431,8 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, &event.channel);
         let batch = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
         match self.attempt(app_id, &batch, &[id], (deadline, false, 0)).await {
-            Some(AttemptOutcome::Done(_, _, dropped)) => {
-                self.count_log_drops(app_id, dropped);
+            Some(AttemptOutcome::Done(reply)) => {
+                self.count_log_drops(app_id, reply.dropped);
                 self.metrics.count_sent(1);
                 Ok(())
             }
@@ -463,35 +460,6 @@ fn with_history(call: ScriptCall, history: Option<LogLimits>) -> ScriptCall {
         }
         None => call.arg("0").arg("0").arg(""),
     }
-}
-
-/// The result of an attempt, and the server's clock in ms.
-fn parse_publish_reply(
-    value: Value,
-    events: usize,
-    is_keyed: bool,
-) -> Option<(AttemptOutcome, u64)> {
-    let mut reply = ScriptReply::new(value).ok()?;
-    let (status, redis_ms) = reply.status().ok()?;
-    match status {
-        Status::Late => return Some((AttemptOutcome::Late, redis_ms)),
-        Status::Fenced => return Some((AttemptOutcome::Fenced, redis_ms)),
-        Status::Done => {}
-    }
-    let at_us = reply.number().ok()?;
-    let mut receipts = Vec::with_capacity(events);
-    for _ in 0..events {
-        let counts = Counts { subscriptions: reply.count().ok()?, users: reply.count().ok()? };
-        let sequence = reply.number().ok()?;
-        receipts.push(PublishReceipt { counts, sequence, is_repeated: false });
-    }
-    if is_keyed {
-        for receipt in &mut receipts {
-            receipt.is_repeated = reply.number().ok()? == 1;
-        }
-    }
-    let dropped = LogDrops { of_channel: reply.number().ok()?, of_partition: reply.number().ok()? };
-    Some((AttemptOutcome::Done(receipts, at_us, dropped), redis_ms))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) fn known_sequences(
 ) -> Vec<KnownSequence> {
     let mut sequences: BTreeMap<Box<str>, u64> =
         shared.published_sequences.highest(now).into_iter().collect();
-    for (topic, sequence) in shared.left_sequences.highest(now) {
+    for (topic, sequence) in shared.logged_sequences.highest(now) {
         let highest = sequences.entry(topic).or_default();
         *highest = sequence.max(*highest);
     }

@@ -207,7 +207,7 @@ impl Topics {
                 }
                 Some(TopicStep::Unsubscribe) => {
                     if let Some(sequence) = topic.left_sequence() {
-                        self.shared.left_sequences.record(&name, sequence, now);
+                        self.shared.logged_sequences.record(&name, sequence, now);
                     }
                     let attempt = (topic.partition, topic.attempt);
                     commands.push(self.unsubscribe(name, attempt, connection.clone()));

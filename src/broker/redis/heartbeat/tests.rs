@@ -82,5 +82,7 @@ fn each_phase_has_its_name() {
         HeartbeatPhase::Leave,
     ];
     let words = ["join", "syncing", "synced", "heartbeat", "leave"];
-    assert_eq!(phases.map(word), words);
+    assert_eq!(phases.map(|phase| word(phase, false)), words);
+    let words = ["join", "syncing", "incomplete", "heartbeat", "leave"];
+    assert_eq!(phases.map(|phase| word(phase, true)), words);
 }

@@ -10,7 +10,7 @@
 --   u       a generation, a space, and the generation from which on its events are complete: all nodes of before have synced in each one since. While
 --           the generation is not open, followed by ' ?'. Without it, that is the generation itself
 --   j       1 once a node has joined that was registered in the generation before
---   y:PROC  a process that was registered in the generation before and has not yet synced in this one
+--   y:PROC  a process that was registered in the generation before and has not yet synced in this one, or has forgotten sequences
 --   s:PROC  a process that has synced in this generation, which is not open yet
 --   z       when a node was last removed: what it has received is not known any more
 --   n:NODE  the link number of a node that is registered: its last connection to Redis

@@ -1,7 +1,7 @@
 -- Maintains a node's entry in the registry of a partition (see fencing.lua): it joins, syncs its topics, renews its lease and leaves.
 --
 -- KEYS  1 the registry
--- ARGV  1 `join`, `syncing`, `synced` once all its topics are, `heartbeat` or `leave`   2 the node   3 its process   4 its link number
+-- ARGV  1 `join`, `syncing`, `synced` once all its topics are, or `incomplete` if it has forgotten sequences, `heartbeat` or `leave`   2 the node   3 its process   4 its link number
 --       5 the length of a lease, in ms; 0 outside of the lease partition   6 a generation, in case a new one begins
 --       7 the control channel, empty outside of the lease partition
 --       8 how long a new generation waits for progress of the expected processes, in ms
@@ -126,9 +126,10 @@ if lease > 0 then
   set('l', now)
 end
 local was_open = fields.o == '1'
-if phase == 'synced' then
+if phase == 'synced' or phase == 'incomplete' then
   unset('x:' .. process)
-  unset('y:' .. process)
+  -- What a node has forgotten may be what Redis has lost.
+  if phase == 'synced' then unset('y:' .. process) end
   if not was_open then set('s:' .. process, '1') end
 end
 if phase == 'syncing' and fields['x:' .. process] then set('p', now) end

@@ -17,7 +17,7 @@
 -- The record of an idempotency key is the id of the event that was published with it, and the counts in the reply to it. An event
 -- whose key has a record is not published, and has these counts. With keys, the reply has a number for each
 -- event: 1 if it was not published because another event had its key before. It ends with the numbers of logged events that were dropped because the
--- log of their channel was full, and because all logs of the partition were.
+-- log of their channel was full, and because all logs of the partition were, and 1 if some event was logged.
 --
 -- The log of a channel, a stream, has the events by their sequences, each with its time in ms, and its envelope except for client events. It is
 -- written while the channel has readers, and for a while after that (see sync.lua), and always if the channel has a history.
@@ -194,4 +194,5 @@ if is_keyed then
 end
 reply[#reply + 1] = dropped_full
 reply[#reply + 1] = dropped_all
+reply[#reply + 1] = has_logged and 1 or 0
 return reply

@@ -1,8 +1,12 @@
 use super::*;
 use crate::{
-    broker::redis::coordinator::testbed::{APP, Testbed, channel_name},
+    broker::redis::{
+        channel_logs::LogDrops,
+        coordinator::testbed::{APP, Testbed, channel_name},
+    },
     protocol::{EventData, event},
 };
+use redis::Value;
 
 fn event(channel: &str, retention: Duration) -> OutgoingEvent {
     let channel = channel_name(channel);
@@ -45,20 +49,20 @@ async fn the_parts_of_a_publish_have_the_positions_of_their_events() {
 fn a_receipt_is_parsed() {
     let text = |text: &str| Value::BulkString(text.into());
     let reply = |status: &str| {
-        let numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(Value::Int);
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((AttemptOutcome::Done(receipts, 2, dropped), 1)) =
-        parse_publish_reply(reply("ok"), 2, false)
-    else {
+    let Some((AttemptOutcome::Done(parsed), 1)) = parse_publish_reply(reply("ok"), 2, false) else {
         panic!("done")
     };
-    let user_data_for_client: Vec<_> = receipts
+    let receipts: Vec<_> = parsed
+        .receipts
         .iter()
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
-    assert_eq!(user_data_for_client, [(3, 4, 5), (6, 7, 8)]);
-    assert_eq!(dropped, LogDrops { of_channel: 9, of_partition: 10 });
+    assert_eq!(receipts, [(3, 4, 5), (6, 7, 8)]);
+    assert_eq!((parsed.at_us, parsed.is_logged), (2, true));
+    assert_eq!(parsed.dropped, LogDrops { of_channel: 9, of_partition: 10 });
     assert!(matches!(parse_publish_reply(reply("late"), 2, true), Some((AttemptOutcome::Late, 1))));
     assert!(matches!(
         parse_publish_reply(reply("fenced"), 2, false),
@@ -73,10 +77,12 @@ fn the_receipts_of_events_with_keys_say_which_were_repeated() {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].iter().chain(last).map(|number| Value::Int(*number));
         Value::Array([Value::BulkString("ok".into())].into_iter().chain(numbers).collect())
     };
-    let parsed = parse_publish_reply(reply(&[0, 1, 0, 0]), 2, true);
-    let Some((AttemptOutcome::Done(receipts, _, _), _)) = parsed else { panic!("done") };
+    let parsed = parse_publish_reply(reply(&[0, 1, 0, 0, 0]), 2, true);
+    let Some((AttemptOutcome::Done(PublishReply { receipts, .. }), _)) = parsed else {
+        panic!("done")
+    };
     assert_eq!([receipts[0].is_repeated, receipts[1].is_repeated], [false, true]);
-    assert!(parse_publish_reply(reply(&[0, 0, 0]), 2, true).is_none(), "a number is missing");
+    assert!(parse_publish_reply(reply(&[0, 0, 0, 0]), 2, true).is_none(), "a number is missing");
     let events = ["cache-a", "cache-b"].map(|channel| event(channel, Duration::from_mins(1)));
     let ids = [EnvelopeId(1), EnvelopeId(2)];
     let batch = PublishedBatch::new(&[&events[0], &events[1]], &ids, usize::MAX, (receipts, 2));

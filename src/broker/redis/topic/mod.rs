@@ -248,9 +248,10 @@ impl Topic {
         self.readers.remove();
     }
 
-    /// The latest sequence that its subscribers have received, if some of them may resume.
+    /// The latest sequence that its subscribers have received, if the channel has a history or some of them may resume.
     pub(in crate::broker::redis) fn left_sequence(&self) -> Option<u64> {
-        self.readers.were_any().then(|| self.received_sequence())
+        let has_log = self.readers.were_any() || self.history.is_some();
+        has_log.then(|| self.received_sequence())
     }
 
     /// Ends a sign-in at `at`.

@@ -2,7 +2,13 @@
 
 use super::*;
 use crate::{
-    broker::{AcceptedClientEvent, AppEvent, redis::simulation::KeptData},
+    broker::{
+        AcceptedClientEvent, AppEvent,
+        redis::{
+            recent_sequences::{LOGGED_TOPICS_MAX, MIN_RETENTION},
+            simulation::KeptData,
+        },
+    },
     channel::{Gap, LogStart, Position, ReplayedEvent},
     hub::Delivery,
     protocol::EventData,
@@ -254,5 +260,43 @@ async fn what_a_redis_has_lost_is_a_gap() {
         assert!(found[3] != 0, "no data was lost that was not written before: {found:?}");
         assert!(found[2] != 0, "what a connection has received is not replayed: {found:?}");
         assert!(found[0] != 0, "the channel was lost: {found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_without_subscribers_that_a_redis_has_lost_are_a_gap() {
+    let test = TestBroker::new().await;
+    let start = test.begin(1).await;
+    test.park();
+    test.until_left().await;
+    for number in 1..=40 {
+        test.publish(&number.to_string()).await;
+    }
+    // The sequence of an event that is not logged is forgotten by then.
+    tokio::time::sleep(3 * MIN_RETENTION).await;
+    let log = test.redis.key_ending("x{", ":room").expect("the channel has a log");
+    // Heartbeats are among the writes that are lost.
+    test.redis.restart_with(KeptData::AllBut(40));
+    let kept: u64 = test.redis.ask(&["XLEN", &log]);
+    assert!((1..40).contains(&kept), "{kept} events are left");
+    test.publish("41").await;
+    let (replay, end) = test.return_to(1, &start).await;
+    assert_eq!((replay, end.sequence), (Err(Gap::Trimmed), 41), "no sequence is used again");
+    assert_eq!(end.epoch, start.epoch, "it is known which events were lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_too_many_channels_does_not_know_what_a_redis_has_lost() {
+    for (topics, expected) in
+        [(LOGGED_TOPICS_MAX, Ok(data(&[]))), (LOGGED_TOPICS_MAX + 1, Err(Gap::Epoch))]
+    {
+        let test = TestBroker::new().await;
+        let start = test.begin(1).await;
+        for number in 0..topics {
+            test.broker.shared.logged_sequences.record(&number.to_string(), 1, clock::now());
+        }
+        test.redis.restart();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(test.return_to(2, &start).await.0, expected, "{topics} topics");
     }
 }
