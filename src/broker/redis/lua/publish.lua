@@ -152,15 +152,17 @@ end
 if has_logged then
   -- For how long a log has its events; one of the two may have been deleted.
   local kept_for = function(ends_ms, oldest_ms) return ends_ms and oldest_ms and ends_ms - oldest_ms or tonumber(ARGV[8]) end
+  -- At most as many logs as there are events can be new: more are looked at, so that they do not become more and more.
+  local looked_at = 16 + #all_fields
   -- Events that are too old, and logs that are gone.
-  for _ = 1, 16 do
+  for _ = 1, looked_at do
     local log, ends_ms = unpack(call_or_reset('ZRANGE', ends, 0, 0, 'WITHSCORES'))
     if not log then redis.call('DEL', sizes) break end
     if tonumber(ends_ms) >= now then break end
     local log_ms = kept_for(ends_ms, call_or_reset('ZSCORE', order, log))
     drop_oldest(log, log_ms, function(time) return time + log_ms < now end)
   end
-  for _ = 1, 16 do
+  for _ = 1, looked_at do
     if tonumber(redis.call('HGET', sizes, ' ') or 0) <= @CHANNEL_LOGS_BYTES@ then break end
     local log, oldest_ms = unpack(call_or_reset('ZRANGE', order, 0, 0, 'WITHSCORES'))
     if not log then redis.call('DEL', sizes) break end
