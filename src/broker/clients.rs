@@ -1,7 +1,7 @@
 //! What nodes know of the clients with a token of one another.
 
 use crate::{channel::ParkedSession, protocol::SocketId};
-use std::fmt;
+use std::{fmt, time::Instant};
 
 /// Where a client of a cluster is connected.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +25,18 @@ pub enum FoundClient {
     Unavailable,
 }
 
+/// How a connection claims the place of its client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// With the socket id that the client's record has.
+    Known,
+    /// With a socket id of its own, since the client could not be looked up.
+    Adopt,
+    /// As `Adopt`, for a connection that has had no reply, and has gone on without a claim: when it claimed its place. A claim since
+    /// then stays.
+    Late(Instant),
+}
+
 /// What a connection finds in the record of its client.
 #[derive(Debug)]
 pub enum ClientRecord {
@@ -36,6 +48,8 @@ pub enum ClientRecord {
     Parked(Box<ParkedSession>, Place),
     /// Another connection has the token, with another socket id.
     OtherSocket,
+    /// The client was connected here since: the late claim came to nothing.
+    Later(Place),
 }
 
 impl Place {

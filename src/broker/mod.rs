@@ -14,7 +14,7 @@ pub mod redis;
 mod requests;
 mod watch;
 
-pub use clients::{ClientRecord, FoundClient, Place};
+pub use clients::{Claim, ClientRecord, FoundClient, Place};
 pub use error::{PublishError, Unavailable};
 pub use idempotency::{IDEMPOTENCY_WINDOW, IdempotencyKey, InvalidIdempotencyKey, PublishId};
 pub use local::{CacheStats, LocalBroker};

@@ -8,7 +8,7 @@ use super::{
     event_loop::Shard,
 };
 use crate::{
-    broker::{LogRequest, ReturnedClient},
+    broker::{Claim, LogRequest, ReturnedClient},
     channel::{Gap, LogStart, ParkedSession, ReplayedEvent},
     config::ResumeAck,
     hub::{AcceptedSubscription, ChannelId, ClaimOutcome, ConnectionKey, ConnectionRef, Delivery},
@@ -56,10 +56,11 @@ impl Shard {
         let name = ClientName { app_id, token: resumable.token().clone() };
         match node.resume().claim(&name, reference, socket_id, now) {
             ClaimResult::Done(outcome) => drop(self.begin_client(slot, outcome)),
-            ClaimResult::Shared { number, session } => {
+            ClaimResult::Shared { number, unclaimed, session } => {
                 resumable.wait(message);
-                let adopts = !resumable.is_known();
-                node.claim_among_nodes(name, number, (reference, socket_id), adopts, session);
+                let claim = if resumable.is_known() { Claim::Known } else { Claim::Adopt };
+                let (place, connection) = ((number, claim), (reference, socket_id));
+                node.claim_among_nodes(name, place, connection, unclaimed, session);
                 return false;
             }
             ClaimResult::Open(previous) => {

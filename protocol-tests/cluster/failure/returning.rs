@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{C, Group, RECOVERY_MAX};
-use kit::{Client, Frame, Redis, Server, cluster_settings, eventually, inner};
+use kit::{Client, Frame, Redis, Server, cluster_settings, eventually, inner, metrics};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -212,6 +212,57 @@ async fn an_earlier_record_that_a_failover_has_left_is_replaced() {
     eventually("the later session is parked again", is_replaced).await;
     group.are_ready(RECOVERY_MAX).await;
     let mut client = group.nodes[1].client_with_token(TOKEN).await;
+    client.subscribe("another").await;
+    client.expect_event("another", "e", "1").await;
+}
+
+/// The first record of a client in Redis.
+async fn record(group: &Group) -> String {
+    let mut redis = group.redis.client().await;
+    let keys = redis.command(&["KEYS", "*:t{*"]).await.texts();
+    let Some(key) = keys.first() else { return String::new() };
+    redis.command(&["GET", key]).await.text().to_owned()
+}
+
+/// Makes a client return to the first node, from the second one, while Redis does not answer for longer than its claim waits.
+async fn returned_without_a_claim(group: &Group) -> Client {
+    drop(subscribed(&group.nodes[1]).await);
+    eventually("the session is parked", async || record(group).await.starts_with("P ")).await;
+    group.redis.pause();
+    let mut client = group.nodes[0].client_with_token(TOKEN).await;
+    client.send_subscribe(C).await;
+    // No session was parked on this node or evicted there, so the one that is counted was resumed.
+    let sessions = async || metrics(group.nodes[0].address).await.sum("campanile_sessions_total");
+    eventually("the claim has timed out", async || 0.0 < sessions().await).await;
+    group.redis.resume();
+    client.subscribed(C).await;
+    let gap = client.next().await;
+    assert_eq!((&gap["event"], &gap["channel"]), (&json!("campanile:gap"), &json!(C)));
+    client
+}
+
+#[tokio::test]
+async fn a_claim_that_has_timed_out_is_made_up_for() {
+    let group = two_nodes().await;
+    let _client = returned_without_a_claim(&group).await;
+    let is_claimed = async || record(&group).await.starts_with("C ");
+    eventually("the record is that of a connection", is_claimed).await;
+}
+
+#[tokio::test]
+async fn the_session_of_a_connection_whose_claim_has_timed_out_replaces_the_earlier_one() {
+    let group = two_nodes().await;
+    let mut client = returned_without_a_claim(&group).await;
+    let socket_id = client.socket_id.clone();
+    client.subscribe("another").await;
+    client.acknowledge().await;
+    drop(client);
+    let is_stored = async || record(&group).await.contains("another");
+    eventually("the later session is parked", is_stored).await;
+    group.are_ready(RECOVERY_MAX).await;
+    group.nodes[0].publish("another", "e", "1").await;
+    let mut client = group.nodes[1].client_with_token(TOKEN).await;
+    assert_eq!(client.socket_id, socket_id);
     client.subscribe("another").await;
     client.expect_event("another", "e", "1").await;
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{
-        clients::{ClientRecord, FoundClient, Place},
+        clients::{Claim, ClientRecord, FoundClient, Place},
         error::Unavailable,
     },
     channel::ParkedSession,
@@ -31,6 +31,15 @@ const HANDOVER_INTERVAL: Duration = Duration::from_millis(500);
 const FIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a session in a message, in bytes.
 const SESSION_MAX: usize = 1 << 20;
+
+/// When a place was claimed.
+#[derive(Clone, Copy)]
+enum Claimed {
+    /// In ms of the clock of Redis; 0 if that is not known.
+    At(u64),
+    /// By the clock of this node. Redis gets how long ago that is.
+    Since(Instant),
+}
 
 impl RedisBroker {
     /// Sets what handles the messages of other nodes about clients. It is set once, and must not wait.
@@ -65,7 +74,7 @@ impl RedisBroker {
 
     async fn find(&self, client: &ClientName) -> Result<FoundClient, Unavailable> {
         let shared = &self.shared;
-        let mut reply = shared.run_client(client, ("find", ""), None, 0, None).await?;
+        let mut reply = shared.run_client(client, ("find", ""), None, Claimed::At(0), None).await?;
         let found = || {
             let bits = reply.text()?;
             let socket_id = if bits.is_empty() { None } else { Some(socket_id(&bits)?) };
@@ -91,7 +100,7 @@ impl RedisBroker {
     }
 
     /// Makes a place the one where the client is connected. Returns what the record was before, and when the place was claimed, in ms
-    /// of the clock of Redis. With `adopts`, also if the record has another socket id.
+    /// of the clock of Redis.
     ///
     /// # Errors
     ///
@@ -101,12 +110,16 @@ impl RedisBroker {
         client: &ClientName,
         number: u64,
         socket_id: SocketId,
-        adopts: bool,
+        claim: Claim,
     ) -> Result<(ClientRecord, u64), Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
-        let operation = if adopts { "adopt" } else { "claim" };
+        let (operation, claimed) = match claim {
+            Claim::Known => ("claim", Claimed::At(0)),
+            Claim::Adopt => ("adopt", Claimed::At(0)),
+            Claim::Late(since) => ("late", Claimed::Since(since)),
+        };
         let of_place = (operation, place.as_str());
-        let mut reply = shared.run_client(client, of_place, Some(socket_id), 0, None).await?;
+        let mut reply = shared.run_client(client, of_place, Some(socket_id), claimed, None).await?;
         let own = shared.process();
         shared.expected(|| parse_claim(&mut reply, &own, now()))
     }
@@ -126,7 +139,8 @@ impl RedisBroker {
     ) -> Result<Option<Place>, Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
         let (place, session) = (("park", place.as_str()), Some(session));
-        let reply = shared.run_client(client, place, Some(socket_id), claimed_ms, session).await;
+        let claimed = Claimed::At(claimed_ms);
+        let reply = shared.run_client(client, place, Some(socket_id), claimed, session).await;
         let mut reply = reply?;
         shared.expected(|| parse_holder(&mut reply))
     }
@@ -145,7 +159,8 @@ impl RedisBroker {
     ) -> Result<Option<Place>, Unavailable> {
         let (shared, place) = (&self.shared, self.place(number).to_string());
         let place = ("renew", place.as_str());
-        let mut reply = shared.run_client(client, place, Some(socket_id), claimed_ms, None).await?;
+        let claimed = Claimed::At(claimed_ms);
+        let mut reply = shared.run_client(client, place, Some(socket_id), claimed, None).await?;
         shared.expected(|| parse_holder(&mut reply))
     }
 
@@ -160,7 +175,8 @@ impl RedisBroker {
         number: u64,
     ) -> Result<(), Unavailable> {
         let place = self.place(number).to_string();
-        self.shared.run_client(client, ("forget", &place), None, 0, None).await.map(drop)
+        let place = ("forget", place.as_str());
+        self.shared.run_client(client, place, None, Claimed::At(0), None).await.map(drop)
     }
 
     /// Asks the node of `from` for what the client's connection has left, for the place `number` of this node. `None` if
@@ -238,7 +254,7 @@ impl ClusterState {
         client: &ClientName,
         (operation, place): (&str, &str),
         socket_id: Option<SocketId>,
-        claimed_ms: u64,
+        claimed: Claimed,
         session: Option<&ParkedSession>,
     ) -> Result<ScriptReply, Unavailable> {
         let (partition, key) = self.names.client_record(client);
@@ -250,7 +266,10 @@ impl ClusterState {
                 .arg(operation)
                 .arg(place)
                 .arg(&socket_id)
-                .number(claimed_ms);
+                .number(match claimed {
+                    Claimed::At(claimed_ms) => claimed_ms,
+                    Claimed::Since(since) => millis(now().saturating_duration_since(since)),
+                });
             match session.zip(positions.as_ref()) {
                 Some((session, positions)) => call.number(age_ms(session, now())).arg(positions),
                 None => call,
@@ -267,7 +286,11 @@ impl ClusterState {
 /// How long ago the connection was lost, in ms.
 fn age_ms(session: &ParkedSession, now: Instant) -> u64 {
     let age = session.lost_at.map(|lost_at| now.saturating_duration_since(lost_at));
-    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    millis(age.unwrap_or_default())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn socket_id(bits: &str) -> Result<SocketId, Unexpected> {
@@ -285,6 +308,7 @@ fn parse_claim(
     let record = match kind.as_str() {
         "" => ClientRecord::New,
         "R" => ClientRecord::OtherSocket,
+        "L" => ClientRecord::Later(place.ok_or(Unexpected)?),
         "C" => ClientRecord::Connected(place.ok_or(Unexpected)?),
         "P" => {
             let session = ParkedSession::from_json(&positions, lost_at(age_ms, now));

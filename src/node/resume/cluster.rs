@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     broker::{
-        ClientMessage, ClientRecord, FoundClient, Place, RedisBroker, ReturnedClient,
-        SessionRequest,
+        Claim, ClientMessage, ClientRecord, FoundClient, Place, RedisBroker, ReturnedClient,
+        SessionRequest, Unavailable,
     },
     channel::ParkedSession,
     clock,
@@ -45,6 +45,10 @@ impl Node {
             None => FoundClient::Unknown,
         };
         match (of_all, self.resume.socket_id(client, clock::now())) {
+            // The record has that of an earlier connection.
+            (_, Ok(Some(socket_id))) if self.resume.is_late(client) => {
+                FoundClient::Known(socket_id)
+            }
             (FoundClient::Known(_) | FoundClient::Shared, _) | (_, Ok(None)) => of_all,
             (_, Ok(Some(socket_id))) => FoundClient::Known(socket_id),
             (_, Err(_shared)) => FoundClient::Shared,
@@ -52,20 +56,19 @@ impl Node {
     }
 
     /// Claims the place of a client among all nodes. The connection receives the outcome in the inbox of its shard.
-    /// `session` is what this node has of the previous connection. It `adopts` a session of another socket id, if Redis was not
-    /// available at its handshake.
+    /// `session` is what this node has of the previous connection, whose claim had no reply if it is `unclaimed`.
     pub fn claim_among_nodes(
         self: &Arc<Self>,
         client: ClientName,
-        number: u64,
+        (number, claim): (u64, Claim),
         (connection, socket_id): (ConnectionRef, SocketId),
-        adopts: bool,
+        unclaimed: Option<(u64, Instant)>,
         session: Option<Box<ParkedSession>>,
     ) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            let place = (number, socket_id, adopts);
-            let outcome = node.outcome_of_claim(&client, place, session).await;
+            let place = (number, socket_id, claim);
+            let outcome = node.outcome_of_claim(&client, place, unclaimed, session).await;
             if let ClaimOutcome::Resumed(session) = &outcome {
                 node.resume.count_resumed(Some(session));
             }
@@ -81,18 +84,20 @@ impl Node {
     async fn outcome_of_claim(
         &self,
         client: &ClientName,
-        (number, socket_id, adopts): (u64, SocketId, bool),
+        place: (u64, SocketId, Claim),
+        unclaimed: Option<(u64, Instant)>,
         session: Option<Box<ParkedSession>>,
     ) -> ClaimOutcome {
         let Some(broker) = self.broker.redis() else { return ClaimOutcome::New };
         let unknown = || Box::new(ParkedSession::unknown());
-        let until = clock::now() + CLAIM_TIMEOUT;
+        let (number, began) = (place.0, clock::now());
+        let until = began + CLAIM_TIMEOUT;
         broker.wait_for_records(CLAIM_TIMEOUT).await;
-        let mut record = broker.claim_client(client, number, socket_id, adopts).await;
+        let mut record = self.claim_place(broker, client, place, unclaimed).await;
         while record.is_err() && clock::now() < until {
             time::sleep(RETRY_INTERVAL).await;
             broker.wait_for_records(until.saturating_duration_since(clock::now())).await;
-            record = broker.claim_client(client, number, socket_id, adopts).await;
+            record = self.claim_place(broker, client, place, unclaimed).await;
         }
         let record = record.map(|(record, claimed_ms)| {
             self.resume.on_claimed(client, number, claimed_ms);
@@ -113,11 +118,28 @@ impl Node {
                 let moved = broker.request_session(client, &place, number).await.map(Box::new);
                 ClaimOutcome::Resumed(moved.or(session).unwrap_or_else(unknown))
             }
-            Err(_unavailable) => {
+            // A claim of the kind `Late` has this result only.
+            Ok(ClientRecord::Later(_)) | Err(_) => {
+                self.resume.on_claim_timeout(client, number, began);
                 self.resume.renew_all(clock::now());
                 ClaimOutcome::Resumed(session.unwrap_or_else(unknown))
             }
         }
+    }
+
+    /// Claims a place, and before it that of the previous connection to this node, if it is `unclaimed`: what that has left is newer
+    /// than an earlier record.
+    async fn claim_place(
+        &self,
+        broker: &RedisBroker,
+        client: &ClientName,
+        (number, socket_id, claim): (u64, SocketId, Claim),
+        unclaimed: Option<(u64, Instant)>,
+    ) -> Result<(ClientRecord, u64), Unavailable> {
+        if let Some(previous) = unclaimed {
+            self.claim_late(broker, client, previous, socket_id).await?;
+        }
+        broker.claim_client(client, number, socket_id, claim).await
     }
 
     fn deliver_outcome(
@@ -167,17 +189,11 @@ impl Node {
             let _parking = parking;
             let Some(broker) = node.broker.redis() else { return };
             loop {
-                let place = (number, node.resume.claimed_ms(&client, number));
-                match broker.park_client(&client, place, socket_id, &session).await {
+                match node.store(broker, &client, (number, socket_id), &session).await {
                     Ok(None) => return node.resume.on_parked(&client, number),
                     // It has returned to another node meanwhile, or to this one.
                     Ok(Some(place)) => {
-                        if let Leaving::Session(Some(session)) =
-                            node.resume.leave(&client, number, &place, clock::now())
-                        {
-                            broker.send_session(&place, Some(&session)).await;
-                        }
-                        return;
+                        return node.leave_for(broker, &client, number, &place).await;
                     }
                     Err(_unavailable) => {}
                 }
@@ -187,6 +203,22 @@ impl Node {
                 time::sleep(RETRY_INTERVAL).await;
             }
         });
+    }
+
+    /// Stores a session, unless the client has returned elsewhere: then the place is returned.
+    async fn store(
+        &self,
+        broker: &RedisBroker,
+        client: &ClientName,
+        (number, socket_id): (u64, SocketId),
+        session: &ParkedSession,
+    ) -> Result<Option<Place>, Unavailable> {
+        let later = self.make_up_for_claim(broker, client, (number, socket_id)).await?;
+        if later.is_some() {
+            return Ok(later);
+        }
+        let place = (number, self.resume.claimed_ms(client, number));
+        broker.park_client(client, place, socket_id, session).await
     }
 
     fn send_session(&self, place: Place, session: Option<Box<ParkedSession>>) {
@@ -236,18 +268,16 @@ impl Node {
         if due.is_empty() {
             return Some(next);
         }
-        let (broker, registry) = (broker.clone(), Arc::clone(&self.resume));
+        let (broker, node) = (broker.clone(), Arc::clone(self));
         tokio::spawn(async move {
             let renewed = due.iter().map(|(client, number, socket_id)| {
-                // If the client is connected elsewhere, its connection to this node ends by itself.
-                let place = (*number, registry.claimed_ms(client, *number));
-                broker.renew_client(client, place, *socket_id)
+                node.renew_record(&broker, client, (*number, *socket_id))
             });
             let renewed = futures_util::future::join_all(renewed).await;
             let failed = renewed.iter().filter(|renewed| renewed.is_err()).count();
             if 0 < failed {
                 tracing::debug!(failed, "records of clients were not renewed");
-                registry.renew_all(clock::now());
+                node.resume.renew_all(clock::now());
             }
         });
         Some(next)

@@ -7,6 +7,7 @@
 mod cluster;
 mod grace;
 mod handed_over;
+mod late_claims;
 mod registry;
 
 pub(super) use cluster::serve_other_nodes;

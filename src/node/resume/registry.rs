@@ -68,10 +68,20 @@ struct Client {
     state: ClientState,
     /// The number of its place. Connections of this node that take over from one another keep it.
     number: u64,
-    /// When the place was claimed among all nodes, by the clock of Redis; 0 if that is not known.
-    claimed_ms: u64,
+    /// When the place was claimed among all nodes.
+    claimed: Claimed,
     /// Limits how often connections that live take the place of one another.
     takeovers: TokenBucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Claimed {
+    /// The claim has had no reply yet.
+    Pending,
+    /// Redis was unavailable for too long, and the claim is made up for: when the connection claimed the place.
+    Late(Instant),
+    /// In ms, by the clock of Redis.
+    At(u64),
 }
 
 #[derive(Debug)]
@@ -96,6 +106,8 @@ pub enum ClaimResult {
     Shared {
         /// The number of its new place.
         number: u64,
+        /// The number of its previous place on this node, and when it claimed that, if the claim had no reply.
+        unclaimed: Option<(u64, Instant)>,
         /// The session of its previous connection to this node.
         session: Option<Box<ParkedSession>>,
     },
@@ -198,11 +210,12 @@ impl ResumeRegistry {
         let Some(client) = state.clients.get_mut(name) else {
             let state_of = ClientState::Connected(connection);
             let takeovers = TokenBucket::full(now);
-            let client = Client { socket_id, state: state_of, number, claimed_ms: 0, takeovers };
+            let claimed = Claimed::Pending;
+            let client = Client { socket_id, state: state_of, number, claimed, takeovers };
             state.clients.insert(name.clone(), client);
             return if self.is_shared {
                 state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
-                ClaimResult::Shared { number, session: None }
+                ClaimResult::Shared { number, unclaimed: None, session: None }
             } else {
                 ClaimResult::Done(ClaimOutcome::New)
             };
@@ -211,14 +224,24 @@ impl ResumeRegistry {
             return ClaimResult::Done(ClaimOutcome::Refused);
         }
         match std::mem::replace(&mut client.state, ClientState::Connected(connection)) {
-            ClientState::Connected(previous) => ClaimResult::Open(previous),
+            ClientState::Connected(previous) => {
+                if let Claimed::Late(since) = &mut client.claimed {
+                    *since = now;
+                }
+                ClaimResult::Open(previous)
+            }
             ClientState::Parked { order, session, .. } => {
                 state.parked.remove(&order);
                 state.evicted.remove(&order);
                 if self.is_shared {
-                    (client.number, client.claimed_ms) = (number, 0);
+                    let claimed = std::mem::replace(&mut client.claimed, Claimed::Pending);
+                    let previous = std::mem::replace(&mut client.number, number);
+                    let unclaimed = match claimed {
+                        Claimed::Late(since) => Some((previous, since)),
+                        Claimed::Pending | Claimed::At(_) => None,
+                    };
                     state.add_renewal(now + Self::RENEWAL_INTERVAL, name, number);
-                    return ClaimResult::Shared { number, session: Some(session) };
+                    return ClaimResult::Shared { number, unclaimed, session: Some(session) };
                 }
                 self.count_resumed(Some(&session));
                 ClaimResult::Done(ClaimOutcome::Resumed(session))

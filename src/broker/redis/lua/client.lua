@@ -3,7 +3,7 @@
 -- KEYS  1 the registry (see fencing.lua), 2 the record
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the operation   5 the place of a connection: its process, a dot and a number that the
 --       process uses once; with `find` empty   6 the client's socket id, as a number; with `find` and `forget` empty
---       7 with `park` and `renew`: when the place was claimed, 0 if that is not known
+--       7 with `park` and `renew`: when the place was claimed, 0 if that is not known; with `late`: how long ago it was, in ms
 --       with `park`: 8 how long ago the connection was lost, in ms, 9 the session
 --
 -- A record is a text of words:
@@ -17,6 +17,7 @@
 --   claim   the letter of the record before, empty for none, R if it has another socket id; its place; for P how long ago the connection
 --           was lost, in ms, and the session; when the place was claimed. Unless R, the record names the new place now
 --   adopt   as claim, with any socket id in the record
+--   late    as adopt, for a connection whose claim had no reply in time. If a place was claimed since then: L and that place
 --   park    the place of a connection that has claimed the client since, or empty: then the session was stored, or a later one is
 --   renew   as park: the record of a living connection was made again or lives longer
 --   forget  nothing: the record was deleted if it is of the place
@@ -44,7 +45,7 @@ if operation == 'find' then
   end
   return {'ok', now, known_socket_id or '', is_shared}
 end
-if operation == 'claim' or operation == 'adopt' then
+if operation == 'claim' or operation == 'adopt' or operation == 'late' then
   local claimed_at = claimed
   if known_place == place then
     -- Its reply was lost: the same again.
@@ -52,6 +53,10 @@ if operation == 'claim' or operation == 'adopt' then
   else
     if kind and known_socket_id ~= socket_id and operation == 'claim' then return {'ok', now, 'R', '', 0, '', 0} end
     claimed_at = math.max(now, claimed + 1)
+    if operation == 'late' then
+      claimed_at = now - tonumber(ARGV[7])
+      if kind and claimed >= claimed_at then return {'ok', now, 'L', known_place, 0, '', 0} end
+    end
     set('C', place, socket_id, claimed_at, kind == 'C' and table.concat({'C', known_place, known_socket_id, 0, 0}, ' ') or record)
   end
   if kind ~= 'P' then return {'ok', now, kind or '', known_place or '', 0, '', claimed_at} end

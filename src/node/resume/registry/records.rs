@@ -1,6 +1,6 @@
 //! What this node knows of the records of its clients in Redis.
 
-use super::{ClientState, ResumeRegistry};
+use super::{Claimed, ClientState, ResumeRegistry};
 use crate::{
     channel::ParkedSession,
     protocol::{ClientName, SocketId},
@@ -69,8 +69,34 @@ impl ResumeRegistry {
         if let Some(client) = self.state.lock().clients.get_mut(name)
             && client.number == number
         {
-            client.claimed_ms = claimed_ms;
+            client.claimed = Claimed::At(claimed_ms);
         }
+    }
+
+    /// Records that the claim of a place had no reply in time, and is to be made up for: the connection claimed it at `since`.
+    pub fn on_claim_timeout(&self, name: &ClientName, number: u64, since: Instant) {
+        if let Some(client) = self.state.lock().clients.get_mut(name)
+            && client.number == number
+        {
+            client.claimed = Claimed::Late(since);
+        }
+    }
+
+    /// When the connection in a place claimed it, if that is to be made up for.
+    #[must_use]
+    pub fn late_since(&self, name: &ClientName, number: u64) -> Option<Instant> {
+        match self.state.lock().clients.get(name).filter(|client| client.number == number)?.claimed
+        {
+            Claimed::Late(since) => Some(since),
+            Claimed::Pending | Claimed::At(_) => None,
+        }
+    }
+
+    /// Whether the claim of a client is to be made up for: its record is of an earlier connection.
+    #[must_use]
+    pub fn is_late(&self, name: &ClientName) -> bool {
+        let state = self.state.lock();
+        state.clients.get(name).is_some_and(|client| matches!(client.claimed, Claimed::Late(_)))
     }
 
     /// When a place was claimed among all nodes; 0 if that is not known.
@@ -78,7 +104,10 @@ impl ResumeRegistry {
     pub fn claimed_ms(&self, name: &ClientName, number: u64) -> u64 {
         let state = self.state.lock();
         let client = state.clients.get(name).filter(|client| client.number == number);
-        client.map_or(0, |client| client.claimed_ms)
+        match client.map(|client| client.claimed) {
+            Some(Claimed::At(claimed_ms)) => claimed_ms,
+            Some(Claimed::Pending | Claimed::Late(_)) | None => 0,
+        }
     }
 
     /// Whether Redis may have lost records since the last call: `losses` is how often it may have.

@@ -149,7 +149,7 @@ fn sessions_are_bounded_in_number_and_age() {
 fn shared(now: Instant) -> (ResumeRegistry, u64) {
     let registry = ResumeRegistry::new(true);
     let claimed = registry.claim(&name("a"), connection(1), socket(7), now);
-    let ClaimResult::Shared { number, session: None } = claimed else { panic!("{claimed:?}") };
+    let ClaimResult::Shared { number, session: None, .. } = claimed else { panic!("{claimed:?}") };
     (registry, number)
 }
 
@@ -172,7 +172,7 @@ fn a_session_is_stored_once_in_its_place() {
         }
         assert_eq!(registry.is_parking(&name("a"), first), !is_stored);
         let claimed = registry.claim(&name("a"), connection(2), socket(7), now);
-        let ClaimResult::Shared { number, session: Some(_) } = claimed else {
+        let ClaimResult::Shared { number, session: Some(_), .. } = claimed else {
             panic!("{claimed:?}")
         };
         assert!(number != first, "an older write must not be taken for one of this place");
@@ -251,6 +251,48 @@ fn a_refused_connection_and_the_one_that_waits_for_it_are_refused_together() {
     let (registry, _) = shared(now);
     assert_eq!(registry.refuse(&name("a"), connection(1)), None);
     assert_eq!(registry.socket_id(&name("a"), now), Ok(None));
+}
+
+#[test]
+fn a_claim_without_a_reply_is_made_up_for_once() {
+    let now = Instant::now();
+    let (registry, first) = shared(now);
+    let late = |number| registry.late_since(&name("a"), number);
+    assert_eq!(late(first), None, "its reply is waited for");
+    registry.on_claim_timeout(&name("a"), first + 1, now);
+    assert!(!registry.is_late(&name("a")), "of another place");
+    registry.on_claim_timeout(&name("a"), first, now);
+    assert_eq!((late(first), late(first + 1)), (Some(now), None));
+    assert_eq!((registry.is_late(&name("a")), registry.claimed_ms(&name("a"), first)), (true, 0));
+    // The client returns here: it was connected elsewhere before, if at all.
+    let later = now + Duration::from_secs(1);
+    let claim = || registry.claim(&name("a"), connection(2), socket(7), later);
+    assert!(matches!(claim(), ClaimResult::Open(_)));
+    assert_eq!(late(first), Some(later));
+    let _ = registry.end(&name("a"), connection(2), Some(Box::new(session(now))), later);
+    assert_eq!(late(first), Some(later), "it is made up for before the session is stored");
+    registry.on_claimed(&name("a"), first, 5);
+    assert_eq!((late(first), registry.claimed_ms(&name("a"), first)), (None, 5));
+}
+
+#[test]
+fn a_place_without_a_claim_is_named_to_the_next_one() {
+    let now = Instant::now();
+    for is_late in [true, false] {
+        let (registry, first) = shared(now);
+        if is_late {
+            registry.on_claim_timeout(&name("a"), first, now);
+        } else {
+            registry.on_claimed(&name("a"), first, 5);
+        }
+        let _ = registry.end(&name("a"), connection(1), Some(Box::new(session(now))), now);
+        let claimed = registry.claim(&name("a"), connection(2), socket(7), now);
+        let ClaimResult::Shared { number, unclaimed, session: Some(_) } = claimed else {
+            panic!("{claimed:?}")
+        };
+        assert_eq!(unclaimed, is_late.then_some((first, now)));
+        assert_eq!(registry.late_since(&name("a"), number), None, "its reply is waited for");
+    }
 }
 
 #[test]
