@@ -67,7 +67,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 35] = [
     ),
     (
         "publish",
-        "local log, ends_ms = unpack(call_or_reset('ZRANGE', ends, 0, 1, 'WITHSCORES'))",
+        "local log, ends_ms = unpack(redis.call('ZRANGE', ends, 0, 1, 'WITHSCORES'))",
         "only the first log is read",
     ),
     (

@@ -47,14 +47,14 @@ local drop_oldest = function(log, log_ms, is_over)
     redis.call('XTRIM', log, 'MINID', first[1])
     redis.call('HINCRBY', sizes, log, 0 - freed)
     call_or_reset('ZADD', order, first[2][2], log)
-    call_or_reset('ZADD', ends, first[2][2] + log_ms, log)
+    redis.call('ZADD', ends, first[2][2] + log_ms, log)
   else
     -- It has no events, or is gone.
     freed = bytes
     redis.call('DEL', log)
     redis.call('HDEL', sizes, log)
     call_or_reset('ZREM', order, log)
-    call_or_reset('ZREM', ends, log)
+    redis.call('ZREM', ends, log)
   end
   redis.call('HINCRBY', sizes, ' ', 0 - freed)
   return dropped
@@ -87,9 +87,11 @@ local add_to_log = function(log, sequence, envelope, max_events, log_ms)
     call_or_reset('ZADD', ends, now + log_ms, log)
   else
     redis.call('HINCRBY', sizes, ' ', size)
-    -- The history may be another than that of the events before.
-    local oldest = has_history and call_or_reset('ZSCORE', order, log)
-    if oldest then call_or_reset('ZADD', ends, oldest + log_ms, log) end
+    -- The history may be another than that of the events before, and an earlier revision has set no end.
+    -- From here on, `ends` has the right type.
+    local is_open_ended = not call_or_reset('ZSCORE', ends, log)
+    local oldest = (has_history or is_open_ended) and call_or_reset('ZSCORE', order, log)
+    if oldest then redis.call('ZADD', ends, oldest + log_ms, log) end
   end
   if length > max_events + 63 then
     dropped_full = dropped_full + drop_oldest(log, log_ms, function() return true end)
@@ -156,7 +158,7 @@ if has_logged then
   local looked_at = 16 + #all_fields
   -- Events that are too old, and logs that are gone.
   for _ = 1, looked_at do
-    local log, ends_ms = unpack(call_or_reset('ZRANGE', ends, 0, 0, 'WITHSCORES'))
+    local log, ends_ms = unpack(redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES'))
     if not log then redis.call('DEL', sizes) break end
     if tonumber(ends_ms) >= now then break end
     local log_ms = kept_for(ends_ms, call_or_reset('ZSCORE', order, log))
