@@ -104,7 +104,6 @@ impl Acknowledgements {
         self.frames_of_ping = frames_of_ping;
     }
 
-    /// Whether something was written that no ping follows yet.
     /// When a ping is due that follows no write.
     pub(super) fn ping_at(&self) -> Option<Instant> {
         let since = self.unconfirmed_since.filter(|_| self.pings.is_empty())?;
