@@ -126,7 +126,7 @@ impl Shard {
         if self.is_open(key) {
             self.refund_expected_response(key.slot, name);
         }
-        let lost = self.lost_pending.remove(&(key, ticket));
+        let lost = self.lost_pending.remove((key, ticket));
         match result {
             Ok(accepted) if is_waiting => {
                 let AcceptedSubscription { user_id, subscribed, .. } = *accepted;

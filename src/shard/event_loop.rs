@@ -6,6 +6,7 @@ use super::{
     connection::{Connection, Phase, ReadUntil, Registration, UpgradedSocket, Watches},
     decoder::Decoder,
     dirty::{Dirty, Queued, Urgency},
+    lost_pending::LostPending,
     outbox::Written,
     readiness::{LISTENER, Readiness, Ready},
     requests::{AcceptedSockets, NoSockets, Responses},
@@ -18,13 +19,13 @@ use crate::{
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     metrics::ShardMetrics,
     node::Node,
-    protocol::{CloseCode, Frame, SocketId, event},
+    protocol::{CloseCode, Frame, event},
     session::DeadlineAction,
 };
 use arc_swap::ArcSwap;
 use slab::Slab;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -86,9 +87,8 @@ pub struct Shard {
     pub(super) ack_ping: Frame,
     /// The counter of tickets for subscriptions that wait for the broker.
     pub(super) tickets: u32,
-    /// Subscriptions whose connection was lost before the broker has decided, by ticket, with the socket id and the end
-    /// of the time in which the client may return.
-    pub(super) lost_pending: HashMap<(ConnectionKey, u32), (SocketId, Instant)>,
+    /// Subscriptions whose connection was lost before the broker has decided.
+    pub(super) lost_pending: LostPending,
 }
 
 /// Connections flushed in one slice: about 0.15 ms of work.
@@ -141,7 +141,7 @@ impl Shard {
             logged_deliveries: 0,
             ack_ping: event::ping(),
             tickets: 0,
-            lost_pending: HashMap::new(),
+            lost_pending: LostPending::new(),
             config,
             settings,
         })

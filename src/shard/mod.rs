@@ -46,6 +46,7 @@ mod event_loop;
 mod frame_validator;
 mod http;
 mod log_marks;
+mod lost_pending;
 mod observe;
 mod opening;
 mod outbox;

@@ -341,7 +341,8 @@ impl Shard {
             if let SubscriptionState::Pending { ticket } = subscription.handle.0 {
                 // It ends when its result arrives.
                 if lingers {
-                    self.lost_pending.insert((connection.key, ticket), (socket_id, end));
+                    let subscription = (connection.key, ticket);
+                    self.lost_pending.insert(subscription, (socket_id, end), self.now);
                 }
             } else if lingers {
                 self.remove_subscriber(&channel, &subscription);
