@@ -16,6 +16,10 @@ const TOMBSTONE_MS: usize = 60_000;
 /// Maximum bytes of the log of one channel.
 const CHANNEL_LOG_BYTES: usize = 1024 * 1024;
 
+/// Bytes that a log counts in addition to its events, until it is gone: the first block of its stream, the hash of the channel, and
+/// the entries in the indexes. 10,000 logs of one event of 100 bytes, which count 164 each, take 51 MB of `used_memory` (Redis 7.0).
+const CHANNEL_LOG_OVERHEAD: usize = 5_000;
+
 /// Maximum bytes of the logs of all channels of a partition: of a single Redis, and of a Redis Cluster, which has 256.
 pub(super) const CHANNEL_LOGS_BYTES: [usize; 2] = [64 * 1024 * 1024, 2 * 1024 * 1024];
 
@@ -68,6 +72,7 @@ pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_redis_cluster: 
         ("@LOGS_INDEX_MS@", LOGS_INDEX_MS),
         ("@REMOVED_NODE_MS@", REMOVED_NODE_MS),
         ("@CHANNEL_LOG_BYTES@", CHANNEL_LOG_BYTES),
+        ("@CHANNEL_LOG_OVERHEAD@", CHANNEL_LOG_OVERHEAD),
         ("@CHANNEL_LOGS_BYTES@", CHANNEL_LOGS_BYTES[usize::from(is_redis_cluster)]),
         ("@OVERHEAD@", OVERHEAD_BYTES),
         ("@LOG_BYTES@", LOG_BYTES_MAX),

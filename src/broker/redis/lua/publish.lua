@@ -2,7 +2,7 @@
 -- or the node is not allowed to write.
 --
 -- KEYS  1 the registry (see fencing.lua), 2 the logs of the partition in the order of their oldest events, in ms, 3 the same in the order of the times
---       after which these are too old, 4 the bytes of each log, and in the field ' ' their sum; then for each event: the topic's hash, the
+--       after which these are too old, 4 the bytes of each log, its fixed ones included, and in the field ' ' their sum; then for each event: the topic's hash, the
 --       cached event of a cache channel, the ids of its recent events, its log; with keys also the record of its idempotency key, or the
 --       topic's hash again if it has none
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
@@ -81,8 +81,8 @@ local add_to_log = function(log, sequence, envelope, max_events, log_ms)
   end
   if length == 1 then
     -- What the index has of an earlier log is gone.
-    redis.call('HINCRBY', sizes, ' ', 2 * size - bytes)
-    redis.call('HSET', sizes, log, size)
+    redis.call('HINCRBY', sizes, ' ', 2 * size - bytes + @CHANNEL_LOG_OVERHEAD@)
+    redis.call('HSET', sizes, log, size + @CHANNEL_LOG_OVERHEAD@)
     call_or_reset('ZADD', order, now, log)
     call_or_reset('ZADD', ends, now + log_ms, log)
   else
