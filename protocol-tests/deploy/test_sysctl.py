@@ -49,7 +49,7 @@ class Descriptors(FilesTest):
         for limit, connections in ([int(cell.replace(",", "")) for cell in row] for row in rows):
             limited = ["prlimit", f"--nofile={limit}"]
             # What the server keeps for itself, with two shards, and for HTTP.
-            self.assertEqual(limit - 40 - 2 * 5 - 192, connections)
+            self.assertEqual(limit - 40 - 2 * 6 - 192, connections)
             # Above the hard limit only root may go, and not in every container.
             if run(*limited, "true").returncode == 0:
                 possible += 1
