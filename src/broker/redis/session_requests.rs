@@ -19,7 +19,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How long nodes may take to store their records again, after Redis may have lost them: they look for it once a second.
+/// How long nodes may take to store their records again once they have joined, after Redis may have lost them: they look for it
+/// once a second.
 const RECORDS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A request of another node for the session of a client.
@@ -67,8 +68,10 @@ pub(super) struct SessionRequests {
     was_registered: AtomicBool,
     /// How often Redis may have lost data since.
     data_losses: AtomicU64,
-    /// When it may have lost data last.
-    lost_at: Mutex<Option<Instant>>,
+    /// Whether this node has not joined again since the last loss.
+    is_joining: AtomicBool,
+    /// When this node has joined after the last loss.
+    joined_at: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for SessionRequests {
@@ -85,7 +88,7 @@ impl SessionRequests {
 
     /// Until when the other nodes may not have stored their records again; `None` if they have.
     pub(super) fn incomplete_until(&self) -> Option<Instant> {
-        let until = self.lost_at.lock().map(|lost_at| lost_at + RECORDS_TIMEOUT);
+        let until = self.joined_at.lock().map(|joined_at| joined_at + RECORDS_TIMEOUT);
         until.filter(|until| now() < *until)
     }
 
@@ -124,8 +127,15 @@ impl SessionRequests {
     /// Records that this node is registered again: whether Redis may have lost the records.
     pub(super) fn on_registered(&self, may_be_lost: bool) {
         if self.was_registered.swap(true, Ordering::Relaxed) && may_be_lost {
-            *self.lost_at.lock() = Some(now());
+            self.is_joining.store(true, Ordering::Relaxed);
             self.data_losses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that this node may write. The others may about now, and store their records then.
+    pub(super) fn on_joined(&self) {
+        if self.is_joining.swap(false, Ordering::Relaxed) {
+            *self.joined_at.lock() = Some(now());
         }
     }
 }

@@ -62,6 +62,7 @@ impl Coordinator {
             }
             (MembershipAction::AllowRequests, Some(connection)) => {
                 let token = Arc::clone(&self.membership.token);
+                shared.session_requests.on_joined();
                 shared.link_state.set(LinkState::Joined(JoinedLink { connection, token }));
             }
             (MembershipAction::Heartbeat(phase, partitions), Some(connection)) => {

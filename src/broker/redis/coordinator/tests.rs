@@ -167,6 +167,27 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     assert_eq!(testbed.coordinator.membership.node().split('.').nth(1), Some("1"), "the same name");
 }
 
+/// The other nodes may write from about the same time on.
+#[tokio::test(start_paused = true)]
+async fn the_records_of_others_are_waited_for_from_when_this_node_has_joined() {
+    let mut testbed = Testbed::joined(false).await;
+    let membership = &mut testbed.coordinator.membership;
+    // One that does not come back: the next generation opens without it after some time.
+    let alive = vec![membership.node().to_owned(), "gone.1".to_owned()];
+    membership.nodes.set_alive(alive);
+    testbed.network.flush("redis0", 6379);
+    let is_noticed = |coordinator: &Coordinator| {
+        coordinator.shared.session_requests.data_losses() == 1
+            && !coordinator.membership.is_joined()
+    };
+    testbed.until("the loss is noticed", is_noticed).await;
+    let noticed = now();
+    testbed.until("joined", |coordinator| coordinator.shared.joined_now().is_some()).await;
+    assert!(2_500 * MS <= now() - noticed, "{:?}", now() - noticed);
+    let until = testbed.coordinator.shared.session_requests.incomplete_until();
+    assert!(until.is_some_and(|until| 2_000 * MS <= until - now()), "{until:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_link_leaves_no_state() {
     let mut testbed = Testbed::joined(false).await;
