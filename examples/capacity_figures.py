@@ -23,6 +23,8 @@ import tempfile
 import time
 import urllib.request
 
+from local_server import free_port
+
 ID, KEY, SECRET = "1", "capacity-key", "a25b9b3d6c1f4f0b8d7e"
 CONNECTIONS = 2_000
 CHANNELS = 2_000
@@ -38,12 +40,6 @@ HELLO = (
     f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 ).encode()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

@@ -39,6 +39,8 @@ import time
 import urllib.error
 import urllib.request
 
+from local_server import free_port
+
 CHANNELS_PER_CLIENT = 1_000
 IDLE_SECONDS = 30
 CLIENTS = 36
@@ -49,12 +51,6 @@ READY_WITHIN = 60
 
 ROUNDS = 5
 SECONDS = "4"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start_node(folder, binary, redis):

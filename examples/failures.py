@@ -20,6 +20,8 @@ import time
 import urllib.error
 import urllib.request
 
+from local_server import free_port
+
 ROUNDS = 3
 APP = ["--app-id", "1", "--key", "k", "--secret", "s"]
 CONFIG = """
@@ -32,12 +34,6 @@ url = "redis://127.0.0.1:%d"
 [log]
 level = "warn"
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(what, condition, seconds=30):

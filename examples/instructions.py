@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from local_server import free_port, start
+
 KEY, SECRET = "app-key", "app-secret"
 WARM_UP = 30
 TIMES = 200
@@ -35,26 +37,14 @@ class Server:
     """A server under callgrind."""
 
     def __init__(self, binary, folder, shards):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
+        self.port, self.folder = free_port(), folder
         config = os.path.join(folder, "config.toml")
         with open(config, "w") as file:
             file.write(f'[server]\nshards = {shards}\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
             file.write(f'[[apps]]\nid = "app-id"\nkey = "{KEY}"\nsecret = "{SECRET}"\nclient_events_per_second = 0\n')
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/counts", binary, "start"]
-        command += ["--config", config, "--env-file", os.devnull, "--host", "127.0.0.1", "--port", str(self.port)]
+        callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/counts"]
         self.log = open(os.path.join(folder, "log"), "w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log)
-        until = time.monotonic() + 60
-        while True:
-            try:
-                return self.connect().close()
-            except OSError:
-                if until < time.monotonic() or self.process.poll() is not None:
-                    sys.exit("the server does not start")
-                time.sleep(0.1)
+        self.process = start(binary, config, self.port, under=callgrind, stderr=self.log)
 
     def connect(self):
         stream = socket.create_connection(("127.0.0.1", self.port), timeout=30)

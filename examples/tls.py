@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from local_server import free_port, start
+
 KEY = "measured-key"
 CONNECTIONS = 2_000
 ROUNDS = 3
@@ -42,23 +44,12 @@ class Server:
     """A server with a certificate of a kind, or without TLS."""
 
     def __init__(self, binary, folder, kind):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.context = ssl.create_default_context(cafile=f"{folder}/{kind}-cert.pem") if kind else None
         config = f"{folder}/config.toml"
         with open(config, "w") as file:
             file.write(CONFIG.format(tls=TLS.format(folder=folder, kind=kind) if kind else "", key=KEY))
-        command = [binary, "start", "--config", config, "--env-file", os.devnull, "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 30
-        while True:
-            try:
-                return self.connect().close()
-            except OSError:
-                if until < time.monotonic() or self.process.poll() is not None:
-                    sys.exit("the server does not start")
-                time.sleep(0.05)
+        self.process = start(binary, config, self.port)
 
     def connect(self, session=None):
         """Opens a WebSocket, and reads the greeting."""
