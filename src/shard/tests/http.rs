@@ -88,6 +88,16 @@ impl ShardFixture {
         (client, handed_over, begun)
     }
 
+    /// A client whose request was begun before a drain without a successor, and what answers it.
+    fn draining_client(&mut self) -> (TcpStream, Begun) {
+        let (client, _, begun) = self.beginning_client();
+        self.send(&client, BEGIN);
+        self.run_until_idle();
+        self.shutdown.start();
+        self.shutdown.set_mode(DrainMode::NoSuccessor);
+        (client, begun)
+    }
+
     fn http_client_until(
         &mut self,
         reached: ShardSet,
@@ -210,11 +220,7 @@ async fn a_connection_whose_request_is_never_answered_is_closed() {
 async fn a_request_that_waits_for_the_broker_is_answered_during_a_drain() {
     let mut fixture = ShardFixture::new();
     let _subscriber = fixture.subscribers(1, "c");
-    let (client, _, begun) = fixture.beginning_client();
-    fixture.send(&client, BEGIN);
-    fixture.run_until_idle();
-    fixture.shutdown.start();
-    fixture.shutdown.set_mode(DrainMode::NoSuccessor);
+    let (client, begun) = fixture.draining_client();
     fixture.advance(Duration::from_millis(700)).await;
     assert_eq!(fixture.shard.connections.len(), 1, "the others were dropped");
     begun.lock().remove(0).send(b"late".to_vec(), shards(&[]));
@@ -225,11 +231,7 @@ async fn a_request_that_waits_for_the_broker_is_answered_during_a_drain() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_answered_is_dropped_at_the_end_of_a_drain() {
     let mut fixture = ShardFixture::new();
-    let (client, _, _begun) = fixture.beginning_client();
-    fixture.send(&client, BEGIN);
-    fixture.run_until_idle();
-    fixture.shutdown.start();
-    fixture.shutdown.set_mode(DrainMode::NoSuccessor);
+    let _client = fixture.draining_client();
     fixture.advance(Duration::from_secs(1)).await;
     fixture.turn();
     assert_eq!(fixture.shard.connections.len(), 0);
@@ -237,7 +239,7 @@ async fn a_request_that_is_not_answered_is_dropped_at_the_end_of_a_drain() {
 
 /// Otherwise a process with connections that are read slowly would look dead.
 #[tokio::test]
-async fn the_poller_is_asked_while_clients_are_not_read() {
+async fn sockets_are_polled_while_clients_are_not_read() {
     let mut fixture = ShardFixture::new();
     let client = fixture.subscribers(1, "c").remove(0);
     let node = Arc::clone(&fixture.node);
